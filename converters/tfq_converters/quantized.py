@@ -1,0 +1,90 @@
+"""A float graph together with the numbers chosen for it: what the emitted file must compute.
+
+Nothing here knows how the numbers are stored; `realize` turns a `QuantizedGraph` into a graph that the kernels run.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from tfq_converters.graph import Graph
+
+OpKey = tuple[int, int]  # (subgraph index, op index)
+TensorKey = tuple[int, int]  # (subgraph index, tensor index)
+Mode = Literal["float", "float16", "weight_only", "dynamic", "integer"]
+
+
+@dataclass(frozen=True)
+class WeightCodes:
+    """A quantized constant: value = scale * (codes - zero_point), each scale shared by one block of values."""
+
+    codes: np.ndarray  # integers, shape of the constant
+    scale: np.ndarray  # float32 (float64 for biases), shape of the constant / block shape, same rank
+    zero_point: np.ndarray  # int64, shape of `scale`
+    bits: int
+
+    @property
+    def block_shape(self) -> tuple[int, ...]:
+        return tuple(size // blocks for size, blocks in zip(self.codes.shape, self.scale.shape, strict=True))
+
+    def dequantize(self) -> np.ndarray:
+        """The real values, float32, of the shape of `codes`."""
+        scale, zero_point = self.scale, self.zero_point
+        for axis, size in enumerate(self.block_shape):
+            scale, zero_point = np.repeat(scale, size, axis), np.repeat(zero_point, size, axis)
+        return (scale * (self.codes.astype(np.float64) - zero_point)).astype(np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed codes and of the scales as the file stores them."""
+        return -(-self.codes.size * self.bits // 8) + 4 * self.scale.size
+
+
+@dataclass(frozen=True)
+class ActivationEncoding:
+    """How an activation is held in integers: value = scale * (code - zero_point)."""
+
+    dtype: Literal["int8", "int16", "uint8"]
+    scale: float
+    zero_point: int
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Nearest codes of `values`, saturating."""
+        limits = np.iinfo(self.dtype)
+        codes = np.rint(values / np.float64(self.scale)) + self.zero_point
+        return np.clip(codes, limits.min, limits.max).astype(self.dtype)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """The real values of `codes`, float32."""
+        return (self.scale * (codes.astype(np.float64) - self.zero_point)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class OpEncoding:
+    """What was decided for one operator.
+
+    `inputs` and `outputs` map slots to the integer encodings that an "integer" operator reads and writes; a slot that
+    is missing stays as it is (shapes, indices, float). `weights` maps slots to quantized constants, or to float16
+    arrays in mode "float16".
+    """
+
+    mode: Mode
+    weights: Mapping[int, WeightCodes | np.ndarray] = field(default_factory=dict)
+    inputs: Mapping[int, ActivationEncoding] = field(default_factory=dict)
+    outputs: Mapping[int, ActivationEncoding] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QuantizedGraph:
+    """The float graph, the encodings of its operators (an operator that is missing stays float), the file's borders."""
+
+    graph: Graph
+    ops: Mapping[OpKey, OpEncoding]
+    borders: Mapping[TensorKey, ActivationEncoding] = field(default_factory=dict)  # inputs and outputs in integers
+
+
+def simulated_weight(value: WeightCodes | np.ndarray) -> np.ndarray:
+    """The float32 values that a stored constant stands for."""
+    return value.dequantize() if isinstance(value, WeightCodes) else value.astype(np.float32)

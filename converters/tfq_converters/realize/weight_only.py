@@ -1,0 +1,21 @@
+"""Weights stored small and made float again by an explicit DEQUANTIZE; the operator itself computes in float."""
+
+from dataclasses import replace
+
+from tfq_converters.graph import Op
+from tfq_converters.quantized import OpEncoding
+from tfq_converters.realize.builder import FLOAT, SubgraphBuilder
+from tfq_converters.realize.embedding import is_embedding, look_up
+
+
+def weight_only(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
+    """Add `op` in float, over dequantized weights where `encoding` has any."""
+    if encoding.mode == "weight_only" and is_embedding(builder, op):
+        look_up(builder, op, encoding)
+        return
+    inputs = [
+        builder.dequantized(tensor, encoding.weights[slot]) if slot in encoding.weights else builder.value(tensor, FLOAT)
+        for slot, tensor in enumerate(op.inputs)
+    ]
+    outputs = [builder.output(tensor, FLOAT) for tensor in op.outputs]
+    builder.add(replace(op, inputs=tuple(inputs), outputs=tuple(outputs)))

@@ -1,0 +1,50 @@
+"""Runs one file on one set of kernels in a process of its own, because a bad file may take the process down.
+
+`python -m tfq_converters.run_child FOLDER KERNELS` reads `file.tflite`, `inputs.npz` and, for delegated kernels, which
+hide their intermediates, `probe.tflite`: the same file with every wanted tensor as an output. It writes `KERNELS.npz`.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tfq_converters.errors import TfqError
+from tfq_converters.runtime import Runner
+
+
+def samples(path: Path) -> list[list[np.ndarray]]:
+    """The inputs of every sample, from the arrays `sample_input` of an `.npz`."""
+    with np.load(path, allow_pickle=False) as content:
+        count = 1 + max((int(name.split("_")[0]) for name in content.files), default=-1)
+        found: list[list[np.ndarray]] = [[] for _ in range(count)]
+        for name in sorted(content.files, key=lambda name: tuple(map(int, name.split("_")))):
+            found[int(name.split("_")[0])].append(content[name])
+    return found
+
+
+def main(folder: str, kernels: str) -> int:
+    here = Path(folder)
+    wanted = np.load(here / "wanted.npy").tolist()
+    inputs = samples(here / "inputs.npz")
+    results: dict[str, np.ndarray] = {}
+    try:
+        delegated = kernels == "default"
+        runner = Runner(str(here / "file.tflite"), kernels, keep_tensors=not delegated)  # type: ignore[arg-type]
+        probe = Runner(str(here / "probe.tflite"), kernels) if delegated else runner  # type: ignore[arg-type]
+        for n, sample in enumerate(inputs):
+            for which in {id(runner): runner, id(probe): probe}.values():
+                which.reset_variables()
+            for k, array in enumerate(runner.run(sample)):
+                results[f"output_{n}_{k}"] = array
+            values = probe.run(sample) if delegated else [runner.tensor(t) for t in wanted]
+            results |= {f"tensor_{n}_{t}": value for t, value in zip(wanted, values, strict=True)}
+    except TfqError as error:
+        print(error, file=sys.stderr)
+        return 3
+    np.savez(here / f"{kernels}.npz", **results)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))

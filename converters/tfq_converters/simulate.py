@@ -1,0 +1,108 @@
+"""What the quantized numbers say: every operator of the float graph, alone, over dequantized weights and given inputs.
+
+Operators are run in float, a few at a time, each on the values that its inputs have in the emitted file; so an
+operator is judged by what it does, not by what was lost before it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tfq_converters import flatbuffer
+from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.quantized import OpEncoding, QuantizedGraph, simulated_weight
+from tfq_converters.runtime import Runner
+
+SEGMENT_BYTES = 16 * 2**20  # of constants in one run, which bounds the memory
+UNCHECKED_TYPES = frozenset({"resource", "variant", "string"})
+
+
+def simulated_bodies(quantized: QuantizedGraph) -> tuple[Subgraph, ...]:
+    """The control-flow bodies with their weights replaced by what the codes stand for."""
+    found = []
+    for s, subgraph in enumerate(quantized.graph.subgraphs[1:], start=1):
+        tensors, ops = list(subgraph.tensors), []
+        for o, op in enumerate(subgraph.ops):
+            encoding = quantized.ops.get((s, o))
+            ops.append(op if encoding is None else _with_weights(op, encoding, tensors))
+        found.append(replace(subgraph, tensors=tuple(tensors), ops=tuple(ops)))
+    return tuple(found)
+
+
+def _with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
+    inputs = list(op.inputs)
+    for slot, value in encoding.weights.items():
+        data = simulated_weight(value).reshape(tensors[inputs[slot]].shape)
+        tensors.append(replace(tensors[inputs[slot]], data=data))
+        inputs[slot] = len(tensors) - 1
+    return replace(op, inputs=tuple(inputs))
+
+
+def checkable(subgraph: Subgraph, op: Op) -> bool:
+    """Whether `op` can be run alone."""
+    tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t != ABSENT]
+    return op.code != "CUSTOM" and not any(t.dtype in UNCHECKED_TYPES or t.is_variable for t in tensors)
+
+
+def segments(subgraph: Subgraph) -> Iterator[list[int]]:
+    """Indices of operators to run together, in order."""
+    current: list[int] = []
+    size = 0
+    for index, op in enumerate(subgraph.ops):
+        if not checkable(subgraph, op):
+            continue
+        constants = [subgraph.tensors[t].data for t in op.inputs if t != ABSENT]
+        nbytes = sum(data.nbytes for data in constants if data is not None)
+        if current and size + nbytes > SEGMENT_BYTES:
+            yield current
+            current, size = [], 0
+        current.append(index)
+        size += nbytes
+    if current:
+        yield current
+
+
+class Segment:
+    """Some operators of the main subgraph as a file in which every activation is an input and every result an output."""
+
+    def __init__(self, quantized: QuantizedGraph, bodies: tuple[Subgraph, ...], indices: Sequence[int]):
+        main = quantized.graph.main
+        tensors: list[Tensor] = list(main.tensors)
+        ops: list[Op] = []
+        fed: dict[int, None] = {}
+        self.outputs: list[int] = []
+        for index in indices:
+            op = _with_weights(main.ops[index], quantized.ops.get((0, index), OpEncoding("float")), tensors)
+            fed |= {t: None for t in op.inputs if t != ABSENT and not tensors[t].is_constant}
+            results = []
+            for t in op.outputs:
+                tensors.append(replace(main.tensors[t], name=f"{main.tensors[t].name}/simulated"))
+                results.append(len(tensors) - 1)
+            self.outputs += op.outputs
+            ops.append(replace(op, outputs=tuple(results)))
+        self.inputs = list(fed)
+        used = sorted({t for op in ops for t in (*op.inputs, *op.outputs, *op.intermediates)} - {ABSENT})
+        moved = {old: new for new, old in enumerate(used)} | {ABSENT: ABSENT}
+        ops = [
+            replace(
+                op,
+                inputs=tuple(moved[t] for t in op.inputs),
+                outputs=tuple(moved[t] for t in op.outputs),
+                intermediates=tuple(moved[t] for t in op.intermediates),
+            )
+            for op in ops
+        ]
+        subgraph = Subgraph(
+            "main",
+            tuple(tensors[t] for t in used),
+            tuple(ops),
+            tuple(moved[t] for t in self.inputs),
+            tuple(t for op in ops for t in op.outputs),
+        )
+        self._runner = Runner(flatbuffer.write(Graph((subgraph, *bodies))))
+
+    def run(self, values: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """Tensor -> what its operator makes of `values`."""
+        found = self._runner.run([values[t] for t in self.inputs])
+        return dict(zip(self.outputs, found, strict=True))

@@ -1,0 +1,73 @@
+"""How far a kernel's result may be from the simulated one, and why.
+
+- Integer kernels: the steps of the output's scale that the operator table states, plus half a step of rounding.
+- Dynamic-range kernels quantize their input on the fly to 8 bits, each runtime over its own group of values (a row, a
+  pixel, an image; symmetric or not). The result must be within 2 % of the largest value of plain float arithmetic, or
+  agree with one of these emulations to 1e-3.
+- Loops over dynamic-range kernels add such errors up over the steps: 10 %.
+- Float arithmetic, also over dequantized weights: another order of summation and other approximations of exp: 1e-3 of
+  the largest value.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tfq_converters.graph import Op
+from tfq_converters.op_table import OPS
+from tfq_converters.quantized import ActivationEncoding, OpEncoding
+
+FLOAT_TOLERANCE = 1e-3
+DYNAMIC_TOLERANCE = 2e-2
+LOOP_TOLERANCE = 1e-1
+LOOPS = frozenset({"WHILE", "IF", "CALL_ONCE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN"})
+DATA_SLOT = {"TRANSPOSE_CONV": 2}  # of the activation of a linear operator; 0 for the others
+
+
+def integer_difference(found: np.ndarray, expected: np.ndarray, form: ActivationEncoding, op: Op) -> str:
+    """"" when the codes `found` are those of the float values `expected`, else what is wrong."""
+    row = OPS[op.code]
+    steps = row.steps_int16 if form.dtype == "int16" else row.steps
+    limits = np.iinfo(form.dtype)
+    exact = np.clip(expected.astype(np.float64) / form.scale + form.zero_point, limits.min, limits.max)
+    away = np.abs(found - exact)
+    noise = 1e-4 * np.abs(exact - form.zero_point).max(initial=0.0) if form.dtype == "int16" else 0.0
+    if away.size and not away.max() <= steps + 0.51 + noise:
+        return f"{away.max():.1f} steps of its scale from the simulated value, {steps} allowed"
+    return ""
+
+
+def float_difference(found: np.ndarray, expected: np.ndarray, tolerance: float) -> str:
+    """"" when `found` is `expected` up to `tolerance` of the largest finite value, else what is wrong."""
+    if found.dtype.kind not in "fc":
+        different = float(np.mean(found != expected)) if found.size else 0.0
+        return f"{different:.1%} of its values differ" if different > 0.01 else ""
+    if (np.isnan(found) & ~np.isnan(expected)).any():
+        return "NaN where the simulated value is a number"
+    same = (found == expected) | np.isnan(expected)
+    finite = np.abs(expected[np.isfinite(expected)])
+    largest = max(float(finite.max(initial=0.0)), 1e-6)
+    away = np.abs(np.where(same, 0.0, found.astype(np.float64) - expected))
+    if away.size and not away.max() <= tolerance * largest:
+        return f"{away.max():.3g} from the simulated value, where the largest value is {largest:.3g}"
+    return ""
+
+
+def float_tolerance(op: Op, encoding: OpEncoding, dynamic_bodies: bool) -> float:
+    """The tolerance for an operator whose result is not in integers."""
+    if op.code in LOOPS:
+        return LOOP_TOLERANCE if dynamic_bodies or encoding.mode == "dynamic" else FLOAT_TOLERANCE
+    return DYNAMIC_TOLERANCE if encoding.mode == "dynamic" else FLOAT_TOLERANCE
+
+
+def emulated_inputs(values: np.ndarray) -> Iterator[np.ndarray]:
+    """`values` as the dynamic-range kernels see them: 8 bits per row and per image, asymmetric and symmetric."""
+    per_row, per_image = (values.ndim - 1,), tuple(range(1, values.ndim))
+    for axes in dict.fromkeys((per_row, per_image, tuple(range(values.ndim)))):
+        low = np.minimum(values.min(axis=axes, keepdims=True), 0.0)
+        high = np.maximum(values.max(axis=axes, keepdims=True), 0.0)
+        scale = np.where(high > low, (high - low) / 255, 1.0)
+        zero = np.clip(np.rint(-128 - low / scale), -128, 127)
+        yield (scale * (np.clip(np.rint(values / scale) + zero, -128, 127) - zero)).astype(np.float32)
+        scale = np.where(high > low, np.maximum(high, -low) / 127, 1.0)
+        yield (scale * np.rint(values / scale)).astype(np.float32)

@@ -1,0 +1,56 @@
+"""Which inputs of an operator are weights, and which of their axes mean what."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfq_converters.graph import ABSENT, Op, Subgraph
+
+
+@dataclass(frozen=True)
+class WeightAxes:
+    """One constant operand of a linear operator."""
+
+    slot: int
+    channel: int  # axis of the output channels (rows, for a table)
+    inputs: int | None  # axis of the inputs that share an output channel; None where the kernel has no such axis
+
+
+_LSTM = tuple(WeightAxes(slot, 0, 1) for slot in range(1, 9))
+WEIGHTS: dict[str, tuple[WeightAxes, ...]] = {
+    "FULLY_CONNECTED": (WeightAxes(1, 0, 1),),  # [N, K]
+    "CONV_2D": (WeightAxes(1, 0, 3),),  # [O, h, w, I]
+    "DEPTHWISE_CONV_2D": (WeightAxes(1, 3, None),),  # [1, h, w, C]
+    "TRANSPOSE_CONV": (WeightAxes(1, 0, 3),),  # [O, h, w, I]
+    "CONV_3D": (WeightAxes(1, 4, 3),),  # [d, h, w, I, O]
+    "BATCH_MATMUL": (WeightAxes(1, -1, -2),),  # [..., K, N]; [..., N, K] when adjY
+    "GATHER": (WeightAxes(0, 0, 1),),  # [rows, depth]
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": _LSTM,
+}
+
+
+def weight_axes(op: Op, subgraph: Subgraph) -> tuple[WeightAxes, ...]:
+    """The constant float weights of `op`, with non-negative axes; empty when it has none."""
+    found = []
+    for row in WEIGHTS.get(op.code, ()):
+        tensor = op.inputs[row.slot] if row.slot < len(op.inputs) else ABSENT
+        if tensor == ABSENT or not _is_float_constant(subgraph, tensor):
+            continue
+        rank = len(subgraph.tensors[tensor].shape)
+        if op.code == "GATHER" and (rank != 2 or op.option("axis") != 0 or op.option("batchDims")):
+            continue
+        if op.code == "BATCH_MATMUL":
+            swapped = bool(op.option("adjY"))
+            row = WeightAxes(1, rank - 2 if swapped else rank - 1, rank - 1 if swapped else rank - 2)
+        found.append(row)
+    return tuple(found)
+
+
+def float_constants(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
+    """The input slots of `op` that hold float constants."""
+    return tuple(slot for slot, t in enumerate(op.inputs) if t != ABSENT and _is_float_constant(subgraph, t))
+
+
+def _is_float_constant(subgraph: Subgraph, tensor: int) -> bool:
+    found = subgraph.tensors[tensor]
+    return found.data is not None and found.dtype == "float32" and isinstance(found.data, np.ndarray)

@@ -1,0 +1,68 @@
+"""Quantize Keras models as finely as the TFLite runtimes can execute, and verify every file.
+
+Public names are loaded when they are first used: importing the package loads neither TensorFlow nor an interpreter.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfq_converters.errors import TfqError
+    from tfq_fine.api import quantize
+    from tfq_fine.calibration import calibrate
+    from tfq_fine.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
+    from tfq_fine.presets import RECIPES
+    from tfq_fine.recipe import Recipe, Rule
+    from tfq_fine.specs import ActivationSpec, WeightSpec
+    from tfq_fine.statistics import Statistics
+    from tfq_fine.verification import verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RECIPES",
+    "ActivationSpec",
+    "Blocks",
+    "ChannelGroups",
+    "PerChannel",
+    "PerTensor",
+    "Recipe",
+    "Rule",
+    "Statistics",
+    "TfqError",
+    "WeightSpec",
+    "__version__",
+    "calibrate",
+    "quantize",
+    "verify",
+]
+
+# No public name may be the name of a module here, or importing the module would replace it.
+_MODULES = {
+    "ActivationSpec": "tfq_fine.specs",
+    "Blocks": "tfq_fine.granularity",
+    "ChannelGroups": "tfq_fine.granularity",
+    "PerChannel": "tfq_fine.granularity",
+    "PerTensor": "tfq_fine.granularity",
+    "RECIPES": "tfq_fine.presets",
+    "Recipe": "tfq_fine.recipe",
+    "Rule": "tfq_fine.recipe",
+    "Statistics": "tfq_fine.statistics",
+    "TfqError": "tfq_converters.errors",
+    "WeightSpec": "tfq_fine.specs",
+    "calibrate": "tfq_fine.calibration",
+    "quantize": "tfq_fine.api",
+    "verify": "tfq_fine.verification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,46 @@
+"""What a model takes, and what it is given: the two values that the rest of the data path is about."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfq_converters.graph import Graph
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of a model."""
+
+    name: str
+    shape: tuple[int, ...]  # -1 where unknown
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{shape_text(self.shape)} {self.dtype}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Neighbouring samples, ready to be fed. The arrays may be views of the user's: copy them to keep them."""
+
+    inputs: tuple[np.ndarray, ...]  # in input order, each [n, ...], of the model's dtypes
+    labels: np.ndarray | None  # [n, ...]
+    first: int  # index of the first sample
+    count: int = 0  # samples; taken from the first input when not given
+
+    def __post_init__(self) -> None:
+        if not self.count:
+            object.__setattr__(self, "count", len(self.inputs[0]))
+
+
+def input_specs(graph: Graph) -> list[InputSpec]:
+    """The inputs of the main subgraph, in its order."""
+    tensors = [graph.main.tensors[index] for index in graph.main.inputs]
+    named = zip(graph.input_names(), tensors, strict=True)
+    return [InputSpec(name, tensor.dynamic_shape, tensor.dtype) for name, tensor in named]
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """`[n, 32, 32, 3]`: unknown sizes as letters, the batch axis as n."""
+    sizes = [str(size) if size != -1 else "?" if axis else "n" for axis, size in enumerate(shape)]
+    return f"[{', '.join(sizes)}]"

@@ -1,0 +1,177 @@
+"""User data in, batches of the size that the model takes out. At most one batch and one of the user's are held."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tfq_converters.errors import TfqError
+from tfq_fine.data.batch import Batch, InputSpec
+from tfq_fine.data.chunk import Chunk, Wanted, checked, same_count, shape_of
+from tfq_fine.data.layout import batch_axis
+from tfq_fine.data.source import Source, is_endless, open_source, require_data
+from tfq_fine.data.unpacking import label_array, unpack
+
+
+def batches(
+    data: Any,
+    inputs: Sequence[InputSpec],
+    *,
+    labels: Any = None,
+    batch_size: int = 1,
+    limit: int | None = None,
+    keep_labels: bool = True,
+) -> Iterator[Batch]:
+    """Read `data` once, as batches for the model; problems are raised where they are met.
+
+    Args:
+        data: one of the forms in the package's docstring.
+        inputs: the inputs of the model, in its order.
+        labels: [samples, ...], when they are not part of `data`.
+        batch_size: samples per batch, where the model leaves that free. The last batch may be smaller, and so may one
+            before samples of another shape.
+        limit: read no more samples than this; where the model takes n samples at a time, the largest multiple of n.
+        keep_labels: False where labels are of no use: they are then neither checked nor returned.
+
+    Raises:
+        TfqError: no data; samples that do not fit the model's names, shapes or types; NaN or infinities; different
+            numbers of samples; a number of samples that the model's fixed batch size does not divide.
+    """
+    require_data(data, "samples are to be read")
+    if batch_size < 1 or (limit is not None and limit < 1):
+        raise TfqError(f"batch_size and limit must be at least 1, found {batch_size} and {limit}")
+    if limit is None and is_endless(data):
+        raise TfqError("the dataset repeats forever; leave out .repeat(), or limit the number of samples")
+    specs = tuple(inputs)
+    source = open_source(data, [spec.name for spec in specs])
+    chunks = _chunks(source, Wanted(specs, batch_axis(specs), batch_size, source.single), keep_labels)
+    if keep_labels and labels is not None:
+        chunks = _labelled(chunks, label_array(labels), source.whole)
+    return _recut(_divisible(_limited(chunks, limit), source.whole))
+
+
+# Each stage lets go of a chunk before it asks for the next, or two of the user's batches would be alive at once.
+
+
+def _chunks(source: Source, wanted: Wanted, keep_labels: bool) -> Iterator[Chunk]:
+    """The elements of the source, their shapes checked."""
+    first = 0
+    has_labels: bool | None = None
+    for element in source.elements:
+        with _located(first, source.whole):
+            arrays, labels = unpack(element, wanted.specs)
+            labels = labels if source.labels is None else source.labels
+            labels = label_array(labels) if keep_labels and labels is not None else None
+            if has_labels not in (None, labels is not None):
+                raise TfqError("labels are missing, or were missing before")
+            has_labels = labels is not None
+            chunk = checked(arrays, labels, first, wanted)
+        del element, arrays, labels
+        first += chunk.count
+        yield chunk
+        del chunk
+    if first == 0:
+        raise TfqError(source.empty)
+
+
+def _labelled(chunks: Iterator[Chunk], labels: Any, whole: bool) -> Iterator[Chunk]:
+    """Chunks with the labels that were given beside the data."""
+    given = shape_of(labels)[0] if shape_of(labels) else 0
+    stop = 0
+    for chunk in chunks:
+        stop = chunk.first + chunk.count
+        if chunk.labels is not None:
+            raise TfqError("labels were given beside the data and are in the data too; pass them once")
+        if whole or stop > given:
+            same_count({"samples": stop, "labels": given})
+        yield replace(chunk, labels=labels[chunk.first : stop])
+        del chunk
+    same_count({"samples": stop, "labels": given})
+
+
+def _limited(chunks: Iterator[Chunk], limit: int | None) -> Iterator[Chunk]:
+    """No more than `limit` samples; nothing is read beyond them."""
+    for chunk in chunks:
+        room = chunk.count if limit is None else limit - limit % chunk.unit - chunk.first
+        if room <= 0 and chunk.first == 0 and chunk.count:
+            raise TfqError(f"the model takes {chunk.unit} samples at a time; limit={limit} allows none")
+        yield chunk.limited(room)
+        if limit is not None and room <= chunk.count:
+            return
+        del chunk
+
+
+def _divisible(chunks: Iterator[Chunk], whole: bool) -> Iterator[Chunk]:
+    """The chunks; all the data at once is refused before any of it is cut, if samples would be left over."""
+    for chunk in chunks:
+        if whole and chunk.count % chunk.unit:
+            raise TfqError(_left_over(chunk.unit, chunk.count - chunk.count % chunk.unit, chunk.count))
+        yield chunk
+        del chunk
+
+
+def _recut(chunks: Iterator[Chunk]) -> Iterator[Batch]:
+    """Batches of the size that each chunk asks for; what is left of a chunk is copied and completed by the next."""
+    pending: list[Batch] = []
+    key, unit = None, 1
+    for chunk in chunks:
+        if pending and chunk.key != key:
+            yield _last(pending, unit)
+        key, unit = chunk.key, chunk.unit
+        start, held = 0, sum(batch.count for batch in pending)
+        while (stop := start + chunk.size - held) <= chunk.count:
+            pending.append(chunk.batch(start, stop))
+            start, held = stop, 0
+            yield _taken(pending)
+        if start < chunk.count:
+            pending.append(_copied(chunk.batch(start, chunk.count)))
+        del chunk
+    if pending:
+        yield _last(pending, unit)
+
+
+def _last(pending: list[Batch], unit: int) -> Batch:
+    batch = _taken(pending)
+    if batch.count % unit:
+        raise TfqError(_left_over(unit, batch.first, batch.first + batch.count))
+    return batch
+
+
+def _taken(pending: list[Batch]) -> Batch:
+    """All that is pending as one batch; nothing is pending then."""
+    first, *others = pending
+    pending.clear()
+    if not others:
+        return first
+    inputs = zip(first.inputs, *(batch.inputs for batch in others), strict=True)
+    labels = [batch.labels for batch in (first, *others) if batch.labels is not None]
+    return Batch(
+        tuple(np.concatenate(arrays) for arrays in inputs),
+        np.concatenate(labels) if labels else None,
+        first.first,
+        first.count + sum(batch.count for batch in others),
+    )
+
+
+def _copied(batch: Batch) -> Batch:
+    """The user may write the next batch into the same arrays."""
+    labels = None if batch.labels is None else batch.labels.copy()
+    return replace(batch, inputs=tuple(array.copy() for array in batch.inputs), labels=labels)
+
+
+def _left_over(unit: int, first: int, stop: int) -> str:
+    return (
+        f"the model takes exactly {unit} samples of one shape at a time; {stop} samples leave {stop - first} over: "
+        f"give a multiple of {unit}" + (f", or limit={first}" if first else "")
+    )
+
+
+@contextmanager
+def _located(first: int, whole: bool) -> Iterator[None]:
+    """Say in errors which of the user's batches is meant."""
+    try:
+        yield
+    except TfqError as error:
+        raise error if whole else TfqError(f"data from sample {first} on: {error}") from error

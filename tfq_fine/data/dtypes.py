@@ -1,0 +1,71 @@
+"""Values -> the type that the model takes, when nothing but float rounding is lost; else what is in the way."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfq_converters.graph import NUMPY_TYPES
+
+NUMBERS = "buif"  # kinds of NumPy types: bool, unsigned, int, float
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Why values cannot be fed."""
+
+    reason: str
+    at: tuple[int, ...] | None = None  # the first value in the way; None when all are
+
+
+def converted(values: np.ndarray, dtype: str) -> np.ndarray | Misfit:
+    """`values` as `dtype`, the same array when it is of that type already.
+
+    Floats are rounded to a narrower float type; every other conversion must be exact. NaN and infinities never pass.
+    """
+    if dtype not in NUMPY_TYPES:
+        return Misfit(f"the model takes {dtype}, which arrays cannot hold")
+    target = np.dtype(NUMPY_TYPES[dtype])
+    kind = values.dtype.kind
+    if not (kind in NUMBERS or (kind == "c" and target.kind == "c")):
+        return Misfit(f"expected {dtype}, found {values.dtype}")
+    if kind in "fc":
+        finite = np.isfinite(values)
+        if not finite.all():
+            return _misfit(values, ~finite, "is not a finite number")
+    if values.dtype == target:
+        return values
+    if target.kind in "iu":
+        return _to_integers(values, target)
+    with np.errstate(over="ignore"):
+        result = values.astype(target)
+    if kind == "f" and target.kind in "fc":
+        return _unless(values, ~np.isfinite(result), f"is beyond the range of {dtype}", result)
+    with np.errstate(over="ignore", invalid="ignore"):
+        changed = result.astype(values.dtype) != values
+    return _unless(values, changed, f"cannot be held by {dtype}", result)
+
+
+def _to_integers(values: np.ndarray, target: np.dtype) -> np.ndarray | Misfit:
+    if values.dtype.kind == "f":
+        fractions = values != np.rint(values)
+        if fractions.any():
+            return _misfit(values, fractions, f"is not a whole number, as {target} must be")
+    limits = np.iinfo(target)
+    if values.dtype.kind == "b":
+        return values.astype(target)
+    # float(2**63 - 1) rounds up to 2**63, so floats are compared with the first value beyond the range
+    beyond = (values < limits.min) | (
+        values >= float(limits.max + 1) if values.dtype.kind == "f" else values > limits.max
+    )
+    if beyond.any():
+        return _misfit(values, beyond, f"is beyond the range of {target}")
+    return values.astype(target)
+
+
+def _unless(values: np.ndarray, wrong: np.ndarray, reason: str, result: np.ndarray) -> np.ndarray | Misfit:
+    return _misfit(values, wrong, reason) if wrong.any() else result
+
+
+def _misfit(values: np.ndarray, wrong: np.ndarray, reason: str) -> Misfit:
+    at = tuple(int(index) for index in np.argwhere(wrong)[0])
+    return Misfit(f"{values[at]} {reason}", at)

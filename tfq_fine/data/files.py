@@ -1,0 +1,43 @@
+"""Data in files. Nothing in a file can run code: arrays of Python objects are refused."""
+
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfq_converters.errors import TfqError
+
+LABEL_NAMES = ("labels", "y")
+
+
+def read_file(path: str | os.PathLike[str], input_names: list[str]) -> tuple[Any, np.ndarray | None]:
+    """The element and the labels in a `.npz` or `.npy` file; `.npy` is mapped, not read.
+
+    Raises:
+        TfqError: the file is missing, damaged, of another kind, or holds Python objects.
+    """
+    where = Path(path)
+    try:
+        if where.suffix == ".npy":
+            return np.load(where, mmap_mode="r", allow_pickle=False), None
+        if where.suffix == ".npz":
+            with np.load(where, allow_pickle=False) as content:
+                return _named({name: content[name] for name in content.files}, input_names)
+    except OSError as error:
+        raise TfqError(f"{where} cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise TfqError(f"{where} cannot be read as {where.suffix} without pickle: {error}") from error
+    raise TfqError(f"{where} is neither a .npz nor a .npy file")
+
+
+def _named(arrays: dict[str, np.ndarray], input_names: list[str]) -> tuple[Any, np.ndarray | None]:
+    label_name = next((name for name in LABEL_NAMES if name in arrays and name not in input_names), "")
+    labels = arrays.pop(label_name, None)
+    if len(arrays) == 1 and len(input_names) == 1:
+        return next(iter(arrays.values())), labels
+    if arrays and all(re.fullmatch(r"arr_\d+", name) and name not in input_names for name in arrays):
+        return [arrays[name] for name in sorted(arrays, key=lambda name: int(name[4:]))], labels
+    return arrays, labels

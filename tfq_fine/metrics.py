@@ -1,0 +1,129 @@
+"""How far two arrays are apart, and how well outputs fit labels.
+
+Errors add up over batches: `ErrorSums.of(x, y) + ErrorSums.of(x2, y2)` is that of the concatenated arrays.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ErrorSums:
+    """Sums over pairs (x, y) of a reference and an approximation, in float64."""
+
+    signal: float = 0.0  # sum x²
+    noise: float = 0.0  # sum (x - y)²
+    other: float = 0.0  # sum y²
+    product: float = 0.0  # sum x y
+    max_error: float = 0.0  # max |x - y|; NaN when any difference is
+    count: int = 0
+
+    @staticmethod
+    def of(reference: np.ndarray, approximation: np.ndarray) -> "ErrorSums":
+        """The sums of two arrays of one shape.
+
+        A position where both hold the same infinity is exact and carries no signal. NaN on either side, or an infinity
+        on one, makes the noise NaN or infinite.
+
+        >>> ErrorSums.of(np.array([3.0, 4.0]), np.array([3.0, 4.5])).sqnr_db
+        20.0
+        """
+        assert reference.shape == approximation.shape, (reference.shape, approximation.shape)
+        x, y = _reals(reference), _reals(approximation)
+        same = np.isinf(x) & (x == y)
+        if same.any():
+            x, y = np.where(same, 0.0, x), np.where(same, 0.0, y)
+        error = x - y
+        return ErrorSums(
+            signal=float(np.dot(x, x)),
+            noise=float(np.dot(error, error)),
+            other=float(np.dot(y, y)),
+            product=float(np.dot(x, y)),
+            max_error=float(np.abs(error).max()) if error.size else 0.0,
+            count=x.size,
+        )
+
+    def __add__(self, other: "ErrorSums") -> "ErrorSums":
+        return ErrorSums(
+            self.signal + other.signal,
+            self.noise + other.noise,
+            self.other + other.other,
+            self.product + other.product,
+            float(np.maximum(self.max_error, other.max_error)),  # keeps NaN, as `max` does not
+            self.count + other.count,
+        )
+
+    @property
+    def sqnr_db(self) -> float:
+        """10 log10(sum x² / sum (x - y)²), in dB.
+
+        +inf when the two are equal (also where both are all zero), -inf when only the reference is all zero or the
+        approximation is infinite, NaN when there is a NaN.
+        """
+        if math.isnan(self.noise) or math.isnan(self.signal):
+            return math.nan
+        if self.noise == 0:
+            return math.inf
+        if self.signal == 0 or math.isinf(self.noise):
+            return -math.inf
+        return 10 * (math.log10(self.signal) - math.log10(self.noise))
+
+    @property
+    def cosine(self) -> float:
+        """sum x y / sqrt(sum x² sum y²); 1 when both are all zero, 0 when one is."""
+        if self.noise == 0:
+            return 1.0
+        if self.signal == 0 or self.other == 0:
+            return 0.0
+        return self.product / (math.sqrt(self.signal) * math.sqrt(self.other))
+
+
+def _reals(values: np.ndarray) -> np.ndarray:
+    """`values` as a flat float64 array; a complex number counts as two."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    if flat.dtype.kind == "c":
+        flat = flat.view(flat.real.dtype)
+    return flat.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often two classifiers agree. Ties go to the lowest class, as argmax does."""
+
+    top1: int = 0  # samples whose highest class is the same
+    top5: int = 0  # samples whose highest class of the reference is among the five highest of the other
+    count: int = 0
+
+    @staticmethod
+    def of(reference: np.ndarray, approximation: np.ndarray) -> "Agreement":
+        """The counts of two arrays [n, classes]."""
+        expected = reference.argmax(axis=1)
+        return Agreement(
+            top1=int(in_top(approximation, expected, 1).sum()),
+            top5=int(in_top(approximation, expected, 5).sum()),
+            count=len(reference),
+        )
+
+    def __add__(self, other: "Agreement") -> "Agreement":
+        return Agreement(self.top1 + other.top1, self.top5 + other.top5, self.count + other.count)
+
+
+def is_classes(output: np.ndarray) -> bool:
+    """Whether an output looks like scores of classes: floating, [n, C] with C >= 2."""
+    return output.ndim == 2 and output.shape[1] >= 2 and output.dtype.kind == "f"
+
+
+def in_top(scores: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:
+    """Whether each of `classes` [...] is among the `k` highest of `scores` [..., C].
+
+    Ties go to the lowest class; where a score is NaN, nothing is.
+
+    >>> in_top(np.array([[0.5, 0.5, 0.2]]), np.array([1]), 1)
+    array([False])
+    """
+    own = np.take_along_axis(scores, classes[..., None], axis=-1)
+    earlier = np.arange(scores.shape[-1]) < classes[..., None]
+    ahead = (scores > own) | ((scores == own) & earlier)
+    return (ahead.sum(axis=-1) < k) & ~np.isnan(scores).any(axis=-1)

@@ -1,0 +1,122 @@
+"""What a user may ask of one operator: frozen values, JSON both ways."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+from tfq_converters.errors import TfqError
+from tfq_converters.quantized import Mode
+from tfq_fine.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor
+
+GRANULARITIES: dict[str, type] = {
+    "per_tensor": PerTensor,
+    "per_channel": PerChannel,
+    "channel_groups": ChannelGroups,
+    "blocks": Blocks,
+}
+
+
+@dataclass(frozen=True)
+class WeightSpec:
+    """How weights are quantized.
+
+    `granularity` None means the finest that the kernel of each operator takes with one scale per channel or coarser.
+    """
+
+    bits: int = 8
+    granularity: Granularity = PerChannel()
+    symmetric: bool = True
+    algorithm: str = "round_to_nearest"
+
+    def __str__(self) -> str:
+        return f"int{self.bits} {granularity_name(self.granularity)}"
+
+
+@dataclass(frozen=True)
+class ActivationSpec:
+    """How activations are quantized: 8 bits asymmetric, or 16 bits symmetric (the kernels take no zero point)."""
+
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.bits not in (8, 16):
+            raise TfqError(f"activations have 8 or 16 bits, found {self.bits}")
+
+    @property
+    def dtype(self) -> str:
+        return f"int{self.bits}"
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """What is asked of one operator: a mode, and the specs that the mode needs."""
+
+    mode: Mode
+    weights: WeightSpec | None = None
+    activations: ActivationSpec | None = None
+
+    def __post_init__(self) -> None:
+        problems = {
+            "mode": self.mode not in get_args(Mode) and f"one of {', '.join(get_args(Mode))}",
+            "weights": (self.weights is None) == (self.mode in ("weight_only", "dynamic", "integer"))
+            and ("a WeightSpec" if self.weights is None else "None"),
+            "activations": (self.activations is None) == (self.mode == "integer")
+            and ("an ActivationSpec" if self.activations is None else "None"),
+        }
+        for name, expected in problems.items():
+            if expected:
+                raise TfqError(f"OpSpec: {name} must be {expected} in mode {self.mode!r}, found {getattr(self, name)}")
+
+
+def granularity_name(granularity: Granularity) -> str:
+    """`per-channel`, `blocks of 32`, ...: the field's term, for people."""
+    name = next(name for name, kind in GRANULARITIES.items() if isinstance(granularity, kind)).replace("_", "-")
+    size = getattr(granularity, "size", None)
+    return name if size is None else f"{name} of {size}"
+
+
+def to_json(spec: OpSpec | None) -> Any:
+    """Plain values for `json.dumps`; None stands for "stay float"."""
+    if spec is None:
+        return None
+    found: dict[str, Any] = {"mode": spec.mode}
+    if spec.weights is not None:
+        found["weights"] = asdict(spec.weights) | {"granularity": _granularity_json(spec.weights.granularity)}
+    if spec.activations is not None:
+        found["activations"] = asdict(spec.activations)
+    return found
+
+
+def from_json(value: Any) -> OpSpec | None:
+    """The inverse of `to_json`.
+
+    Raises:
+        TfqError: an unknown key or value.
+    """
+    if value is None:
+        return None
+    found = dict(value)
+    try:
+        if "weights" in found:
+            weights = dict(found["weights"])
+            if "granularity" in weights:
+                weights["granularity"] = _granularity(weights["granularity"])
+            found["weights"] = WeightSpec(**weights)
+        if "activations" in found:
+            found["activations"] = ActivationSpec(**found["activations"])
+        return OpSpec(**found)
+    except TypeError as error:
+        raise TfqError(f"a spec in the recipe cannot be read: {error}; found {value}") from error
+
+
+def _granularity_json(granularity: Granularity) -> dict[str, Any]:
+    name = next(name for name, kind in GRANULARITIES.items() if isinstance(granularity, kind))
+    return {"name": name} | asdict(granularity)
+
+
+def _granularity(value: Mapping[str, Any]) -> Granularity:
+    arguments = dict(value)
+    name = arguments.pop("name", None)
+    if name not in GRANULARITIES:
+        raise TfqError(f"unknown granularity {name!r}; known: {', '.join(GRANULARITIES)}")
+    return GRANULARITIES[name](**arguments)
