@@ -18,6 +18,7 @@ from tfq_converters.op_table import OpRow
 from tfq_converters.quantized import ActivationEncoding
 from tfq_converters.runtime import Kernels, Runner
 
+FLOAT_VERSIONS = {"BROADCAST_TO": 2}  # where the oldest registered version is not 1
 Operand = tuple[int, ...] | np.ndarray | None  # the shape of an activation, a constant, or an absent input
 
 
@@ -125,7 +126,7 @@ def activation(name: str, shape: tuple[int, ...], given: ActivationEncoding, dat
 def float_graph(case: Case, values: Mapping[int, np.ndarray], outputs: Sequence[Tensor]) -> Graph:
     """The file of the float operator; the operands that `case` gives by shape are its inputs."""
     tensors = {slot: _plain(slot, case, value) for slot, value in values.items()}
-    return _graph(case, tensors, outputs, 1)
+    return _graph(case, tensors, outputs, FLOAT_VERSIONS.get(case.code, 1))
 
 
 def _plain(slot: int, case: Case, value: np.ndarray) -> Tensor:
@@ -144,6 +145,24 @@ def integer_graph(case: Case, given: Encoded, outputs: Sequence[Tensor], version
     return _graph(case, tensors, outputs, version)
 
 
+def weight_graph(case: Case, given: Encoded, row: OpRow, outputs: Sequence[Tensor], version: int = 0) -> Graph:
+    """The file of the operator on float activations with an int8 weight, computed on the fly at `version`.
+
+    Version 0 stands for weight-only: the float operator after a DEQUANTIZE of the weight.
+    """
+    tensors = {slot: _plain(slot, case, value) for slot, value in given.values.items()}
+    assert row.weight is not None
+    weight = given.weights[row.weight]
+    if version:
+        return _graph(case, {**tensors, row.weight: weight}, outputs, version)
+    graph = _graph(case, tensors, outputs, 1)
+    (op,), place = graph.main.ops, graph.main.ops[0].inputs[row.weight]
+    listed = [*graph.main.tensors, weight]
+    listed[place] = replace(listed[place], data=None)
+    ops = (Op("DEQUANTIZE", (len(listed) - 1,), (place,), version=5), op)
+    return Graph((replace(graph.main, tensors=tuple(listed), ops=ops),))
+
+
 def _graph(case: Case, tensors: Mapping[int, Tensor], outputs: Sequence[Tensor], version: int) -> Graph:
     order = {slot: index for index, slot in enumerate(tensors)}
     slots = tuple(order.get(slot, ABSENT) for slot in range(len(case.inputs)))
@@ -151,6 +170,11 @@ def _graph(case: Case, tensors: Mapping[int, Tensor], outputs: Sequence[Tensor],
     op = Op(case.code, slots, results, case.options, version)
     fed = tuple(order[slot] for slot, tensor in tensors.items() if not tensor.is_constant and not tensor.is_variable)
     return Graph((Subgraph("main", (*tensors.values(), *outputs), (op,), fed, results),))
+
+
+def one_op_graph(code: str, ends: tuple[Tensor, Tensor], version: int) -> Graph:
+    """The file of an operator without options from one tensor to another."""
+    return Graph((Subgraph("main", ends, (Op(code, (0,), (1,), version=version),), (0,), (1,)),))
 
 
 def float_run(case: Case, values: Mapping[int, np.ndarray], types: Sequence[str]) -> list[np.ndarray]:
@@ -162,7 +186,7 @@ def float_run(case: Case, values: Mapping[int, np.ndarray], types: Sequence[str]
 
 def float_types(case: Case, row: OpRow) -> list[str]:
     """The types of the outputs of the float operator."""
-    kinds = {slot: "float32" for slot in (range(case.results) if row.outputs is None else row.outputs)}
+    kinds = dict.fromkeys(range(case.results) if row.outputs is None else row.outputs, "float32")
     return [kinds.get(slot, row.other_output) for slot in range(case.results)]
 
 
@@ -203,9 +227,10 @@ def build(case: Case, row: OpRow, dtype: str, seed: int = 0, per_channel: bool =
     given = encode(case, row, dtype, seed, per_channel)
     types = float_types(case, row)
     results = float_run(case, given.values, types)
-    encodings = iter(output_encodings(row, given, dtype, [r for r, t in zip(results, types) if t == "float32"], case.result_range))
+    real = [result for result, kind in zip(results, types, strict=True) if kind == "float32"]
+    encodings = iter(output_encodings(row, given, dtype, real, case.result_range))
     outputs, expected, finite = [], [], []
-    for index, (result, kind) in enumerate(zip(results, types)):
+    for index, (result, kind) in enumerate(zip(results, types, strict=True)):
         finite.append(np.isfinite(result))
         if kind != "float32":
             outputs.append(Tensor(f"out{index}", result.shape, kind))
@@ -217,7 +242,7 @@ def build(case: Case, row: OpRow, dtype: str, seed: int = 0, per_channel: bool =
     version = row.version_int8 if dtype == "int8" else row.version_int16
     content = write(integer_graph(case, given, outputs, version))
     fed = [
-        given.codes[slot] if slot in given.codes else value
+        given.codes.get(slot, value)
         for slot, value in given.values.items()
         if not isinstance(case.inputs[slot], np.ndarray)
     ]
@@ -273,9 +298,3 @@ def measure_all(jobs: Sequence[Job]) -> list[tuple[int, float] | str]:
 
 def _pool() -> Executor:
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-
-
-def with_options(case: Case, **changes: object) -> Case:
-    """`case` with some fields of its options changed."""
-    assert case.options is not None
-    return replace(case, options=Options(case.options.kind, {**case.options.values, **changes}))

@@ -9,6 +9,7 @@ from tfq_converters.errors import raise_all
 from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.op_table import OPS
 from tfq_converters.quantized import OpKey
+from tfq_converters.realize.weight_only import READS_SHAPE
 from tfq_converters.weights import float_constants, weight_axes
 from tfq_fine.granularity import PerChannel, PerTensor
 from tfq_fine.specs import GRANULARITIES, OpSpec, WeightSpec
@@ -30,9 +31,8 @@ FLOAT = Decision(None)
 
 
 def touches_float(op: Op, subgraph: Subgraph) -> bool:
-    """Whether quantization concerns `op`: it reads and writes float values."""
-    types = [{subgraph.tensors[t].dtype for t in side if t >= 0} for side in (op.inputs, op.outputs)]
-    return "float32" in types[0]
+    """Whether quantization concerns `op`: it reads float values."""
+    return op.code not in READS_SHAPE and any(subgraph.tensors[t].dtype == "float32" for t in op.inputs if t >= 0)
 
 
 def make_plan(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Plan:
@@ -91,17 +91,22 @@ _DECIDE = {"float16": _half, "weight_only": _weights, "dynamic": _weights, "inte
 
 def _no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
     row = OPS.get(op.code)
-    if row is None or not (row.int8 if bits == 8 else row.int16):
+    if row is None or not row.takes(f"int{bits}"):
         return f"{op.label} has no int{bits} kernel"
-    ranks = [len(subgraph.tensors[t].shape) for t in (*op.inputs, *op.outputs) if t >= 0]
-    if row.max_rank is not None and max(ranks) > row.max_rank:
-        return f"the int{bits} kernel of {op.code} takes at most rank {row.max_rank}, it has {max(ranks)}"
+    tensors = [subgraph.tensors[t] for t in op.inputs if t >= 0]
+    if any(tensor.is_variable for tensor in tensors):
+        return "it keeps its state in a variable"
+    data = next((tensor for tensor in tensors if tensor.dtype == "float32" and not tensor.is_constant), None)
+    if data is None:
+        return "it reads no activation"
+    if row.max_rank is not None and len(data.shape) > row.max_rank:
+        return f"the int{bits} kernel of {op.code} takes at most rank {row.max_rank}, it has {len(data.shape)}"
+    if row.reference_row is not None and bits == 8 and data.shape[-1:] > (row.reference_row,):
+        return f"the int8 {op.code} over {data.shape[-1]} values aborts the process on the reference kernels"
     for slot in (row.weight, row.bias):
         if slot is not None and slot < len(op.inputs) and op.inputs[slot] >= 0:
             if not subgraph.tensors[op.inputs[slot]].is_constant:
                 return f"its {'weight' if slot == row.weight else 'bias'} is not a constant"
-    if any(subgraph.tensors[t].is_variable for t in op.inputs if t >= 0):
-        return "it keeps its state in a variable"
     return ""
 
 

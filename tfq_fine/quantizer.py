@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph, Op, Subgraph
-from tfq_converters.op_table import OPS
-from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, QuantizedGraph, TensorKey, WeightCodes
-from tfq_converters.weights import WeightAxes, float_constants, weight_axes
+from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+from tfq_converters.op_table import OPS, OpRow
+from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, QuantizedGraph, TensorKey, WeightCodes, simulated_weight
+from tfq_converters.weights import BIAS_SLOT, WeightAxes, bias_of, data_of, float_constants, weight_axes
 from tfq_fine import affine
 from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.encodings import Encodings, encodings
+from tfq_fine.equalization.bias_correction import corrected_bias
 from tfq_fine.granularity import block_shape
 from tfq_fine.plan import HALF_MINIMUM, Plan
 from tfq_fine.specs import OpSpec, WeightSpec
@@ -79,7 +80,8 @@ def quantize(
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
     """
-    found = encodings(graph, plan, statistics or Statistics())
+    known = statistics or Statistics()
+    found = encodings(graph, plan, known)
     weights, ops = _Weights(), {}
     for key, decision in plan.items():
         op, subgraph = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]]
@@ -89,9 +91,10 @@ def quantize(
         if spec.mode == "float16":
             ops[key] = _half(op, subgraph, weights)
         elif spec.mode == "integer":
-            ops[key] = _integer(key, op, subgraph, spec, found, weights)
+            ops[key] = _integer(key, op, subgraph, spec, found, weights, known)
         else:
-            ops[key] = OpEncoding(spec.mode, _weight_codes(key, op, subgraph, spec, weights))
+            constants = _weight_codes(key, op, subgraph, spec, weights)
+            ops[key] = OpEncoding(spec.mode, constants | _corrected(key, op, subgraph, spec, constants, known))
     return QuantizedGraph(graph, ops, _borders(graph, found, statistics, input_type, output_type))
 
 
@@ -121,7 +124,7 @@ def _half(op: Op, subgraph: Subgraph, weights: _Weights) -> OpEncoding:
 
 
 def _integer(
-    key: OpKey, op: Op, subgraph: Subgraph, spec: OpSpec, found: Encodings, weights: _Weights
+    key: OpKey, op: Op, subgraph: Subgraph, spec: OpSpec, found: Encodings, weights: _Weights, known: Statistics
 ) -> OpEncoding:
     inputs, outputs = found.inputs[key], found.outputs[key]
     row = OPS[op.code]
@@ -129,8 +132,9 @@ def _integer(
     if row.weight is not None:
         floor = _scale_floor(op, subgraph, inputs[_activation(inputs, row.weight)].scale, outputs[0].scale, row)
         constants |= _weight_codes(key, op, subgraph, spec, weights, floor)
-        bias = _bias(op, subgraph, spec, inputs[_activation(inputs, row.weight)].scale, constants[row.weight])
-        constants |= bias
+        corrected = _corrected(key, op, subgraph, spec, constants, known)
+        input_scale = inputs[_activation(inputs, row.weight)].scale
+        constants |= _bias(op, subgraph, spec, input_scale, constants[row.weight], corrected)
     elif op.code == "BATCH_MATMUL":
         constants |= _weight_codes(key, op, subgraph, spec, weights)
     for slot, encoding in inputs.items():
@@ -145,11 +149,12 @@ def _activation(inputs: Mapping[int, ActivationEncoding], weight: int) -> int:
     return next(slot for slot in inputs if slot != weight)
 
 
-def _scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: float, row) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: float, row: OpRow) -> np.ndarray:
     """The smallest weight scale per channel [C] whose bias fits the accumulator and whose rescaling kernels accept.
 
     Channels that batch norm all but switched off have weights near zero under an ordinary bias.
     """
+    assert row.weight is not None and row.channel_axis is not None
     channels = subgraph.tensors[op.inputs[row.weight]].shape[row.channel_axis]
     floor = np.full(channels, SMALLEST_RESCALE * output_scale / input_scale)
     if row.bias is not None and row.bias < len(op.inputs) and op.inputs[row.bias] >= 0:
@@ -159,15 +164,46 @@ def _scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: f
     return np.maximum(floor, affine.TINY)
 
 
-def _bias(op: Op, subgraph: Subgraph, spec: OpSpec, input_scale: float, weight: WeightCodes | np.ndarray) -> dict:
-    row = OPS[op.code]
-    if row.bias is None or row.bias >= len(op.inputs) or op.inputs[row.bias] < 0:
+def _corrected(
+    key: OpKey,
+    op: Op,
+    subgraph: Subgraph,
+    spec: OpSpec,
+    constants: Mapping[int, WeightCodes | np.ndarray],
+    known: Statistics,
+) -> dict[int, WeightCodes | np.ndarray]:
+    """{bias slot: corrected float bias}; empty where there is nothing to correct, or no mean to correct it with."""
+    assert spec.weights is not None
+    bias = bias_of(op)
+    if bias == ABSENT or not spec.weights.bias_correction or subgraph.tensors[bias].data is None:
         return {}
-    data = subgraph.tensors[op.inputs[row.bias]].data
-    assert data is not None and isinstance(weight, WeightCodes) and spec.activations is not None
+    mean = known.means.get((key[0], data_of(op)))
+    if mean is None:
+        return {}
+    (axes,) = weight_axes(op, subgraph)
+    weight, data = subgraph.tensors[op.inputs[axes.slot]].data, subgraph.tensors[bias].data
+    assert weight is not None and data is not None
+    corrected = corrected_bias(data.reshape(-1), weight, simulated_weight(constants[axes.slot]), axes, mean)
+    return {BIAS_SLOT[op.code]: corrected.reshape(data.shape)}
+
+
+def _bias(
+    op: Op,
+    subgraph: Subgraph,
+    spec: OpSpec,
+    input_scale: float,
+    weight: WeightCodes | np.ndarray,
+    corrected: Mapping[int, WeightCodes | np.ndarray],
+) -> dict[int, WeightCodes | np.ndarray]:
+    slot, tensor = BIAS_SLOT[op.code], bias_of(op)
+    if tensor == ABSENT:
+        return {}
+    data = corrected.get(slot, subgraph.tensors[tensor].data)
+    assert isinstance(data, np.ndarray) and isinstance(weight, WeightCodes) and spec.activations is not None
     scale = weight.scale.reshape(-1)
     repeated = np.repeat(scale, data.size // scale.size) if 1 < scale.size < data.size else scale
-    return {row.bias: affine.encode_bias(data.reshape(-1), input_scale, repeated, 32 if spec.activations.bits == 8 else 64)}
+    bits = 32 if spec.activations.bits == 8 else 64
+    return {slot: affine.encode_bias(data.reshape(-1), input_scale, repeated, bits)}
 
 
 def constant_codes(data: np.ndarray, encoding: ActivationEncoding) -> WeightCodes:

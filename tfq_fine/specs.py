@@ -20,13 +20,15 @@ GRANULARITIES: dict[str, type] = {
 class WeightSpec:
     """How weights are quantized.
 
-    `granularity` None means the finest that the kernel of each operator takes with one scale per channel or coarser.
+    `bias_correction` takes back through the bias what the weight error does to the mean output; it needs
+    representative data, and does nothing without.
     """
 
     bits: int = 8
     granularity: Granularity = PerChannel()
     symmetric: bool = True
     algorithm: str = "round_to_nearest"
+    bias_correction: bool = True
 
     def __str__(self) -> str:
         return f"int{self.bits} {granularity_name(self.granularity)}"

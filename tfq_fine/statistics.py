@@ -41,13 +41,18 @@ class Statistics:
 
     ranges: Mapping[TensorKey, Range] = field(default_factory=dict)
     samples: int = 0
+    means: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float64 [shape[-1]]
 
     def merge(self, other: "Statistics") -> "Statistics":
         """The statistics of both sets of samples."""
         ranges = dict(self.ranges)
         for key, found in other.ranges.items():
             ranges[key] = ranges[key].union(found) if key in ranges else found
-        return Statistics(ranges, self.samples + other.samples)
+        samples = self.samples + other.samples
+        means = {**self.means, **other.means}
+        for key in self.means.keys() & other.means.keys():
+            means[key] = (self.means[key] * self.samples + other.means[key] * other.samples) / samples
+        return Statistics(ranges, samples, means)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to `path` as `.npz`, beside and renamed.
@@ -61,6 +66,7 @@ class Statistics:
             keys=np.array(list(self.ranges), np.int64).reshape(-1, 2),
             ranges=np.array(list(self.ranges.values()), np.float64).reshape(-1, 2),
             samples=np.int64(self.samples),
+            **{f"mean_{s}_{t}": mean for (s, t), mean in self.means.items()},
         )
         target = Path(path)
         beside = target.with_name(f".{target.name}.part")
@@ -80,7 +86,14 @@ class Statistics:
         try:
             with np.load(path, allow_pickle=False) as content:
                 keys, ranges, samples = content["keys"], content["ranges"], int(content["samples"])
+                means = {_key(name): content[name] for name in content.files if name.startswith("mean_")}
         except (OSError, KeyError, ValueError) as error:
             raise TfqError(f"{path} does not hold saved statistics: {error}") from error
         pairs = zip(keys.tolist(), ranges.tolist(), strict=True)
-        return Statistics({(s, t): Range(low, high) for (s, t), (low, high) in pairs}, samples)
+        return Statistics({(s, t): Range(low, high) for (s, t), (low, high) in pairs}, samples, means)
+
+
+def _key(name: str) -> TensorKey:
+    """`mean_0_7` -> (0, 7)."""
+    subgraph, tensor = map(int, name.split("_")[1:])
+    return subgraph, tensor

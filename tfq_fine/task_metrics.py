@@ -2,8 +2,9 @@
 
 | metric | outputs | labels |
 |---|---|---|
-| top1, accuracy | scores [..., C], or a probability [...] or [..., 1] that is cut at 0.5 | classes [...] or [..., 1], or one-hot [..., C] |
-| top5 | scores [..., C] | the same |
+| top1, accuracy | scores [..., C] | classes [...] or [..., 1], or one-hot [..., C] |
+| | a probability [n] or [..., 1], cut at 0.5 | 0 or 1 |
+| top5 | scores [..., C] | classes, or one-hot |
 | mae, mse | any | the same number of values |
 | auc | a probability [n] or [n, 1], or scores of two classes [n, 2] | 0 or 1 |
 """
@@ -90,11 +91,25 @@ METRICS: dict[str, TaskMetric] = {
 }
 
 # Keras metrics that are better when lower; Keras 3 says so itself for some only
-KERAS_ERRORS = frozenset(
-    "MeanSquaredError MeanAbsoluteError RootMeanSquaredError MeanAbsolutePercentageError MeanSquaredLogarithmicError "
-    "MeanRelativeError LogCoshError Poisson KLDivergence BinaryCrossentropy CategoricalCrossentropy "
-    "SparseCategoricalCrossentropy Hinge SquaredHinge CategoricalHinge FalsePositives FalseNegatives".split()
-)
+KERAS_ERRORS = {
+    "MeanSquaredError",
+    "MeanAbsoluteError",
+    "RootMeanSquaredError",
+    "MeanAbsolutePercentageError",
+    "MeanSquaredLogarithmicError",
+    "MeanRelativeError",
+    "LogCoshError",
+    "Poisson",
+    "KLDivergence",
+    "BinaryCrossentropy",
+    "CategoricalCrossentropy",
+    "SparseCategoricalCrossentropy",
+    "Hinge",
+    "SquaredHinge",
+    "CategoricalHinge",
+    "FalsePositives",
+    "FalseNegatives",
+}
 
 
 def task_metric(metric: Any) -> TaskMetric:
@@ -112,7 +127,7 @@ def task_metric(metric: Any) -> TaskMetric:
         return metric
     if isinstance(metric, str):
         if metric not in METRICS:
-            raise TfqError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}; or pass a function or Keras metric")
+            raise TfqError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}, a function, a Keras metric")
         return METRICS[metric]
     if hasattr(metric, "update_state") and hasattr(metric, "result"):
         return TaskMetric(str(getattr(metric, "name", type(metric).__name__)), _of_keras(metric), _is_score(metric))

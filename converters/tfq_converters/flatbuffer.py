@@ -324,7 +324,7 @@ def _model(graph: Graph, buffers: _Buffers) -> Any:
 def _pack(model: Any, constants: int) -> bytes:
     builder = flatbuffers.Builder(constants + 2**16)
     builder.Finish(model.Pack(builder), IDENTIFIER)
-    return bytes(builder.Output())
+    return bytes(memoryview(builder.Bytes)[builder.Head() :])
 
 
 def _pack_subgraph(subgraph: Subgraph, table: list, codes: dict, buffers: _Buffers) -> Any:

@@ -31,10 +31,15 @@ class WeightCodes:
 
     def dequantize(self) -> np.ndarray:
         """The real values, float32, of the shape of `codes`."""
-        scale, zero_point = self.scale, self.zero_point
-        for axis, size in enumerate(self.block_shape):
-            scale, zero_point = np.repeat(scale, size, axis), np.repeat(zero_point, size, axis)
-        return (scale * (self.codes.astype(np.float64) - zero_point)).astype(np.float32)
+        scale, zero_point = self.scale.astype(np.float32), self.zero_point.astype(np.float32)
+        for axis, (size, blocks) in enumerate(zip(self.block_shape, self.scale.shape, strict=True)):
+            if size > 1 and blocks > 1:
+                scale, zero_point = np.repeat(scale, size, axis), np.repeat(zero_point, size, axis)
+        values = self.codes.astype(np.float32 if self.bits <= 16 else np.float64)
+        if self.zero_point.any():
+            values -= zero_point
+        values *= scale if self.bits <= 16 else self.scale
+        return values.astype(np.float32, copy=False)
 
     @property
     def nbytes(self) -> int:
@@ -66,8 +71,8 @@ class OpEncoding:
     """What was decided for one operator.
 
     `inputs` and `outputs` map slots to the integer encodings that an "integer" operator reads and writes; a slot that
-    is missing stays as it is (shapes, indices, float). `weights` maps slots to quantized constants, or to float16
-    arrays in mode "float16".
+    is missing stays as it is (shapes, indices, float). `weights` maps slots to quantized constants, to float16
+    arrays in mode "float16", or to float32 arrays that replace a constant (a corrected bias).
     """
 
     mode: Mode

@@ -17,16 +17,17 @@ from tfq_converters.quantized import OpEncoding, QuantizedGraph
 from tfq_converters.realize import Realized
 from tfq_converters.realize.builder import FLOAT, Form
 from tfq_converters.runtime import Runner
-from tfq_converters.simulate import Segment, checkable, segments, simulated_bodies
+from tfq_converters.simulate import Segment, Value, segments, simulated_bodies, values_read, values_written
 from tfq_converters.tolerance import (
-    DATA_SLOT,
     FLOAT_TOLERANCE,
     LOOPS,
+    agrees_with_emulation,
     emulated_inputs,
     float_difference,
     float_tolerance,
     integer_difference,
 )
+from tfq_converters.weights import data_of
 
 KERNELS = ("default", "reference")
 Sample = Sequence[np.ndarray]
@@ -54,9 +55,13 @@ def run_check(quantized: QuantizedGraph, realized: Realized, content: bytes | No
         TfqError: a kernel refuses the file, dies, yields NaN, or computes something else than the numbers say; the
             first operator that differs is named.
     """
-    main = quantized.graph.main
-    places = {t: place for (s, t), place in realized.places.items() if s == 0}
-    wanted = sorted({index for t, (index, _) in places.items() if _readable(realized.graph, index)})
+    places = {
+        (t, form): index
+        for (s, t), forms in realized.places.items()
+        for form, index in forms.items()
+        if s == 0 and _readable(realized.graph, index)
+    }
+    wanted = sorted(set(places.values()))
     fed = [_encoded(quantized, sample) for sample in samples]
     with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
         here = Path(folder)
@@ -64,24 +69,22 @@ def run_check(quantized: QuantizedGraph, realized: Realized, content: bytes | No
         children = {kernels: _start(here, kernels) for kernels in KERNELS}
         try:
             float_values = _float_values(quantized.graph, samples)
+            judged = _segments(quantized, places)
             runs = {kernels: _finished(child, here, kernels) for kernels, child in children.items()}
         finally:
             for child in children.values():
                 child.kill()
                 child.wait()
-    read = {t: place for t, place in places.items() if place[0] in set(wanted)}
     for n in range(len(samples)):
-        values = {k: {t: run[f"tensor_{n}_{place[0]}"] for t, place in read.items()} for k, run in runs.items()}
-        _compare(quantized, read, values)
+        values = {k: {value: run[f"tensor_{n}_{i}"] for value, i in places.items()} for k, run in runs.items()}
+        _compare(quantized, judged, values)
         _same_outputs(realized, runs["default"], n)
-    sqnr = {}
-    for t, (index, form) in read.items():
-        if t in float_values[0]:
-            pairs = [
-                (float_values[n][t], _decoded(runs["default"][f"tensor_{n}_{index}"], form)) for n in range(len(samples))
-            ]
-            sqnr[t] = _sqnr(pairs)
-    return Checked({t: sqnr[t] for op in main.ops for t in op.outputs if t in sqnr}, KERNELS, len(samples))
+    sqnr: dict[int, float] = {}
+    for (t, form), index in places.items():
+        if t in float_values[0] and t not in sqnr:
+            runs_of_t = [_decoded(runs["default"][f"tensor_{n}_{index}"], form) for n in range(len(samples))]
+            sqnr[t] = _sqnr([(values[t], found) for values, found in zip(float_values, runs_of_t, strict=True)])
+    return Checked({t: sqnr[t] for op in quantized.graph.main.ops for t in op.outputs if t in sqnr}, KERNELS, len(samples))
 
 
 def _readable(graph: Graph, index: int) -> bool:
@@ -144,69 +147,73 @@ def _float_values(graph: Graph, samples: Sequence[Sample]) -> list[dict[int, np.
     return found
 
 
+def _segments(quantized: QuantizedGraph, places: Mapping[Value, int]) -> list[tuple[list[int], Segment]]:
+    """The simulated operators whose inputs and outputs can be read from the file."""
+    main, bodies = quantized.graph.main, simulated_bodies(quantized)
+    found = []
+    for indices in segments(main):
+        known = []
+        for o in indices:
+            op, encoding = main.ops[o], _encoding(quantized, o)
+            if all(v in places for v in (*values_read(main, op, encoding).values(), *values_written(op, encoding))):
+                known.append(o)
+        if known:
+            found.append((known, Segment(quantized, bodies, known)))
+    return found
+
+
+def _encoding(quantized: QuantizedGraph, o: int) -> OpEncoding:
+    return quantized.ops.get((0, o), OpEncoding("float"))
+
+
 def _compare(
     quantized: QuantizedGraph,
-    places: Mapping[int, tuple[int, Form]],
-    values: Mapping[str, Mapping[int, np.ndarray]],
+    judged: Sequence[tuple[list[int], Segment]],
+    values: Mapping[str, Mapping[Value, np.ndarray]],
 ) -> None:
     """Raise an error that names the first operator whose result differs from the simulated one."""
-    main, bodies = quantized.graph.main, simulated_bodies(quantized)
     dynamic_bodies = any(encoding.mode == "dynamic" for (s, _), encoding in quantized.ops.items() if s > 0)
-    decoded = {k: {t: _decoded(v, places[t][1]) for t, v in found.items()} for k, found in values.items()}
-    for indices in segments(main):
-        known = [o for o in indices if all(t in places for t in main.ops[o].outputs) and _fed(quantized, places, o)]
-        if not known:
-            continue
-        segment = Segment(quantized, bodies, known)
+    decoded = {k: {v: _decoded(array, v[1]) for v, array in found.items()} for k, found in values.items()}
+    for indices, segment in judged:
         for kernels, found in values.items():
             expected = segment.run(decoded[kernels])
-            for o in known:
-                wrong = _difference(quantized, places, o, found, decoded[kernels], expected, dynamic_bodies)
+            for o in indices:
+                wrong = _difference(quantized, o, found, decoded[kernels], expected, dynamic_bodies)
                 if wrong:
                     raise TfqError(
-                        f"the file is not handed over: {main.op_name(o)} computes something else than its numbers "
-                        f"say on the {kernels} kernels: {wrong}"
+                        f"the file is not handed over: {quantized.graph.main.op_name(o)} computes something else than "
+                        f"its numbers say on the {kernels} kernels: {wrong}"
                     )
-
-
-def _fed(quantized: QuantizedGraph, places: Mapping[int, tuple[int, Form]], o: int) -> bool:
-    main = quantized.graph.main
-    return all(t < 0 or main.tensors[t].is_constant or t in places for t in main.ops[o].inputs)
 
 
 def _difference(
     quantized: QuantizedGraph,
-    places: Mapping[int, tuple[int, Form]],
     o: int,
-    found: Mapping[int, np.ndarray],
-    decoded: Mapping[int, np.ndarray],
+    found: Mapping[Value, np.ndarray],
+    decoded: Mapping[Value, np.ndarray],
     expected: Mapping[int, np.ndarray],
     dynamic_bodies: bool,
 ) -> str:
-    op = quantized.graph.main.ops[o]
-    encoding = quantized.ops.get((0, o), OpEncoding("float"))
-    for t in op.outputs:
-        form = places[t][1]
-        if form is not FLOAT and encoding.mode == "integer":
-            wrong = integer_difference(found[t], expected[t], form, op)
-        elif form is not FLOAT:  # a float operator whose result exists in integers alone: the border of the file
-            wrong = float_difference(found[t], form.encode(expected[t]), FLOAT_TOLERANCE)
+    op, encoding = quantized.graph.main.ops[o], _encoding(quantized, o)
+    for t, form in values_written(op, encoding):
+        if form is not FLOAT:
+            wrong = integer_difference(found[t, form], expected[t], form, op)
         else:
-            wrong = float_difference(found[t], expected[t], float_tolerance(op, encoding, dynamic_bodies))
+            wrong = float_difference(found[t, form], expected[t], float_tolerance(op, encoding, dynamic_bodies))
             if wrong and encoding.mode == "dynamic" and op.code not in LOOPS:
-                wrong = _emulated(quantized, o, decoded, found) and wrong
+                wrong = wrong if _unexplained(quantized, o, decoded, found[t, form]) else ""
         if wrong:
             return wrong
     return ""
 
 
-def _emulated(quantized: QuantizedGraph, o: int, decoded: Mapping[int, np.ndarray], found: Mapping[int, np.ndarray]) -> bool:
+def _unexplained(quantized: QuantizedGraph, o: int, decoded: Mapping[Value, np.ndarray], found: np.ndarray) -> bool:
     """Whether no emulation of the on-the-fly quantization explains the result of operator `o`."""
     op = quantized.graph.main.ops[o]
     segment = Segment(quantized, simulated_bodies(quantized), [o])
-    source = op.inputs[DATA_SLOT.get(op.code, 0)]
-    return all(
-        float_difference(found[op.outputs[0]], segment.run({**decoded, source: seen})[op.outputs[0]], FLOAT_TOLERANCE)
+    source = (data_of(op), FLOAT)
+    return not any(
+        agrees_with_emulation(found, segment.run({**decoded, source: seen})[op.outputs[0]])
         for seen in emulated_inputs(decoded[source])
     )
 
@@ -234,5 +241,3 @@ def _sqnr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         return float("inf") if noise == 0 else float(10 * np.log10(np.float64(signal) / noise))
 
-
-__all__ = ["Checked", "checkable", "run_check"]

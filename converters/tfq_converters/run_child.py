@@ -1,7 +1,8 @@
 """Runs one file on one set of kernels in a process of its own, because a bad file may take the process down.
 
-`python -m tfq_converters.run_child FOLDER KERNELS` reads `file.tflite`, `inputs.npz` and, for delegated kernels, which
-hide their intermediates, `probe.tflite`: the same file with every wanted tensor as an output. It writes `KERNELS.npz`.
+`python -m tfq_converters.run_child FOLDER KERNELS` reads `file.tflite`, `inputs.npz` and, where the kernels hide their
+intermediates (the delegate does), `probe.tflite`: the same file with every wanted tensor as an output. It writes
+`KERNELS.npz`.
 """
 
 import sys
@@ -26,24 +27,33 @@ def samples(path: Path) -> list[list[np.ndarray]]:
 def main(folder: str, kernels: str) -> int:
     here = Path(folder)
     wanted = np.load(here / "wanted.npy").tolist()
-    inputs = samples(here / "inputs.npz")
     results: dict[str, np.ndarray] = {}
     try:
-        delegated = kernels == "default"
-        runner = Runner(str(here / "file.tflite"), kernels, keep_tensors=not delegated)  # type: ignore[arg-type]
-        probe = Runner(str(here / "probe.tflite"), kernels) if delegated else runner  # type: ignore[arg-type]
-        for n, sample in enumerate(inputs):
-            for which in {id(runner): runner, id(probe): probe}.values():
-                which.reset_variables()
+        runner = Runner(str(here / "file.tflite"), kernels, keep_tensors=kernels != "default")  # type: ignore[arg-type]
+        probe: Runner | None = None
+        for n, sample in enumerate(samples(here / "inputs.npz")):
+            runner.reset_variables()
             for k, array in enumerate(runner.run(sample)):
                 results[f"output_{n}_{k}"] = array
-            values = probe.run(sample) if delegated else [runner.tensor(t) for t in wanted]
+            values = None if kernels == "default" else _kept(runner, wanted)
+            if values is None:
+                probe = probe or Runner(str(here / "probe.tflite"), kernels)  # type: ignore[arg-type]
+                probe.reset_variables()
+                values = probe.run(sample)
             results |= {f"tensor_{n}_{t}": value for t, value in zip(wanted, values, strict=True)}
     except TfqError as error:
         print(error, file=sys.stderr)
         return 3
     np.savez(here / f"{kernels}.npz", **results)
     return 0
+
+
+def _kept(runner: Runner, wanted: list[int]) -> list[np.ndarray] | None:
+    """The intermediates that the interpreter kept; None when it let go of some (around control flow it does)."""
+    try:
+        return [runner.tensor(t) for t in wanted]
+    except ValueError:
+        return None
 
 
 if __name__ == "__main__":

@@ -12,10 +12,26 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 from tfq_converters.quantized import OpEncoding, QuantizedGraph, simulated_weight
+from tfq_converters.realize.builder import Form
 from tfq_converters.runtime import Runner
 
+Value = tuple[int, Form]  # a tensor of the float graph, in one of the forms in which the file holds it
 SEGMENT_BYTES = 16 * 2**20  # of constants in one run, which bounds the memory
 UNCHECKED_TYPES = frozenset({"resource", "variant", "string"})
+
+
+def values_read(subgraph: Subgraph, op: Op, encoding: OpEncoding) -> dict[int, Value]:
+    """Input slot -> the value that the emitted operator reads there, for everything that is not a constant."""
+    return {
+        slot: (t, encoding.inputs.get(slot))
+        for slot, t in enumerate(op.inputs)
+        if t != ABSENT and not subgraph.tensors[t].is_constant
+    }
+
+
+def values_written(op: Op, encoding: OpEncoding) -> list[Value]:
+    """The values that the emitted operator writes, in output order."""
+    return [(t, encoding.outputs.get(slot)) for slot, t in enumerate(op.outputs)]
 
 
 def simulated_bodies(quantized: QuantizedGraph) -> tuple[Subgraph, ...]:
@@ -70,17 +86,23 @@ class Segment:
         main = quantized.graph.main
         tensors: list[Tensor] = list(main.tensors)
         ops: list[Op] = []
-        fed: dict[int, None] = {}
+        fed: dict[Value, int] = {}
         self.outputs: list[int] = []
         for index in indices:
-            op = _with_weights(main.ops[index], quantized.ops.get((0, index), OpEncoding("float")), tensors)
-            fed |= {t: None for t in op.inputs if t != ABSENT and not tensors[t].is_constant}
+            encoding = quantized.ops.get((0, index), OpEncoding("float"))
+            op = _with_weights(main.ops[index], encoding, tensors)
+            inputs = list(op.inputs)
+            for slot, value in values_read(main, main.ops[index], encoding).items():
+                if value not in fed:
+                    tensors.append(tensors[value[0]])
+                    fed[value] = len(tensors) - 1
+                inputs[slot] = fed[value]
             results = []
             for t in op.outputs:
                 tensors.append(replace(main.tensors[t], name=f"{main.tensors[t].name}/simulated"))
                 results.append(len(tensors) - 1)
             self.outputs += op.outputs
-            ops.append(replace(op, outputs=tuple(results)))
+            ops.append(replace(op, inputs=tuple(inputs), outputs=tuple(results)))
         self.inputs = list(fed)
         used = sorted({t for op in ops for t in (*op.inputs, *op.outputs, *op.intermediates)} - {ABSENT})
         moved = {old: new for new, old in enumerate(used)} | {ABSENT: ABSENT}
@@ -97,12 +119,12 @@ class Segment:
             "main",
             tuple(tensors[t] for t in used),
             tuple(ops),
-            tuple(moved[t] for t in self.inputs),
+            tuple(moved[t] for t in fed.values()),
             tuple(t for op in ops for t in op.outputs),
         )
         self._runner = Runner(flatbuffer.write(Graph((subgraph, *bodies))))
 
-    def run(self, values: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """Tensor -> what its operator makes of `values`."""
-        found = self._runner.run([values[t] for t in self.inputs])
+    def run(self, values: Mapping[Value, np.ndarray]) -> dict[int, np.ndarray]:
+        """Tensor -> what its operator makes of the decoded `values`."""
+        found = self._runner.run([values[value] for value in self.inputs])
         return dict(zip(self.outputs, found, strict=True))

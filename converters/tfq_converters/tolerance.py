@@ -3,7 +3,7 @@
 - Integer kernels: the steps of the output's scale that the operator table states, plus half a step of rounding.
 - Dynamic-range kernels quantize their input on the fly to 8 bits, each runtime over its own group of values (a row, a
   pixel, an image; symmetric or not). The result must be within 2 % of the largest value of plain float arithmetic, or
-  agree with one of these emulations to 1e-3.
+  agree with one of these emulations to 1e-3 (a thousandth of the values: to 10 %, where inputs lie on a rounding boundary).
 - Loops over dynamic-range kernels add such errors up over the steps: 10 %.
 - Float arithmetic, also over dequantized weights: another order of summation and other approximations of exp: 1e-3 of
   the largest value.
@@ -21,7 +21,6 @@ FLOAT_TOLERANCE = 1e-3
 DYNAMIC_TOLERANCE = 2e-2
 LOOP_TOLERANCE = 1e-1
 LOOPS = frozenset({"WHILE", "IF", "CALL_ONCE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN"})
-DATA_SLOT = {"TRANSPOSE_CONV": 2}  # of the activation of a linear operator; 0 for the others
 
 
 def integer_difference(found: np.ndarray, expected: np.ndarray, form: ActivationEncoding, op: Op) -> str:
@@ -51,6 +50,16 @@ def float_difference(found: np.ndarray, expected: np.ndarray, tolerance: float) 
     if away.size and not away.max() <= tolerance * largest:
         return f"{away.max():.3g} from the simulated value, where the largest value is {largest:.3g}"
     return ""
+
+
+def agrees_with_emulation(found: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether `found` is what an emulation computed, but for values of the input that lie on a rounding boundary.
+
+    Such a value may get the neighbouring code, which moves the few results that it enters.
+    """
+    largest = max(float(np.abs(expected).max(initial=0.0)), 1e-6)
+    away = np.abs(found.astype(np.float64) - expected)
+    return bool(np.mean(away > FLOAT_TOLERANCE * largest) <= 1e-3 and away.max(initial=0.0) <= LOOP_TOLERANCE * largest)
 
 
 def float_tolerance(op: Op, encoding: OpEncoding, dynamic_bodies: bool) -> float:

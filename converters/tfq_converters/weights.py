@@ -29,6 +29,21 @@ WEIGHTS: dict[str, tuple[WeightAxes, ...]] = {
 }
 
 
+DATA_SLOT = {"TRANSPOSE_CONV": 2}  # of the activation of a linear operator; 0 for the others
+BIAS_SLOT = {"FULLY_CONNECTED": 2, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "TRANSPOSE_CONV": 3}
+
+
+def data_of(op: Op) -> int:
+    """The activation that a linear operator reads."""
+    return op.inputs[DATA_SLOT.get(op.code, 0)]
+
+
+def bias_of(op: Op) -> int:
+    """The bias of a linear operator; ABSENT when it has none."""
+    slot = BIAS_SLOT.get(op.code)
+    return ABSENT if slot is None or slot >= len(op.inputs) else op.inputs[slot]
+
+
 def weight_axes(op: Op, subgraph: Subgraph) -> tuple[WeightAxes, ...]:
     """The constant float weights of `op`, with non-negative axes; empty when it has none."""
     found = []

@@ -2,7 +2,9 @@
 
 import os
 import re
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,17 @@ import numpy as np
 from tfq_converters.errors import TfqError
 
 LABEL_NAMES = ("labels", "y")
+# what NumPy and zipfile raise on bytes that they did not write; RuntimeError: encryption, unknown compression
+DAMAGE = (
+    ValueError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    KeyError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+)
 
 
 def read_file(path: str | os.PathLike[str], input_names: list[str]) -> tuple[Any, np.ndarray | None]:
@@ -22,13 +35,13 @@ def read_file(path: str | os.PathLike[str], input_names: list[str]) -> tuple[Any
     where = Path(path)
     try:
         if where.suffix == ".npy":
-            return np.load(where, mmap_mode="r", allow_pickle=False), None
+            return np.lib.format.open_memmap(where, mode="r"), None
         if where.suffix == ".npz":
-            with np.load(where, allow_pickle=False) as content:
+            with where.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 return _named({name: content[name] for name in content.files}, input_names)
     except OSError as error:
         raise TfqError(f"{where} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise TfqError(f"{where} cannot be read as {where.suffix} without pickle: {error}") from error
     raise TfqError(f"{where} is neither a .npz nor a .npy file")
 

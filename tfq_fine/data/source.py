@@ -1,4 +1,4 @@
-"""The form in which the user has the data -> its elements, one at a time. No framework is imported to tell them apart."""
+"""The form in which the user has the data -> its elements, one at a time, without importing any framework."""
 
 import inspect
 import os

@@ -1,4 +1,4 @@
-"""One element of the data -> the arrays of the inputs, in input order, and the labels. The rule is the package's table."""
+"""One element of the data -> the arrays of the inputs, in input order, and the labels, by the package's table."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def label_array(labels: Any) -> Any:
         if any(is_array(label) and len(label.shape) for label in labels):
             raise TfqError(f"labels: expected one array, found a {type(labels).__name__} of {len(labels)}; pass one")
         return np.asarray(labels)
-    array = _array(labels)
+    array = np.asarray(labels) if isinstance(labels, str | bytes) else _array(labels)
     if array is None:
         raise TfqError(f"labels: expected an array, found {type(labels).__name__}")
     return array

@@ -1,25 +1,25 @@
 """What quantization did to every operator."""
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Group
 
-from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import save_pieces
 from tfq_converters.quantized import Mode
-from tfq_fine.report import plain, tables
+from tfq_fine.report import html, plain, text
+from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, listed, size
 
 KIND = "tfq_fine.quantization_report"
-WORST = 5  # how many of the worst layers are shown
+WORST = 5  # how many of the worst layers the summary shows
 
 
 @dataclass(frozen=True)
 class OpRow:
-    """One operator of the float graph, in execution order."""
+    """One operator of the float graph."""
 
     name: str  # of its output tensor
     layer: str  # the Keras layer it came from, "" when unknown
@@ -40,45 +40,45 @@ class OpRow:
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """What was quantized, what stayed float and why, what it cost."""
+    """What was quantized, what stayed float and why, and what it cost."""
 
-    rows: tuple[OpRow, ...]
+    rows: tuple[OpRow, ...]  # in execution order
     recipe: str
     file_bytes: int
     float_bytes: int
     notes: tuple[str, ...] = ()
-    layer_error: tuple[tuple[str, float], ...] = ()  # (tensor or layer, SQNR in dB), in graph order; empty: not measured
+    layer_error: tuple[tuple[str, float], ...] = ()  # (layer or tensor, SQNR in dB), in graph order; or not measured
 
     def __str__(self) -> str:
         return self.table()
 
-    def __rich__(self) -> RenderableType:
-        return Group(*self._summary())
+    def __rich__(self) -> Group:
+        return text.rich_group(self._summary())
 
     def table(self, all: bool = False) -> str:
         """Plain text: the summary, and with `all` one line per operator."""
-        return tables.plain_text([*self._summary(), *([self._listing()] if all else [])])
+        return text.plain_text([*self._summary(), *([self._listing()] if all else [])])
 
     def left_float(self) -> tuple[OpRow, ...]:
         """The operators that compute in float although something else was asked: those with a reason."""
         return tuple(row for row in self.rows if row.mode == "float" and row.reason)
 
     def worst_layers(self, count: int = WORST) -> tuple[tuple[str, float], ...]:
-        """The layers with the lowest SQNR, lowest first; NaN counts as lowest."""
-        return tuple(sorted(self.layer_error, key=lambda pair: (pair[1] == pair[1], pair[1]))[:count])
+        """The layers with the lowest SQNR, lowest first; NaN is lowest of all."""
+        return tuple(sorted(self.layer_error, key=lambda pair: (not math.isnan(pair[1]), pair[1]))[:count])
 
     def to_json(self) -> str:
         """JSON text; `from_json` gives the same value back."""
         return plain.dumps(self, KIND)
 
     @staticmethod
-    def from_json(text: str) -> "QuantizationReport":
+    def from_json(content: str) -> "QuantizationReport":
         """The inverse of `to_json`.
 
         Raises:
             TfqError: the text is not such a report.
         """
-        return plain.loads(text, QuantizationReport, KIND)
+        return plain.loads(content, QuantizationReport, KIND)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the JSON to `path`, beside and renamed.
@@ -94,73 +94,65 @@ class QuantizationReport:
         Raises:
             TfqError: jinja2 or matplotlib is missing, or the path cannot be written.
         """
-        from tfq_fine.report import html
+        content = html.page(f"Quantization: {self.recipe}", [*self._summary(), *self._pictures(), self._listing()])
+        save_pieces(iter([content.encode()]), path)
 
-        save_pieces(iter([html.quantization_page(self).encode()]), path)
-
-    def _summary(self) -> list[RenderableType]:
-        ratio = f" ({self.float_bytes / self.file_bytes:.2f} times smaller)" if self.file_bytes else ""
-        heading = f"recipe {self.recipe}: {tables.size(self.float_bytes)} bytes -> {tables.size(self.file_bytes)}{ratio}"
-        parts: list[RenderableType] = [tables.line(heading), self._by_kind()]
-        reasons = _grouped(self.rows, lambda row: (row.mode, row.reason), lambda row: bool(row.reason))
+    def _summary(self) -> list[Section]:
+        smaller = f", {self.float_bytes / self.file_bytes:.2f} times smaller" if self.file_bytes else ""
+        heading = f"Recipe {self.recipe}: {size(self.float_bytes)} bytes -> {size(self.file_bytes)} bytes{smaller}"
+        sections: list[Section] = [Paragraph(heading), self._kinds()]
+        reasons = _grouped((row for row in self.rows if row.reason), lambda row: (row.mode, row.reason))
         if reasons:
-            rows = [(mode, reason, str(len(found)), tables.listed([row.label for row in found]))
-                    for (mode, reason), found in reasons.items()]  # fmt: skip
-            parts.append(tables.table("Float, or less than asked", ("mode", "reason", ">ops", "where"), rows))
+            rows = [(*key, str(len(found)), listed([row.label for row in found])) for key, found in reasons.items()]
+            sections.append(Grid("Left in float, or less than asked", ("mode", "reason", ">ops", "where"), rows))
         if self.layer_error:
-            worst = [(tables.brief_name(name), tables.decibels(sqnr)) for name, sqnr in self.worst_layers()]
-            parts.append(tables.table("Worst layers", ("layer", ">SQNR dB"), worst))
-        return parts + [tables.line(f"note: {note}") for note in self.notes]
+            worst = [(brief_name(name), decibels(sqnr)) for name, sqnr in self.worst_layers()]
+            sections.append(Grid("Worst layers", ("layer", ">SQNR dB"), worst))
+        return sections + [Paragraph(f"Note: {note}") for note in self.notes]
 
-    def _by_kind(self) -> RenderableType:
-        groups = _grouped(self.rows, lambda row: (row.code, row.mode, row.weights, row.activations), lambda row: True)
+    def _kinds(self) -> Grid:
+        groups = _grouped(self.rows, lambda row: (row.code, row.mode, row.weights, row.activations))
         rows = [
-            (*key, str(len(found)), _total(found, "bytes_before"), _total(found, "bytes_after"))
+            (*key, str(len(found)), size(sum(r.bytes_before for r in found)), size(sum(r.bytes_after for r in found)))
             for key, found in groups.items()
         ]
-        columns = ("operator", "mode", "weights", "activations", ">ops", ">bytes before", ">after")
-        return tables.table("Operators", columns, rows)
+        columns = ("operator", "mode", "weights", "activations", ">ops", ">constant bytes", ">after")
+        return Grid("Operators", columns, rows)
 
-    def _listing(self) -> RenderableType:
+    def _listing(self) -> Grid:
         rows = [
             (
-                tables.brief_name(row.label, 40),
+                brief_name(row.label, 40),
                 row.code,
                 row.mode,
                 row.weights,
                 row.activations,
-                tables.decibels(row.sqnr_weights),
-                tables.size(row.bytes_after),
+                decibels(row.sqnr_weights),
+                size(row.bytes_after),
                 row.reason,
             )
             for row in self.rows
         ]
         columns = ("layer", "operator", "mode", "weights", "activations", ">weight SQNR dB", ">bytes", "reason")
-        return tables.table("All operators", columns, rows)
+        return Grid("All operators", columns, rows)
+
+    def _pictures(self) -> list[Section]:
+        pictures: list[Section] = []
+        if self.layer_error:
+            names, values = zip(*self.layer_error, strict=True)
+            pictures.append(Bars("Error per layer", "SQNR (dB)", names, {"": values}))
+        groups = _grouped((row for row in self.rows if row.bytes_before), lambda row: row.weights or "float32")
+        if groups:
+            before = [sum(row.bytes_before for row in rows) for rows in groups.values()]
+            after = [sum(row.bytes_after for row in rows) for rows in groups.values()]
+            series = {"float file": before, "quantized file": after}
+            pictures.append(Bars("Bytes of constants, by type", "bytes", list(groups), series))
+        return pictures
 
 
-def load(path: str | os.PathLike[str]) -> QuantizationReport:
-    """Read what `QuantizationReport.save` wrote.
-
-    Raises:
-        TfqError: the file is missing, or is not such a report.
-    """
-    try:
-        return QuantizationReport.from_json(Path(path).read_text())
-    except OSError as error:
-        raise TfqError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _grouped(
-    rows: tuple[OpRow, ...], key: Callable[[OpRow], Any], wanted: Callable[[OpRow], bool]
-) -> dict[Any, list[OpRow]]:
+def _grouped(rows: Iterable[OpRow], key: Callable[[OpRow], Any]) -> dict[Any, list[OpRow]]:
     """Rows by key, in the order of their first appearance."""
     found: dict[Any, list[OpRow]] = {}
     for row in rows:
-        if wanted(row):
-            found.setdefault(key(row), []).append(row)
+        found.setdefault(key(row), []).append(row)
     return found
-
-
-def _total(rows: list[OpRow], field: str) -> str:
-    return tables.size(sum(getattr(row, field) for row in rows))

@@ -28,17 +28,17 @@ class Realized:
     """The emitted graph, and where the values of the float graph live in it."""
 
     graph: Graph
-    places: Mapping[TensorKey, tuple[int, Form]]  # tensor of the float graph -> (tensor of `graph`, its form)
+    places: Mapping[TensorKey, Mapping[Form, int]]  # tensor of the float graph -> form -> tensor of `graph`
 
 
 def realize(quantized: QuantizedGraph) -> Realized:
     """The graph of the file that computes what `quantized` says."""
     subgraphs: list[Subgraph] = []
-    places: dict[TensorKey, tuple[int, Form]] = {}
+    places: dict[TensorKey, Mapping[Form, int]] = {}
     for s in range(len(quantized.graph.subgraphs)):
         subgraph, found = _subgraph(quantized, s)
         subgraphs.append(subgraph)
-        places |= {(s, tensor): place for tensor, place in found.items()}
+        places |= {(s, tensor): forms for tensor, forms in found.items()}
     signatures = tuple(
         _moved(signature, quantized.graph.subgraphs[signature.subgraph], subgraphs[signature.subgraph])
         for signature in quantized.graph.signatures
@@ -46,7 +46,7 @@ def realize(quantized: QuantizedGraph) -> Realized:
     return Realized(replace(quantized.graph, subgraphs=tuple(subgraphs), signatures=signatures), places)
 
 
-def _subgraph(quantized: QuantizedGraph, s: int) -> tuple[Subgraph, dict[int, tuple[int, Form]]]:
+def _subgraph(quantized: QuantizedGraph, s: int) -> tuple[Subgraph, dict[int, dict[Form, int]]]:
     source = quantized.graph.subgraphs[s]
     builder = SubgraphBuilder(source)
     inputs = [builder.output(t, quantized.borders.get((s, t), FLOAT)) for t in source.inputs]
@@ -59,10 +59,8 @@ def _subgraph(quantized: QuantizedGraph, s: int) -> tuple[Subgraph, dict[int, tu
         builder.keep_name(tensor, emitted)
     subgraph, moved = builder.finish(inputs, outputs)
     return subgraph, {
-        tensor: (moved[index], form)
+        tensor: {form: moved[index] for form, index in forms.items() if index in moved}
         for tensor, forms in builder.all_forms().items()
-        for form, index in reversed(forms.items())
-        if index in moved
     }
 
 

@@ -50,6 +50,10 @@ class SubgraphBuilder:
             forms[form] = self._to_float(tensor) if form is FLOAT else self._to_integer(tensor, form)
         return forms[form]
 
+    def any_form(self, tensor: int) -> int:
+        """The emitted tensor that holds `tensor` in the form in which it was made."""
+        return next(iter(self._forms[tensor].values()))
+
     def all_forms(self) -> dict[int, dict[Form, int]]:
         """For every value of the float subgraph, the forms in which it exists so far, in the order of their making."""
         return self._forms
@@ -76,7 +80,9 @@ class SubgraphBuilder:
         return self._constants[key][0]
 
     def dequantized(self, tensor: int, value: WeightCodes | np.ndarray) -> int:
-        """The float tensor that an explicit DEQUANTIZE makes of the stored `value`."""
+        """The float tensor that an explicit DEQUANTIZE makes of the stored `value`; a float32 one needs none."""
+        if isinstance(value, np.ndarray) and value.dtype == np.float32:
+            return self.weight(tensor, value)
         key = (id(value), "dequantized")
         if key not in self._constants:
             stored_index = self.weight(tensor, value)
@@ -86,7 +92,7 @@ class SubgraphBuilder:
         return self._constants[key][0]
 
     def _to_float(self, tensor: int) -> int:
-        stored_index = next(iter(self._forms[tensor].values()))
+        stored_index = self.any_form(tensor)
         result = self.new(_float_like(self.source.tensors[tensor], "_dequantized"))
         self.add(dequantize(self.tensors[stored_index], stored_index, result))
         return result

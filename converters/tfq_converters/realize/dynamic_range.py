@@ -35,8 +35,7 @@ def dynamic_range(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> Non
         builder.weight(tensor, encoding.weights[slot]) if slot in encoding.weights else builder.value(tensor, FLOAT)
         for slot, tensor in enumerate(op.inputs)
     ]
-    (value,) = encoding.weights.values()
-    assert isinstance(value, WeightCodes)
+    value = next(value for value in encoding.weights.values() if isinstance(value, WeightCodes))
     version = max(op.version, VERSIONS[op.code, value.bits, value.scale.size > 1])
     outputs = tuple(builder.output(tensor, FLOAT) for tensor in op.outputs)
     builder.add(replace(op, inputs=tuple(inputs), outputs=outputs, version=version, options=_options(op)))

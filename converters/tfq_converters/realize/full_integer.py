@@ -1,10 +1,13 @@
 """Weights and activations in integers, the operator's integer kernel computes."""
 
+import math
 from dataclasses import replace
 
-from tfq_converters.graph import Op, Options
+import numpy as np
+
+from tfq_converters.graph import ABSENT, Op, Options, Quantization, Tensor
 from tfq_converters.op_table import OPS
-from tfq_converters.quantized import OpEncoding
+from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder
 
 # (operator, weight bits) -> version, where the weight type decides
@@ -26,6 +29,8 @@ def full_integer(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None
         else builder.value(tensor, encoding.inputs.get(slot, FLOAT))
         for slot, tensor in enumerate(op.inputs)
     ]
+    if op.code == "CONV_2D" and (len(inputs) < 3 or inputs[2] == ABSENT):
+        inputs[2:] = [_zero_bias(builder, op, encoding)]
     outputs = [builder.output(tensor, encoding.outputs.get(slot, FLOAT)) for slot, tensor in enumerate(op.outputs)]
     builder.add(
         replace(
@@ -38,16 +43,38 @@ def full_integer(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None
     )
 
 
+def _zero_bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> int:
+    """The integer kernels of CONV_2D need a bias where the float ones do without."""
+    weight = encoding.weights[1]
+    assert isinstance(weight, WeightCodes)
+    channels, bits = weight.codes.shape[0], 64 if _is_int16(encoding) else 32
+    scale = np.float32(encoding.inputs[0].scale) * weight.scale.reshape(-1)
+    scales = np.repeat(scale, channels // len(scale)) if len(scale) > 1 else scale
+    quantization = Quantization(scales, np.zeros(len(scales), np.int64))
+    name = f"{builder.source.tensors[op.outputs[0]].name}/zero_bias"
+    data = np.zeros(channels, f"int{bits}")
+    return builder.new(Tensor(name, data.shape, data.dtype.name, data=data, quantization=quantization))
+
+
 def _is_int16(encoding: OpEncoding) -> bool:
     return any(form.dtype == "int16" for form in (*encoding.inputs.values(), *encoding.outputs.values()))
 
 
 def _version(op: Op, encoding: OpEncoding) -> int:
     row = OPS[op.code]
-    by_weight = 1
-    if row.weight is not None and row.weight in encoding.weights:
-        by_weight = WEIGHT_VERSIONS.get((op.code, encoding.weights[row.weight].bits), 1)  # type: ignore[union-attr]
-    return max(op.version, by_weight, row.version_int16 if _is_int16(encoding) else row.version_int8)
+    needed = row.version("int16" if _is_int16(encoding) else "int8")
+    if row.weight is not None:
+        weight = encoding.weights[row.weight]
+        assert isinstance(weight, WeightCodes)
+        needed = max(needed, WEIGHT_VERSIONS.get((op.code, weight.bits), 1))
+    if op.code == "MUL" and _product_scale(encoding) >= encoding.outputs[0].scale:
+        needed = max(needed, 3)  # of the first kernels whose rescaling may enlarge
+    return max(op.version, needed)
+
+
+def _product_scale(encoding: OpEncoding) -> float:
+    constants = [float(value.scale.reshape(-1)[0]) for value in encoding.weights.values() if isinstance(value, WeightCodes)]
+    return math.prod([form.scale for form in encoding.inputs.values()] + constants)
 
 
 def _options(op: Op, encoding: OpEncoding) -> Options | None:

@@ -1,0 +1,135 @@
+"""A Keras model as a function of named tensors: its arguments as a flat list, whatever structure it wants them in."""
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tfq_converters.errors import TfqError
+from tfq_converters.keras_load import Framework
+
+PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One input of a model."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class KerasCall:
+    """A model together with the structure of its arguments."""
+
+    model: Any
+    framework: Framework
+    arguments: tuple[Argument, ...]
+    structure: tuple[Any, ...]  # positional arguments of the model; the leaves stand for `arguments`, in order
+
+    def __call__(self, values: Sequence[Any]) -> Any:
+        """What the model returns at inference for `values`, given in the order of `arguments`."""
+        import tensorflow as tf
+
+        positional = tf.nest.pack_sequence_as(self.structure, list(values))
+        accepts = self.framework == "keras" or getattr(self.model, "_expects_training_arg", True)
+        return self.model(*positional, **({"training": False} if accepts else {}))
+
+    def named(self, result: Any) -> dict[str, Any]:
+        """The tensors of what the model returned, by the keys of a flat dict, else `output_0`, `output_1`, ..."""
+        import tensorflow as tf
+
+        if isinstance(result, Mapping) and not any(tf.nest.is_nested(value) for value in result.values()):
+            return {str(key): result[key] for key in sorted(result)}
+        return {f"output_{index}": value for index, value in enumerate(tf.nest.flatten(result))}
+
+    def declared_outputs(self) -> Any:
+        """The symbolic outputs of a Sequential or Functional model, in the structure that it returns."""
+        return self.model.outputs[0] if _is_sequential(self.model) else self.model.output
+
+    def order(self, names: Sequence[str]) -> list[str]:
+        """`names` of a signature's inputs, in the order of `arguments`: by name, else by their numbering."""
+        wanted = [argument.name for argument in self.arguments]
+        return wanted if sorted(wanted) == sorted(names) else sorted(names, key=_natural)
+
+    def by_signature(self, result: Any, names: Sequence[str]) -> dict[str, Any]:
+        """The tensors of what the model returned, by the `names` that a signature gives them."""
+        import tensorflow as tf
+
+        named = self.named(result)
+        if set(named) == set(names):
+            return named
+        flat = tf.nest.flatten(result)
+        declared = list(getattr(self.model, "output_names", None) or [])
+        ordered = declared if sorted(declared) == sorted(names) else sorted(names, key=_natural)
+        return dict(zip(ordered, flat, strict=True))
+
+
+def _natural(name: str) -> list[Any]:
+    """A sort key that puts `output_2` before `output_10`."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def keras_call(model: Any, framework: Framework) -> KerasCall:
+    """How `model` is called.
+
+    Raises:
+        TfqError: a subclassed model that was never called, so that its input shapes are unknown.
+    """
+    import tensorflow as tf
+
+    structure = _declared(model) or _recorded(model, framework)
+    leaves = tf.nest.flatten(structure)
+    names: list[str] = []
+    for index, leaf in enumerate(leaves):
+        name = re.sub(r"\W", "_", str(getattr(leaf, "name", None) or f"args_{index}").split(":")[0])
+        names.append(name if name not in names else f"{name}_{index}")
+    arguments = (
+        Argument(name, tuple(leaf.shape), tf.as_dtype(leaf.dtype).name)
+        for name, leaf in zip(names, leaves, strict=True)
+    )
+    return KerasCall(model, framework, tuple(arguments), structure)
+
+
+def _declared(model: Any) -> tuple[Any, ...] | None:
+    """The inputs of a Sequential or Functional model, which declares them."""
+    if not getattr(model, "inputs", None):
+        return None
+    return (model.inputs[0] if _is_sequential(model) else model.input,)
+
+
+def _is_sequential(model: Any) -> bool:
+    return "Sequential" in {cls.__name__ for cls in type(model).__mro__}
+
+
+def _recorded(model: Any, framework: Framework) -> tuple[Any, ...]:
+    """The inputs of a subclassed model, which are known from its first call."""
+    if framework == "tf_keras":
+        spec = model.save_spec()
+        if spec is not None:
+            return tuple(spec[0])
+    shapes = getattr(model, "_build_shapes_dict", None)
+    if not shapes:
+        raise TfqError(f"model {model.name!r} does not know the shapes of its inputs; call it once on data")
+    taken = inspect.signature(model.call).parameters.values()
+    wanted = [parameter.name for parameter in taken if parameter.default is parameter.empty and parameter.kind in PLAIN]
+    if len(wanted) > len(shapes):
+        raise TfqError(
+            f"model {model.name!r} takes {', '.join(wanted)}, and Keras recorded the shape of the first only; "
+            "pass a Functional model around it: keras.Model([a, b], model(a, b))"
+        )
+    return tuple(_specs(shape, model.input_dtype, name.removesuffix("_shape")) for name, shape in shapes.items())
+
+
+def _specs(shape: Any, dtype: str, name: str) -> Any:
+    """The structure of `shape` with a spec in place of each shape; its first dimension is the batch."""
+    import tensorflow as tf
+
+    if isinstance(shape, Mapping):
+        return {key: _specs(value, dtype, key) for key, value in shape.items()}
+    if all(isinstance(size, int | None) for size in shape):
+        return tf.TensorSpec((None, *shape[1:]), dtype, name)
+    return [_specs(value, dtype, f"{name}_{index}") for index, value in enumerate(shape)]

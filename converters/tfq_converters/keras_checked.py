@@ -1,0 +1,64 @@
+"""A conversion that was compared with its model; repaired where the stock converter has a setting that repairs it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tfq_converters import flatbuffer
+from tfq_converters.conversion_check import Check, Difference, Reference, check_signature
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph, Signature
+from tfq_converters.keras_convert import Conversion
+
+# Settings of the stock converter that keep it from a faulty rewrite, with what they avoid.
+REPAIRS: tuple[Mapping[str, Any], ...] = (
+    {"unfold_batchmatmul": True},  # TFLiteConverter 2.21: matmul of two computed matrices loses the RELU behind it
+)
+
+
+def checked(
+    name: str,
+    conversion: Conversion,
+    convert: Callable[[Mapping[str, Any]], Conversion],
+    reference: Callable[[Signature], Reference],
+    locate: Callable[[Graph, bytes, Difference], str],
+) -> Conversion:
+    """`conversion` if it computes what the model does, else the first repaired one that does.
+
+    Args:
+        name: how the model is called in messages.
+        conversion: the stock one.
+        convert: converts again, with settings.
+        reference: the model itself, per signature of the file.
+        locate: where a difference begins, in words; "" when it cannot be placed.
+
+    Raises:
+        TfqError: neither computes what the model does.
+    """
+    check = _check(conversion, reference)
+    if check.difference is None:
+        return replace(conversion, notes=(*conversion.notes, *check.notes))
+    where = locate(flatbuffer.read(conversion.content), conversion.content, check.difference)
+    found = f"{check.difference}{f'; it begins at {where}' if where else ''}"
+    for settings in REPAIRS:
+        repaired = convert(settings)
+        again = _check(repaired, reference)
+        if again.difference is None:
+            note = (
+                f"the TFLite converter's own file was wrong ({found}); "
+                f"converted with {', '.join(settings)}, which computes what the model does"
+            )
+            return replace(repaired, notes=(*repaired.notes, *again.notes, note))
+    raise TfqError(
+        f"model {name!r}: the float file of the TFLite converter does not compute what the model does: {found}. "
+        "Write the layer in other operations; check=False reads the file as it is"
+    )
+
+
+def _check(conversion: Conversion, reference: Callable[[Signature], Reference]) -> Check:
+    """All signatures of a file: the difference that exceeds its limit by most, and all notes."""
+    graph = flatbuffer.read(conversion.content)
+    found = [check_signature(graph, conversion.content, s, reference(s)) for s in graph.signatures]
+    differences = [check.difference for check in found if check.difference is not None]
+    worst = max(differences, key=lambda difference: difference.largest / difference.limit, default=None)
+    return Check(worst, tuple(dict.fromkeys(note for check in found for note in check.notes)))

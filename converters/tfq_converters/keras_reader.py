@@ -1,0 +1,182 @@
+"""Reading: a Keras model, a saved model or a float `.tflite`, in -> a `Source`, out. The first stage of everything."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfq_converters import flatbuffer
+from tfq_converters.conversion_check import Arrays, Difference, Reference
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph, Signature
+from tfq_converters.keras_call import KerasCall, keras_call
+from tfq_converters.keras_checked import checked
+from tfq_converters.keras_convert import Conversion
+from tfq_converters.keras_culprit import first_difference
+from tfq_converters.keras_float_source import refuse_quantized, validate_constants
+from tfq_converters.keras_layers import layer_tree, nodes
+from tfq_converters.keras_load import keras_framework, load_model
+from tfq_converters.keras_model import convert_model
+from tfq_converters.keras_names import Resolver
+from tfq_converters.keras_safety import refuse_unsafe_nodes
+from tfq_converters.keras_saved_model import convert_folder, load_signatures
+from tfq_converters.provenance import LayerInfo, Provenance, layer_from_names, named_layers, trace_layers
+
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A float model as everything after reading sees it."""
+
+    graph: Graph  # every operator knows its layer
+    content: bytes | str  # the float .tflite, or the path of one
+    keras_model: object | None
+    name: str
+    notes: tuple[str, ...] = ()  # sentences on how it was read
+    layers: Mapping[str, LayerInfo] = field(default_factory=dict)  # by path, and by own name where that is unique
+
+
+def read_model(model: Any, *, safe_mode: bool = True, check: bool = True) -> Source:
+    """Read a float model. TensorFlow is loaded only for Keras models and SavedModels.
+
+    Args:
+        model: a built Keras 3 or tf_keras model; the path of a `.keras`, `.h5` or `.tflite` file or of a SavedModel
+            folder; the bytes of a `.tflite`.
+        safe_mode: refuse files that would run code by being opened.
+        check: compare what the stock converter makes of the model with the model, on random inputs.
+
+    Raises:
+        TfqError: the model cannot be read or converted, is quantized already, holds NaN or infinite weights, or its
+            conversion computes something else.
+    """
+    if isinstance(model, bytes | bytearray | memoryview):
+        return _from_tflite(bytes(model), "the given file", "model")
+    if isinstance(model, str | os.PathLike):
+        return _from_path(Path(model), safe_mode, check)
+    return _from_keras(model, (), check)
+
+
+def _from_path(path: Path, safe_mode: bool, check: bool) -> Source:
+    if not path.exists():
+        raise TfqError(f"{path} does not exist")
+    if (path / "saved_model.pb").exists():
+        return _from_folder(path, safe_mode, check)
+    if path.suffix.lower() in KERAS_SUFFIXES and path.is_file():
+        model, notes = load_model(path, safe_mode)
+        return _from_keras(model, tuple(notes), check)
+    if path.is_dir():
+        raise TfqError(f"{path} is a folder without saved_model.pb; a SavedModel folder has one")
+    if path.suffix.lower() == ".tflite" or _is_tflite(path):
+        return _from_tflite(str(path), str(path), path.stem)
+    raise TfqError(f"{path} is neither {', '.join(KERAS_SUFFIXES)}, .tflite nor a SavedModel folder")
+
+
+def _is_tflite(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(8)[4:] == flatbuffer.IDENTIFIER
+
+
+def _from_tflite(content: bytes | str, called: str, name: str) -> Source:
+    graph = flatbuffer.read(content)
+    refuse_quantized(graph, called)
+    graph = layer_from_names(graph)
+    validate_constants(graph)
+    return Source(graph, content, None, name, (), named_layers(graph))
+
+
+def _from_keras(model: Any, notes: tuple[str, ...], check: bool) -> Source:
+    framework = keras_framework(model)
+    call = keras_call(model, framework)
+    names = Resolver(layer_tree(model), suffixed=framework == "keras")
+
+    def convert(settings: Mapping[str, Any]) -> Conversion:
+        return convert_model(call, settings, names.layer)
+
+    conversion = convert({})
+    found = _traced(conversion, model)
+    if check:
+        compared = checked(
+            model.name,
+            conversion,
+            convert,
+            lambda signature: _keras_reference(call, signature),
+            lambda graph, content, difference: _place(call, graph, content, difference),
+        )
+        found = found if compared.content is conversion.content else _traced(compared, model)
+        conversion = compared
+    all_notes = (*notes, *conversion.notes, *found.notes)
+    return Source(found.graph, conversion.content, model, model.name, all_notes, found.layers)
+
+
+def _traced(conversion: Conversion, model: Any) -> Provenance:
+    graph = flatbuffer.read(conversion.content)
+    refuse_quantized(graph, f"model {model.name!r}")
+    found = trace_layers(graph, model)
+    validate_constants(found.graph)
+    return found
+
+
+def _keras_reference(call: KerasCall, signature: Signature) -> Reference:
+    order = call.order([name for name, _ in signature.inputs])
+    outputs = [name for name, _ in signature.outputs]
+
+    def reference(inputs: Mapping[str, np.ndarray]) -> Arrays:
+        result = call.by_signature(call([inputs[name] for name in order]), outputs)
+        return {name: np.asarray(value) for name, value in result.items()}
+
+    return reference
+
+
+def _place(call: KerasCall, graph: Graph, content: bytes, difference: Difference) -> str:
+    """The first layer that the conversion breaks, in words."""
+    signature = next(found for found in graph.signatures if found.key == difference.signature)
+    layer = first_difference(call, graph, content, signature, difference.inputs)
+    if layer is None:
+        return ""
+    path = next((node.path for node in nodes(layer_tree(call.model)) if node.layer is layer), layer.name)
+    return f"layer {path!r} ({type(layer).__name__})"
+
+
+def _from_folder(path: Path, safe_mode: bool, check: bool) -> Source:
+    if safe_mode:
+        refuse_unsafe_nodes(path)
+    functions = load_signatures(path)
+
+    def convert(settings: Mapping[str, Any]) -> Conversion:
+        return convert_folder(path, list(functions), settings)
+
+    conversion = convert({})
+    found = _named(conversion, path)
+    if check:
+        compared = checked(
+            str(path),
+            conversion,
+            convert,
+            lambda signature: _signature_reference(functions[signature.key]),
+            lambda graph, content, difference: "",
+        )
+        found = found if compared.content is conversion.content else _named(compared, path)
+        conversion = compared
+    return Source(found, conversion.content, None, path.name, conversion.notes, named_layers(found))
+
+
+def _named(conversion: Conversion, path: Path) -> Graph:
+    graph = flatbuffer.read(conversion.content)
+    refuse_quantized(graph, str(path))
+    graph = layer_from_names(graph)
+    validate_constants(graph)
+    return graph
+
+
+def _signature_reference(function: Any) -> Reference:
+    def reference(inputs: Mapping[str, np.ndarray]) -> Arrays:
+        import tensorflow as tf
+
+        result = function(**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in result.items()}
+
+    return reference

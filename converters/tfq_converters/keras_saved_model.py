@@ -1,0 +1,140 @@
+"""A SavedModel folder, all its signatures -> a float `.tflite`."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfq_converters import flatbuffer
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph, Subgraph, Tensor
+from tfq_converters.keras_convert import LOOP_LENGTH, Conversion, ConversionRefused, convert, failure
+from tfq_converters.keras_silence import silenced
+
+DEFAULT_KEY = "serving_default"
+SINGLE_BATCH = (
+    "converted at batch 1, because the TFLite converter takes the loops of the model only at a fixed batch; "
+    "feed one sample at a time"
+)
+
+
+def load_signatures(path: Path) -> dict[str, Any]:
+    """The signatures of a SavedModel by key, the default one first; endpoints that Keras exports twice, once.
+
+    Raises:
+        TfqError: the folder cannot be loaded, or has no signature.
+    """
+    import tensorflow as tf
+
+    try:
+        with silenced():
+            loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # a damaged folder raises nearly anything
+        raise TfqError(f"{path} cannot be loaded as a SavedModel: {error}") from error
+    signatures = dict(loaded.signatures)
+    if not signatures:
+        raise TfqError(f"{path} has no signature; save it with tf.saved_model.save(..., signatures=...)")
+    if DEFAULT_KEY in signatures and "serve" in signatures and _same(signatures["serve"], signatures[DEFAULT_KEY]):
+        del signatures["serve"]  # `model.export` writes one endpoint under both names
+    for function in signatures.values():
+        function.kept_alive = loaded  # a signature holds its variables only weakly
+    return dict(sorted(signatures.items(), key=lambda item: item[0] != DEFAULT_KEY))
+
+
+def _same(first: Any, second: Any) -> bool:
+    return (
+        first.structured_input_signature == second.structured_input_signature
+        and first.structured_outputs == second.structured_outputs
+    )
+
+
+def convert_folder(path: Path, keys: list[str], settings: Mapping[str, Any]) -> Conversion:
+    """Convert the signatures `keys` of a SavedModel; subgraph 0 of the file is that of the first.
+
+    Raises:
+        TfqError: the converter fails.
+    """
+    try:
+        conversion = convert(lambda: _opened(path, keys), settings)
+    except ConversionRefused as refused:
+        conversion = _at_single_batch(path, keys, settings, refused)
+    graph = flatbuffer.read(conversion.content)
+    main = next((signature.subgraph for signature in graph.signatures if signature.key == keys[0]), 0)
+    if main == 0:
+        return conversion
+    return replace(conversion, content=flatbuffer.write(with_main(graph, main)))
+
+
+def _at_single_batch(
+    path: Path, keys: list[str], settings: Mapping[str, Any], refused: ConversionRefused
+) -> Conversion:
+    if LOOP_LENGTH not in refused.text:
+        raise failure(str(path), refused, _no_layer) from refused
+    try:
+        single = {**settings, "_experimental_default_to_single_batch_in_tensor_list_ops": True}
+        conversion = convert(lambda: _opened(path, keys), single)
+    except ConversionRefused as again:
+        raise failure(str(path), again, _no_layer) from again
+    graph = pinned_batch(flatbuffer.read(conversion.content))
+    return replace(conversion, content=flatbuffer.write(graph), notes=(SINGLE_BATCH, *conversion.notes))
+
+
+def _no_layer(operation: str) -> str:
+    return ""
+
+
+@contextmanager
+def _opened(path: Path, keys: list[str]) -> Iterator[Any]:
+    # The public from_saved_model drops all signatures but one from a folder that `ExportArchive` wrote.
+    from tensorflow.lite.python.lite import TFLiteSavedModelConverterV2
+
+    yield TFLiteSavedModelConverterV2(str(path), {"serve"}, keys)
+
+
+def pinned_batch(graph: Graph) -> Graph:
+    """`graph` with the unknown first dimension of every signature input set to the 1 that its loops were built for."""
+    pins = {(signature.subgraph, index) for signature in graph.signatures for _, index in signature.inputs}
+
+    def pinned(tensor: Tensor) -> Tensor:
+        if tensor.dynamic_shape[:1] != (-1,):
+            return tensor
+        return replace(tensor, shape_signature=(1, *tensor.dynamic_shape[1:]))
+
+    def subgraph_pinned(number: int, subgraph: Subgraph) -> Subgraph:
+        tensors = (pinned(t) if (number, i) in pins else t for i, t in enumerate(subgraph.tensors))
+        return replace(subgraph, tensors=tuple(tensors))
+
+    return replace(graph, subgraphs=tuple(subgraph_pinned(n, s) for n, s in enumerate(graph.subgraphs)))
+
+
+def with_main(graph: Graph, index: int) -> Graph:
+    """`graph` with subgraph `index` moved to the front, where interpreters start; references follow."""
+    order = [index, *(number for number in range(len(graph.subgraphs)) if number != index)]
+    moved = {old: new for new, old in enumerate(order)}
+
+    def follow(reference: Any) -> Any:
+        if isinstance(reference, list | np.ndarray):
+            return [follow(item) for item in reference]
+        return moved.get(reference, reference)  # -1 stands for none
+
+    def followed(subgraph: Subgraph) -> Subgraph:
+        ops = []
+        for op in subgraph.ops:
+            if op.options is not None:
+                values = {k: follow(v) if _is_reference(k) else v for k, v in op.options.values.items()}
+                op = replace(op, options=replace(op.options, values=values))
+            ops.append(op)
+        return replace(subgraph, ops=tuple(ops))
+
+    return replace(
+        graph,
+        subgraphs=tuple(followed(graph.subgraphs[number]) for number in order),
+        signatures=tuple(replace(s, subgraph=moved[s.subgraph]) for s in graph.signatures),
+    )
+
+
+def _is_reference(option: str) -> bool:
+    return option.lower().endswith(("subgraphindex", "subgraphindices")) or option == "subgraph"

@@ -1,0 +1,106 @@
+"""`quantize`: the stages in order, nothing else."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from tfq_converters import flatbuffer
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph
+from tfq_converters.keras_reader import read_model
+from tfq_converters.quantized import QuantizedGraph
+from tfq_converters.writer import write
+from tfq_fine.calibration import calibrate
+from tfq_fine.data import batches, input_specs
+from tfq_fine.encodings import integer_ops
+from tfq_fine.placement import place
+from tfq_fine.plan import Plan, Prefer, make_plan
+from tfq_fine.presets import named
+from tfq_fine.quantizer import quantize as choose_numbers
+from tfq_fine.recipe import Recipe
+from tfq_fine.report.quantization import QuantizationReport
+from tfq_fine.sampling import FirstSample, generated_inputs
+from tfq_fine.statistics import Statistics
+from tfq_fine.summary import summarize
+
+
+@dataclass(frozen=True)
+class Result:
+    """A file that has been run, and all that led to it."""
+
+    content: bytes
+    report: QuantizationReport
+    graph: Graph  # of the file
+    quantized: QuantizedGraph  # the numbers in it
+    plan: Plan
+    statistics: Statistics | None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file to `path`, beside and renamed.
+
+        Raises:
+            TfqError: the path cannot be written.
+        """
+        flatbuffer.save_pieces(iter([self.content]), path)
+
+
+def quantize(
+    model: Any,
+    recipe: str | Recipe = "dynamic_int8",
+    data: Any = None,
+    *,
+    input_type: str = "float32",
+    output_type: str = "float32",
+    prefer: Prefer = "speed",
+    samples: int | None = None,
+    batch_size: int = 1,
+    statistics: Statistics | None = None,
+    threads: int | None = None,
+    safe_mode: bool = True,
+) -> Result:
+    """Quantize a Keras model, a SavedModel folder or a float `.tflite`, and run what came out.
+
+    Args:
+        model: a Keras 3 or tf_keras model; a path to `.keras`, `.h5`, `.tflite` or a SavedModel folder; `.tflite` bytes.
+        recipe: name of a preset (`tfq_fine.RECIPES`), or a `Recipe`.
+        data: representative samples, in any form that `tfq_fine.data` documents; needed by static recipes.
+        input_type: type of the file's float inputs: float32, int8, uint8 or int16.
+        output_type: type of its float outputs.
+        prefer: "speed" keeps an operator float where its quantized kernel is slower, "size" does not.
+        samples: read at most this many samples of `data`.
+        batch_size: samples per run of the interpreter during calibration.
+        statistics: of an earlier calibration, instead of `data`.
+        threads: of the interpreter during calibration; all cores when None.
+        safe_mode: refuse Keras files that would run code by being opened.
+
+    Returns:
+        The file's bytes, the report, and every intermediate.
+
+    Raises:
+        TfqError: bad input, an impossible request, or a file that does not compute what its numbers say.
+    """
+    chosen = named(recipe)
+    source = read_model(model, safe_mode=safe_mode)
+    graph = source.graph
+    plan = make_plan(graph, chosen.resolve(graph, source.layers))
+    static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
+    if static and data is None and statistics is None:
+        raise TfqError(f"recipe {chosen.name!r} is static and needs representative data: give data=..., or statistics=...")
+    sample = None
+    if data is not None:
+        found = FirstSample(batches(data, input_specs(graph), batch_size=batch_size, limit=samples if static else 1))
+        if static and statistics is None:
+            statistics = calibrate(graph, found, threads=threads or os.cpu_count() or 1)
+        else:
+            next(iter(found))
+        sample = found.sample
+    plan = place(graph, plan, statistics, prefer, keep_integer=input_type != "float32" and output_type != "float32")
+    quantized = choose_numbers(graph, plan, statistics, input_type, output_type)
+    written = write(quantized, [sample or generated_inputs(graph)])
+    report = summarize(quantized, plan, written, chosen.name, _size(source.content), source.notes)
+    return Result(written.content, report, written.graph, quantized, plan, statistics)
+
+
+def _size(content: bytes | str) -> int:
+    return os.path.getsize(content) if isinstance(content, str) else len(content)
+

@@ -1,0 +1,95 @@
+"""What each command takes. Light on purpose: `--help` loads this and nothing heavier."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from absl.flags import argparse_flags
+
+import tfq_fine as tfq
+
+PROGRAM = "tfq-fine"
+TYPES = ("float32", "int8", "uint8", "int16")
+MODEL = "Keras model (.keras, .h5), SavedModel folder or float .tflite"
+DATA = ".npz with one array per input, samples along axis 0 (and labels, as 'labels' or 'y'), or .npy"
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of one call, its first entry the program's name. absl's own flags (--verbosity ...) work too.
+
+    Raises:
+        SystemExit: bad usage (2), or help was asked for (0).
+    """
+    parser = argparse_flags.ArgumentParser(
+        prog=PROGRAM, description="Quantize Keras models for TFLite, and measure what it cost."
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {tfq.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _quantize(commands.add_parser("quantize", help="write a quantized .tflite", allow_abbrev=False))
+    _verify(commands.add_parser("verify", help="compare a quantized .tflite with its float model", allow_abbrev=False))
+    _inspect(commands.add_parser("inspect", help="show what a .tflite holds", allow_abbrev=False))
+    commands.add_parser("recipes", help="list the recipes", allow_abbrev=False)
+    return parser.parse_args(list(argv[1:]))
+
+
+def _quantize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    _option(parser, "recipe", required=True, help="name of a recipe (see `recipes`), or a .json file that holds one")
+    _option(parser, "data", help=f"representative data, for recipes that need it: {DATA}")
+    _option(parser, "output", required=True, metavar="FILE", help="the .tflite to write")
+    _option(parser, "input-type", choices=TYPES, default="float32", help="type of the file's inputs")
+    _option(parser, "output-type", choices=TYPES, default="float32", help="type of its outputs")
+    _option(
+        parser,
+        "prefer",
+        choices=("speed", "size"),
+        default="speed",
+        help="speed: an operator whose quantized kernel is slower stays float",
+    )
+    _option(parser, "samples", type=positive_integer, metavar="N", help="read at most N samples")
+    _common(parser)
+
+
+def _verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument("tflite", metavar="TFLITE", help="the quantized file")
+    _option(parser, "data", required=True, help=f"test data: {DATA}")
+    _option(parser, "metric", help="top1, top5, accuracy, auc, mae or mse against the labels")
+    _option(parser, "max-drop", type=float, metavar="D", help="exit with 1 if the metric gets worse by more than D")
+    _option(parser, "samples", type=positive_integer, metavar="N", help="use the first N samples")
+    _option(
+        parser, "batch-size", type=positive_integer, default=1, metavar="N", help="samples per run, where that is free"
+    )
+    _option(parser, "kernels", choices=("default", "optimized", "reference"), default="default", help="of the runtime")
+    _option(parser, "threads", type=positive_integer, default=1, metavar="N", help="of the interpreters")
+    _option(parser, "latency", action=argparse.BooleanOptionalAction, default=True, help="measure the time of both")
+    _option(parser, "layers", action=argparse.BooleanOptionalAction, default=True, help="measure the error per layer")
+    _common(parser)
+
+
+def _inspect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tflite", metavar="TFLITE", help="the file")
+    _option(parser, "tensors", action="store_true", help="list every tensor")
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    _option(parser, "report", metavar="FILE", help="write the report as JSON")
+    _option(parser, "html", metavar="FILE", help="write the report as a page with pictures (extra: tfq_fine[report])")
+    _option(parser, "unsafe", action="store_true", help="allow a Keras file to run code that it holds")
+
+
+def _option(parser: argparse.ArgumentParser, name: str, **details: Any) -> None:
+    """An option that may be written with hyphens or, as absl writes them, with underscores."""
+    dest = name.replace("-", "_")
+    parser.add_argument(f"--{name}", dest=dest, **details)
+    if dest != name:
+        hidden = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+        parser.add_argument(f"--{dest}", dest=dest, **(details | hidden))
+
+
+def positive_integer(text: str) -> int:
+    """An argument that counts something."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, found {text}")
+    return value

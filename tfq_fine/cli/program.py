@@ -1,0 +1,58 @@
+"""From arguments to an exit code. The modules that do the work are loaded only once it is known which one is asked."""
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from absl import app
+
+from tfq_converters.errors import TfqError
+from tfq_fine.cli.arguments import PROGRAM, parse
+
+# Loaded by name, because TensorFlow, the interpreter and numpy come with them and `--help` must not wait for those.
+# Each has a function run(arguments) -> exit code.
+COMMANDS: dict[str, str] = {
+    "quantize": "tfq_fine.cli.quantize",
+    "verify": "tfq_fine.cli.verify",
+    "inspect": "tfq_fine.cli.inspect",
+    "recipes": "tfq_fine.cli.recipes",
+}
+BAD_INPUT, DEFECT, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Args:
+        argv: the arguments without the program's name; those of the process when None.
+
+    Raises:
+        SystemExit: always, with the exit code.
+    """
+    app.run(_run, argv=[PROGRAM, *(sys.argv[1:] if argv is None else argv)], flags_parser=parse)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own news; this process is only the command
+    try:
+        code: int = importlib.import_module(COMMANDS[arguments.command]).run(arguments)
+        sys.stdout.flush()
+        return code
+    except TfqError as error:
+        return _say(str(error), BAD_INPUT)
+    except KeyboardInterrupt:
+        return _say("interrupted; nothing half-written was left behind", INTERRUPTED)
+    except BrokenPipeError:  # the reader of stdout went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception:
+        traceback.print_exc()
+        return _say("this is a defect of the program; please report it with the lines above", DEFECT)
+
+
+def _say(text: str, code: int) -> int:
+    print(f"{PROGRAM}: {text}", file=sys.stderr)
+    return code

@@ -1,0 +1,57 @@
+"""`tfq-fine quantize`: a model and a recipe in, a file that has been run out."""
+
+import argparse
+from pathlib import Path
+
+from absl import logging
+
+from tfq_converters.errors import TfqError
+from tfq_fine.api import quantize
+from tfq_fine.cli.outputs import check_outputs
+from tfq_fine.cli.terminal import progress, show
+from tfq_fine.presets import named
+from tfq_fine.recipe import Recipe
+from tfq_fine.report.html import require_extra
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Quantize, write the reports and the file (last, so that it exists only if all went well), print the report.
+
+    Raises:
+        TfqError: bad input, or a file that cannot be written.
+    """
+    outputs = {"output": arguments.output, "report": arguments.report, "html": arguments.html}
+    check_outputs(outputs, [arguments.model, arguments.data, arguments.recipe])
+    if arguments.html:
+        require_extra()
+    recipe = _recipe(arguments.recipe)
+    logging.info("quantizing %s with %s", arguments.model, recipe.name)
+    with progress(f"quantizing {arguments.model} with {recipe.name}"):
+        result = quantize(
+            arguments.model,
+            recipe,
+            arguments.data,
+            input_type=arguments.input_type,
+            output_type=arguments.output_type,
+            prefer=arguments.prefer,
+            samples=arguments.samples,
+            safe_mode=not arguments.unsafe,
+        )
+    if arguments.report:
+        result.report.save(arguments.report)
+    if arguments.html:
+        result.report.save_html(arguments.html)
+    result.save(arguments.output)
+    logging.info("wrote %s", arguments.output)
+    show(result.report)
+    return 0
+
+
+def _recipe(text: str) -> Recipe:
+    """The recipe of that name, or in that file."""
+    if not text.endswith(".json"):
+        return named(text)
+    try:
+        return Recipe.from_json(Path(text).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise TfqError(f"recipe {text} cannot be read: {error}") from error

@@ -1,0 +1,183 @@
+"""Which operators compute in integers where both are possible: the choice that makes the whole file fastest.
+
+Every operator has a measured cost in float and in integers, every tensor between the two kinds a cost of converting
+it. The cheapest labelling of such a graph is a minimum cut (Greig, Porteous, Seheult 1989; Boykov et al. 2001).
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_flow
+
+from tfq_converters import costs
+from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.op_table import misfits
+from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, tensor_range
+from tfq_fine.observation import MOVES_VALUES
+from tfq_fine.plan import Decision, Plan, Prefer
+from tfq_fine.statistics import Statistics
+
+INFINITE = 2**30
+LARGEST = 1e8  # of all finite capacities together, so that flows fit int32
+WORTHWHILE = 0.05  # a float island must save this share of the time of the wholly integer file
+
+
+@dataclass
+class _Network:
+    """Capacities of a flow network over nodes that are named by tuples."""
+
+    names: dict[tuple, int] = field(default_factory=lambda: {("source",): 0, ("sink",): 1})
+    capacities: dict[tuple[int, int], float] = field(default_factory=dict)
+
+    def add(self, start: tuple, end: tuple, capacity: float) -> None:
+        edge = (self.names.setdefault(start, len(self.names)), self.names.setdefault(end, len(self.names)))
+        self.capacities[edge] = self.capacities.get(edge, 0.0) + capacity
+
+    def source_side(self) -> set[tuple]:
+        """The names on the source's side of a minimum cut."""
+        edges = np.array(list(self.capacities), np.int32).reshape(-1, 2)
+        given = np.array(list(self.capacities.values()))
+        unit = LARGEST / max(given[np.isfinite(given)].sum(), 1.0)
+        scaled = np.where(np.isfinite(given), given * unit, INFINITE).round().astype(np.int32)
+        flows = csr_array((scaled, (edges[:, 0], edges[:, 1])), shape=(len(self.names),) * 2)
+        residual = (flows - maximum_flow(flows, 0, 1).flow).tocsr()
+        reached, queue = {0}, deque([0])
+        while queue:
+            node = queue.popleft()
+            row = slice(residual.indptr[node], residual.indptr[node + 1])
+            for other, left in zip(residual.indices[row], residual.data[row], strict=True):
+                if left > 0 and other not in reached:
+                    reached.add(int(other))
+                    queue.append(int(other))
+        return {name for name, node in self.names.items() if node in reached}
+
+
+def place(
+    graph: Graph, plan: Plan, statistics: Statistics | None, prefer: Prefer = "speed", keep_integer: bool = False
+) -> Plan:
+    """The plan with float islands where they make the file faster, or where a range cannot be held in integers.
+
+    Args:
+        graph: the float graph.
+        plan: what the kernels can compute.
+        statistics: ranges of activations; needed when the plan has integer operators.
+        prefer: "size" leaves every operator in integers that can be.
+        keep_integer: the file's borders are integers too, so it is meant for a device without float: no islands for
+            speed.
+    """
+    ops = integer_ops(plan)
+    if not ops:
+        return plan
+    known = statistics or Statistics()
+    plan = fit(graph, _left_float(plan, _drowned(graph, ops, known)), known)
+    if prefer == "speed" and not keep_integer:
+        islands = _islands(graph, integer_ops(plan))
+        plan = _left_float(plan, dict.fromkeys(islands, "it is faster in float (prefer='size' quantizes it)"))
+        plan = fit(graph, plan, known)
+    return plan
+
+
+def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
+    """The plan without the integer operators whose kernels do not compute on the encodings they would get.
+
+    Leaving one out changes the scales that its neighbours share, so that the rest is looked at again.
+    """
+    while True:
+        found = encodings(graph, plan, statistics)
+        misfit = {}
+        for o, bits in integer_ops(plan).items():
+            op, key = graph.main.ops[o], (0, o)
+            inputs, outputs = ([*side[key].values()] for side in (found.inputs, found.outputs))
+            shape = graph.main.tensors[op.inputs[data_slots(op, graph.main)[0]]].shape
+            wrong = misfits(op.code, f"int{bits}", shape, inputs, outputs)
+            if wrong:
+                misfit[o] = f"the int{bits} kernel of {op.code} does not take its scales: {'; '.join(wrong)}"
+        if not misfit:
+            return plan
+        plan = _left_float(plan, misfit)
+
+
+def _left_float(plan: Plan, reasons: Mapping[int, str]) -> Plan:
+    return {**plan, **{(0, o): Decision(None, reason) for o, reason in reasons.items()}}
+
+
+def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> dict[int, str]:
+    """Operators around a tensor whose step would exceed the whole range of an operand: an additive mask, mostly.
+
+    -1e9 added to attention scores is not data: in integers its range leaves no step for the scores themselves.
+    """
+    main = graph.main
+    bad: dict[int, str] = {}
+    for o, bits in ops.items():
+        op = main.ops[o]
+        if op.code not in {"ADD", "SUB", "MAXIMUM", "MINIMUM", "SELECT", "SELECT_V2", "CONCATENATION", "PACK"}:
+            continue
+        operands = [op.inputs[slot] for slot in data_slots(op, main)]
+        for t in (op.outputs[slot] for slot in float_outputs(op, main)):
+            step = tensor_range(main, t, statistics).extent / (2**bits - 1)
+            for operand in operands:
+                extent = tensor_range(main, operand, statistics).extent
+                if 0 < extent < step:
+                    bad[t] = f"one step of {main.tensors[t].name} would exceed the range of {main.tensors[operand].name}"
+    found: dict[int, str] = {}
+    moved = dict(bad)  # a drowned tensor stays one when it is reshaped
+    for o, op in enumerate(main.ops):
+        touching = next((moved[t] for t in (*op.inputs, *op.outputs) if t in moved), None)
+        if o in ops and touching:
+            found[o] = touching
+            if op.code in MOVES_VALUES:
+                moved |= {t: touching for t in op.outputs}
+    return found
+
+
+def _islands(graph: Graph, ops: Mapping[int, int]) -> set[int]:
+    """The operators of `ops` that the cheapest labelling leaves in float."""
+    main = graph.main
+    network = _Network()
+    integer_total = 0.0
+    for o, bits in ops.items():
+        in_float, in_integers = (costs.cost(main.ops[o], main, kind) for kind in ("float32", f"int{bits}"))
+        network.add(("source",), ("op", o), in_float)
+        network.add(("op", o), ("sink",), in_integers)
+        integer_total += in_integers
+    integer_total += _conversions(main, ops, network)
+    integers = {name[1] for name in network.source_side() if name[0] == "op"}
+    islands = set(ops) - integers
+    best = sum(costs.cost(main.ops[o], main, f"int{ops[o]}" if o in integers else "float32") for o in ops)
+    best += _conversions(main, {o: ops[o] for o in integers}, _Network())
+    return islands if best < (1 - WORTHWHILE) * integer_total else set()
+
+
+def _conversions(main: Subgraph, ops: Mapping[int, int], network: _Network) -> float:
+    """Add to `network` what conversions cost between operators; returns their cost when all of `ops` are integer.
+
+    A tensor is dequantized once when it is written in integers and read in float, quantized once in the other case.
+    """
+    total = 0.0
+    producers = main.producers()
+    consumers = main.consumers()
+    for t, tensor in enumerate(main.tensors):
+        if tensor.dtype != "float32" or tensor.is_constant:
+            continue
+        writer = producers.get(t)
+        readers = [o for o, slot in consumers.get(t, []) if o not in ops or slot in data_slots(main.ops[o], main)]
+        if writer is None and t not in main.inputs:
+            continue
+        writes_integer = writer in ops
+        reads_float = t in main.outputs or any(o not in ops for o in readers)
+        reads_integer = any(o in ops for o in readers)
+        to_float, to_integer = costs.conversion(tensor, "DEQUANTIZE"), costs.conversion(tensor, "QUANTIZE")
+        total += to_float * (writes_integer and reads_float) + to_integer * (not writes_integer and reads_integer)
+        start = ("op", writer) if writes_integer else ("sink",)
+        if writes_integer:
+            network.add(start, ("dequantized", t), to_float)
+            for reader in [("op", o) if o in ops else ("sink",) for o in readers] + [("sink",)] * (t in main.outputs):
+                network.add(("dequantized", t), reader, np.inf)
+        network.add(("quantized", t), start, to_integer)
+        for o in readers:
+            if o in ops:
+                network.add(("op", o), ("quantized", t), np.inf)
+    return total

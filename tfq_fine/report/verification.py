@@ -1,0 +1,167 @@
+"""What a quantized file costs against its float model, as measured side by side."""
+
+import math
+import os
+from dataclasses import dataclass
+
+from rich.console import Group
+
+from tfq_converters.errors import TfqError
+from tfq_converters.flatbuffer import save_pieces
+from tfq_fine.report import html, plain, text
+from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
+from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, share, size
+
+KIND = "tfq_fine.verification_report"
+WORST = 8  # how many of the worst layers and weights the summary shows
+ROUNDING = 1e-9  # 0.99 - 0.98 is a drop of 0.01, whatever float64 says
+
+
+@dataclass(frozen=True)
+class Report:
+    """A float model and its quantized file, run side by side."""
+
+    samples: int
+    outputs: tuple[OutputError, ...]
+    float_size: FileSize
+    quantized_size: FileSize
+    task: TaskResult | None = None
+    layers: tuple[LayerError, ...] = ()  # activations, in graph order; empty: not measured
+    weights: tuple[LayerError, ...] = ()  # constants that are no longer float32, in graph order
+    layer_samples: int = 0  # samples that `layers` was measured on
+    latency: Latency | None = None
+    kernels: str = "default"
+    notes: tuple[str, ...] = ()
+
+    def passed(self, max_drop: float) -> bool:
+        """Whether the metric fell by at most `max_drop`; False when the drop is NaN.
+
+        Raises:
+            TfqError: no metric was measured.
+        """
+        if self.task is None:
+            raise TfqError("the report holds no metric: verify with metric=... and labels")
+        return self.task.drop <= max_drop + ROUNDING
+
+    def worst_layers(self, count: int = WORST) -> tuple[LayerError, ...]:
+        """The activations with the lowest SQNR, lowest first; NaN is lowest of all."""
+        return _worst(self.layers, count)
+
+    def worst_weights(self, count: int = WORST) -> tuple[LayerError, ...]:
+        """The constants with the lowest SQNR, lowest first."""
+        return _worst(self.weights, count)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def __rich__(self) -> Group:
+        return text.rich_group(self._sections(all=False))
+
+    def table(self, all: bool = False) -> str:
+        """Plain text: the worst layers, or with `all` every layer in graph order."""
+        return text.plain_text(self._sections(all))
+
+    def to_json(self) -> str:
+        """JSON text; `from_json` gives the same value back."""
+        return plain.dumps(self, KIND)
+
+    @staticmethod
+    def from_json(content: str) -> "Report":
+        """The inverse of `to_json`.
+
+        Raises:
+            TfqError: the text is not such a report.
+        """
+        return plain.loads(content, Report, KIND)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the JSON to `path`, beside and renamed.
+
+        Raises:
+            TfqError: the path cannot be written.
+        """
+        save_pieces(iter([self.to_json().encode()]), path)
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Write a page with tables and pictures; needs the optional extra `report`.
+
+        Raises:
+            TfqError: jinja2 or matplotlib is missing, or the path cannot be written.
+        """
+        content = html.page("Verification", [*self._sections(all=False), *self._pictures(), *self._layers(all=True)])
+        save_pieces(iter([content.encode()]), path)
+
+    def _sections(self, all: bool) -> list[Section]:
+        what = f"{self.samples} sample{'s' * (self.samples != 1)}, {self.kernels} kernels"
+        notes = [Paragraph(f"Note: {note}") for note in self.notes]
+        return [Paragraph(f"Float against quantized: {what}"), *self._results(), *self._layers(all), *notes]
+
+    def _results(self) -> list[Section]:
+        found: list[Section] = []
+        if self.task is not None:
+            row = (self.task.name, *(f"{value:.4f}" for value in self._task_values(self.task)))
+            found.append(Grid("Task", ("metric", ">float", ">quantized", ">drop"), [row]))
+        outputs = [
+            (
+                brief_name(o.name),
+                decibels(o.sqnr_db),
+                f"{o.max_error:.4g}",
+                f"{o.cosine:.6f}",
+                share(o.top1_agreement),
+                share(o.top5_agreement),
+            )
+            for o in self.outputs
+        ]
+        columns = ("output", ">SQNR dB", ">max error", ">cosine", ">same top-1", ">in top-5")
+        found += [Grid("Outputs", columns, outputs), self._sizes()]
+        if self.latency is not None:
+            t = self.latency
+            what = f"median of {t.repeats}, batch {t.batch_size}, {t.threads} thread{'s' * (t.threads != 1)}"
+            times = (f"{t.float_ms:.4g}", f"{t.quantized_ms:.4g}", f"{t.ratio:.2f}", what)
+            found.append(Grid("Latency", (">float ms", ">quantized ms", ">ratio", "measured"), [times]))
+        return found
+
+    @staticmethod
+    def _task_values(task: TaskResult) -> tuple[float, float, float]:
+        return task.float_value, task.quantized_value, task.drop
+
+    def _sizes(self) -> Grid:
+        before, after = self.float_size, self.quantized_size
+        ratio = f"{after.file_bytes / before.file_bytes:.2f}"
+        rows = [("file", size(before.file_bytes), size(after.file_bytes), ratio)]
+        for name in self._types():
+            rows += [(name, size(before.by_type.get(name, 0)), size(after.by_type.get(name, 0)), "")]
+        return Grid("Bytes: the file, and its constants by type", ("", ">float", ">quantized", ">ratio"), rows)
+
+    def _types(self) -> list[str]:
+        return sorted({*self.float_size.by_type, *self.quantized_size.by_type})
+
+    def _layers(self, all: bool) -> list[Section]:
+        found: list[Section] = []
+        columns = ("layer", "operator", "type", ">SQNR dB", ">max error")
+        for what, errors in (("activations", self.layers), ("constants", self.weights)):
+            if errors:
+                shown = errors if all else _worst(errors, WORST)
+                title = what.capitalize() if all else f"Worst {what} ({len(shown)} of {len(errors)})"
+                if what == "activations":
+                    title += f", on {self.layer_samples} samples"
+                rows = [(e.label, e.code, e.dtype, decibels(e.sqnr_db), f"{e.max_error:.4g}") for e in shown]
+                found.append(Grid(title, columns, rows))
+        return found
+
+    def _pictures(self) -> list[Section]:
+        found: list[Section] = []
+        for what, errors in (("Error of activations", self.layers), ("Error of constants", self.weights)):
+            if errors:
+                names = [error.label for error in errors]
+                found.append(Bars(what, "SQNR (dB)", names, {"": [error.sqnr_db for error in errors]}))
+        types = self._types()
+        if types:
+            sides = {"float file": self.float_size.by_type, "quantized file": self.quantized_size.by_type}
+            series = {name: [by_type.get(dtype, 0) for dtype in types] for name, by_type in sides.items()}
+            found.append(Bars("Bytes of constants, by type", "bytes", types, series))
+        return found
+
+
+def _worst(errors: tuple[LayerError, ...], count: int) -> tuple[LayerError, ...]:
+    return tuple(sorted(errors, key=lambda error: (not math.isnan(error.sqnr_db), error.sqnr_db))[:count])

@@ -1,0 +1,24 @@
+"""How many bytes a file spends on constants, by type."""
+
+from tfq_converters.graph import BITS, Graph, Tensor
+
+
+def constant_bytes(graph: Graph) -> dict[str, int]:
+    """Bytes of constants per type, as the file packs them; a constant that several tensors share counts once."""
+    found: dict[str, int] = {}
+    seen: set[tuple[int, str]] = set()
+    for subgraph in graph.subgraphs:
+        for tensor in subgraph.tensors:
+            if tensor.data is None or (id(tensor.data), tensor.dtype) in seen:
+                continue
+            seen.add((id(tensor.data), tensor.dtype))
+            found[tensor.dtype] = found.get(tensor.dtype, 0) + packed_bytes(tensor)
+    return dict(sorted(found.items()))
+
+
+def packed_bytes(tensor: Tensor) -> int:
+    """Bytes of one constant in the file."""
+    assert tensor.data is not None
+    if tensor.dtype in ("int4", "int2"):
+        return -(-tensor.data.size * BITS[tensor.dtype] // 8)
+    return int(tensor.data.nbytes)

@@ -1,0 +1,61 @@
+"""The report of a quantization: what every operator got, what it cost."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfq_converters.graph import ABSENT, Op, Subgraph
+from tfq_converters.quantized import OpEncoding, QuantizedGraph, WeightCodes, simulated_weight
+from tfq_converters.writer import Written
+from tfq_fine.metrics import ErrorSums
+from tfq_fine.plan import FLOAT, Plan, touches_float
+from tfq_fine.report.quantization import OpRow, QuantizationReport
+from tfq_fine.specs import OpSpec
+
+
+def summarize(
+    quantized: QuantizedGraph, plan: Plan, written: Written, recipe: str, float_bytes: int, notes: Sequence[str]
+) -> QuantizationReport:
+    """One row per operator that quantization concerns, and the error per layer on the checked samples."""
+    rows = []
+    for key, op in quantized.graph.ops():
+        subgraph, decision = quantized.graph.subgraphs[key[0]], plan.get(key, FLOAT)
+        encoding = quantized.ops.get(key, OpEncoding("float"))
+        if touches_float(op, subgraph):
+            rows.append(_row(op, subgraph, encoding, decision.spec, decision.reason))
+    main = quantized.graph.main
+    errors = tuple((_place(main, op, t), written.checked.sqnr[t]) for op in main.ops for t in op.outputs if t in written.checked.sqnr)
+    return QuantizationReport(tuple(rows), recipe, len(written.content), float_bytes, tuple(notes), errors)
+
+
+def _place(subgraph: Subgraph, op: Op, tensor: int) -> str:
+    return op.layer or subgraph.tensors[tensor].name
+
+
+def _row(op: Op, subgraph: Subgraph, encoding: OpEncoding, spec: OpSpec | None, reason: str) -> OpRow:
+    constants = {t: subgraph.tensors[t].data for t in op.inputs if t != ABSENT}
+    before = sum(data.nbytes for data in constants.values() if data is not None)
+    after = before
+    pairs = []
+    for slot, value in encoding.weights.items():
+        original = constants[op.inputs[slot]]
+        assert original is not None
+        after += (value.nbytes if isinstance(value, np.ndarray | WeightCodes) else 0) - original.nbytes
+        pairs.append((original, simulated_weight(value).reshape(original.shape)))
+    kernels = [slot for slot, value in encoding.weights.items() if isinstance(value, np.ndarray) or value.bits <= 8]
+    weights = ""
+    if kernels:
+        weights = str(spec.weights) if spec is not None and spec.weights is not None else "float16"
+    return OpRow(
+        name=subgraph.tensors[op.outputs[0]].name if op.outputs else "",
+        layer=op.layer,
+        code=op.label,
+        mode=encoding.mode,
+        weights=weights,
+        activations=next((form.dtype for form in (*encoding.outputs.values(), *encoding.inputs.values())), ""),
+        reason=reason,
+        sqnr_weights=ErrorSums.of(*pairs[0]).sqnr_db if pairs else None,
+        bytes_before=before,
+        bytes_after=after,
+    )
+

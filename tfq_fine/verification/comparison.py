@@ -1,0 +1,87 @@
+"""What the batches so far have shown about two models that are run side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfq_converters.errors import TfqError
+from tfq_fine.metrics import Agreement, ErrorSums, is_classes
+from tfq_fine.report import OutputError, TaskResult
+from tfq_fine.task_metrics import Score, TaskMetric
+from tfq_fine.verification.borders import same_shapes
+
+
+@dataclass(frozen=True)
+class OutputSums:
+    """One output of both models; adds up over batches."""
+
+    errors: ErrorSums
+    agreement: Agreement | None  # None: not scores of classes
+    classes: int = 0
+
+    @staticmethod
+    def of(x: np.ndarray, y: np.ndarray) -> "OutputSums":
+        agreement = Agreement.of(x, y) if is_classes(x) else None
+        return OutputSums(ErrorSums.of(x, y), agreement, x.shape[-1] if agreement else 0)
+
+    def __add__(self, other: "OutputSums") -> "OutputSums":
+        agreement = self.agreement + other.agreement if self.agreement and other.agreement else None
+        return OutputSums(self.errors + other.errors, agreement, min(self.classes, other.classes))
+
+    def result(self, name: str) -> OutputError:
+        """The sums as measures."""
+        errors, agreement = self.errors, self.agreement
+        return OutputError(
+            name=name,
+            sqnr_db=errors.sqnr_db,
+            max_error=errors.max_error,
+            cosine=errors.cosine,
+            top1_agreement=agreement.top1 / agreement.count if agreement else None,
+            top5_agreement=agreement.top5 / agreement.count if agreement and self.classes > 5 else None,
+        )
+
+
+class Comparison:
+    """Adds up outputs of both models, batch by batch.
+
+    Args:
+        names: the outputs, in order.
+        metric: what to measure against labels; None for nothing.
+    """
+
+    def __init__(self, names: Sequence[str], metric: TaskMetric | None):
+        self._names, self._metric = tuple(names), metric
+        self._sums: list[OutputSums] = []
+        self._scores = (Score(metric), Score(metric)) if metric else None
+
+    def add(self, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], labels: np.ndarray | None) -> None:
+        """Take one batch in: outputs of the float model, of the quantized file, and labels.
+
+        Raises:
+            TfqError: outputs of different shapes; no labels for the metric, or labels that do not fit it.
+        """
+        same_shapes(self._names, ours, theirs)
+        sums = [OutputSums.of(x, y) for x, y in zip(ours, theirs, strict=True)]
+        self._sums = [a + b for a, b in zip(self._sums, sums, strict=True)] if self._sums else sums
+        if self._scores is None or self._metric is None:
+            return
+        if labels is None:
+            raise TfqError(
+                f"metric {self._metric.name!r} needs labels: pass labels=..., or data that holds them "
+                "(under 'labels' or 'y' in a .npz file)"
+            )
+        for score, outputs in zip(self._scores, (ours, theirs), strict=True):
+            score.add(dict(zip(self._names, outputs, strict=True)), labels)
+
+    def outputs(self) -> tuple[OutputError, ...]:
+        """The measures of every output."""
+        return tuple(sums.result(name) for name, sums in zip(self._names, self._sums, strict=True))
+
+    def task(self) -> TaskResult | None:
+        """The metric of both models; None without a metric."""
+        if self._scores is None or self._metric is None:
+            return None
+        before, after = (score.result() for score in self._scores)
+        drop = self._metric.drop(before, after)
+        return TaskResult(self._metric.name, before, after, drop, self._metric.higher_is_better)

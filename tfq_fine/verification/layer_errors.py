@@ -1,0 +1,86 @@
+"""Where the error comes from: every activation and every constant of the quantized file against the float graph."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tfq_converters import flatbuffer
+from tfq_converters.graph import Graph
+from tfq_converters.runtime import Kernels
+from tfq_fine.metrics import ErrorSums
+from tfq_fine.report import LayerError
+from tfq_fine.verification.side import Side, decode
+from tfq_fine.verification.tensor_pairs import Pair, activation_pairs, constant_pairs
+
+PROBE_BYTES = 2**28  # of float activations that one probe holds at a time, per file
+
+
+def constant_errors(floating: Graph, quantized: Graph) -> tuple[LayerError, ...]:
+    """The constants that are stored in another type, in graph order."""
+    found = []
+    for pair in constant_pairs(floating, quantized):
+        constant = floating.subgraphs[pair.subgraph].tensors[pair.floating]
+        stored = quantized.subgraphs[pair.subgraph].tensors[pair.quantized]
+        assert constant.data is not None
+        assert stored.data is not None
+        sums = ErrorSums.of(constant.data, decode(stored.data, stored).reshape(constant.shape))
+        found.append(_layer_error(pair, constant.name, stored.dtype, sums))
+    return tuple(found)
+
+
+def activation_errors(
+    floating: Graph,
+    quantized: Graph,
+    samples: Sequence[tuple[Sequence[np.ndarray], Sequence[np.ndarray]]],
+    kernels: Kernels = "default",
+) -> tuple[LayerError, ...]:
+    """The activations of the main subgraph that both files compute, in graph order.
+
+    Args:
+        floating: the float graph.
+        quantized: the graph of the quantized file.
+        samples: real inputs of the two files, each in its own input order.
+        kernels: which implementation of the operators runs.
+    """
+    batch = len(samples[0][0][0]) if samples[0][0] else 1
+    found = []
+    for pairs in _chunks(floating, activation_pairs(floating, quantized), batch):
+        ours = probe(floating, [pair.floating for pair in pairs], kernels)
+        theirs = probe(quantized, [pair.quantized for pair in pairs], kernels)
+        sums = [ErrorSums() for _ in pairs]
+        for our_inputs, their_inputs in samples:
+            for index, (x, y) in enumerate(zip(ours.run(our_inputs), theirs.run(their_inputs), strict=True)):
+                if x.shape == y.shape:
+                    sums[index] += ErrorSums.of(x, y)
+        for pair, errors in zip(pairs, sums, strict=True):
+            if errors.count:
+                name, dtype = floating.main.tensors[pair.floating].name, quantized.main.tensors[pair.quantized].dtype
+                found.append(_layer_error(pair, name, dtype, errors))
+    return tuple(found)
+
+
+def probe(graph: Graph, tensors: Sequence[int], kernels: Kernels = "default") -> Side:
+    """The file of `graph` whose outputs are `tensors` of its main subgraph."""
+    main = replace(graph.main, outputs=tuple(tensors))
+    changed = replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=())
+    return Side(changed, flatbuffer.write(changed), kernels)
+
+
+def _chunks(graph: Graph, pairs: Sequence[Pair], batch: int) -> Iterator[list[Pair]]:
+    """Neighbouring pairs whose activations fit in `PROBE_BYTES`."""
+    chunk: list[Pair] = []
+    total = 0
+    for pair in pairs:
+        nbytes = 4 * batch * int(np.prod(graph.main.tensors[pair.floating].shape, dtype=np.int64))
+        if chunk and total + nbytes > PROBE_BYTES:
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(pair)
+        total += nbytes
+    if chunk:
+        yield chunk
+
+
+def _layer_error(pair: Pair, name: str, dtype: str, sums: ErrorSums) -> LayerError:
+    return LayerError(name, pair.op.layer, pair.op.label, dtype, sums.sqnr_db, sums.max_error)

@@ -1,0 +1,95 @@
+"""One file as a function from real values to real values, whatever types its inputs and outputs have."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import NUMPY_TYPES, Graph, Quantization, Tensor
+from tfq_converters.runtime import Kernels, Runner
+
+
+class Side:
+    """One file on one set of kernels, fed with real values.
+
+    State that the file keeps between runs is cleared after each, so that samples do not see one another.
+    """
+
+    def __init__(self, graph: Graph, content: bytes | str, kernels: Kernels = "default", threads: int = 1):
+        self.graph = graph
+        self.threads = threads
+        self._open = lambda: Runner(content, kernels, threads)
+        self.runner = self._open()
+        self._variables = any(tensor.is_variable for subgraph in graph.subgraphs for tensor in subgraph.tensors)
+        self._resources = _assigns_resources(graph)
+
+    def encode(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """`inputs`, in input order, as the file takes them."""
+        tensors = [self.graph.main.tensors[index] for index in self.graph.main.inputs]
+        return [encode(array, tensor) for array, tensor in zip(inputs, tensors, strict=True)]
+
+    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs in output order, decoded, for `inputs` in input order."""
+        outputs = self.runner.run(self.encode(inputs))
+        if self._variables:
+            self.runner.reset_variables()
+        if self._resources:
+            self.runner = self._open()
+        tensors = [self.graph.main.tensors[index] for index in self.graph.main.outputs]
+        return [decode(array, tensor) for array, tensor in zip(outputs, tensors, strict=True)]
+
+
+def _assigns_resources(graph: Graph) -> bool:
+    """Whether resource variables are written outside of the subgraphs that initialize them once."""
+    initial = {op.option("initSubgraphIndex") for _, op in graph.ops() if op.code == "CALL_ONCE"}
+    return any(op.code == "ASSIGN_VARIABLE" and s not in initial for (s, _), op in graph.ops())
+
+
+def encode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """`values` in the type of input `tensor`: rounded to its codes when it holds codes of real values.
+
+    Raises:
+        TfqError: real values for an integer input without a scale.
+    """
+    dtype = np.dtype(NUMPY_TYPES[tensor.dtype])
+    if values.dtype == dtype:
+        return values
+    if dtype.kind in "iu" and values.dtype.kind == "f":
+        if tensor.quantization is None:
+            raise TfqError(f"input {tensor.name!r} is {tensor.dtype} without a scale; it cannot take {values.dtype}")
+        scale, zero_point = np.float64(tensor.quantization.scale[0]), tensor.quantization.zero_point[0]
+        limits = np.iinfo(dtype)
+        values = np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max)
+    return values.astype(dtype)
+
+
+def decode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """The real values, float32, that the content of `tensor` stands for; as it is when it is no code."""
+    if values.dtype.kind in "iu" and tensor.quantization is not None:
+        return dequantize(values, tensor.quantization)
+    return values.astype(np.float32) if tensor.dtype == "float16" else values
+
+
+def dequantize(codes: np.ndarray, quantization: Quantization) -> np.ndarray:
+    """scale * (code - zero_point), float32, with scales per tensor, along one axis, or per block of the last axis.
+
+    Args:
+        codes: integers, any shape; [rows, ..., inputs] with blockwise scales [rows, blocks].
+        quantization: the scales, zero points and their axis.
+    """
+    scale, zero_point = quantization.scale.astype(np.float64), quantization.zero_point
+    if quantization.block_size:
+        blocked = codes.reshape(*scale.shape, -1).astype(np.float64)
+        zero = zero_point.reshape(*scale.shape, 1) if zero_point.size == scale.size else zero_point.reshape(-1)[:1]
+        return ((blocked - zero) * scale[..., None]).reshape(codes.shape).astype(np.float32)
+    if scale.size > 1:
+        shape = [1] * codes.ndim
+        shape[quantization.axis] = -1
+        scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+    return (scale * (codes.astype(np.float64) - zero_point)).astype(np.float32)
+
+
+def file_size(content: bytes | str) -> int:
+    """Bytes of a file, given by content or path."""
+    return os.stat(content).st_size if isinstance(content, str) else len(content)
