@@ -7,9 +7,11 @@ multiplications for linear operators.
 """
 
 import json
+import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from time import process_time_ns
@@ -26,7 +28,7 @@ from tfq_converters.graph import Tensor
 from tfq_converters.op_table import OPS, OpRow
 from tfq_converters.runtime import Runner
 
-RUNTIME = {"ai_edge_litert": "2.3.0", "machine": "x86_64 AVX512-VNNI", "threads": 1}
+FEATURES = {"avx512_vnni": "AVX512-VNNI", "avx512f": "AVX512", "avx2": "AVX2", "asimddp": "NEON dot product"}
 SIZES: tuple[Shape, ...] = ((1, 4, 4, 16), (1, 16, 32, 64), (1, 56, 56, 64))
 OWN_SIZES: dict[str, tuple[Shape, ...]] = {
     "FULLY_CONNECTED": ((1, 64, 10), (8, 64, 64), (1, 1024, 1024), (128, 256, 1024)),
@@ -57,11 +59,25 @@ HYBRID_VERSIONS = {
     "TRANSPOSE_CONV": 3,
     "BATCH_MATMUL": 3,
 }
-ROUNDS = 7
+ROUNDS = 5
+PASSES = 5  # far apart in time, since the speed of a shared machine drifts
 LEAST_NS = 2_000_000  # of one timed batch
 NOISE_NS = 200.0
 
+BORDERS = ("QUANTIZE", "DEQUANTIZE")
+
 File = tuple[bytes, list[np.ndarray]]
+Sized = tuple[int, dict[str, File]]  # units, and the file of every type
+Points = dict[tuple[str, int], tuple[float, bool]]
+
+
+def runtime() -> dict[str, Any]:
+    """What is measured, and on what."""
+    info = Path("/proc/cpuinfo")
+    flags = set(info.read_text().split()) if info.exists() else set()
+    best = next((name for flag, name in FEATURES.items() if flag in flags), "")
+    machine = f"{platform.machine()} {best}".strip()
+    return {"ai_edge_litert": version("ai-edge-litert"), "machine": machine, "threads": 1}
 
 
 def unit_of(code: str, row: OpRow) -> str:
@@ -120,12 +136,12 @@ def weight_files(given: Case, row: OpRow, outputs: Sequence[Tensor]) -> dict[str
 def border_files(code: str, shape: Shape) -> dict[str, File]:
     """type -> the file of QUANTIZE to it, or of DEQUANTIZE from it."""
     made: dict[str, File] = {}
-    for dtype, version in (("int8", 2), ("int16", 3)):
+    for dtype, known in (("int8", 2), ("int16", 3)):
         integer = single_op.activation("q", shape, single_op.encoding(-3, 3, dtype))
         real = Tensor("r", shape, "float32")
         ends = (real, integer) if code == "QUANTIZE" else (integer, real)
         fed = np.random.default_rng(0).integers(-100, 100, shape).astype(ends[0].dtype)
-        made[dtype] = (write(single_op.one_op_graph(code, ends, version if code == "DEQUANTIZE" else 1)), [fed])
+        made[dtype] = (write(single_op.one_op_graph(code, ends, known if code == "DEQUANTIZE" else 1)), [fed])
     return made
 
 
@@ -184,27 +200,35 @@ def fit(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
     return float(best[0]), float(best[1])
 
 
-def measure(sized: Sequence[tuple[int, dict[str, File]]], empty: Mapping[str, Any], unit: str) -> dict[str, Any]:
-    """type -> its cost, from files at several sizes; `empty` runs in turns with them and is taken off."""
-    points: dict[str, list[tuple[int, float]]] = {}
-    taken: dict[str, bool] = {}
+def measure(sized: Sequence[Sized], empty: Mapping[str, Any]) -> Points:
+    """(type, units) -> nanoseconds and whether delegated; `empty` runs in turns with the files and is taken off."""
+    points: Points = {}
     for count, made in sized:
         interpreters = open_files(made)
         times = interleaved({**interpreters, **empty})
         for dtype, interpreter in interpreters.items():
-            taken[dtype] = delegated(interpreter)
-            less = times["delegate" if taken[dtype] else "plain"]
-            points.setdefault(dtype, []).append((count, round(max(times[dtype] - less, 0), 1)))
+            taken = delegated(interpreter)
+            less = times["delegate" if taken else "plain"]
+            points[dtype, count] = max(times[dtype] - less, 0.0), taken
+    return points
+
+
+def summary(passes: Sequence[Points], unit: str) -> dict[str, Any]:
+    """type -> its cost, from the medians over the passes."""
     found: dict[str, Any] = {"unit": unit}
-    for dtype, measured in points.items():
+    for dtype in dict.fromkeys(key[0] for key in passes[0]):
+        keys = [key for key in passes[0] if key[0] == dtype]
+        measured = [(key[1], round(median(points[key][0] for points in passes), 1)) for key in keys]
         base, slope = fit(measured)
         numbers = {"ns_per_unit": float(f"{slope:.4g}"), "ns_base": float(f"{base:.4g}")}
-        found[dtype] = {**numbers, "delegated": taken[dtype], "points": measured}
+        found[dtype] = {**numbers, "delegated": passes[0][keys[-1]][1], "points": measured}
     return found
 
 
-def operator_cost(name: str, empty: Mapping[str, Any]) -> dict[str, Any]:
-    """The costs of one entry of `BASE` (or CONV_2D_1X1) in every type."""
+def sized_files(name: str) -> list[Sized]:
+    """The files of one entry of `BASE` (or CONV_2D_1X1, QUANTIZE, DEQUANTIZE) at its sizes."""
+    if name in BORDERS:
+        return [(int(np.prod(shape)), border_files(name, shape)) for shape in SIZES]
     code = name.removesuffix("_1X1")
     row, sized = OPS[code], []
     for shape in OWN_SIZES.get(name, SIZES):
@@ -212,23 +236,26 @@ def operator_cost(name: str, empty: Mapping[str, Any]) -> dict[str, Any]:
         encoded = single_op.encode(given, row, "int8", 0)
         results = single_op.float_run(given, encoded.values, single_op.float_types(given, row))
         sized.append((units(given, row, results), files(given, row)))
-    return measure(sized, empty, unit_of(code, row))
+    return sized
 
 
 def all_costs() -> dict[str, Any]:
-    """The whole record: overheads, a cost for every operator, chains."""
+    """The whole record: what one more delegate call takes, a cost for every operator, chains."""
     empty = empty_files()
     times = interleaved(empty, 3 * ROUNDS)
-    partition = max(times["delegate"] - times["plain"], 0.0)
-    costs: dict[str, Any] = {}
-    for code in ("QUANTIZE", "DEQUANTIZE"):
-        sized = [(int(np.prod(shape)), border_files(code, shape)) for shape in SIZES]
-        costs[code] = measure(sized, empty, "output")
-    for name in sorted([*BASE, "CONV_2D_1X1"]):
-        print(name, file=sys.stderr)
-        costs[name] = operator_cost(name, empty)
-    chains = chain_costs(_undelegated(costs), lambda made: interleaved(open_files(made)))
-    return {"partition_ns": round(partition, 1), "cost": costs, "chains": chains}
+    passes: dict[str, list[Points]] = {name: [] for name in (*BORDERS, *sorted([*BASE, "CONV_2D_1X1"]))}
+    for number in range(PASSES):
+        for name, found in passes.items():
+            print(f"pass {number + 1} of {PASSES}: {name}", file=sys.stderr)
+            found.append(measure(sized_files(name), empty))
+    costs = {name: summary(found, _unit(name)) for name, found in passes.items()}
+    chains = chain_costs(_undelegated(costs), lambda made: interleaved(open_files(made), 3 * ROUNDS))
+    return {"partition_ns": round(max(times["delegate"] - times["plain"], 0), 1), "cost": costs, "chains": chains}
+
+
+def _unit(name: str) -> str:
+    code = name.removesuffix("_1X1")
+    return unit_of(code, OPS[code]) if code in OPS else "output"
 
 
 def _undelegated(costs: Mapping[str, Any]) -> list[str]:
@@ -242,7 +269,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     path = Path(argv[1])
     known = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(dumps({"runtime": RUNTIME, **known, **all_costs()}) + "\n")
+    path.write_text(dumps({"runtime": runtime()} | known | {"runtime": runtime(), **all_costs()}) + "\n")
     return 0
 
 

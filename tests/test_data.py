@@ -1,6 +1,8 @@
 """Every form of data, every error, and the re-cutting of batches."""
 
+import io
 import weakref
+import zipfile
 from types import SimpleNamespace
 from typing import Any
 
@@ -323,6 +325,14 @@ def test_damage_anywhere_in_a_file_is_an_error_of_the_librarys_own(tmp_path, kin
             errors += 1
     assert errors > len(content) / 4
     assert damage != "truncated" or errors == len(content)
+
+
+def test_a_file_that_claims_to_hold_more_than_memory(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2**60, 1)})
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("image.npy", header.getvalue())
+    assert "x.npz cannot be read" in message(tmp_path / "x.npz", IMAGE)
 
 
 def test_a_file_cannot_run_code(tmp_path):

@@ -1,8 +1,6 @@
 """`python -m tfq_fine`: the command line without an installed script."""
 
-import sys
-
 from tfq_fine.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,7 +6,7 @@ it. The cheapest labelling of such a graph is a minimum cut (Greig, Porteous, Se
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import maximum_flow
 from tfq_converters import costs
 from tfq_converters.graph import Graph, Subgraph
 from tfq_converters.op_table import misfits
+from tfq_converters.quantized import OpKey
 from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, tensor_range
 from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.plan import Decision, Plan, Prefer
@@ -22,6 +23,7 @@ from tfq_fine.statistics import Statistics
 
 INFINITE = 2**30
 LARGEST = 1e8  # of all finite capacities together, so that flows fit int32
+NOISE = 0.15  # of the measured costs: weight-only kernels are the float kernels over weights unpacked beforehand
 WORTHWHILE = 0.05  # a float island must save this share of the time of the wholly integer file
 
 
@@ -67,17 +69,40 @@ def place(
         prefer: "size" leaves every operator in integers that can be.
         keep_integer: the file's borders are integers too, so it is meant for a device without float: no islands for
             speed.
+
+    16-bit activations are slower than float on every CPU kernel; who asks for them wants their accuracy, so they
+    are never given up for speed.
     """
+    if prefer == "speed":
+        plan = {key: _faster(graph, key, decision) for key, decision in plan.items()}
     ops = integer_ops(plan)
     if not ops:
         return plan
     known = statistics or Statistics()
     plan = fit(graph, _left_float(plan, _drowned(graph, ops, known)), known)
     if prefer == "speed" and not keep_integer:
-        islands = _islands(graph, integer_ops(plan))
+        islands = _islands(graph, {o: bits for o, bits in integer_ops(plan).items() if bits == 8})
         plan = _left_float(plan, dict.fromkeys(islands, "it is faster in float (prefer='size' quantizes it)"))
         plan = fit(graph, plan, known)
     return plan
+
+
+def _faster(graph: Graph, key: OpKey, decision: Decision) -> Decision:
+    """A dynamic-range operator that would be slower than in float stores its weights small and computes in float."""
+    if decision.spec is None or decision.spec.mode != "dynamic" or decision.spec.weights is None:
+        return decision
+    subgraph = graph.subgraphs[key[0]]
+    op = subgraph.ops[key[1]]
+    if not costs.is_known(op, subgraph, "dynamic_int8"):
+        return decision  # embeddings: a table is read by rows, however it is stored
+    plain, dynamic, stored = (costs.cost(op, subgraph, kind) for kind in ("float32", "dynamic_int8", "weight_only_int8"))
+    if dynamic <= plain:
+        return decision
+    slower = f"dynamic range would take {dynamic / plain:.1f} times as long as float (prefer='size' takes it)"
+    reason = f"{decision.reason}; {slower}" if decision.reason else slower
+    if stored <= plain * (1 + NOISE):
+        return Decision(replace(decision.spec, mode="weight_only"), reason)
+    return Decision(None, reason)
 
 
 def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
@@ -116,6 +141,7 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
         if op.code not in {"ADD", "SUB", "MAXIMUM", "MINIMUM", "SELECT", "SELECT_V2", "CONCATENATION", "PACK"}:
             continue
         operands = [op.inputs[slot] for slot in data_slots(op, main)]
+        operands = [t for t in operands if not main.tensors[t].is_constant]  # an epsilon tells nothing that can be lost
         for t in (op.outputs[slot] for slot in float_outputs(op, main)):
             step = tensor_range(main, t, statistics).extent / (2**bits - 1)
             for operand in operands:

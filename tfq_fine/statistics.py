@@ -25,6 +25,10 @@ class Range(NamedTuple):
     def union(self, other: "Range") -> "Range":
         return Range(min(self.low, other.low), max(self.high, other.high))
 
+    def centred(self) -> "Range":
+        """The smallest range around this one that gets zero point 0 in 8 bits: [-128/127 a, a]."""
+        return Range(-self.absmax * 128 / 127, self.absmax)
+
     @property
     def absmax(self) -> float:
         return max(-self.low, self.high)

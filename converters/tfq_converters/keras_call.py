@@ -1,6 +1,7 @@
 """A Keras model as a function of named tensors: its arguments as a flat list, whatever structure it wants them in."""
 
 import inspect
+import keyword
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,13 +86,19 @@ def keras_call(model: Any, framework: Framework) -> KerasCall:
     leaves = tf.nest.flatten(structure)
     names: list[str] = []
     for index, leaf in enumerate(leaves):
-        name = re.sub(r"\W", "_", str(getattr(leaf, "name", None) or f"args_{index}").split(":")[0])
+        name = _identifier(str(getattr(leaf, "name", None) or f"args_{index}").split(":")[0])
         names.append(name if name not in names else f"{name}_{index}")
     arguments = (
         Argument(name, tuple(leaf.shape), tf.as_dtype(leaf.dtype).name)
         for name, leaf in zip(names, leaves, strict=True)
     )
     return KerasCall(model, framework, tuple(arguments), structure)
+
+
+def _identifier(name: str) -> str:
+    """`name` as TensorFlow takes it for an argument: it must be one in Python."""
+    plain = re.sub(r"\W", "_", name)
+    return plain if plain.isidentifier() and not keyword.iskeyword(plain) else f"input_{plain}"
 
 
 def _declared(model: Any) -> tuple[Any, ...] | None:

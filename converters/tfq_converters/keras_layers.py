@@ -34,7 +34,7 @@ def layer_tree(model: Any) -> Node:
 def _grow(layer: Any, path: str, seen: dict[int, Node]) -> Node:
     node = Node(path, layer)
     seen[id(layer)] = node
-    if "RNN" in {cls.__name__ for cls in type(layer).__mro__}:
+    if is_recurrent(layer):
         return node
     for child in inner_layers(layer):
         if type(child).__name__ == "InputLayer":
@@ -43,6 +43,11 @@ def _grow(layer: Any, path: str, seen: dict[int, Node]) -> Node:
         child_path = f"{path}/{name}" if path else name
         node.children[name] = seen.get(id(child)) or _grow(child, child_path, seen)
     return node
+
+
+def is_recurrent(layer: Any) -> bool:
+    """Whether `layer` runs a cell over time."""
+    return "RNN" in {cls.__name__ for cls in type(layer).__mro__}
 
 
 def inner_layers(layer: Any) -> list[Any]:

@@ -9,11 +9,11 @@ from typing import Any
 
 from tfq_converters.keras_call import KerasCall
 from tfq_converters.keras_convert import Conversion, ConversionRefused, Opener, convert, failure
+from tfq_converters.keras_layers import is_recurrent, layer_tree, nodes
 
 FLAT_EXPORT = "exported with flat lists of inputs and outputs, because the TFLite converter's own export of it fails"
-RETRY_BATCH = (
-    "converted at batch 1, because the TFLite converter takes the model only at a fixed batch ({reason}); "
-    "feed one sample at a time"
+SINGLE_BATCH = (
+    "converted at batch 1, because the TFLite converter takes {what} only at a fixed batch; feed one sample at a time"
 )
 
 
@@ -28,31 +28,43 @@ def convert_model(call: KerasCall, settings: Mapping[str, Any], layer_of: Callab
     Raises:
         TfqError: none works; names the layer when it can be found.
     """
-    try:
-        return convert(lambda: _stock(call), settings)
-    except ConversionRefused as refused:
-        last, note = refused, ""
-    if not last.compiled:
-        note = FLAT_EXPORT
+    free = any(argument.shape[:1] == (None,) for argument in call.arguments)
+    loop = _loop(call.model) if free else ""  # known to fail at a free batch, after 10 s of tracing for tf_keras
+    notes: list[str] = []
+    last: ConversionRefused | None = None
+    if not loop:
         try:
-            return _noted(convert(_opener(call, None), settings), note)
+            return convert(lambda: _stock(call), settings)
         except ConversionRefused as refused:
             last = refused
-    if last.compiled and any(argument.shape[:1] == (None,) for argument in call.arguments):
-        batch_note = RETRY_BATCH.format(reason=_reason(last))
+        if not last.compiled:
+            notes.append(FLAT_EXPORT)
+            try:
+                return _noted(convert(_opener(call, None), settings), notes)
+            except ConversionRefused as refused:
+                last = refused
+    if free and (last is None or last.compiled):
+        notes.append(SINGLE_BATCH.format(what=f"recurrent layer {loop!r}" if last is None else f"it ({_reason(last)})"))
         try:
-            return _noted(convert(_opener(call, 1), settings), *filter(None, (note, batch_note)))
+            return _noted(convert(_opener(call, 1), settings), notes)
         except ConversionRefused as refused:
             last = refused
+    assert last is not None
     raise failure(call.model.name, last, layer_of) from last
 
 
-def _noted(conversion: Conversion, *notes: str) -> Conversion:
+def _loop(model: Any) -> str:
+    """The path of the first recurrent layer that becomes a loop, "" when there is none."""
+    recurrent = (node for node in nodes(layer_tree(model)) if is_recurrent(node.layer))
+    return next((node.path for node in recurrent if not getattr(node.layer, "unroll", False)), "")
+
+
+def _noted(conversion: Conversion, notes: list[str]) -> Conversion:
     return replace(conversion, notes=(*notes, *conversion.notes))
 
 
 def _reason(refused: ConversionRefused) -> str:
-    """The first line of what the converter said that says something."""
+    """The line of what the converter said that says most."""
     operation = re.search(r"'(tf\.\w+)' op requires [^\n]*", refused.text)
     return operation[0] if operation else refused.text.strip().splitlines()[0][:200]
 

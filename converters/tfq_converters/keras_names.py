@@ -78,7 +78,7 @@ def computes(code: str, operation: str) -> bool:
 
 
 def weights(subgraph: Subgraph, op: Op) -> list[int]:
-    """The float constants of an operator. Those of shape arguments tell no layer: whoever needs the numbers shares one."""
+    """The float constants of an operator. Shape arguments are left out: equal ones are shared by unrelated layers."""
     inputs = (index for index in op.inputs if index != ABSENT)
     return [
         index for index in inputs if (t := subgraph.tensors[index]).is_constant and t.dtype == "float32" and t.shape

@@ -51,7 +51,7 @@ def _streams_into(writer: TextIO) -> Iterator[None]:
     """Point `sys.stdout` and `sys.stderr` to `writer`, and back at the end."""
     before = sys.stdout, sys.stderr
     during = _Switched(writer), _Switched(writer)
-    sys.stdout, sys.stderr = during  # type: ignore[assignment]
+    sys.stdout, sys.stderr = during
     try:
         yield
     finally:

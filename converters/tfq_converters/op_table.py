@@ -58,7 +58,7 @@ _UNIT = {"int8": (1 / 256, -128), "int16": (1 / 32768, 0)}  # [0, 1)
 _SIGNED = {"int8": (1 / 128, 0), "int16": (1 / 32768, 0)}  # [-1, 1)
 _LOG = {"int8": (16 / 256, 127)}  # [-16, 0]
 _COARSE = (1 / 256, 1.0)  # the comparison kernels scale codes to fixed point: exact only for these scales
-_CLAMP = "QUANTIZE to an output that spans just [0, high] gives the same codes; XNNPACK takes that, not this"
+_CLAMP = "QUANTIZE to an output that spans just [0, high] gives the same to a step; XNNPACK takes that, not this"
 _TABLE16 = "int16: a table of 512 cells over the input's range; the error is the curvature inside one cell"
 
 OPS: dict[str, OpRow] = {

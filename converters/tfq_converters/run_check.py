@@ -75,6 +75,8 @@ def run_check(quantized: QuantizedGraph, realized: Realized, content: bytes | No
             for child in children.values():
                 child.kill()
                 child.wait()
+                if child.stderr is not None:
+                    child.stderr.close()
     for n in range(len(samples)):
         values = {k: {value: run[f"tensor_{n}_{i}"] for value, i in places.items()} for k, run in runs.items()}
         _compare(quantized, judged, values)

@@ -14,16 +14,7 @@ from tfq_converters.errors import TfqError
 
 LABEL_NAMES = ("labels", "y")
 # what NumPy and zipfile raise on bytes that they did not write; RuntimeError: encryption, unknown compression
-DAMAGE = (
-    ValueError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    KeyError,
-    zipfile.BadZipFile,
-    zlib.error,
-    tokenize.TokenError,
-)
+DAMAGE = (ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
 
 
 def read_file(path: str | os.PathLike[str], input_names: list[str]) -> tuple[Any, np.ndarray | None]:

@@ -1,0 +1,66 @@
+"""What operators cost, by the measured table: `ns_base + ns_per_unit * units` on the default kernels, one thread."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfq_converters.graph import Op, Subgraph, Tensor
+from tfq_converters.kernels import table
+from tfq_converters.weights import data_of
+
+UNKNOWN: Mapping[str, Any] = {"ns_base": 100.0, "ns_per_unit": 0.1, "delegated": True}  # the same for every kind
+
+
+def is_known(op: Op, subgraph: Subgraph, kind: str) -> bool:
+    """Whether the table has a measured cost of `op`."""
+    return kind in table()["cost"].get(_row_name(op, subgraph), {})
+
+
+def cost(op: Op, subgraph: Subgraph, kind: str) -> float:
+    """Nanoseconds of one run of `op`.
+
+    Args:
+        op: an operator of the float graph; unknown sizes count as 1.
+        subgraph: the one that holds it.
+        kind: "float32", "int8", "int16", "dynamic_int8" or "weight_only_int8".
+    """
+    rows = table()["cost"].get(_row_name(op, subgraph), {})
+    return _nanoseconds(rows.get(kind, UNKNOWN), _units(op, subgraph, rows.get("unit", "output")))
+
+
+def conversion(tensor: Tensor, code: str, dtype: str = "int8") -> float:
+    """Nanoseconds of a QUANTIZE or DEQUANTIZE of `tensor`."""
+    return _nanoseconds(table()["cost"][code][dtype], _size(tensor))
+
+
+def _nanoseconds(row: Mapping[str, Any], units: int) -> float:
+    partition = 0.0 if row["delegated"] else table()["partition_ns"]  # it parts what the delegate runs around it
+    return float(row["ns_base"] + row["ns_per_unit"] * units + partition)
+
+
+def _size(tensor: Tensor) -> int:
+    return int(np.prod(tensor.shape, dtype=np.int64))
+
+
+def _row_name(op: Op, subgraph: Subgraph) -> str:
+    if op.code == "CONV_2D" and subgraph.tensors[op.inputs[1]].shape[1:3] == (1, 1):
+        return "CONV_2D_1X1"
+    return op.code
+
+
+def _units(op: Op, subgraph: Subgraph, unit: str) -> int:
+    outputs = sum(_size(subgraph.tensors[t]) for t in op.outputs)
+    if unit == "output":
+        return outputs
+    if unit == "input":
+        return _size(subgraph.tensors[op.inputs[0]])
+    if op.code == "BATCH_MATMUL":
+        inner = subgraph.tensors[op.inputs[0]].shape
+        return outputs * (inner[-2] if op.option("adjX") else inner[-1])
+    weight = subgraph.tensors[op.inputs[1]].shape
+    if op.code == "TRANSPOSE_CONV":
+        return _size(subgraph.tensors[data_of(op)]) * int(np.prod(weight[:3]))  # every input times a window, per output
+    if op.code == "DEPTHWISE_CONV_2D":
+        return outputs * int(np.prod(weight[1:3]))
+    return outputs * int(np.prod(weight[1:]))  # FULLY_CONNECTED [N, K], CONV_2D [O, h, w, I]

@@ -1,0 +1,413 @@
+"""The command line as a user runs it: what it prints, what it writes, and its exit codes."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tfq_fine as tfq
+from tfq_converters import flatbuffer
+from tfq_converters.graph import Graph, Op, Options, Quantization, Signature, Subgraph, Tensor
+from tfq_fine.cli import main, program
+from tfq_fine.report import QuantizationReport, Report
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "converters")])}
+RNG = np.random.default_rng(0)
+WEIGHT = RNG.normal(size=(5, 64)).astype(np.float32)
+SAMPLES = RNG.normal(size=(40, 64)).astype(np.float32)
+
+
+def run(*arguments: str | Path, cwd: Path, **options) -> subprocess.CompletedProcess[str]:
+    """`python -m tfq_fine` in a process of its own."""
+    command = [sys.executable, "-m", "tfq_fine", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, text=True, **({"capture_output": True} | options))
+
+
+def _graph(weight: Tensor) -> Graph:
+    """Scores of 5 classes."""
+    tensors = (
+        Tensor("x", (1, 64), "float32", (-1, 64)),
+        weight,
+        Tensor("logits", (1, 5), "float32", (-1, 5)),
+        Tensor("scores", (1, 5), "float32", (-1, 5)),
+    )
+    dense = Options(
+        "FullyConnectedOptions",
+        {
+            "fusedActivationFunction": 0,
+            "weightsFormat": 0,
+            "keepNumDims": False,
+            "asymmetricQuantizeInputs": True,
+            "quantizedBiasType": 0,
+        },
+    )
+    ops = (
+        Op("FULLY_CONNECTED", (0, 1, -1), (2,), dense),
+        Op("SOFTMAX", (2,), (3,), Options("SoftmaxOptions", {"beta": 1.0})),
+    )
+    signature = Signature("serving_default", 0, (("x", 0),), (("scores", 3),))
+    return Graph((Subgraph("main", tensors, ops, (0,), (3,)),), (signature,), {"min_runtime_version": b"2.3.0\0"})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """float.tflite, int8.tflite (close to it), noisy.tflite (not), and test.npz with labels that the float one gets right."""
+    where = tmp_path_factory.mktemp("files")
+    scale = np.abs(WEIGHT).max(axis=1) / 127
+    codes = np.rint(WEIGHT / scale[:, None]).astype(np.int8)
+    quantization = Quantization(scale.astype(np.float32), np.zeros(5, np.int64), 0)
+    weights = {
+        "float": Tensor("kernel", WEIGHT.shape, "float32", data=WEIGHT),
+        "int8": Tensor("kernel", WEIGHT.shape, "int8", data=codes, quantization=quantization),
+        "noisy": Tensor("kernel", WEIGHT.shape, "float32", data=WEIGHT + RNG.normal(size=WEIGHT.shape).astype("f")),
+    }
+    for name, weight in weights.items():
+        flatbuffer.save(_graph(weight), where / f"{name}.tflite")
+    np.savez(where / "test.npz", x=SAMPLES, labels=(SAMPLES @ WEIGHT.T).argmax(1))
+    np.savez(where / "calib.npz", x=SAMPLES)
+    return where
+
+
+def _files(where: Path) -> set[str]:
+    return {path.name for path in where.iterdir()}
+
+
+# ----------------------------------------------------------------------------------------------------- usage
+
+
+@pytest.mark.parametrize("command", [(), ("quantize",), ("verify",), ("inspect",), ("recipes",)])
+def test_help_loads_nothing_heavy(command):
+    code = (
+        "import sys\n"
+        "from tfq_fine.cli import main\n"
+        "try:\n"
+        f"    main({[*command, '--help']})\n"
+        "finally:\n"
+        "    heavy = {'numpy', 'rich', 'tensorflow', 'keras', 'ai_edge_litert', 'tfq_fine.api'} & set(sys.modules)\n"
+        "    print(sorted(heavy), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: tfq-fine")
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["quantise"], "invalid choice: 'quantise'"),
+        (["quantize", "m.keras"], "--recipe, --output"),
+        (["quantize", "m.keras", "--recipe", "float16"], "--output"),
+        (["quantize", "m", "--recipe", "float16", "--output", "o", "--input-type", "int4"], "invalid choice: 'int4'"),
+        (["quantize", "m", "--recipe", "float16", "--output", "o", "--samples", "0"], "at least 1, found 0"),
+        (["verify", "m.tflite", "--data", "d.npz"], "TFLITE"),
+        (["verify", "m", "q", "--data", "d", "--samples", "many"], "invalid positive_integer value: 'many'"),
+        (["verify", "m", "q", "--data", "d", "--kernel", "default"], "unrecognized arguments: --kernel"),
+        (["inspect"], "TFLITE"),
+        (["recipes", "--colour"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_bad_usage(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"tfq-fine {tfq.__version__}\n"
+
+
+def test_hyphens_and_underscores():
+    for option in ("--max-drop", "--max_drop"):
+        found = program.parse(["tfq-fine", "verify", "m", "q", "--data", "d", option, "0.25", "--no-latency"])
+        assert (found.max_drop, found.latency, found.layers, found.batch_size) == (0.25, False, True, 1)
+
+
+# --------------------------------------------------------------------------------------------------- recipes
+
+
+def test_recipes(folder):
+    done = run("recipes", cwd=folder)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(tfq.RECIPES)
+    assert all(recipe.description in line for line, recipe in zip(lines, tfq.RECIPES.values(), strict=True))
+
+
+# --------------------------------------------------------------------------------------------------- inspect
+
+
+def test_inspect(folder):
+    done = run("inspect", "int8.tflite", "--tensors", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    size = (folder / "int8.tflite").stat().st_size
+    assert f"{size:,} bytes; subgraphs 1, tensors 4, operators 2; min_runtime_version 2.3.0" in done.stdout
+    assert ["input", "x", "float32", "[?,", "64]"] in lines
+    assert ["output", "scores", "float32", "[?,", "5]"] in lines
+    assert ["FULLY_CONNECTED", "float32", "int8", "per-channel", "float32", "1", "1"] in lines
+    assert ["SOFTMAX", "float32", "float32", "1", "1"] in lines
+    assert ["int8", "320"] in lines
+    assert ["serving_default", "0", "x", "scores"] in lines
+    assert ["1", "kernel", "int8", "[5,", "64]", "5", "scales", "along", "axis", "0", "constant"] in lines
+    assert "\x1b" not in done.stdout
+
+
+# ---------------------------------------------------------------------------------------------------- verify
+
+
+def test_verify_prints_and_writes_the_report(folder, tmp_path):
+    done = run(
+        "verify", "float.tflite", "int8.tflite", "--data", "test.npz", "--metric", "top1", "--max-drop", "0.05",
+        "--report", tmp_path / "report.json", "--html", tmp_path / "report.html", cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = Report.from_json((tmp_path / "report.json").read_text())
+    assert done.stdout.rstrip("\n") == str(report)
+    assert report.samples == 40
+    assert report.task is not None
+    assert report.task.float_value == 1.0
+    assert report.outputs[0].sqnr_db > 30  # 8 bits
+    assert report.latency is not None
+    assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
+    assert _files(tmp_path) == {"report.json", "report.html"}
+
+
+@pytest.mark.parametrize(("allowed", "code"), [("0.9", 0), ("0.01", 1)])
+@pytest.mark.parametrize("option", ["--max-drop", "--max_drop"])
+def test_verify_says_whether_it_passed(folder, tmp_path, allowed, code, option):
+    done = run(
+        "verify", "float.tflite", "noisy.tflite", "--data", "test.npz", "--metric", "top1", option, allowed,
+        "--no-latency", "--report", tmp_path / "report.json", cwd=folder,
+    )  # fmt: skip
+    task = Report.from_json((tmp_path / "report.json").read_text()).task
+    assert task is not None
+    assert 0.01 < task.drop < 0.9
+    assert done.returncode == code
+    assert ("top1 got worse by" in done.stderr) == (code == 1)
+    assert "top1" in done.stdout  # the table is printed either way
+
+
+def test_verify_takes_its_options(folder, tmp_path):
+    done = run(
+        "verify", "float.tflite", "int8.tflite", "--data", "calib.npz", "--samples", "9", "--batch-size", "4",
+        "--kernels", "reference", "--threads", "2", "--no-layers", "--report", tmp_path / "r.json", cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = Report.from_json((tmp_path / "r.json").read_text())
+    assert report.latency is not None
+    assert (report.samples, report.kernels, report.layers, report.task) == (9, "reference", (), None)
+    assert (report.latency.batch_size, report.latency.threads) == (4, 2)
+
+
+# -------------------------------------------------------------------------------------------------- quantize
+
+
+@pytest.mark.parametrize("recipe", list(tfq.RECIPES))
+def test_quantize_then_verify(folder, tmp_path, recipe):
+    out, report = tmp_path / "model.tflite", tmp_path / "report.json"
+    done = run(
+        "quantize", "float.tflite", "--recipe", recipe, "--data", "calib.npz", "--output", out, "--report", report,
+        "--html", tmp_path / "report.html", "--prefer", "size", cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert _files(tmp_path) == {"model.tflite", "report.json", "report.html"}
+    found = QuantizationReport.from_json(report.read_text())
+    assert done.stdout.rstrip("\n") == str(found)
+    assert (found.recipe, found.file_bytes) == (recipe, out.stat().st_size)
+    assert found.float_bytes == (folder / "float.tflite").stat().st_size
+    checked = run("verify", "float.tflite", out, "--data", "test.npz", "--no-latency", cwd=folder)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_quantize_takes_a_recipe_from_a_file_and_types_of_the_borders(folder, tmp_path):
+    (tmp_path / "mine.json").write_text(tfq.RECIPES["full_int8"].to_json())
+    done = run(
+        "quantize", "float.tflite", "--recipe", tmp_path / "mine.json", "--data", "calib.npz", "--output",
+        tmp_path / "m.tflite", "--input-type", "int8", "--output_type", "uint8", "--samples", "8", cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    main_graph = flatbuffer.read(tmp_path / "m.tflite").main
+    assert main_graph.tensors[main_graph.inputs[0]].dtype == "int8"
+    assert main_graph.tensors[main_graph.outputs[0]].dtype == "uint8"
+
+
+# ------------------------------------------------------------------------------------------------- bad input
+
+QUANTIZE = ("quantize", "float.tflite", "--recipe", "full_int8", "--data", "calib.npz", "--output", "out.tflite")
+VERIFY = ("verify", "float.tflite", "int8.tflite", "--data", "test.npz")
+
+
+def _with(arguments: Sequence[str], **changes: str) -> list[str]:
+    """`arguments` with other values of options, or of the first positional ones."""
+    found = list(arguments)
+    for name, value in changes.items():
+        if f"--{name}" in found:
+            found[found.index(f"--{name}") + 1] = value
+        elif name in ("model", "tflite"):
+            found[1 if name == "model" else 2] = value
+        else:
+            found += [f"--{name}", value]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (_with(QUANTIZE, model="no.keras"), "no.keras does not exist"),
+        (_with(QUANTIZE, model="test.npz"), "test.npz is neither"),
+        (_with(QUANTIZE, model="int8.tflite"), "already quantized"),
+        (_with(QUANTIZE, recipe="full_int9"), "unknown recipe 'full_int9'"),
+        (_with(QUANTIZE, recipe="no.json"), "no.json cannot be read"),
+        (_with(QUANTIZE, data="no.npz"), "no.npz cannot be read"),
+        (QUANTIZE[:4] + QUANTIZE[6:], "needs representative data"),
+        (_with(QUANTIZE, output="no/out.tflite"), "--output: no/out.tflite cannot be written: there is no folder"),
+        (_with(QUANTIZE, output="."), "is a folder"),
+        (_with(QUANTIZE, output="float.tflite"), "float.tflite is an input, and would be overwritten"),
+        (_with(QUANTIZE, report="out.tflite"), "out.tflite is the file of --output too"),
+        (_with(QUANTIZE, report="no/a.json", html="no/b.html"), "2 problems"),
+        (_with(VERIFY, model="no.tflite"), "no.tflite does not exist"),
+        (_with(VERIFY, tflite="no.tflite"), "no.tflite cannot be read"),
+        (_with(VERIFY, tflite="test.npz"), "test.npz is not a TFLite file"),
+        (_with(VERIFY, data="int8.tflite"), "neither a .npz nor a .npy"),
+        (_with(VERIFY, metric="f1"), "unknown metric 'f1'"),
+        (_with(VERIFY, metric="top1", data="calib.npz"), "metric 'top1' needs labels"),
+        ([*VERIFY, "--max-drop", "0.1"], "--max-drop needs --metric"),
+        (_with(VERIFY, report="test.npz"), "test.npz is an input"),
+        (("inspect", "no.tflite"), "no.tflite cannot be read"),
+        (("inspect", "test.npz"), "test.npz is not a TFLite file"),
+    ],
+)
+def test_bad_input_gets_one_clear_message(folder, arguments, message):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    done = run(*arguments, cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr.startswith("tfq-fine: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_data_that_holds_objects_is_not_unpickled(folder, tmp_path):
+    np.savez(tmp_path / "evil.npz", x=np.array([{"a": 1}], dtype=object))
+    done = run(*_with(VERIFY, data=str(tmp_path / "evil.npz")), cwd=folder)
+    assert done.returncode == 2
+    assert "without pickle" in done.stderr
+
+
+# ------------------------------------------------------------------------------- interrupts, pipes, terminals
+
+
+def _main_with(body: str, arguments: Sequence[str] = ("recipes",)) -> list[str]:
+    """A command line whose `recipes` does something else."""
+    code = f"import sys, time\nimport tfq_fine.cli.recipes as command\n{body}\ncommand.run = run\n"
+    return [sys.executable, "-c", f"{code}from tfq_fine.cli import main\nmain({list(arguments)})"]
+
+
+def test_an_interrupt_ends_cleanly():
+    body = "def run(arguments):\n    print('ready', flush=True)\n    time.sleep(60)"
+    with subprocess.Popen(
+        _main_with(body), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors.startswith("tfq-fine: interrupted")
+    assert "Traceback" not in errors
+
+
+def test_an_interrupt_while_writing_leaves_no_half_written_file(tmp_path, monkeypatch):
+    report = Report(1, (), tfq_size := _size(), tfq_size)
+    monkeypatch.setattr(os, "replace", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        report.save(tmp_path / "report.json")
+    assert _files(tmp_path) == set()
+
+
+def _size():
+    from tfq_fine.report import FileSize
+
+    return FileSize(1)
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_defect_is_told_from_a_verification_that_fell_short():
+    done = subprocess.run(
+        _main_with("def run(arguments):\n    raise RuntimeError('oops')"),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 70
+    assert "RuntimeError: oops" in done.stderr
+    assert "a defect of the program" in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(folder):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run("inspect", "int8.tflite", cwd=folder, capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert done.returncode == 141
+    assert done.stderr == ""
+
+
+def test_messages_of_absl(folder):
+    quiet, loud = run(*VERIFY, "--no-latency", cwd=folder), run(*VERIFY, "--no-latency", "--verbosity=0", cwd=folder)
+    assert "comparing int8.tflite with float.tflite" not in quiet.stderr
+    assert "comparing int8.tflite with float.tflite" in loud.stderr
+
+
+def _in_terminal(stream: str, folder: Path) -> str:
+    """What `verify` writes to `stream` when that is a terminal."""
+    leader, follower = pty.openpty()
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | {stream: follower}
+    done = run(*VERIFY, "--no-latency", cwd=folder, capture_output=False, **options)
+    assert done.returncode == 0
+    os.close(follower)
+    written = b""
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:  # Linux says so at the end of what was written
+            break
+        if not part:
+            break
+        written += part
+    os.close(leader)
+    return written.decode()
+
+
+def test_a_terminal_gets_colours(folder):
+    assert "\x1b[1m" in _in_terminal("stdout", folder)
+
+
+def test_progress_is_shown_on_a_terminal_only(folder):
+    assert "reading float.tflite" in _in_terminal("stderr", folder)
+    assert "reading" not in run(*VERIFY, "--no-latency", cwd=folder).stderr
+
+
+def test_reports_are_json_for_other_programs(folder, tmp_path):
+    run(*VERIFY, "--no-latency", "--report", tmp_path / "r.json", cwd=folder)
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["kind"] == "tfq_fine.verification_report"
+    assert content["outputs"][0]["sqnr_db"] > 30

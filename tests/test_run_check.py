@@ -1,0 +1,94 @@
+"""A file that computes something else than its numbers say is never handed over."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from graphs import images, small_cnn
+
+from tfq_converters import run_check as module
+from tfq_converters import writer
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph, Tensor
+from tfq_converters.realize import Realized, realize
+from tfq_fine.calibration import calibrate
+from tfq_fine.data import Batch
+from tfq_fine.plan import make_plan
+from tfq_fine.presets import RECIPES
+from tfq_fine.quantizer import quantize
+
+
+def quantized(recipe: str, graph: Graph | None = None):  # type: ignore[no-untyped-def]
+    graph = graph or small_cnn()
+    statistics = calibrate(graph, (Batch((images(1, n),), None, n) for n in range(4)))
+    return quantize(graph, make_plan(graph, RECIPES[recipe].resolve(graph)), statistics)
+
+
+def sabotaged(realized: Realized, change) -> Realized:  # type: ignore[no-untyped-def]
+    """`realized` with `change` applied to every int8 weight."""
+    main = realized.graph.main
+    tensors = tuple(change(t) if t.dtype == "int8" and t.data is not None and t.data.ndim > 1 else t for t in main.tensors)
+    return replace(realized, graph=replace(realized.graph, subgraphs=(replace(main, tensors=tensors),)))
+
+
+def wrong_axis(tensor: Tensor) -> Tensor:
+    """Scales rolled by one channel: what a wrong quantized dimension does."""
+    assert tensor.quantization is not None
+    scale = np.roll(tensor.quantization.scale * np.linspace(1, 2, len(tensor.quantization.scale), dtype=np.float32), 1)
+    return replace(tensor, quantization=replace(tensor.quantization, scale=scale))
+
+
+def one_code_off(tensor: Tensor) -> Tensor:
+    assert tensor.data is not None
+    data = tensor.data.copy()
+    data.reshape(-1)[:9] ^= 64
+    return replace(tensor, data=data)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_good_files_pass(recipe: str) -> None:
+    written = writer.write(quantized(recipe), [(images(1),)])
+    assert set(written.checked.sqnr) == {3, 6, 8, 11, 12}
+    assert min(written.checked.sqnr.values()) > 20  # 8 bits of a small random network; garbage is below 5 dB
+
+
+@pytest.mark.parametrize("recipe", ["dynamic_int8", "weight_only_int8", "full_int8", "full_int16x8"])
+@pytest.mark.parametrize("change", [wrong_axis, one_code_off])
+def test_a_wrong_encoding_is_caught_and_the_first_op_named(recipe: str, change, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    numbers = quantized(recipe)
+    monkeypatch.setattr(writer, "realize", lambda given: sabotaged(realize(given), change))
+    with pytest.raises(TfqError, match=r"not handed over: conv \(CONV_2D\) computes something else"):
+        writer.write(numbers, [(images(1),)])
+
+
+def test_a_dead_process_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = module.subprocess.Popen
+
+    def crash(command, **options):  # type: ignore[no-untyped-def]
+        return start([command[0], "-c", "import os; os.abort()"], **options)
+
+    monkeypatch.setattr(module.subprocess, "Popen", crash)
+    with pytest.raises(TfqError, match=r"on the default kernels ended the process \(signal 6\)"):
+        writer.write(quantized("dynamic_int8"), [(images(1),)])
+
+
+def test_a_channel_that_batch_norm_switched_off_keeps_its_bias() -> None:
+    """Weights of 1e-12 under a bias of 5: an int32 bias at scale s_x * s_w would overflow."""
+    scales = np.ones((7, 1, 1, 1), np.float32)
+    scales[2:4] = 1e-12
+    written = writer.write(quantized("full_int8", small_cnn(bias=5.0, weight_scale=scales)), [(images(1),)])
+    assert written.checked.sqnr[3] > 30
+
+
+def test_a_channel_of_zeros_runs() -> None:
+    scales = np.ones((7, 1, 1, 1), np.float32)
+    scales[1] = 0
+    for recipe in RECIPES:
+        writer.write(quantized(recipe, small_cnn(weight_scale=scales)), [(images(1),)])
+
+
+def test_files_state_the_runtime_that_they_need() -> None:
+    stated = {r: writer.write(quantized(r), [(images(1),)]).graph.metadata["min_runtime_version"] for r in RECIPES}
+    assert all(len(entry) == 16 for entry in stated.values())
+    assert stated["dynamic_int8"].rstrip(b"\0") == b"2.17.0"  # FULLY_CONNECTED version 12: per-channel hybrid
+    assert stated["full_int8"].rstrip(b"\0") == b"2.3.0"
