@@ -23,7 +23,9 @@ def test_a_round_trip_changes_nothing() -> None:
         if before.data is not None:
             np.testing.assert_array_equal(before.data, after.data)
     assert again.signatures == graph.signatures
-    np.testing.assert_array_equal(Runner(content).run([images(1)])[0], Runner(flatbuffer.write(again)).run([images(1)])[0])
+    np.testing.assert_array_equal(
+        Runner(content).run([images(1)])[0], Runner(flatbuffer.write(again)).run([images(1)])[0]
+    )
 
 
 def test_constants_behind_the_flatbuffer_compute_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

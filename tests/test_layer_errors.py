@@ -67,12 +67,13 @@ def test_every_encoding_of_constants_is_decoded(encoding, name, behind):
 @pytest.mark.parametrize(
     "quantized",
     [
+        _dense(np.ones((3, 10), np.float32), _stored("int32", CODES.astype(np.int32), [1.0])),
         _dense(np.ones((3, 10), np.float32)),
         _dense(np.ones((3, 10), np.float32), Tensor("w", (3, 10), "int8", data=CODES)),
         _dense(np.ones((3, 10), np.float32), _stored("int8", CODES[:2], [1.0])),
         _dense(np.ones((3, 10), np.float32), _stored("int8", CODES, [1.0], name="other"), output="z"),
     ],
-    ids=["still float", "no scale", "another size", "nothing in common"],
+    ids=["32 bits", "still float", "no scale", "another size", "nothing in common"],
 )
 def test_what_does_not_stand_for_a_constant_is_not_compared(quantized):
     assert constant_errors(_dense(np.ones((3, 10), np.float32)), quantized) == ()

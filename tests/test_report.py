@@ -200,7 +200,7 @@ def test_text_is_plain_and_fits(report, monkeypatch):
 
 def test_quantization_summary():
     lines = _lines(str(QUANTIZATION))
-    assert "Recipe full_int8: 20,000 bytes -> 5,000 bytes, 4.00 times smaller" in str(QUANTIZATION)
+    assert "Recipe full_int8: 20,000 bytes -> 5,000 bytes (0.25)" in str(QUANTIZATION)
     assert ["CONV_2D", "integer", "int8", "per-channel", "int8", "2", "4,800", "1,320"] in lines  # two ops, one line
     assert ["float", "no", "integer", "kernel", "2", "gelu_1,", "gelu_2"] in lines
     assert ["gelu_1", "12.2"] in lines

@@ -27,7 +27,9 @@ def quantized(recipe: str, graph: Graph | None = None):  # type: ignore[no-untyp
 def sabotaged(realized: Realized, change) -> Realized:  # type: ignore[no-untyped-def]
     """`realized` with `change` applied to every int8 weight."""
     main = realized.graph.main
-    tensors = tuple(change(t) if t.dtype == "int8" and t.data is not None and t.data.ndim > 1 else t for t in main.tensors)
+    tensors = tuple(
+        change(t) if t.dtype == "int8" and t.data is not None and t.data.ndim > 1 else t for t in main.tensors
+    )
     return replace(realized, graph=replace(realized.graph, subgraphs=(replace(main, tensors=tensors),)))
 
 
@@ -54,7 +56,9 @@ def test_good_files_pass(recipe: str) -> None:
 
 @pytest.mark.parametrize("recipe", ["dynamic_int8", "weight_only_int8", "full_int8", "full_int16x8"])
 @pytest.mark.parametrize("change", [wrong_axis, one_code_off])
-def test_a_wrong_encoding_is_caught_and_the_first_op_named(recipe: str, change, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_wrong_encoding_is_caught_and_the_first_op_named(
+    recipe: str, change, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
     numbers = quantized(recipe)
     monkeypatch.setattr(writer, "realize", lambda given: sabotaged(realize(given), change))
     with pytest.raises(TfqError, match=r"not handed over: conv \(CONV_2D\) computes something else"):

@@ -85,7 +85,9 @@ def quantize(
     plan = make_plan(graph, chosen.resolve(graph, source.layers))
     static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
     if static and data is None and statistics is None:
-        raise TfqError(f"recipe {chosen.name!r} is static and needs representative data: give data=..., or statistics=...")
+        raise TfqError(
+            f"recipe {chosen.name!r} is static and needs representative data: give data=..., or statistics=..."
+        )
     sample = None
     if data is not None:
         found = FirstSample(batches(data, input_specs(graph), batch_size=batch_size, limit=samples if static else 1))
@@ -103,4 +105,3 @@ def quantize(
 
 def _size(content: bytes | str) -> int:
     return os.path.getsize(content) if isinstance(content, str) else len(content)
-

@@ -56,7 +56,7 @@ def calibrate(graph: Graph, batches: Iterable[Batch], needs: Needs | None = None
     sums = np.zeros(sum(extended.channels), np.float64)
     samples = 0
     for batch in batches:
-        count = len(batch.inputs[0]) if batch.inputs and batch.inputs[0].ndim else 1
+        count = batch.count
         samples += count
         found = runner.run(batch.inputs) if runner else []
         if not all(np.isfinite(values).all() for values in found):

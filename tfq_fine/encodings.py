@@ -125,7 +125,9 @@ def encodings(graph: Graph, plan: Plan, statistics: Statistics) -> Encodings:
         same = OPS[op.code].scales == "same"
         slots = data_slots(op, graph.main)
         inputs[0, o] = {
-            slot: tensors[op.inputs[slot], bits] if same else own.get((op.inputs[slot], bits), tensors[op.inputs[slot], bits])
+            slot: tensors[op.inputs[slot], bits]
+            if same
+            else own.get((op.inputs[slot], bits), tensors[op.inputs[slot], bits])
             for slot in slots
         }
         outputs[0, o] = {
@@ -144,7 +146,10 @@ def _centred(graph: Graph, o: int) -> tuple[int, ...]:
 
 
 def _adopted(
-    own: Mapping[Node, ActivationEncoding], members: Mapping[Node, Node], ranges: Mapping[Node, Range], widest: Mapping[Node, Range]
+    own: Mapping[Node, ActivationEncoding],
+    members: Mapping[Node, Node],
+    ranges: Mapping[Node, Range],
+    widest: Mapping[Node, Range],
 ) -> dict[Node, ActivationEncoding]:
     """Groups that take the fixed encoding of a member, so that nothing is requantized: it is the only fixed one, that
     member has the widest range of the group, and the encoding covers it."""
@@ -155,7 +160,11 @@ def _adopted(
     for root, nodes in found.items():
         encoding = own[nodes[0]]
         alone = len({own[node] for node in nodes}) == 1
-        if alone and _covers(encoding, widest[root]) and any(ranges[node].extent >= widest[root].extent for node in nodes):
+        if (
+            alone
+            and _covers(encoding, widest[root])
+            and any(ranges[node].extent >= widest[root].extent for node in nodes)
+        ):
             adopted[root] = encoding
     return adopted
 

@@ -16,15 +16,18 @@ from tfq_converters import costs
 from tfq_converters.graph import Graph, Subgraph
 from tfq_converters.op_table import misfits
 from tfq_converters.quantized import OpKey
+from tfq_converters.weights import weight_axes
 from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, tensor_range
 from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.plan import Decision, Plan, Prefer
+from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Statistics
 
 INFINITE = 2**30
 LARGEST = 1e8  # of all finite capacities together, so that flows fit int32
 NOISE = 0.15  # of the measured costs: weight-only kernels are the float kernels over weights unpacked beforehand
-WORTHWHILE = 0.05  # a float island must save this share of the time of the wholly integer file
+WORTHWHILE = 0.05  # float islands must save this share of the time of the wholly integer file,
+WORTHWHILE_NS = 10_000.0  # and this much: a file that runs in a moment anyway is quantized for smaller devices
 
 
 @dataclass
@@ -82,7 +85,7 @@ def place(
     plan = fit(graph, _left_float(plan, _drowned(graph, ops, known)), known)
     if prefer == "speed" and not keep_integer:
         islands = _islands(graph, {o: bits for o, bits in integer_ops(plan).items() if bits == 8})
-        plan = _left_float(plan, dict.fromkeys(islands, "it is faster in float (prefer='size' quantizes it)"))
+        plan = {**plan, **{(0, o): _island(graph, o, plan[0, o]) for o in islands}}
         plan = fit(graph, plan, known)
     return plan
 
@@ -95,7 +98,9 @@ def _faster(graph: Graph, key: OpKey, decision: Decision) -> Decision:
     op = subgraph.ops[key[1]]
     if not costs.is_known(op, subgraph, "dynamic_int8"):
         return decision  # embeddings: a table is read by rows, however it is stored
-    plain, dynamic, stored = (costs.cost(op, subgraph, kind) for kind in ("float32", "dynamic_int8", "weight_only_int8"))
+    plain, dynamic, stored = (
+        costs.cost(op, subgraph, kind) for kind in ("float32", "dynamic_int8", "weight_only_int8")
+    )
     if dynamic <= plain:
         return decision
     slower = f"dynamic range would take {dynamic / plain:.1f} times as long as float (prefer='size' takes it)"
@@ -125,6 +130,14 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
         plan = _left_float(plan, misfit)
 
 
+def _island(graph: Graph, o: int, decision: Decision) -> Decision:
+    """Computes in float; its weights, if it has any, stay small."""
+    op, reason = graph.main.ops[o], "it is faster in float (prefer='size' quantizes it)"
+    if decision.spec is None or not weight_axes(op, graph.main):
+        return Decision(None, reason)
+    return Decision(OpSpec("weight_only", decision.spec.weights), reason)
+
+
 def _left_float(plan: Plan, reasons: Mapping[int, str]) -> Plan:
     return {**plan, **{(0, o): Decision(None, reason) for o, reason in reasons.items()}}
 
@@ -147,7 +160,9 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
             for operand in operands:
                 extent = tensor_range(main, operand, statistics).extent
                 if 0 < extent < step:
-                    bad[t] = f"one step of {main.tensors[t].name} would exceed the range of {main.tensors[operand].name}"
+                    bad[t] = (
+                        f"one step of {main.tensors[t].name} would exceed the range of {main.tensors[operand].name}"
+                    )
     found: dict[int, str] = {}
     moved = dict(bad)  # a drowned tensor stays one when it is reshaped
     for o, op in enumerate(main.ops):
@@ -174,7 +189,8 @@ def _islands(graph: Graph, ops: Mapping[int, int]) -> set[int]:
     islands = set(ops) - integers
     best = sum(costs.cost(main.ops[o], main, f"int{ops[o]}" if o in integers else "float32") for o in ops)
     best += _conversions(main, {o: ops[o] for o in integers}, _Network())
-    return islands if best < (1 - WORTHWHILE) * integer_total else set()
+    saved = integer_total - best
+    return islands if saved > max(WORTHWHILE * integer_total, WORTHWHILE_NS) else set()
 
 
 def _conversions(main: Subgraph, ops: Mapping[int, int], network: _Network) -> float:

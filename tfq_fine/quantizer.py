@@ -8,7 +8,15 @@ import numpy as np
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.op_table import OPS, OpRow
-from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, QuantizedGraph, TensorKey, WeightCodes, simulated_weight
+from tfq_converters.quantized import (
+    ActivationEncoding,
+    OpEncoding,
+    OpKey,
+    QuantizedGraph,
+    TensorKey,
+    WeightCodes,
+    simulated_weight,
+)
 from tfq_converters.weights import BIAS_SLOT, WeightAxes, bias_of, data_of, float_constants, weight_axes
 from tfq_fine import affine
 from tfq_fine.algorithms import ALGORITHMS

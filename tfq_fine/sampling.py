@@ -27,7 +27,11 @@ def generated_inputs(graph: Graph, seed: int = 0) -> tuple[np.ndarray, ...]:
     """Normal values for float inputs; for integer inputs, values that are valid rows of every table in the graph."""
     rng = np.random.default_rng(seed)
     main = graph.main
-    rows = [main.tensors[op.inputs[0]].shape[0] for op in main.ops if op.code == "GATHER" and _has_table(op.inputs[0], graph)]
+    rows = [
+        main.tensors[op.inputs[0]].shape[0]
+        for op in main.ops
+        if op.code == "GATHER" and _has_table(op.inputs[0], graph)
+    ]
     highest = min(rows, default=2)
     found = []
     for t in main.inputs:

@@ -24,7 +24,12 @@ def summarize(
         if touches_float(op, subgraph):
             rows.append(_row(op, subgraph, encoding, decision.spec, decision.reason))
     main = quantized.graph.main
-    errors = tuple((_place(main, op, t), written.checked.sqnr[t]) for op in main.ops for t in op.outputs if t in written.checked.sqnr)
+    errors = tuple(
+        (_place(main, op, t), written.checked.sqnr[t])
+        for op in main.ops
+        for t in op.outputs
+        if t in written.checked.sqnr
+    )
     return QuantizationReport(tuple(rows), recipe, len(written.content), float_bytes, tuple(notes), errors)
 
 
@@ -58,4 +63,3 @@ def _row(op: Op, subgraph: Subgraph, encoding: OpEncoding, spec: OpSpec | None, 
         bytes_before=before,
         bytes_after=after,
     )
-

@@ -9,6 +9,7 @@ from tfq_converters.graph import Op, Subgraph, Tensor
 from tfq_converters.kernels import table
 from tfq_converters.weights import data_of
 
+AS_QUANTIZE = frozenset({"RELU", "RELU6"})  # what `realize.rewrites` makes of them, on int8
 UNKNOWN: Mapping[str, Any] = {"ns_base": 100.0, "ns_per_unit": 0.1, "delegated": True}  # the same for every kind
 
 
@@ -25,6 +26,8 @@ def cost(op: Op, subgraph: Subgraph, kind: str) -> float:
         subgraph: the one that holds it.
         kind: "float32", "int8", "int16", "dynamic_int8" or "weight_only_int8".
     """
+    if op.code in AS_QUANTIZE and kind == "int8":
+        return conversion(subgraph.tensors[op.outputs[0]], "QUANTIZE")
     rows = table()["cost"].get(_row_name(op, subgraph), {})
     return _nanoseconds(rows.get(kind, UNKNOWN), _units(op, subgraph, rows.get("unit", "output")))
 

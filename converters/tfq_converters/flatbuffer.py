@@ -141,7 +141,9 @@ def _typed(raw: np.ndarray, dtype: str, shape: tuple[int, ...], name: str) -> np
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(NUMPY_TYPES[dtype]).itemsize
     if len(raw) != size:
         raise TfqError(f"tensor {name!r} of shape {shape} needs {size} bytes, its constant has {len(raw)}")
-    return raw.view(NUMPY_TYPES[dtype]).reshape(shape) if raw.flags.c_contiguous else raw.copy().view(NUMPY_TYPES[dtype])
+    return (
+        raw.view(NUMPY_TYPES[dtype]).reshape(shape) if raw.flags.c_contiguous else raw.copy().view(NUMPY_TYPES[dtype])
+    )
 
 
 def _quantization(quantization: Any) -> Quantization | None:

@@ -3,11 +3,15 @@
 import inspect
 import keyword
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tfq_converters.errors import TfqError
+from tfq_converters.keras_layers import is_recurrent, layer_tree, nodes
 from tfq_converters.keras_load import Framework
 
 PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -140,3 +144,27 @@ def _specs(shape: Any, dtype: str, name: str) -> Any:
     if all(isinstance(size, int | None) for size in shape):
         return tf.TensorSpec((None, *shape[1:]), dtype, name)
     return [_specs(value, dtype, f"{name}_{index}") for index, value in enumerate(shape)]
+
+
+@contextmanager
+def unchanged(model: Any) -> Iterator[None]:
+    """Put back the state of a model afterwards: of recurrent layers that keep it, of random generators, of metrics."""
+    recurrent = [node.layer for node in nodes(layer_tree(model)) if is_recurrent(node.layer)]
+    states = [
+        state for layer in recurrent for state in flat(getattr(layer, "states", None)) if hasattr(state, "assign")
+    ]
+    variables = [*model.non_trainable_variables, *states]
+    before = [np.array(variable) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, values in zip(variables, before, strict=True):
+            if not np.array_equal(np.asarray(variable), values, equal_nan=True):
+                variable.assign(values)
+
+
+def flat(values: Any) -> list[Any]:
+    """The leaves of nested lists and tuples; None has none."""
+    if isinstance(values, list | tuple):
+        return [leaf for value in values for leaf in flat(value)]
+    return [] if values is None else [values]

@@ -51,8 +51,8 @@ def _is_weight(subgraph: Subgraph, uses: list[tuple[int, int]]) -> bool:
 def validate_constants(graph: Graph) -> None:
     """Raise when a constant holds NaN, or infinity where it is no mask.
 
-    Masks (all their finite values are 0, as in an attention mask of 0 and -inf) and single infinite numbers (the
-    start value of a maximum) are legitimate outside the weights of linear operators.
+    Masks (matrices whose finite values are all 0, as in an attention mask of 0 and -inf) and single infinite numbers
+    (the start value of a maximum) are legitimate outside the weights of linear operators.
 
     Raises:
         TfqError: one error that lists every such tensor with its layer.
@@ -77,7 +77,8 @@ def _not_finite(op: Op, slot: int, tensor: Tensor, data: np.ndarray) -> str:
     if bad == 0:
         return ""
     nans = int(np.count_nonzero(np.isnan(data)))
-    if nans == 0 and not np.any(data[finite]) and not (op.code in LINEAR_OPS and slot > 0):
+    mask = data.size == 1 or (data.ndim > 1 and not np.any(data[finite]))
+    if nans == 0 and mask and not (op.code in LINEAR_OPS and slot > 0):
         return ""
     where = f"layer {op.layer!r}, " if op.layer else ""
     first = [int(position) for position in np.argwhere(~finite)[0]]

@@ -12,10 +12,11 @@ from tfq_converters import flatbuffer
 from tfq_converters.conversion_check import Arrays, Difference, Reference
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Signature
-from tfq_converters.keras_call import KerasCall, keras_call
+from tfq_converters.keras_call import KerasCall, keras_call, unchanged
 from tfq_converters.keras_checked import checked
 from tfq_converters.keras_convert import Conversion
 from tfq_converters.keras_culprit import first_difference
+from tfq_converters.keras_float_model import validate_model
 from tfq_converters.keras_float_source import refuse_quantized, validate_constants
 from tfq_converters.keras_layers import layer_tree, nodes
 from tfq_converters.keras_load import keras_framework, load_model
@@ -90,8 +91,10 @@ def _from_tflite(content: bytes | str, called: str, name: str) -> Source:
 
 def _from_keras(model: Any, notes: tuple[str, ...], check: bool) -> Source:
     framework = keras_framework(model)
+    tree = layer_tree(model)
+    validate_model(tree, model.name)
     call = keras_call(model, framework)
-    names = Resolver(layer_tree(model), suffixed=framework == "keras")
+    names = Resolver(tree, suffixed=framework == "keras")
 
     def convert(settings: Mapping[str, Any]) -> Conversion:
         return convert_model(call, settings, names.layer)
@@ -99,13 +102,14 @@ def _from_keras(model: Any, notes: tuple[str, ...], check: bool) -> Source:
     conversion = convert({})
     found = _traced(conversion, model)
     if check:
-        compared = checked(
-            model.name,
-            conversion,
-            convert,
-            lambda signature: _keras_reference(call, signature),
-            lambda graph, content, difference: _place(call, graph, content, difference),
-        )
+        with unchanged(model):
+            compared = checked(
+                model.name,
+                conversion,
+                convert,
+                lambda signature: _keras_reference(call, signature),
+                lambda graph, content, difference: _place(call, graph, content, difference),
+            )
         found = found if compared.content is conversion.content else _traced(compared, model)
         conversion = compared
     all_notes = (*notes, *conversion.notes, *found.notes)

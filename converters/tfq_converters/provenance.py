@@ -52,8 +52,9 @@ def trace_layers(graph: Graph, keras_model: Any) -> Provenance:
     names = resolver(tree, (tensor.name for subgraph in graph.subgraphs for tensor in subgraph.tensors))
     held = match_weights(graph, tree)
     told = {key: _told(names, graph.subgraphs[key[0]], op) for key, op in graph.ops()}
-    chosen = {key: _chosen(held.get(key, ()), told[key]) for key in told}
-    layers = spread(graph, last_layers(graph, keras_model, tree) | {key: path for key, path in chosen.items() if path})
+    last = last_layers(graph, keras_model, tree)
+    chosen = {key: _chosen(held.get(key, ()), told[key] or last.get(key, "")) for key in told}
+    layers = spread(graph, {key: path for key, path in chosen.items() if path})
     merged = _merged(held, layers)
     notes = tuple(
         f"layer {lost!r} holds the same values as {kept!r} and was merged into it by the converter: rules name {kept!r}"

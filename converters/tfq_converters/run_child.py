@@ -13,6 +13,8 @@ import numpy as np
 from tfq_converters.errors import TfqError
 from tfq_converters.runtime import Runner
 
+REFUSED = 3  # exit code when the runtime refuses the file or fails, in contrast to a process that dies
+
 
 def samples(path: Path) -> list[list[np.ndarray]]:
     """The inputs of every sample, from the arrays `sample_input` of an `.npz`."""
@@ -43,7 +45,7 @@ def main(folder: str, kernels: str) -> int:
             results |= {f"tensor_{n}_{t}": value for t, value in zip(wanted, values, strict=True)}
     except TfqError as error:
         print(error, file=sys.stderr)
-        return 3
+        return REFUSED
     np.savez(here / f"{kernels}.npz", **results)
     return 0
 

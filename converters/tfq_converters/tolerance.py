@@ -24,7 +24,7 @@ LOOPS = frozenset({"WHILE", "IF", "CALL_ONCE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "
 
 
 def integer_difference(found: np.ndarray, expected: np.ndarray, form: ActivationEncoding, op: Op) -> str:
-    """"" when the codes `found` are those of the float values `expected`, else what is wrong."""
+    """ "" when the codes `found` are those of the float values `expected`, else what is wrong."""
     row = OPS[op.code]
     steps = row.steps_int16 if form.dtype == "int16" else row.steps
     limits = np.iinfo(form.dtype)
@@ -37,7 +37,7 @@ def integer_difference(found: np.ndarray, expected: np.ndarray, form: Activation
 
 
 def float_difference(found: np.ndarray, expected: np.ndarray, tolerance: float) -> str:
-    """"" when `found` is `expected` up to `tolerance` of the largest finite value, else what is wrong."""
+    """ "" when `found` is `expected` up to `tolerance` of the largest finite value, else what is wrong."""
     if found.dtype.kind not in "fc":
         different = float(np.mean(found != expected)) if found.size else 0.0
         return f"{different:.1%} of its values differ" if different > 0.01 else ""

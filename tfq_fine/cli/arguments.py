@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from absl import flags, logging
 from absl.flags import argparse_flags
 
 import tfq_fine as tfq
@@ -15,7 +16,7 @@ DATA = ".npz with one array per input, samples along axis 0 (and labels, as 'lab
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments of one call, its first entry the program's name. absl's own flags (--verbosity ...) work too.
+    """The arguments of one call, its first entry the program's name. absl's own flags work too, as `--verbosity=0`.
 
     Raises:
         SystemExit: bad usage (2), or help was asked for (0).
@@ -29,7 +30,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _verify(commands.add_parser("verify", help="compare a quantized .tflite with its float model", allow_abbrev=False))
     _inspect(commands.add_parser("inspect", help="show what a .tflite holds", allow_abbrev=False))
     commands.add_parser("recipes", help="list the recipes", allow_abbrev=False)
-    return parser.parse_args(list(argv[1:]))
+    arguments = parser.parse_args(list(argv[1:]))
+    if flags.FLAGS["verbosity"].using_default_value:
+        logging.set_verbosity(logging.WARNING)  # absl would raise it to INFO
+    return arguments
 
 
 def _quantize(parser: argparse.ArgumentParser) -> None:

@@ -98,8 +98,8 @@ class QuantizationReport:
         save_pieces(iter([content.encode()]), path)
 
     def _summary(self) -> list[Section]:
-        smaller = f", {self.float_bytes / self.file_bytes:.2f} times smaller" if self.file_bytes else ""
-        heading = f"Recipe {self.recipe}: {size(self.float_bytes)} bytes -> {size(self.file_bytes)} bytes{smaller}"
+        ratio = f" ({self.file_bytes / self.float_bytes:.2f})" if self.float_bytes else ""
+        heading = f"Recipe {self.recipe}: {size(self.float_bytes)} bytes -> {size(self.file_bytes)} bytes{ratio}"
         sections: list[Section] = [Paragraph(heading), self._kinds()]
         reasons = _grouped((row for row in self.rows if row.reason), lambda row: (row.mode, row.reason))
         if reasons:

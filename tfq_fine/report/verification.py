@@ -27,7 +27,7 @@ class Report:
     quantized_size: FileSize
     task: TaskResult | None = None
     layers: tuple[LayerError, ...] = ()  # activations, in graph order; empty: not measured
-    weights: tuple[LayerError, ...] = ()  # constants that are no longer float32, in graph order
+    weights: tuple[LayerError, ...] = ()  # in 16 bits or fewer, in graph order
     layer_samples: int = 0  # samples that `layers` was measured on
     latency: Latency | None = None
     kernels: str = "default"
@@ -48,7 +48,7 @@ class Report:
         return _worst(self.layers, count)
 
     def worst_weights(self, count: int = WORST) -> tuple[LayerError, ...]:
-        """The constants with the lowest SQNR, lowest first."""
+        """The weights with the lowest SQNR, lowest first."""
         return _worst(self.weights, count)
 
     def __str__(self) -> str:
@@ -139,7 +139,7 @@ class Report:
     def _layers(self, all: bool) -> list[Section]:
         found: list[Section] = []
         columns = ("layer", "operator", "type", ">SQNR dB", ">max error")
-        for what, errors in (("activations", self.layers), ("constants", self.weights)):
+        for what, errors in (("activations", self.layers), ("weights", self.weights)):
             if errors:
                 shown = errors if all else _worst(errors, WORST)
                 title = what.capitalize() if all else f"Worst {what} ({len(shown)} of {len(errors)})"
@@ -151,7 +151,7 @@ class Report:
 
     def _pictures(self) -> list[Section]:
         found: list[Section] = []
-        for what, errors in (("Error of activations", self.layers), ("Error of constants", self.weights)):
+        for what, errors in (("Error of activations", self.layers), ("Error of weights", self.weights)):
             if errors:
                 names = [error.label for error in errors]
                 found.append(Bars(what, "SQNR (dB)", names, {"": [error.sqnr_db for error in errors]}))

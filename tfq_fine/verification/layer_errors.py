@@ -1,4 +1,4 @@
-"""Where the error comes from: every activation and every constant of the quantized file against the float graph."""
+"""Where the error comes from: every activation and every weight of the quantized file against the float graph."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ PROBE_BYTES = 2**28  # of float activations that one probe holds at a time, per 
 
 
 def constant_errors(floating: Graph, quantized: Graph) -> tuple[LayerError, ...]:
-    """The constants that are stored in another type, in graph order."""
+    """The weights that are stored in 16 bits or fewer, in graph order."""
     found = []
     for pair in constant_pairs(floating, quantized):
         constant = floating.subgraphs[pair.subgraph].tensors[pair.floating]

@@ -57,7 +57,7 @@ def verify(
         kernels: which implementation of the operators runs.
         threads: threads of the interpreters.
         latency: whether to measure the time of both, for about 2 seconds.
-        layers: whether to measure the error of each activation (on 8 samples) and constant.
+        layers: whether to measure the error of each activation (on 8 samples) and weight.
         safe_mode: whether loading a Keras file may not run code that it holds.
         on_batch: called with the number of samples done so far.
 

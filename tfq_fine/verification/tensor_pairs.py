@@ -6,7 +6,7 @@ A tensor that holds the same value keeps its name. A name that is used twice in 
 from collections import Counter
 from dataclasses import dataclass
 
-from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.graph import ABSENT, BITS, Graph, Op, Subgraph, Tensor
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,10 @@ def activation_pairs(floating: Graph, quantized: Graph) -> tuple[Pair, ...]:
 
 
 def constant_pairs(floating: Graph, quantized: Graph) -> tuple[Pair, ...]:
-    """Pairs of float32 constants and what is stored for them in another type, over all subgraphs, in graph order.
+    """Pairs of float32 weights and what is stored for them in another type, over all subgraphs, in graph order.
 
-    Paired by name, else by what the operator that computes a tensor of the same name reads in the same place.
+    Paired by name, else by what the operator that computes a tensor of the same name reads in the same place. Biases
+    in 32 bits or more are left out: their rounding is nothing, and bias correction changes them on purpose.
     """
     return tuple(
         pair
@@ -80,11 +81,11 @@ def _is_float_constant(tensor: Tensor) -> bool:
 
 
 def _stands_for(stored: Tensor, constant: Tensor) -> bool:
-    """Whether `stored` holds as many values as `constant`, in another type."""
+    """Whether `stored` holds as many values as `constant`, in a type of 16 bits or fewer."""
     assert constant.data is not None
     if stored.data is None or stored.data.size != constant.data.size:
         return False
-    return stored.dtype == "float16" or (stored.data.dtype.kind == "i" and stored.quantization is not None)
+    return stored.dtype == "float16" or (BITS.get(stored.dtype, 64) <= 16 and stored.quantization is not None)
 
 
 def _computed(subgraph: Subgraph) -> list[int]:

@@ -43,7 +43,9 @@ def _embedding_lookup(builder: SubgraphBuilder, op: Op, table: WeightCodes, ids:
     name = builder.source.tensors[op.outputs[0]].name
     index = builder.value(op.inputs[1], FLOAT)
     if ids.dtype != "int32":
-        index = _step(builder, "CAST", (index,), replace(ids, name=f"{name}_ids", dtype="int32"), _cast_options(ids.dtype))
+        index = _step(
+            builder, "CAST", (index,), replace(ids, name=f"{name}_ids", dtype="int32"), _cast_options(ids.dtype)
+        )
     count = int(np.prod(ids.shape, dtype=np.int64))
     dynamic = -1 in ids.dynamic_shape
     flat = Tensor(f"{name}_flat_ids", (count,), "int32", (-1,) if dynamic else None)
@@ -75,7 +77,12 @@ def _gather_then_dequantize(builder: SubgraphBuilder, op: Op, table: WeightCodes
 
 
 def _step(
-    builder: SubgraphBuilder, code: str, inputs: tuple[int, ...], result: Tensor, options: Options | None, version: int = 1
+    builder: SubgraphBuilder,
+    code: str,
+    inputs: tuple[int, ...],
+    result: Tensor,
+    options: Options | None,
+    version: int = 1,
 ) -> int:
     output = builder.new(result)
     builder.add(Op(code, inputs, (output,), options, version))

@@ -9,6 +9,7 @@ from tfq_converters.graph import ABSENT, Op, Options, Quantization, Tensor
 from tfq_converters.op_table import OPS
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder
+from tfq_converters.realize.rewrites import REWRITES
 
 # (operator, weight bits) -> version, where the weight type decides
 WEIGHT_VERSIONS: dict[tuple[str, int], int] = {
@@ -23,6 +24,9 @@ INT16_OPTIONS: dict[str, dict[str, object]] = {"ADD": {"potScaleInt16": False}, 
 
 def full_integer(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
     """Add `op` on integer inputs and outputs, as `encoding` says for each slot; other slots stay as they are."""
+    rewrite = REWRITES.get(op.code)
+    if rewrite is not None and rewrite(builder, op, encoding):
+        return
     inputs = [
         builder.weight(tensor, encoding.weights[slot])
         if slot in encoding.weights
@@ -73,7 +77,9 @@ def _version(op: Op, encoding: OpEncoding) -> int:
 
 
 def _product_scale(encoding: OpEncoding) -> float:
-    constants = [float(value.scale.reshape(-1)[0]) for value in encoding.weights.values() if isinstance(value, WeightCodes)]
+    constants = [
+        float(value.scale.reshape(-1)[0]) for value in encoding.weights.values() if isinstance(value, WeightCodes)
+    ]
     return math.prod([form.scale for form in encoding.inputs.values()] + constants)
 
 

@@ -17,10 +17,14 @@ def weight_only(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
         look_up(builder, op, encoding)
         return
     if op.code in READS_SHAPE:
-        builder.add(replace(op, inputs=(builder.any_form(op.inputs[0]),), outputs=(builder.output(op.outputs[0], FLOAT),)))
+        builder.add(
+            replace(op, inputs=(builder.any_form(op.inputs[0]),), outputs=(builder.output(op.outputs[0], FLOAT),))
+        )
         return
     inputs = [
-        builder.dequantized(tensor, encoding.weights[slot]) if slot in encoding.weights else builder.value(tensor, FLOAT)
+        builder.dequantized(tensor, encoding.weights[slot])
+        if slot in encoding.weights
+        else builder.value(tensor, FLOAT)
         for slot, tensor in enumerate(op.inputs)
     ]
     outputs = [builder.output(tensor, FLOAT) for tensor in op.outputs]
