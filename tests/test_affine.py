@@ -1,5 +1,7 @@
 """The arithmetic core against bounds from theory, on shapes whose sides are coprime."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -73,7 +75,7 @@ def test_a_finer_granularity_never_raises_the_error_bound() -> None:
         codes = affine.encode_weight(values, block_shape(granularity, values.shape, 0, 1), 4, symmetric=True)
         repeats = [size // blocks for size, blocks in zip(values.shape, codes.scale.shape, strict=True)]
         steps.append(np.repeat(np.repeat(codes.scale, repeats[0], 0), repeats[1], 1))
-    for coarse, fine in zip(steps, steps[1:], strict=False):
+    for coarse, fine in itertools.pairwise(steps):
         assert (fine <= coarse).all()
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import images, small_cnn
 
+from graphs import images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.runtime import Runner

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ import tfq_fine as tfq
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Quantization, Signature, Subgraph, Tensor
 from tfq_fine.cli import main, program
+from tfq_fine.cli import quantize as quantize_command
+from tfq_fine.cli import verify as verify_command
 from tfq_fine.report import FileSize, QuantizationReport, Report
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +31,8 @@ SAMPLES = RNG.normal(size=(40, 64)).astype(np.float32)
 def run(*arguments: str | Path, cwd: Path, **options) -> subprocess.CompletedProcess[str]:
     """`python -m tfq_fine` in a process of its own."""
     command = [sys.executable, "-m", "tfq_fine", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, text=True, **({"capture_output": True} | options))
+    defaults: dict[str, Any] = {"env": ENVIRONMENT, "text": True, "capture_output": True}
+    return subprocess.run(command, cwd=cwd, **(defaults | options))
 
 
 def _graph(weight: Tensor) -> Graph:
@@ -233,6 +237,42 @@ def test_quantize_then_verify(folder, tmp_path, recipe):
     assert checked.returncode == 0, checked.stderr
 
 
+STOP = "far enough"
+
+
+def _recorder(found: dict):
+    def record(*arguments, **options):
+        found.update(options, arguments=arguments)
+        raise tfq.TfqError(STOP)
+
+    return record
+
+
+@pytest.mark.parametrize(("given", "safe_mode"), [((), True), (("--unsafe",), False)], ids=["safe", "unsafe"])
+def test_options_reach_the_library(given, safe_mode, tmp_path, monkeypatch, capsys):
+    found: dict = {}
+    monkeypatch.setattr(quantize_command, "quantize", _recorder(found))
+    monkeypatch.setattr(verify_command, "verify", _recorder(found))
+    monkeypatch.chdir(tmp_path)
+    arguments = ("quantize", "m", "--recipe", "float16", "--output", "o", "--prefer", "size", "--samples", "3", *given)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert found == {
+        "arguments": ("m", tfq.RECIPES["float16"], None),
+        "input_type": "float32",
+        "output_type": "float32",
+        "prefer": "size",
+        "samples": 3,
+        "safe_mode": safe_mode,
+    }
+    found.clear()
+    with pytest.raises(SystemExit):
+        main(("verify", "m", "q", "--data", "d", *given))
+    assert found["arguments"] == ("m", "q", "d")
+    assert found["safe_mode"] is safe_mode
+    assert STOP in capsys.readouterr().err
+
+
 def test_quantize_takes_a_recipe_from_a_file_and_types_of_the_borders(folder, tmp_path):
     (tmp_path / "mine.json").write_text(tfq.RECIPES["full_int8"].to_json())
     done = run(
@@ -398,7 +438,8 @@ def test_a_terminal_gets_colours(folder):
 
 def test_progress_is_shown_on_a_terminal_only(folder):
     assert "40 samples" in _in_terminal("stderr", folder)
-    assert "samples" not in run(*VERIFY, "--no-latency", cwd=folder).stderr
+    forced = {**ENVIRONMENT, "FORCE_COLOR": "1"}
+    assert "samples" not in run(*VERIFY, "--no-latency", cwd=folder, env=forced).stderr
 
 
 def test_reports_are_json_for_other_programs(folder, tmp_path):

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import images, small_cnn
 
+from graphs import images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
+from tfq_converters.flatbuffer import writing
 from tfq_converters.graph import Quantization, Tensor
 from tfq_converters.runtime import Runner
 
@@ -32,10 +33,10 @@ def test_constants_behind_the_flatbuffer_compute_the_same(tmp_path: Path, monkey
     """The layout of files beyond 2 GB, forced on a small one."""
     graph = small_cnn()
     plain = Runner(flatbuffer.write(graph)).run([images(1)])[0]
-    monkeypatch.setattr(flatbuffer, "FLATBUFFER_LIMIT", 100)
+    monkeypatch.setattr(writing, "FLATBUFFER_LIMIT", 100)
     path = tmp_path / "large.tflite"
     flatbuffer.save(graph, path)
-    assert path.stat().st_size > len(list(flatbuffer.pieces(graph))[0])
+    assert path.stat().st_size > len(next(iter(flatbuffer.pieces(graph))))
     np.testing.assert_array_equal(Runner(str(path)).run([images(1)])[0], plain)
     again = flatbuffer.read(path)
     np.testing.assert_array_equal(again.main.tensors[1].data, graph.main.tensors[1].data)  # type: ignore[arg-type]
@@ -46,7 +47,7 @@ def test_constants_are_aligned_as_the_schema_asks() -> None:
     for tensor in flatbuffer.read(content).main.tensors:
         if tensor.data is not None:
             start = np.frombuffer(content, np.uint8).__array_interface__["data"][0]
-            assert (tensor.data.__array_interface__["data"][0] - start) % flatbuffer.ALIGNMENT == 0
+            assert (tensor.data.__array_interface__["data"][0] - start) % writing.ALIGNMENT == 0
 
 
 def test_equal_constants_are_stored_once() -> None:

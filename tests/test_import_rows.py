@@ -137,7 +137,7 @@ def problems(module: str, source: str) -> list[str]:
         elif item.in_function:
             found.append(f"{where}: hidden in a function")
         for owned, owner in SOLE_OWNERS.items():
-            if within(item.name, owned) and module != owner:
+            if within(item.name, owned) and not within(module, owner):
                 found.append(f"{where}: only {owner} may")
     return found + hidden_ways(module, source)
 

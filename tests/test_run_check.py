@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphs import images, small_cnn
 
-from tfq_converters import run_check as module
+from graphs import images, small_cnn
+from tfq_converters import child_runs as module
 from tfq_converters import writer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Tensor

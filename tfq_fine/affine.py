@@ -12,19 +12,19 @@ from tfq_converters.quantized import ActivationEncoding, WeightCodes
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal scale; kernels divide by scales
 
 
-def symmetric_scale(absmax: np.ndarray, bits: int) -> np.ndarray:
+def symmetric_scale(absmax: np.ndarray | float, bits: int) -> np.ndarray:
     """Scales, float32, that put `absmax` on the largest code. 1 for a block of zeros; never 0 or subnormal."""
     scale = np.asarray(absmax, np.float64) / (2 ** (bits - 1) - 1)
     return np.where(scale < TINY, 1.0, scale).astype(np.float32)
 
 
-def asymmetric_scale(low: np.ndarray, high: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def asymmetric_scale(low: np.ndarray | float, high: np.ndarray | float, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """Scales (float32) and zero points (int64) of the signed codes that cover [min(low, 0), max(high, 0)]."""
-    low, high = np.minimum(low, 0.0).astype(np.float64), np.maximum(high, 0.0).astype(np.float64)
-    scale = (high - low) / (2**bits - 1)
+    least, most = np.minimum(np.asarray(low, np.float64), 0.0), np.maximum(np.asarray(high, np.float64), 0.0)
+    scale = (most - least) / (2**bits - 1)
     scale = np.where(scale < TINY, 1.0, scale).astype(np.float32)
     minimum = -(2 ** (bits - 1))
-    zero_point = np.clip(np.rint(minimum - low / scale), minimum, minimum + 2**bits - 1)
+    zero_point = np.clip(np.rint(minimum - least / scale), minimum, minimum + 2**bits - 1)
     return scale, zero_point.astype(np.int64)
 
 
@@ -85,7 +85,7 @@ def encode_bias(bias: np.ndarray, input_scale: float, weight_scale: np.ndarray, 
 def activation_encoding(low: float, high: float, bits: int) -> ActivationEncoding:
     """The encoding of an activation whose calibrated range is [low, high]."""
     if bits == 16:
-        scale = symmetric_scale(np.float64(max(-low, high)), 16)
+        scale = symmetric_scale(max(-low, high), 16)
         return ActivationEncoding("int16", float(scale), 0)
-    scale, zero_point = asymmetric_scale(np.float64(low), np.float64(high), bits)
+    scale, zero_point = asymmetric_scale(low, high, bits)
     return ActivationEncoding("int8", float(scale), int(zero_point))

@@ -9,6 +9,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.keras_reader import read_model
 from tfq_converters.quantized import QuantizedGraph
+from tfq_converters.unrunnable import unrunnable_names
 from tfq_converters.writer import write
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import batches, input_specs
@@ -19,7 +20,7 @@ from tfq_fine.presets import named
 from tfq_fine.quantizer import quantize as choose_numbers
 from tfq_fine.recipe import Recipe
 from tfq_fine.report.quantization import QuantizationReport
-from tfq_fine.sampling import FirstSample, generated_inputs
+from tfq_fine.sampling import FirstSample, generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.summary import summarize
 
@@ -61,7 +62,8 @@ def quantize(
     """Quantize a Keras model, a SavedModel folder or a float `.tflite`, and run what came out.
 
     Args:
-        model: a Keras 3 or tf_keras model; a path to `.keras`, `.h5`, `.tflite` or a SavedModel folder; `.tflite` bytes.
+        model: a Keras 3 or tf_keras model; a path to `.keras`, `.h5`, `.tflite` or a SavedModel folder; or the bytes
+            of a float `.tflite`.
         recipe: name of a preset (`tfq_fine.RECIPES`), or a `Recipe`.
         data: representative samples, in any form that `tfq_fine.data` documents; needed by static recipes.
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
@@ -98,9 +100,23 @@ def quantize(
         sample = found.sample
     plan = place(graph, plan, statistics, prefer, keep_integer=input_type != "float32" and output_type != "float32")
     quantized = choose_numbers(graph, plan, statistics, input_type, output_type)
-    written = write(quantized, [sample or generated_inputs(graph)])
-    report = summarize(quantized, plan, written, chosen.name, _size(source.content), source.notes)
+    written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph))
+    notes = (*source.notes, *_notes(graph, plan, written.checked.kernels))
+    report = summarize(quantized, plan, written, chosen.name, _size(source.content), notes)
     return Result(written.content, report, written.graph, quantized, plan, statistics)
+
+
+def _notes(graph: Graph, plan: Plan, kernels: tuple[str, ...]) -> list[str]:
+    """What a user should know of the file and of its check."""
+    found = []
+    if 16 in integer_ops(plan).values():
+        found.append("16-bit activations run on slow kernels on CPUs: expect the file to be slower than float")
+    if unrunnable_names(graph):
+        names = ", ".join(unrunnable_names(graph))
+        found.append(f"{names}: no runtime here executes them; they stay float, and only what is around them was run")
+    if "reference" not in kernels:
+        found.append(f"the reference kernels refuse the float model too; the file was run on {' and '.join(kernels)}")
+    return found
 
 
 def _size(content: bytes | str) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import ABSENT, Graph
 from tfq_converters.runtime import Runner
+from tfq_converters.unrunnable import known_part
 from tfq_converters.weights import BIAS_SLOT, bias_of, data_of, weight_axes
 from tfq_fine.data import Batch
 from tfq_fine.observation import Needs, Observed, moved_from, observed
@@ -18,14 +19,14 @@ from tfq_fine.statistics import Range, Statistics
 
 def range_needs(graph: Graph) -> Needs:
     """The range of every float tensor of the main subgraph that is fed or computed."""
-    main = graph.main
+    main = known_part(graph).main
     computed = {*main.inputs} | {t for op in main.ops for t in op.outputs}
     return Needs(ranges=tuple((0, t) for t in sorted(computed) if main.tensors[t].dtype == "float32"))
 
 
 def mean_needs(graph: Graph) -> Needs:
     """The channel means of the input of every operator that has weights and a bias."""
-    main = graph.main
+    main = known_part(graph).main
     found: dict[int, None] = {}
     for op in main.ops:
         if op.code in BIAS_SLOT and weight_axes(op, main) and bias_of(op) != ABSENT:
@@ -49,7 +50,7 @@ def calibrate(graph: Graph, batches: Iterable[Batch], needs: Needs | None = None
     """
     if needs is None:
         needs = Needs(range_needs(graph).ranges, mean_needs(graph).means)
-    extended = observed(graph, needs)
+    extended = observed(known_part(graph), needs)
     runner = Runner(extended.content, threads=threads) if extended.ranges or extended.means else None
     low = np.full(len(extended.ranges), np.inf, np.float32)
     high = np.full(len(extended.ranges), -np.inf, np.float32)

@@ -138,8 +138,10 @@ def encodings(graph: Graph, plan: Plan, statistics: Statistics) -> Encodings:
 
 
 def _centred(graph: Graph, o: int) -> tuple[int, ...]:
-    """Input slots of operator `o` that want zero point 0: the fast kernels take no other for the right side of a product
-    of activations (the others compute it, 17 times slower)."""
+    """Input slots of operator `o` that want zero point 0.
+
+    The fast kernels take no other for the right side of a product of activations; the others are 17 times slower.
+    """
     op = graph.main.ops[o]
     right = op.inputs[1] if op.code == "BATCH_MATMUL" else ABSENT
     return (1,) if right != ABSENT and not graph.main.tensors[right].is_constant else ()

@@ -15,9 +15,12 @@ from tfq_converters.quantized import TensorKey
 MAX_RANK = 6  # of XNNPACK's reductions
 # operators whose outputs hold values of their first float input, or means of them, and zeros at most
 MOVES_VALUES = frozenset(
-    "RESHAPE SQUEEZE EXPAND_DIMS TRANSPOSE SLICE STRIDED_SLICE SPLIT SPLIT_V UNPACK PAD MIRROR_PAD MAX_POOL_2D "
-    "AVERAGE_POOL_2D DEPTH_TO_SPACE SPACE_TO_DEPTH BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND TILE BROADCAST_TO REVERSE_V2 "
-    "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR".split()
+    {
+        *("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V", "UNPACK"),
+        *("PAD", "MIRROR_PAD", "MAX_POOL_2D", "AVERAGE_POOL_2D", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "REVERSE_V2"),
+        *("BATCH_TO_SPACE_ND", "SPACE_TO_BATCH_ND", "TILE", "BROADCAST_TO"),
+        *("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"),
+    }
 )
 RECTIFIED = frozenset({1, 3})  # fused RELU and RELU6: the smallest value is 0, and every range holds 0
 

@@ -170,7 +170,7 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
         if o in ops and touching:
             found[o] = touching
             if op.code in MOVES_VALUES:
-                moved |= {t: touching for t in op.outputs}
+                moved |= dict.fromkeys(op.outputs, touching)
     return found
 
 

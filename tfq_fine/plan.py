@@ -6,10 +6,11 @@ from typing import Literal
 
 from tfq_converters import kernels
 from tfq_converters.errors import raise_all
-from tfq_converters.graph import Graph, Op, Subgraph
+from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.op_table import OPS
-from tfq_converters.quantized import OpKey
+from tfq_converters.quantized import Mode, OpKey
 from tfq_converters.realize.weight_only import READS_SHAPE
+from tfq_converters.unrunnable import depends_on_unrunnable
 from tfq_converters.weights import float_constants, weight_axes
 from tfq_fine.granularity import PerChannel, PerTensor
 from tfq_fine.specs import GRANULARITIES, OpSpec, WeightSpec
@@ -43,6 +44,7 @@ def make_plan(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Plan:
     """
     problems: list[str] = []
     plan = {}
+    unknown = depends_on_unrunnable(graph)
     for key, op in graph.ops():
         spec = asked[key]
         subgraph = graph.subgraphs[key[0]]
@@ -51,38 +53,47 @@ def make_plan(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Plan:
         elif spec.mode == "float":
             plan[key] = FLOAT
         else:
-            plan[key] = _DECIDE[spec.mode](op, subgraph, spec, key[0] > 0)
+            plan[key] = _DECIDE[spec.mode](op, subgraph, spec, _beyond_calibration(key, op, unknown))
             problems += _refused(op, subgraph, key[1], plan[key].spec)
     raise_all(problems)
     return plan
 
 
-def _half(op: Op, subgraph: Subgraph, spec: OpSpec, inner: bool) -> Decision:
+def _beyond_calibration(key: OpKey, op: Op, unknown: set[int]) -> str:
+    """Why the ranges of an operator cannot be known; "" when they can."""
+    if key[0] > 0:
+        return "it is inside a control-flow body, or in another signature"
+    if not unknown.isdisjoint(op.inputs) or not unknown.isdisjoint(op.outputs):
+        return "it comes after an operator that no runtime here executes"
+    return ""
+
+
+def _half(op: Op, subgraph: Subgraph, spec: OpSpec, beyond: str) -> Decision:
     large = [s for s in float_constants(op, subgraph) if subgraph.tensors[op.inputs[s]].data.size >= HALF_MINIMUM]  # type: ignore[union-attr]
     return Decision(spec) if large else FLOAT
 
 
-def _weights(op: Op, subgraph: Subgraph, spec: OpSpec, inner: bool) -> Decision:
+def _weights(op: Op, subgraph: Subgraph, spec: OpSpec, beyond: str) -> Decision:
     if not weight_axes(op, subgraph):
         return FLOAT
     modes = kernels.table()["correct"].get(op.code, {})
     if modes.get(spec.mode):
         return Decision(_supported_granularity(op, spec))
-    other = "weight_only" if spec.mode == "dynamic" else "dynamic"
+    other: Mode = "weight_only" if spec.mode == "dynamic" else "dynamic"
     if modes.get(other):
         given = replace(spec, mode=other)
         return Decision(_supported_granularity(op, given), f"{op.code} has no {spec.mode.replace('_', '-')} kernel")
     return Decision(None, f"{op.code} has no kernel for quantized weights")
 
 
-def _integer(op: Op, subgraph: Subgraph, spec: OpSpec, inner: bool) -> Decision:
+def _integer(op: Op, subgraph: Subgraph, spec: OpSpec, beyond: str) -> Decision:
     assert spec.activations is not None
     if not touches_float(op, subgraph):
         return FLOAT
-    reason = "it is inside a control-flow body" if inner else _no_integer_kernel(op, subgraph, spec.activations.bits)
+    reason = beyond or _no_integer_kernel(op, subgraph, spec.activations.bits)
     if not reason:
         return Decision(_supported_granularity(op, spec))
-    dynamic = _weights(op, subgraph, OpSpec("dynamic", spec.weights), inner)
+    dynamic = _weights(op, subgraph, OpSpec("dynamic", spec.weights), beyond)
     return replace(dynamic, reason=reason)
 
 
@@ -104,9 +115,9 @@ def _no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
     if row.reference_row is not None and bits == 8 and data.shape[-1:] > (row.reference_row,):
         return f"the int8 {op.code} over {data.shape[-1]} values aborts the process on the reference kernels"
     for slot in (row.weight, row.bias):
-        if slot is not None and slot < len(op.inputs) and op.inputs[slot] >= 0:
-            if not subgraph.tensors[op.inputs[slot]].is_constant:
-                return f"its {'weight' if slot == row.weight else 'bias'} is not a constant"
+        tensor = op.inputs[slot] if slot is not None and slot < len(op.inputs) else ABSENT
+        if tensor != ABSENT and not subgraph.tensors[tensor].is_constant:
+            return f"its {'weight' if slot == row.weight else 'bias'} is not a constant"
     return ""
 
 

@@ -26,7 +26,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "full_int16x8",
             OpSpec("integer", WeightSpec(8), ActivationSpec(16)),
-            description="int8 weights per channel, int16 activations: accurate, slow on CPUs; needs representative data",
+            description="int8 weights per channel, int16 activations: accurate, slow on CPUs; needs data",
         ),
     )
 }

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from tfq_converters.graph import Graph
-from tfq_converters.weights import WEIGHTS
 from tfq_fine.data import Batch
 
 
@@ -23,21 +22,17 @@ class FirstSample:
             yield batch
 
 
-def generated_inputs(graph: Graph, seed: int = 0) -> tuple[np.ndarray, ...]:
+def generated_inputs(graph: Graph, seed: int = 0, subgraph: int = 0) -> tuple[np.ndarray, ...]:
     """Normal values for float inputs; for integer inputs, values that are valid rows of every table in the graph."""
     rng = np.random.default_rng(seed)
-    main = graph.main
-    rows = [
-        main.tensors[op.inputs[0]].shape[0]
-        for op in main.ops
-        if op.code == "GATHER" and _has_table(op.inputs[0], graph)
-    ]
-    highest = min(rows, default=2)
+    entry = graph.subgraphs[subgraph]
+    tables = [entry.tensors[op.inputs[0]] for op in entry.ops if op.code == "GATHER"]
+    highest = min((table.shape[0] for table in tables if table.is_constant and table.shape), default=2)
     found = []
-    for t in main.inputs:
-        tensor = main.tensors[t]
-        if tensor.dtype == "float32":
-            found.append(rng.normal(size=tensor.shape).astype(np.float32))
+    for t in entry.inputs:
+        tensor = entry.tensors[t]
+        if tensor.dtype.startswith("float"):
+            found.append(rng.normal(size=tensor.shape).astype(tensor.dtype))
         elif tensor.dtype == "bool":
             found.append(np.ones(tensor.shape, bool))
         else:
@@ -45,5 +40,12 @@ def generated_inputs(graph: Graph, seed: int = 0) -> tuple[np.ndarray, ...]:
     return tuple(found)
 
 
-def _has_table(tensor: int, graph: Graph) -> bool:
-    return graph.main.tensors[tensor].is_constant and "GATHER" in WEIGHTS
+def other_inputs(graph: Graph) -> dict[str, tuple[np.ndarray, ...]]:
+    """Generated inputs for every signature on a subgraph other than the main one, in the order of its arguments."""
+    found = {}
+    for signature in graph.signatures:
+        if signature.subgraph:
+            order = graph.subgraphs[signature.subgraph].inputs
+            arrays = dict(zip(order, generated_inputs(graph, subgraph=signature.subgraph), strict=True))
+            found[signature.key] = tuple(arrays[t] for _, t in signature.inputs)
+    return found

@@ -25,7 +25,7 @@ class WeightSpec:
     """
 
     bits: int = 8
-    granularity: Granularity = PerChannel()
+    granularity: Granularity = PerChannel()  # noqa: RUF009 - frozen
     symmetric: bool = True
     algorithm: str = "round_to_nearest"
     bias_correction: bool = True

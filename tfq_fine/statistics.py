@@ -70,7 +70,7 @@ class Statistics:
             keys=np.array(list(self.ranges), np.int64).reshape(-1, 2),
             ranges=np.array(list(self.ranges.values()), np.float64).reshape(-1, 2),
             samples=np.int64(self.samples),
-            **{f"mean_{s}_{t}": mean for (s, t), mean in self.means.items()},
+            **{f"mean_{s}_{t}": mean for (s, t), mean in self.means.items()},  # type: ignore[arg-type]
         )
         target = Path(path)
         beside = target.with_name(f".{target.name}.part")

@@ -44,12 +44,19 @@ class KerasCall:
         return self.model(*positional, **({"training": False} if accepts else {}))
 
     def named(self, result: Any) -> dict[str, Any]:
-        """The tensors of what the model returned, by the keys of a flat dict, else `output_0`, `output_1`, ..."""
+        """The tensors of what the model returned: by the keys of a flat dict, else numbered `output_0`, `output_1`, ...
+
+        Those of a tf_keras model that declares its outputs go by the names of the layers that make them.
+        """
         import tensorflow as tf
 
         if isinstance(result, Mapping) and not any(tf.nest.is_nested(value) for value in result.values()):
             return {str(key): result[key] for key in sorted(result)}
-        return {f"output_{index}": value for index, value in enumerate(tf.nest.flatten(result))}
+        tensors = tf.nest.flatten(result)
+        names = list(getattr(self.model, "output_names", None) or ()) if self.framework == "tf_keras" else []
+        if len(set(names)) != len(tensors):
+            names = [f"output_{index}" for index in range(len(tensors))]
+        return dict(zip(names, tensors, strict=True))
 
     def declared_outputs(self) -> Any:
         """The symbolic outputs of a Sequential or Functional model, in the structure that it returns."""
@@ -61,16 +68,11 @@ class KerasCall:
         return wanted if sorted(wanted) == sorted(names) else sorted(names, key=_natural)
 
     def by_signature(self, result: Any, names: Sequence[str]) -> dict[str, Any]:
-        """The tensors of what the model returned, by the `names` that a signature gives them."""
-        import tensorflow as tf
-
+        """The tensors of what the model returned, by the `names` of a signature: its own, else in their numbering."""
         named = self.named(result)
         if set(named) == set(names):
             return named
-        flat = tf.nest.flatten(result)
-        declared = list(getattr(self.model, "output_names", None) or [])
-        ordered = declared if sorted(declared) == sorted(names) else sorted(names, key=_natural)
-        return dict(zip(ordered, flat, strict=True))
+        return dict(zip(sorted(names, key=_natural), named.values(), strict=True))
 
 
 def _natural(name: str) -> list[Any]:

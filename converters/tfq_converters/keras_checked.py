@@ -35,30 +35,35 @@ def checked(
     Raises:
         TfqError: neither computes what the model does.
     """
-    check = _check(conversion, reference)
-    if check.difference is None:
+    check, problem = _check(conversion, reference)
+    if not problem:
         return replace(conversion, notes=(*conversion.notes, *check.notes))
-    where = locate(flatbuffer.read(conversion.content), conversion.content, check.difference)
-    found = f"{check.difference}{f'; it begins at {where}' if where else ''}"
+    if check.difference is not None:
+        where = locate(flatbuffer.read(conversion.content), conversion.content, check.difference)
+        problem += f"; it begins at {where}" if where else ""
     for settings in REPAIRS:
         repaired = convert(settings)
-        again = _check(repaired, reference)
-        if again.difference is None:
+        again, still = _check(repaired, reference)
+        if not still:
             note = (
-                f"the TFLite converter's own file was wrong ({found}); "
+                f"the TFLite converter's own file was wrong ({problem}); "
                 f"converted with {', '.join(settings)}, which computes what the model does"
             )
             return replace(repaired, notes=(*repaired.notes, *again.notes, note))
     raise TfqError(
-        f"model {name!r}: the float file of the TFLite converter does not compute what the model does: {found}. "
+        f"model {name!r}: the float file of the TFLite converter does not compute what the model does: {problem}. "
         "Write the layer in other operations; check=False reads the file as it is"
     )
 
 
-def _check(conversion: Conversion, reference: Callable[[Signature], Reference]) -> Check:
-    """All signatures of a file: the difference that exceeds its limit by most, and all notes."""
+def _check(conversion: Conversion, reference: Callable[[Signature], Reference]) -> tuple[Check, str]:
+    """All signatures of a file: what the worst of them showed, with all notes, and the problem in words."""
     graph = flatbuffer.read(conversion.content)
-    found = [check_signature(graph, conversion.content, s, reference(s)) for s in graph.signatures]
+    try:
+        found = [check_signature(graph, conversion.content, s, reference(s)) for s in graph.signatures]
+    except TfqError as error:  # the runtime refuses what the converter made
+        return Check(), str(error)
     differences = [check.difference for check in found if check.difference is not None]
     worst = max(differences, key=lambda difference: difference.largest / difference.limit, default=None)
-    return Check(worst, tuple(dict.fromkeys(note for check in found for note in check.notes)))
+    notes = tuple(dict.fromkeys(note for check in found for note in check.notes))
+    return Check(worst, notes), "" if worst is None else str(worst)

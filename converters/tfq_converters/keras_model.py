@@ -8,17 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 from tfq_converters.keras_call import KerasCall
-from tfq_converters.keras_convert import Conversion, ConversionRefused, Opener, convert, failure
+from tfq_converters.keras_convert import Conversion, ConversionRefused, convert, failure
 from tfq_converters.keras_layers import is_recurrent, layer_tree, nodes
 
-FLAT_EXPORT = "exported with flat lists of inputs and outputs, because the TFLite converter's own export of it fails"
 SINGLE_BATCH = (
     "converted at batch 1, because the TFLite converter takes {what} only at a fixed batch; feed one sample at a time"
 )
 
 
 def convert_model(call: KerasCall, settings: Mapping[str, Any], layer_of: Callable[[str], str]) -> Conversion:
-    """Convert by the first of these ways that works: the stock one, with flat inputs and outputs, at batch 1.
+    """Convert at the model's own batch size if that works, else at batch 1.
 
     Args:
         call: the model.
@@ -26,41 +25,29 @@ def convert_model(call: KerasCall, settings: Mapping[str, Any], layer_of: Callab
         layer_of: the name of a TensorFlow operation -> its layer, for messages.
 
     Raises:
-        TfqError: none works; names the layer when it can be found.
+        TfqError: neither works; names the layer when it can be found.
     """
     free = any(argument.shape[:1] == (None,) for argument in call.arguments)
-    loop = _loop(call.model) if free else ""  # known to fail at a free batch, after 10 s of tracing for tf_keras
-    notes: list[str] = []
-    last: ConversionRefused | None = None
+    loop = _loop(call.model) if free else ""  # known to fail at a free batch
+    what = f"recurrent layer {loop!r}"
     if not loop:
         try:
-            return convert(lambda: _stock(call), settings)
+            return convert(lambda: _opened(call, None), settings)
         except ConversionRefused as refused:
-            last = refused
-        if not last.compiled:
-            notes.append(FLAT_EXPORT)
-            try:
-                return _noted(convert(_opener(call, None), settings), notes)
-            except ConversionRefused as refused:
-                last = refused
-    if free and (last is None or last.compiled):
-        notes.append(SINGLE_BATCH.format(what=f"recurrent layer {loop!r}" if last is None else f"it ({_reason(last)})"))
-        try:
-            return _noted(convert(_opener(call, 1), settings), notes)
-        except ConversionRefused as refused:
-            last = refused
-    assert last is not None
-    raise failure(call.model.name, last, layer_of) from last
+            if not (free and refused.compiled):
+                raise failure(call.model.name, refused, layer_of) from refused
+            what = f"it ({_reason(refused)})"
+    try:
+        conversion = convert(lambda: _opened(call, 1), settings)
+    except ConversionRefused as refused:
+        raise failure(call.model.name, refused, layer_of) from refused
+    return replace(conversion, notes=(SINGLE_BATCH.format(what=what), *conversion.notes))
 
 
 def _loop(model: Any) -> str:
     """The path of the first recurrent layer that becomes a loop, "" when there is none."""
     recurrent = (node for node in nodes(layer_tree(model)) if is_recurrent(node.layer))
     return next((node.path for node in recurrent if not getattr(node.layer, "unroll", False)), "")
-
-
-def _noted(conversion: Conversion, notes: list[str]) -> Conversion:
-    return replace(conversion, notes=(*notes, *conversion.notes))
 
 
 def _reason(refused: ConversionRefused) -> str:
@@ -70,22 +57,17 @@ def _reason(refused: ConversionRefused) -> str:
 
 
 @contextmanager
-def _stock(call: KerasCall) -> Iterator[Any]:
+def _opened(call: KerasCall, batch: int | None) -> Iterator[Any]:
+    """The stock converter on an export of the model.
+
+    Not its own `from_keras_model`: where that fails to export a model, it silently traces it by other means, or not,
+    depending on which Keras happens to be loaded.
+    """
     import tensorflow as tf
 
-    yield tf.lite.TFLiteConverter.from_keras_model(call.model)
-
-
-def _opener(call: KerasCall, batch: int | None) -> Opener:
-    @contextmanager
-    def opened() -> Iterator[Any]:
-        import tensorflow as tf
-
-        with tempfile.TemporaryDirectory() as folder:
-            _export(call, batch, folder)
-            yield tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
-
-    return opened
+    with tempfile.TemporaryDirectory() as folder:
+        _export(call, batch, folder)
+        yield tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
 
 
 def _export(call: KerasCall, batch: int | None, folder: str) -> None:
@@ -113,6 +95,10 @@ def _export(call: KerasCall, batch: int | None, folder: str) -> None:
         archive.write_out(folder, verbose=False)
     else:
         module = tf.Module()
-        module.kept = list(call.model.variables)  # the model itself would be traced whole, which takes 20 s for a GRU
-        signature = tf.function(serve).get_concrete_function(*specs)
-        tf.saved_model.save(module, folder, signatures={"serving_default": signature})
+        module.kept = list(call.model.variables)
+        signature = {"serving_default": tf.function(serve).get_concrete_function(*specs)}
+        try:
+            tf.saved_model.save(module, folder, signatures=signature)
+        except AssertionError:  # it uses tables, which only the model tracks; tracing all of it takes 10 s for an LSTM
+            module.model = call.model
+            tf.saved_model.save(module, folder, signatures=signature)

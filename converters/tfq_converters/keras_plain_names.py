@@ -51,7 +51,7 @@ def _layer(subgraph: Subgraph, op: Op, root: str, counted: bool) -> str:
             inside = scopes[1:] if scopes and SUFFIX.sub("", scopes[0]) == SUFFIX.sub("", root) else scopes
             kept = []
             for scope in inside:
-                if INNER.fullmatch(scope):
+                if INNER.fullmatch(scope) or (counted and not SUFFIX.search(scope)):
                     break
                 kept.append(SUFFIX.sub("", scope) if counted else scope)
             if kept:

@@ -79,8 +79,7 @@ def refuse_code(path: Path, saved: SavedConfig, any_module: bool) -> None:
         function = entry.get("config", {}).get("function") if isinstance(entry.get("config"), dict) else None
         if kind in ("TFOpLambda", "SlicingOpLambda") and str(function).startswith(UNSAFE_FUNCTIONS):
             problems.append(f"layer {name!r} calls tf.{function}")
-    if problems:
-        raise_all(problems, f"{path} runs code when it is opened ({ADVICE}):")
+    raise_all(problems, f"{path} runs code when it is opened ({ADVICE}):")
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
@@ -106,7 +105,7 @@ def refuse_unsafe_nodes(path: Path) -> None:
     Raises:
         TfqError: lists every such operation, or says that the protocol buffer is damaged.
     """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     saved = SavedModel()
@@ -119,5 +118,4 @@ def refuse_unsafe_nodes(path: Path) -> None:
         functions = meta_graph.graph_def.library.function
         for nodes in (meta_graph.graph_def.node, *(function.node_def for function in functions)):
             found |= {f"operation {node.name!r} is a {node.op}" for node in nodes if node.op in UNSAFE_NODES}
-    if found:
-        raise_all(sorted(found), f"{path} reaches out of its graph when it runs ({ADVICE}):")
+    raise_all(sorted(found), f"{path} reaches out of its graph when it runs ({ADVICE}):")

@@ -35,10 +35,10 @@ class WeightCodes:
         for axis, (size, blocks) in enumerate(zip(self.block_shape, self.scale.shape, strict=True)):
             if size > 1 and blocks > 1:
                 scale, zero_point = np.repeat(scale, size, axis), np.repeat(zero_point, size, axis)
-        values = self.codes.astype(np.float32 if self.bits <= 16 else np.float64)
+        values: np.ndarray = self.codes.astype(np.float32 if self.bits <= 16 else np.float64)
         if self.zero_point.any():
-            values -= zero_point
-        values *= scale if self.bits <= 16 else self.scale
+            np.subtract(values, zero_point, out=values)
+        np.multiply(values, scale if self.bits <= 16 else self.scale, out=values)
         return values.astype(np.float32, copy=False)
 
     @property

@@ -1,26 +1,22 @@
 """Runs an emitted file and compares every operator with what the quantized numbers say, before anyone gets the file."""
 
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from tfq_converters import flatbuffer
+from tfq_converters.child_runs import Arrays, Runs, started
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import OpEncoding, QuantizedGraph
 from tfq_converters.realize import Realized
 from tfq_converters.realize.builder import FLOAT, Form
-from tfq_converters.run_child import REFUSED
 from tfq_converters.runtime import Kernels, Runner
 from tfq_converters.simulate import Segment, Value, segments, simulated_bodies, values_read, values_written
 from tfq_converters.tolerance import (
     FLOAT_TOLERANCE,
+    LOOP_TOLERANCE,
     LOOPS,
     agrees_with_emulation,
     emulated_inputs,
@@ -28,9 +24,9 @@ from tfq_converters.tolerance import (
     float_tolerance,
     integer_difference,
 )
+from tfq_converters.unrunnable import runnable_part, stand_ins
 from tfq_converters.weights import data_of
 
-KERNELS = ("default", "reference")
 Sample = Sequence[np.ndarray]
 
 
@@ -44,15 +40,22 @@ class Checked:
 
 
 def run_check(
-    quantized: QuantizedGraph, realized: Realized, content: bytes | None, samples: Sequence[Sample]
+    quantized: QuantizedGraph,
+    realized: Realized,
+    content: bytes | None,
+    samples: Sequence[Sample],
+    others: Mapping[str, Sample] | None = None,
 ) -> Checked:
     """Execute the file on the default and the reference kernels and compare it operator by operator.
+
+    Operators that no runtime here executes (`unrunnable`) are cut out; everything around them is run.
 
     Args:
         quantized: the numbers.
         realized: the graph of the file, and where the values of the float graph live in it.
-        content: the bytes of the file.
+        content: the bytes of the file; made from `realized` when None.
         samples: float inputs of the model; a few are enough.
+        others: key of a signature on another subgraph -> its inputs, in its order.
 
     Raises:
         TfqError: a kernel refuses the file, dies, yields NaN, or computes something else than the numbers say; the
@@ -64,31 +67,27 @@ def run_check(
         for form, index in forms.items()
         if s == 0 and _readable(realized.graph, index)
     }
-    wanted = sorted(set(places.values()))
-    fed = [_encoded(quantized, sample) for sample in samples]
-    with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
-        here = Path(folder)
-        _prepare(here, realized, content, wanted, fed)
-        children = {kernels: _start(here, kernels) for kernels in KERNELS}
-        try:
-            float_values = _float_values(quantized.graph, samples)
-            judged = _segments(quantized, places)
-            runs = {"default": _finished(children["default"], here, "default")}
-            runs |= _slow_kernels(quantized.graph, children["reference"], here, samples)
-        finally:
-            for child in children.values():
-                _end(child)
+    extra = stand_ins(quantized.graph)
+    emitted = runnable_part(realized.graph)
+    content = content if emitted is realized.graph else None
+    fed = [[*_encoded(quantized, sample), *extra] for sample in samples]
+    with started(emitted, content, sorted(set(places.values())), fed) as runs:
+        float_values = _float_values(runnable_part(quantized.graph), [[*sample, *extra] for sample in samples])
+        judged = _segments(quantized, places)
+        found = {"default": runs.result("default")}
+        found |= _slow_kernels(quantized.graph, runs, samples)
     for n in range(len(samples)):
-        values = {k: {value: run[f"tensor_{n}_{i}"] for value, i in places.items()} for k, run in runs.items()}
+        values = {k: {value: run[f"tensor_{n}_{i}"] for value, i in places.items()} for k, run in found.items()}
         _compare(quantized, judged, values)
-        _same_outputs(realized, runs["default"], n)
+        _same_outputs(realized, found["default"], n)
+    _check_signatures(quantized, realized, others or {})
     sqnr: dict[int, float] = {}
     for (t, form), index in places.items():
         if t in float_values[0] and t not in sqnr:
-            runs_of_t = [_decoded(runs["default"][f"tensor_{n}_{index}"], form) for n in range(len(samples))]
-            sqnr[t] = _sqnr([(values[t], found) for values, found in zip(float_values, runs_of_t, strict=True)])
+            runs_of_t = [_decoded(found["default"][f"tensor_{n}_{index}"], form) for n in range(len(samples))]
+            sqnr[t] = _sqnr([(values[t], run) for values, run in zip(float_values, runs_of_t, strict=True)])
     ordered = {t: sqnr[t] for op in quantized.graph.main.ops for t in op.outputs if t in sqnr}
-    return Checked(ordered, tuple(runs), len(samples))
+    return Checked(ordered, tuple(found), len(samples))
 
 
 def _readable(graph: Graph, index: int) -> bool:
@@ -105,80 +104,33 @@ def _decoded(values: np.ndarray, form: Form) -> np.ndarray:
     return values if form is FLOAT else form.decode(values)
 
 
-def _prepare(
-    here: Path, realized: Realized, content: bytes | None, wanted: list[int], fed: list[list[np.ndarray]]
-) -> None:
-    graph = realized.graph
-    if content is None:
-        flatbuffer.save(graph, here / "file.tflite")
-    else:
-        (here / "file.tflite").write_bytes(content)
-    probe = replace(graph, subgraphs=(replace(graph.main, outputs=tuple(wanted)), *graph.subgraphs[1:]), signatures=())
-    flatbuffer.save(probe, here / "probe.tflite")
-    np.save(here / "wanted.npy", np.array(wanted, np.int64))
-    np.savez(
-        here / "inputs.npz", **{f"{n}_{k}": array for n, sample in enumerate(fed) for k, array in enumerate(sample)}
-    )
-
-
-def _start(here: Path, kernels: str) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-m", "tfq_converters.run_child", str(here), kernels]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def _finished(child: subprocess.Popen, here: Path, kernels: str) -> dict[str, np.ndarray]:
-    _, errors = child.communicate()
-    if child.returncode == REFUSED:
-        raise TfqError(f"the file is not handed over: {errors.strip().splitlines()[-1]}")
-    if child.returncode:
-        how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
-        raise TfqError(
-            f"the file is not handed over: running it on the {kernels} kernels ended the process ({how})\n{errors[-800:]}"
-        )
-    with np.load(here / f"{kernels}.npz", allow_pickle=False) as content:
-        return dict(content)
-
-
-def _slow_kernels(
-    graph: Graph, child: subprocess.Popen, here: Path, samples: Sequence[Sample]
-) -> dict[str, dict[str, np.ndarray]]:
+def _slow_kernels(graph: Graph, runs: Runs, samples: Sequence[Sample]) -> dict[str, Arrays]:
     """What the reference kernels computed; the optimized ones where the reference refuses the float model too.
 
     The reference kernels lack some operators (ELU).
     """
     try:
-        return {"reference": _finished(child, here, "reference")}
+        return {"reference": runs.result("reference")}
     except TfqError:
-        if child.returncode != REFUSED or _runs(graph, "reference", samples):
+        if not runs.refused("reference") or _runs(graph, "reference", samples[0]):
             raise
-    other = _start(here, "optimized")
-    try:
-        return {"optimized": _finished(other, here, "optimized")}
-    finally:
-        _end(other)
+    runs.start("optimized")
+    return {"optimized": runs.result("optimized")}
 
 
-def _runs(graph: Graph, kernels: Kernels, samples: Sequence[Sample]) -> bool:
+def _runs(graph: Graph, kernels: Kernels, sample: Sample) -> bool:
     try:
-        Runner(flatbuffer.write(graph), kernels).run(samples[0])
+        Runner(flatbuffer.write(runnable_part(graph)), kernels).run([*sample, *stand_ins(graph)])
     except TfqError:
         return False
     return True
-
-
-def _end(child: subprocess.Popen) -> None:
-    child.kill()
-    child.wait()
-    if child.stderr is not None:
-        child.stderr.close()
 
 
 def _float_values(graph: Graph, samples: Sequence[Sample]) -> list[dict[int, np.ndarray]]:
     """Per sample, every float tensor that the float graph computes."""
     main = graph.main
     computed = [t for op in main.ops for t in op.outputs if main.tensors[t].dtype == "float32"]
-    if any(op.code == "CUSTOM" for op in main.ops) or not computed:
+    if not computed:
         return [{} for _ in samples]
     probe = replace(graph, subgraphs=(replace(main, outputs=tuple(computed)), *graph.subgraphs[1:]), signatures=())
     runner = Runner(flatbuffer.write(probe))
@@ -274,6 +226,24 @@ def _same_outputs(realized: Realized, run: Mapping[str, np.ndarray], n: int) -> 
         if wrong:
             name = realized.graph.main.tensors[index].name
             raise TfqError(f"the file is not handed over: its output {name} changes when its intermediates are read")
+
+
+def _check_signatures(quantized: QuantizedGraph, realized: Realized, others: Mapping[str, Sample]) -> None:
+    """Run the entry points beside the main one, and compare their outputs with those over the simulated weights."""
+    if not others:
+        return
+    emitted = Runner(flatbuffer.write(realized.graph))
+    graph = quantized.graph
+    simulated = Runner(flatbuffer.write(replace(graph, subgraphs=(graph.main, *simulated_bodies(quantized)))))
+    for signature in graph.signatures:
+        if signature.key not in others:
+            continue
+        inputs = {name: array for (name, _), array in zip(signature.inputs, others[signature.key], strict=True)}
+        expected = simulated.run_signature(signature.key, inputs)
+        for name, found in emitted.run_signature(signature.key, inputs).items():
+            wrong = float_difference(found, expected[name], LOOP_TOLERANCE)
+            if wrong:
+                raise TfqError(f"the file is not handed over: output {name!r} of signature {signature.key!r}: {wrong}")
 
 
 def _sqnr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:

@@ -27,6 +27,7 @@ def samples(path: Path) -> list[list[np.ndarray]]:
 
 
 def main(folder: str, kernels: str) -> int:
+    """Run the file of `folder` and save what it computes; returns the exit code."""
     here = Path(folder)
     wanted = np.load(here / "wanted.npy").tolist()
     results: dict[str, np.ndarray] = {}
@@ -46,7 +47,7 @@ def main(folder: str, kernels: str) -> int:
     except TfqError as error:
         print(error, file=sys.stderr)
         return REFUSED
-    np.savez(here / f"{kernels}.npz", **results)
+    np.savez(here / f"{kernels}.npz", **results)  # type: ignore[arg-type]
     return 0
 
 

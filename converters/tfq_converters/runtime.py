@@ -78,6 +78,17 @@ class Runner:
         self._interpreter.allocate_tensors()
         self._shapes = shapes
 
+    def run_signature(self, key: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run one signature of the file on its arguments by name.
+
+        Raises:
+            TfqError: the runtime fails.
+        """
+        try:
+            return dict(self._interpreter.get_signature_runner(key)(**inputs))
+        except (RuntimeError, ValueError) as error:
+            raise TfqError(f"the runtime fails on its {self.kernels} kernels, in {key!r}: {error}") from error
+
     def tensor(self, index: int, subgraph: int = 0) -> np.ndarray:
         """A copy of tensor `index` after a run; needs `keep_tensors` unless it is an output."""
         return self._interpreter.get_tensor(index, subgraph)
@@ -85,9 +96,3 @@ class Runner:
     def reset_variables(self) -> None:
         """Set the variables of the file (state of stateful operators) to zero."""
         self._interpreter.reset_all_variables()
-
-
-def details(model: bytes | str) -> Mapping[str, Any]:
-    """Input and output details of a file, as the interpreter reports them."""
-    runner = Runner(model)
-    return {"inputs": runner._inputs, "outputs": runner._outputs}

@@ -14,6 +14,7 @@ from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 from tfq_converters.quantized import OpEncoding, QuantizedGraph, simulated_weight
 from tfq_converters.realize.builder import Form
 from tfq_converters.runtime import Runner
+from tfq_converters.unrunnable import is_unrunnable
 
 Value = tuple[int, Form]  # a tensor of the float graph, in one of the forms in which the file holds it
 SEGMENT_BYTES = 16 * 2**20  # of constants in one run, which bounds the memory
@@ -58,7 +59,7 @@ def _with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
 def checkable(subgraph: Subgraph, op: Op) -> bool:
     """Whether `op` can be run alone."""
     tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t != ABSENT]
-    return op.code != "CUSTOM" and not any(t.dtype in UNCHECKED_TYPES or t.is_variable for t in tensors)
+    return not is_unrunnable(op) and not any(t.dtype in UNCHECKED_TYPES or t.is_variable for t in tensors)
 
 
 def segments(subgraph: Subgraph) -> Iterator[list[int]]:
@@ -80,7 +81,7 @@ def segments(subgraph: Subgraph) -> Iterator[list[int]]:
 
 
 class Segment:
-    """Some operators of the main subgraph as a file in which every activation is an input and every result an output."""
+    """Some operators of the main subgraph as a file: every activation is an input, every result an output."""
 
     def __init__(self, quantized: QuantizedGraph, bodies: tuple[Subgraph, ...], indices: Sequence[int]):
         main = quantized.graph.main

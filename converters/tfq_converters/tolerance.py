@@ -3,7 +3,8 @@
 - Integer kernels: the steps of the output's scale that the operator table states, plus half a step of rounding.
 - Dynamic-range kernels quantize their input on the fly to 8 bits, each runtime over its own group of values (a row, a
   pixel, an image; symmetric or not). The result must be within 2 % of the largest value of plain float arithmetic, or
-  agree with one of these emulations to 1e-3 (a thousandth of the values: to 10 %, where inputs lie on a rounding boundary).
+  agree with one of these emulations to 1e-3 (one value in a thousand: to 10 %, where an input lies on a rounding
+  boundary).
 - Loops over dynamic-range kernels add such errors up over the steps: 10 %.
 - Float arithmetic, also over dequantized weights: another order of summation and other approximations of exp: 1e-3 of
   the largest value.

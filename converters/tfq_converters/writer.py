@@ -1,6 +1,6 @@
 """From numbers to a file: realize, pack, run, hand over. Nothing leaves here that has not been run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,8 +22,17 @@ class Written:
     checked: Checked
 
 
-def write(quantized: QuantizedGraph, samples: Sequence[Sequence[np.ndarray]]) -> Written:
+def write(
+    quantized: QuantizedGraph,
+    samples: Sequence[Sequence[np.ndarray]],
+    others: Mapping[str, Sequence[np.ndarray]] | None = None,
+) -> Written:
     """The `.tflite` file of `quantized`, executed on `samples` on the default and the reference kernels.
+
+    Args:
+        quantized: the numbers.
+        samples: float inputs of the main subgraph.
+        others: key of a signature on another subgraph -> its inputs, in its order.
 
     Raises:
         TfqError: the file does not compute what the numbers say; see `run_check`.
@@ -33,4 +42,4 @@ def write(quantized: QuantizedGraph, samples: Sequence[Sequence[np.ndarray]]) ->
     metadata[METADATA] = min_runtime_version(realized.graph, metadata.get(METADATA))
     realized = replace(realized, graph=replace(realized.graph, metadata=metadata))
     content = flatbuffer.write(realized.graph)
-    return Written(content, realized.graph, run_check(quantized, realized, content, samples))
+    return Written(content, realized.graph, run_check(quantized, realized, content, samples, others))

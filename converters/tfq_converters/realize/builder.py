@@ -66,7 +66,7 @@ class SubgraphBuilder:
             self.tensors[emitted] = replace(self.tensors[emitted], name=name)
 
     def output(self, tensor: int, form: Form) -> int:
-        """Declare that the next operator writes `tensor` in `form`; returns the emitted tensor, which keeps the name."""
+        """Declare that the next operator writes `tensor` in `form`; the emitted tensor, returned, keeps the name."""
         if form is not FLOAT:
             self.tensors[tensor] = encoded(self.tensors[tensor], form)
         self._forms[tensor] = {form: tensor}

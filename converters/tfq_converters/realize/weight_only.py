@@ -7,7 +7,6 @@ from tfq_converters.quantized import OpEncoding
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder
 from tfq_converters.realize.embedding import is_embedding, look_up
 
-
 READS_SHAPE = frozenset({"SHAPE", "RANK"})  # operators that do not care in which form a value is held
 
 

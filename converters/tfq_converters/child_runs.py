@@ -1,0 +1,97 @@
+"""Runs of a file in processes of their own: a bad file may take the process down, and must not take the user's."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tfq_converters import flatbuffer
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph
+from tfq_converters.run_child import REFUSED
+from tfq_converters.runtime import Kernels
+
+Arrays = dict[str, np.ndarray]  # `output_N_K`: output K of sample N; `tensor_N_T`: tensor T of the main subgraph
+
+
+@contextmanager
+def started(
+    graph: Graph, content: bytes | None, wanted: Sequence[int], samples: Sequence[Sequence[np.ndarray]]
+) -> Iterator["Runs"]:
+    """Start to run the file of `graph` on the default and the reference kernels, each in a process of its own.
+
+    Args:
+        graph: of the file.
+        content: the bytes of the file; made from `graph` when None.
+        wanted: tensors of the main subgraph to report.
+        samples: inputs in the types of the file.
+    """
+    with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
+        here = Path(folder)
+        flatbuffer.save_pieces(
+            iter([content]) if content is not None else flatbuffer.pieces(graph), here / "file.tflite"
+        )
+        main = replace(graph.main, outputs=tuple(wanted))
+        flatbuffer.save(replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=()), here / "probe.tflite")
+        np.save(here / "wanted.npy", np.array(wanted, np.int64))
+        arrays = {f"{n}_{k}": array for n, sample in enumerate(samples) for k, array in enumerate(sample)}
+        np.savez(here / "inputs.npz", **arrays)  # type: ignore[arg-type]
+        runs = Runs(here)
+        try:
+            for kernels in ("default", "reference"):
+                runs.start(kernels)
+            yield runs
+        finally:
+            runs.end()
+
+
+class Runs:
+    """The processes that run the file of one folder."""
+
+    def __init__(self, here: Path):
+        self._here = here
+        self._children: dict[str, subprocess.Popen] = {}
+
+    def start(self, kernels: Kernels) -> None:
+        """Run the file on `kernels`, in the background."""
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        command = [sys.executable, "-m", "tfq_converters.run_child", str(self._here), kernels]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        self._children[kernels] = subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload]
+
+    def result(self, kernels: Kernels) -> Arrays:
+        """Wait for the run on `kernels`.
+
+        Raises:
+            TfqError: the runtime refused the file, or died on it.
+        """
+        child = self._children[kernels]
+        _, errors = child.communicate()
+        if child.returncode == REFUSED:
+            raise TfqError(f"the file is not handed over: {errors.strip().splitlines()[-1]}")
+        if child.returncode:
+            how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
+            raise TfqError(
+                f"the file is not handed over: running it on the {kernels} kernels ended the process ({how})\n"
+                f"{errors[-800:]}"
+            )
+        with np.load(self._here / f"{kernels}.npz", allow_pickle=False) as content:
+            return dict(content)
+
+    def refused(self, kernels: Kernels) -> bool:
+        """Whether the runtime refused the file, in contrast to dying on it."""
+        return self._children[kernels].returncode == REFUSED
+
+    def end(self) -> None:
+        """End all processes."""
+        for child in self._children.values():
+            child.kill()
+            child.wait()
+            if child.stderr is not None:
+                child.stderr.close()

@@ -1,0 +1,12 @@
+"""The file format: bytes or a path -> Graph -> bytes. The only folder that touches the schema.
+
+Constants are views into the file (memory-mapped for paths), so reading holds no copy. Files beyond 2 GB, which a
+flatbuffer cannot address, keep their constants behind it, each found by the `offset` and `size` of its buffer.
+"""
+
+from tfq_converters.flatbuffer.names import IDENTIFIER
+from tfq_converters.flatbuffer.reading import read
+from tfq_converters.flatbuffer.saving import save, save_pieces
+from tfq_converters.flatbuffer.writing import pieces, write
+
+__all__ = ["IDENTIFIER", "pieces", "read", "save", "save_pieces", "write"]

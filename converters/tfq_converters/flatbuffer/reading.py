@@ -1,0 +1,182 @@
+"""Bytes or a path -> Graph."""
+
+import mmap
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfq_converters import packing
+from tfq_converters.errors import TfqError
+from tfq_converters.flatbuffer.names import IDENTIFIER, OPERATORS, TYPES
+from tfq_converters.graph import NUMPY_TYPES, Graph, Op, Options, Quantization, Signature, Subgraph, Tensor
+
+_TENSOR_FIELDS = {"shape", "type", "buffer", "name", "quantization", "isVariable", "shapeSignature", "hasRank"}
+
+
+def read(source: bytes | str | os.PathLike) -> Graph:
+    """Read a `.tflite` file.
+
+    Args:
+        source: the bytes of the file, or its path.
+
+    Raises:
+        TfqError: the file does not exist, is not TFLite, or is truncated.
+    """
+    where, content = _open(source)
+    if len(content) < 8 or bytes(content[4:8]) != IDENTIFIER:
+        raise TfqError(f"{where} is not a TFLite file (no {IDENTIFIER.decode()} identifier at byte 4)")
+    try:
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        return _graph(model, np.frombuffer(content, np.uint8))
+    except TfqError as error:
+        raise TfqError(f"{where}: {error}") from error
+    except (struct.error, IndexError, ValueError, TypeError, AttributeError, UnicodeDecodeError, KeyError) as error:
+        raise TfqError(f"{where} is truncated or damaged: {error}") from error
+
+
+def _open(source: bytes | str | os.PathLike) -> tuple[str, Any]:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "the given bytes", bytes(source) if isinstance(source, bytearray) else source
+    path = Path(source)
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise TfqError(f"{path} is empty")
+            return str(path), mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise TfqError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _graph(model: Any, content: np.ndarray) -> Graph:
+    buffers = [_buffer(buffer, content) for buffer in model.buffers or []]
+    views: dict[tuple[int, str, tuple[int, ...]], np.ndarray] = {}
+    subgraphs = tuple(_subgraph(subgraph, model.operatorCodes, buffers, views) for subgraph in model.subgraphs)
+    return Graph(
+        subgraphs=subgraphs,
+        signatures=tuple(_signature(signature) for signature in model.signatureDefs or []),
+        metadata={_text(entry.name): _metadata(buffers[entry.buffer]) for entry in model.metadata or []},
+        description=_text(model.description),
+    )
+
+
+def _metadata(buffer: np.ndarray | None) -> bytes:
+    return b"" if buffer is None else buffer.tobytes()
+
+
+def _buffer(buffer: Any, content: np.ndarray) -> np.ndarray | None:
+    if buffer.offset > 1:
+        if buffer.offset + buffer.size > len(content):
+            raise TfqError(f"truncated: a constant ends at byte {buffer.offset + buffer.size} of {len(content)}")
+        return content[buffer.offset : buffer.offset + buffer.size]
+    if buffer.data is None or len(buffer.data) == 0:
+        return None
+    return np.asarray(buffer.data, np.uint8)
+
+
+def _subgraph(subgraph: Any, codes: list, buffers: list, views: dict) -> Subgraph:
+    return Subgraph(
+        name=_text(subgraph.name),
+        tensors=tuple(_tensor(tensor, buffers, views) for tensor in subgraph.tensors or []),
+        ops=tuple(_op(op, codes[op.opcodeIndex]) for op in _sequence(subgraph.operators)),
+        inputs=_ints(subgraph.inputs),
+        outputs=_ints(subgraph.outputs),
+    )
+
+
+def _tensor(tensor: Any, buffers: list, views: dict) -> Tensor:
+    dtype, shape = TYPES[tensor.type], _ints(tensor.shape)
+    raw = buffers[tensor.buffer]
+    data = None
+    if raw is not None:
+        key = (tensor.buffer, dtype, shape)
+        if key not in views:
+            views[key] = _typed(raw, dtype, shape, _text(tensor.name))
+        data = views[key]
+    extra = {k: _plain(v) for k, v in vars(tensor).items() if k not in _TENSOR_FIELDS and v not in (None, 0)}
+    return Tensor(
+        name=_text(tensor.name),
+        shape=shape,
+        dtype=dtype,
+        shape_signature=None if tensor.shapeSignature is None else _ints(tensor.shapeSignature),
+        has_rank=bool(tensor.hasRank) or bool(shape),
+        data=data,
+        quantization=_quantization(tensor.quantization),
+        is_variable=bool(tensor.isVariable),
+        extra=extra,
+    )
+
+
+def _typed(raw: np.ndarray, dtype: str, shape: tuple[int, ...], name: str) -> np.ndarray:
+    if dtype in packing.PACKED_BITS:
+        return packing.unpack(raw, packing.PACKED_BITS[dtype], shape)
+    if dtype not in NUMPY_TYPES:
+        return raw
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(NUMPY_TYPES[dtype]).itemsize
+    if len(raw) != size:
+        raise TfqError(f"tensor {name!r} of shape {shape} needs {size} bytes, its constant has {len(raw)}")
+    return (
+        raw.view(NUMPY_TYPES[dtype]).reshape(shape) if raw.flags.c_contiguous else raw.copy().view(NUMPY_TYPES[dtype])
+    )
+
+
+def _quantization(quantization: Any) -> Quantization | None:
+    if quantization is None or quantization.scale is None or len(quantization.scale) == 0:
+        return None
+    scale = np.array(quantization.scale, np.float32)
+    zero_point = np.zeros(len(scale), np.int64) if quantization.zeroPoint is None else quantization.zeroPoint
+    return Quantization(scale, np.array(zero_point, np.int64), int(quantization.quantizedDimension))
+
+
+def _op(op: Any, code: Any) -> Op:
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    options = None
+    for value, kind in ((op.builtinOptions, op.builtinOptionsType), (op.builtinOptions2, op.builtinOptions2Type)):
+        if value is not None and kind:
+            options = Options(type(value).__name__.removesuffix("T"), _fields(value))
+    return Op(
+        code=OPERATORS[number],
+        inputs=_ints(op.inputs),
+        outputs=_ints(op.outputs),
+        options=options,
+        version=code.version,
+        custom_code=_text(code.customCode),
+        custom_options=b"" if op.customOptions is None else bytes(np.asarray(op.customOptions, np.uint8)),
+        intermediates=_ints(op.intermediates),
+        mutating_inputs=tuple(bool(flag) for flag in _sequence(op.mutatingVariableInputs)),
+    )
+
+
+def _signature(signature: Any) -> Signature:
+    def pairs(entries: list | None) -> tuple[tuple[str, int], ...]:
+        return tuple((_text(entry.name), int(entry.tensorIndex)) for entry in entries or [])
+
+    return Signature(
+        _text(signature.signatureKey), signature.subgraphIndex, pairs(signature.inputs), pairs(signature.outputs)
+    )
+
+
+def _fields(table: Any) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in vars(table).items()}
+
+
+def _plain(value: Any) -> Any:
+    """A schema object as (its class name, its fields); everything else as it is."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return (type(value).__name__, _fields(value)) if type(value).__module__ == schema.__name__ else value
+
+
+def _sequence(values: Any) -> Any:
+    return () if values is None else values
+
+
+def _ints(values: Any) -> tuple[int, ...]:
+    return tuple(int(value) for value in _sequence(values))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""

@@ -1,0 +1,34 @@
+"""Files are written beside their path and renamed, so that no half-written file is ever seen."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfq_converters.errors import TfqError
+from tfq_converters.flatbuffer.writing import pieces
+from tfq_converters.graph import Graph
+
+
+def save(graph: Graph, path: str | os.PathLike) -> None:
+    """Write the file beside `path` and rename it, so that no half-written file is ever seen.
+
+    Raises:
+        TfqError: the path cannot be written.
+    """
+    save_pieces(pieces(graph), path)
+
+
+def save_pieces(content: Iterator[bytes | memoryview], path: str | os.PathLike) -> None:
+    """Write `content` beside `path`, then rename it."""
+    target = Path(path)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        try:
+            with beside.open("wb") as file:
+                for piece in content:
+                    file.write(piece)
+            os.replace(beside, target)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise TfqError(f"{target} cannot be written: {error.strerror}") from error
