@@ -18,7 +18,7 @@ from examples.shown import Row, compare, quiet
 WORDS, WIDTH, HEADS, BLOCKS = 8000, 64, 4, 2
 
 
-def main(folder: str | Path = "text_transformer_output", epochs: int = 8) -> list[Row]:
+def main(folder: str | Path = "text_transformer_output", epochs: int = 4) -> list[Row]:
     """Train, quantize, compare; returns the rows of the table."""
     data = bbc_news(WORDS)
     print("Training a two-layer transformer on news articles ...", flush=True)

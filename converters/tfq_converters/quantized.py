@@ -59,11 +59,14 @@ class ActivationEncoding:
         """Nearest codes of `values`, saturating."""
         limits = np.iinfo(self.dtype)
         codes = np.rint(values / np.float64(self.scale)) + self.zero_point
-        return np.clip(codes, limits.min, limits.max).astype(self.dtype)
+        return np.asarray(np.clip(codes, limits.min, limits.max)).astype(self.dtype)  # of rank 0 too
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """The real values of `codes`, float32."""
-        return (self.scale * (codes.astype(np.float64) - self.zero_point)).astype(np.float32)
+        if codes.dtype.itemsize == 1:
+            every = np.arange(256, dtype=np.uint8).view(codes.dtype).astype(np.float32)
+            return ((every - np.float32(self.zero_point)) * np.float32(self.scale))[codes.view(np.uint8)]
+        return codes.astype(np.float32) * np.float32(self.scale)
 
 
 @dataclass(frozen=True)

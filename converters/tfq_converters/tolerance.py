@@ -29,11 +29,14 @@ def integer_difference(found: np.ndarray, expected: np.ndarray, form: Activation
     row = OPS[op.code]
     steps = row.steps_int16 if form.dtype == "int16" else row.steps
     limits = np.iinfo(form.dtype)
-    exact = np.clip(expected.astype(np.float64) / form.scale + form.zero_point, limits.min, limits.max)
-    away = np.abs(found - exact)
-    noise = 1e-4 * np.abs(exact - form.zero_point).max(initial=0.0) if form.dtype == "int16" else 0.0
-    if away.size and not away.max() <= steps + 0.51 + noise:
-        return f"{away.max():.1f} steps of its scale from the simulated value, {steps} allowed"
+    exact = expected / np.float32(form.scale)
+    exact += np.float32(form.zero_point)
+    np.clip(exact, limits.min, limits.max, out=exact)
+    noise = 1e-4 * float(np.abs(exact).max(initial=0.0)) if form.dtype == "int16" else 0.0
+    exact -= found
+    away = float(np.abs(exact, out=exact).max(initial=0.0))
+    if not away <= steps + 0.51 + noise:
+        return f"{away:.1f} steps of its scale from the simulated value, {steps} allowed"
     return ""
 
 

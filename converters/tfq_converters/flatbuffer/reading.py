@@ -5,6 +5,7 @@ import os
 import struct
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -14,6 +15,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer.names import IDENTIFIER, OPERATORS, TYPES
 from tfq_converters.graph import NUMPY_TYPES, Graph, Op, Options, Quantization, Signature, Subgraph, Tensor
 
+_MAPPED: WeakSet[mmap.mmap] = WeakSet()  # files whose constants are views into them
 _TENSOR_FIELDS = {"shape", "type", "buffer", "name", "quantization", "isVariable", "shapeSignature", "hasRank"}
 
 
@@ -46,9 +48,18 @@ def _open(source: bytes | str | os.PathLike) -> tuple[str, Any]:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise TfqError(f"{path} is empty")
-            return str(path), mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            _MAPPED.add(mapped)
+            return str(path), mapped
     except OSError as error:
         raise TfqError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def forget_pages() -> None:
+    """Let the system take back the memory of mapped files; what is needed again is read again."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        for mapped in _MAPPED:
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _graph(model: Any, content: np.ndarray) -> Graph:

@@ -1,7 +1,9 @@
 """Files are written beside their path and renamed, so that no half-written file is ever seen."""
 
 import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tfq_converters.errors import TfqError
@@ -16,6 +18,15 @@ def save(graph: Graph, path: str | os.PathLike) -> None:
         TfqError: the path cannot be written.
     """
     save_pieces(pieces(graph), path)
+
+
+@contextmanager
+def scratch(graph: Graph) -> Iterator[str]:
+    """The path of a temporary file of `graph`, for an interpreter to map."""
+    with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
+        path = Path(folder) / "scratch.tflite"
+        save_pieces(pieces(graph, behind=True), path)
+        yield str(path)
 
 
 def save_pieces(content: Iterator[bytes | memoryview], path: str | os.PathLike) -> None:

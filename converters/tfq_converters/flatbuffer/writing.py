@@ -23,11 +23,17 @@ def write(graph: Graph) -> bytes:
     return chunks[0] if len(chunks) == 1 and isinstance(chunks[0], bytes) else b"".join(chunks)
 
 
-def pieces(graph: Graph) -> Iterator[bytes | memoryview]:
-    """The file in pieces, in order; one piece unless it is beyond 2 GB. Holds no second copy of large constants."""
+def pieces(graph: Graph, behind: bool = False) -> Iterator[bytes | memoryview]:
+    """The file in pieces, in order; one piece unless it is beyond 2 GB.
+
+    Args:
+        graph: what the file says.
+        behind: put the constants behind the flatbuffer in any case, which holds no second copy of them. Files that
+            are handed over keep them inside, as every runtime expects.
+    """
     buffers = _Buffers()
     model = _model(graph, buffers)
-    if buffers.nbytes < FLATBUFFER_LIMIT:
+    if buffers.nbytes < FLATBUFFER_LIMIT and not behind:
         model.buffers = [_Buffer(array) for array in buffers.arrays]
         yield _pack(model, buffers.nbytes)
         return
