@@ -8,6 +8,7 @@ from keras_cases import FIXED_BATCH, Case, tokens
 
 from tfq_converters.graph import Graph, Op
 
+NOT_COMPUTING = frozenset({"QUANTIZE", "DEQUANTIZE", "SHAPE"})  # conversions, and what reads no values
 Arrays = dict[str, np.ndarray]  # by input name, samples along axis 0
 
 
@@ -66,6 +67,6 @@ def float_ops(graph: Graph, output: str) -> list[str]:
     return [
         op.label
         for op in branch(graph, output)
-        if op.code not in {"QUANTIZE", "DEQUANTIZE"}
+        if op.code not in NOT_COMPUTING
         and any(tensors[t].dtype == "float32" for t in (*op.inputs, *op.outputs) if t >= 0)
     ]

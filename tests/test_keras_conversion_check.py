@@ -140,7 +140,7 @@ def test_a_float_input_that_is_cast_to_an_index():
 
 def test_every_signature_is_compared(tmp_path: Path):
     """A second signature stands on a subgraph of its own, which interpreters do not start at."""
-    model, encoder, archive = two_signatures()
+    _, encoder, archive = two_signatures()
     archive.write_out(str(tmp_path / "codec"), verbose=False)
     found = read_model(tmp_path / "codec")
     (encode,) = (signature for signature in found.graph.signatures if signature.key == "encode")

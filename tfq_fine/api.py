@@ -100,6 +100,7 @@ def quantize(
         sample = found.sample
     plan = place(graph, plan, statistics, prefer, keep_integer=input_type != "float32" and output_type != "float32")
     quantized = choose_numbers(graph, plan, statistics, input_type, output_type)
+    flatbuffer.forget_pages()
     written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph))
     notes = (*source.notes, *_notes(graph, plan, written.checked.kernels))
     report = summarize(quantized, plan, written, chosen.name, _size(source.content), notes)

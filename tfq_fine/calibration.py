@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import ABSENT, Graph
 from tfq_converters.runtime import Runner
@@ -51,7 +52,10 @@ def calibrate(graph: Graph, batches: Iterable[Batch], needs: Needs | None = None
     if needs is None:
         needs = Needs(range_needs(graph).ranges, mean_needs(graph).means)
     extended = observed(known_part(graph), needs)
-    runner = Runner(extended.content, threads=threads) if extended.ranges or extended.means else None
+    runner = None
+    if extended.ranges or extended.means:
+        with flatbuffer.scratch(extended.graph) as path:
+            runner = Runner(path, threads=threads)
     low = np.full(len(extended.ranges), np.inf, np.float32)
     high = np.full(len(extended.ranges), -np.inf, np.float32)
     sums = np.zeros(sum(extended.channels), np.float64)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Tensor
 from tfq_converters.quantized import TensorKey
 
@@ -35,9 +34,9 @@ class Needs:
 
 @dataclass(frozen=True)
 class Observed:
-    """The extended file. Its outputs: minima then maxima of `ranges` [2N], the means of `means` one after the other."""
+    """The extended graph. Outputs: minima, then maxima of `ranges` [2N]; the means of `means` one after the other."""
 
-    content: bytes
+    graph: Graph
     ranges: tuple[TensorKey, ...]
     means: tuple[TensorKey, ...]
     channels: tuple[int, ...]  # of each of `means`
@@ -102,7 +101,7 @@ class _Extension:
 
 
 def observed(graph: Graph, needs: Needs) -> Observed:
-    """The file of `graph` whose outputs are what `needs` asks for."""
+    """The graph whose outputs are what `needs` asks for."""
     main = graph.main
     moved = moved_from(graph)
     ranges = tuple(dict.fromkeys((0, moved.get(t, t)) for _, t in needs.ranges))
@@ -136,4 +135,4 @@ def observed(graph: Graph, needs: Needs) -> Observed:
     subgraph = replace(main, tensors=tuple(extension.tensors), ops=tuple(extension.ops), outputs=tuple(outputs))
     extended = replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]), signatures=())
     channels = tuple(main.tensors[t].shape[-1] for _, t in needs.means)
-    return Observed(flatbuffer.write(extended), ranges, needs.means, channels)
+    return Observed(extended, ranges, needs.means, channels)

@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,9 @@ from tfq_converters.graph import Graph
 from tfq_converters.run_child import REFUSED
 from tfq_converters.runtime import Kernels
 
-Arrays = dict[str, np.ndarray]  # `output_N_K`: output K of sample N; `tensor_N_T`: tensor T of the main subgraph
+Arrays = Mapping[
+    str, np.ndarray
+]  # read from disk at each access; `output_N_K`: output K of sample N; `tensor_N_T`: tensor T of the main subgraph
 
 
 @contextmanager
@@ -38,7 +41,9 @@ def started(
             iter([content]) if content is not None else flatbuffer.pieces(graph), here / "file.tflite"
         )
         main = replace(graph.main, outputs=tuple(wanted))
-        flatbuffer.save(replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=()), here / "probe.tflite")
+        flatbuffer.save(
+            replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=()), here / "probe.tflite", behind=True
+        )
         np.save(here / "wanted.npy", np.array(wanted, np.int64))
         arrays = {f"{n}_{k}": array for n, sample in enumerate(samples) for k, array in enumerate(sample)}
         np.savez(here / "inputs.npz", **arrays)  # type: ignore[arg-type]
@@ -57,6 +62,7 @@ class Runs:
     def __init__(self, here: Path):
         self._here = here
         self._children: dict[str, subprocess.Popen] = {}
+        self._open: list[Any] = []
 
     def start(self, kernels: Kernels) -> None:
         """Run the file on `kernels`, in the background."""
@@ -64,6 +70,14 @@ class Runs:
         command = [sys.executable, "-m", "tfq_converters.run_child", str(self._here), kernels]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         self._children[kernels] = subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload]
+
+    def keep(self, name: str, value: np.ndarray) -> None:
+        """Put an array aside, on disk."""
+        np.save(self._here / f"{name}.npy", value)
+
+    def kept(self, name: str) -> np.ndarray:
+        """What `keep` put aside under that name."""
+        return np.load(self._here / f"{name}.npy", allow_pickle=False)
 
     def result(self, kernels: Kernels) -> Arrays:
         """Wait for the run on `kernels`.
@@ -81,15 +95,18 @@ class Runs:
                 f"the file is not handed over: running it on the {kernels} kernels ended the process ({how})\n"
                 f"{errors[-800:]}"
             )
-        with np.load(self._here / f"{kernels}.npz", allow_pickle=False) as content:
-            return dict(content)
+        content = np.load(self._here / f"{kernels}.npz", allow_pickle=False)
+        self._open.append(content)
+        return content
 
     def refused(self, kernels: Kernels) -> bool:
         """Whether the runtime refused the file, in contrast to dying on it."""
         return self._children[kernels].returncode == REFUSED
 
     def end(self) -> None:
-        """End all processes."""
+        """End all processes, close all results."""
+        for content in self._open:
+            content.close()
         for child in self._children.values():
             child.kill()
             child.wait()

@@ -13,7 +13,15 @@ from tfq_converters.quantized import OpEncoding, QuantizedGraph
 from tfq_converters.realize import Realized
 from tfq_converters.realize.builder import FLOAT, Form
 from tfq_converters.runtime import Kernels, Runner
-from tfq_converters.simulate import Segment, Value, segments, simulated_bodies, values_read, values_written
+from tfq_converters.simulate import (
+    Segment,
+    Value,
+    float_values,
+    segments,
+    simulated_bodies,
+    values_read,
+    values_written,
+)
 from tfq_converters.tolerance import (
     FLOAT_TOLERANCE,
     LOOP_TOLERANCE,
@@ -72,22 +80,44 @@ def run_check(
     content = content if emitted is realized.graph else None
     fed = [[*_encoded(quantized, sample), *extra] for sample in samples]
     with started(emitted, content, sorted(set(places.values())), fed) as runs:
-        float_values = _float_values(runnable_part(quantized.graph), [[*sample, *extra] for sample in samples])
-        judged = _segments(quantized, places)
+        computed = _keep_float_values(runs, runnable_part(quantized.graph), [[*sample, *extra] for sample in samples])
         found = {"default": runs.result("default")}
         found |= _slow_kernels(quantized.graph, runs, samples)
-    for n in range(len(samples)):
-        values = {k: {value: run[f"tensor_{n}_{i}"] for value, i in places.items()} for k, run in found.items()}
-        _compare(quantized, judged, values)
-        _same_outputs(realized, found["default"], n)
+        for n in range(len(samples)):
+            _compare(quantized, places, n, found)
+            _same_outputs(realized, found["default"], n)
+        sqnr = _errors(runs, computed, places, found["default"], len(samples))
     _check_signatures(quantized, realized, others or {})
-    sqnr: dict[int, float] = {}
+    return Checked(sqnr, tuple(found), len(samples))
+
+
+def _keep_float_values(runs: Runs, graph: Graph, samples: Sequence[Sample]) -> list[int]:
+    """Put aside every float value that the float graph computes; returns the tensors, in order."""
+    kept: dict[int, None] = {}
+    for n, sample in enumerate(samples):
+        for t, value in float_values(graph, sample):
+            if value.dtype == np.float32:
+                runs.keep(f"float_{n}_{t}", value)
+                kept[t] = None
+    return list(kept)
+
+
+def _errors(
+    runs: Runs, computed: Sequence[int], places: Mapping[Value, int], emitted: Arrays, samples: int
+) -> dict[int, float]:
+    """Tensor -> SQNR in dB of the file against the float model."""
+    first: dict[int, tuple[Form, int]] = {}
     for (t, form), index in places.items():
-        if t in float_values[0] and t not in sqnr:
-            runs_of_t = [_decoded(found["default"][f"tensor_{n}_{index}"], form) for n in range(len(samples))]
-            sqnr[t] = _sqnr([(values[t], run) for values, run in zip(float_values, runs_of_t, strict=True)])
-    ordered = {t: sqnr[t] for op in quantized.graph.main.ops for t in op.outputs if t in sqnr}
-    return Checked(ordered, tuple(found), len(samples))
+        first.setdefault(t, (form, index))
+    found = {}
+    for t in computed:
+        if t in first:
+            form, index = first[t]
+            pairs = [
+                (runs.kept(f"float_{n}_{t}"), _decoded(emitted[f"tensor_{n}_{index}"], form)) for n in range(samples)
+            ]
+            found[t] = _sqnr(pairs)
+    return found
 
 
 def _readable(graph: Graph, index: int) -> bool:
@@ -126,58 +156,38 @@ def _runs(graph: Graph, kernels: Kernels, sample: Sample) -> bool:
     return True
 
 
-def _float_values(graph: Graph, samples: Sequence[Sample]) -> list[dict[int, np.ndarray]]:
-    """Per sample, every float tensor that the float graph computes."""
-    main = graph.main
-    computed = [t for op in main.ops for t in op.outputs if main.tensors[t].dtype == "float32"]
-    if not computed:
-        return [{} for _ in samples]
-    probe = replace(graph, subgraphs=(replace(main, outputs=tuple(computed)), *graph.subgraphs[1:]), signatures=())
-    runner = Runner(flatbuffer.write(probe))
-    found = []
-    for sample in samples:
-        runner.reset_variables()
-        found.append(dict(zip(computed, runner.run(sample), strict=True)))
-    return found
-
-
-def _segments(quantized: QuantizedGraph, places: Mapping[Value, int]) -> list[tuple[list[int], Segment]]:
-    """The simulated operators whose inputs and outputs can be read from the file."""
-    main, bodies = quantized.graph.main, simulated_bodies(quantized)
-    found = []
-    for indices in segments(main):
-        known = []
-        for o in indices:
-            op, encoding = main.ops[o], _encoding(quantized, o)
-            if all(v in places for v in (*values_read(main, op, encoding).values(), *values_written(op, encoding))):
-                known.append(o)
-        if known:
-            found.append((known, Segment(quantized, bodies, known)))
-    return found
-
-
 def _encoding(quantized: QuantizedGraph, o: int) -> OpEncoding:
     return quantized.ops.get((0, o), OpEncoding("float"))
 
 
-def _compare(
-    quantized: QuantizedGraph,
-    judged: Sequence[tuple[list[int], Segment]],
-    values: Mapping[str, Mapping[Value, np.ndarray]],
-) -> None:
+def _compare(quantized: QuantizedGraph, places: Mapping[Value, int], n: int, runs: Mapping[str, Arrays]) -> None:
     """Raise an error that names the first operator whose result differs from the simulated one."""
+    main, bodies = quantized.graph.main, simulated_bodies(quantized)
     dynamic_bodies = any(encoding.mode == "dynamic" for (s, _), encoding in quantized.ops.items() if s > 0)
-    decoded = {k: {v: _decoded(array, v[1]) for v, array in found.items()} for k, found in values.items()}
-    for indices, segment in judged:
-        for kernels, found in values.items():
-            expected = segment.run(decoded[kernels])
-            for o in indices:
-                wrong = _difference(quantized, o, found, decoded[kernels], expected, dynamic_bodies)
+    for indices in segments(main):
+        known = [o for o in indices if _can_be_read(quantized, places, o)]
+        if not known:
+            continue
+        segment = Segment(quantized, bodies, known)
+        for kernels, run in runs.items():
+            decoded = {value: _decoded(run[f"tensor_{n}_{places[value]}"], value[1]) for value in segment.inputs}
+            expected = segment.run(decoded)
+            for o in known:
+                written = values_written(main.ops[o], _encoding(quantized, o))
+                found = {value: run[f"tensor_{n}_{places[value]}"] for value in written}
+                wrong = _difference(quantized, o, found, decoded, expected, dynamic_bodies)
                 if wrong:
                     raise TfqError(
-                        f"the file is not handed over: {quantized.graph.main.op_name(o)} computes something else than "
-                        f"its numbers say on the {kernels} kernels: {wrong}"
+                        f"the file is not handed over: {main.op_name(o)} computes something else than its numbers "
+                        f"say on the {kernels} kernels: {wrong}"
                     )
+
+
+def _can_be_read(quantized: QuantizedGraph, places: Mapping[Value, int], o: int) -> bool:
+    """Whether the inputs and outputs of operator `o` can be read from the file."""
+    main = quantized.graph.main
+    op, encoding = main.ops[o], _encoding(quantized, o)
+    return all(v in places for v in (*values_read(main, op, encoding).values(), *values_written(op, encoding)))
 
 
 def _difference(
@@ -248,7 +258,10 @@ def _check_signatures(quantized: QuantizedGraph, realized: Realized, others: Map
 
 def _sqnr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     """10 log10(sum x^2 / sum (x - y)^2) in dB over all samples; inf without error."""
-    signal = sum(float(np.sum(np.square(x, dtype=np.float64))) for x, _ in pairs)
-    noise = sum(float(np.sum(np.square(x.astype(np.float64) - y))) for x, y in pairs)
+    signal = noise = 0.0
+    for x, y in pairs:
+        flat, error = x.reshape(-1), (x - y).reshape(-1)
+        signal += float(np.dot(flat, flat))
+        noise += float(np.dot(error, error))
     with np.errstate(divide="ignore", invalid="ignore"):
         return float("inf") if noise == 0 else float(10 * np.log10(np.float64(signal) / noise))

@@ -17,7 +17,7 @@ from tfq_converters.runtime import Runner
 from tfq_converters.unrunnable import is_unrunnable
 
 Value = tuple[int, Form]  # a tensor of the float graph, in one of the forms in which the file holds it
-SEGMENT_BYTES = 16 * 2**20  # of constants in one run, which bounds the memory
+SEGMENT_BYTES = 8 * 2**20  # of constants in one run, which bounds the memory
 UNCHECKED_TYPES = frozenset({"resource", "variant", "string"})
 
 
@@ -62,15 +62,15 @@ def checkable(subgraph: Subgraph, op: Op) -> bool:
     return not is_unrunnable(op) and not any(t.dtype in UNCHECKED_TYPES or t.is_variable for t in tensors)
 
 
-def segments(subgraph: Subgraph) -> Iterator[list[int]]:
-    """Indices of operators to run together, in order."""
+def segments(subgraph: Subgraph, only_checkable: bool = True) -> Iterator[list[int]]:
+    """Indices of operators to run together, in order; few enough to bound the memory."""
     current: list[int] = []
     size = 0
     for index, op in enumerate(subgraph.ops):
-        if not checkable(subgraph, op):
+        if only_checkable and not checkable(subgraph, op):
             continue
-        constants = [subgraph.tensors[t].data for t in op.inputs if t != ABSENT]
-        nbytes = sum(data.nbytes for data in constants if data is not None)
+        touched = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t != ABSENT]
+        nbytes = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in touched)
         if current and size + nbytes > SEGMENT_BYTES:
             yield current
             current, size = [], 0
@@ -78,6 +78,49 @@ def segments(subgraph: Subgraph) -> Iterator[list[int]]:
         size += nbytes
     if current:
         yield current
+
+
+def float_values(graph: Graph, sample: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+    """(tensor, value) for all that the float graph computes, in order; run in segments, to bound the memory."""
+    main = graph.main
+    keeps_state = any(tensor.is_variable or tensor.dtype in UNCHECKED_TYPES for tensor in main.tensors)
+    parts = [list(range(len(main.ops)))] if keeps_state else list(segments(main, only_checkable=False))
+    last = {t: o for o, op in enumerate(main.ops) for t in op.inputs}
+    values = dict(zip(main.inputs, sample, strict=True))
+    for indices in parts:
+        ops = tuple(main.ops[o] for o in indices)
+        made = dict.fromkeys(t for op in ops for t in op.outputs)
+        read = dict.fromkeys(t for op in ops for t in op.inputs if t != ABSENT and t not in made)
+        inputs = tuple(t for t in read if not main.tensors[t].is_constant and not main.tensors[t].is_variable)
+        outputs = tuple(t for t in made if main.tensors[t].dtype not in UNCHECKED_TYPES)
+        part = _pruned(replace(main, ops=ops, inputs=inputs, outputs=outputs))
+        with flatbuffer.scratch(Graph((part, *graph.subgraphs[1:]))) as path:
+            found = Runner(path).run([values[t] for t in inputs])
+        values |= dict(zip(outputs, found, strict=True))
+        yield from zip(outputs, found, strict=True)
+        values = {t: value for t, value in values.items() if last.get(t, -1) > indices[-1]}
+
+
+def _pruned(subgraph: Subgraph) -> Subgraph:
+    """The subgraph without the tensors that it does not use."""
+    ops = subgraph.ops
+    named = {t for op in ops for t in (*op.inputs, *op.outputs, *op.intermediates)} - {ABSENT}
+    used = sorted(named | {*subgraph.inputs, *subgraph.outputs})
+    moved = {old: new for new, old in enumerate(used)} | {ABSENT: ABSENT}
+
+    def move(indices: Sequence[int]) -> tuple[int, ...]:
+        return tuple(moved[index] for index in indices)
+
+    return Subgraph(
+        subgraph.name,
+        tuple(subgraph.tensors[t] for t in used),
+        tuple(
+            replace(op, inputs=move(op.inputs), outputs=move(op.outputs), intermediates=move(op.intermediates))
+            for op in ops
+        ),
+        move(subgraph.inputs),
+        move(subgraph.outputs),
+    )
 
 
 class Segment:
@@ -105,25 +148,10 @@ class Segment:
             self.outputs += op.outputs
             ops.append(replace(op, inputs=tuple(inputs), outputs=tuple(results)))
         self.inputs = list(fed)
-        used = sorted({t for op in ops for t in (*op.inputs, *op.outputs, *op.intermediates)} - {ABSENT})
-        moved = {old: new for new, old in enumerate(used)} | {ABSENT: ABSENT}
-        ops = [
-            replace(
-                op,
-                inputs=tuple(moved[t] for t in op.inputs),
-                outputs=tuple(moved[t] for t in op.outputs),
-                intermediates=tuple(moved[t] for t in op.intermediates),
-            )
-            for op in ops
-        ]
-        subgraph = Subgraph(
-            "main",
-            tuple(tensors[t] for t in used),
-            tuple(ops),
-            tuple(moved[t] for t in fed.values()),
-            tuple(t for op in ops for t in op.outputs),
-        )
-        self._runner = Runner(flatbuffer.write(Graph((subgraph, *bodies))))
+        outputs = tuple(t for op in ops for t in op.outputs)
+        subgraph = _pruned(Subgraph("main", tuple(tensors), tuple(ops), tuple(fed.values()), outputs))
+        with flatbuffer.scratch(Graph((subgraph, *bodies))) as path:
+            self._runner = Runner(path)
 
     def run(self, values: Mapping[Value, np.ndarray]) -> dict[int, np.ndarray]:
         """Tensor -> what its operator makes of the decoded `values`."""

@@ -7,17 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tfq_converters.errors import TfqError
+from tfq_converters.flatbuffer.reading import forget_pages
 from tfq_converters.flatbuffer.writing import pieces
 from tfq_converters.graph import Graph
 
 
-def save(graph: Graph, path: str | os.PathLike) -> None:
-    """Write the file beside `path` and rename it, so that no half-written file is ever seen.
+def save(graph: Graph, path: str | os.PathLike, behind: bool = False) -> None:
+    """Write the file beside `path` and rename it, so that no half-written file is ever seen; `behind` as in `pieces`.
 
     Raises:
         TfqError: the path cannot be written.
     """
-    save_pieces(pieces(graph), path)
+    save_pieces(pieces(graph, behind), path)
 
 
 @contextmanager
@@ -26,6 +27,7 @@ def scratch(graph: Graph) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
         path = Path(folder) / "scratch.tflite"
         save_pieces(pieces(graph, behind=True), path)
+        forget_pages()
         yield str(path)
 
 
