@@ -69,7 +69,9 @@ CONVOLUTIONS = (
     Case("Dense", "no_bias_rank3", lambda k, x: k.Dense(7, use_bias=False)(x), SEQUENCE),
     Case("Dense", "rank4_tanh", lambda k, x: k.Dense(4, activation="tanh")(x), IMAGE),
     Case("EinsumDense", "", lambda k, x: k.EinsumDense("abc,cd->abd", (None, 7), bias_axes="d")(x), SEQUENCE),
-    Case("EinsumDense", "heads", lambda k, x: k.EinsumDense("abc,cde->abde", (None, 2, 3), bias_axes="de")(x), SEQUENCE),
+    Case(
+        "EinsumDense", "heads", lambda k, x: k.EinsumDense("abc,cde->abde", (None, 2, 3), bias_axes="de")(x), SEQUENCE
+    ),
     Case("EinsumDense", "over_steps", lambda k, x: k.EinsumDense("abc,bd->adc", (4, None))(x), SEQUENCE),
     Case("EinsumDense", "per_step", lambda k, x: k.EinsumDense("abc,bcd->abd", (6, 7))(x), SEQUENCE),
     Case("Conv1D", "", lambda k, x: k.Conv1D(7, 3)(x), SEQUENCE),
@@ -93,7 +95,12 @@ CONVOLUTIONS = (
     Case("Conv2DTranspose", "same", lambda k, x: k.Conv2DTranspose(4, 3, 2, "same", activation="relu")(x), IMAGE),
     Case("Conv2DTranspose", "no_bias", lambda k, x: k.Conv2DTranspose(4, (2, 3), (1, 2), use_bias=False)(x), IMAGE),
     Case("Conv3DTranspose", "", lambda k, x: k.Conv3DTranspose(5, 2, 2)(x), VOLUME),
-    Case("STFTSpectrogram", "", lambda k, x: k.STFTSpectrogram(frame_length=16, frame_step=8, fft_length=16)(x), ((64, 1),)),
+    Case(
+        "STFTSpectrogram",
+        "",
+        lambda k, x: k.STFTSpectrogram(frame_length=16, frame_step=8, fft_length=16)(x),
+        ((64, 1),),
+    ),
 )
 
 
@@ -104,11 +111,7 @@ def _activation(name: str) -> Case:
 ACTIVATIONS = (
     *(
         _activation(name)
-        for name in (
-            "relu relu6 leaky_relu elu selu celu silu hard_silu hard_sigmoid softplus softsign tanh sigmoid exponential "
-            "mish log_softmax log_sigmoid softmax sparse_sigmoid soft_shrink hard_shrink tanh_shrink sparse_plus "
-            "squareplus hard_tanh linear"
-        ).split()
+        for name in ["relu", "relu6", "leaky_relu", "elu", "selu", "celu", "silu", "hard_silu", "hard_sigmoid", "softplus", "softsign", "tanh", "sigmoid", "exponential", "mish", "log_softmax", "log_sigmoid", "softmax", "sparse_sigmoid", "soft_shrink", "hard_shrink", "tanh_shrink", "sparse_plus", "squareplus", "hard_tanh", "linear"]
     ),
     Case("Activation", "glu", lambda k, x: _ops().glu(x), ((6, 10),)),
     Case("Activation", "gelu_exact", lambda k, x: _ops().gelu(x, approximate=False), SEQUENCE),
@@ -133,7 +136,12 @@ def _ops() -> Any:
 NORMALIZATIONS = (
     Case("BatchNormalization", "", lambda k, x: k.BatchNormalization()(x), IMAGE),
     Case("BatchNormalization", "folded", lambda k, x: k.BatchNormalization()(k.Conv2D(7, 3)(x)), IMAGE),
-    Case("BatchNormalization", "behind_relu", lambda k, x: k.BatchNormalization()(k.Conv2D(7, 3, activation="relu")(x)), IMAGE),
+    Case(
+        "BatchNormalization",
+        "behind_relu",
+        lambda k, x: k.BatchNormalization()(k.Conv2D(7, 3, activation="relu")(x)),
+        IMAGE,
+    ),
     Case("BatchNormalization", "rank2", lambda k, x: k.BatchNormalization()(x), VECTOR),
     Case("LayerNormalization", "", lambda k, x: k.LayerNormalization()(x), ((6, 11),)),
     Case("LayerNormalization", "axes", lambda k, x: k.LayerNormalization(axis=(1, 2, 3))(x), IMAGE),
@@ -217,7 +225,12 @@ ATTENTION = (
     Case("Attention", "concat", lambda k, *x: k.Attention(score_mode="concat")(list(x)), TWO_SEQUENCES),
     Case("AdditiveAttention", "", lambda k, *x: k.AdditiveAttention()(list(x)), TWO_SEQUENCES),
     Case("MultiHeadAttention", "self", lambda k, x: k.MultiHeadAttention(2, 3)(x, x), SEQUENCE),
-    Case("MultiHeadAttention", "cross", lambda k, x, y: k.MultiHeadAttention(3, 4, 2, output_shape=7)(x, y), ((6, 5), (4, 5))),
+    Case(
+        "MultiHeadAttention",
+        "cross",
+        lambda k, x, y: k.MultiHeadAttention(3, 4, 2, output_shape=7)(x, y),
+        ((6, 5), (4, 5)),
+    ),
     Case("MultiHeadAttention", "causal", lambda k, x: k.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True), SEQUENCE),
     Case("GroupQueryAttention", "", lambda k, x: k.GroupQueryAttention(3, 4, 2)(x, x), SEQUENCE),
     Case("TimeDistributed", "", lambda k, x: k.TimeDistributed(k.Dense(7))(x), SEQUENCE),

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
-from keras_cases import FIXED_BATCH, Case, tokens
 
+from keras_cases import FIXED_BATCH, Case, tokens
 from tfq_converters.graph import Graph, Op
 
 NOT_COMPUTING = frozenset({"QUANTIZE", "DEQUANTIZE", "SHAPE"})  # conversions, and what reads no values

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from keras_cases import GROUPS, Case
 from keras_groups import Arrays, data_of, float_ops, model_of
-
 from tfq_converters import flatbuffer
 
 CALIBRATION, SEED = 64, 0

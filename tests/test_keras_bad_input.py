@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +150,31 @@ def test_keras_weights_that_are_not_finite_are_all_listed():
     assert "layer 'head', bias: 0 NaN, 1 infinite of 5, first at [2]" in str(error.value)
 
 
-class CausalMask(layers.Layer):
-    def call(self, x: Any) -> Any:
-        return x + tf.constant(np.triu(np.full((4, 4), -np.inf, np.float32), 1))
+INFINITE: dict[str, tuple[str, np.ndarray, bool]] = {
+    "a mask": ("ADD", np.triu(np.full((4, 4), -np.inf, np.float32), 1), True),
+    "a single number": ("ADD", np.array(-np.inf, np.float32), True),
+    "a vector of zeros but one": ("ADD", np.array([np.inf, 0, 0, 0], np.float32), False),
+    "a matrix of numbers": ("ADD", np.array([[np.inf, 1, 2, 3]] * 4, np.float32), False),
+    "a mask of NaN": ("ADD", np.triu(np.full((4, 4), np.nan, np.float32), 1), False),
+    "a kernel of zeros but one": ("FULLY_CONNECTED", np.diag(np.array([np.inf, 0, 0, 0], np.float32)), False),
+}
 
 
-def test_an_infinite_mask_is_no_weight():
-    model = keras.Sequential([layers.Input((4, 4)), CausalMask(name="mask"), layers.Softmax(name="softmax")])
-    found = read_model(model)
-    assert [op.layer for op in found.graph.main.ops] == ["mask", "softmax"]
+@cache
+def masked() -> Graph:
+    """A Dense without bias, and a mask added to its output."""
+    x = layers.Input((4,), batch_size=4, name="x")
+    y = layers.Dense(4, use_bias=False, name="dense")(x) + np.triu(np.full((4, 4), -1e9, np.float32), 1)
+    return read_model(keras.Model(x, layers.Softmax(name="softmax")(y), name="masked")).graph
+
+
+@pytest.mark.parametrize("case", INFINITE)
+def test_infinite_masks_are_no_weights(case: str):
+    """On the graph: the converter itself writes the largest float for infinity, other emitters may not."""
+    code, values, legitimate = INFINITE[case]
+    graph = with_constant(masked(), code, 1, values)
+    if legitimate:
+        validate_constants(graph)
+    else:
+        with pytest.raises(TfqError, match="not finite"):
+            validate_constants(graph)

@@ -81,6 +81,22 @@ def test_the_state_of_a_fused_lstm_is_a_variable():
     assert sum(tensor.is_variable for tensor in graph.main.tensors) == 2  # hidden and cell state
 
 
+def test_moving_a_subgraph_to_the_front_keeps_what_refers_to_it():
+    """The loop of an LSTM runs as before when its body stands first, and the entry second."""
+    graph = source("lstm").graph
+    assert len(graph.subgraphs) == 3
+    moved = with_main(graph, 2)
+    assert [subgraph.name for subgraph in moved.subgraphs] == [graph.subgraphs[number].name for number in (2, 0, 1)]
+    (loop,) = (op for op in moved.subgraphs[1].ops if op.code == "WHILE")
+    assert (loop.option("condSubgraphIndex"), loop.option("bodySubgraphIndex")) == (2, 0)
+    assert [signature.subgraph for signature in moved.signatures] == [1]
+    back = with_main(moved, 1)
+    content = flatbuffer.write(back)
+    inputs = inputs_of(graph)
+    before, after = run(graph, source("lstm").content, inputs), run(flatbuffer.read(content), content, inputs)
+    assert before["output_0"].tobytes() == after["output_0"].tobytes()
+
+
 def test_both_signatures_survive(folder: tuple[Path, Any, Any]):
     path, model, encoder = folder
     found = read_model(str(path))

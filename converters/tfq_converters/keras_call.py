@@ -156,7 +156,7 @@ def unchanged(model: Any) -> Iterator[None]:
         state for layer in recurrent for state in flat(getattr(layer, "states", None)) if hasattr(state, "assign")
     ]
     variables = [*model.non_trainable_variables, *states]
-    before = [np.array(variable) for variable in variables]
+    before = [np.asarray(variable).copy() for variable in variables]
     try:
         yield
     finally:
