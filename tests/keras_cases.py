@@ -111,7 +111,34 @@ def _activation(name: str) -> Case:
 ACTIVATIONS = (
     *(
         _activation(name)
-        for name in ["relu", "relu6", "leaky_relu", "elu", "selu", "celu", "silu", "hard_silu", "hard_sigmoid", "softplus", "softsign", "tanh", "sigmoid", "exponential", "mish", "log_softmax", "log_sigmoid", "softmax", "sparse_sigmoid", "soft_shrink", "hard_shrink", "tanh_shrink", "sparse_plus", "squareplus", "hard_tanh", "linear"]
+        for name in [
+            "relu",
+            "relu6",
+            "leaky_relu",
+            "elu",
+            "selu",
+            "celu",
+            "silu",
+            "hard_silu",
+            "hard_sigmoid",
+            "softplus",
+            "softsign",
+            "tanh",
+            "sigmoid",
+            "exponential",
+            "mish",
+            "log_softmax",
+            "log_sigmoid",
+            "softmax",
+            "sparse_sigmoid",
+            "soft_shrink",
+            "hard_shrink",
+            "tanh_shrink",
+            "sparse_plus",
+            "squareplus",
+            "hard_tanh",
+            "linear",
+        ]
     ),
     Case("Activation", "glu", lambda k, x: _ops().glu(x), ((6, 10),)),
     Case("Activation", "gelu_exact", lambda k, x: _ops().gelu(x, approximate=False), SEQUENCE),

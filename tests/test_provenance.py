@@ -264,6 +264,8 @@ def test_rows_agree_up_to_a_factor(seed: int, shape: tuple[int, int]):
     assert aligned((matrix * factors).astype(np.float32), matrix.astype(np.float32))
     assert not aligned(matrix, matrix[::-1])
     assert not aligned(matrix, np.zeros(shape))  # nothing to tell by
-    bent = matrix.copy()
-    bent[-1] += [0.1 * np.abs(matrix[-1]).max(), *[0] * (shape[1] - 1)]
+    bent, row = matrix.copy(), matrix[-1]
+    aside = rng.standard_normal(shape[1])
+    aside -= (aside @ row) / (row @ row) * row
+    bent[-1] += 0.1 * np.linalg.norm(row) / np.linalg.norm(aside) * aside  # turned by 6 degrees
     assert not aligned(matrix, bent)
