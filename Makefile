@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LAYOUT := pyproject.toml setup.cfg
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/digits.py
@@ -18,9 +18,6 @@ check: .venv/.test
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-bench: .venv/.bench
-	$(BIN)/python -m benchmarks.full_int8
-
 clean:
 	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
@@ -30,7 +27,6 @@ clean:
 
 .venv/.demo: EXTRAS := keras,report,demo
 .venv/.test: EXTRAS := test
-.venv/.bench: EXTRAS := bench
-.venv/.demo .venv/.test .venv/.bench: $(LAYOUT) | .venv/.made
+.venv/.demo .venv/.test: $(LAYOUT) | .venv/.made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"
 	touch $@

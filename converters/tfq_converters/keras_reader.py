@@ -138,7 +138,12 @@ def _keras_reference(call: KerasCall, signature: Signature) -> Reference:
 def _place(call: KerasCall, graph: Graph, content: bytes, difference: Difference) -> str:
     """The first layer that the conversion breaks, in words."""
     signature = next(found for found in graph.signatures if found.key == difference.signature)
-    layer = first_difference(call, graph, content, signature, difference.inputs)
+    try:
+        layer = first_difference(call, graph, content, signature, difference.inputs)
+    except (
+        TfqError
+    ):  # the kernels that keep every tensor refuse the file; the difference itself is reported all the same
+        return ""
     if layer is None:
         return ""
     path = next((node.path for node in nodes(layer_tree(call.model)) if node.layer is layer), layer.name)
