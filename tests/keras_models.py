@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from tfq_converters.conversion_check import run_signature
 from tfq_converters.graph import Graph
-from tfq_converters.keras_inputs import random_inputs
-from tfq_converters.keras_reader import Source, read_model
+from tfq_converters.reading import Source, read_model
+from tfq_converters.reading.conversion_check import run_signature
+from tfq_converters.reading.inputs import random_inputs
 
 
 def cnn() -> Any:

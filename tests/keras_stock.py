@@ -54,7 +54,7 @@ def _stock(group: str, cases: Sequence[Case]) -> bytes:
 def _litert(group: str, cases: Sequence[Case]) -> bytes:
     from litert_quantizer import quantizer, recipe
 
-    from tfq_converters.keras_reader import read_model
+    from tfq_converters.reading import read_model
 
     content = read_model(model_of(group, cases)).content
     signature = flatbuffer.read(content).signatures[0].key

@@ -42,9 +42,7 @@ FACADE = "tfq_fine"  # the package itself: names its modules for type checkers, 
 # Loaded only when a Keras model is read or wrapped: imported inside functions, and only in these modules.
 FRAMEWORKS = ("keras", "tensorflow", "tf_keras", "h5py", "google.protobuf")  # with what comes with them
 FRAMEWORK_MODULES = (
-    "tfq_converters.keras_*",
-    "tfq_converters.provenance",
-    "tfq_converters.conversion_check",
+    "tfq_converters.reading.*",
     "tfq_converters.runtime",
     "tfq_fine.layers*",
     "tfq_fine.data*",
@@ -200,7 +198,7 @@ WRONG = {
     ),
     "hidden in a function": ("tfq_fine.api", "def f():\n    from tfq_fine import plan", "hidden in a function"),
     "hidden in a method": ("tfq_fine.api", "class A:\n    def f(self):\n        import json", "hidden in a function"),
-    "Keras at the top": ("tfq_converters.keras_reader", "import keras", "at the top"),
+    "Keras at the top": ("tfq_converters.reading.reader", "import keras", "at the top"),
     "TensorFlow elsewhere": ("tfq_fine.plan", "def f():\n    import tensorflow as tf", "not one of the modules"),
     "an extra at the top": ("tfq_fine.report.html", "from jinja2 import Template", "not everyone has it"),
     "the schema elsewhere": (
@@ -238,8 +236,8 @@ RIGHT = {
     "an earlier row": ("tfq_fine.plan", "from tfq_fine.specs import WeightSpec"),
     "the same row": ("tfq_fine.placement", "from tfq_fine.statistics import Statistics"),
     "a package of an earlier row": ("tfq_fine.affine", "from tfq_converters import flatbuffer"),
-    "Keras in a function": ("tfq_converters.keras_reader", "def f():\n    import keras"),
-    "Keras for types": ("tfq_converters.keras_reader", "if TYPE_CHECKING:\n    import keras"),
+    "Keras in a function": ("tfq_converters.reading.reader", "def f():\n    import keras"),
+    "Keras for types": ("tfq_converters.reading.reader", "if TYPE_CHECKING:\n    import keras"),
     "an extra in a function": ("tfq_fine.plan", "def f():\n    import matplotlib.pyplot"),
     "the schema": ("tfq_converters.flatbuffer", "from ai_edge_litert import schema_py_generated as schema"),
     "the facade from the command line": ("tfq_fine.cli", "import tfq_fine as tfq"),

@@ -10,15 +10,15 @@ import tensorflow as tf
 from keras import layers
 
 from keras_models import inputs_of, run, source, two_signatures
-from tfq_converters import keras_checked
-from tfq_converters.conversion_check import check_signature
 from tfq_converters.errors import TfqError
-from tfq_converters.keras_call import keras_call
-from tfq_converters.keras_inputs import index_limit
-from tfq_converters.keras_layers import layer_tree
-from tfq_converters.keras_model import convert_model
-from tfq_converters.keras_names import Resolver
-from tfq_converters.keras_reader import Source, read_model
+from tfq_converters.reading import Source, read_model
+from tfq_converters.reading import checked as keras_checked
+from tfq_converters.reading.call import keras_call
+from tfq_converters.reading.conversion_check import check_signature
+from tfq_converters.reading.inputs import index_limit
+from tfq_converters.reading.layers import layer_tree
+from tfq_converters.reading.model import convert_model
+from tfq_converters.reading.names import Resolver
 
 
 class RectifiedProduct(layers.Layer):

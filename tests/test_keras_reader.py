@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_models import MODELS, inputs_of, run, source
-from tfq_converters.keras_reader import read_model
+from tfq_converters.reading import read_model
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -63,7 +63,7 @@ def test_reading_a_tflite_loads_no_framework(tmp_path: Path):
     path = tmp_path / "model.tflite"
     path.write_bytes(source("cnn").content)
     code = (
-        "import sys; from tfq_converters.keras_reader import read_model; read_model(sys.argv[1]);"
+        "import sys; from tfq_converters.reading import read_model; read_model(sys.argv[1]);"
         "print([name for name in ('tensorflow', 'keras', 'tf_keras', 'h5py') if name in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from keras_models import run, shared
 from tfq_converters.errors import TfqError
-from tfq_converters.keras_reader import read_model
-from tfq_converters.keras_silence import silenced
+from tfq_converters.reading import read_model
+from tfq_converters.reading.silence import silenced
 
 
 @pytest.mark.parametrize("framework", ["keras", "tf_keras"])

@@ -7,8 +7,8 @@ from typing import Any
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.keras_reader import read_model
 from tfq_converters.quantized import QuantizedGraph
+from tfq_converters.reading import read_model
 from tfq_converters.unrunnable import unrunnable_names
 from tfq_converters.writer import write
 from tfq_fine.calibration import calibrate

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.keras_reader import Source, read_model
+from tfq_converters.reading import Source, read_model
 from tfq_converters.runtime import RESOLVERS, Kernels
 from tfq_fine.data import batches, require_data
 from tfq_fine.report import FileSize, Report

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
-from tfq_converters.keras_layers import Node, nodes, own_weights
+from tfq_converters.reading.layers import Node, nodes, own_weights
 
 OpKey = tuple[int, int]
 Layout = Callable[[np.ndarray], np.ndarray]  # a weight -> its rows [output channels, values]

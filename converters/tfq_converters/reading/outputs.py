@@ -3,9 +3,9 @@
 from typing import Any
 
 from tfq_converters.graph import Graph, Op
-from tfq_converters.keras_call import keras_call
-from tfq_converters.keras_layers import Node, nodes
-from tfq_converters.keras_load import keras_framework
+from tfq_converters.reading.call import keras_call
+from tfq_converters.reading.layers import Node, nodes
+from tfq_converters.reading.load import keras_framework
 
 IDLE = (
     "Dropout",

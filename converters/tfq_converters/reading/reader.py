@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 
 from tfq_converters import flatbuffer
-from tfq_converters.conversion_check import Arrays, Difference, Reference
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Signature
-from tfq_converters.keras_call import KerasCall, keras_call, unchanged
-from tfq_converters.keras_checked import checked
-from tfq_converters.keras_convert import Conversion
-from tfq_converters.keras_culprit import first_difference
-from tfq_converters.keras_float_model import validate_model
-from tfq_converters.keras_float_source import refuse_quantized, validate_constants
-from tfq_converters.keras_layers import layer_tree, nodes
-from tfq_converters.keras_load import keras_framework, load_model
-from tfq_converters.keras_model import convert_model
-from tfq_converters.keras_names import Resolver
-from tfq_converters.keras_safety import refuse_unsafe_nodes
-from tfq_converters.keras_saved_model import convert_folder, load_signatures
-from tfq_converters.provenance import LayerInfo, Provenance, layer_from_names, named_layers, trace_layers
+from tfq_converters.reading.call import KerasCall, keras_call, unchanged
+from tfq_converters.reading.checked import checked
+from tfq_converters.reading.conversion_check import Arrays, Difference, Reference
+from tfq_converters.reading.convert import Conversion
+from tfq_converters.reading.culprit import first_difference
+from tfq_converters.reading.float_model import validate_model
+from tfq_converters.reading.float_source import refuse_quantized, validate_constants
+from tfq_converters.reading.layers import layer_tree, nodes
+from tfq_converters.reading.load import keras_framework, load_model
+from tfq_converters.reading.model import convert_model
+from tfq_converters.reading.names import Resolver
+from tfq_converters.reading.provenance import LayerInfo, Provenance, layer_from_names, named_layers, trace_layers
+from tfq_converters.reading.safety import refuse_unsafe_nodes
+from tfq_converters.reading.saved_model import convert_folder, load_signatures
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfq_converters.errors import TfqError
-from tfq_converters.keras_silence import silenced
+from tfq_converters.reading.silence import silenced
 
 Opener = Callable[[], AbstractContextManager[Any]]  # opens a tf.lite.TFLiteConverter for as long as it is needed
 KEPT_TEXT = 3000  # characters of the converter's own text that an error repeats

@@ -11,8 +11,8 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Subgraph, Tensor
-from tfq_converters.keras_convert import LOOP_LENGTH, Conversion, ConversionRefused, convert, failure
-from tfq_converters.keras_silence import silenced
+from tfq_converters.reading.convert import LOOP_LENGTH, Conversion, ConversionRefused, convert, failure
+from tfq_converters.reading.silence import silenced
 
 DEFAULT_KEY = "serving_default"
 SINGLE_BATCH = (

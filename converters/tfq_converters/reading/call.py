@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.keras_layers import is_recurrent, layer_tree, nodes
-from tfq_converters.keras_load import Framework
+from tfq_converters.reading.layers import is_recurrent, layer_tree, nodes
+from tfq_converters.reading.load import Framework
 
 PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 

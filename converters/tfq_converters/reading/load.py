@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tfq_converters.errors import TfqError
-from tfq_converters.keras_safety import SavedConfig, read_config, refuse_code
-from tfq_converters.keras_silence import silenced
+from tfq_converters.reading.safety import SavedConfig, read_config, refuse_code
+from tfq_converters.reading.silence import silenced
 
 Framework = Literal["keras", "tf_keras"]
 KEPT_TEXT = 300  # characters of an error of Keras, which may hold the whole configuration of the model

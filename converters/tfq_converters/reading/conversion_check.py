@@ -12,8 +12,8 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import NUMPY_TYPES, Graph, Signature
-from tfq_converters.keras_inputs import random_inputs
-from tfq_converters.keras_saved_model import with_main
+from tfq_converters.reading.inputs import random_inputs
+from tfq_converters.reading.saved_model import with_main
 from tfq_converters.runtime import Kernels, Runner
 
 Arrays = dict[str, np.ndarray]
