@@ -8,19 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tfq_converters import flatbuffer
+from tfq_converters.array_file import ArrayFile, ArrayWriter
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.run_child import REFUSED
 from tfq_converters.runtime import Kernels
 
-Arrays = Mapping[
-    str, np.ndarray
-]  # read from disk at each access; `output_N_K`: output K of sample N; `tensor_N_T`: tensor T of the main subgraph
+# views of a file; `output_N_K`: output K of sample N; `tensor_N_T`: tensor T of the main subgraph
+Arrays = Mapping[str, np.ndarray]
 
 
 @contextmanager
@@ -44,9 +43,12 @@ def started(
         flatbuffer.save(
             replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=()), here / "probe.tflite", behind=True
         )
-        np.save(here / "wanted.npy", np.array(wanted, np.int64))
-        arrays = {f"{n}_{k}": array for n, sample in enumerate(samples) for k, array in enumerate(sample)}
-        np.savez(here / "inputs.npz", **arrays)  # type: ignore[arg-type]
+        given = ArrayWriter(here / "inputs")
+        given.add("wanted", np.array(wanted, np.int64))
+        for n, sample in enumerate(samples):
+            for k, array in enumerate(sample):
+                given.add(f"{n}_{k}", array)
+        given.close()
         runs = Runs(here)
         try:
             for kernels in ("default", "reference"):
@@ -62,7 +64,7 @@ class Runs:
     def __init__(self, here: Path):
         self._here = here
         self._children: dict[str, subprocess.Popen] = {}
-        self._open: list[Any] = []
+        self._kept = ArrayWriter(here / "kept")
 
     def start(self, kernels: Kernels) -> None:
         """Run the file on `kernels`, in the background."""
@@ -73,11 +75,12 @@ class Runs:
 
     def keep(self, name: str, value: np.ndarray) -> None:
         """Put an array aside, on disk."""
-        np.save(self._here / f"{name}.npy", value)
+        self._kept.add(name, value)
 
-    def kept(self, name: str) -> np.ndarray:
-        """What `keep` put aside under that name."""
-        return np.load(self._here / f"{name}.npy", allow_pickle=False)
+    def kept(self) -> Arrays:
+        """All that `keep` put aside; nothing more can be kept."""
+        self._kept.close()
+        return ArrayFile(self._here / "kept")
 
     def result(self, kernels: Kernels) -> Arrays:
         """Wait for the run on `kernels`.
@@ -95,18 +98,15 @@ class Runs:
                 f"the file is not handed over: running it on the {kernels} kernels ended the process ({how})\n"
                 f"{errors[-800:]}"
             )
-        content = np.load(self._here / f"{kernels}.npz", allow_pickle=False)
-        self._open.append(content)
-        return content
+        return ArrayFile(self._here / kernels)
 
     def refused(self, kernels: Kernels) -> bool:
         """Whether the runtime refused the file, in contrast to dying on it."""
         return self._children[kernels].returncode == REFUSED
 
     def end(self) -> None:
-        """End all processes, close all results."""
-        for content in self._open:
-            content.close()
+        """End all processes."""
+        self._kept.close()
         for child in self._children.values():
             child.kill()
             child.wait()

@@ -36,6 +36,7 @@ from tfq_converters.unrunnable import runnable_part, stand_ins
 from tfq_converters.weights import data_of
 
 Sample = Sequence[np.ndarray]
+CHUNK = 2**13  # values that are summed at a time: too few for BLAS to start threads
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,11 @@ def _errors(
     for (t, form), index in places.items():
         first.setdefault(t, (form, index))
     found = {}
+    kept = runs.kept()
     for t in computed:
         if t in first:
             form, index = first[t]
-            pairs = [
-                (runs.kept(f"float_{n}_{t}"), _decoded(emitted[f"tensor_{n}_{index}"], form)) for n in range(samples)
-            ]
+            pairs = [(kept[f"float_{n}_{t}"], _decoded(emitted[f"tensor_{n}_{index}"], form)) for n in range(samples)]
             found[t] = _sqnr(pairs)
     return found
 
@@ -261,7 +261,9 @@ def _sqnr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     signal = noise = 0.0
     for x, y in pairs:
         flat, error = x.reshape(-1), (x - y).reshape(-1)
-        signal += float(np.dot(flat, flat))
-        noise += float(np.dot(error, error))
+        for start in range(0, flat.size, CHUNK):
+            part, away = flat[start : start + CHUNK], error[start : start + CHUNK]
+            signal += float(np.dot(part, part))
+            noise += float(np.dot(away, away))
     with np.errstate(divide="ignore", invalid="ignore"):
         return float("inf") if noise == 0 else float(10 * np.log10(np.float64(signal) / noise))

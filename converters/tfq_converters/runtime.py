@@ -3,7 +3,8 @@
 `Runner` holds one file on one set of kernels. Invocation releases the GIL, so several runners may work in threads.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -57,17 +58,35 @@ class Runner:
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Feed `inputs` in input order, invoke, return copies of the outputs in output order."""
         self.invoke(inputs)
-        return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs]
+        return self.outputs()
 
     def invoke(self, inputs: Sequence[np.ndarray]) -> None:
         """Feed `inputs` in input order and invoke; resizes the inputs when their shapes changed."""
+        self.feed(inputs)
+        self.invoke_fed()
+
+    def feed(self, inputs: Sequence[np.ndarray]) -> None:
+        """Copy `inputs`, in input order, into the interpreter."""
         shapes = [tuple(array.shape) for array in inputs]
-        try:
+        with self._named_errors():
             if shapes != self._shapes:
                 self._allocate(shapes)
             for detail, array in zip(self._inputs, inputs, strict=True):
                 self._interpreter.set_tensor(detail["index"], array)
+
+    def invoke_fed(self) -> None:
+        """Run on what was fed."""
+        with self._named_errors():
             self._interpreter.invoke()
+
+    def outputs(self) -> list[np.ndarray]:
+        """Copies of the outputs of the last run, in output order."""
+        return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs]
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
         except (RuntimeError, ValueError) as error:
             raise TfqError(f"the runtime fails on its {self.kernels} kernels: {error}") from error
 
