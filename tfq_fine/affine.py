@@ -3,13 +3,46 @@
 Symmetric: value = scale * code with codes in [-(2^(b-1) - 1), 2^(b-1) - 1] (narrow range: the hybrid kernels compute
 garbage on a single most negative code). Asymmetric: value = scale * (code - zero_point) over the full range, the range
 stretched to hold 0 so that padding and ReLU are exact (Jacob et al. 2018, arXiv 1712.05877, section 2.1).
+
+All functions see a granularity only as the shape of the block of values that share one scale. A block shape need not
+divide a weight: the last block along an axis is shorter then.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
 
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal scale; kernels divide by scales
+HALF_SCALES = (2.0**-16, 2.0**15)  # of scales stored as float16 with bfloat16's 8 bits: exact in this range
+STORED_BITS = (2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class CodeFormat:
+    """Which codes and scales a weight may have."""
+
+    bits: int  # of the range of codes; stored in the next larger type of `STORED_BITS`
+    symmetric: bool = True  # zero points are 0, and the most negative code is unused
+    bfloat16_scales: bool = (
+        False  # scales are rounded to bfloat16 before codes are chosen, as blockwise kernels read them
+    )
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of the type that holds the codes: 8 for codes of 5, 6 or 7 bits."""
+        return next(bits for bits in STORED_BITS if bits >= self.bits)
+
+    @property
+    def lowest(self) -> int:
+        """The most negative code in use."""
+        return -(2 ** (self.bits - 1)) + self.symmetric
+
+    @property
+    def highest(self) -> int:
+        """The largest code."""
+        return 2 ** (self.bits - 1) - 1
 
 
 def symmetric_scale(absmax: np.ndarray | float, bits: int) -> np.ndarray:
@@ -28,43 +61,90 @@ def asymmetric_scale(low: np.ndarray | float, high: np.ndarray | float, bits: in
     return scale, zero_point.astype(np.int64)
 
 
+def bfloat16(scale: np.ndarray) -> np.ndarray:
+    """`scale`, float32, rounded to the nearest value of 8 significant bits that float16 holds exactly.
+
+    >>> bfloat16(np.array([1.0, 1.004, 0.0101], np.float32)).tolist()
+    [1.0, 1.0078125, 0.01007080078125]
+    """
+    bounded = np.clip(scale.astype(np.float32), *HALF_SCALES)
+    bits = np.ascontiguousarray(bounded).view(np.uint32)
+    even = (bits >> np.uint32(16)) & np.uint32(1)  # ties go to the even neighbour
+    rounded: np.ndarray = ((bits + np.uint32(0x7FFF) + even) & np.uint32(0xFFFF0000)).view(np.float32)
+    return rounded
+
+
+def weight_scale(low: np.ndarray, high: np.ndarray, form: CodeFormat) -> tuple[np.ndarray, np.ndarray]:
+    """Scales (float32) and zero points (int64) of blocks of values in [low, high]."""
+    if form.symmetric:
+        scale = symmetric_scale(np.maximum(-low, high), form.bits)
+        scale = bfloat16(scale) if form.bfloat16_scales else scale
+        return scale, np.zeros(scale.shape, np.int64)
+    return asymmetric_scale(low, high, form.bits)
+
+
+def split(values: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
+    """`values` as [blocks, block, blocks, block, ...], two axes for each axis; short blocks are filled with zeros.
+
+    >>> split(np.arange(5), (2,)).tolist()
+    [[0, 1], [2, 3], [4, 0]]
+    """
+    missing = [(0, -size % b) for size, b in zip(values.shape, block, strict=True)]
+    if any(after for _, after in missing):
+        values = np.pad(values, missing)
+    return values.reshape([n for size, b in zip(values.shape, block, strict=True) for n in (size // b, b)])
+
+
+def join(blocks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The inverse of `split` for values of `shape`."""
+    whole = blocks.reshape([blocks.shape[axis] * blocks.shape[axis + 1] for axis in range(0, blocks.ndim, 2)])
+    return np.ascontiguousarray(whole[tuple(slice(size) for size in shape)])
+
+
+def per_block(values: np.ndarray) -> np.ndarray:
+    """One value per block, as an array that broadcasts against what `split` returns."""
+    return values.reshape([n for size in values.shape for n in (size, 1)])
+
+
 def block_extent(values: np.ndarray, block: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(minimum, maximum) of each block; each of shape `values.shape / block`."""
-    split = values.reshape([n for size, b in zip(values.shape, block, strict=True) for n in (size // b, b)])
-    within = tuple(range(1, split.ndim, 2))
-    return split.min(axis=within), split.max(axis=within)
+    """(minimum, maximum) of each block and 0; each of shape ceil(values.shape / block)."""
+    blocks = split(values, block)
+    within = tuple(range(1, blocks.ndim, 2))
+    return np.minimum(blocks.min(axis=within), 0), np.maximum(blocks.max(axis=within), 0)
 
 
-def encode(values: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, bits: int, narrow: bool) -> WeightCodes:
+def encode(
+    values: np.ndarray, block: tuple[int, ...], scale: np.ndarray, zero_point: np.ndarray, form: CodeFormat
+) -> WeightCodes:
     """Nearest codes of `values`, saturating. `scale` and `zero_point` have one entry per block."""
-    full_scale, full_zero = scale.astype(np.float32), zero_point
-    for axis, (size, blocks) in enumerate(zip(values.shape, scale.shape, strict=True)):
-        full_scale = np.repeat(full_scale, size // blocks, axis) if blocks not in (1, size) else full_scale
-        full_zero = np.repeat(full_zero, size // blocks, axis) if blocks not in (1, size) else full_zero
-    codes = np.rint(values / full_scale) + full_zero
-    lowest = -(2 ** (bits - 1)) + narrow
-    codes = np.clip(codes, lowest, 2 ** (bits - 1) - 1)
-    return WeightCodes(codes.astype(np.int8 if bits <= 8 else f"int{bits}"), scale, zero_point, bits)
+    blocks = split(values, block) / per_block(scale.astype(np.float32))
+    np.rint(blocks, out=blocks)
+    if zero_point.any():
+        blocks += per_block(zero_point).astype(blocks.dtype)
+    np.clip(blocks, form.lowest, form.highest, out=blocks)
+    codes = join(blocks.astype(np.int8 if form.bits <= 8 else f"int{form.stored_bits}"), values.shape)
+    return WeightCodes(codes, scale, zero_point, form.stored_bits, block)
 
 
-def encode_weight(values: np.ndarray, block: tuple[int, ...], bits: int, symmetric: bool) -> WeightCodes:
+def squared_error(values: np.ndarray, codes: WeightCodes) -> np.ndarray:
+    """The sum of squared errors in every block, float64, of the shape of the scales."""
+    error = split(codes.dequantize() - values, codes.block)
+    squared: np.ndarray = np.square(error).sum(axis=tuple(range(1, error.ndim, 2)), dtype=np.float64)
+    return squared
+
+
+def encode_weight(values: np.ndarray, block: tuple[int, ...], form: CodeFormat) -> WeightCodes:
     """Quantize to the full range of each block, rounding to nearest.
 
     Args:
         values: float32 weight.
         block: shape of the block of values that share one scale.
-        bits: 8, 4 or 2.
-        symmetric: zero points are 0 and the most negative code is unused.
+        form: which codes and scales there are.
 
     Returns:
         Codes with |scale * (code - zero_point) - value| <= scale / 2 for every value.
     """
-    low, high = block_extent(values, block)
-    if symmetric:
-        scale = symmetric_scale(np.maximum(-low, high), bits)
-        return encode(values, scale, np.zeros(scale.shape, np.int64), bits, narrow=True)
-    scale, zero_point = asymmetric_scale(low, high, bits)
-    return encode(values, scale, zero_point, bits, narrow=False)
+    return encode(values, block, *weight_scale(*block_extent(values, block), form), form)
 
 
 def encode_bias(bias: np.ndarray, input_scale: float, weight_scale: np.ndarray, bits: int) -> WeightCodes:
@@ -79,7 +159,8 @@ def encode_bias(bias: np.ndarray, input_scale: float, weight_scale: np.ndarray, 
     scale = np.broadcast_to(np.float64(input_scale) * weight_scale.astype(np.float64), weight_scale.shape).copy()
     limit = 2.0 ** (min(bits, 40) - 1)  # int16 kernels accumulate in 40 bits or more; never saturates in practice
     codes = np.clip(np.rint(bias.astype(np.float64) / scale), -limit, limit - 1)
-    return WeightCodes(codes.astype(f"int{bits}"), scale, np.zeros(scale.shape, np.int64), bits)
+    block = (-(-bias.size // scale.size),)
+    return WeightCodes(codes.astype(f"int{bits}"), scale, np.zeros(scale.shape, np.int64), bits, block)
 
 
 def activation_encoding(low: float, high: float, bits: int) -> ActivationEncoding:

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
@@ -15,7 +15,7 @@ from tfq_fine.calibration import calibrate
 from tfq_fine.data import batches, input_specs
 from tfq_fine.encodings import integer_ops
 from tfq_fine.placement import place
-from tfq_fine.plan import Plan, Prefer, make_plan
+from tfq_fine.plan import Plan, Policy, Prefer, make_plan
 from tfq_fine.presets import named
 from tfq_fine.quantizer import quantize as choose_numbers
 from tfq_fine.recipe import Recipe
@@ -53,6 +53,7 @@ def quantize(
     input_type: str = "float32",
     output_type: str = "float32",
     prefer: Prefer = "speed",
+    on_unsupported: Literal["error", "fallback"] | None = None,
     samples: int | None = None,
     batch_size: int = 1,
     statistics: Statistics | None = None,
@@ -68,7 +69,10 @@ def quantize(
         data: representative samples, in any form that `tfq_fine.data` documents; needed by static recipes.
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: type of its float outputs.
-        prefer: "speed" keeps an operator float where its quantized kernel is slower, "size" does not.
+        prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
+        on_unsupported: what to do where no kernel takes the weights that are asked for: "error" lists all such
+            operators and what works, "fallback" takes more bits or a coarser granularity, and reports it. None: what
+            the recipe says; presets fall back.
         samples: read at most this many samples of `data`.
         batch_size: samples per run of the interpreter during calibration.
         statistics: of an earlier calibration, instead of `data`.
@@ -84,7 +88,8 @@ def quantize(
     chosen = named(recipe)
     source = read_model(model, safe_mode=safe_mode)
     graph = source.graph
-    plan = make_plan(graph, chosen.resolve(graph, source.layers))
+    policy = Policy(prefer, chosen.flexible if on_unsupported is None else on_unsupported == "fallback")
+    plan = make_plan(graph, chosen.resolve(graph, source.layers), policy)
     static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
     if static and data is None and statistics is None:
         raise TfqError(
@@ -98,7 +103,8 @@ def quantize(
         else:
             next(iter(found))
         sample = found.sample
-    plan = place(graph, plan, statistics, prefer, keep_integer=input_type != "float32" and output_type != "float32")
+    integer_borders = input_type != "float32" and output_type != "float32"
+    plan = place(graph, plan, statistics, prefer, integer_borders, policy.flexible)
     quantized = choose_numbers(graph, plan, statistics, input_type, output_type)
     flatbuffer.forget_pages()
     written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph))

@@ -33,6 +33,9 @@ class ChannelGroups:
 
     size: int
 
+    def __post_init__(self) -> None:
+        _check_size(self, self.size)
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -40,23 +43,31 @@ class Blocks:
 
     size: int
 
+    def __post_init__(self) -> None:
+        _check_size(self, self.size)
+
 
 Granularity = PerTensor | PerChannel | ChannelGroups | Blocks
 
 
 def block_shape(
-    granularity: Granularity, shape: tuple[int, ...], channel: int, inputs: int | None = None
+    granularity: Granularity,
+    shape: tuple[int, ...],
+    channel: int,
+    inputs: int | None = None,
+    whole_window: bool = False,
 ) -> tuple[int, ...]:
-    """The shape of the block of values that share one scale.
+    """The shape of the block of values that share one scale; at most as long as the weight along each axis.
 
     Args:
-        granularity: one of the classes above.
+        granularity: one of the classes above. A size that does not divide its axis leaves a shorter last block.
         shape: shape of the weight.
         channel: axis of the output channels.
         inputs: axis of the inputs that `Blocks` cuts; None when the weight has none (depthwise convolutions).
+        whole_window: whether `Blocks` share a scale over the other axes, the window of a convolution.
 
     Raises:
-        TfqError: the size does not divide its axis, or there is no axis to cut.
+        TfqError: there is no axis to cut.
     """
     match granularity:
         case PerTensor():
@@ -64,16 +75,14 @@ def block_shape(
         case PerChannel():
             return tuple(1 if axis == channel else size for axis, size in enumerate(shape))
         case ChannelGroups(size):
-            _must_divide(granularity, size, shape[channel], "output channels")
-            return tuple(size if axis == channel else length for axis, length in enumerate(shape))
+            return tuple(min(size, length) if axis == channel else length for axis, length in enumerate(shape))
         case Blocks(size):
             if inputs is None:
                 raise TfqError(f"{granularity} needs an axis of inputs, and a weight of shape {shape} has none")
-            _must_divide(granularity, size, shape[inputs], "inputs")
-            return tuple(size if axis == inputs else 1 for axis in range(len(shape)))
+            beside = [1 if axis == channel or not whole_window else length for axis, length in enumerate(shape)]
+            return tuple(min(size, shape[axis]) if axis == inputs else length for axis, length in enumerate(beside))
 
 
-def _must_divide(granularity: Granularity, size: int, length: int, what: str) -> None:
-    if size < 1 or length % size:
-        divisors = [n for n in range(1, length + 1) if length % n == 0]
-        raise TfqError(f"{granularity} does not divide {length} {what}; sizes that do: {divisors}")
+def _check_size(granularity: Granularity, size: int) -> None:
+    if size < 1:
+        raise TfqError(f"{granularity}: the size must be at least 1")

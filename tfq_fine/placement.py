@@ -6,6 +6,7 @@ it. The cheapest labelling of such a graph is a minimum cut (Greig, Porteous, Se
 
 from collections import deque
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,11 +14,12 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
 from tfq_converters import costs
-from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.op_table import misfits
-from tfq_converters.quantized import OpKey
+from tfq_converters.quantized import Form, OpKey
 from tfq_converters.weights import weight_axes
 from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, tensor_range
+from tfq_fine.granularity import Blocks, PerChannel
 from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.plan import Decision, Plan, Prefer
 from tfq_fine.specs import OpSpec
@@ -61,7 +63,12 @@ class _Network:
 
 
 def place(
-    graph: Graph, plan: Plan, statistics: Statistics | None, prefer: Prefer = "speed", keep_integer: bool = False
+    graph: Graph,
+    plan: Plan,
+    statistics: Statistics | None,
+    prefer: Prefer = "speed",
+    keep_integer: bool = False,
+    flexible: bool = False,
 ) -> Plan:
     """The plan with float islands where they make the file faster, or where a range cannot be held in integers.
 
@@ -72,25 +79,34 @@ def place(
         prefer: "size" leaves every operator in integers that can be.
         keep_integer: the file's borders are integers too, so it is meant for a device without float: no islands for
             speed.
+        flexible: operators that lose their integer kernel, or a dynamic-range one, may get more bits than they have:
+            less than 8 would be slow in the float kernels. Else they keep what they have.
 
     16-bit activations are slower than float on every CPU kernel; who asks for them wants their accuracy, so they
     are never given up for speed.
     """
     if prefer == "speed":
-        plan = {key: _faster(graph, key, decision) for key, decision in plan.items()}
+        plan = {key: _faster(graph, key, decision, flexible) for key, decision in plan.items()}
     ops = integer_ops(plan)
     if not ops:
         return plan
     known = statistics or Statistics()
     plan = fit(graph, _left_float(plan, _drowned(graph, ops, known)), known)
     if prefer == "speed" and not keep_integer:
-        islands = _islands(graph, {o: bits for o, bits in integer_ops(plan).items() if bits == 8})
+        candidates = {o: bits for o, bits in integer_ops(plan).items() if bits == 8}
+        islands = _islands(graph, candidates, set() if flexible else _below_8_bits(plan))
         plan = {**plan, **{(0, o): _island(graph, o, plan[0, o]) for o in islands}}
         plan = fit(graph, plan, known)
     return plan
 
 
-def _faster(graph: Graph, key: OpKey, decision: Decision) -> Decision:
+def _below_8_bits(plan: Plan) -> set[int]:
+    """Operators of the main subgraph whose weights have less than 8 bits."""
+    specs = {o: decision.spec for (s, o), decision in plan.items() if s == 0 and decision.spec is not None}
+    return {o for o, spec in specs.items() if spec.weights is not None and spec.weights.stored_bits < 8}
+
+
+def _faster(graph: Graph, key: OpKey, decision: Decision, flexible: bool) -> Decision:
     """A dynamic-range operator that would be slower than in float stores its weights small and computes in float."""
     if decision.spec is None or decision.spec.mode != "dynamic" or decision.spec.weights is None:
         return decision
@@ -98,16 +114,30 @@ def _faster(graph: Graph, key: OpKey, decision: Decision) -> Decision:
     op = subgraph.ops[key[1]]
     if not costs.is_known(op, subgraph, "dynamic_int8"):
         return decision  # embeddings: a table is read by rows, however it is stored
-    plain, dynamic, stored = (
-        costs.cost(op, subgraph, kind) for kind in ("float32", "dynamic_int8", "weight_only_int8")
-    )
+    if decision.form == "lookup":
+        return decision
+    plain, stored = (costs.cost(op, subgraph, kind) for kind in ("float32", "weight_only_int8"))
+    dynamic = costs.form_cost(op, subgraph, "dynamic_int8", decision.form, parts(op, subgraph, decision.spec))
     if dynamic <= plain:
         return decision
     slower = f"dynamic range would take {dynamic / plain:.1f} times as long as float (prefer='size' takes it)"
     reason = f"{decision.reason}; {slower}" if decision.reason else slower
+    if decision.spec.weights.stored_bits < 8 and not flexible:
+        return decision
     if stored <= plain * (1 + NOISE):
-        return Decision(replace(decision.spec, mode="weight_only"), reason)
+        return Decision(_eight_bits(decision.spec), reason, "dequantize")
     return Decision(None, reason)
+
+
+def parts(op: Op, subgraph: Subgraph, spec: OpSpec) -> int:
+    """How many operators a split along the inputs makes of `op`."""
+    assert spec.weights is not None
+    granularity = spec.weights.granularity
+    if not isinstance(granularity, Blocks):
+        return 1
+    (axes, *_) = weight_axes(op, subgraph)
+    assert axes.inputs is not None
+    return -(-subgraph.tensors[op.inputs[axes.slot]].shape[axes.inputs] // granularity.size)
 
 
 def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
@@ -135,7 +165,17 @@ def _island(graph: Graph, o: int, decision: Decision) -> Decision:
     op, reason = graph.main.ops[o], "it is faster in float (prefer='size' quantizes it)"
     if decision.spec is None or not weight_axes(op, graph.main):
         return Decision(None, reason)
-    return Decision(OpSpec("weight_only", decision.spec.weights), reason)
+    form: Form = "lookup" if op.code == "GATHER" else "dequantize"
+    return Decision(_eight_bits(decision.spec), reason, form)
+
+
+def _eight_bits(spec: OpSpec) -> OpSpec:
+    """The weights alone, for the float kernels: fewer bits, or blocks, are unpacked by no fast one."""
+    assert spec.weights is not None
+    weights = spec.weights
+    if weights.stored_bits < 8 or isinstance(weights.granularity, Blocks):
+        weights = replace(weights, bits=8, granularity=PerChannel())
+    return OpSpec("weight_only", weights)
 
 
 def _left_float(plan: Plan, reasons: Mapping[int, str]) -> Plan:
@@ -174,14 +214,14 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
     return found
 
 
-def _islands(graph: Graph, ops: Mapping[int, int]) -> set[int]:
-    """The operators of `ops` that the cheapest labelling leaves in float."""
+def _islands(graph: Graph, ops: Mapping[int, int], pinned: AbstractSet[int]) -> set[int]:
+    """The operators of `ops`, but not of `pinned`, that the cheapest labelling leaves in float."""
     main = graph.main
     network = _Network()
     integer_total = 0.0
     for o, bits in ops.items():
         in_float, in_integers = (costs.cost(main.ops[o], main, kind) for kind in ("float32", f"int{bits}"))
-        network.add(("source",), ("op", o), in_float)
+        network.add(("source",), ("op", o), np.inf if o in pinned else in_float)
         network.add(("op", o), ("sink",), in_integers)
         integer_total += in_integers
     integer_total += _conversions(main, ops, network)

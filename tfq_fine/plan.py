@@ -1,21 +1,23 @@
 """From what a recipe asks to what every operator gets: a decision per operator, with the reason where it gets less."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from tfq_converters import kernels
 from tfq_converters.errors import raise_all
+from tfq_converters.forms import Fineness, Refusal, form_of
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.op_table import OPS
-from tfq_converters.quantized import Mode, OpKey
+from tfq_converters.quantized import Form, Mode, OpKey
 from tfq_converters.realize.weight_only import READS_SHAPE
 from tfq_converters.unrunnable import depends_on_unrunnable
-from tfq_converters.weights import float_constants, weight_axes
-from tfq_fine.granularity import PerChannel, PerTensor
+from tfq_converters.weights import float_constants, is_pointwise, weight_axes
+from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
 from tfq_fine.specs import GRANULARITIES, OpSpec, WeightSpec
 
 Prefer = Literal["speed", "size"]
+_OTHER_MODES: tuple[Mode, ...] = ("dynamic", "weight_only")
 HALF_MINIMUM = 64  # constants of fewer elements are not worth a DEQUANTIZE
 
 
@@ -25,6 +27,24 @@ class Decision:
 
     spec: OpSpec | None
     reason: str = ""
+    form: Form = "native"  # how its weights are held and computed
+
+    def because(self, reason: str) -> "Decision":
+        """The decision with `reason` in front of its own."""
+        return replace(self, reason="; ".join(filter(None, (reason, self.reason))))
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a recipe is bent to what kernels can do.
+
+    A rigid recipe is refused where a kernel cannot compute what it asks of less than 8 bits; a flexible one gets more
+    bits or a coarser granularity there.
+    """
+
+    prefer: Prefer = "speed"
+    flexible: bool = False
+    refusal: Refusal = kernels.refusal
 
 
 Plan = Mapping[OpKey, Decision]
@@ -36,8 +56,20 @@ def touches_float(op: Op, subgraph: Subgraph) -> bool:
     return op.code not in READS_SHAPE and any(subgraph.tensors[t].dtype == "float32" for t in op.inputs if t >= 0)
 
 
-def make_plan(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Plan:
+def make_plan(
+    graph: Graph,
+    asked: Mapping[OpKey, OpSpec | None],
+    policy: Policy = Policy(),
+    factored: Mapping[OpKey, str] | None = None,
+) -> Plan:
     """What the kernels can give of what is asked.
+
+    Args:
+        graph: the float graph.
+        asked: what the recipe asks of every operator.
+        policy: what to do where that is impossible, or slow.
+        factored: operators whose blocks became per-channel scales, the rest of them folded into what makes their
+            inputs -> a note on that.
 
     Raises:
         TfqError: an operator is asked for weights that no kernel computes; all such operators are listed.
@@ -52,9 +84,17 @@ def make_plan(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Plan:
             plan[key] = Decision(None, "the recipe keeps it float") if touches_float(op, subgraph) else FLOAT
         elif spec.mode == "float":
             plan[key] = FLOAT
+        elif spec.mode == "float16":
+            plan[key] = _half(op, subgraph, spec)
         else:
-            plan[key] = _DECIDE[spec.mode](op, subgraph, spec, _beyond_calibration(key, op, unknown))
-            problems += _refused(op, subgraph, key[1], plan[key].spec)
+            if factored and key in factored:
+                spec = _with(spec, granularity=PerChannel())
+            choice = _Choice(op, subgraph, policy, _beyond_calibration(key, op, unknown))
+            decision = choice.decide(spec)
+            if isinstance(decision, str):
+                problems.append(f"{subgraph.op_name(key[1])}: {decision}")
+            else:
+                plan[key] = decision.because(factored[key]) if factored and key in factored else decision
     raise_all(problems)
     return plan
 
@@ -68,39 +108,142 @@ def _beyond_calibration(key: OpKey, op: Op, unknown: set[int]) -> str:
     return ""
 
 
-def _half(op: Op, subgraph: Subgraph, spec: OpSpec, beyond: str) -> Decision:
+def _half(op: Op, subgraph: Subgraph, spec: OpSpec) -> Decision:
     large = [s for s in float_constants(op, subgraph) if subgraph.tensors[op.inputs[s]].data.size >= HALF_MINIMUM]  # type: ignore[union-attr]
-    return Decision(spec) if large else FLOAT
+    return Decision(spec, form="dequantize") if large else FLOAT
 
 
-def _weights(op: Op, subgraph: Subgraph, spec: OpSpec, beyond: str) -> Decision:
-    if not weight_axes(op, subgraph):
-        return FLOAT
-    modes = kernels.table()["correct"].get(op.code, {})
-    if modes.get(spec.mode):
-        return Decision(_supported_granularity(op, spec))
-    other: Mode = "weight_only" if spec.mode == "dynamic" else "dynamic"
-    if modes.get(other):
-        given = replace(spec, mode=other)
-        return Decision(_supported_granularity(op, given), f"{op.code} has no {spec.mode.replace('_', '-')} kernel")
-    return Decision(None, f"{op.code} has no kernel for quantized weights")
+@dataclass(frozen=True)
+class _Choice:
+    """The decision on one operator."""
+
+    op: Op
+    subgraph: Subgraph
+    policy: Policy
+    beyond: str  # why its ranges cannot be known
+
+    def decide(self, spec: OpSpec) -> Decision | str:
+        """What it gets; or why it cannot have what is asked, and what would work."""
+        if spec.mode == "integer" and self._is_fine_table(spec):
+            spec = OpSpec("dynamic", spec.weights)  # rows looked up in float, then quantized
+        if spec.mode == "integer":
+            if not touches_float(self.op, self.subgraph):
+                return FLOAT
+            assert spec.activations is not None
+            reason = self.beyond or no_integer_kernel(self.op, self.subgraph, spec.activations.bits)
+            if not reason:
+                return self._weights(spec) if weight_axes(self.op, self.subgraph) else Decision(spec)
+            other = self._weights(OpSpec("dynamic", spec.weights))
+            return other if isinstance(other, str) else replace(other, reason=reason)
+        return self._weights(spec)
+
+    def _is_fine_table(self, spec: OpSpec) -> bool:
+        """Whether `op` looks up rows of a table that has less than 8 bits or several scales: no activation has."""
+        assert spec.weights is not None
+        whole = spec.weights.stored_bits == 8 and not isinstance(spec.weights.granularity, Blocks)
+        return self.op.code == "GATHER" and bool(weight_axes(self.op, self.subgraph)) and not whole
+
+    def _weights(self, spec: OpSpec) -> Decision | str:
+        if not weight_axes(self.op, self.subgraph):
+            return FLOAT
+        assert spec.weights is not None
+        problem = ""
+        for candidate, why in self._candidates(spec):
+            found = self._form(candidate)
+            if isinstance(found, Decision):
+                return found.because(why or problem) if candidate != spec else found
+            problem = problem or found
+        if not any(kernels.table()["correct"].get(self.op.code, {}).values()):
+            return Decision(None, f"{self.op.code} has no kernel for quantized weights")
+        return f"{problem}{self._what_works(spec)}"
+
+    def _form(self, spec: OpSpec) -> Decision | str:
+        weights = spec.weights
+        assert weights is not None
+        if not weights.symmetric and spec.mode != "weight_only":
+            return "asymmetric weights are computed in mode weight_only alone; use symmetric=True"
+        answer = form_of(self.op, self.subgraph, _fineness(spec), self.policy.refusal)
+        if answer.form is None:
+            return answer.note
+        if isinstance(weights.granularity, Blocks):
+            spec = _with(spec, granularity=Blocks(answer.block) if answer.block else PerChannel())
+        return Decision(spec, answer.note, answer.form)
+
+    def _candidates(self, spec: OpSpec) -> Iterator[tuple[OpSpec, str]]:
+        """What is asked, and what may be given in its place: (spec, why)."""
+        weights = spec.weights
+        assert weights is not None
+        flexible = self.policy.flexible or (weights.bits == 8 and not isinstance(weights.granularity, Blocks))
+        slow = self._slow(spec)
+        if not slow:
+            yield spec, ""
+        for given in self._instead(spec) if flexible else ():
+            if given != spec and not self._slow(given):
+                yield given, slow
+
+    def _instead(self, spec: OpSpec) -> Iterator[OpSpec]:
+        """Coarser granularities, more bits and other modes, the nearest first.
+
+        Who prefers speed gets more bits before another mode, who prefers size another mode before more bits.
+        """
+        weights = spec.weights
+        assert weights is not None
+        modes: list[Mode] = [spec.mode, *(mode for mode in _OTHER_MODES if mode != spec.mode)]
+        modes = modes if spec.mode == "integer" else modes[:2]
+        bits = [b for b in (2, 4, 8) if b >= weights.stored_bits]
+        by_mode = self.policy.prefer == "speed"
+        for mode, count in [(m, b) for m in modes for b in bits] if by_mode else [(m, b) for b in bits for m in modes]:
+            given = replace(spec, mode=mode, activations=spec.activations if mode == "integer" else None)
+            given = _with(given, bits=weights.bits if count == weights.stored_bits else count)
+            yield from (_with(given, granularity=granularity) for granularity in _coarser(weights.granularity))
+
+    def _slow(self, spec: OpSpec) -> str:
+        """Why these weights would not pay where speed is preferred; "" when the fast kernels take them.
+
+        Weight-only mode is for size in any case. A rigid recipe is taken at its word.
+        """
+        assert spec.weights is not None
+        if self.policy.prefer != "speed" or not self.policy.flexible or spec.mode == "weight_only":
+            return ""
+        if spec.mode == "integer" and isinstance(spec.weights.granularity, Blocks):
+            return "integer kernels have no blocks, and their sums would take slow int16 kernels (prefer='size' does)"
+        fast = self.op.code in ("FULLY_CONNECTED", "GATHER") or is_pointwise(self.op, self.subgraph)
+        if fast or spec.weights.stored_bits == 8:
+            return ""
+        return f"no fast kernel takes {spec.weights.stored_bits}-bit {self.op.code} (prefer='size' takes them)"
+
+    def _what_works(self, spec: OpSpec) -> str:
+        relaxed = replace(self, policy=replace(self.policy, flexible=True, prefer="size"))
+        nearest = next(
+            (found.spec for given, _ in relaxed._candidates(spec) if isinstance(found := self._form(given), Decision)),
+            None,
+        )
+        return "" if nearest is None else f"; the nearest that works: {nearest.weights} in mode {nearest.mode}"
 
 
-def _integer(op: Op, subgraph: Subgraph, spec: OpSpec, beyond: str) -> Decision:
-    assert spec.activations is not None
-    if not touches_float(op, subgraph):
-        return FLOAT
-    reason = beyond or _no_integer_kernel(op, subgraph, spec.activations.bits)
-    if not reason:
-        return Decision(_supported_granularity(op, spec))
-    dynamic = _weights(op, subgraph, OpSpec("dynamic", spec.weights), beyond)
-    return replace(dynamic, reason=reason)
+def _coarser(granularity: Granularity) -> list[Granularity]:
+    """`granularity`, and what is coarser."""
+    if granularity == PerTensor():
+        return [granularity, PerChannel()]
+    return list(dict.fromkeys((granularity, PerChannel(), PerTensor())))
 
 
-_DECIDE = {"float16": _half, "weight_only": _weights, "dynamic": _weights, "integer": _integer}
+def _with(spec: OpSpec, **changes: object) -> OpSpec:
+    assert spec.weights is not None
+    return replace(spec, weights=replace(spec.weights, **changes))  # type: ignore[arg-type]
 
 
-def _no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
+def _fineness(spec: OpSpec) -> Fineness:
+    weights: WeightSpec | None = spec.weights
+    assert weights is not None
+    name = next(name for name, kind in GRANULARITIES.items() if isinstance(weights.granularity, kind))
+    block = weights.granularity.size if isinstance(weights.granularity, Blocks) else 0
+    activations = spec.activations.bits if spec.activations else None
+    return Fineness(spec.mode, weights.stored_bits, name, block, activations)
+
+
+def no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
+    """Why no kernel runs `op` on integer activations of `bits`; "" when one does."""
     row = OPS.get(op.code)
     if row is None or not row.takes(f"int{bits}"):
         return f"{op.label} has no int{bits} kernel"
@@ -119,29 +262,3 @@ def _no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
         if tensor != ABSENT and not subgraph.tensors[tensor].is_constant:
             return f"its {'weight' if slot == row.weight else 'bias'} is not a constant"
     return ""
-
-
-def _supported_granularity(op: Op, spec: OpSpec) -> OpSpec:
-    """Per-channel becomes per-tensor where the kernel has one scale (documented per operator in the report)."""
-    assert spec.weights is not None
-    if spec.weights.granularity == PerChannel() and _refusal(op, spec) and spec.weights.bits == 8:
-        coarser = replace(spec, weights=replace(spec.weights, granularity=PerTensor()))
-        return spec if _refusal(op, coarser) else coarser
-    return spec
-
-
-def _refusal(op: Op, spec: OpSpec) -> str:
-    weights: WeightSpec | None = spec.weights
-    assert weights is not None
-    name = next(name for name, kind in GRANULARITIES.items() if isinstance(weights.granularity, kind))
-    activations = spec.activations.bits if spec.activations else None
-    return kernels.refusal(op.code, spec.mode, weights.bits, name, activations)
-
-
-def _refused(op: Op, subgraph: Subgraph, index: int, spec: OpSpec | None) -> list[str]:
-    if spec is None or spec.weights is None or not weight_axes(op, subgraph):
-        return []
-    reason = _refusal(op, spec)
-    if not reason and not spec.weights.symmetric and spec.mode != "weight_only":
-        reason = "asymmetric weights are computed in mode weight_only alone; use symmetric=True"
-    return [f"{subgraph.op_name(index)}: {reason}"] if reason else []

@@ -10,6 +10,7 @@ from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.op_table import OPS, OpRow
 from tfq_converters.quantized import (
     ActivationEncoding,
+    Form,
     OpEncoding,
     OpKey,
     QuantizedGraph,
@@ -17,13 +18,15 @@ from tfq_converters.quantized import (
     WeightCodes,
     simulated_weight,
 )
+from tfq_converters.realize.embedding import kernel_reads_rows
 from tfq_converters.weights import BIAS_SLOT, WeightAxes, bias_of, data_of, float_constants, weight_axes
 from tfq_fine import affine
 from tfq_fine.algorithms import ALGORITHMS
+from tfq_fine.algorithms.inputs import InputStatistics
 from tfq_fine.encodings import Encodings, encodings
 from tfq_fine.equalization.bias_correction import corrected_bias
-from tfq_fine.granularity import block_shape
-from tfq_fine.plan import HALF_MINIMUM, Plan
+from tfq_fine.granularity import PerTensor, block_shape
+from tfq_fine.plan import HALF_MINIMUM, Decision, Plan
 from tfq_fine.specs import OpSpec, WeightSpec
 from tfq_fine.statistics import Statistics
 
@@ -39,15 +42,26 @@ class _Weights:
     def __init__(self) -> None:
         self._found: dict[tuple, tuple[WeightCodes | np.ndarray, np.ndarray]] = {}
 
-    def codes(self, data: np.ndarray, axes: WeightAxes, spec: WeightSpec, floor: np.ndarray | None) -> WeightCodes:
-        key = (id(data), axes, spec, None if floor is None else floor.tobytes())
+    def codes(
+        self,
+        data: np.ndarray,
+        axes: WeightAxes,
+        spec: WeightSpec,
+        form: Form,
+        floor: np.ndarray | None = None,
+        inputs: InputStatistics = InputStatistics(),  # noqa: B008 - frozen
+    ) -> WeightCodes:
+        key = (id(data), axes, spec, form, None if floor is None else floor.tobytes())
         if key not in self._found:
             if spec.algorithm not in ALGORITHMS:
                 raise TfqError(f"unknown algorithm {spec.algorithm!r}; known: {', '.join(ALGORITHMS)}")
-            block = block_shape(spec.granularity, data.shape, axes.channel, axes.inputs)
-            codes = ALGORITHMS[spec.algorithm](data, block, spec)
+            block = block_shape(spec.granularity, data.shape, axes.channel, axes.inputs, whole_window=form == "split")
+            codes_form = affine.CodeFormat(spec.bits, spec.symmetric, _reads_blocks(data.shape, spec, block, form))
+            codes = ALGORITHMS[spec.algorithm](data, block, codes_form, inputs, dict(spec.options))
             if floor is not None:
-                codes = _raised(data, codes, floor, axes.channel)
+                codes = _raised(data, codes, floor, axes.channel, codes_form)
+            if isinstance(spec.granularity, PerTensor) and spec.stored_bits < 8 and form in ("native", "pointwise"):
+                codes = _one_scale_each(codes, axes.channel)
             self._found[key] = (codes, data)
         return self._found[key][0]  # type: ignore[return-value]
 
@@ -58,15 +72,33 @@ class _Weights:
         return self._found[key][0]  # type: ignore[return-value]
 
 
-def _raised(data: np.ndarray, codes: WeightCodes, floor: np.ndarray, channel: int) -> WeightCodes:
+def _reads_blocks(shape: tuple[int, ...], spec: WeightSpec, block: tuple[int, ...], form: Form) -> bool:
+    """Whether a blockwise kernel reads the scales, in its own precision."""
+    if form == "lookup":
+        return spec.stored_bits == 4 and block[1] < shape[1] and kernel_reads_rows(shape[1], block[1])
+    return form == "blockwise"
+
+
+def _one_scale_each(codes: WeightCodes, channel: int) -> WeightCodes:
+    """The one scale of a tensor once for each channel: the fast kernels take no other below 8 bits."""
+    shape = tuple(size if axis == channel else 1 for axis, size in enumerate(codes.codes.shape))
+    block = tuple(1 if axis == channel else size for axis, size in enumerate(codes.codes.shape))
+    scale, zero_point = (np.broadcast_to(a.reshape(-1)[0], shape).copy() for a in (codes.scale, codes.zero_point))
+    return WeightCodes(codes.codes, scale, zero_point, codes.bits, block)
+
+
+def _raised(
+    data: np.ndarray, codes: WeightCodes, floor: np.ndarray, channel: int, form: affine.CodeFormat
+) -> WeightCodes:
     """`codes` with every scale at least `floor` [channels]; encoded anew where one was smaller."""
-    blocks = codes.scale.shape[channel]
-    shape = [blocks if axis == channel else 1 for axis in range(codes.scale.ndim)]
-    lowest = floor.reshape(blocks, -1).max(axis=1).reshape(shape)
+    lowest = floor.reshape([-1 if axis == channel else 1 for axis in range(codes.scale.ndim)])
+    if codes.block[channel] > 1:
+        size = [codes.block[channel] if axis == channel else 1 for axis in range(codes.scale.ndim)]
+        lowest = affine.block_extent(lowest, tuple(size))[1]
     if not (codes.scale < lowest).any():
         return codes
     scale = np.maximum(codes.scale, lowest).astype(np.float32)
-    return affine.encode(data, scale, codes.zero_point, codes.bits, narrow=True)
+    return affine.encode(data, codes.block, scale, codes.zero_point, form)
 
 
 def quantize(
@@ -99,23 +131,24 @@ def quantize(
         if spec.mode == "float16":
             ops[key] = _half(op, subgraph, weights)
         elif spec.mode == "integer":
-            ops[key] = _integer(key, op, subgraph, spec, found, weights, known)
+            ops[key] = _integer(key, op, subgraph, decision, found, weights, known)
         else:
-            constants = _weight_codes(key, op, subgraph, spec, weights)
-            ops[key] = OpEncoding(spec.mode, constants | _corrected(key, op, subgraph, spec, constants, known))
+            constants = _weight_codes(key, op, subgraph, decision, weights)
+            corrected = _corrected(key, op, subgraph, spec, constants, known)
+            ops[key] = OpEncoding(spec.mode, constants | corrected, form=decision.form)
     return QuantizedGraph(graph, ops, _borders(graph, found, statistics, input_type, output_type))
 
 
 def _weight_codes(
-    key: OpKey, op: Op, subgraph: Subgraph, spec: OpSpec, weights: _Weights, floor: np.ndarray | None = None
+    key: OpKey, op: Op, subgraph: Subgraph, decision: Decision, weights: _Weights, floor: np.ndarray | None = None
 ) -> dict[int, WeightCodes | np.ndarray]:
-    assert spec.weights is not None
+    assert decision.spec is not None and decision.spec.weights is not None
     found: dict[int, WeightCodes | np.ndarray] = {}
     for axes in weight_axes(op, subgraph):
         data = subgraph.tensors[op.inputs[axes.slot]].data
         assert data is not None
         try:
-            found[axes.slot] = weights.codes(data, axes, spec.weights, floor)
+            found[axes.slot] = weights.codes(data, axes, decision.spec.weights, decision.form, floor)
         except TfqError as error:
             raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
     return found
@@ -128,29 +161,67 @@ def _half(op: Op, subgraph: Subgraph, weights: _Weights) -> OpEncoding:
         assert data is not None
         if data.size >= HALF_MINIMUM and np.abs(data).max() <= LARGEST_HALF:
             found[slot] = weights.half(data)
-    return OpEncoding("float16", found) if found else OpEncoding("float")
+    return OpEncoding("float16", found, form="dequantize") if found else OpEncoding("float", form="dequantize")
 
 
 def _integer(
-    key: OpKey, op: Op, subgraph: Subgraph, spec: OpSpec, found: Encodings, weights: _Weights, known: Statistics
+    key: OpKey, op: Op, subgraph: Subgraph, decision: Decision, found: Encodings, weights: _Weights, known: Statistics
 ) -> OpEncoding:
+    spec = decision.spec
+    assert spec is not None
     inputs, outputs = found.inputs[key], found.outputs[key]
     row = OPS[op.code]
     constants: dict[int, WeightCodes | np.ndarray] = {}
+    partial = None
     if row.weight is not None:
         floor = _scale_floor(op, subgraph, inputs[_activation(inputs, row.weight)].scale, outputs[0].scale, row)
-        constants |= _weight_codes(key, op, subgraph, spec, weights, floor)
+        constants |= _weight_codes(key, op, subgraph, decision, weights, floor)
         corrected = _corrected(key, op, subgraph, spec, constants, known)
-        input_scale = inputs[_activation(inputs, row.weight)].scale
-        constants |= _bias(op, subgraph, spec, input_scale, constants[row.weight], corrected)
+        source = inputs[_activation(inputs, row.weight)]
+        weight = constants[row.weight]
+        assert isinstance(weight, WeightCodes)
+        if decision.form == "split":
+            partial = _partial_sums(weight, source, op, subgraph, corrected)
+            first = _first_part(weight, weight_axes(op, subgraph)[0])
+            constants |= _bias(op, subgraph, 64, source.widened().scale, first, corrected)
+        else:
+            bits = 32 if source.dtype == "int8" else 64
+            constants |= _bias(op, subgraph, bits, source.scale, weight.scale.reshape(-1), corrected)
     elif op.code == "BATCH_MATMUL":
-        constants |= _weight_codes(key, op, subgraph, spec, weights)
+        constants |= _weight_codes(key, op, subgraph, decision, weights)
     for slot, encoding in inputs.items():
         data = subgraph.tensors[op.inputs[slot]].data
         if data is not None and slot not in constants:
             constants[slot] = constant_codes(data, encoding)
     activations = {slot: encoding for slot, encoding in inputs.items() if slot not in constants}
-    return OpEncoding("integer", constants, activations, outputs)
+    return OpEncoding("integer", constants, activations, outputs, decision.form, partial)
+
+
+def _first_part(weight: WeightCodes, axes: WeightAxes) -> np.ndarray:
+    """The scales [O] of the first group of inputs of a split."""
+    assert axes.inputs is not None
+    return np.take(weight.scale, 0, axis=axes.inputs).reshape(-1)
+
+
+def _partial_sums(
+    weight: WeightCodes,
+    source: ActivationEncoding,
+    op: Op,
+    subgraph: Subgraph,
+    corrected: Mapping[int, WeightCodes | np.ndarray],
+) -> ActivationEncoding:
+    """The int16 encoding that no partial sum of a split operator can leave.
+
+    |sum| <= max |input| * sum |weight| + |bias|, per output channel.
+    """
+    (axes, *_) = weight_axes(op, subgraph)
+    others = tuple(axis for axis in range(weight.codes.ndim) if axis != axes.channel)
+    reach = 32767 * source.widened().scale * np.abs(weight.dequantize()).sum(axis=others, dtype=np.float64)
+    if bias_of(op) != ABSENT:
+        bias = corrected.get(BIAS_SLOT[op.code], subgraph.tensors[bias_of(op)].data)
+        assert isinstance(bias, np.ndarray)
+        reach = reach + np.abs(bias.reshape(-1))
+    return affine.activation_encoding(-float(reach.max()), float(reach.max()), 16)
 
 
 def _activation(inputs: Mapping[int, ActivationEncoding], weight: int) -> int:
@@ -198,19 +269,17 @@ def _corrected(
 def _bias(
     op: Op,
     subgraph: Subgraph,
-    spec: OpSpec,
+    bits: int,
     input_scale: float,
-    weight: WeightCodes | np.ndarray,
+    scale: np.ndarray,
     corrected: Mapping[int, WeightCodes | np.ndarray],
 ) -> dict[int, WeightCodes | np.ndarray]:
     slot, tensor = BIAS_SLOT[op.code], bias_of(op)
     if tensor == ABSENT:
         return {}
     data = corrected.get(slot, subgraph.tensors[tensor].data)
-    assert isinstance(data, np.ndarray) and isinstance(weight, WeightCodes) and spec.activations is not None
-    scale = weight.scale.reshape(-1)
-    repeated = np.repeat(scale, data.size // scale.size) if 1 < scale.size < data.size else scale
-    bits = 32 if spec.activations.bits == 8 else 64
+    assert isinstance(data, np.ndarray)
+    repeated = np.repeat(scale, -(-data.size // scale.size))[: data.size] if 1 < scale.size < data.size else scale
     return {slot: affine.encode_bias(data.reshape(-1), input_scale, repeated, bits)}
 
 
@@ -222,6 +291,7 @@ def constant_codes(data: np.ndarray, encoding: ActivationEncoding) -> WeightCode
         np.full(shape, encoding.scale, np.float32),
         np.full(shape, encoding.zero_point, np.int64),
         8 if encoding.dtype == "int8" else 16,
+        data.shape,
     )
 
 

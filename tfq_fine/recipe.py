@@ -84,6 +84,7 @@ class Recipe:
     default: OpSpec | None
     rules: tuple[Rule, ...] = ()
     description: str = ""
+    flexible: bool = False  # more bits, or a coarser granularity, where kernels take no less; else that is an error
 
     def with_rules(self, *rules: Rule) -> "Recipe":
         """The recipe with further rules behind its own."""
@@ -115,8 +116,8 @@ class Recipe:
         for rule in self.rules:
             named = {"layer": rule.layer, "layer_class": rule.layer_class, "op": rule.op}
             rules.append({k: v for k, v in named.items() if v is not None} | {"spec": to_json(rule.spec)})
-        content = {"name": self.name, "description": self.description, "default": to_json(self.default), "rules": rules}
-        return json.dumps(content, indent=2)
+        header: dict[str, Any] = {"name": self.name, "description": self.description, "flexible": self.flexible}
+        return json.dumps(header | {"default": to_json(self.default), "rules": rules}, indent=2)
 
     @staticmethod
     def from_json(text: str) -> "Recipe":
@@ -128,7 +129,10 @@ class Recipe:
         try:
             content: dict[str, Any] = json.loads(text)
             rules = tuple(Rule(**{**rule, "spec": from_json(rule["spec"])}) for rule in content.get("rules", []))
-            return Recipe(content["name"], from_json(content["default"]), rules, content.get("description", ""))
+            described = content.get("description", "")
+            return Recipe(
+                content["name"], from_json(content["default"]), rules, described, content.get("flexible", False)
+            )
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise TfqError(f"the text is not a recipe: {error!r}") from error
 

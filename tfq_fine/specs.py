@@ -20,6 +20,8 @@ GRANULARITIES: dict[str, type] = {
 class WeightSpec:
     """How weights are quantized.
 
+    `bits` 8, 4 and 2 are stored as such; 3, and 5 to 7, use fewer codes of the next larger type. Asymmetric weights
+    (`symmetric=False`) are computed in mode "weight_only" alone. `options` are those of the algorithm, by name.
     `bias_correction` takes back through the bias what the weight error does to the mean output; it needs
     representative data, and does nothing without.
     """
@@ -29,9 +31,22 @@ class WeightSpec:
     symmetric: bool = True
     algorithm: str = "round_to_nearest"
     bias_correction: bool = True
+    options: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 8:
+            raise TfqError(f"weights have 2 to 8 bits, found {self.bits}")
+        if isinstance(self.options, Mapping):
+            object.__setattr__(self, "options", tuple(sorted(self.options.items())))
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of the type that holds the codes."""
+        return next(bits for bits in (2, 4, 8) if bits >= self.bits)
 
     def __str__(self) -> str:
-        return f"int{self.bits} {granularity_name(self.granularity)}"
+        used = f" ({self.bits} bits used)" if self.bits != self.stored_bits else ""
+        return f"int{self.stored_bits}{used} {granularity_name(self.granularity)}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,8 @@ def to_json(spec: OpSpec | None) -> Any:
         return None
     found: dict[str, Any] = {"mode": spec.mode}
     if spec.weights is not None:
-        found["weights"] = asdict(spec.weights) | {"granularity": _granularity_json(spec.weights.granularity)}
+        weights = asdict(spec.weights) | {"granularity": _granularity_json(spec.weights.granularity)}
+        found["weights"] = weights | {"options": dict(spec.weights.options)}
     if spec.activations is not None:
         found["activations"] = asdict(spec.activations)
     return found

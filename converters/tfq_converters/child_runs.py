@@ -24,15 +24,20 @@ Arrays = Mapping[str, np.ndarray]
 
 @contextmanager
 def started(
-    graph: Graph, content: bytes | None, wanted: Sequence[int], samples: Sequence[Sequence[np.ndarray]]
+    graph: Graph,
+    content: bytes | None,
+    wanted: Sequence[int],
+    samples: Sequence[Sequence[np.ndarray]],
+    kernels: Sequence[Kernels] = ("default", "reference"),
 ) -> Iterator["Runs"]:
-    """Start to run the file of `graph` on the default and the reference kernels, each in a process of its own.
+    """Start to run the file of `graph` on several kernels, each in a process of its own.
 
     Args:
         graph: of the file.
         content: the bytes of the file; made from `graph` when None.
         wanted: tensors of the main subgraph to report.
         samples: inputs in the types of the file.
+        kernels: which ones.
     """
     with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
         here = Path(folder)
@@ -51,8 +56,8 @@ def started(
         given.close()
         runs = Runs(here)
         try:
-            for kernels in ("default", "reference"):
-                runs.start(kernels)
+            for kind in kernels:
+                runs.start(kind)
             yield runs
         finally:
             runs.end()

@@ -7,6 +7,7 @@ import numpy as np
 
 from tfq_converters.graph import Op, Subgraph, Tensor
 from tfq_converters.kernels import table
+from tfq_converters.quantized import Form
 from tfq_converters.weights import data_of
 
 AS_QUANTIZE = frozenset({"RELU", "RELU6"})  # what `realize.rewrites` makes of them, on int8
@@ -30,6 +31,20 @@ def cost(op: Op, subgraph: Subgraph, kind: str) -> float:
         return conversion(subgraph.tensors[op.outputs[0]], "QUANTIZE")
     rows = table()["cost"].get(_row_name(op, subgraph), {})
     return _nanoseconds(rows.get(kind, UNKNOWN), _units(op, subgraph, rows.get("unit", "output")))
+
+
+def form_cost(op: Op, subgraph: Subgraph, kind: str, form: Form, parts: int = 1) -> float:
+    """Nanoseconds of `op` in `form`, a split of `parts` operators and the additions between them included."""
+    if form in ("pointwise", "blockwise"):
+        row = table()["cost"]["FULLY_CONNECTED"].get(kind, UNKNOWN)
+        return _nanoseconds(row, _units(op, subgraph, "mac"))
+    whole = cost(op, subgraph, kind)
+    if form != "split" or parts == 1:
+        return whole
+    row = table()["cost"].get(_row_name(op, subgraph), {}).get(kind, UNKNOWN)
+    addition = table()["cost"]["ADD"]["float32"]
+    sums = (parts - 1) * _nanoseconds(addition, sum(_size(subgraph.tensors[t]) for t in op.outputs))
+    return whole + (parts - 1) * float(row["ns_base"]) + sums
 
 
 def conversion(tensor: Tensor, code: str, dtype: str = "int8") -> float:

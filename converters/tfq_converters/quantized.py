@@ -14,27 +14,29 @@ from tfq_converters.graph import Graph
 OpKey = tuple[int, int]  # (subgraph index, op index)
 TensorKey = tuple[int, int]  # (subgraph index, tensor index)
 Mode = Literal["float", "float16", "weight_only", "dynamic", "integer"]
+Form = Literal["native", "pointwise", "blockwise", "split", "dequantize", "lookup"]  # see `forms`
 
 
 @dataclass(frozen=True)
 class WeightCodes:
-    """A quantized constant: value = scale * (codes - zero_point), each scale shared by one block of values."""
+    """A quantized constant: value = scale * (codes - zero_point), each scale shared by one block of values.
+
+    The last block along an axis is shorter where `block` does not divide it.
+    """
 
     codes: np.ndarray  # integers, shape of the constant
-    scale: np.ndarray  # float32 (float64 for biases), shape of the constant / block shape, same rank
+    scale: np.ndarray  # float32 (float64 for biases), ceil(shape of the constant / block), same rank
     zero_point: np.ndarray  # int64, shape of `scale`
-    bits: int
-
-    @property
-    def block_shape(self) -> tuple[int, ...]:
-        return tuple(size // blocks for size, blocks in zip(self.codes.shape, self.scale.shape, strict=True))
+    bits: int  # of the type that stores them
+    block: tuple[int, ...]  # shape of the block of values that share a scale
 
     def dequantize(self) -> np.ndarray:
         """The real values, float32, of the shape of `codes`."""
         scale, zero_point = self.scale.astype(np.float32), self.zero_point.astype(np.float32)
-        for axis, (size, blocks) in enumerate(zip(self.block_shape, self.scale.shape, strict=True)):
+        for axis, (size, blocks) in enumerate(zip(self.block, self.scale.shape, strict=True)):
             if size > 1 and blocks > 1:
-                scale, zero_point = np.repeat(scale, size, axis), np.repeat(zero_point, size, axis)
+                part = (slice(None),) * axis + (slice(self.codes.shape[axis]),)
+                scale, zero_point = np.repeat(scale, size, axis)[part], np.repeat(zero_point, size, axis)[part]
         values: np.ndarray = self.codes.astype(np.float32 if self.bits <= 16 else np.float64)
         if self.zero_point.any():
             np.subtract(values, zero_point, out=values)
@@ -54,6 +56,12 @@ class ActivationEncoding:
     dtype: Literal["int8", "int16", "uint8"]
     scale: float
     zero_point: int
+
+    def widened(self) -> "ActivationEncoding":
+        """The int16 encoding that holds every value of this one, 256 times finer."""
+        limits = np.iinfo(self.dtype)
+        farthest = max(limits.max - self.zero_point, self.zero_point - limits.min)
+        return self if self.dtype == "int16" else ActivationEncoding("int16", self.scale * farthest / 32767, 0)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Nearest codes of `values`, saturating."""
@@ -75,13 +83,16 @@ class OpEncoding:
 
     `inputs` and `outputs` map slots to the integer encodings that an "integer" operator reads and writes; a slot that
     is missing stays as it is (shapes, indices, float). `weights` maps slots to quantized constants, to float16
-    arrays in mode "float16", or to float32 arrays that replace a constant (a corrected bias).
+    arrays in mode "float16", or to float32 arrays that replace a constant (a corrected bias). `form` says how they are
+    held and computed in the file.
     """
 
     mode: Mode
     weights: Mapping[int, WeightCodes | np.ndarray] = field(default_factory=dict)
     inputs: Mapping[int, ActivationEncoding] = field(default_factory=dict)
     outputs: Mapping[int, ActivationEncoding] = field(default_factory=dict)
+    form: Form = "native"
+    partial: ActivationEncoding | None = None  # of the partial sums of an integer operator that is split
 
 
 @dataclass(frozen=True)

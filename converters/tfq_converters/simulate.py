@@ -12,11 +12,11 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 from tfq_converters.quantized import OpEncoding, QuantizedGraph, simulated_weight
-from tfq_converters.realize.builder import Form
+from tfq_converters.realize.builder import ValueForm
 from tfq_converters.runtime import Runner
 from tfq_converters.unrunnable import is_unrunnable
 
-Value = tuple[int, Form]  # a tensor of the float graph, in one of the forms in which the file holds it
+Value = tuple[int, ValueForm]  # a tensor of the float graph, in one of the forms in which the file holds it
 SEGMENT_BYTES = 48 * 2**20  # of constants in one run, which bounds the memory
 UNCHECKED_TYPES = frozenset({"resource", "variant", "string"})
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from tfq_converters.graph import Op
 from tfq_converters.op_table import OPS
-from tfq_converters.quantized import ActivationEncoding, OpEncoding
+from tfq_converters.quantized import ActivationEncoding, OpEncoding, WeightCodes
 
 FLOAT_TOLERANCE = 1e-3
 DYNAMIC_TOLERANCE = 2e-2
@@ -24,10 +24,27 @@ LOOP_TOLERANCE = 1e-1
 LOOPS = frozenset({"WHILE", "IF", "CALL_ONCE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN"})
 
 
-def integer_difference(found: np.ndarray, expected: np.ndarray, form: ActivationEncoding, op: Op) -> str:
-    """ "" when the codes `found` are those of the float values `expected`, else what is wrong."""
+def allowed_steps(op: Op, encoding: OpEncoding, form: ActivationEncoding) -> float:
+    """How many steps of `form` an integer operator may be off.
+
+    A split adds, in steps of its partial sums: one for each part, one for each addition, and half of one for the
+    widening of its input.
+    """
     row = OPS[op.code]
-    steps = row.steps_int16 if form.dtype == "int16" else row.steps
+    steps = float(row.steps_int16 if form.dtype == "int16" else row.steps)
+    if encoding.partial is not None:
+        steps += (2 * parts_of_split(encoding) + 0.5) * encoding.partial.scale / form.scale
+    return steps
+
+
+def parts_of_split(encoding: OpEncoding) -> int:
+    """Into how many operators a weight with blocks is split; 1 without."""
+    weight = encoding.weights.get(1)
+    return max(weight.scale.shape[1:], default=1) if isinstance(weight, WeightCodes) else 1
+
+
+def integer_difference(found: np.ndarray, expected: np.ndarray, form: ActivationEncoding, steps: float) -> str:
+    """ "" when the codes `found` are within `steps` of the float values `expected`, else what is wrong."""
     limits = np.iinfo(form.dtype)
     exact = expected / np.float32(form.scale)
     exact += np.float32(form.zero_point)
@@ -36,7 +53,7 @@ def integer_difference(found: np.ndarray, expected: np.ndarray, form: Activation
     exact -= found
     away = float(np.abs(exact, out=exact).max(initial=0.0))
     if not away <= steps + 0.51 + noise:
-        return f"{away:.1f} steps of its scale from the simulated value, {steps} allowed"
+        return f"{away:.1f} steps of its scale from the simulated value, {steps:g} allowed"
     return ""
 
 
@@ -71,6 +88,28 @@ def float_tolerance(op: Op, encoding: OpEncoding, dynamic_bodies: bool) -> float
     if op.code in LOOPS:
         return LOOP_TOLERANCE if dynamic_bodies or encoding.mode == "dynamic" else FLOAT_TOLERANCE
     return DYNAMIC_TOLERANCE if encoding.mode == "dynamic" else FLOAT_TOLERANCE
+
+
+def emulated_parts(values: np.ndarray, encoding: OpEncoding, inputs: int) -> Iterator[np.ndarray]:
+    """`values` as the operators of a split see them: each part of the last axis is quantized by itself.
+
+    Args:
+        values: the input of the operator.
+        encoding: of the operator.
+        inputs: that one output channel sees; fewer than the last axis of a grouped convolution has.
+    """
+    weight = encoding.weights.get(1)
+    if encoding.form != "split" or not isinstance(weight, WeightCodes):
+        yield from emulated_inputs(values)
+        return
+    size = max(weight.block[1:])
+    grouped = values.reshape(*values.shape[:-1], -1, inputs)
+    starts = range(0, inputs, size)
+    pieces = [grouped[..., k : k + size] for k in starts]
+    seen = [list(emulated_inputs(piece.reshape(*values.shape[:-1], -1))) for piece in pieces]
+    for parts in zip(*seen, strict=True):
+        shaped = [part.reshape(piece.shape) for part, piece in zip(parts, pieces, strict=True)]
+        yield np.concatenate(shaped, axis=-1).reshape(values.shape)
 
 
 def emulated_inputs(values: np.ndarray) -> Iterator[np.ndarray]:

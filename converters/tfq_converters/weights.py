@@ -61,6 +61,20 @@ def weight_axes(op: Op, subgraph: Subgraph) -> tuple[WeightAxes, ...]:
     return tuple(found)
 
 
+def groups_of(op: Op, subgraph: Subgraph) -> int:
+    """Groups of a CONV_2D: each sees its own slice of the input channels."""
+    if op.code != "CONV_2D":
+        return 1
+    return subgraph.tensors[data_of(op)].shape[3] // subgraph.tensors[op.inputs[1]].shape[3]
+
+
+def is_pointwise(op: Op, subgraph: Subgraph) -> bool:
+    """Whether `op` is a convolution with a 1x1 window over all input channels: a matrix product per pixel."""
+    if op.code != "CONV_2D":
+        return False
+    return subgraph.tensors[op.inputs[1]].shape[1:3] == (1, 1) and groups_of(op, subgraph) == 1
+
+
 def float_constants(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
     """The input slots of `op` that hold float constants."""
     return tuple(slot for slot, t in enumerate(op.inputs) if t != ABSENT and _is_float_constant(subgraph, t))

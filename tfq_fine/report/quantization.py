@@ -31,6 +31,7 @@ class OpRow:
     sqnr_weights: float | None = None  # dB
     bytes_before: int = 0  # of its constants
     bytes_after: int = 0
+    form: str = ""  # how the file holds and computes the weights (`tfq_converters.forms`); "" without
 
     @property
     def label(self) -> str:
@@ -111,12 +112,12 @@ class QuantizationReport:
         return sections + [Paragraph(f"Note: {note}") for note in self.notes]
 
     def _kinds(self) -> Grid:
-        groups = _grouped(self.rows, lambda row: (row.code, row.mode, row.weights, row.activations))
+        groups = _grouped(self.rows, lambda row: (row.code, row.mode, row.weights, row.form, row.activations))
         rows = [
             (*key, str(len(found)), size(sum(r.bytes_before for r in found)), size(sum(r.bytes_after for r in found)))
             for key, found in groups.items()
         ]
-        columns = ("operator", "mode", "weights", "activations", ">ops", ">constant bytes", ">after")
+        columns = ("operator", "mode", "weights", "form", "activations", ">ops", ">constant bytes", ">after")
         return Grid("Operators", columns, rows)
 
     def _listing(self) -> Grid:
@@ -126,6 +127,7 @@ class QuantizationReport:
                 row.code,
                 row.mode,
                 row.weights,
+                row.form,
                 row.activations,
                 decibels(row.sqnr_weights),
                 size(row.bytes_after),
@@ -133,7 +135,7 @@ class QuantizationReport:
             )
             for row in self.rows
         ]
-        columns = ("layer", "operator", "mode", "weights", "activations", ">weight SQNR dB", ">bytes", "reason")
+        columns = ("layer", "operator", "mode", "weights", "form", "activations", ">weight SQNR dB", ">bytes", "reason")
         return Grid("All operators", columns, rows)
 
     def _pictures(self) -> list[Section]:

@@ -1,26 +1,41 @@
 """Turns the numbers of a `QuantizedGraph` into a graph that the kernels run.
 
-One module per mode; each is a function (builder, op, encoding) that adds the operators which compute `op`.
+One function (builder, op, encoding) per form adds the operators which compute `op`.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from tfq_converters.graph import Graph, Op, Signature, Subgraph
-from tfq_converters.quantized import OpEncoding, QuantizedGraph, TensorKey
-from tfq_converters.realize.builder import FLOAT, Form, SubgraphBuilder
+from tfq_converters.quantized import Form, OpEncoding, QuantizedGraph, TensorKey
+from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, ValueForm
 from tfq_converters.realize.dynamic_range import dynamic_range
+from tfq_converters.realize.embedding import look_up
 from tfq_converters.realize.full_integer import full_integer
+from tfq_converters.realize.matrix import as_fully_connected, blockwise
+from tfq_converters.realize.split import split
 from tfq_converters.realize.weight_only import weight_only
 
-REALIZATIONS: dict[str, Callable[[SubgraphBuilder, Op, OpEncoding], None]] = {
-    "float": weight_only,
-    "float16": weight_only,
-    "weight_only": weight_only,
-    "dynamic": dynamic_range,
-    "integer": full_integer,
+_Realization = Callable[[SubgraphBuilder, Op, OpEncoding], None]
+
+
+def _native(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
+    (full_integer if encoding.mode == "integer" else dynamic_range)(builder, op, encoding)
+
+
+def _pointwise(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
+    _native(builder, *as_fully_connected(builder, op, encoding))
+
+
+REALIZATIONS: dict[Form, _Realization] = {
+    "native": _native,
+    "pointwise": _pointwise,
+    "blockwise": blockwise,
+    "split": split,
+    "dequantize": weight_only,
+    "lookup": look_up,
 }
-_FLOAT_OP = OpEncoding("float")
+_FLOAT_OP = OpEncoding("float", form="dequantize")
 
 
 @dataclass(frozen=True)
@@ -28,13 +43,13 @@ class Realized:
     """The emitted graph, and where the values of the float graph live in it."""
 
     graph: Graph
-    places: Mapping[TensorKey, Mapping[Form, int]]  # tensor of the float graph -> form -> tensor of `graph`
+    places: Mapping[TensorKey, Mapping[ValueForm, int]]  # tensor of the float graph -> form -> tensor of `graph`
 
 
 def realize(quantized: QuantizedGraph) -> Realized:
     """The graph of the file that computes what `quantized` says."""
     subgraphs: list[Subgraph] = []
-    places: dict[TensorKey, Mapping[Form, int]] = {}
+    places: dict[TensorKey, Mapping[ValueForm, int]] = {}
     for s in range(len(quantized.graph.subgraphs)):
         subgraph, found = _subgraph(quantized, s)
         subgraphs.append(subgraph)
@@ -46,14 +61,14 @@ def realize(quantized: QuantizedGraph) -> Realized:
     return Realized(replace(quantized.graph, subgraphs=tuple(subgraphs), signatures=signatures), places)
 
 
-def _subgraph(quantized: QuantizedGraph, s: int) -> tuple[Subgraph, dict[int, dict[Form, int]]]:
+def _subgraph(quantized: QuantizedGraph, s: int) -> tuple[Subgraph, dict[int, dict[ValueForm, int]]]:
     source = quantized.graph.subgraphs[s]
     builder = SubgraphBuilder(source)
     inputs = [builder.output(t, quantized.borders.get((s, t), FLOAT)) for t in source.inputs]
     for o, op in enumerate(source.ops):
         encoding = quantized.ops.get((s, o), _FLOAT_OP)
         builder.layer = op.layer
-        REALIZATIONS[encoding.mode](builder, op, encoding)
+        REALIZATIONS[encoding.form](builder, op, encoding)
     outputs = [builder.value(t, quantized.borders.get((s, t), FLOAT)) for t in source.outputs]
     for tensor, emitted in zip(source.outputs, outputs, strict=True):
         builder.keep_name(tensor, emitted)

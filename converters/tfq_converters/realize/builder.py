@@ -1,7 +1,7 @@
 """Builds one subgraph of the emitted file: remembers in which forms each value of the float graph exists so far, and
 inserts the conversion when an operator asks for another form."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from tfq_converters.graph import ABSENT, Op, Options, Quantization, Subgraph, Te
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
 
 FLOAT = None  # the form of a value that is not in integers
-Form = ActivationEncoding | None
+ValueForm = ActivationEncoding | None
 
 
 class SubgraphBuilder:
@@ -21,8 +21,9 @@ class SubgraphBuilder:
         self.tensors: list[Tensor] = list(source.tensors)
         self.ops: list[Op] = []
         self.layer = ""  # given to every op that is added
-        self._forms: dict[int, dict[Form, int]] = {}
+        self._forms: dict[int, dict[ValueForm, int]] = {}
         self._constants: dict[tuple[int, str], tuple[int, object]] = {}
+        self._matrices: dict[int, tuple[WeightCodes, WeightCodes]] = {}
         computed = {tensor for op in source.ops for tensor in op.outputs}
         for index in range(len(source.tensors)):
             if index not in computed:
@@ -41,7 +42,7 @@ class SubgraphBuilder:
         """Append a plain constant, such as a shape."""
         return self.new(Tensor(name, data.shape, data.dtype.name, data=data))
 
-    def value(self, tensor: int, form: Form) -> int:
+    def value(self, tensor: int, form: ValueForm) -> int:
         """The emitted tensor that holds `tensor` in `form`, converting when it does not exist yet."""
         if tensor == ABSENT:
             return ABSENT
@@ -54,9 +55,9 @@ class SubgraphBuilder:
         """The emitted tensor that holds `tensor` in the form in which it was made."""
         return next(iter(self._forms[tensor].values()))
 
-    def all_forms(self) -> dict[int, dict[Form, int]]:
+    def all_forms(self) -> dict[int, dict[ValueForm, int]]:
         """For every value of the float subgraph, the forms in which it exists so far, in the order of their making."""
-        return self._forms
+        return {tensor: forms for tensor, forms in self._forms.items() if tensor < len(self.source.tensors)}
 
     def keep_name(self, tensor: int, emitted: int) -> None:
         """Give the border tensor `emitted` the name that `tensor` has in the float graph."""
@@ -65,7 +66,7 @@ class SubgraphBuilder:
             self.tensors[tensor] = replace(self.tensors[tensor], name=f"{name}_inner")
             self.tensors[emitted] = replace(self.tensors[emitted], name=name)
 
-    def output(self, tensor: int, form: Form) -> int:
+    def output(self, tensor: int, form: ValueForm) -> int:
         """Declare that the next operator writes `tensor` in `form`; the emitted tensor, returned, keeps the name."""
         if form is not FLOAT:
             self.tensors[tensor] = encoded(self.tensors[tensor], form)
@@ -74,26 +75,49 @@ class SubgraphBuilder:
 
     def weight(self, tensor: int, value: WeightCodes | np.ndarray) -> int:
         """The emitted constant that stores `value` in place of the constant `tensor`."""
-        key = (id(value), "stored")
+        return self.once(value, "stored", lambda: self.new(stored(self.tensors[tensor], value)))
+
+    def once(self, value: object, purpose: str, make: Callable[[], int]) -> int:
+        """The tensor that `make` builds of the constant `value`; built once for all operators that share it."""
+        key = (id(value), purpose)
         if key not in self._constants:
-            self._constants[key] = (self.new(stored(self.tensors[tensor], value)), value)
+            self._constants[key] = (make(), value)
         return self._constants[key][0]
 
-    def dequantized(self, tensor: int, value: WeightCodes | np.ndarray) -> int:
-        """The float tensor that an explicit DEQUANTIZE makes of the stored `value`; a float32 one needs none."""
-        if isinstance(value, np.ndarray) and value.dtype == np.float32:
-            return self.weight(tensor, value)
-        key = (id(value), "dequantized")
-        if key not in self._constants:
-            stored_index = self.weight(tensor, value)
-            result = self.new(_float_like(self.tensors[tensor], "_dequantized"))
-            self.add(dequantize(self.tensors[stored_index], stored_index, result))
-            self._constants[key] = (result, value)
-        return self._constants[key][0]
+    def matrix(self, codes: WeightCodes) -> WeightCodes:
+        """The codes [O, 1, 1, I] of a 1x1 convolution as [O, I]; the same value each time."""
+        if id(codes) not in self._matrices:
+            shape = (codes.codes.shape[0], codes.codes.shape[3])
+            scale, zero_point = (a.reshape(a.shape[0], a.shape[3]) for a in (codes.scale, codes.zero_point))
+            flat = WeightCodes(
+                codes.codes.reshape(shape), scale, zero_point, codes.bits, (codes.block[0], codes.block[3])
+            )
+            self._matrices[id(codes)] = (flat, codes)
+        return self._matrices[id(codes)][0]
+
+    def know(self, index: int, form: ValueForm) -> None:
+        """Declare that the new tensor `index` is a value in `form`, which operators may ask for like any other."""
+        self._forms[index] = {form: index}
+
+    def step(
+        self, code: str, inputs: tuple[int, ...], result: Tensor, options: Options | None, version: int = 1
+    ) -> int:
+        """Append an operator with one new result; returns the result's index."""
+        output = self.new(result)
+        self.add(Op(code, inputs, (output,), options, version))
+        return output
+
+    def reshape(self, index: int, result: Tensor, output: int | None = None) -> int:
+        """Append a RESHAPE to the shape of `result`, into tensor `output` when that is given."""
+        shape = np.array(result.dynamic_shape, np.int32)
+        target = self.new(result) if output is None else output
+        inputs = (index, self.constant(f"{result.name}_shape", shape))
+        self.add(Op("RESHAPE", inputs, (target,), Options("ReshapeOptions", {"newShape": shape})))
+        return target
 
     def _to_float(self, tensor: int) -> int:
         stored_index = self.any_form(tensor)
-        result = self.new(_float_like(self.source.tensors[tensor], "_dequantized"))
+        result = self.new(float_like(self.tensors[tensor], "_dequantized"))
         self.add(dequantize(self.tensors[stored_index], stored_index, result))
         return result
 
@@ -101,7 +125,7 @@ class SubgraphBuilder:
         forms = self._forms[tensor]
         same_type = [index for known, index in forms.items() if known is not FLOAT and _requantizes(known, form)]
         start = same_type[0] if same_type else self.value(tensor, FLOAT)
-        result = self.new(encoded(replace(self.source.tensors[tensor], data=None), form, "_quantized"))
+        result = self.new(encoded(replace(self.tensors[tensor], data=None), form, "_quantized"))
         self.add(Op("QUANTIZE", (start,), (result,), Options("QuantizeOptions", {}), 2 if form.dtype == "int16" else 1))
         return result
 
@@ -150,14 +174,21 @@ def stored(tensor: Tensor, value: WeightCodes | np.ndarray) -> Tensor:
     )
 
 
+def varying_axes(value: WeightCodes) -> list[int]:
+    """The axes along which scales differ; a file's tensor has one at most."""
+    return [axis for axis, blocks in enumerate(value.scale.shape) if blocks > 1]
+
+
 def _axis_quantization(name: str, value: WeightCodes) -> Quantization:
     """Scales per tensor or along one axis; a scale that several channels share is repeated."""
-    varying = [axis for axis, blocks in enumerate(value.scale.shape) if blocks > 1]
+    varying = varying_axes(value)
     assert len(varying) <= 1, f"{name}: scales vary along axes {varying}; only one can be stored"
-    axis = varying[0] if varying else 0
-    repeats = value.codes.shape[axis] // value.scale.shape[axis] if varying else 1
-    scale = np.repeat(value.scale.reshape(-1), repeats).astype(np.float32)
-    return Quantization(scale, np.repeat(value.zero_point.reshape(-1), repeats), axis)
+    if not varying:
+        return Quantization(value.scale.reshape(-1).astype(np.float32), value.zero_point.reshape(-1))
+    axis = varying[0]
+    length, repeats = value.codes.shape[axis], value.block[axis]
+    scale = np.repeat(value.scale.reshape(-1), repeats)[:length].astype(np.float32)
+    return Quantization(scale, np.repeat(value.zero_point.reshape(-1), repeats)[:length], axis)
 
 
 def dequantize(tensor: Tensor, index: int, result: int) -> Op:
@@ -167,5 +198,6 @@ def dequantize(tensor: Tensor, index: int, result: int) -> Op:
     return Op("DEQUANTIZE", (index,), (result,), Options("DequantizeOptions", {}), version)
 
 
-def _float_like(tensor: Tensor, suffix: str) -> Tensor:
+def float_like(tensor: Tensor, suffix: str) -> Tensor:
+    """A computed float tensor of the shape of `tensor`."""
     return replace(tensor, name=tensor.name + suffix, dtype="float32", data=None, quantization=None)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from tfq_converters.graph import Op, Options
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder
-from tfq_converters.realize.embedding import is_embedding, look_up
 
 # (operator, weight bits, several scales) -> version that the registered kernels ask for
 VERSIONS: dict[tuple[str, int, bool], int] = {
@@ -28,9 +27,6 @@ VERSIONS: dict[tuple[str, int, bool], int] = {
 
 def dynamic_range(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
     """Add `op` over its quantized weights; inputs, bias and outputs are float."""
-    if is_embedding(builder, op):
-        look_up(builder, op, encoding)
-        return
     inputs = [
         builder.weight(tensor, encoding.weights[slot]) if slot in encoding.weights else builder.value(tensor, FLOAT)
         for slot, tensor in enumerate(op.inputs)
@@ -38,10 +34,10 @@ def dynamic_range(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> Non
     value = next(value for value in encoding.weights.values() if isinstance(value, WeightCodes))
     version = max(op.version, VERSIONS[op.code, value.bits, value.scale.size > 1])
     outputs = tuple(builder.output(tensor, FLOAT) for tensor in op.outputs)
-    builder.add(replace(op, inputs=tuple(inputs), outputs=outputs, version=version, options=_options(op)))
+    builder.add(replace(op, inputs=tuple(inputs), outputs=outputs, version=version, options=dynamic_options(op)))
 
 
-def _options(op: Op) -> Options | None:
+def dynamic_options(op: Op) -> Options | None:
     """FULLY_CONNECTED quantizes its input asymmetrically, as XNNPACK does whatever the option says."""
     if op.code != "FULLY_CONNECTED" or op.options is None:
         return op.options

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from tfq_converters.forms import KERNEL_BLOCKS
 from tfq_converters.graph import Op, Options, Quantization, Tensor
 from tfq_converters.quantized import OpEncoding, WeightCodes
-from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, dequantize
+from tfq_converters.realize.blocks import dequantized, stored_blocks
+from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, dequantize, stored
 
 LOOKUP_VERSIONS = {8: 3, 4: 4, 2: 5}  # registered for the table's type; per runtime.md's measurements
 
@@ -39,29 +41,75 @@ def look_up(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
 
 
 def _embedding_lookup(builder: SubgraphBuilder, op: Op, table: WeightCodes, ids: Tensor) -> None:
-    depth = table.codes.shape[1]
     name = builder.source.tensors[op.outputs[0]].name
     index = builder.value(op.inputs[1], FLOAT)
     if ids.dtype != "int32":
-        index = _step(
-            builder, "CAST", (index,), replace(ids, name=f"{name}_ids", dtype="int32"), _cast_options(ids.dtype)
-        )
-    count = int(np.prod(ids.shape, dtype=np.int64))
+        integers = replace(ids, name=f"{name}_ids", dtype="int32")
+        index = builder.step("CAST", (index,), integers, _cast_options(ids.dtype))
     dynamic = -1 in ids.dynamic_shape
-    flat = Tensor(f"{name}_flat_ids", (count,), "int32", (-1,) if dynamic else None)
-    index = _reshape(builder, index, flat)
+    count = int(np.prod(ids.shape, dtype=np.int64))
+    index = builder.reshape(index, Tensor(f"{name}_flat_ids", (count,), "int32", (-1,) if dynamic else None))
+    parts = table.scale.shape[1]
+    if parts > 1 and not reads_blocks(table):
+        index = _ids_of_blocks(builder, name, index, parts, dynamic)
+        count *= parts
+    depth = table.codes.shape[1] if parts == 1 or reads_blocks(table) else table.block[1]
     rows = Tensor(f"{name}_rows", (count, depth), "float32", (-1, depth) if dynamic else None)
-    lookup = (index, builder.weight(op.inputs[0], table))
-    found = _step(builder, "EMBEDDING_LOOKUP", lookup, rows, None, LOOKUP_VERSIONS[table.bits])
-    result = builder.source.tensors[op.outputs[0]]
-    _reshape(builder, found, result, builder.output(op.outputs[0], FLOAT))
+    stored = builder.once(table, "rows", lambda: builder.new(_stored_rows(builder, op.inputs[0], table)))
+    found = builder.step("EMBEDDING_LOOKUP", (index, stored), rows, None, LOOKUP_VERSIONS[table.bits])
+    builder.reshape(found, builder.source.tensors[op.outputs[0]], builder.output(op.outputs[0], FLOAT))
+
+
+def reads_blocks(table: WeightCodes) -> bool:
+    """Whether the kernel reads the blocks of `table` itself: int4, of a size that it knows."""
+    return table.bits == 4 and table.scale.shape[1] > 1 and kernel_reads_rows(table.codes.shape[1], table.block[1])
+
+
+def kernel_reads_rows(depth: int, block: int) -> bool:
+    """Whether EMBEDDING_LOOKUP reads int4 rows of `depth` values in blocks of `block`."""
+    return block in KERNEL_BLOCKS and depth % block == 0
+
+
+def _stored_rows(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> Tensor:
+    """The table as the lookup reads it: rows, or blocks as rows of their own."""
+    source = builder.tensors[tensor]
+    if table.scale.shape[1] == 1:
+        return stored(source, table)
+    if reads_blocks(table):
+        return stored_blocks(source, table, table.block[1])
+    rows = replace(
+        table,
+        codes=table.codes.reshape(-1, table.block[1]),
+        scale=table.scale.reshape(-1, 1),
+        zero_point=table.zero_point.reshape(-1, 1),
+    )
+    return stored(replace(source, shape=rows.codes.shape, shape_signature=None), rows)
+
+
+def _ids_of_blocks(builder: SubgraphBuilder, name: str, index: int, parts: int, dynamic: bool) -> int:
+    """Row i of the table is rows parts * i ... parts * i + parts - 1 of the blocks."""
+    count = builder.tensors[index].shape[0]
+
+    def integers(suffix: str, shape: tuple[int, ...]) -> Tensor:
+        unknown = (-1, *shape[1:]) if dynamic else None
+        return Tensor(f"{name}_{suffix}", shape, "int32", unknown)
+
+    column = builder.reshape(index, integers("column", (count, 1)))
+    factor = builder.constant(f"{name}_parts", np.array([parts], np.int32))
+    steps = builder.constant(f"{name}_steps", np.arange(parts, dtype=np.int32)[None])
+    first = builder.step(
+        "MUL", (column, factor), integers("first", (count, 1)), Options("MulOptions", {"fusedActivationFunction": 0})
+    )
+    options = Options("AddOptions", {"fusedActivationFunction": 0, "potScaleInt16": False})
+    every = builder.step("ADD", (first, steps), integers("every", (count, parts)), options)
+    return builder.reshape(every, integers("blocks", (count * parts,)))
 
 
 def _gather_then_dequantize(builder: SubgraphBuilder, op: Op, table: WeightCodes) -> None:
     """Ids of which several dimensions are unknown cannot be put back by a constant RESHAPE."""
     result = builder.source.tensors[op.outputs[0]]
-    if table.scale.size > 1:
-        inputs = (builder.dequantized(op.inputs[0], table), builder.value(op.inputs[1], FLOAT))
+    if table.scale.size > 1 or table.bits == 2:
+        inputs = (dequantized(builder, op.inputs[0], table), builder.value(op.inputs[1], FLOAT))
         builder.add(replace(op, inputs=inputs, outputs=(builder.output(op.outputs[0], FLOAT),)))
         return
     codes = replace(
@@ -74,27 +122,6 @@ def _gather_then_dequantize(builder: SubgraphBuilder, op: Op, table: WeightCodes
     gathered = builder.new(codes)
     builder.add(replace(op, inputs=inputs, outputs=(gathered,), version=max(op.version, 2 if table.bits == 8 else 7)))
     builder.add(dequantize(codes, gathered, builder.output(op.outputs[0], FLOAT)))
-
-
-def _step(
-    builder: SubgraphBuilder,
-    code: str,
-    inputs: tuple[int, ...],
-    result: Tensor,
-    options: Options | None,
-    version: int = 1,
-) -> int:
-    output = builder.new(result)
-    builder.add(Op(code, inputs, (output,), options, version))
-    return output
-
-
-def _reshape(builder: SubgraphBuilder, index: int, result: Tensor, output: int | None = None) -> int:
-    shape = np.array(result.dynamic_shape, np.int32)
-    target = builder.new(result) if output is None else output
-    inputs = (index, builder.constant(f"{result.name}_shape", shape))
-    builder.add(Op("RESHAPE", inputs, (target,), Options("ReshapeOptions", {"newShape": shape})))
-    return target
 
 
 def _cast_options(dtype: str) -> Options | None:

@@ -16,7 +16,7 @@ WEIGHT_VERSIONS: dict[tuple[str, int], int] = {
     ("FULLY_CONNECTED", 4): 10,
     ("FULLY_CONNECTED", 2): 14,
     ("CONV_2D", 4): 7,
-    ("DEPTHWISE_CONV_2D", 4): 7,
+    ("DEPTHWISE_CONV_2D", 4): 6,
 }
 # options that int16 activations need
 INT16_OPTIONS: dict[str, dict[str, object]] = {"ADD": {"potScaleInt16": False}, "SUB": {"potScaleInt16": False}}
@@ -47,6 +47,11 @@ def full_integer(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None
     )
 
 
+def weight_version(code: str, bits: int) -> int:
+    """The least version of `code` that takes weights of `bits`."""
+    return WEIGHT_VERSIONS.get((code, bits), 1)
+
+
 def _zero_bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> int:
     """The integer kernels of CONV_2D need a bias where the float ones do without."""
     weight = encoding.weights[1]
@@ -70,7 +75,7 @@ def _version(op: Op, encoding: OpEncoding) -> int:
     if row.weight is not None:
         weight = encoding.weights[row.weight]
         assert isinstance(weight, WeightCodes)
-        needed = max(needed, WEIGHT_VERSIONS.get((op.code, weight.bits), 1))
+        needed = max(needed, weight_version(op.code, weight.bits))
     if op.code == "MUL" and _product_scale(encoding) >= encoding.outputs[0].scale:
         needed = max(needed, 3)  # of the first kernels whose rescaling may enlarge
     return max(op.version, needed)

@@ -4,24 +4,21 @@ from dataclasses import replace
 
 from tfq_converters.graph import Op
 from tfq_converters.quantized import OpEncoding
+from tfq_converters.realize.blocks import dequantized
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder
-from tfq_converters.realize.embedding import is_embedding, look_up
 
 READS_SHAPE = frozenset({"SHAPE", "RANK"})  # operators that do not care in which form a value is held
 
 
 def weight_only(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
     """Add `op` in float, over dequantized weights where `encoding` has any."""
-    if encoding.mode == "weight_only" and is_embedding(builder, op):
-        look_up(builder, op, encoding)
-        return
     if op.code in READS_SHAPE:
         builder.add(
             replace(op, inputs=(builder.any_form(op.inputs[0]),), outputs=(builder.output(op.outputs[0], FLOAT),))
         )
         return
     inputs = [
-        builder.dequantized(tensor, encoding.weights[slot])
+        dequantized(builder, tensor, encoding.weights[slot])
         if slot in encoding.weights
         else builder.value(tensor, FLOAT)
         for slot, tensor in enumerate(op.inputs)

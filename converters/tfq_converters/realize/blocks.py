@@ -1,0 +1,75 @@
+"""Constants whose scales vary along more than one axis: as the blockwise kernels store them, and as float tensors."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from tfq_converters.graph import Options, Quantization, Tensor
+from tfq_converters.quantized import WeightCodes
+from tfq_converters.realize.builder import SubgraphBuilder, dequantize, float_like, stored, varying_axes
+
+
+def stored_blocks(tensor: Tensor, value: WeightCodes, block: int) -> Tensor:
+    """A matrix [rows, inputs] with one scale per row and `block` inputs, as blockwise kernels read it.
+
+    Inputs are filled up with zeros to whole blocks.
+    """
+    length = value.codes.shape[1]
+    filled = -(-length // block) * block
+    codes = np.pad(value.codes, ((0, 0), (0, filled - length)))
+    quantization = Quantization(value.scale, value.zero_point, 0, block)
+    return replace(
+        tensor, shape=codes.shape, shape_signature=None, dtype=f"int{value.bits}", data=codes, quantization=quantization
+    )
+
+
+def dequantized(builder: SubgraphBuilder, tensor: int, value: WeightCodes | np.ndarray) -> int:
+    """The float tensor that an explicit DEQUANTIZE makes of the stored `value`; a float32 one needs none."""
+    if isinstance(value, np.ndarray) and value.dtype == np.float32:
+        return builder.weight(tensor, value)
+    if isinstance(value, WeightCodes) and len(varying_axes(value)) > 1:
+        return builder.once(value, "dequantized", lambda: _dequantized_blocks(builder, tensor, value))
+    return builder.once(value, "dequantized", lambda: _dequantized(builder, tensor, value))
+
+
+def _dequantized(builder: SubgraphBuilder, tensor: int, value: WeightCodes | np.ndarray) -> int:
+    start = builder.weight(tensor, value)
+    result = builder.new(float_like(builder.tensors[tensor], "_dequantized"))
+    builder.add(dequantize(builder.tensors[start], start, result))
+    return result
+
+
+def _dequantized_blocks(builder: SubgraphBuilder, tensor: int, value: WeightCodes) -> int:
+    """DEQUANTIZE of [blocks, block], whose axis 0 carries the scales; RESHAPE, SLICE and TRANSPOSE into the weight."""
+    source = builder.tensors[tensor]
+    (axis,) = [axis for axis, size in enumerate(value.block) if size > 1] or [value.codes.ndim - 1]
+    order = [*(a for a in range(value.codes.ndim) if a != axis), axis]
+    block, length = value.block[axis], value.codes.shape[axis]
+    filled = -(-length // block) * block
+    codes = np.pad(value.codes.transpose(order), [(0, 0)] * (len(order) - 1) + [(0, filled - length)])
+    scale, zero_point = (array.transpose(order).reshape(-1, 1) for array in (value.scale, value.zero_point))
+    rows = WeightCodes(codes.reshape(-1, block), scale, zero_point, value.bits, (1, block))
+    flat = stored(replace(source, shape=rows.codes.shape, shape_signature=None), rows)
+
+    def floats(suffix: str, shape: tuple[int, ...]) -> Tensor:
+        return Tensor(f"{source.name}_{suffix}", shape, "float32")
+
+    start = builder.new(flat)
+    index = builder.new(floats("blocks", flat.shape))
+    builder.add(dequantize(flat, start, index))
+    index = builder.reshape(index, floats("dequantized", codes.shape))
+    if filled != length:
+        index = _first(builder, index, floats("whole", (*codes.shape[:-1], length)))
+    if axis != value.codes.ndim - 1:
+        back = builder.constant(f"{source.name}_order", np.argsort(order).astype(np.int32))
+        index = builder.step(
+            "TRANSPOSE", (index, back), floats("in_place", source.shape), Options("TransposeOptions", {})
+        )
+    return index
+
+
+def _first(builder: SubgraphBuilder, index: int, result: Tensor) -> int:
+    """SLICE from the beginning to the shape of `result`."""
+    begin = builder.constant(f"{result.name}_begin", np.zeros(len(result.shape), np.int32))
+    size = builder.constant(f"{result.name}_size", np.array(result.shape, np.int32))
+    return builder.step("SLICE", (index, begin, size), result, Options("SliceOptions", {}))

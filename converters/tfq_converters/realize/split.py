@@ -1,0 +1,192 @@
+"""Groups of inputs with scales of their own where no kernel has such blocks: the inputs are cut into groups, one
+operator per group computes with one scale per output channel, and their results are added.
+
+In float activations the sum is float. In integers the partial sums are int16: of int8 the rounding of each would
+show (2 to 4 % of the output's range), of int16 it is a few thousandths of an int8 step.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tfq_converters.graph import ABSENT, Op, Options, Tensor
+from tfq_converters.op_table import OPS
+from tfq_converters.quantized import OpEncoding, WeightCodes
+from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, ValueForm, encoded, stored
+from tfq_converters.realize.dynamic_range import VERSIONS, dynamic_options
+from tfq_converters.realize.full_integer import INT16_OPTIONS, weight_version
+from tfq_converters.realize.matrix import as_fully_connected
+from tfq_converters.weights import BIAS_SLOT, DATA_SLOT
+
+NO_ACTIVATION = 0
+INPUTS_AXIS = {"FULLY_CONNECTED": 1, "CONV_2D": 3, "TRANSPOSE_CONV": 3}  # of the weight
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """How the inputs of one operator are cut."""
+
+    starts: tuple[int, ...]
+    length: int  # inputs of one group of a grouped convolution
+    groups: int
+
+    @property
+    def sizes(self) -> list[int]:
+        ends = [*self.starts[1:], self.length]
+        return [end - start for start, end in zip(self.starts, ends, strict=True)]
+
+
+def split(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
+    """Add `op` as one operator per group of inputs, and the sum of their results."""
+    weight = encoding.weights[1]
+    assert isinstance(weight, WeightCodes)
+    if op.code == "CONV_2D" and weight.bits < 8 and weight.codes.shape[1:3] == (1, 1) and _groups(builder, op) == 1:
+        op, encoding = as_fully_connected(builder, op, encoding)
+    integer = encoding.mode == "integer"
+    slot = DATA_SLOT.get(op.code, 0)
+    form: ValueForm = encoding.inputs[slot].widened() if integer else FLOAT
+    weight = encoding.weights[1]
+    assert isinstance(weight, WeightCodes)
+    axis = INPUTS_AXIS[op.code]
+    cut = _Cut(
+        tuple(range(0, weight.codes.shape[axis], weight.block[axis])), weight.codes.shape[axis], _groups(builder, op)
+    )
+    inputs = _cut_inputs(builder, op, op.inputs[slot], form, cut)
+    partial = encoding.partial if integer else FLOAT
+    results = [
+        _part(builder, op, encoding, index, k, inputs[k], partial)
+        for k, index in enumerate(_weights(builder, op, weight, axis))
+    ]
+    _add_up(builder, op, encoding, results, partial)
+
+
+def _groups(builder: SubgraphBuilder, op: Op) -> int:
+    if op.code != "CONV_2D":
+        return 1
+    return builder.tensors[op.inputs[0]].shape[3] // builder.tensors[op.inputs[1]].shape[3]
+
+
+def _cut_inputs(builder: SubgraphBuilder, op: Op, tensor: int, form: ValueForm, cut: _Cut) -> list[int]:
+    """The input's last axis in parts; of a grouped convolution, the part of every group side by side."""
+    index = builder.value(tensor, form)
+    source = builder.tensors[index]
+    name = builder.source.tensors[op.outputs[0]].name
+    if op.code == "FULLY_CONNECTED" and source.shape[-1] != cut.length:  # several axes hold the inputs
+        rows = int(np.prod(source.shape)) // cut.length
+        unknown = (-1, cut.length) if -1 in source.dynamic_shape else None
+        source = replace(source, name=f"{name}/rows", shape=(rows, cut.length), shape_signature=unknown)
+        index = builder.reshape(index, source)
+    if cut.groups > 1:
+        source = _resized(source, f"{name}/groups", (cut.groups, cut.length))
+        index = builder.reshape(index, source)
+    parts = [builder.new(_resized(source, f"{name}/inputs_{k}", (size,))) for k, size in enumerate(cut.sizes)]
+    axis = builder.constant(f"{name}/axis", np.array(len(source.shape) - 1, np.int32))
+    version = 2 if form is FLOAT else 4
+    if len(set(cut.sizes)) == 1:
+        options = Options("SplitOptions", {"numSplits": len(parts)})
+        builder.add(Op("SPLIT", (axis, index), tuple(parts), options, 1 if form is FLOAT else version))
+    else:
+        sizes = builder.constant(f"{name}/sizes", np.array(cut.sizes, np.int32))
+        options = Options("SplitVOptions", {"numSplits": len(parts)})
+        builder.add(Op("SPLIT_V", (index, sizes, axis), tuple(parts), options, 1 if form is FLOAT else 2))
+    if cut.groups == 1:
+        return parts
+    whole = builder.tensors[builder.value(tensor, form)]
+    return [
+        builder.reshape(part, _resized(whole, f"{name}/channels_{k}", (cut.groups * size,)))
+        for k, (part, size) in enumerate(zip(parts, cut.sizes, strict=True))
+    ]
+
+
+def _resized(tensor: Tensor, name: str, last: tuple[int, ...]) -> Tensor:
+    """`tensor` with another last axis, or other ones in its place."""
+    unknown = None if tensor.shape_signature is None else (*tensor.shape_signature[:-1], *last)
+    return replace(tensor, name=name, shape=(*tensor.shape[:-1], *last), shape_signature=unknown, data=None)
+
+
+def _weights(builder: SubgraphBuilder, op: Op, weight: WeightCodes, axis: int) -> list[int]:
+    """The stored weights of each part."""
+    size = weight.block[axis]
+
+    def make(k: int) -> int:
+        part = (slice(None),) * axis + (slice(k * size, (k + 1) * size),)
+        one = (slice(None),) * axis + (slice(k, k + 1),)
+        codes = np.ascontiguousarray(weight.codes[part])
+        block = tuple(codes.shape[a] if a == axis else b for a, b in enumerate(weight.block))
+        value = WeightCodes(codes, weight.scale[one], weight.zero_point[one], weight.bits, block)
+        source = builder.tensors[op.inputs[1]]
+        shaped = replace(source, name=f"{source.name}/part_{k}", shape=codes.shape, shape_signature=None)
+        return builder.new(stored(shaped, value))
+
+    return [builder.once(weight, f"part_{k}", lambda k=k: make(k)) for k in range(weight.scale.shape[axis])]  # type: ignore[misc]
+
+
+def _part(
+    builder: SubgraphBuilder, op: Op, encoding: OpEncoding, weight: int, k: int, source: int, partial: ValueForm
+) -> int:
+    """The operator of one group; the first one adds the bias."""
+    slot, bias_slot = DATA_SLOT.get(op.code, 0), BIAS_SLOT[op.code]
+    inputs = [
+        builder.value(tensor, FLOAT) if n not in (slot, 1, bias_slot) else ABSENT for n, tensor in enumerate(op.inputs)
+    ]
+    inputs[1], inputs[slot] = weight, source
+    has_bias = bias_slot < len(op.inputs) and op.inputs[bias_slot] != ABSENT
+    inputs[bias_slot:] = [_bias(builder, op, encoding, bias_slot)] if has_bias and k == 0 else []
+    if len(inputs) == bias_slot and op.code == "CONV_2D":
+        inputs.append(_no_bias(builder, op, encoding, weight))
+    target = builder.source.tensors[op.outputs[0]]
+    result = replace(target, name=f"{target.name}/part_{k}")
+    result = result if partial is FLOAT else encoded(result, partial)
+    bits = {"int8": 8, "int4": 4, "int2": 2}[builder.tensors[weight].dtype]
+    if partial is FLOAT:
+        version = max(op.version, VERSIONS[op.code, bits, True])
+        options = dynamic_options(op)
+    else:
+        version = max(op.version, OPS[op.code].version("int16"), weight_version(op.code, bits))
+        options = op.options
+    assert options is not None
+    plain = replace(options, values={**options.values, "fusedActivationFunction": NO_ACTIVATION})
+    output = builder.new(result)
+    builder.add(replace(op, inputs=tuple(inputs), outputs=(output,), options=plain, version=version))
+    return output
+
+
+def _bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, slot: int) -> int:
+    if slot in encoding.weights:
+        return builder.weight(op.inputs[slot], encoding.weights[slot])
+    return builder.value(op.inputs[slot], FLOAT)
+
+
+def _no_bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, weight: int) -> int:
+    """CONV_2D is refused without a bias."""
+    stored_weight = builder.tensors[weight]
+    assert stored_weight.quantization is not None
+    name = f"{stored_weight.name}/zero_bias"
+    channels = stored_weight.shape[0]
+    if encoding.mode != "integer":
+        return builder.constant(name, np.zeros(channels, np.float32))
+    scale = np.float32(encoding.inputs[0].widened().scale) * stored_weight.quantization.scale
+    quantization = replace(stored_weight.quantization, scale=scale, zero_point=np.zeros(len(scale), np.int64), axis=0)
+    return builder.new(Tensor(name, (channels,), "int64", data=np.zeros(channels, np.int64), quantization=quantization))
+
+
+def _add_up(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, parts: list[int], partial: ValueForm) -> None:
+    """The sum of the parts, one after the other; the last addition applies the fused activation."""
+    assert op.options is not None
+    target = op.outputs[0]
+    values = {"fusedActivationFunction": NO_ACTIVATION, "potScaleInt16": False} | INT16_OPTIONS["ADD"]
+    version = 1 if partial is FLOAT else OPS["ADD"].version("int16")
+    total = parts[0]
+    for k, part in enumerate(parts[1:], start=1):
+        last = k == len(parts) - 1
+        fused = op.options.values.get("fusedActivationFunction", NO_ACTIVATION) if last else NO_ACTIVATION
+        options = Options("AddOptions", values | {"fusedActivationFunction": fused})
+        if last and partial is FLOAT:
+            builder.add(Op("ADD", (total, part), (builder.output(target, FLOAT),), options, version))
+            return
+        result = replace(builder.source.tensors[target], name=f"{builder.source.tensors[target].name}/sum_{k}")
+        total = builder.step(
+            "ADD", (total, part), result if partial is FLOAT else encoded(result, partial), options, version
+        )
+    outputs = (builder.output(target, encoding.outputs[0]),)
+    builder.add(Op("QUANTIZE", (total,), outputs, Options("QuantizeOptions", {}), 2))
