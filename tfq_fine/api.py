@@ -14,6 +14,7 @@ from tfq_converters.writer import write
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import batches, input_specs
 from tfq_fine.encodings import integer_ops
+from tfq_fine.equalization.block_factors import factor_blocks
 from tfq_fine.placement import place
 from tfq_fine.plan import Plan, Policy, Prefer, make_plan
 from tfq_fine.presets import named
@@ -89,7 +90,10 @@ def quantize(
     source = read_model(model, safe_mode=safe_mode)
     graph = source.graph
     policy = Policy(prefer, chosen.flexible if on_unsupported is None else on_unsupported == "fallback")
-    plan = make_plan(graph, chosen.resolve(graph, source.layers), policy)
+    asked = chosen.resolve(graph, source.layers)
+    factored = factor_blocks(graph, asked)
+    graph = factored.graph
+    plan = make_plan(graph, asked, policy, factored.notes)
     static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
     if static and data is None and statistics is None:
         raise TfqError(

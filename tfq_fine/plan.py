@@ -191,7 +191,7 @@ class _Choice:
         modes: list[Mode] = [spec.mode, *(mode for mode in _OTHER_MODES if mode != spec.mode)]
         modes = modes if spec.mode == "integer" else modes[:2]
         bits = [b for b in (2, 4, 8) if b >= weights.stored_bits]
-        by_mode = self.policy.prefer == "speed"
+        by_mode = self.policy.prefer == "speed" or spec.mode == "integer"
         for mode, count in [(m, b) for m in modes for b in bits] if by_mode else [(m, b) for b in bits for m in modes]:
             given = replace(spec, mode=mode, activations=spec.activations if mode == "integer" else None)
             given = _with(given, bits=weights.bits if count == weights.stored_bits else count)

@@ -6,6 +6,7 @@ import numpy as np
 
 from tfq_converters.graph import ABSENT, Op, Subgraph
 from tfq_converters.quantized import OpEncoding, QuantizedGraph, WeightCodes, simulated_weight
+from tfq_converters.weights import weight_axes
 from tfq_converters.writer import Written
 from tfq_fine.metrics import ErrorSums
 from tfq_fine.plan import FLOAT, Plan, touches_float
@@ -47,17 +48,22 @@ def _row(op: Op, subgraph: Subgraph, encoding: OpEncoding, spec: OpSpec | None, 
         assert original is not None
         after += (value.nbytes if isinstance(value, np.ndarray | WeightCodes) else 0) - original.nbytes
         pairs.append((original, simulated_weight(value).reshape(original.shape)))
-    kernels = [slot for slot, value in encoding.weights.items() if isinstance(value, np.ndarray) or value.bits <= 8]
     weights = ""
-    if kernels:
-        weights = str(spec.weights) if spec is not None and spec.weights is not None else "float16"
+    if encoding.mode == "float16" and encoding.weights:
+        weights = "float16"
+    elif (
+        spec is not None
+        and spec.weights is not None
+        and any(a.slot in encoding.weights for a in weight_axes(op, subgraph))
+    ):
+        weights = str(spec.weights)
     return OpRow(
         name=subgraph.tensors[op.outputs[0]].name if op.outputs else "",
         layer=op.layer,
         code=op.label,
         mode=encoding.mode,
         weights=weights,
-        form=encoding.form if encoding.weights else "",
+        form=encoding.form if weights else "",
         activations=next((form.dtype for form in (*encoding.outputs.values(), *encoding.inputs.values())), ""),
         reason=reason,
         sqnr_weights=ErrorSums.of(*pairs[0]).sqnr_db if pairs else None,

@@ -13,6 +13,9 @@ from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.blocks import stored_blocks
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, encoded
 
+NO_ACTIVATION = 0
+# The portable blockwise kernel is silently wrong with a fused activation, so that it stands behind: fused code -> op
+ACTIVATION_OPS = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH"}
 BLOCKWISE_VERSION = 13  # of FULLY_CONNECTED: of the first kernels that know blockwise int4
 
 
@@ -80,10 +83,18 @@ def blockwise(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
         source = _filled(builder, source, missing, builder.source.tensors[op.outputs[0]].name)
     bias = op.inputs[2] if len(op.inputs) > 2 else ABSENT
     bias = builder.weight(bias, encoding.weights[2]) if 2 in encoding.weights else builder.value(bias, FLOAT)
-    options = replace(op.options, values={**op.options.values, "asymmetricQuantizeInputs": True})
-    outputs = (builder.output(op.outputs[0], FLOAT),)
+    fused = op.options.values["fusedActivationFunction"]
+    changed = {"asymmetricQuantizeInputs": True, "fusedActivationFunction": NO_ACTIVATION}
+    options = replace(op.options, values={**op.options.values, **changed})
+    target = builder.output(op.outputs[0], FLOAT)
+    linear = target
+    if fused != NO_ACTIVATION:
+        plain = builder.source.tensors[op.outputs[0]]
+        linear = builder.new(replace(plain, name=f"{plain.name}/linear"))
     version = max(op.version, BLOCKWISE_VERSION)
-    builder.add(replace(op, inputs=(source, weight, bias), outputs=outputs, options=options, version=version))
+    builder.add(replace(op, inputs=(source, weight, bias), outputs=(linear,), options=options, version=version))
+    if fused != NO_ACTIVATION:
+        builder.add(Op(ACTIVATION_OPS[fused], (linear,), (target,)))
 
 
 def _filled(builder: SubgraphBuilder, index: int, missing: int, name: str) -> int:

@@ -1,0 +1,164 @@
+"""Scale the channels of an activation by constants and undo it in what reads it: the same function in other numbers.
+
+x'[c] = x[c] * s[c] and W'[:, c] = W[:, c] / s[c] (Nagel et al. 2019, arXiv 1906.04721, section 4.1). Exact where x is
+made by a linear operator, through ReLU and what else only moves, averages or clamps at zero, since s > 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.weights import BIAS_SLOT, DATA_SLOT, WeightAxes, bias_of, groups_of, weight_axes
+
+LINEAR = frozenset({"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"})
+READERS = frozenset({"FULLY_CONNECTED", "CONV_2D", "TRANSPOSE_CONV"})  # with an axis of inputs to divide
+KEEPS_CHANNELS = frozenset({"RELU", "LEAKY_RELU", "MAX_POOL_2D", "AVERAGE_POOL_2D", "PAD", "RESIZE_NEAREST_NEIGHBOR"})
+HOMOGENEOUS = (0, 1)  # fused activations f with f(s x) = s f(x) for s > 0: none, and ReLU
+
+
+@dataclass(frozen=True)
+class ScalingPath:
+    """Where an activation's channels can be scaled, and where that is undone."""
+
+    tensor: int
+    readers: tuple[int, ...]  # linear operators whose weights are divided
+    makers: tuple[int, ...]  # operators, last first, between the one that is scaled (the last here) and the tensor
+
+
+def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
+    """How the channels (the last axis) of `tensor` can be scaled exactly; or why they cannot."""
+    producers, consumers = subgraph.producers(), subgraph.consumers()
+    readers = tuple(dict.fromkeys(o for o, _ in consumers.get(tensor, [])))
+    name = subgraph.tensors[tensor].name
+    if tensor in subgraph.outputs:
+        return f"{name} is an output"
+    for o in readers:
+        if not _divisible(subgraph.ops[o], subgraph, tensor):
+            return f"{subgraph.op_name(o)} reads {name} too"
+    makers: list[int] = []
+    current = tensor
+    while True:
+        if current not in producers:
+            return f"{subgraph.tensors[current].name} is an input"
+        if current != tensor and (len(consumers.get(current, [])) != 1 or current in subgraph.outputs):
+            return f"{subgraph.tensors[current].name} is read elsewhere too"
+        o = producers[current]
+        makers.append(o)
+        following = _scalable(subgraph.ops[o], subgraph)
+        if isinstance(following, str):
+            return f"{subgraph.op_name(o)}: {following}"
+        if following == ABSENT:
+            return ScalingPath(tensor, readers, tuple(makers))
+        current = following
+
+
+def _divisible(op: Op, subgraph: Subgraph, tensor: int) -> bool:
+    """Whether the weight of `op` can take back a scaling of `tensor`: it reads it as data, over all of its channels."""
+    axes = weight_axes(op, subgraph)
+    if op.code not in READERS or not axes or op.inputs[DATA_SLOT.get(op.code, 0)] != tensor:
+        return False
+    (row,) = axes
+    assert row.inputs is not None
+    inputs = subgraph.tensors[op.inputs[row.slot]].shape[row.inputs]
+    return subgraph.tensors[tensor].shape[-1:] == (inputs,) and groups_of(op, subgraph) == 1
+
+
+def _scalable(op: Op, subgraph: Subgraph) -> int | str:
+    """ABSENT where `op` can scale its own output; the input to go on with; or why the scaling ends here."""
+    if op.options is not None and op.options.values.get("fusedActivationFunction", 0) not in HOMOGENEOUS:
+        return "its fused activation clips at a fixed value"
+    if op.code in LINEAR:
+        constant = bias_of(op) == ABSENT or subgraph.tensors[bias_of(op)].data is not None
+        return ABSENT if weight_axes(op, subgraph) and constant else "its weights are not constants"
+    channels = subgraph.tensors[op.outputs[0]].shape[-1:]
+    if op.code in KEEPS_CHANNELS or (op.code == "MEAN" and _keeps_last(op, subgraph)):
+        return op.inputs[0]
+    if op.code == "RESHAPE" and subgraph.tensors[op.inputs[0]].shape[-1:] == channels:
+        return op.inputs[0]
+    constants = [t for t in op.inputs if subgraph.tensors[t].data is not None]
+    if op.code in ("MUL", "ADD", "SUB") and len(constants) == 1 and _per_channel(subgraph.tensors[constants[0]]):
+        (other,) = (t for t in op.inputs if t != constants[0])
+        if subgraph.tensors[other].shape[-1:] == channels:
+            return ABSENT if op.code == "MUL" else other
+    return "a scaling of channels does not pass through it"
+
+
+def _keeps_last(op: Op, subgraph: Subgraph) -> bool:
+    axes, rank = subgraph.tensors[op.inputs[1]].data, len(subgraph.tensors[op.inputs[0]].shape)
+    return axes is not None and all(axis % rank != rank - 1 for axis in axes.reshape(-1).tolist())
+
+
+def _per_channel(tensor: Tensor) -> bool:
+    """Whether a constant differs along the last axis at most."""
+    return tensor.dtype == "float32" and all(size == 1 for size in tensor.shape[:-1])
+
+
+@dataclass
+class _Edit:
+    """New tensors and changed operators of one subgraph."""
+
+    tensors: list[Tensor]
+    ops: list[Op] = field(default_factory=list)
+
+    def constant(self, o: int, slot: int, data: np.ndarray) -> None:
+        """Give operator `o` a constant of its own."""
+        tensor = self.tensors[self.ops[o].inputs[slot]]
+        self.tensors.append(replace(tensor, shape=data.shape, shape_signature=None, data=data.astype(np.float32)))
+        inputs = list(self.ops[o].inputs)
+        inputs[slot] = len(self.tensors) - 1
+        self.ops[o] = replace(self.ops[o], inputs=tuple(inputs))
+
+
+def scaled(graph: Graph, changes: Sequence[tuple[ScalingPath, np.ndarray]]) -> Graph:
+    """The graph in which the channels of each path's tensor are multiplied by its positive scales [C].
+
+    Outputs stay what they were, up to float rounding. Scaled tensors get names of their own: they hold other values.
+    """
+    main = graph.main
+    edit = _Edit(list(main.tensors), list(main.ops))
+    for path, scale in changes:
+        scale = scale.astype(np.float64)
+        for o in path.readers:
+            _divide(edit, o, main, scale)
+        for o in path.makers:
+            _multiply(edit, o, main, scale)
+            for t in edit.ops[o].outputs:
+                edit.tensors[t] = replace(edit.tensors[t], name=f"{edit.tensors[t].name}/scaled")
+    subgraph = replace(main, tensors=tuple(edit.tensors), ops=tuple(edit.ops))
+    return replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]))
+
+
+def _divide(edit: _Edit, o: int, main: Subgraph, scale: np.ndarray) -> None:
+    (axes,) = weight_axes(main.ops[o], main)
+    data = edit.tensors[edit.ops[o].inputs[axes.slot]].data
+    assert data is not None and axes.inputs is not None
+    edit.constant(o, axes.slot, data / _along(scale, axes.inputs, data.ndim))
+
+
+def _multiply(edit: _Edit, o: int, main: Subgraph, scale: np.ndarray) -> None:
+    op = edit.ops[o]
+    if op.code in LINEAR:
+        (axes,) = weight_axes(main.ops[o], main)
+        _scale_linear(edit, o, axes, scale)
+    elif op.code in ("MUL", "ADD", "SUB"):
+        slot = next(slot for slot, t in enumerate(op.inputs) if edit.tensors[t].data is not None)
+        data = edit.tensors[op.inputs[slot]].data
+        assert data is not None
+        edit.constant(o, slot, data * (scale if data.ndim else scale.reshape(-1)))
+
+
+def _scale_linear(edit: _Edit, o: int, axes: WeightAxes, scale: np.ndarray) -> None:
+    data = edit.tensors[edit.ops[o].inputs[axes.slot]].data
+    assert data is not None
+    edit.constant(o, axes.slot, data * _along(scale, axes.channel, data.ndim))
+    if bias_of(edit.ops[o]) != ABSENT:
+        slot = BIAS_SLOT[edit.ops[o].code]
+        bias = edit.tensors[edit.ops[o].inputs[slot]].data
+        assert bias is not None
+        edit.constant(o, slot, bias * scale.reshape(bias.shape))
+
+
+def _along(scale: np.ndarray, axis: int, rank: int) -> np.ndarray:
+    return scale.reshape([-1 if a == axis else 1 for a in range(rank)])
