@@ -8,6 +8,8 @@ All functions see a granularity only as the shape of the block of values that sh
 divide a weight: the last block along an axis is shorter then.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ from tfq_converters.quantized import ActivationEncoding, WeightCodes
 
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal scale; kernels divide by scales
 HALF_SCALES = (2.0**-16, 2.0**15)  # of scales stored as float16 with bfloat16's 8 bits: exact in this range
+SLICE = 2**22  # values that are encoded at a time, which bounds the memory
 STORED_BITS = (2, 4, 8, 16)
 
 
@@ -117,13 +120,29 @@ def encode(
     values: np.ndarray, block: tuple[int, ...], scale: np.ndarray, zero_point: np.ndarray, form: CodeFormat
 ) -> WeightCodes:
     """Nearest codes of `values`, saturating. `scale` and `zero_point` have one entry per block."""
-    blocks = split(values, block) / per_block(scale.astype(np.float32))
+    codes = np.empty(values.shape, np.int8 if form.bits <= 8 else f"int{form.stored_bits}")
+    for rows, groups in _slices(values.shape, block):
+        codes[rows] = _codes(values[rows], block, scale[groups].astype(np.float32), zero_point[groups], form)
+    return WeightCodes(codes, scale, zero_point, form.stored_bits, block)
+
+
+def _codes(
+    values: np.ndarray, block: tuple[int, ...], scale: np.ndarray, zero_point: np.ndarray, form: CodeFormat
+) -> np.ndarray:
+    blocks = split(values, block) / per_block(scale)
     np.rint(blocks, out=blocks)
     if zero_point.any():
         blocks += per_block(zero_point).astype(blocks.dtype)
     np.clip(blocks, form.lowest, form.highest, out=blocks)
-    codes = join(blocks.astype(np.int8 if form.bits <= 8 else f"int{form.stored_bits}"), values.shape)
-    return WeightCodes(codes, scale, zero_point, form.stored_bits, block)
+    return join(blocks, values.shape)
+
+
+def _slices(shape: tuple[int, ...], block: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    """Whole blocks of rows (axis 0) of at most `SLICE` values, and the rows of scales that belong to them."""
+    per_row = max(1, math.prod(shape[1:]))
+    blocks = max(1, SLICE // (per_row * block[0]))
+    for start in range(0, -(-shape[0] // block[0]), blocks):
+        yield slice(start * block[0], (start + blocks) * block[0]), slice(start, start + blocks)
 
 
 def squared_error(values: np.ndarray, codes: WeightCodes) -> np.ndarray:

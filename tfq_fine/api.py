@@ -1,7 +1,7 @@
 """`quantize`: the stages in order, nothing else."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tfq_converters import flatbuffer
@@ -30,12 +30,17 @@ from tfq_fine.summary import summarize
 class Result:
     """A file that has been run, and all that led to it."""
 
-    content: bytes
     report: QuantizationReport
     graph: Graph  # of the file
     quantized: QuantizedGraph  # the numbers in it
     plan: Plan
     statistics: Statistics | None
+    held: bytes | None = field(default=None, repr=False)  # the content, unless it is large
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the file; of a large one, which is not held, made anew at each call."""
+        return flatbuffer.write(self.graph) if self.held is None else self.held
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file to `path`, beside and renamed.
@@ -43,7 +48,7 @@ class Result:
         Raises:
             TfqError: the path cannot be written.
         """
-        flatbuffer.save_pieces(iter([self.content]), path)
+        flatbuffer.save_pieces(flatbuffer.pieces(self.graph) if self.held is None else iter([self.held]), path)
 
 
 def quantize(
@@ -114,7 +119,7 @@ def quantize(
     written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph))
     notes = (*source.notes, *_notes(graph, plan, written.checked.kernels))
     report = summarize(quantized, plan, written, chosen.name, _size(source.content), notes)
-    return Result(written.content, report, written.graph, quantized, plan, statistics)
+    return Result(report, written.graph, quantized, plan, statistics, written.content)
 
 
 def _notes(graph: Graph, plan: Plan, kernels: tuple[str, ...]) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.op_table import OPS, OpRow
@@ -34,6 +35,7 @@ BORDER_TYPES = ("float32", "int8", "uint8", "int16")
 ACCUMULATOR_LIMIT = 2.0**30  # of a bias code; half of int32, so that the sum has room
 SMALLEST_RESCALE = 2.0**-30  # of input scale * weight scale / output scale; kernels refuse or flush smaller ones
 LARGEST_HALF = 65504.0
+LARGE_WEIGHT = 2**25  # bytes, beyond which a weight's pages in a mapped file are let go once it is encoded
 
 
 class _Weights:
@@ -63,12 +65,16 @@ class _Weights:
             if isinstance(spec.granularity, PerTensor) and spec.stored_bits < 8 and form in ("native", "pointwise"):
                 codes = _one_scale_each(codes, axes.channel)
             self._found[key] = (codes, data)
+            if data.nbytes > LARGE_WEIGHT:
+                flatbuffer.forget_pages()
         return self._found[key][0]  # type: ignore[return-value]
 
     def half(self, data: np.ndarray) -> np.ndarray:
         key = (id(data), "half")
         if key not in self._found:
             self._found[key] = (data.astype(np.float16), data)
+            if data.nbytes > LARGE_WEIGHT:
+                flatbuffer.forget_pages()
         return self._found[key][0]  # type: ignore[return-value]
 
 

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfq_converters import flatbuffer
 from tfq_converters.graph import ABSENT, Op, Subgraph
 from tfq_converters.quantized import OpEncoding, QuantizedGraph, WeightCodes, simulated_weight
 from tfq_converters.weights import weight_axes
 from tfq_converters.writer import Written
 from tfq_fine.metrics import ErrorSums
-from tfq_fine.plan import FLOAT, Plan, touches_float
+from tfq_fine.plan import FLOAT, Decision, Plan, touches_float
+from tfq_fine.quantizer import LARGE_WEIGHT
 from tfq_fine.report.quantization import OpRow, QuantizationReport
-from tfq_fine.specs import OpSpec
 
 
 def summarize(
@@ -23,7 +24,9 @@ def summarize(
         subgraph, decision = quantized.graph.subgraphs[key[0]], plan.get(key, FLOAT)
         encoding = quantized.ops.get(key, OpEncoding("float"))
         if touches_float(op, subgraph):
-            rows.append(_row(op, subgraph, encoding, decision.spec, decision.reason))
+            rows.append(_row(op, subgraph, encoding, decision))
+            if rows[-1].bytes_before > LARGE_WEIGHT:
+                flatbuffer.forget_pages()
     main = quantized.graph.main
     errors = tuple(
         (_place(main, op, t), written.checked.sqnr[t])
@@ -31,14 +34,15 @@ def summarize(
         for t in op.outputs
         if t in written.checked.sqnr
     )
-    return QuantizationReport(tuple(rows), recipe, len(written.content), float_bytes, tuple(notes), errors)
+    return QuantizationReport(tuple(rows), recipe, written.nbytes, float_bytes, tuple(notes), errors)
 
 
 def _place(subgraph: Subgraph, op: Op, tensor: int) -> str:
     return op.layer or subgraph.tensors[tensor].name
 
 
-def _row(op: Op, subgraph: Subgraph, encoding: OpEncoding, spec: OpSpec | None, reason: str) -> OpRow:
+def _row(op: Op, subgraph: Subgraph, encoding: OpEncoding, decision: Decision) -> OpRow:
+    spec = decision.spec
     constants = {t: subgraph.tensors[t].data for t in op.inputs if t != ABSENT}
     before = sum(data.nbytes for data in constants.values() if data is not None)
     after = before
@@ -65,7 +69,7 @@ def _row(op: Op, subgraph: Subgraph, encoding: OpEncoding, spec: OpSpec | None, 
         weights=weights,
         form=encoding.form if weights else "",
         activations=next((form.dtype for form in (*encoding.outputs.values(), *encoding.inputs.values())), ""),
-        reason=reason,
+        reason=decision.reason,
         sqnr_weights=ErrorSums.of(*pairs[0]).sqnr_db if pairs else None,
         bytes_before=before,
         bytes_after=after,

@@ -1,25 +1,28 @@
 """From numbers to a file: realize, pack, run, hand over. Nothing leaves here that has not been run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tfq_converters import flatbuffer
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Graph, Tensor
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.realize import realize
 from tfq_converters.run_check import Checked, run_check
 from tfq_converters.versions import METADATA, min_runtime_version
+
+LARGE = 2**28  # bytes of constants beyond which the file is not held beside its graph
 
 
 @dataclass(frozen=True)
 class Written:
     """A file that has been run, and what the run showed."""
 
-    content: bytes
     graph: Graph
     checked: Checked
+    nbytes: int
+    content: bytes | None  # None for a large file: `flatbuffer.pieces` writes it without holding it twice
 
 
 def write(
@@ -41,5 +44,13 @@ def write(
     metadata = dict(realized.graph.metadata)
     metadata[METADATA] = min_runtime_version(realized.graph, metadata.get(METADATA))
     realized = replace(realized, graph=replace(realized.graph, metadata=metadata))
-    content = flatbuffer.write(realized.graph)
-    return Written(content, realized.graph, run_check(quantized, realized, content, samples, others))
+    constants = sum(tensor.data.nbytes for tensor in _tensors(realized.graph) if tensor.data is not None)
+    content = flatbuffer.write(realized.graph) if constants <= LARGE else None
+    checked = run_check(quantized, realized, content, samples, others)
+    nbytes = sum(len(piece) for piece in flatbuffer.pieces(realized.graph)) if content is None else len(content)
+    return Written(realized.graph, checked, nbytes, content)
+
+
+def _tensors(graph: Graph) -> Iterator[Tensor]:
+    for subgraph in graph.subgraphs:
+        yield from subgraph.tensors
