@@ -3,6 +3,7 @@
 import mmap
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -89,9 +90,19 @@ def _buffer(buffer: Any, content: np.ndarray) -> np.ndarray | None:
 
 
 def _subgraph(subgraph: Any, codes: list, buffers: list, views: dict) -> Subgraph:
+    tensors = [_tensor(tensor, buffers, views) for tensor in subgraph.tensors or []]
+    scales: set[int] = set()
+    for index, packed in enumerate(subgraph.tensors or []):
+        blockwise = _blockwise(packed.quantization)
+        if blockwise is not None:
+            scales.add(blockwise.scales)
+            found = _block_quantization(packed.quantization, blockwise, tensors)
+            tensors[index] = replace(tensors[index], quantization=found)
+    while len(tensors) - 1 in scales:  # they are part of the quantization that they belong to, and written with it
+        tensors.pop()
     return Subgraph(
         name=_text(subgraph.name),
-        tensors=tuple(_tensor(tensor, buffers, views) for tensor in subgraph.tensors or []),
+        tensors=tuple(tensors),
         ops=tuple(_op(op, codes[op.opcodeIndex]) for op in _sequence(subgraph.operators)),
         inputs=_ints(subgraph.inputs),
         outputs=_ints(subgraph.outputs),
@@ -140,6 +151,22 @@ def _quantization(quantization: Any) -> Quantization | None:
     scale = np.array(quantization.scale, np.float32)
     zero_point = np.zeros(len(scale), np.int64) if quantization.zeroPoint is None else quantization.zeroPoint
     return Quantization(scale, np.array(zero_point, np.int64), int(quantization.quantizedDimension))
+
+
+def _blockwise(quantization: Any) -> Any:
+    """The details of a blockwise tensor, whose scales are a tensor of their own; None for any other."""
+    if quantization is None or quantization.detailsType != schema.QuantizationDetails.BlockwiseQuantization:
+        return None
+    return quantization.details
+
+
+def _block_quantization(quantization: Any, details: Any, tensors: list[Tensor]) -> Quantization:
+    scale = tensors[details.scales].data
+    if scale is None:
+        raise TfqError(f"the block scales {tensors[details.scales].name!r} are not a constant")
+    rows = scale.astype(np.float32).reshape(scale.shape[0], -1)
+    zeros = np.zeros(rows.shape, np.int64)
+    return Quantization(rows, zeros, int(quantization.quantizedDimension), int(details.blockSize))
 
 
 def _op(op: Any, code: Any) -> Op:
