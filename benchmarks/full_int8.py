@@ -125,7 +125,7 @@ def table(rows: Sequence[Measured]) -> Table:
     columns = ("model", "tool", "from", *seconds, *memory, "file: ms", "file: to float", "bytes")
     notes = (
         f"Medians of {len(rows[0].runs)} runs of 100 samples; in brackets: times tfq_fine's.",
-        "Total: from the float file to the quantized file on disk, library imported; tfq_fine's has its run check in it.",
+        "Total: from the float file to the quantized file on disk, library imported; tfq_fine's with its run check.",
         "TFLiteConverter starts from the SavedModel, as it takes no .tflite file, and does not time its calibration.",
         "Peak: resident memory with library, of the process and its children together (shared pages count in each), "
         "and ru_maxrss of the process alone.",
