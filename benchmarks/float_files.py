@@ -5,6 +5,7 @@ Made in a process of its own, so that those who measure never load Keras.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,11 @@ class Files:
         """The SavedModel folder."""
         return self.folder / "saved_model"
 
+    def signature(self) -> tuple[str, str]:
+        """Key of the .tflite file's signature, and the name of its one input there."""
+        key, name = json.loads((self.folder / "signature.json").read_text())
+        return key, name
+
     def calibration(self) -> np.ndarray:
         """Representative samples (n, *input)."""
         return np.load(self.folder / "calibration.npy")
@@ -52,8 +58,11 @@ def write_files(case: Case, folder: Path) -> Files:
     from tfq_converters.reading import read_model
 
     files = Files(folder)
-    content: Any = read_model(case.model).content
-    files.tflite.write_bytes(content)
+    source: Any = read_model(case.model)
+    files.tflite.write_bytes(source.content)
+    (signature,) = source.graph.signatures
+    ((name, _),) = signature.inputs
+    (folder / "signature.json").write_text(json.dumps([signature.key, name]))
     case.model.export(str(files.saved_model), verbose=False)
     np.save(folder / "calibration.npy", case.calibration)
     np.save(folder / "test.npy", case.test)

@@ -63,16 +63,13 @@ def _tfq_fine(recipe: str) -> Work:
 
 def _litert_quantizer(recipe: str, mode: str) -> Work:
     """`recipe`: a function of its recipe module; `mode`: of calibration, a name in its CalibrationMode."""
-    from ai_edge_litert.interpreter import Interpreter
     from litert_quantizer import quantizer
     from litert_quantizer import recipe as recipes
     from litert_quantizer.calibrator import CalibrationMode
 
     def work(files: Files, samples: np.ndarray) -> Made:
-        path = str(files.tflite)
-        tool = quantizer.Quantizer(path, getattr(recipes, recipe)())
-        ((key, signature),) = Interpreter(path).get_signature_list().items()
-        (name,) = signature["inputs"]
+        key, name = files.signature()
+        tool = quantizer.Quantizer(str(files.tflite), getattr(recipes, recipe)())
         start = time.perf_counter()
         data = {key: [{name: sample} for sample in _one_by_one(samples)]}
         statistics = tool.calibrate(data, num_threads=CORES, mode=CalibrationMode[mode])
