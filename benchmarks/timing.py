@@ -33,6 +33,7 @@ class Times:
 def in_turns(
     runs: Mapping[str, Callable[[], object]],
     seconds: float = 2.0,
+    fewest_rounds: int = FEWEST_ROUNDS,
     least_ns: int = 2_000_000,
     clock: Clock = process_time_ns,
 ) -> Times:
@@ -40,14 +41,15 @@ def in_turns(
 
     Args:
         runs: what to time.
-        seconds: about how long to measure in all, though never fewer than five rounds.
+        seconds: about how long to measure in all.
+        fewest_rounds: to run even if it takes longer.
         least_ns: of one timed batch; shorter runs are repeated to fill it.
         clock: nanoseconds; CPU time of this process by default, so that what other processes take is not counted.
     """
     counts = {name: max(1, int(least_ns / _batch(run, 2, clock))) for name, run in runs.items()}
     rounds: dict[str, list[float]] = {name: [] for name in runs}
     order, start, done = list(runs), perf_counter(), 0
-    while done < FEWEST_ROUNDS or perf_counter() - start < seconds:
+    while done < fewest_rounds or perf_counter() - start < seconds:
         for name in order:
             rounds[name].append(_batch(runs[name], counts[name], clock))
         order.reverse()
