@@ -50,6 +50,11 @@ class Measured:
         values = [getattr(run, figure) for run in self.runs]
         return None if None in values else median(values)
 
+    def ratio(self, figure: str, other: Measured) -> float:
+        """Median over the rounds of this tool's figure to the other's, which ran at about the same time."""
+        pairs = zip(self.runs, other.runs, strict=True)
+        return median(getattr(mine, figure) / getattr(theirs, figure) for mine, theirs in pairs)
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -124,7 +129,7 @@ def table(rows: Sequence[Measured]) -> Table:
     seconds, memory = ("calibration s", "total s", "CPU s"), ("peak MiB, tree", "peak MiB, process")
     columns = ("model", "tool", "from", *seconds, *memory, "file: ms", "file: to float", "bytes")
     notes = (
-        f"Medians of {len(rows[0].runs)} runs of 100 samples; in brackets: times tfq_fine's.",
+        f"100 samples; medians of {len(rows[0].runs)} runs; in brackets: times tfq_fine's, median over the rounds.",
         "Total: from the float file to the quantized file on disk, library imported; tfq_fine's with its run check.",
         "TFLiteConverter starts from the SavedModel, as it takes no .tflite file, and does not time its calibration.",
         "Peak: resident memory with library, of the process and its children together (shared pages count in each), "
@@ -135,11 +140,11 @@ def table(rows: Sequence[Measured]) -> Table:
 
 
 def _relative(row: Measured, ours: Measured | None, figure: str, unit: float, digits: int) -> str:
-    value, base = row.median(figure), ours and ours.median(figure)
+    value = row.median(figure)
     if value is None:
         return "–"
     text = f"{value / unit:.{digits}f}"
-    return text if row is ours or not base else f"{text} ({value / base:.2f}x)"
+    return text if row is ours or ours is None else f"{text} ({row.ratio(figure, ours):.2f}x)"
 
 
 def calibration_table(rows: Sequence[Calibration]) -> Table:
