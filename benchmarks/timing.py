@@ -17,6 +17,9 @@ class Times:
 
     rounds: Mapping[str, tuple[float, ...]]
 
+    def __add__(self, later: Times) -> Times:
+        return Times({name: (*rounds, *later.rounds[name]) for name, rounds in self.rounds.items()})
+
     def median(self, name: str) -> float:
         """Nanoseconds of a typical run."""
         return median(self.rounds[name])
