@@ -10,6 +10,7 @@ from absl.flags import argparse_flags
 import tfq_fine as tfq
 
 PROGRAM = "tfq-fine"
+RUNTIMES = ("litert", "tflite", "tflite-micro")
 TYPES = ("float32", "int8", "uint8", "int16")
 MODEL = "Keras model (.keras, .h5), SavedModel folder or float .tflite"
 DATA = ".npz with one array per input, samples along axis 0 (and labels, as 'labels' or 'y'), or .npy"
@@ -30,6 +31,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _verify(commands.add_parser("verify", help="compare a quantized .tflite with its float model", allow_abbrev=False))
     _inspect(commands.add_parser("inspect", help="show what a .tflite holds", allow_abbrev=False))
     commands.add_parser("recipes", help="list the recipes", allow_abbrev=False)
+    _kernels(commands.add_parser("kernels", help="show what the runtimes compute", allow_abbrev=False))
     arguments = parser.parse_args(list(argv[1:]))
     if flags.FLAGS["verbosity"].using_default_value:
         logging.set_verbosity(logging.WARNING)  # absl would raise it to INFO
@@ -74,6 +76,13 @@ def _verify(parser: argparse.ArgumentParser) -> None:
 def _inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tflite", metavar="TFLITE", help="the file")
     _option(parser, "tensors", action="store_true", help="list every tensor")
+
+
+def _kernels(parser: argparse.ArgumentParser) -> None:
+    _option(parser, "probe", action="store_true", help="measure here, on the runtimes that are installed: some minutes")
+    _option(parser, "output", metavar="FILE", help="write what was measured, for `quantize(..., kernels=FILE)`")
+    _option(parser, "table", metavar="FILE", help="show this table instead of the one that comes with the program")
+    _option(parser, "runtime", choices=RUNTIMES, action="append", help="only this runtime; may be given several times")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
