@@ -32,7 +32,7 @@ def judge(found: np.ndarray, expected: Answer) -> str:
         return ""
     if expected.encoding is not None:
         return f"off by {gap:.0f} steps"
-    return f"off by {100 * gap / float(np.abs(accepted).max()):.2g} % of the largest value"
+    return f"off by {100 * gap / float(np.abs(accepted).max()):.3g} % of the largest value"
 
 
 def crash(code: int) -> Run:
