@@ -10,7 +10,8 @@ from tfq_converters import costs, kernels
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op, Subgraph, Tensor
 from tfq_converters.kernel_table import Cell, load
-from tfq_converters.kernels import Choice, Target, form_of, nearest, nowhere, refusal, status, working
+from tfq_converters.kernels import Choice, Target, form_of, nearest, refusal, somewhere, status, working
+from tfq_fine.cli.arguments import TARGETS
 
 MICRO = Target(("tflite-micro",))
 REFERENCE = Target(("litert-reference",))
@@ -123,11 +124,13 @@ def test_status_takes_the_worst_form():
     assert status("NO_SUCH_OP", "dynamic", 8, "per_tensor", "litert").status == "absent"
 
 
-def test_working_and_nowhere():
+def test_working_here_and_somewhere():
     assert working("DEPTHWISE_CONV_2D", "dynamic") == (Choice("dynamic", 8, "per_channel"),)
     assert working("CONV_3D", "dynamic") == ()
-    assert nowhere("BATCH_MATMUL", "integer", 8, "per_channel", 8)
-    assert not nowhere("BATCH_MATMUL", "integer", 8, "per_tensor", 16)  # LiteRT does
+    assert not somewhere("CONV_3D", "dynamic")
+    assert not somewhere("BATCH_MATMUL", "integer", 8, "per_channel")
+    assert somewhere("BATCH_MATMUL", "integer", 16)  # on LiteRT
+    assert working("BATCH_MATMUL", "integer", 16) == ()
 
 
 def test_another_table_gives_other_answers():
@@ -150,7 +153,8 @@ def test_unknown_runtimes_are_refused():
         Target(("tflite-micro",), only)
 
 
-def test_every_runtime_is_in_the_shipped_table():
+def test_every_runtime_is_in_the_shipped_table_and_on_the_command_line():
+    assert tuple(kernels.RUNTIMES) == TARGETS
     assert {variant for variants in kernels.RUNTIMES.values() for variant in variants} == set(load().variants)
 
 

@@ -14,12 +14,14 @@ from scipy.sparse.csgraph import maximum_flow
 
 from tfq_converters import costs
 from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.kernel_table import KernelTable
+from tfq_converters.kernels import Target
 from tfq_converters.op_table import misfits
 from tfq_converters.quantized import OpKey
 from tfq_converters.weights import weight_axes
 from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, tensor_range
 from tfq_fine.observation import MOVES_VALUES
-from tfq_fine.plan import Decision, Plan, Prefer
+from tfq_fine.plan import Decision, Plan, Prefer, refused_weights
 from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Statistics
 
@@ -61,7 +63,12 @@ class _Network:
 
 
 def place(
-    graph: Graph, plan: Plan, statistics: Statistics | None, prefer: Prefer = "speed", keep_integer: bool = False
+    graph: Graph,
+    plan: Plan,
+    statistics: Statistics | None,
+    prefer: Prefer = "speed",
+    keep_integer: bool = False,
+    target: Target | None = None,
 ) -> Plan:
     """The plan with float islands where they make the file faster, or where a range cannot be held in integers.
 
@@ -72,41 +79,45 @@ def place(
         prefer: "size" leaves every operator in integers that can be.
         keep_integer: the file's borders are integers too, so it is meant for a device without float: no islands for
             speed.
+        target: where the file must run; an operator that leaves the integers stores its weights small only if the
+            kernels there read them.
 
     16-bit activations are slower than float on every CPU kernel; who asks for them wants their accuracy, so they
     are never given up for speed.
     """
+    where = target or Target()
     if prefer == "speed":
-        plan = {key: _faster(graph, key, decision) for key, decision in plan.items()}
+        plan = {key: _faster(graph, key, decision, where) for key, decision in plan.items()}
     ops = integer_ops(plan)
     if not ops:
         return plan
     known = statistics or Statistics()
     plan = fit(graph, _left_float(plan, _drowned(graph, ops, known)), known)
     if prefer == "speed" and not keep_integer:
-        islands = _islands(graph, {o: bits for o, bits in integer_ops(plan).items() if bits == 8})
-        plan = {**plan, **{(0, o): _island(graph, o, plan[0, o]) for o in islands}}
+        islands = _islands(graph, {o: bits for o, bits in integer_ops(plan).items() if bits == 8}, where.table)
+        plan = {**plan, **{(0, o): _island(graph, o, plan[0, o], where) for o in islands}}
         plan = fit(graph, plan, known)
     return plan
 
 
-def _faster(graph: Graph, key: OpKey, decision: Decision) -> Decision:
+def _faster(graph: Graph, key: OpKey, decision: Decision, target: Target) -> Decision:
     """A dynamic-range operator that would be slower than in float stores its weights small and computes in float."""
     if decision.spec is None or decision.spec.mode != "dynamic" or decision.spec.weights is None:
         return decision
     subgraph = graph.subgraphs[key[0]]
     op = subgraph.ops[key[1]]
-    if not costs.is_known(op, subgraph, "dynamic_int8"):
+    if not costs.is_known(op, subgraph, "dynamic_int8", target.table):
         return decision  # embeddings: a table is read by rows, however it is stored
     plain, dynamic, stored = (
-        costs.cost(op, subgraph, kind) for kind in ("float32", "dynamic_int8", "weight_only_int8")
+        costs.cost(op, subgraph, kind, target.table) for kind in ("float32", "dynamic_int8", "weight_only_int8")
     )
     if dynamic <= plain:
         return decision
     slower = f"dynamic range would take {dynamic / plain:.1f} times as long as float (prefer='size' takes it)"
     reason = f"{decision.reason}; {slower}" if decision.reason else slower
-    if stored <= plain * (1 + NOISE):
-        return Decision(replace(decision.spec, mode="weight_only"), reason)
+    small = replace(decision.spec, mode="weight_only")
+    if stored <= plain * (1 + NOISE) and not refused_weights(op, subgraph, small, target):
+        return Decision(small, reason)
     return Decision(None, reason)
 
 
@@ -130,12 +141,13 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
         plan = _left_float(plan, misfit)
 
 
-def _island(graph: Graph, o: int, decision: Decision) -> Decision:
-    """Computes in float; its weights, if it has any, stay small."""
+def _island(graph: Graph, o: int, decision: Decision, target: Target) -> Decision:
+    """Computes in float; its weights, if it has any, stay small where the kernels read such."""
     op, reason = graph.main.ops[o], "it is faster in float (prefer='size' quantizes it)"
     if decision.spec is None or not weight_axes(op, graph.main):
         return Decision(None, reason)
-    return Decision(OpSpec("weight_only", decision.spec.weights), reason)
+    small = OpSpec("weight_only", decision.spec.weights)
+    return Decision(None if refused_weights(op, graph.main, small, target) else small, reason)
 
 
 def _left_float(plan: Plan, reasons: Mapping[int, str]) -> Plan:
@@ -174,26 +186,26 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
     return found
 
 
-def _islands(graph: Graph, ops: Mapping[int, int]) -> set[int]:
+def _islands(graph: Graph, ops: Mapping[int, int], table: KernelTable | None) -> set[int]:
     """The operators of `ops` that the cheapest labelling leaves in float."""
     main = graph.main
     network = _Network()
     integer_total = 0.0
     for o, bits in ops.items():
-        in_float, in_integers = (costs.cost(main.ops[o], main, kind) for kind in ("float32", f"int{bits}"))
+        in_float, in_integers = (costs.cost(main.ops[o], main, kind, table) for kind in ("float32", f"int{bits}"))
         network.add(("source",), ("op", o), in_float)
         network.add(("op", o), ("sink",), in_integers)
         integer_total += in_integers
-    integer_total += _conversions(main, ops, network)
+    integer_total += _conversions(main, ops, network, table)
     integers = {name[1] for name in network.source_side() if name[0] == "op"}
     islands = set(ops) - integers
-    best = sum(costs.cost(main.ops[o], main, f"int{ops[o]}" if o in integers else "float32") for o in ops)
-    best += _conversions(main, {o: ops[o] for o in integers}, _Network())
+    best = sum(costs.cost(main.ops[o], main, f"int{ops[o]}" if o in integers else "float32", table) for o in ops)
+    best += _conversions(main, {o: ops[o] for o in integers}, _Network(), table)
     saved = integer_total - best
     return islands if saved > max(WORTHWHILE * integer_total, WORTHWHILE_NS) else set()
 
 
-def _conversions(main: Subgraph, ops: Mapping[int, int], network: _Network) -> float:
+def _conversions(main: Subgraph, ops: Mapping[int, int], network: _Network, table: KernelTable | None) -> float:
     """Add to `network` what conversions cost between operators; returns their cost when all of `ops` are integer.
 
     A tensor is dequantized once when it is written in integers and read in float, quantized once in the other case.
@@ -211,7 +223,7 @@ def _conversions(main: Subgraph, ops: Mapping[int, int], network: _Network) -> f
         writes_integer = writer in ops
         reads_float = t in main.outputs or any(o not in ops for o in readers)
         reads_integer = any(o in ops for o in readers)
-        to_float, to_integer = costs.conversion(tensor, "DEQUANTIZE"), costs.conversion(tensor, "QUANTIZE")
+        to_float, to_integer = (costs.conversion(tensor, code, table=table) for code in ("DEQUANTIZE", "QUANTIZE"))
         total += to_float * (writes_integer and reads_float) + to_integer * (not writes_integer and reads_integer)
         start = ("op", writer) if writes_integer else ("sink",)
         if writes_integer:

@@ -7,6 +7,7 @@ from typing import Literal
 from tfq_converters import kernels
 from tfq_converters.errors import raise_all
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+from tfq_converters.kernels import Target
 from tfq_converters.op_table import OPS
 from tfq_converters.quantized import Mode, OpKey
 from tfq_converters.realize.weight_only import READS_SHAPE
@@ -16,6 +17,8 @@ from tfq_fine.granularity import PerChannel, PerTensor
 from tfq_fine.specs import GRANULARITIES, OpSpec, WeightSpec
 
 Prefer = Literal["speed", "size"]
+OnUnsupported = Literal["error", "fallback"]
+NOT_YET = "blocks of inputs are not written yet; use PerChannel()"
 HALF_MINIMUM = 64  # constants of fewer elements are not worth a DEQUANTIZE
 
 
@@ -36,12 +39,24 @@ def touches_float(op: Op, subgraph: Subgraph) -> bool:
     return op.code not in READS_SHAPE and any(subgraph.tensors[t].dtype == "float32" for t in op.inputs if t >= 0)
 
 
-def make_plan(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Plan:
+def make_plan(
+    graph: Graph,
+    asked: Mapping[OpKey, OpSpec | None],
+    target: Target | None = None,
+    on_unsupported: OnUnsupported = "error",
+) -> Plan:
     """What the kernels can give of what is asked.
 
+    Args:
+        graph: the float graph.
+        asked: the spec of every operator.
+        target: where the file must run.
+        on_unsupported: for weights that some kernel there does not compute, "fallback" takes the nearest that all do.
+
     Raises:
-        TfqError: an operator is asked for weights that no kernel computes; all such operators are listed.
+        TfqError: with "error", an operator is asked for such weights; all such operators are listed.
     """
+    where = target or Target()
     problems: list[str] = []
     plan = {}
     unknown = depends_on_unrunnable(graph)
@@ -53,8 +68,13 @@ def make_plan(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Plan:
         elif spec.mode == "float":
             plan[key] = FLOAT
         else:
-            plan[key] = _DECIDE[spec.mode](op, subgraph, spec, _beyond_calibration(key, op, unknown))
-            problems += _refused(op, subgraph, key[1], plan[key].spec)
+            decided = _DECIDE[spec.mode](op, subgraph, spec, _beyond_calibration(key, op, unknown), where)
+            problem = _refused(op, subgraph, decided.spec, where)
+            if problem and (on_unsupported == "error" or problem == NOT_YET):
+                problems.append(f"{subgraph.op_name(key[1])}: {problem}")
+            elif problem:
+                decided = _nearest(op, subgraph, decided, problem, where)
+            plan[key] = decided
     raise_all(problems)
     return plan
 
@@ -68,32 +88,31 @@ def _beyond_calibration(key: OpKey, op: Op, unknown: set[int]) -> str:
     return ""
 
 
-def _half(op: Op, subgraph: Subgraph, spec: OpSpec, beyond: str) -> Decision:
+def _half(op: Op, subgraph: Subgraph, spec: OpSpec, beyond: str, target: Target) -> Decision:
     large = [s for s in float_constants(op, subgraph) if subgraph.tensors[op.inputs[s]].data.size >= HALF_MINIMUM]  # type: ignore[union-attr]
     return Decision(spec) if large else FLOAT
 
 
-def _weights(op: Op, subgraph: Subgraph, spec: OpSpec, beyond: str) -> Decision:
+def _weights(op: Op, subgraph: Subgraph, spec: OpSpec, beyond: str, target: Target) -> Decision:
     if not weight_axes(op, subgraph):
         return FLOAT
-    modes = kernels.table()["correct"].get(op.code, {})
-    if modes.get(spec.mode):
-        return Decision(_supported_granularity(op, spec))
+    if kernels.somewhere(op.code, spec.mode, table=target.table):
+        return Decision(_supported_granularity(op, spec, target))
     other: Mode = "weight_only" if spec.mode == "dynamic" else "dynamic"
-    if modes.get(other):
-        given = replace(spec, mode=other)
-        return Decision(_supported_granularity(op, given), f"{op.code} has no {spec.mode.replace('_', '-')} kernel")
+    if kernels.somewhere(op.code, other, table=target.table):
+        given = _supported_granularity(op, replace(spec, mode=other), target)
+        return Decision(given, f"{op.code} has no {spec.mode.replace('_', '-')} kernel")
     return Decision(None, f"{op.code} has no kernel for quantized weights")
 
 
-def _integer(op: Op, subgraph: Subgraph, spec: OpSpec, beyond: str) -> Decision:
+def _integer(op: Op, subgraph: Subgraph, spec: OpSpec, beyond: str, target: Target) -> Decision:
     assert spec.activations is not None
     if not touches_float(op, subgraph):
         return FLOAT
     reason = beyond or _no_integer_kernel(op, subgraph, spec.activations.bits)
     if not reason:
-        return Decision(_supported_granularity(op, spec))
-    dynamic = _weights(op, subgraph, OpSpec("dynamic", spec.weights), beyond)
+        return Decision(_supported_granularity(op, spec, target))
+    dynamic = _weights(op, subgraph, OpSpec("dynamic", spec.weights), beyond, target)
     return replace(dynamic, reason=reason)
 
 
@@ -121,27 +140,54 @@ def _no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
     return ""
 
 
-def _supported_granularity(op: Op, spec: OpSpec) -> OpSpec:
-    """Per-channel becomes per-tensor where the kernel has one scale (documented per operator in the report)."""
+def _supported_granularity(op: Op, spec: OpSpec, target: Target) -> OpSpec:
+    """Per-channel becomes per-tensor where every kernel has one scale (documented per operator in the report)."""
     assert spec.weights is not None
-    if spec.weights.granularity == PerChannel() and _refusal(op, spec) and spec.weights.bits == 8:
-        coarser = replace(spec, weights=replace(spec.weights, granularity=PerTensor()))
-        return spec if _refusal(op, coarser) else coarser
+    bits = spec.activations.bits if spec.activations else None
+    if spec.weights.granularity == PerChannel() and spec.weights.bits == 8:
+        kinds = ("per_channel", "per_tensor")
+        if [kernels.somewhere(op.code, spec.mode, bits, kind, target.table) for kind in kinds] == [False, True]:
+            return replace(spec, weights=replace(spec.weights, granularity=PerTensor()))
     return spec
 
 
-def _refusal(op: Op, spec: OpSpec) -> str:
-    weights: WeightSpec | None = spec.weights
-    assert weights is not None
-    name = next(name for name, kind in GRANULARITIES.items() if isinstance(weights.granularity, kind))
+def refused_weights(op: Op, subgraph: Subgraph, spec: OpSpec, target: Target) -> str:
+    """Why the kernels of `target` would not compute `op` over the weights of `spec`; "" when they do."""
+    assert spec.weights is not None
     activations = spec.activations.bits if spec.activations else None
-    return kernels.refusal(op.code, spec.mode, weights.bits, name, activations)
+    name, form = _name(spec.weights), kernels.form_of(op, subgraph)
+    return kernels.refusal(op.code, spec.mode, spec.weights.bits, name, activations, target, form)
 
 
-def _refused(op: Op, subgraph: Subgraph, index: int, spec: OpSpec | None) -> list[str]:
+def _name(weights: WeightSpec) -> str:
+    return next(name for name, kind in GRANULARITIES.items() if isinstance(weights.granularity, kind))
+
+
+def _refused(op: Op, subgraph: Subgraph, spec: OpSpec | None, target: Target) -> str:
     if spec is None or spec.weights is None or not weight_axes(op, subgraph):
-        return []
-    reason = _refusal(op, spec)
+        return ""
+    reason = refused_weights(op, subgraph, spec, target)
     if not reason and not spec.weights.symmetric and spec.mode != "weight_only":
-        reason = "asymmetric weights are computed in mode weight_only alone; use symmetric=True"
-    return [f"{subgraph.op_name(index)}: {reason}"] if reason else []
+        return "asymmetric weights are computed in mode weight_only alone; use symmetric=True"
+    if not reason and _name(spec.weights) == "blocks":
+        return NOT_YET
+    return reason
+
+
+def _nearest(op: Op, subgraph: Subgraph, decided: Decision, problem: str, target: Target) -> Decision:
+    """What all kernels compute instead of what was decided; float when there is nothing."""
+    spec = decided.spec
+    assert spec is not None
+    assert spec.weights is not None
+    reason = f"{decided.reason}; {problem}" if decided.reason else problem
+    bits = spec.activations.bits if spec.activations else None
+    asked = (op.code, spec.mode, spec.weights.bits, _name(spec.weights), bits)
+    near = kernels.nearest(*asked, target, kernels.form_of(op, subgraph))
+    if near is None:
+        return Decision(None, reason)
+    same = near.granularity == _name(spec.weights)
+    granularity = spec.weights.granularity if same else GRANULARITIES[near.granularity]()
+    symmetric = spec.weights.symmetric or near.mode != "weight_only"
+    weights = replace(spec.weights, bits=near.bits, granularity=granularity, symmetric=symmetric)
+    mode: Mode = near.mode  # type: ignore[assignment]
+    return Decision(OpSpec(mode, weights, spec.activations if mode == "integer" else None), reason)

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -54,7 +54,7 @@ class KernelTable:
     cost: Mapping[str, Any]  # operator -> type -> how its time grows
     chains: Mapping[str, Any]  # operators between two that the delegate takes
 
-    @property
+    @cached_property
     def variants(self) -> tuple[str, ...]:
         """The runtime variants that were measured, in the order of the file."""
         return tuple(dict.fromkeys(variant for runs in self.cells.values() for variant in runs))

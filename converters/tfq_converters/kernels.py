@@ -1,11 +1,7 @@
 """Questions asked of the kernel table: does a cell work where the file must run, and if not, what does instead."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from typing import Any
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op, Subgraph
@@ -32,7 +28,9 @@ NEAR_MODES: Mapping[str, tuple[str, ...]] = {
     "integer": ("integer", "dynamic", "weight_only"),
 }
 COARSE_TO_FINE = ("per_tensor", "channel_groups", "per_channel", "blocks")
+STORED = ("per_tensor", "per_channel", "blocks")
 BITS = (8, 4, 2)
+FORMS = ("", "3x3", "1x1", "grouped")  # of operators in the cells
 WORDS: Mapping[Status, str] = {
     "refuses": "refuses",
     "wrong": "silently wrong",
@@ -122,9 +120,9 @@ def status(
     """
     measured = (load() if table is None else table).cells
     stored = "per_channel" if granularity == "channel_groups" else granularity
-    forms = {cell.form for cell in measured if cell.op == op} if form is None else {form}
-    runs = [measured.get(Cell(op, f, mode, bits, stored), {}).get(variant, ABSENT) for f in sorted(forms)]
-    return next((run for run in runs if run.status != "correct"), runs[0] if runs else ABSENT)
+    cells = [Cell(op, f, mode, bits, stored) for f in (FORMS if form is None else (form,))]
+    runs = [measured[cell].get(variant, ABSENT) for cell in cells if cell in measured] or [ABSENT]
+    return next((run for run in runs if run.status != "correct"), runs[0])
 
 
 def _cell_mode(mode: str, activation_bits: int | None) -> str:
@@ -153,7 +151,7 @@ def working(
     return tuple(
         Choice(mode, bits, granularity)
         for bits in BITS
-        for granularity in ("per_tensor", "per_channel", "blocks")
+        for granularity in STORED
         if not _failures(code, cell_mode, bits, granularity, where, form)
     )
 
@@ -212,14 +210,30 @@ def _by_bits(choices: Iterable[Choice]) -> str:
     return "; ".join(f"int{bits} {', '.join(kinds)}" for bits, kinds in grouped.items())
 
 
-def nowhere(
-    code: str, mode: str, bits: int, granularity: str, activation_bits: int | None = None, target: Target | None = None
+def somewhere(
+    code: str,
+    mode: str,
+    activation_bits: int | None = None,
+    granularity: str | None = None,
+    table: KernelTable | None = None,
 ) -> bool:
-    """Whether no runtime that was measured computes such weights; what one does is in any form. Args: of `refusal`."""
-    measured = (target or Target()).measured
+    """Whether any runtime that was measured computes quantized weights of any width.
+
+    Args:
+        code: operator of the float graph.
+        mode: "weight_only", "dynamic" or "integer".
+        activation_bits: in mode "integer".
+        granularity: see `status`; None for any.
+        table: the shipped one when None.
+    """
+    measured = load() if table is None else table
     op, written = WRITTEN_AS.get((code, mode), (code, _cell_mode(mode, activation_bits)))
-    runs = [status(op, written, bits, granularity, variant, None, measured) for variant in measured.variants]
-    return all(run.status != "correct" for run in runs)
+    return any(
+        status(op, written, bits, kind, variant, None, measured).status == "correct"
+        for variant in measured.variants
+        for bits in BITS
+        for kind in (STORED if granularity is None else (granularity,))
+    )
 
 
 def nearest(
@@ -250,9 +264,3 @@ def nearest(
         if works:
             return min(works, key=distance)
     return None
-
-
-@cache
-def table() -> Mapping[str, Any]:
-    """The content of `kernels.json`."""
-    return json.loads(resources.files("tfq_converters").joinpath("kernels.json").read_text())
