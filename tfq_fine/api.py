@@ -1,12 +1,15 @@
 """`quantize`: the stages in order, nothing else."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
+from tfq_converters.kernel_table import load
+from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import read_model
 from tfq_converters.unrunnable import unrunnable_names
@@ -15,7 +18,7 @@ from tfq_fine.calibration import calibrate
 from tfq_fine.data import batches, input_specs
 from tfq_fine.encodings import integer_ops
 from tfq_fine.placement import place
-from tfq_fine.plan import Plan, Prefer, make_plan
+from tfq_fine.plan import OnUnsupported, Plan, Prefer, make_plan
 from tfq_fine.presets import named
 from tfq_fine.quantizer import quantize as choose_numbers
 from tfq_fine.recipe import Recipe
@@ -53,6 +56,9 @@ def quantize(
     input_type: str = "float32",
     output_type: str = "float32",
     prefer: Prefer = "speed",
+    runtimes: str | Sequence[str] = DEFAULT_RUNTIMES,
+    on_unsupported: OnUnsupported = "error",
+    kernels: str | os.PathLike[str] | None = None,
     samples: int | None = None,
     batch_size: int = 1,
     statistics: Statistics | None = None,
@@ -69,6 +75,10 @@ def quantize(
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: type of its float outputs.
         prefer: "speed" keeps an operator float where its quantized kernel is slower, "size" does not.
+        runtimes: where the file must run: "litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro".
+        on_unsupported: what to do with weights that a kernel of one of them does not compute: "error", or "fallback"
+            to the nearest that all compute, which the report tells.
+        kernels: path of a kernel table of another machine or release (`tfq-fine kernels --probe --output`).
         samples: read at most this many samples of `data`.
         batch_size: samples per run of the interpreter during calibration.
         statistics: of an earlier calibration, instead of `data`.
@@ -82,9 +92,10 @@ def quantize(
         TfqError: bad input, an impossible request, or a file that does not compute what its numbers say.
     """
     chosen = named(recipe)
+    target = Target((runtimes,) if isinstance(runtimes, str) else tuple(runtimes), load(kernels))
     source = read_model(model, safe_mode=safe_mode)
     graph = source.graph
-    plan = make_plan(graph, chosen.resolve(graph, source.layers))
+    plan = make_plan(graph, chosen.resolve(graph, source.layers), target, on_unsupported)
     static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
     if static and data is None and statistics is None:
         raise TfqError(
@@ -98,11 +109,12 @@ def quantize(
         else:
             next(iter(found))
         sample = found.sample
-    plan = place(graph, plan, statistics, prefer, keep_integer=input_type != "float32" and output_type != "float32")
+    keep_integer = input_type != "float32" and output_type != "float32"
+    plan = place(graph, plan, statistics, prefer, keep_integer, target)
     quantized = choose_numbers(graph, plan, statistics, input_type, output_type)
     flatbuffer.forget_pages()
     written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph))
-    notes = (*source.notes, *_notes(graph, plan, written.checked.kernels))
+    notes = (*source.notes, *_notes(graph, plan, written.checked.kernels), *_meant_for(target))
     report = summarize(quantized, plan, written, chosen.name, _size(source.content), notes)
     return Result(written.content, report, written.graph, quantized, plan, statistics)
 
@@ -118,6 +130,12 @@ def _notes(graph: Graph, plan: Plan, kernels: tuple[str, ...]) -> list[str]:
     if "reference" not in kernels:
         found.append(f"the reference kernels refuse the float model too; the file was run on {' and '.join(kernels)}")
     return found
+
+
+def _meant_for(target: Target) -> list[str]:
+    if target.runtimes == DEFAULT_RUNTIMES:
+        return []
+    return [f"meant for {', '.join(target.runtimes)}, by the kernel table; it was run here on LiteRT"]
 
 
 def _size(content: bytes | str) -> int:

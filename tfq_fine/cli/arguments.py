@@ -11,6 +11,7 @@ import tfq_fine as tfq
 
 PROGRAM = "tfq-fine"
 RUNTIMES = ("litert", "tflite", "tflite-micro")
+TARGETS = ("litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro")
 TYPES = ("float32", "int8", "uint8", "int16")
 MODEL = "Keras model (.keras, .h5), SavedModel folder or float .tflite"
 DATA = ".npz with one array per input, samples along axis 0 (and labels, as 'labels' or 'y'), or .npy"
@@ -52,6 +53,21 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
         default="speed",
         help="speed: an operator whose quantized kernel is slower stays float",
     )
+    _option(
+        parser,
+        "runtime",
+        choices=TARGETS,
+        action="append",
+        help="where the file must run; may be given several times (default: litert and tflite)",
+    )
+    _option(
+        parser,
+        "on-unsupported",
+        choices=("error", "fallback"),
+        default="error",
+        help="fallback: where a runtime does not compute what the recipe asks, take the nearest that all compute",
+    )
+    _option(parser, "kernels", metavar="FILE", help="kernel table of another machine or release (see `kernels`)")
     _option(parser, "samples", type=positive_integer, metavar="N", help="read at most N samples")
     _common(parser)
 
