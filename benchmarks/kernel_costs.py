@@ -6,12 +6,9 @@ takes; the points behind a fit are kept. Units are output elements; input elemen
 multiplications for linear operators.
 """
 
-import json
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,10 +22,11 @@ from benchmarks.single_op import Case
 from benchmarks.timing import in_turns
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Tensor
+from tfq_converters.kernel_table import load, save
 from tfq_converters.op_table import OPS, OpRow
+from tfq_converters.probe.run import measured_on
 from tfq_converters.runtime import Runner
 
-FEATURES = {"avx512_vnni": "AVX512-VNNI", "avx512f": "AVX512", "avx2": "AVX2", "asimddp": "NEON dot product"}
 SIZES: tuple[Shape, ...] = ((1, 4, 4, 16), (1, 16, 32, 64), (1, 56, 56, 64))
 OWN_SIZES: dict[str, tuple[Shape, ...]] = {
     "FULLY_CONNECTED": ((1, 64, 10), (8, 64, 64), (1, 1024, 1024), (128, 256, 1024)),
@@ -68,15 +66,6 @@ BORDERS = ("QUANTIZE", "DEQUANTIZE")
 File = tuple[bytes, list[np.ndarray]]
 Sized = tuple[int, dict[str, File]]  # units, and the file of every type
 Points = dict[tuple[str, int], tuple[float, bool]]
-
-
-def runtime() -> dict[str, Any]:
-    """What is measured, and on what."""
-    info = Path("/proc/cpuinfo")
-    flags = set(info.read_text().split()) if info.exists() else set()
-    best = next((name for flag, name in FEATURES.items() if flag in flags), "")
-    machine = f"{platform.machine()} {best}".strip()
-    return {"ai_edge_litert": version("ai-edge-litert"), "machine": machine, "threads": 1}
 
 
 def unit_of(code: str, row: OpRow) -> str:
@@ -250,23 +239,13 @@ def _undelegated(costs: Mapping[str, Any]) -> list[str]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure, and update the runtime, cost and chain entries of the JSON file `argv[1]`, which may hold others."""
+    """Measure, and update all but the cells of the kernel table `argv[1]`."""
     if len(argv) != 2:
         print("usage: python -m benchmarks.kernel_costs FILE.json", file=sys.stderr)
         return 2
-    path = Path(argv[1])
-    known = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(dumps({"runtime": runtime()} | known | {"runtime": runtime(), **all_costs()}) + "\n")
+    known = load(argv[1] if Path(argv[1]).exists() else None)
+    save(replace(known, costs_on={**measured_on(), "threads": 1}, **all_costs()), argv[1])
     return 0
-
-
-def dumps(record: Mapping[str, Any], depth: int = 3) -> str:
-    """JSON with line breaks down to `depth` levels: one line for each type of each operator."""
-    if depth == 0 or not isinstance(record, Mapping):
-        return json.dumps(record)
-    margin = " " * (4 - depth)
-    lines = [f"{margin}{json.dumps(key)}: {dumps(value, depth - 1)}" for key, value in record.items()]
-    return "{\n" + ",\n".join(lines) + "\n" + margin[1:] + "}"
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def _files(where: Path) -> set[str]:
 # ----------------------------------------------------------------------------------------------------- usage
 
 
-@pytest.mark.parametrize("command", [(), ("quantize",), ("verify",), ("inspect",), ("recipes",)])
+@pytest.mark.parametrize("command", [(), ("quantize",), ("verify",), ("inspect",), ("recipes",), ("kernels",)])
 def test_help_loads_nothing_heavy(command):
     code = (
         "import sys\n"
@@ -262,6 +262,9 @@ def test_options_reach_the_library(given, safe_mode, tmp_path, monkeypatch, caps
         "input_type": "float32",
         "output_type": "float32",
         "prefer": "size",
+        "runtimes": ("litert", "tflite"),
+        "on_unsupported": "error",
+        "kernels": None,
         "samples": 3,
         "safe_mode": safe_mode,
     }
@@ -311,6 +314,11 @@ def _with(arguments: Sequence[str], **changes: str) -> list[str]:
         (_with(QUANTIZE, model="test.npz"), "test.npz is neither"),
         (_with(QUANTIZE, model="int8.tflite"), "already quantized"),
         (_with(QUANTIZE, recipe="full_int9"), "unknown recipe 'full_int9'"),
+        (
+            _with(QUANTIZE, recipe="dynamic_int8", runtime="tflite-micro"),
+            "nearest: int8 per_tensor in mode weight_only",
+        ),
+        (_with(QUANTIZE, kernels="test.npz"), "kernel table test.npz cannot be read"),
         (_with(QUANTIZE, recipe="no.json"), "no.json cannot be read"),
         (_with(QUANTIZE, data="no.npz"), "no.npz cannot be read"),
         (QUANTIZE[:4] + QUANTIZE[6:], "needs representative data"),

@@ -44,13 +44,16 @@ FRAMEWORKS = ("keras", "tensorflow", "tf_keras", "h5py", "google.protobuf")  # w
 FRAMEWORK_MODULES = (
     "tfq_converters.reading.*",
     "tfq_converters.runtime",
+    "tfq_converters.probe.runtimes",
     "tfq_fine.layers*",
     "tfq_fine.data*",
 )
 # Load modules of their own by name when they are needed, so that the import and `--help` stay quick.
 BY_NAME = (FACADE, "tfq_fine.cli.program")
 # Extras that only some users install: imported inside functions, anywhere.
-OPTIONAL = ("jinja2", "markupsafe", "matplotlib", "tensorflow_model_optimization")
+OPTIONAL = ("jinja2", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
+# Start interpreters: the first for all that is run, the second, in child processes, to compare runtimes.
+INTERPRETERS = ("tfq_converters.runtime", "tfq_converters.probe.runtimes")
 # Imported by one module each, at its top.
 SOLE_OWNERS = {
     "ai_edge_litert.schema_py_generated": "tfq_converters.flatbuffer",
@@ -163,8 +166,8 @@ def hidden_ways(module: str, source: str) -> list[str]:
         allowed = any(fnmatch(module, name) for name in (*BY_NAME, *FRAMEWORK_MODULES))
         if (by_name or by_call) and not allowed:
             found.append(f"{module}:{node.lineno}: imports by name")
-        if isinstance(node, ast.Attribute) and node.attr == "Interpreter" and module != "tfq_converters.runtime":
-            found.append(f"{module}:{node.lineno}: only tfq_converters.runtime may start an interpreter")
+        if isinstance(node, ast.Attribute) and node.attr == "Interpreter" and module not in INTERPRETERS:
+            found.append(f"{module}:{node.lineno}: only {' and '.join(INTERPRETERS)} may start an interpreter")
     return found
 
 

@@ -47,8 +47,8 @@ def test_the_cut_is_the_cheapest_labelling(seed: int, monkeypatch: pytest.Monkey
     graph = random_graph(rng, 7)
     ops = graph.main.ops
     prices = {(o, kind): rng.uniform(1, 100) for o in range(len(ops)) for kind in ("float32", "int8")}
-    monkeypatch.setattr(costs, "cost", lambda op, main, kind: prices[ops.index(op), kind])
-    monkeypatch.setattr(costs, "conversion", lambda tensor, code: 20.0)
+    monkeypatch.setattr(costs, "cost", lambda op, main, kind, table=None: prices[ops.index(op), kind])
+    monkeypatch.setattr(costs, "conversion", lambda tensor, code, table=None: 20.0)
     monkeypatch.setattr(placement, "WORTHWHILE", 0.0)
     monkeypatch.setattr(placement, "WORTHWHILE_NS", 0.0)
     statistics = Statistics({(0, t): Range(-1.0, 1.0) for t in range(len(graph.main.tensors))}, 1)
@@ -69,7 +69,7 @@ def test_the_cut_is_the_cheapest_labelling(seed: int, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("options", [{"prefer": "size"}, {"keep_integer": True}], ids=str)
 def test_no_islands_for_speed_when_not_wanted(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = random_graph(random.Random(0), 4)
-    monkeypatch.setattr(costs, "cost", lambda op, main, kind: 1e3 if kind == "float32" else 1e6)
+    monkeypatch.setattr(costs, "cost", lambda op, main, kind, table=None: 1e3 if kind == "float32" else 1e6)
     statistics = Statistics({(0, t): Range(-1.0, 1.0) for t in range(len(graph.main.tensors))}, 1)
     plan = {(0, o): Decision(INTEGER) for o in range(4)}
     assert all(decision.spec == INTEGER for decision in place(graph, plan, statistics, **options).values())

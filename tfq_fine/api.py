@@ -1,12 +1,15 @@
 """`quantize`: the stages in order, nothing else."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
+from tfq_converters.kernel_table import load
+from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import read_model
 from tfq_converters.unrunnable import unrunnable_names
@@ -16,7 +19,7 @@ from tfq_fine.data import batches, input_specs
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.block_factors import factor_blocks
 from tfq_fine.placement import place
-from tfq_fine.plan import Plan, Policy, Prefer, make_plan
+from tfq_fine.plan import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.presets import named
 from tfq_fine.quantizer import quantize as choose_numbers
 from tfq_fine.recipe import Recipe
@@ -59,7 +62,9 @@ def quantize(
     input_type: str = "float32",
     output_type: str = "float32",
     prefer: Prefer = "speed",
-    on_unsupported: Literal["error", "fallback"] | None = None,
+    runtimes: str | Sequence[str] = DEFAULT_RUNTIMES,
+    on_unsupported: OnUnsupported | None = None,
+    kernels: str | os.PathLike[str] | None = None,
     samples: int | None = None,
     batch_size: int = 1,
     statistics: Statistics | None = None,
@@ -76,9 +81,11 @@ def quantize(
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: type of its float outputs.
         prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
-        on_unsupported: what to do where no kernel takes the weights that are asked for: "error" lists all such
-            operators and what works, "fallback" takes more bits or a coarser granularity, and reports it. None: what
-            the recipe says; presets fall back.
+        runtimes: where the file must run: "litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro".
+        on_unsupported: what to do where a kernel of one of them does not compute the weights that are asked for:
+            "error" lists all such operators and what works, "fallback" takes more bits or a coarser granularity, and
+            reports it. None: what the recipe says; presets fall back.
+        kernels: path of a kernel table of another machine or release (`tfq-fine kernels --probe --output`).
         samples: read at most this many samples of `data`.
         batch_size: samples per run of the interpreter during calibration.
         statistics: of an earlier calibration, instead of `data`.
@@ -92,9 +99,10 @@ def quantize(
         TfqError: bad input, an impossible request, or a file that does not compute what its numbers say.
     """
     chosen = named(recipe)
+    target = Target((runtimes,) if isinstance(runtimes, str) else tuple(runtimes), load(kernels))
     source = read_model(model, safe_mode=safe_mode)
     graph = source.graph
-    policy = Policy(prefer, chosen.flexible if on_unsupported is None else on_unsupported == "fallback")
+    policy = Policy(prefer, chosen.flexible if on_unsupported is None else on_unsupported == "fallback", target)
     asked = chosen.resolve(graph, source.layers)
     factored = factor_blocks(graph, asked)
     graph = factored.graph
@@ -113,11 +121,11 @@ def quantize(
             next(iter(found))
         sample = found.sample
     integer_borders = input_type != "float32" and output_type != "float32"
-    plan = place(graph, plan, statistics, prefer, integer_borders, policy.flexible)
+    plan = place(graph, plan, statistics, prefer, integer_borders, policy)
     quantized = choose_numbers(graph, plan, statistics, input_type, output_type)
     flatbuffer.forget_pages()
     written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph))
-    notes = (*source.notes, *_notes(graph, plan, written.checked.kernels))
+    notes = (*source.notes, *_notes(graph, plan, written.checked.kernels), *_meant_for(target))
     report = summarize(quantized, plan, written, chosen.name, _size(source.content), notes)
     return Result(report, written.graph, quantized, plan, statistics, written.content)
 
@@ -133,6 +141,12 @@ def _notes(graph: Graph, plan: Plan, kernels: tuple[str, ...]) -> list[str]:
     if "reference" not in kernels:
         found.append(f"the reference kernels refuse the float model too; the file was run on {' and '.join(kernels)}")
     return found
+
+
+def _meant_for(target: Target) -> list[str]:
+    if target.runtimes == DEFAULT_RUNTIMES:
+        return []
+    return [f"meant for {', '.join(target.runtimes)}, by the kernel table; it was run here on LiteRT"]
 
 
 def _size(content: bytes | str) -> int:

@@ -14,14 +14,17 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
 from tfq_converters import costs
+from tfq_converters.forms import form_of
 from tfq_converters.graph import Graph, Op, Subgraph
+from tfq_converters.kernel_table import KernelTable
+from tfq_converters.kernels import Target
 from tfq_converters.op_table import misfits
-from tfq_converters.quantized import Form, OpKey
+from tfq_converters.quantized import OpKey
 from tfq_converters.weights import weight_axes
 from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, tensor_range
 from tfq_fine.granularity import Blocks, PerChannel
 from tfq_fine.observation import MOVES_VALUES
-from tfq_fine.plan import Decision, Plan, Prefer
+from tfq_fine.plan import Decision, Plan, Policy, Prefer, fineness
 from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Statistics
 
@@ -68,7 +71,7 @@ def place(
     statistics: Statistics | None,
     prefer: Prefer = "speed",
     keep_integer: bool = False,
-    flexible: bool = False,
+    policy: Policy | None = None,
 ) -> Plan:
     """The plan with float islands where they make the file faster, or where a range cannot be held in integers.
 
@@ -79,14 +82,16 @@ def place(
         prefer: "size" leaves every operator in integers that can be.
         keep_integer: the file's borders are integers too, so it is meant for a device without float: no islands for
             speed.
-        flexible: operators that lose their integer kernel, or a dynamic-range one, may get more bits than they have:
-            less than 8 would be slow in the float kernels. Else they keep what they have.
+        policy: a flexible one gives operators that lose an integer or dynamic-range kernel 8 bits: less would be slow
+            in the float kernels; else they keep what they have. An operator stores its weights small for the float
+            kernels only where the target's compute that.
 
     16-bit activations are slower than float on every CPU kernel; who asks for them wants their accuracy, so they
     are never given up for speed.
     """
+    given = policy or Policy()
     if prefer == "speed":
-        plan = {key: _faster(graph, key, decision, flexible) for key, decision in plan.items()}
+        plan = {key: _faster(graph, key, decision, given) for key, decision in plan.items()}
     ops = integer_ops(plan)
     if not ops:
         return plan
@@ -94,8 +99,9 @@ def place(
     plan = fit(graph, _left_float(plan, _drowned(graph, ops, known)), known)
     if prefer == "speed" and not keep_integer:
         candidates = {o: bits for o, bits in integer_ops(plan).items() if bits == 8}
-        islands = _islands(graph, candidates, set() if flexible else _below_8_bits(plan))
-        plan = {**plan, **{(0, o): _island(graph, o, plan[0, o]) for o in islands}}
+        pinned = set() if given.flexible else _below_8_bits(plan)
+        islands = _islands(graph, candidates, pinned, given.target.table)
+        plan = {**plan, **{(0, o): _island(graph, o, plan[0, o], given.target) for o in islands}}
         plan = fit(graph, plan, known)
     return plan
 
@@ -106,26 +112,29 @@ def _below_8_bits(plan: Plan) -> set[int]:
     return {o for o, spec in specs.items() if spec.weights is not None and spec.weights.stored_bits < 8}
 
 
-def _faster(graph: Graph, key: OpKey, decision: Decision, flexible: bool) -> Decision:
+def _faster(graph: Graph, key: OpKey, decision: Decision, policy: Policy) -> Decision:
     """A dynamic-range operator that would be slower than in float stores its weights small and computes in float."""
     if decision.spec is None or decision.spec.mode != "dynamic" or decision.spec.weights is None:
         return decision
     subgraph = graph.subgraphs[key[0]]
     op = subgraph.ops[key[1]]
-    if not costs.is_known(op, subgraph, "dynamic_int8"):
+    table = policy.target.table
+    if not costs.is_known(op, subgraph, "dynamic_int8", table):
         return decision  # embeddings: a table is read by rows, however it is stored
     if decision.form == "lookup":
         return decision
-    plain, stored = (costs.cost(op, subgraph, kind) for kind in ("float32", "weight_only_int8"))
-    dynamic = costs.form_cost(op, subgraph, "dynamic_int8", decision.form, parts(op, subgraph, decision.spec))
+    plain, stored = (costs.cost(op, subgraph, kind, table) for kind in ("float32", "weight_only_int8"))
+    count = parts(op, subgraph, decision.spec)
+    dynamic = costs.form_cost(op, subgraph, "dynamic_int8", decision.form, count, table)
     if dynamic <= plain:
         return decision
     slower = f"dynamic range would take {dynamic / plain:.1f} times as long as float (prefer='size' takes it)"
     reason = f"{decision.reason}; {slower}" if decision.reason else slower
-    if decision.spec.weights.stored_bits < 8 and not flexible:
+    if decision.spec.weights.stored_bits < 8 and not policy.flexible:
         return decision
-    if stored <= plain * (1 + NOISE):
-        return Decision(_eight_bits(decision.spec), reason, "dequantize")
+    small = _eight_bits(decision.spec)
+    if stored <= plain * (1 + NOISE) and form_of(op, subgraph, fineness(small), policy.target).works:
+        return Decision(small, reason, "dequantize")
     return Decision(None, reason)
 
 
@@ -160,13 +169,14 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
         plan = _left_float(plan, misfit)
 
 
-def _island(graph: Graph, o: int, decision: Decision) -> Decision:
+def _island(graph: Graph, o: int, decision: Decision, target: Target) -> Decision:
     """Computes in float; its weights, if it has any, stay small."""
     op, reason = graph.main.ops[o], "it is faster in float (prefer='size' quantizes it)"
     if decision.spec is None or not weight_axes(op, graph.main):
         return Decision(None, reason)
-    form: Form = "lookup" if op.code == "GATHER" else "dequantize"
-    return Decision(_eight_bits(decision.spec), reason, form)
+    small = _eight_bits(decision.spec)
+    answer = form_of(op, graph.main, fineness(small), target)
+    return Decision(None, reason) if answer.form is None else Decision(small, reason, answer.form)
 
 
 def _eight_bits(spec: OpSpec) -> OpSpec:
@@ -214,26 +224,26 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
     return found
 
 
-def _islands(graph: Graph, ops: Mapping[int, int], pinned: AbstractSet[int]) -> set[int]:
+def _islands(graph: Graph, ops: Mapping[int, int], pinned: AbstractSet[int], table: KernelTable | None) -> set[int]:
     """The operators of `ops`, but not of `pinned`, that the cheapest labelling leaves in float."""
     main = graph.main
     network = _Network()
     integer_total = 0.0
     for o, bits in ops.items():
-        in_float, in_integers = (costs.cost(main.ops[o], main, kind) for kind in ("float32", f"int{bits}"))
+        in_float, in_integers = (costs.cost(main.ops[o], main, kind, table) for kind in ("float32", f"int{bits}"))
         network.add(("source",), ("op", o), np.inf if o in pinned else in_float)
         network.add(("op", o), ("sink",), in_integers)
         integer_total += in_integers
-    integer_total += _conversions(main, ops, network)
+    integer_total += _conversions(main, ops, network, table)
     integers = {name[1] for name in network.source_side() if name[0] == "op"}
     islands = set(ops) - integers
-    best = sum(costs.cost(main.ops[o], main, f"int{ops[o]}" if o in integers else "float32") for o in ops)
-    best += _conversions(main, {o: ops[o] for o in integers}, _Network())
+    best = sum(costs.cost(main.ops[o], main, f"int{ops[o]}" if o in integers else "float32", table) for o in ops)
+    best += _conversions(main, {o: ops[o] for o in integers}, _Network(), table)
     saved = integer_total - best
     return islands if saved > max(WORTHWHILE * integer_total, WORTHWHILE_NS) else set()
 
 
-def _conversions(main: Subgraph, ops: Mapping[int, int], network: _Network) -> float:
+def _conversions(main: Subgraph, ops: Mapping[int, int], network: _Network, table: KernelTable | None) -> float:
     """Add to `network` what conversions cost between operators; returns their cost when all of `ops` are integer.
 
     A tensor is dequantized once when it is written in integers and read in float, quantized once in the other case.
@@ -251,7 +261,7 @@ def _conversions(main: Subgraph, ops: Mapping[int, int], network: _Network) -> f
         writes_integer = writer in ops
         reads_float = t in main.outputs or any(o not in ops for o in readers)
         reads_integer = any(o in ops for o in readers)
-        to_float, to_integer = costs.conversion(tensor, "DEQUANTIZE"), costs.conversion(tensor, "QUANTIZE")
+        to_float, to_integer = (costs.conversion(tensor, code, table=table) for code in ("DEQUANTIZE", "QUANTIZE"))
         total += to_float * (writes_integer and reads_float) + to_integer * (not writes_integer and reads_integer)
         start = ("op", writer) if writes_integer else ("sink",)
         if writes_integer:

@@ -1,13 +1,14 @@
 """From what a recipe asks to what every operator gets: a decision per operator, with the reason where it gets less."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tfq_converters import kernels
 from tfq_converters.errors import raise_all
-from tfq_converters.forms import Fineness, Refusal, form_of
+from tfq_converters.forms import Fineness, form_of
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+from tfq_converters.kernels import Target
 from tfq_converters.op_table import OPS
 from tfq_converters.quantized import Form, Mode, OpKey
 from tfq_converters.realize.weight_only import READS_SHAPE
@@ -17,6 +18,7 @@ from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
 from tfq_fine.specs import GRANULARITIES, OpSpec, WeightSpec
 
 Prefer = Literal["speed", "size"]
+OnUnsupported = Literal["error", "fallback"]
 _OTHER_MODES: tuple[Mode, ...] = ("dynamic", "weight_only")
 HALF_MINIMUM = 64  # constants of fewer elements are not worth a DEQUANTIZE
 
@@ -28,6 +30,7 @@ class Decision:
     spec: OpSpec | None
     reason: str = ""
     form: Form = "native"  # how its weights are held and computed
+    repeated: bool = False  # the one scale of a tensor is written once for each channel
 
     def because(self, reason: str) -> "Decision":
         """The decision with `reason` in front of its own."""
@@ -44,7 +47,7 @@ class Policy:
 
     prefer: Prefer = "speed"
     flexible: bool = False
-    refusal: Refusal = kernels.refusal
+    target: Target = field(default_factory=Target)  # where the file must run
 
 
 Plan = Mapping[OpKey, Decision]
@@ -153,27 +156,27 @@ class _Choice:
             if isinstance(found, Decision):
                 return found.because(why or problem) if candidate != spec else found
             problem = problem or found
-        if not any(kernels.table()["correct"].get(self.op.code, {}).values()):
+        if not any(kernels.somewhere(self.op.code, mode, table=self.policy.target.table) for mode in _OTHER_MODES):
             return Decision(None, f"{self.op.code} has no kernel for quantized weights")
-        return f"{problem}{self._what_works(spec)}"
+        return Decision(None, problem) if self.policy.flexible else f"{problem}{self._what_works(spec)}"
 
     def _form(self, spec: OpSpec) -> Decision | str:
         weights = spec.weights
         assert weights is not None
         if not weights.symmetric and spec.mode != "weight_only":
             return "asymmetric weights are computed in mode weight_only alone; use symmetric=True"
-        answer = form_of(self.op, self.subgraph, _fineness(spec), self.policy.refusal)
+        answer = form_of(self.op, self.subgraph, fineness(spec), self.policy.target)
         if answer.form is None:
             return answer.note
         if isinstance(weights.granularity, Blocks):
             spec = _with(spec, granularity=Blocks(answer.block) if answer.block else PerChannel())
-        return Decision(spec, answer.note, answer.form)
+        return Decision(spec, answer.note, answer.form, answer.repeated)
 
     def _candidates(self, spec: OpSpec) -> Iterator[tuple[OpSpec, str]]:
         """What is asked, and what may be given in its place: (spec, why)."""
         weights = spec.weights
         assert weights is not None
-        flexible = self.policy.flexible or (weights.bits == 8 and not isinstance(weights.granularity, Blocks))
+        flexible = self.policy.flexible or self._nowhere(spec)
         slow = self._slow(spec)
         if not slow:
             yield spec, ""
@@ -195,7 +198,16 @@ class _Choice:
         for mode, count in [(m, b) for m in modes for b in bits] if by_mode else [(m, b) for b in bits for m in modes]:
             given = replace(spec, mode=mode, activations=spec.activations if mode == "integer" else None)
             given = _with(given, bits=weights.bits if count == weights.stored_bits else count)
+            given = _with(given, symmetric=weights.symmetric or mode != "weight_only")
             yield from (_with(given, granularity=granularity) for granularity in _coarser(weights.granularity))
+
+    def _nowhere(self, spec: OpSpec) -> bool:
+        """Whether no runtime at all computes such 8-bit weights: then even a rigid recipe means what there is."""
+        asked, table = fineness(spec), self.policy.target.table
+        if asked.bits < 8 or asked.granularity == "blocks" or not (spec.weights and spec.weights.symmetric):
+            return False
+        kind = "per_channel" if asked.granularity == "channel_groups" else asked.granularity
+        return not kernels.somewhere(self.op.code, asked.mode, asked.activation_bits, kind, table)
 
     def _slow(self, spec: OpSpec) -> str:
         """Why these weights would not pay where speed is preferred; "" when the fast kernels take them.
@@ -218,7 +230,7 @@ class _Choice:
             (found.spec for given, _ in relaxed._candidates(spec) if isinstance(found := self._form(given), Decision)),
             None,
         )
-        return "" if nearest is None else f"; the nearest that works: {nearest.weights} in mode {nearest.mode}"
+        return "; nearest: " + ("float" if nearest is None else f"{nearest.weights} in mode {nearest.mode}")
 
 
 def _coarser(granularity: Granularity) -> list[Granularity]:
@@ -233,7 +245,8 @@ def _with(spec: OpSpec, **changes: object) -> OpSpec:
     return replace(spec, weights=replace(spec.weights, **changes))  # type: ignore[arg-type]
 
 
-def _fineness(spec: OpSpec) -> Fineness:
+def fineness(spec: OpSpec) -> Fineness:
+    """What a spec asks of the kernels."""
     weights: WeightSpec | None = spec.weights
     assert weights is not None
     name = next(name for name, kind in GRANULARITIES.items() if isinstance(weights.granularity, kind))

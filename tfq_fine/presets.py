@@ -1,7 +1,7 @@
 """The recipes by name: `MODE_TYPES[_GRANULARITY]`, per channel where no granularity is named.
 
-All are flexible: where kernels take no such weights, an operator gets more bits or a coarser granularity, and the
-report says so.
+Those of less than 8 bits are flexible: where kernels take no such weights, an operator gets more bits or a coarser
+granularity, and the report says so.
 """
 
 from tfq_converters.errors import TfqError
@@ -66,7 +66,8 @@ _TABLE: tuple[tuple[str, OpSpec, str], ...] = (
     ),
 )
 RECIPES: dict[str, Recipe] = {
-    name: Recipe(name, spec, description=description, flexible=True) for name, spec, description in _TABLE
+    name: Recipe(name, spec, description=description, flexible=spec.weights not in (None, _INT8))
+    for name, spec, description in _TABLE
 }
 
 

@@ -26,7 +26,7 @@ from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.algorithms.inputs import InputStatistics
 from tfq_fine.encodings import Encodings, encodings
 from tfq_fine.equalization.bias_correction import corrected_bias
-from tfq_fine.granularity import PerTensor, block_shape
+from tfq_fine.granularity import block_shape
 from tfq_fine.plan import HALF_MINIMUM, Decision, Plan
 from tfq_fine.specs import OpSpec, WeightSpec
 from tfq_fine.statistics import Statistics
@@ -50,10 +50,11 @@ class _Weights:
         axes: WeightAxes,
         spec: WeightSpec,
         form: Form,
+        repeated: bool,
         floor: np.ndarray | None = None,
         inputs: InputStatistics = InputStatistics(),  # noqa: B008 - frozen
     ) -> WeightCodes:
-        key = (id(data), axes, spec, form, None if floor is None else floor.tobytes())
+        key = (id(data), axes, spec, form, repeated, None if floor is None else floor.tobytes())
         if key not in self._found:
             if spec.algorithm not in ALGORITHMS:
                 raise TfqError(f"unknown algorithm {spec.algorithm!r}; known: {', '.join(ALGORITHMS)}")
@@ -62,7 +63,7 @@ class _Weights:
             codes = ALGORITHMS[spec.algorithm](data, block, codes_form, inputs, dict(spec.options))
             if floor is not None:
                 codes = _raised(data, codes, floor, axes.channel, codes_form)
-            if isinstance(spec.granularity, PerTensor) and spec.stored_bits < 8 and form in ("native", "pointwise"):
+            if repeated:
                 codes = _one_scale_each(codes, axes.channel)
             self._found[key] = (codes, data)
             if data.nbytes > LARGE_WEIGHT:
@@ -86,7 +87,7 @@ def _reads_blocks(shape: tuple[int, ...], spec: WeightSpec, block: tuple[int, ..
 
 
 def _one_scale_each(codes: WeightCodes, channel: int) -> WeightCodes:
-    """The one scale of a tensor once for each channel: the fast kernels take no other below 8 bits."""
+    """The one scale of a tensor once for each channel."""
     shape = tuple(size if axis == channel else 1 for axis, size in enumerate(codes.codes.shape))
     block = tuple(1 if axis == channel else size for axis, size in enumerate(codes.codes.shape))
     scale, zero_point = (np.broadcast_to(a.reshape(-1)[0], shape).copy() for a in (codes.scale, codes.zero_point))
@@ -154,7 +155,7 @@ def _weight_codes(
         data = subgraph.tensors[op.inputs[axes.slot]].data
         assert data is not None
         try:
-            found[axes.slot] = weights.codes(data, axes, decision.spec.weights, decision.form, floor)
+            found[axes.slot] = weights.codes(data, axes, decision.spec.weights, decision.form, decision.repeated, floor)
         except TfqError as error:
             raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
     return found

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.graph import Op, Subgraph, Tensor
-from tfq_converters.kernels import table
+from tfq_converters.kernel_table import KernelTable, load
 from tfq_converters.quantized import Form
 from tfq_converters.weights import data_of
 
@@ -14,46 +14,52 @@ AS_QUANTIZE = frozenset({"RELU", "RELU6"})  # what `realize.rewrites` makes of t
 UNKNOWN: Mapping[str, Any] = {"ns_base": 100.0, "ns_per_unit": 0.1, "delegated": True}  # the same for every kind
 
 
-def is_known(op: Op, subgraph: Subgraph, kind: str) -> bool:
-    """Whether the table has a measured cost of `op`."""
-    return kind in table()["cost"].get(_row_name(op, subgraph), {})
+def is_known(op: Op, subgraph: Subgraph, kind: str, table: KernelTable | None = None) -> bool:
+    """Whether the table (the shipped one when None) has a measured cost of `op`."""
+    return kind in (table or load()).cost.get(_row_name(op, subgraph), {})
 
 
-def cost(op: Op, subgraph: Subgraph, kind: str) -> float:
+def cost(op: Op, subgraph: Subgraph, kind: str, table: KernelTable | None = None) -> float:
     """Nanoseconds of one run of `op`.
 
     Args:
         op: an operator of the float graph; unknown sizes count as 1.
         subgraph: the one that holds it.
         kind: "float32", "int8", "int16", "dynamic_int8" or "weight_only_int8".
+        table: the shipped one when None.
     """
     if op.code in AS_QUANTIZE and kind == "int8":
-        return conversion(subgraph.tensors[op.outputs[0]], "QUANTIZE")
-    rows = table()["cost"].get(_row_name(op, subgraph), {})
-    return _nanoseconds(rows.get(kind, UNKNOWN), _units(op, subgraph, rows.get("unit", "output")))
+        return conversion(subgraph.tensors[op.outputs[0]], "QUANTIZE", table=table)
+    known = table or load()
+    rows = known.cost.get(_row_name(op, subgraph), {})
+    return _nanoseconds(rows.get(kind, UNKNOWN), _units(op, subgraph, rows.get("unit", "output")), known)
 
 
-def form_cost(op: Op, subgraph: Subgraph, kind: str, form: Form, parts: int = 1) -> float:
+def form_cost(
+    op: Op, subgraph: Subgraph, kind: str, form: Form, parts: int = 1, table: KernelTable | None = None
+) -> float:
     """Nanoseconds of `op` in `form`, a split of `parts` operators and the additions between them included."""
+    known = table or load()
     if form in ("pointwise", "blockwise"):
-        row = table()["cost"]["FULLY_CONNECTED"].get(kind, UNKNOWN)
-        return _nanoseconds(row, _units(op, subgraph, "mac"))
-    whole = cost(op, subgraph, kind)
+        row = known.cost["FULLY_CONNECTED"].get(kind, UNKNOWN)
+        return _nanoseconds(row, _units(op, subgraph, "mac"), known)
+    whole = cost(op, subgraph, kind, known)
     if form != "split" or parts == 1:
         return whole
-    row = table()["cost"].get(_row_name(op, subgraph), {}).get(kind, UNKNOWN)
-    addition = table()["cost"]["ADD"]["float32"]
-    sums = (parts - 1) * _nanoseconds(addition, sum(_size(subgraph.tensors[t]) for t in op.outputs))
+    row = known.cost.get(_row_name(op, subgraph), {}).get(kind, UNKNOWN)
+    addition = known.cost["ADD"]["float32"]
+    sums = (parts - 1) * _nanoseconds(addition, sum(_size(subgraph.tensors[t]) for t in op.outputs), known)
     return whole + (parts - 1) * float(row["ns_base"]) + sums
 
 
-def conversion(tensor: Tensor, code: str, dtype: str = "int8") -> float:
+def conversion(tensor: Tensor, code: str, dtype: str = "int8", table: KernelTable | None = None) -> float:
     """Nanoseconds of a QUANTIZE or DEQUANTIZE of `tensor`."""
-    return _nanoseconds(table()["cost"][code][dtype], _size(tensor))
+    known = table or load()
+    return _nanoseconds(known.cost[code][dtype], _size(tensor), known)
 
 
-def _nanoseconds(row: Mapping[str, Any], units: int) -> float:
-    partition = 0.0 if row["delegated"] else table()["partition_ns"]  # it parts what the delegate runs around it
+def _nanoseconds(row: Mapping[str, Any], units: int, table: KernelTable) -> float:
+    partition = 0.0 if row["delegated"] else table.partition_ns  # it parts what the delegate runs around it
     return float(row["ns_base"] + row["ns_per_unit"] * units + partition)
 
 

@@ -13,17 +13,18 @@
 decided here.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tfq_converters import kernels
 from tfq_converters.graph import Op, Subgraph
+from tfq_converters.kernels import Target
 from tfq_converters.quantized import Form, Mode
 from tfq_converters.weights import WeightAxes, is_pointwise, weight_axes
 
 KERNEL_BLOCKS = (512, 256, 128, 64, 32)  # block sizes of the fast int4 FULLY_CONNECTED
 LEAST_ROWS = 4  # output channels below which the portable blockwise kernel is silently wrong
 MOST_PARTS = 64  # of a split: each costs an operator, and an addition
+SPLITS = frozenset({"FULLY_CONNECTED", "CONV_2D", "TRANSPOSE_CONV"})  # whose inputs can be cut into groups
 WITHOUT_INPUTS = frozenset({"DEPTHWISE_CONV_2D"})  # each output channel sees one input channel: nothing to group
 
 
@@ -45,16 +46,14 @@ class Answer:
     form: Form | None
     block: int = 0
     note: str = ""
+    repeated: bool = False  # the one scale of a tensor is written once for each channel
 
     @property
     def works(self) -> bool:
         return self.form is not None
 
 
-Refusal = Callable[[str, str, int, str, int | None], str]  # operator, mode, bits, granularity, activation bits
-
-
-def form_of(op: Op, subgraph: Subgraph, wanted: Fineness, refusal: Refusal = kernels.refusal) -> Answer:
+def form_of(op: Op, subgraph: Subgraph, wanted: Fineness, target: Target | None = None) -> Answer:
     """The form in which the weights of `op` are computed right, or why there is none.
 
     Blocks as long as all inputs of a channel are per-channel scales. Blocks that do not divide the inputs leave a
@@ -63,34 +62,48 @@ def form_of(op: Op, subgraph: Subgraph, wanted: Fineness, refusal: Refusal = ker
     """
     (axes, *_) = weight_axes(op, subgraph)
     if op.code == "GATHER" and wanted.mode != "integer":
-        return _lookup(op, subgraph, wanted, refusal)
+        return _lookup(op, subgraph, wanted, target)
     if wanted.granularity == "blocks":
         length = 0 if axes.inputs is None else subgraph.tensors[op.inputs[axes.slot]].shape[axes.inputs]
         if wanted.block < length or not length or op.code in WITHOUT_INPUTS:
-            return _blocks(op, subgraph, axes, wanted, refusal)
+            return _blocks(op, subgraph, axes, wanted, target)
         wanted = replace(wanted, granularity="per_channel", block=0)
     if wanted.mode == "weight_only":
-        return _table(op.code, wanted, "dequantize", refusal)
+        return _table(op, subgraph, wanted, "dequantize", target)
     if wanted.bits < 8 and is_pointwise(op, subgraph):
-        return _table("FULLY_CONNECTED", wanted, "pointwise", refusal)
-    return _table(op.code, wanted, "native", refusal)
+        return _table(op, subgraph, wanted, "pointwise", target)
+    return _table(op, subgraph, wanted, "native", target)
 
 
-def _table(code: str, wanted: Fineness, form: Form, refusal: Refusal) -> Answer:
-    """`form` where the table has a cell for it; one scale may be written once for each channel."""
-    reason = refusal(code, wanted.mode, wanted.bits, wanted.granularity, wanted.activation_bits)
-    if reason and wanted.granularity == "per_tensor":
-        reason = refusal(code, wanted.mode, wanted.bits, "per_channel", wanted.activation_bits) and reason
-    return Answer(None, note=reason) if reason else Answer(form)
+def _table(op: Op, subgraph: Subgraph, wanted: Fineness, form: Form, target: Target | None) -> Answer:
+    """`form` where the table has a cell for it; one scale may be written once for each channel.
+
+    It is so below 8 bits, where the fast kernels take nothing else.
+    """
+    reason = _fault(op, subgraph, wanted, form, target)
+    repeated = False
+    if wanted.granularity == "per_tensor" and (reason or wanted.bits < 8) and form in ("native", "pointwise"):
+        repeated = not _fault(op, subgraph, replace(wanted, granularity="per_channel"), form, target)
+    return Answer(None, note=reason) if reason and not repeated else Answer(form, repeated=repeated)
 
 
-def _lookup(op: Op, subgraph: Subgraph, wanted: Fineness, refusal: Refusal) -> Answer:
+def _fault(op: Op, subgraph: Subgraph, wanted: Fineness, form: Form, target: Target | None) -> str:
+    """Why the kernels of the target do not compute such a cell; "" when they do."""
+    matrix = form in ("pointwise", "blockwise") or (form == "split" and wanted.bits < 8 and is_pointwise(op, subgraph))
+    code = "FULLY_CONNECTED" if matrix else op.code
+    cell = "" if matrix else kernels.cell_form(op, subgraph)
+    return kernels.fault(code, wanted.mode, wanted.bits, wanted.granularity, wanted.activation_bits, target, cell)
+
+
+def _lookup(op: Op, subgraph: Subgraph, wanted: Fineness, target: Target | None) -> Answer:
     depth = subgraph.tensors[op.inputs[0]].shape[1]
     if wanted.granularity != "blocks" or wanted.block >= depth:
         kind = "per_channel" if wanted.granularity == "blocks" else wanted.granularity
-        return _table(op.code, Fineness(wanted.mode, wanted.bits, kind), "lookup", refusal)
-    answer = _table(op.code, Fineness(wanted.mode, wanted.bits, "per_channel"), "lookup", refusal)
+        return _table(op, subgraph, replace(wanted, granularity=kind), "lookup", target)
     block = _largest_divisor(depth, wanted.block)
+    native = wanted.bits == 4 and block in KERNEL_BLOCKS
+    cell = replace(wanted, granularity="blocks" if native else "per_channel")
+    answer = _table(op, subgraph, cell, "lookup", target)
     if not answer.works or block == wanted.block:
         return Answer(answer.form, wanted.block, answer.note)
     return Answer("lookup", block, f"blocks of {block}, the next smaller size that divides the {depth} columns")
@@ -100,24 +113,23 @@ def _largest_divisor(length: int, most: int) -> int:
     return next(size for size in range(min(most, length), 0, -1) if length % size == 0)
 
 
-def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, wanted: Fineness, refusal: Refusal) -> Answer:
+def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, wanted: Fineness, target: Target | None) -> Answer:
     if op.code in WITHOUT_INPUTS or axes.inputs is None:
         return Answer(None, note=f"{op.code} has no inputs to group: an output channel sees one input channel")
     shape = subgraph.tensors[op.inputs[axes.slot]].shape
-    length, channels = shape[axes.inputs], shape[axes.channel]
-    block = wanted.block
+    length, channels, block = shape[axes.inputs], shape[axes.channel], wanted.block
+    per_channel = replace(wanted, granularity="per_channel")
     if wanted.mode == "weight_only":
-        found = _table(op.code, Fineness("weight_only", wanted.bits, "per_channel"), "dequantize", refusal)
+        found = _table(op, subgraph, per_channel, "dequantize", target)
         return Answer(found.form, block, found.note or _short(length, block))
     matrix = op.code == "FULLY_CONNECTED" or is_pointwise(op, subgraph)
-    if matrix and wanted.mode == "dynamic" and wanted.bits == 4 and block in KERNEL_BLOCKS and channels >= LEAST_ROWS:
-        reason = refusal("FULLY_CONNECTED", "dynamic", 4, "blocks", None)
-        if not reason:
-            return _kernel_block(length, block)
-    code = "FULLY_CONNECTED" if matrix and wanted.bits < 8 else op.code
-    if op.code not in ("FULLY_CONNECTED", "CONV_2D", "TRANSPOSE_CONV"):
+    known = matrix and wanted.mode == "dynamic" and wanted.bits == 4 and block in KERNEL_BLOCKS
+    if known and channels >= LEAST_ROWS and not _fault(op, subgraph, wanted, "blockwise", target):
+        return _kernel_block(length, block)
+    if op.code not in SPLITS:
         return Answer(None, note=f"{op.code} cannot be split into groups of inputs")
-    found = _table(code, Fineness(wanted.mode, wanted.bits, "per_channel", 0, wanted.activation_bits), "split", refusal)
+    part = replace(per_channel, activation_bits=16 if wanted.mode == "integer" else None)
+    found = _table(op, subgraph, part, "split", target)
     parts = -(-length // block)
     if found.works and parts > MOST_PARTS:
         return Answer(None, note=f"blocks of {block} would split {length} inputs into {parts} operators")

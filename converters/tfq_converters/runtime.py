@@ -113,5 +113,6 @@ class Runner:
         return self._interpreter.get_tensor(index, subgraph)
 
     def reset_variables(self) -> None:
-        """Set the variables of the file (state of stateful operators) to zero."""
-        self._interpreter.reset_all_variables()
+        """Set the variables of the file (state of stateful operators) to zero, where they begin."""
+        if self._shapes is not None:  # before the first run they have no memory yet
+            self._interpreter.reset_all_variables()

@@ -10,6 +10,8 @@ from absl.flags import argparse_flags
 import tfq_fine as tfq
 
 PROGRAM = "tfq-fine"
+RUNTIMES = ("litert", "tflite", "tflite-micro")
+TARGETS = ("litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro")
 TYPES = ("float32", "int8", "uint8", "int16")
 MODEL = "Keras model (.keras, .h5), SavedModel folder or float .tflite"
 DATA = ".npz with one array per input, samples along axis 0 (and labels, as 'labels' or 'y'), or .npy"
@@ -30,6 +32,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _verify(commands.add_parser("verify", help="compare a quantized .tflite with its float model", allow_abbrev=False))
     _inspect(commands.add_parser("inspect", help="show what a .tflite holds", allow_abbrev=False))
     commands.add_parser("recipes", help="list the recipes", allow_abbrev=False)
+    _kernels(commands.add_parser("kernels", help="show what the runtimes compute", allow_abbrev=False))
     arguments = parser.parse_args(list(argv[1:]))
     if flags.FLAGS["verbosity"].using_default_value:
         logging.set_verbosity(logging.WARNING)  # absl would raise it to INFO
@@ -50,6 +53,21 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
         default="speed",
         help="speed: an operator whose quantized kernel is slower stays float",
     )
+    _option(
+        parser,
+        "runtime",
+        choices=TARGETS,
+        action="append",
+        help="where the file must run; may be given several times (default: litert and tflite)",
+    )
+    _option(
+        parser,
+        "on-unsupported",
+        choices=("error", "fallback"),
+        default="error",
+        help="fallback: where a runtime does not compute what the recipe asks, take the nearest that all compute",
+    )
+    _option(parser, "kernels", metavar="FILE", help="kernel table of another machine or release (see `kernels`)")
     _option(parser, "samples", type=positive_integer, metavar="N", help="read at most N samples")
     _common(parser)
 
@@ -74,6 +92,13 @@ def _verify(parser: argparse.ArgumentParser) -> None:
 def _inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tflite", metavar="TFLITE", help="the file")
     _option(parser, "tensors", action="store_true", help="list every tensor")
+
+
+def _kernels(parser: argparse.ArgumentParser) -> None:
+    _option(parser, "probe", action="store_true", help="measure here, on the runtimes that are installed: some minutes")
+    _option(parser, "output", metavar="FILE", help="write what was measured, for `quantize(..., kernels=FILE)`")
+    _option(parser, "table", metavar="FILE", help="show this table instead of the one that comes with the program")
+    _option(parser, "runtime", choices=RUNTIMES, action="append", help="only this runtime; may be given several times")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "verify": "tfq_fine.cli.verify",
     "inspect": "tfq_fine.cli.inspect",
     "recipes": "tfq_fine.cli.recipes",
+    "kernels": "tfq_fine.cli.kernels",
 }
 BAD_INPUT, DEFECT, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from absl import logging
 
 from tfq_converters.errors import TfqError
+from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_fine.api import quantize
 from tfq_fine.cli.outputs import check_outputs
 from tfq_fine.cli.terminal import progress, show
@@ -21,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
         TfqError: bad input, or a file that cannot be written.
     """
     outputs = {"output": arguments.output, "report": arguments.report, "html": arguments.html}
-    check_outputs(outputs, [arguments.model, arguments.data, arguments.recipe])
+    check_outputs(outputs, [arguments.model, arguments.data, arguments.recipe, arguments.kernels])
     if arguments.html:
         require_extra()
     recipe = _recipe(arguments.recipe)
@@ -34,6 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
             input_type=arguments.input_type,
             output_type=arguments.output_type,
             prefer=arguments.prefer,
+            runtimes=tuple(arguments.runtime or DEFAULT_RUNTIMES),
+            on_unsupported=arguments.on_unsupported,
+            kernels=arguments.kernels,
             samples=arguments.samples,
             safe_mode=not arguments.unsafe,
         )

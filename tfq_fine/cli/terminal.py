@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.progress import Progress
 
 from tfq_fine.report import QuantizationReport, Report
 
@@ -31,3 +32,18 @@ def progress(text: str) -> Iterator[Callable[[str], None]]:
     # A descriptor of its own: reading a Keras model catches what is printed to stderr meanwhile.
     with os.fdopen(os.dup(sys.stderr.fileno()), "w") as stream, Console(file=stream).status(text) as status:
         yield status.update
+
+
+@contextmanager
+def counted(total: int, text: str) -> Iterator[Callable[[str], None]]:
+    """Show on stderr, if that is a terminal, how many of `total` steps are done.
+
+    Yields:
+        A function to call after each step, with what it was.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda what: bar.update(task, advance=1, description=f"{text} {what}")

@@ -17,9 +17,11 @@ VERSIONS: dict[tuple[str, int, bool], int] = {
     ("CONV_2D", 8, False): 2,
     ("CONV_2D", 8, True): 5,
     ("CONV_2D", 4, True): 7,
+    ("CONV_2D", 4, False): 7,
     ("DEPTHWISE_CONV_2D", 8, True): 6,
     ("TRANSPOSE_CONV", 8, True): 4,
     ("TRANSPOSE_CONV", 8, False): 4,
+    ("UNIDIRECTIONAL_SEQUENCE_LSTM", 8, False): 2,
     ("BATCH_MATMUL", 8, True): 3,
     ("BATCH_MATMUL", 8, False): 3,
 }

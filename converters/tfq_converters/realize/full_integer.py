@@ -16,7 +16,7 @@ WEIGHT_VERSIONS: dict[tuple[str, int], int] = {
     ("FULLY_CONNECTED", 4): 10,
     ("FULLY_CONNECTED", 2): 14,
     ("CONV_2D", 4): 7,
-    ("DEPTHWISE_CONV_2D", 4): 6,
+    ("DEPTHWISE_CONV_2D", 4): 6,  # the converter writes 7, which the reference kernels do not register
 }
 # options that int16 activations need
 INT16_OPTIONS: dict[str, dict[str, object]] = {"ADD": {"potScaleInt16": False}, "SUB": {"potScaleInt16": False}}

@@ -1,0 +1,154 @@
+"""Tries cells on every runtime that is installed: builds files, runs them in child processes, judges the answers."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tfq_converters.errors import TfqError
+from tfq_converters.kernel_table import Cell, KernelTable, Run
+from tfq_converters.probe.build import Job, job
+from tfq_converters.probe.cases import CELLS, float_cell
+from tfq_converters.probe.runtimes import VARIANTS, installed
+from tfq_converters.probe.verdict import crash, judge, reason
+
+Runs = dict[str, Run]  # runtime variant -> run
+FEATURES = {"avx512_vnni": "AVX512-VNNI", "avx512f": "AVX512", "avx2": "AVX2", "asimddp": "NEON dot product"}
+
+
+def present(variants: Iterable[str] = VARIANTS) -> tuple[str, ...]:
+    """Those of `variants` whose runtime is installed."""
+    known = installed()
+    return tuple(variant for variant in variants if VARIANTS[variant][0] in known)
+
+
+def measured_on() -> dict[str, str]:
+    """The versions of the runtimes, and the machine."""
+    info = Path("/proc/cpuinfo")
+    flags = set(info.read_text().split()) if info.exists() else set()
+    best = next((name for flag, name in FEATURES.items() if flag in flags), "")
+    return {**installed(), "machine": f"{platform.machine()} {best}".strip()}
+
+
+def probe(
+    base: KernelTable,
+    variants: Sequence[str] | None = None,
+    cells: Iterable[Cell] = CELLS,
+    timed: bool = True,
+    progress: Callable[[str], None] = lambda _: None,
+) -> KernelTable:
+    """`base` with its cells measured again on this machine.
+
+    Args:
+        base: keeps its costs, which are not measured here.
+        variants: of the runtimes; all that are installed when None.
+        cells: which to try.
+        timed: measure times too.
+        progress: called with the variant's name after each file.
+    """
+    jobs = {cell: job(cell) for cell in cells}
+    twins = {cell: twin for cell in jobs if (twin := float_cell(cell)) in jobs and timed}
+    found = run_jobs(jobs, present() if variants is None else variants, twins, progress)
+    return replace(base, cells=found, cells_on=measured_on())
+
+
+def run_jobs(
+    jobs: Mapping[Cell, Job],
+    variants: Sequence[str],
+    twins: Mapping[Cell, Cell] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[Cell, Runs]:
+    """cell -> variant -> what came of it.
+
+    Args:
+        jobs: what to try.
+        variants: on which runtimes.
+        twins: cell -> the cell of `jobs` that its time is relative to; no times are taken of the others.
+        progress: called with the variant's name after each file.
+    """
+    numbers = {cell: str(number) for number, cell in enumerate(jobs)}
+    with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
+        here = Path(folder)
+        for cell, given in jobs.items():
+            (here / f"{numbers[cell]}.tflite").write_bytes(given.content)
+            np.savez(here / f"{numbers[cell]}.npz", *given.inputs)
+        described = {
+            numbers[cell]: {"result": given.result, "twin": numbers.get((twins or {}).get(cell))}  # type: ignore[arg-type]
+            for cell, given in jobs.items()
+        }
+        (here / "jobs.json").write_text(json.dumps(described))
+        found: dict[Cell, Runs] = {cell: {} for cell in jobs}
+        by_number = {number: cell for cell, number in numbers.items()}
+        for variant in variants:
+            for number, report in _reports(here, variant, list(by_number)):
+                cell = by_number[number]
+                found[cell][variant] = _run(here, variant, number, report, jobs[cell])
+                progress(variant)
+    return found
+
+
+Report = dict | int  # what the child says of a file, or how it died of it: minus the signal, or the exit code
+
+
+def _reports(here: Path, variant: str, numbers: list[str]) -> Iterator[tuple[str, Report]]:
+    """Every file's report. A file on which the process of many dies is tried in one of its own."""
+    while numbers:
+        done, died = 0, 0
+        for item in _child(here, variant, numbers):
+            if isinstance(item[1], int):
+                died = item[1]
+                break
+            done += 1
+            yield item
+        if not died:
+            return
+        number, numbers = numbers[done], numbers[done + 1 :]
+        yield next(_child(here, variant, [number]))
+
+
+def _child(here: Path, variant: str, numbers: list[str]) -> Iterator[tuple[str, Report]]:
+    """The reports of one process; the last one is an exit code when it died.
+
+    Raises:
+        TfqError: the process does not get as far as the first file.
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-m", "tfq_converters.probe.child", str(here), variant, *numbers]
+    said = here / f"{variant}.txt"
+    with (
+        said.open("w") as stream,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stream, text=True) as child,
+    ):
+        assert child.stdout is not None
+        for number in numbers:
+            began, report = child.stdout.readline(), child.stdout.readline()
+            if not began:
+                raise TfqError(f"{variant} cannot be probed: its process ends with {child.wait()}\n{_end(said)}")
+            if not report.endswith("\n"):
+                yield number, child.wait() or 1
+                return
+            yield number, json.loads(report)
+
+
+def _end(said: Path) -> str:
+    return said.read_text(errors="replace")[-800:]
+
+
+def _run(here: Path, variant: str, number: str, report: Report, given: Job) -> Run:
+    if isinstance(report, int):
+        return crash(report)
+    if "refuses" in report:
+        return Run("refuses", reason(report["refuses"], report["said"]))
+    with np.load(here / f"{variant}_{number}.npz", allow_pickle=False) as content:
+        problem = next(filter(None, (judge(content[name], given.answer) for name in content.files)), "")
+    if problem:
+        return Run("wrong", problem, report["delegated"])
+    ratio = None if report["ratio"] is None else float(f"{report['ratio']:.3g}")
+    return Run("correct", "", report["delegated"], ratio)

@@ -1,0 +1,186 @@
+"""The questions asked of the kernel table: the facts that a plan rests on, and what it is told instead."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from graphs import small_cnn
+from tfq_converters import costs, kernels
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Op, Subgraph, Tensor
+from tfq_converters.kernel_table import Cell, load
+from tfq_converters.kernels import Choice, Target, cell_form, nearest, refusal, somewhere, status, working
+from tfq_fine.cli.arguments import TARGETS
+
+MICRO = Target(("tflite-micro",))
+REFERENCE = Target(("litert-reference",))
+BOTH = Target(("litert", "tflite-micro"))
+
+# code, mode, bits, granularity, activation bits, target, form -> what is taken instead; None: it is computed
+NEAREST = {
+    "dense blocks": (("FULLY_CONNECTED", "dynamic", 4, "blocks", None, Target(), ""), None),
+    "dense blocks on the reference kernels": (
+        ("FULLY_CONNECTED", "dynamic", 4, "blocks", None, REFERENCE, ""),
+        Choice("dynamic", 4, "per_channel"),
+    ),
+    "dense blocks of int8": (
+        ("FULLY_CONNECTED", "dynamic", 8, "blocks", None, Target(), ""),
+        Choice("dynamic", 8, "per_channel"),
+    ),
+    "dense blocks under integers": (
+        ("FULLY_CONNECTED", "integer", 4, "blocks", 8, Target(), ""),
+        Choice("integer", 4, "per_channel"),
+    ),
+    "dense int4 on Micro: wider before coarser": (
+        ("FULLY_CONNECTED", "integer", 4, "per_channel", 8, MICRO, ""),
+        Choice("integer", 8, "per_channel"),
+    ),
+    "dense int4 per tensor on Micro": (("FULLY_CONNECTED", "integer", 4, "per_tensor", 8, MICRO, ""), None),
+    "stored per channel, Micro reads one scale": (
+        ("FULLY_CONNECTED", "weight_only", 8, "per_channel", None, BOTH, ""),
+        Choice("weight_only", 8, "per_tensor"),
+    ),
+    "Micro has no dynamic kernels": (
+        ("FULLY_CONNECTED", "dynamic", 8, "per_tensor", None, MICRO, ""),
+        Choice("weight_only", 8, "per_tensor"),
+    ),
+    "depthwise int4 with float": (
+        ("DEPTHWISE_CONV_2D", "dynamic", 4, "per_channel", None, Target(), ""),
+        Choice("dynamic", 8, "per_channel"),
+    ),
+    "depthwise int4 with int16": (
+        ("DEPTHWISE_CONV_2D", "integer", 4, "per_channel", 16, Target(), ""),
+        Choice("integer", 8, "per_channel"),
+    ),
+    "conv int2": (
+        ("CONV_2D", "dynamic", 2, "channel_groups", None, Target(), "3x3"),
+        Choice("dynamic", 4, "channel_groups"),
+    ),
+    "grouped conv per tensor": (
+        ("CONV_2D", "dynamic", 8, "per_tensor", None, Target(), "grouped"),
+        Choice("dynamic", 8, "per_channel"),
+    ),
+    "conv per tensor": (("CONV_2D", "dynamic", 8, "per_tensor", None, Target(), "3x3"), None),
+    "matmul per channel": (
+        ("BATCH_MATMUL", "integer", 8, "per_channel", 8, Target(), ""),
+        Choice("integer", 8, "per_tensor"),
+    ),
+    "matmul with int16, which tf.lite refuses": (
+        ("BATCH_MATMUL", "integer", 8, "per_tensor", 16, Target(), ""),
+        Choice("dynamic", 8, "per_tensor"),
+    ),
+    "matmul with int16 on LiteRT": (
+        ("BATCH_MATMUL", "integer", 8, "per_tensor", 16, Target(("litert",)), ""),
+        None,
+    ),
+    "embedding, which is written as a lookup": (("GATHER", "dynamic", 4, "per_channel", None, Target(), ""), None),
+    "embedding of int2 blocks on LiteRT": (
+        ("GATHER", "dynamic", 2, "blocks", None, Target(("litert",)), ""),
+        None,
+    ),
+    "embedding of int2 blocks, which tf.lite refuses": (
+        ("GATHER", "weight_only", 2, "blocks", None, Target(), ""),
+        Choice("weight_only", 4, "blocks"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NEAREST)
+def test_what_is_refused_and_what_is_near(case):
+    asked, expected = NEAREST[case]
+    code, mode, bits, granularity, activation_bits, target, form = asked
+    if expected is None:
+        assert refusal(*asked) == ""
+        assert nearest(*asked) == Choice(mode, bits, granularity)
+        return
+    assert f"nearest: {expected}" in refusal(*asked)
+    assert nearest(*asked) == expected
+    again = (code, expected.mode, expected.bits, expected.granularity)
+    assert refusal(*again, activation_bits if expected.mode == "integer" else None, target, form) == ""
+
+
+def test_a_refusal_says_where_and_why_and_what_works():
+    assert refusal("DEPTHWISE_CONV_2D", "integer", 4, "per_channel", 16, Target(("litert",))) == (
+        "DEPTHWISE_CONV_2D does not compute int4 per_channel weights in mode integer16 on litert, litert-no-delegate "
+        "(silently wrong: off by 57682 steps); what works: int8 per_tensor, per_channel; nearest: int8 per_channel in "
+        "mode integer"
+    )
+    assert refusal("CONV_3D", "dynamic", 8, "per_channel") == (
+        "CONV_3D has no dynamic kernel for quantized weights on litert, tflite; nearest: int8 per_channel in mode "
+        "weight_only"
+    )
+    assert refusal("ADD", "dynamic", 8, "per_channel").endswith("nearest: float")
+    assert nearest("ADD", "dynamic", 8, "per_channel") is None
+
+
+def test_status_takes_the_worst_form():
+    asked = ("CONV_2D", "dynamic", 8, "per_tensor", "litert-reference")
+    assert status(*asked, form="3x3").status == "correct"
+    assert status(*asked, form="grouped").status == "refuses"
+    assert status(*asked).status == "refuses"
+    assert status("DEQUANTIZE", "weight_only", 8, "per_channel", "tflite-micro").status == "wrong"
+    assert status("DEQUANTIZE", "weight_only", 8, "channel_groups", "tflite-micro").status == "wrong"
+    assert status("NO_SUCH_OP", "dynamic", 8, "per_tensor", "litert").status == "absent"
+
+
+def test_working_here_and_somewhere():
+    assert working("DEPTHWISE_CONV_2D", "dynamic") == (Choice("dynamic", 8, "per_channel"),)
+    assert working("CONV_3D", "dynamic") == ()
+    assert not somewhere("CONV_3D", "dynamic")
+    assert not somewhere("BATCH_MATMUL", "integer", 8, "per_channel")
+    assert somewhere("BATCH_MATMUL", "integer", 16)  # on LiteRT
+    assert working("BATCH_MATMUL", "integer", 16) == ()
+
+
+def test_another_table_gives_other_answers():
+    cell = Cell("FULLY_CONNECTED", "", "dynamic", 8, "per_channel")
+    wrong = replace(load().cells[cell]["tflite"], status="wrong", message="off by one")
+    mine = replace(load(), cells={**load().cells, cell: {**load().cells[cell], "tflite": wrong}})
+    asked = ("FULLY_CONNECTED", "dynamic", 8, "per_channel", None)
+    assert "tflite (silently wrong: off by one)" in refusal(*asked, Target(table=mine))
+    assert refusal(*asked, Target(("litert",), mine)) == ""
+    assert refusal(*asked) == ""
+
+
+def test_unknown_runtimes_are_refused():
+    with pytest.raises(TfqError, match=r"expected runtimes among litert, .*found 'onnx'"):
+        Target(("litert", "onnx"))
+    with pytest.raises(TfqError, match="found none"):
+        Target(())
+    only = replace(load(), cells={cell: {"litert": runs["litert"]} for cell, runs in load().cells.items()})
+    with pytest.raises(TfqError, match=r"no measurements of tflite-micro, only of litert.*--probe"):
+        Target(("tflite-micro",), only)
+
+
+def test_every_runtime_is_in_the_shipped_table_and_on_the_command_line():
+    assert tuple(kernels.RUNTIMES) == TARGETS
+    assert {variant for variants in kernels.RUNTIMES.values() for variant in variants} == set(load().variants)
+
+
+@pytest.mark.parametrize(
+    ("data", "weight", "form"),
+    [
+        ((1, 9, 9, 6), (4, 3, 3, 6), "3x3"),
+        ((1, 9, 9, 6), (4, 1, 1, 6), "1x1"),
+        ((1, 9, 9, 6), (4, 1, 5, 6), "3x3"),
+        ((1, 9, 9, 6), (4, 1, 1, 3), "grouped"),
+        ((), (4, 1, 1, 3), None),
+    ],
+)
+def test_cell_form(data, weight, form):
+    tensors = (Tensor("x", data, "float32"), Tensor("w", weight, "float32"))
+    op = Op("CONV_2D", (0, 1, -1), (2,))
+    assert cell_form(op, Subgraph("main", tensors, (op,), (0,), (2,))) == form
+    assert cell_form(replace(op, code="FULLY_CONNECTED"), Subgraph("main", tensors, (op,), (0,), (2,))) == ""
+
+
+def test_costs_come_from_the_table_that_is_given():
+    main = small_cnn().main
+    conv = main.ops[0]
+    shipped = costs.cost(conv, main, "float32")
+    twice = {**load().cost["CONV_2D"]["float32"]}
+    twice = {**twice, "ns_per_unit": 2 * twice["ns_per_unit"], "ns_base": 2 * twice["ns_base"]}
+    mine = replace(load(), cost={**load().cost, "CONV_2D": {**load().cost["CONV_2D"], "float32": twice}})
+    assert np.isclose(costs.cost(conv, main, "float32", mine), 2 * shipped)
+    assert not costs.is_known(conv, main, "float32", replace(load(), cost={}))

@@ -1,0 +1,97 @@
+"""`tfq-fine kernels`: what each runtime makes of every kind of quantized weight, as shipped or measured here."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+
+from tfq_converters.errors import TfqError
+from tfq_converters.kernel_table import ABSENT, Cell, KernelTable, Run, load, save
+from tfq_converters.probe import CELLS, VARIANTS, present, probe
+from tfq_fine.cli.outputs import check_outputs
+from tfq_fine.cli.terminal import counted
+from tfq_fine.report.sections import Grid, Paragraph, Section
+from tfq_fine.report.text import plain_text, rich_group
+
+MARKS = {"correct": "ok", "refuses": "refuses", "wrong": "WRONG", "crashes": "crash", "absent": "-"}
+WIDTH = 132  # columns of plain text: seven runtime variants
+LEGEND = (
+    "ok: computes correctly; WRONG: runs, and is silently wrong; refuses: with an error; crash: ends the process; "
+    "-: not measured. *: the fast delegate takes it. The number is the time relative to the float operator on the same "
+    "runtime: below 1 is faster."
+)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table, measured again if that is asked.
+
+    Raises:
+        TfqError: an option without its other one, a runtime that is not installed, or a file that cannot be written.
+    """
+    wanted = _variants(arguments.runtime)
+    if not arguments.probe:
+        if arguments.output:
+            raise TfqError("--output writes what --probe measures; give both")
+        table = load(arguments.table)
+        _show(describe(table, [variant for variant in wanted if variant in table.variants]))
+        return 0
+    if arguments.table:
+        raise TfqError("--table prints what was measured before, --probe measures; give one of them")
+    check_outputs({"output": arguments.output}, [])
+    table = _measured(wanted)
+    if arguments.output:
+        save(table, arguments.output)
+    _show(describe(table, wanted))
+    return 0
+
+
+def _variants(runtimes: Sequence[str] | None) -> list[str]:
+    """Those of the named runtimes, all by default: `litert` stands for all of its variants."""
+    return [v for v in VARIANTS if not runtimes or any(v == name or v.startswith(f"{name}-") for name in runtimes)]
+
+
+def _measured(wanted: Sequence[str]) -> KernelTable:
+    found = present(wanted)
+    if not found:
+        packages = ", ".join(dict.fromkeys(VARIANTS[variant][0] for variant in wanted))
+        raise TfqError(f"none of the runtimes is installed; install {packages}")
+    with counted(len(found) * len(CELLS), "probing") as advance:
+        return probe(load(), found, progress=advance)
+
+
+def describe(table: KernelTable, variants: Sequence[str]) -> list[Section]:
+    """The legend, what was measured, and a grid for each operator.
+
+    Args:
+        table: what was measured.
+        variants: the columns.
+    """
+    on = ", ".join(f"{name} {value}" for name, value in table.cells_on.items())
+    headings = [variant.replace("-no-", " no-").replace("-ref", " ref") for variant in variants]
+    sections: list[Section] = [Paragraph(LEGEND), Paragraph(f"measured on: {on}")]
+    for op, form in dict.fromkeys((cell.op, cell.form) for cell in table.cells):
+        rows = [
+            (cell.mode, _weights(cell), *_columns(runs.get(variant, ABSENT) for variant in variants))
+            for cell, runs in table.cells.items()
+            if (cell.op, cell.form) == (op, form)
+        ]
+        sections.append(Grid(f"{op} {form}".strip(), ("mode", "weights", *headings), rows))
+    return sections
+
+
+def _weights(cell: Cell) -> str:
+    return "float32" if cell.mode == "float" else f"int{cell.bits} {cell.granularity.replace('_', '-')}"
+
+
+def _columns(runs: Iterator[Run]) -> Iterator[str]:
+    for run in runs:
+        ratio = "" if run.ratio is None else f" {run.ratio:.2g}"
+        yield MARKS[run.status] + ("*" if run.delegated else "") + ratio
+
+
+def _show(sections: Sequence[Section]) -> None:
+    if sys.stdout.isatty():
+        Console().print(rich_group(sections))
+    else:
+        print(plain_text(sections, WIDTH))
