@@ -1,14 +1,20 @@
-# `make demo` and `make test` each do all set-up: a virtual environment in .venv, made once and brought up to date
+# `make demo`, `make bench` and `make test` each do all set-up: a virtual environment in .venv, made once and brought up to date
 # when pyproject.toml or setup.cfg change.
 
 PYTHON ?= python3
 BIN := .venv/bin
 LAYOUT := pyproject.toml setup.cfg
 
-.PHONY: demo test check clean
+.PHONY: demo bench test check clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/digits.py
+
+# Where the numbers go: bench_output/*.json, and the README's tables as *.md. Takes about an hour on two cores.
+bench: .venv/.bench
+	$(BIN)/python -m benchmarks.accuracy --work bench_output/files --output bench_output/accuracy.json
+	$(BIN)/python -m benchmarks.full_int8 --work bench_output/files --output bench_output/full_int8.json
+	$(BIN)/python -m benchmarks.latency --work bench_output/files --output bench_output/latency.json
 
 test: check
 	$(BIN)/python -m pytest -n 2 -q
@@ -26,7 +32,8 @@ clean:
 	touch $@
 
 .venv/.demo: EXTRAS := keras,report,demo
+.venv/.bench: EXTRAS := keras,bench
 .venv/.test: EXTRAS := test
-.venv/.demo .venv/.test: $(LAYOUT) | .venv/.made
+.venv/.demo .venv/.bench .venv/.test: $(LAYOUT) | .venv/.made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"
 	touch $@

@@ -9,12 +9,11 @@ multiplications for linear operators.
 import json
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from time import process_time_ns
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from benchmarks import single_op
 from benchmarks.chains import chain_costs
 from benchmarks.op_cases import BASE, Shape, case
 from benchmarks.single_op import Case
+from benchmarks.timing import in_turns
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Tensor
 from tfq_converters.op_table import OPS, OpRow
@@ -61,7 +61,6 @@ HYBRID_VERSIONS = {
 }
 ROUNDS = 5
 PASSES = 5  # far apart in time, since the speed of a shared machine drifts
-LEAST_NS = 2_000_000  # of one timed batch
 NOISE_NS = 200.0
 
 BORDERS = ("QUANTIZE", "DEQUANTIZE")
@@ -157,20 +156,8 @@ def open_files(made: Mapping[str, File]) -> dict[str, Any]:
 
 def interleaved(interpreters: Mapping[str, Any], rounds: int = ROUNDS) -> dict[str, float]:
     """Median CPU nanoseconds of one invocation of each, taken in turns."""
-    counts = {name: max(1, int(LEAST_NS / _batch(i, 2))) for name, i in interpreters.items()}
-    times: dict[str, list[float]] = {name: [] for name in interpreters}
-    for _ in range(rounds):
-        for name, interpreter in interpreters.items():
-            times[name].append(_batch(interpreter, counts[name]))
-    return {name: median(values) for name, values in times.items()}
-
-
-def _batch(interpreter: Any, count: int) -> float:
-    invoke: Callable[[], None] = interpreter.invoke
-    start = process_time_ns()
-    for _ in range(count):
-        invoke()
-    return max(process_time_ns() - start, 1) / count
+    times = in_turns({name: i.invoke for name, i in interpreters.items()}, seconds=0, fewest_rounds=rounds)
+    return {name: times.median(name) for name in interpreters}
 
 
 def delegated(interpreter: Any) -> bool:

@@ -28,6 +28,10 @@ CASES: dict[str, Callable[[], Case]] = {
     "resnet8": _later("resnet8", "resnet8"),
     "efficientnet_lite0_photos": _later("efficientnet_lite0", "efficientnet_lite0_photos"),
     "efficientnet_lite0_cifar10": _later("efficientnet_lite0", "efficientnet_lite0_cifar10"),
+    # trained when they are asked for, in seconds to a minute
+    "digits": _later("trained_examples", "digits"),
+    "fashion_mnist": _later("trained_examples", "fashion_mnist"),
+    "text_transformer": _later("trained_examples", "text_transformer"),
     # random weights and inputs, for time and size only: `labels` is None
     "mobilenet_v2": _later("random_models", "mobilenet_v2"),
     "resnet50": _later("random_models", "resnet50"),

@@ -50,7 +50,11 @@ def apt_tree(name: str) -> Path:
     """The root folder of an unpacked Debian package; nothing is installed."""
 
     def make(folder: Path) -> None:
-        _run("apt-get", ["apt-get", "download", name], folder)
+        try:
+            _run("apt-get", ["apt-get", "download", name], folder)
+        except FetchError:  # a fresh machine has no list of packages yet
+            _run("apt-get", ["apt-get", "update"], folder)
+            _run("apt-get", ["apt-get", "download", name], folder)
         package = _only_file(folder, "*.deb")
         _run("dpkg", ["dpkg", "-x", package.name, "."], folder)
         package.unlink()

@@ -1,0 +1,44 @@
+"""What the measuring commands ask in common."""
+
+from __future__ import annotations
+
+import tempfile
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def parser(description: str | None, cases: Sequence[str], known: Collection[str]) -> ArgumentParser:
+    """A parser of --cases, --output and --work."""
+    made = ArgumentParser(description=description)
+    made.add_argument("--cases", type=names_of(known), default=tuple(cases), help=f"of {', '.join(known)}")
+    made.add_argument(
+        "--output", metavar="FILE", help="write the numbers there as JSON, and the tables beside it (.md)"
+    )
+    made.add_argument("--work", metavar="FOLDER", help="keep the float models there, and use those that are there")
+    return made
+
+
+def names_of(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
+    """Reads `a,b` into names that must be known."""
+
+    def read(text: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in text.split(","))
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+        return names
+
+    read.__name__ = "names"  # what argparse calls the type in its errors
+    return read
+
+
+@contextmanager
+def work_folder(given: str | None) -> Iterator[Path]:
+    """The folder that the user gave, else one that is deleted at the end."""
+    if given is not None:
+        yield Path(given)
+        return
+    with tempfile.TemporaryDirectory(prefix="tfq_fine_bench.") as folder:
+        yield Path(folder)

@@ -1,0 +1,48 @@
+"""How well a file does on labelled samples, and how far its outputs are from the float file's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfq_converters import flatbuffer
+from tfq_converters.graph import Graph
+from tfq_fine.metrics import ErrorSums
+from tfq_fine.task_metrics import top1
+from tfq_fine.verification.side import Side
+
+BATCH, THREADS = 20, 2
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One file against the float file on the same samples."""
+
+    samples: int
+    float_top1: float
+    top1: float
+    sqnr_db: float  # of all outputs over all samples
+    bytes: int
+
+
+def outputs(path: Path, samples: np.ndarray) -> np.ndarray:
+    """The first output (n, *output) as real values, on the default kernels, in batches where the file allows it."""
+    graph = flatbuffer.read(str(path))
+    side = Side(graph, str(path), threads=THREADS)
+    step = BATCH if graph.main.tensors[graph.main.inputs[0]].dynamic_shape[0] == -1 else 1
+    starts = range(0, len(samples), step)
+    return np.concatenate([side.run([np.ascontiguousarray(samples[i : i + step])])[0] for i in starts])
+
+
+def evaluate(path: Path, samples: np.ndarray, labels: np.ndarray, expected: np.ndarray) -> Evaluation:
+    """Run the file on samples (n, *input) whose outputs in float are `expected`."""
+    found = outputs(path, samples)
+    right = top1(expected, labels), top1(found, labels)
+    return Evaluation(len(samples), *right, ErrorSums.of(expected, found).sqnr_db, path.stat().st_size)
+
+
+def has_int16_activations(graph: Graph) -> bool:
+    """Whether operators compute on int16, which the kernels for CPUs do slowly."""
+    return any(tensor.dtype == "int16" and not tensor.is_constant for tensor in graph.main.tensors)

@@ -1,0 +1,86 @@
+"""One table, printed on the terminal and saved as Markdown beside its numbers in JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+
+FILE_WIDTH = 200  # characters of a line where the output is no terminal
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text: the first `labels` columns are words, the others numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    labels: int = 2
+
+    def markdown(self) -> str:
+        """The table as the README shows it.
+
+        >>> print(Table("Sizes", ("file", "bytes"), (("a|b", "12"),), labels=1).markdown())
+        **Sizes**
+        <BLANKLINE>
+        | file | bytes |
+        |---|---:|
+        | a\\|b | 12 |
+        """
+        rule = ["---" if index < self.labels else "---:" for index in range(len(self.columns))]
+        escaped = [[cell.replace("|", "\\|") for cell in row] for row in (self.columns, *self.rows)]
+        lines = [f"| {' | '.join(row)} |" for row in escaped]
+        lines.insert(1, f"|{'|'.join(rule)}|")
+        notes = ["", *(f"- {note}" for note in self.notes)] if self.notes else []
+        return "\n".join([f"**{self.title}**", "", *lines, *notes])
+
+    def show(self) -> None:
+        """Print it."""
+        table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD)
+        for index, column in enumerate(self.columns):
+            table.add_column(column, justify="left" if index < self.labels else "right", overflow="fold")
+        for row in self.rows:
+            table.add_row(*row)
+        console = Console()
+        if not console.is_terminal:
+            console.width = FILE_WIDTH
+        console.print(table)
+        for note in self.notes:
+            console.print(note, soft_wrap=True, highlight=False)
+
+
+def progress(text: str) -> None:
+    """Say what has just been done, apart from the tables."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def save(path: str | Path, tables: Sequence[Table], numbers: Mapping[str, Any]) -> None:
+    """`path` gets the numbers and what they were measured with as JSON; PATH.md, in its place, the tables."""
+    place = Path(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps({"environment": environment(), **numbers}, indent=1) + "\n")
+    place.with_suffix(".md").write_text("\n\n".join(table.markdown() for table in tables) + "\n")
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers depend on."""
+    packages = ("ai-edge-litert", "tensorflow", "keras", "litert-quantizer", "numpy")
+    return {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1),
+        **{name: version(name) for name in packages},
+    }
