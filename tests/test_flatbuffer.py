@@ -10,7 +10,7 @@ from graphs import images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import writing
-from tfq_converters.graph import Quantization, Tensor
+from tfq_converters.graph import Graph, Quantization, Subgraph, Tensor
 from tfq_converters.runtime import Runner
 
 
@@ -104,3 +104,18 @@ def test_nothing_is_left_behind_where_the_path_cannot_be_written(tmp_path: Path)
     with pytest.raises(TfqError, match="cannot be written"):
         flatbuffer.save(small_cnn(), target)
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_equal_vectors_are_stored_once() -> None:
+    """Twenty tensors with the same zero points and scales cost little more than one."""
+
+    def size(scales: list[np.ndarray]) -> int:
+        tensors = tuple(
+            Tensor(f"t{n}", (64, 1), "int8", quantization=Quantization(scale, np.zeros(64, np.int64)))
+            for n, scale in enumerate(scales)
+        )
+        return len(flatbuffer.write(Graph((Subgraph("main", tensors, (), (), ()),))))
+
+    same, other = np.ones(64, np.float32), np.linspace(1, 2, 64, dtype=np.float32)
+    assert size([same] * 20) - size([same]) < 20 * 128  # a vector of 64 scales alone has 256 bytes
+    assert size([same, other]) - size([same, same]) >= other.nbytes
