@@ -25,7 +25,7 @@ from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.algorithms.inputs import InputStatistics
 from tfq_fine.encodings import Encodings, encodings
 from tfq_fine.equalization.bias_correction import corrected_bias
-from tfq_fine.granularity import PerTensor, block_shape
+from tfq_fine.granularity import block_shape
 from tfq_fine.plan import HALF_MINIMUM, Decision, Plan
 from tfq_fine.specs import OpSpec, WeightSpec
 from tfq_fine.statistics import Statistics
@@ -50,8 +50,9 @@ class _Weights:
         form: Form,
         floor: np.ndarray | None = None,
         inputs: InputStatistics = InputStatistics(),  # noqa: B008 - frozen
+        repeated: bool = False,
     ) -> WeightCodes:
-        key = (id(data), axes, spec, form, None if floor is None else floor.tobytes())
+        key = (id(data), axes, spec, form, repeated, None if floor is None else floor.tobytes())
         if key not in self._found:
             if spec.algorithm not in ALGORITHMS:
                 raise TfqError(f"unknown algorithm {spec.algorithm!r}; known: {', '.join(ALGORITHMS)}")
@@ -60,7 +61,7 @@ class _Weights:
             codes = ALGORITHMS[spec.algorithm](data, block, codes_form, inputs, dict(spec.options))
             if floor is not None:
                 codes = _raised(data, codes, floor, axes.channel, codes_form)
-            if isinstance(spec.granularity, PerTensor) and spec.stored_bits < 8 and form in ("native", "pointwise"):
+            if repeated:
                 codes = _one_scale_each(codes, axes.channel)
             self._found[key] = (codes, data)
         return self._found[key][0]  # type: ignore[return-value]
@@ -80,7 +81,7 @@ def _reads_blocks(shape: tuple[int, ...], spec: WeightSpec, block: tuple[int, ..
 
 
 def _one_scale_each(codes: WeightCodes, channel: int) -> WeightCodes:
-    """The one scale of a tensor once for each channel: the fast kernels take no other below 8 bits."""
+    """The one scale of a tensor once for each channel."""
     shape = tuple(size if axis == channel else 1 for axis, size in enumerate(codes.codes.shape))
     block = tuple(1 if axis == channel else size for axis, size in enumerate(codes.codes.shape))
     scale, zero_point = (np.broadcast_to(a.reshape(-1)[0], shape).copy() for a in (codes.scale, codes.zero_point))
@@ -148,7 +149,8 @@ def _weight_codes(
         data = subgraph.tensors[op.inputs[axes.slot]].data
         assert data is not None
         try:
-            found[axes.slot] = weights.codes(data, axes, decision.spec.weights, decision.form, floor)
+            spec, form = decision.spec.weights, decision.form
+            found[axes.slot] = weights.codes(data, axes, spec, form, floor, repeated=decision.repeated)
         except TfqError as error:
             raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
     return found
@@ -186,7 +188,8 @@ def _integer(
             constants |= _bias(op, subgraph, 64, source.widened().scale, first, corrected)
         else:
             bits = 32 if source.dtype == "int8" else 64
-            constants |= _bias(op, subgraph, bits, source.scale, weight.scale.reshape(-1), corrected)
+            (axes,) = weight_axes(op, subgraph)
+            constants |= _bias(op, subgraph, bits, source.scale, weight.scales_along(axes.channel), corrected)
     elif op.code == "BATCH_MATMUL":
         constants |= _weight_codes(key, op, subgraph, decision, weights)
     for slot, encoding in inputs.items():
@@ -279,8 +282,7 @@ def _bias(
         return {}
     data = corrected.get(slot, subgraph.tensors[tensor].data)
     assert isinstance(data, np.ndarray)
-    repeated = np.repeat(scale, -(-data.size // scale.size))[: data.size] if 1 < scale.size < data.size else scale
-    return {slot: affine.encode_bias(data.reshape(-1), input_scale, repeated, bits)}
+    return {slot: affine.encode_bias(data.reshape(-1), input_scale, scale, bits)}
 
 
 def constant_codes(data: np.ndarray, encoding: ActivationEncoding) -> WeightCodes:

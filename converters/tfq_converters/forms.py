@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from tfq_converters import kernels
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.quantized import Form, Mode
-from tfq_converters.weights import WeightAxes, is_pointwise, weight_axes
+from tfq_converters.weights import WeightAxes, groups_of, is_pointwise, weight_axes
 
 KERNEL_BLOCKS = (512, 256, 128, 64, 32)  # block sizes of the fast int4 FULLY_CONNECTED
 LEAST_ROWS = 4  # output channels below which the portable blockwise kernel is silently wrong
@@ -45,6 +45,7 @@ class Answer:
     form: Form | None
     block: int = 0
     note: str = ""
+    repeated: bool = False  # the one scale of a tensor must be written once for each channel
 
     @property
     def works(self) -> bool:
@@ -73,15 +74,19 @@ def form_of(op: Op, subgraph: Subgraph, wanted: Fineness, refusal: Refusal = ker
         return _table(op.code, wanted, "dequantize", refusal)
     if wanted.bits < 8 and is_pointwise(op, subgraph):
         return _table("FULLY_CONNECTED", wanted, "pointwise", refusal)
-    return _table(op.code, wanted, "native", refusal)
+    answer = _table(op.code, wanted, "native", refusal)
+    # the table speaks of grouped convolutions too; one scale of others is computed right
+    ungrouped = op.code == "CONV_2D" and wanted.mode == "dynamic" and groups_of(op, subgraph) == 1
+    return replace(answer, repeated=False) if ungrouped else answer
 
 
 def _table(code: str, wanted: Fineness, form: Form, refusal: Refusal) -> Answer:
     """`form` where the table has a cell for it; one scale may be written once for each channel."""
     reason = refusal(code, wanted.mode, wanted.bits, wanted.granularity, wanted.activation_bits)
-    if reason and wanted.granularity == "per_tensor":
+    repeated = bool(reason) and wanted.granularity == "per_tensor"
+    if repeated:
         reason = refusal(code, wanted.mode, wanted.bits, "per_channel", wanted.activation_bits) and reason
-    return Answer(None, note=reason) if reason else Answer(form)
+    return Answer(None, note=reason) if reason else Answer(form, repeated=repeated)
 
 
 def _lookup(op: Op, subgraph: Subgraph, wanted: Fineness, refusal: Refusal) -> Answer:

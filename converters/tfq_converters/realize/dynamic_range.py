@@ -16,6 +16,7 @@ VERSIONS: dict[tuple[str, int, bool], int] = {
     ("FULLY_CONNECTED", 2, True): 14,
     ("CONV_2D", 8, False): 2,
     ("CONV_2D", 8, True): 5,
+    ("CONV_2D", 4, False): 7,
     ("CONV_2D", 4, True): 7,
     ("DEPTHWISE_CONV_2D", 8, True): 6,
     ("TRANSPOSE_CONV", 8, True): 4,
