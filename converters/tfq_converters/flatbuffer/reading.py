@@ -3,12 +3,15 @@
 import mmap
 import os
 import struct
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.schema_py_generated import QuantizationDetails
 
 from tfq_converters import packing
 from tfq_converters.errors import TfqError
@@ -89,13 +92,38 @@ def _buffer(buffer: Any, content: np.ndarray) -> np.ndarray | None:
 
 
 def _subgraph(subgraph: Any, codes: list, buffers: list, views: dict) -> Subgraph:
+    packed = subgraph.tensors or []
+    tensors = _with_blocks(packed, [_tensor(tensor, buffers, views) for tensor in packed])
     return Subgraph(
         name=_text(subgraph.name),
-        tensors=tuple(_tensor(tensor, buffers, views) for tensor in subgraph.tensors or []),
+        tensors=tuple(tensors),
         ops=tuple(_op(op, codes[op.opcodeIndex]) for op in _sequence(subgraph.operators)),
         inputs=_ints(subgraph.inputs),
         outputs=_ints(subgraph.outputs),
     )
+
+
+def _with_blocks(packed: Sequence[Any], tensors: list[Tensor]) -> list[Tensor]:
+    """`tensors` with the blockwise scales that the file holds in further tensors; without those at its end."""
+    scales = set()
+    found = list(tensors)
+    for index, tensor in enumerate(packed):
+        quantization = tensor.quantization
+        if quantization is None or quantization.detailsType != QuantizationDetails.BlockwiseQuantization:
+            continue
+        details = quantization.details
+        stored = tensors[details.scales].data
+        if stored is None:
+            raise TfqError(f"tensor {tensors[index].name!r}: the scales of its blocks are not a constant")
+        zeros = tensors[details.zeroPoints].data if details.zeroPoints > 0 else None
+        scale = stored.astype(np.float32).reshape(tensors[index].shape[quantization.quantizedDimension], -1)
+        zero_point = np.zeros(scale.shape, np.int64) if zeros is None else zeros.astype(np.int64)
+        blocks = Quantization(scale, zero_point, int(quantization.quantizedDimension), int(details.blockSize))
+        found[index] = replace(tensors[index], quantization=blocks)
+        scales.add(details.scales)
+    while found and len(found) - 1 in scales:
+        found.pop()
+    return found
 
 
 def _tensor(tensor: Any, buffers: list, views: dict) -> Tensor:

@@ -1,4 +1,4 @@
-"""Graph -> bytes. Equal constants, vectors and names are stored once, which the format allows and every reader takes."""
+"""Graph -> bytes. Equal constants, vectors and names are stored once, which the format allows."""
 
 import struct
 from collections.abc import Iterator
