@@ -1,5 +1,7 @@
 """Every mode, width and granularity, as a file that passes the run check."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,10 @@ import tfq_fine as tfq
 from benchmarks.granularity_settings import BITS, MODES, spec
 from graphs import images, small_cnn
 from tfq_converters import flatbuffer
+from tfq_converters.runtime import Runner
 from tfq_fine.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
+from tfq_fine.presets import RECIPES
+from tfq_fine.specs import OpSpec
 
 GRANULARITIES = (PerTensor(), ChannelGroups(4), PerChannel(), Blocks(3))
 DATA = images(8)
@@ -34,3 +39,32 @@ def test_bias_of_groups_has_the_scales_of_its_channels() -> None:
     ratios = bias.scale / weight.scale
     assert len(ratios) == 5
     np.testing.assert_allclose(ratios, ratios[0], rtol=1e-6)  # all of them the scale of the input
+
+
+@pytest.mark.parametrize("recipe", ["weight_only_int4", "dynamic_int4"])
+def test_data_corrects_biases_without_integers(recipe):
+    """The mean logits stay near those in float; rounding alone shifts them."""
+    graph = small_cnn()
+    content, batch = flatbuffer.write(graph), images(64)
+
+    def shift(data: np.ndarray | None) -> float:
+        made = tfq.quantize(content, recipe, data, prefer="size").content
+        float_mean, found = (logits(source, batch).mean(axis=0) for source in (content, made))
+        return float(np.abs(found - float_mean).max())
+
+    assert shift(batch) < 0.3 * shift(None)
+    plain = replace(RECIPES[recipe], default=replace_weights(RECIPES[recipe].default, bias_correction=False))
+    assert tfq.quantize(content, plain, batch).statistics is None  # nothing asks for a calibration
+
+
+def logits(content: bytes, batch: np.ndarray) -> np.ndarray:
+    graph = flatbuffer.read(content)
+    (dense,) = (op for op in graph.main.ops if op.code == "FULLY_CONNECTED")
+    exposed = replace(graph, subgraphs=(replace(graph.main, outputs=dense.outputs),), signatures=())
+    runner = Runner(flatbuffer.write(exposed))
+    return np.concatenate([runner.run([image[None]])[0] for image in batch])
+
+
+def replace_weights(asked: OpSpec | None, **changes: object) -> OpSpec:
+    assert asked is not None and asked.weights is not None
+    return replace(asked, weights=replace(asked.weights, **changes))

@@ -18,6 +18,7 @@ from tfq_fine.equalization.block_factors import factor_blocks
 from tfq_fine.placement import place
 from tfq_fine.plan import Plan, Policy, Prefer, make_plan
 from tfq_fine.presets import named
+from tfq_fine.quantizer import corrects_biases
 from tfq_fine.quantizer import quantize as choose_numbers
 from tfq_fine.recipe import Recipe
 from tfq_fine.report.quantization import QuantizationReport
@@ -67,7 +68,8 @@ def quantize(
         model: a Keras 3 or tf_keras model; a path to `.keras`, `.h5`, `.tflite` or a SavedModel folder; or the bytes
             of a float `.tflite`.
         recipe: name of a preset (`tfq_fine.RECIPES`), or a `Recipe`.
-        data: representative samples, in any form that `tfq_fine.data` documents; needed by static recipes.
+        data: representative samples, in any form that `tfq_fine.data` documents; needed by static recipes, and by
+            bias correction in the others.
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: type of its float outputs.
         prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
@@ -101,8 +103,10 @@ def quantize(
         )
     sample = None
     if data is not None:
-        found = FirstSample(batches(data, input_specs(graph), batch_size=batch_size, limit=samples if static else 1))
-        if static and statistics is None:
+        calibrates = statistics is None and (static or corrects_biases(graph, plan))
+        limit = samples if calibrates else 1
+        found = FirstSample(batches(data, input_specs(graph), batch_size=batch_size, limit=limit))
+        if calibrates:
             statistics = calibrate(graph, found, threads=threads or os.cpu_count() or 1)
         else:
             next(iter(found))

@@ -246,6 +246,15 @@ def _scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: f
     return np.maximum(floor, affine.TINY)
 
 
+def corrects_biases(graph: Graph, plan: Plan) -> bool:
+    """Whether channel means would change a bias of the main subgraph."""
+    ops = {o: decision.spec for (s, o), decision in plan.items() if s == 0 and decision.spec is not None}
+    return any(
+        spec.weights is not None and spec.weights.bias_correction and bias_of(graph.main.ops[o]) != ABSENT
+        for o, spec in ops.items()
+    )
+
+
 def _corrected(
     key: OpKey,
     op: Op,
