@@ -63,7 +63,11 @@ def spec(mode: str, bits: int, granularity: Granularity) -> OpSpec:
 
 def _grid() -> list[Setting]:
     return [
-        _flexible(f"{mode}-int{bits}-{name}", spec(mode, bits, granularity), peer=f"{mode}-int{bits}-{name}")
+        _flexible(
+            f"{mode}-int{bits}-{name}",
+            spec(mode, bits, granularity),
+            peer="" if name == "groups8" else f"{mode}-int{bits}-{name}",
+        )
         for mode in MODES
         for bits in BITS
         for name, granularity in GRANULARITIES.items()
