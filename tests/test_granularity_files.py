@@ -9,6 +9,7 @@ import tfq_fine as tfq
 from benchmarks.granularity_settings import BITS, MODES, spec
 from graphs import images, small_cnn
 from tfq_converters import flatbuffer
+from tfq_converters.graph import Graph, Op
 from tfq_converters.runtime import Runner
 from tfq_fine.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
 from tfq_fine.presets import RECIPES
@@ -68,3 +69,29 @@ def logits(content: bytes, batch: np.ndarray) -> np.ndarray:
 def replace_weights(asked: OpSpec | None, **changes: object) -> OpSpec:
     assert asked is not None and asked.weights is not None
     return replace(asked, weights=replace(asked.weights, **changes))
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_blocks_of_weight_only_files_cost_two_bytes_each(bits):
+    """A scale in float16 for each block: no zero points, and no float32 scales."""
+    graph = small_cnn()
+    (dense,) = (op for op in graph.main.ops if op.code == "FULLY_CONNECTED")
+    recipe = tfq.Recipe("asked", None, (tfq.Rule(spec("weight_only", bits, Blocks(3)), op="FULLY_CONNECTED"),))
+
+    def size(rows: int) -> int:
+        kernel = np.random.default_rng(0).normal(size=(rows, 7)).astype(np.float32)
+        return len(tfq.quantize(flatbuffer.write(with_dense(graph, dense, kernel)), recipe, prefer="size").content)
+
+    more = 512
+    codes, scales, biases = more * 9 * bits // 8, 2 * more * 3, 4 * more  # 7 inputs are filled up to 9
+    assert abs(size(2 * more) - size(more) - (codes + scales + biases)) <= 64  # alignment
+
+
+def with_dense(graph: Graph, dense: Op, kernel: np.ndarray) -> Graph:
+    """`graph` with another kernel, and a bias of zeros, in its FULLY_CONNECTED."""
+    tensors = list(graph.main.tensors)
+    for index, data in zip(dense.inputs[1:], (kernel, np.zeros(len(kernel), np.float32)), strict=True):
+        tensors[index] = replace(tensors[index], shape=data.shape, data=data)
+    for index in (*dense.outputs, *graph.main.outputs):
+        tensors[index] = replace(tensors[index], shape=(1, len(kernel)))
+    return replace(graph, subgraphs=(replace(graph.main, tensors=tuple(tensors)),))

@@ -57,7 +57,7 @@ class _Weights:
             if spec.algorithm not in ALGORITHMS:
                 raise TfqError(f"unknown algorithm {spec.algorithm!r}; known: {', '.join(ALGORITHMS)}")
             block = block_shape(spec.granularity, data.shape, axes.channel, axes.inputs, whole_window=form == "split")
-            codes_form = affine.CodeFormat(spec.bits, spec.symmetric, _reads_blocks(data.shape, spec, block, form))
+            codes_form = affine.CodeFormat(spec.bits, spec.symmetric, _scale_type(data.shape, spec, block, form))
             codes = ALGORITHMS[spec.algorithm](data, block, codes_form, inputs, dict(spec.options))
             if floor is not None:
                 codes = _raised(data, codes, floor, axes.channel, codes_form)
@@ -73,11 +73,15 @@ class _Weights:
         return self._found[key][0]  # type: ignore[return-value]
 
 
-def _reads_blocks(shape: tuple[int, ...], spec: WeightSpec, block: tuple[int, ...], form: Form) -> bool:
-    """Whether a blockwise kernel reads the scales, in its own precision."""
+def _scale_type(shape: tuple[int, ...], spec: WeightSpec, block: tuple[int, ...], form: Form) -> affine.ScaleType:
+    """In which precision the file holds the scales."""
     if form == "lookup":
-        return spec.stored_bits == 4 and block[1] < shape[1] and kernel_reads_rows(shape[1], block[1])
-    return form == "blockwise"
+        blockwise = spec.stored_bits == 4 and block[1] < shape[1] and kernel_reads_rows(shape[1], block[1])
+        return "bfloat16" if blockwise else "float32"
+    varying = sum(size > length for size, length in zip(shape, block, strict=True))
+    if form == "dequantize" and spec.symmetric and varying > 1:
+        return "float16"
+    return "bfloat16" if form == "blockwise" else "float32"
 
 
 def _one_scale_each(codes: WeightCodes, channel: int) -> WeightCodes:
