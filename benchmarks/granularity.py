@@ -121,7 +121,7 @@ class Bench:
         graph = flatbuffer.read(str(made.path))
         if quantizes_nothing(graph):
             return None, "quantizes no weights", None
-        kept = float_codes(tfq_graph(self.files), graph)
+        kept = float_codes(tfq_graph(self.files), graph, setting.spec.mode)
         peer = f"leaves float: {', '.join(kept)}" if kept else ""
         found = self.measured(made)
         if isinstance(found, str):

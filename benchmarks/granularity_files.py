@@ -13,13 +13,19 @@ from benchmarks.float_files import Files
 from benchmarks.granularity_settings import MIXED_BITS, Setting
 from benchmarks.sensitivity import sensitive_layers
 from benchmarks.tool_run import ToolFailed, run_tool
+from benchmarks.tools import CORES
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Subgraph
+from tfq_converters.op_table import OPS
+from tfq_converters.quantized import Mode
 from tfq_converters.weights import WEIGHTS
+from tfq_fine.calibration import calibrate
+from tfq_fine.data import batches, input_specs
 from tfq_fine.plan import touches_float
 from tfq_fine.report import QuantizationReport
 from tfq_fine.specs import WeightSpec
+from tfq_fine.statistics import Statistics
 
 SENSITIVE = 0.25  # share of the layers of a mix that get more bits
 SENSITIVITY_SAMPLES = 20
@@ -40,6 +46,7 @@ class Maker:
         self.files, self.work = files, work
         self.data = files.calibration()[:samples]
         self.graph = flatbuffer.read(str(files.tflite))
+        self._statistics: Statistics | None = None
         self._sensitive: list[str] | None = None
 
     def ours(self, setting: Setting) -> Made:
@@ -50,7 +57,7 @@ class Maker:
 
     def equal(self, setting: Setting, peer: Graph) -> Made:
         """What the peer's file does, and no more: its rounding, its operators, its borders."""
-        kept = float_codes(tfq_graph(self.files), peer)
+        kept = float_codes(tfq_graph(self.files), peer, setting.spec.mode)
         borders = {"input_type": border(peer, peer.main.inputs), "output_type": border(peer, peer.main.outputs)}
         return self._quantized(setting, setting.plain(kept), "equal", **borders)
 
@@ -64,8 +71,11 @@ class Maker:
         return Made(path, "")
 
     def _quantized(self, setting: Setting, recipe: tfq.Recipe, whose: str, **options: str) -> Made:
+        known = None if setting.folds else self._calibrated()
         try:
-            found = tfq.quantize(str(self.files.tflite), recipe, self.data, prefer=setting.prefer, **options)
+            found = tfq.quantize(
+                str(self.files.tflite), recipe, self.data, prefer=setting.prefer, statistics=known, **options
+            )
         except TfqError as error:
             return Made(None, str(error))
         path = self._path(setting, whose)
@@ -74,6 +84,12 @@ class Maker:
 
     def _path(self, setting: Setting, whose: str) -> Path:
         return self.work / f"{self.files.folder.name}-{setting.name}-{whose}.tflite"
+
+    def _calibrated(self) -> Statistics:
+        """Once for all settings that leave the float model as it is."""
+        if self._statistics is None:
+            self._statistics = calibrate(self.graph, batches(self.data, input_specs(self.graph)), threads=CORES)
+        return self._statistics
 
     def _sensitive_layers(self) -> list[str]:
         if self._sensitive is None:
@@ -102,10 +118,11 @@ def forms(report: QuantizationReport) -> str:
     return ", ".join(f"{count} {mode} {weights} ({form})" for (mode, weights, form), count in rows.most_common())
 
 
-def float_codes(graph: Graph, peer: Graph) -> list[str]:
-    """The operators of the float graph that the peer's file computes as in float: nothing of theirs is in integers."""
+def float_codes(graph: Graph, peer: Graph, mode: Mode) -> list[str]:
+    """The operators that `mode` could quantize and that the peer's file computes as in float, weights and all."""
     quantized = {op.code for op in peer.main.ops if is_quantized(op, peer.main)}
-    codes = dict.fromkeys(op.code for op in graph.main.ops if touches_float(op, graph.main))
+    able = OPS if mode == "integer" else WEIGHTS
+    codes = dict.fromkeys(op.code for op in graph.main.ops if touches_float(op, graph.main) and op.code in able)
     return [code for code in codes if code not in quantized]
 
 

@@ -40,6 +40,12 @@ class Setting:
         assert self.recipe.default is not None
         return self.recipe.default
 
+    @property
+    def folds(self) -> bool:
+        """Whether scales of blocks are folded into other operators, which changes the float model."""
+        assert self.spec.weights is not None
+        return self.spec.mode == "integer" and isinstance(self.spec.weights.granularity, Blocks)
+
     def plain(self, kept_float: Collection[str]) -> Recipe:
         """Round to nearest without bias correction, and no quantization of these operators: what the peer does."""
         assert self.spec.weights is not None

@@ -14,7 +14,7 @@ from tfq_converters.writer import write
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import batches, input_specs
 from tfq_fine.encodings import integer_ops
-from tfq_fine.equalization.block_factors import factor_blocks
+from tfq_fine.equalization.block_factors import Factored, factor_blocks
 from tfq_fine.placement import place
 from tfq_fine.plan import Plan, Policy, Prefer, make_plan
 from tfq_fine.presets import named
@@ -78,7 +78,8 @@ def quantize(
             the recipe says; presets fall back.
         samples: read at most this many samples of `data`.
         batch_size: samples per run of the interpreter during calibration.
-        statistics: of an earlier calibration, instead of `data`.
+        statistics: of an earlier calibration, instead of `data`. They hold for the model as it is, so that no scales
+            of blocks are folded into what makes their inputs.
         threads: of the interpreter during calibration; all cores when None.
         safe_mode: refuse Keras files that would run code by being opened.
 
@@ -93,7 +94,7 @@ def quantize(
     graph = source.graph
     policy = Policy(prefer, chosen.flexible if on_unsupported is None else on_unsupported == "fallback")
     asked = chosen.resolve(graph, source.layers)
-    factored = factor_blocks(graph, asked)
+    factored = factor_blocks(graph, asked) if statistics is None else Factored(graph, {}, {})  # they are of this graph
     graph = factored.graph
     plan = make_plan(graph, asked, policy, factored.notes)
     static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
