@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.float_files import Files
+from benchmarks.granularity_peer import SETTINGS
 from benchmarks.memory import peak_while_running
 from benchmarks.tools import TOOLS
 
@@ -58,7 +59,7 @@ def main(name: str, folder: str, output: str, samples: str) -> None:
     """Run a tool in this process."""
     files, place = Files(Path(folder)), Path(output)
     data = files.calibration()[: int(samples)]
-    work = TOOLS[name].load()
+    work = (TOOLS | SETTINGS)[name].load()
     cpu, start = _cpu_seconds(), time.perf_counter()
     made = work(files, data)
     place.write_bytes(made.content)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphs import images, small_cnn
+from graphs import DENSE, images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import writing
-from tfq_converters.graph import Quantization, Tensor
+from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
 from tfq_converters.runtime import Runner
 
 
@@ -104,3 +104,42 @@ def test_nothing_is_left_behind_where_the_path_cannot_be_written(tmp_path: Path)
     with pytest.raises(TfqError, match="cannot be written"):
         flatbuffer.save(small_cnn(), target)
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_equal_vectors_are_stored_once() -> None:
+    """Twenty tensors with the same zero points and scales cost little more than one."""
+
+    def size(scales: list[np.ndarray]) -> int:
+        tensors = tuple(
+            Tensor(f"t{n}", (64, 1), "int8", quantization=Quantization(scale, np.zeros(64, np.int64)))
+            for n, scale in enumerate(scales)
+        )
+        return len(flatbuffer.write(Graph((Subgraph("main", tensors, (), (), ()),))))
+
+    same, other = np.ones(64, np.float32), np.linspace(1, 2, 64, dtype=np.float32)
+    assert size([same] * 20) - size([same]) < 20 * 128  # a vector of 64 scales alone has 256 bytes
+    assert size([same, other]) - size([same, same]) >= other.nbytes
+
+
+def test_blockwise_scales_are_read_back() -> None:
+    """They are in a tensor of their own in the file, and in the quantization of the weight here."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-7, 8, (5, 64)).astype(np.int8)
+    scale = np.exp2(rng.integers(-6, 0, (5, 2))).astype(np.float32)
+    blocks = Quantization(scale, np.zeros((5, 2), np.int64), 0, 32)
+    tensors = (
+        Tensor("x", (1, 64), "float32"),
+        Tensor("kernel", (5, 64), "int4", data=codes, quantization=blocks),
+        Tensor("y", (1, 5), "float32"),
+    )
+    options = Options("FullyConnectedOptions", DENSE | {"asymmetricQuantizeInputs": True})
+    ops = (Op("FULLY_CONNECTED", (0, 1, -1), (2,), options, version=13),)
+    content = flatbuffer.write(Graph((Subgraph("main", tensors, ops, (0,), (2,)),)))
+    again = flatbuffer.read(content)
+    assert len(again.main.tensors) == 3
+    found = again.main.tensors[1].quantization
+    assert found is not None and found.block_size == 32
+    np.testing.assert_array_equal(found.scale, scale)
+    assert flatbuffer.write(again) == content
+    inputs = [rng.normal(size=(1, 64)).astype(np.float32)]
+    np.testing.assert_array_equal(Runner(content).run(inputs)[0], Runner(flatbuffer.write(again)).run(inputs)[0])

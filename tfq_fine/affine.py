@@ -9,17 +9,20 @@ divide a weight: the last block along an axis is shorter then.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
 
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal scale; kernels divide by scales
+SMALLEST_HALF, LARGEST_HALF = 2.0**-24, 65504.0  # of float16
 HALF_SCALES = (2.0**-16, 2.0**15)  # of scales stored as float16 with bfloat16's 8 bits: exact in this range
 SLICE = 2**22  # values that are encoded at a time, which bounds the memory
 STORED_BITS = (2, 4, 8, 16)
+ScaleType = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,7 @@ class CodeFormat:
 
     bits: int  # of the range of codes; stored in the next larger type of `STORED_BITS`
     symmetric: bool = True  # zero points are 0, and the most negative code is unused
-    bfloat16_scales: bool = (
-        False  # scales are rounded to bfloat16 before codes are chosen, as blockwise kernels read them
-    )
+    scales: ScaleType = "float32"  # to which scales are rounded before codes are chosen, as the file holds them
 
     @property
     def stored_bits(self) -> int:
@@ -77,12 +78,24 @@ def bfloat16(scale: np.ndarray) -> np.ndarray:
     return rounded
 
 
+def float16(scale: np.ndarray) -> np.ndarray:
+    """`scale`, float32, rounded to the nearest positive value of float16."""
+    bounded = np.clip(scale, SMALLEST_HALF, LARGEST_HALF)
+    return bounded.astype(np.float16).astype(np.float32)
+
+
+ROUNDED_SCALES: dict[ScaleType, Callable[[np.ndarray], np.ndarray]] = {
+    "float32": lambda scale: scale,
+    "bfloat16": bfloat16,
+    "float16": float16,
+}
+
+
 def weight_scale(low: np.ndarray, high: np.ndarray, form: CodeFormat) -> tuple[np.ndarray, np.ndarray]:
     """Scales (float32) and zero points (int64) of blocks of values in [low, high]."""
     if form.symmetric:
         scale = symmetric_scale(np.maximum(-low, high), form.bits)
-        scale = bfloat16(scale) if form.bfloat16_scales else scale
-        return scale, np.zeros(scale.shape, np.int64)
+        return ROUNDED_SCALES[form.scales](scale), np.zeros(scale.shape, np.int64)
     return asymmetric_scale(low, high, form.bits)
 
 

@@ -17,10 +17,11 @@ from tfq_converters.writer import write
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import batches, input_specs
 from tfq_fine.encodings import integer_ops
-from tfq_fine.equalization.block_factors import factor_blocks
+from tfq_fine.equalization.block_factors import Factored, factor_blocks
 from tfq_fine.placement import place
 from tfq_fine.plan import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.presets import named
+from tfq_fine.quantizer import corrects_biases
 from tfq_fine.quantizer import quantize as choose_numbers
 from tfq_fine.recipe import Recipe
 from tfq_fine.report.quantization import QuantizationReport
@@ -77,7 +78,8 @@ def quantize(
         model: a Keras 3 or tf_keras model; a path to `.keras`, `.h5`, `.tflite` or a SavedModel folder; or the bytes
             of a float `.tflite`.
         recipe: name of a preset (`tfq_fine.RECIPES`), or a `Recipe`.
-        data: representative samples, in any form that `tfq_fine.data` documents; needed by static recipes.
+        data: representative samples, in any form that `tfq_fine.data` documents; needed by static recipes, and by
+            bias correction in the others.
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: type of its float outputs.
         prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
@@ -88,7 +90,8 @@ def quantize(
         kernels: path of a kernel table of another machine or release (`tfq-fine kernels --probe --output`).
         samples: read at most this many samples of `data`.
         batch_size: samples per run of the interpreter during calibration.
-        statistics: of an earlier calibration, instead of `data`.
+        statistics: of an earlier calibration, instead of `data`. They hold for the model as it is, so that no scales
+            of blocks are folded into what makes their inputs.
         threads: of the interpreter during calibration; all cores when None.
         safe_mode: refuse Keras files that would run code by being opened.
 
@@ -104,7 +107,7 @@ def quantize(
     graph = source.graph
     policy = Policy(prefer, chosen.flexible if on_unsupported is None else on_unsupported == "fallback", target)
     asked = chosen.resolve(graph, source.layers)
-    factored = factor_blocks(graph, asked)
+    factored = factor_blocks(graph, asked) if statistics is None else Factored(graph, {}, {})  # they are of this graph
     graph = factored.graph
     plan = make_plan(graph, asked, policy, factored.notes)
     static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
@@ -114,8 +117,10 @@ def quantize(
         )
     sample = None
     if data is not None:
-        found = FirstSample(batches(data, input_specs(graph), batch_size=batch_size, limit=samples if static else 1))
-        if static and statistics is None:
+        calibrates = statistics is None and (static or corrects_biases(graph, plan))
+        limit = samples if calibrates else 1
+        found = FirstSample(batches(data, input_specs(graph), batch_size=batch_size, limit=limit))
+        if calibrates:
             statistics = calibrate(graph, found, threads=threads or os.cpu_count() or 1)
         else:
             next(iter(found))

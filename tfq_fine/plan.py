@@ -30,7 +30,7 @@ class Decision:
     spec: OpSpec | None
     reason: str = ""
     form: Form = "native"  # how its weights are held and computed
-    repeated: bool = False  # the one scale of a tensor is written once for each channel
+    repeated: bool = False  # the one scale of a tensor is written once for each channel, as its kernel wants it
 
     def because(self, reason: str) -> "Decision":
         """The decision with `reason` in front of its own."""
@@ -170,7 +170,17 @@ class _Choice:
             return answer.note
         if isinstance(weights.granularity, Blocks):
             spec = _with(spec, granularity=Blocks(answer.block) if answer.block else PerChannel())
-        return Decision(spec, answer.note, answer.form, answer.repeated)
+        return Decision(spec, answer.note, answer.form, answer.repeated or self._wants_repeated(spec, answer.form))
+
+    def _wants_repeated(self, spec: OpSpec, form: Form) -> bool:
+        """Whether the fast kernels take one scale of a tensor only when it is written for each channel."""
+        assert spec.weights is not None
+        if self.policy.prefer != "speed" or spec.weights.stored_bits == 8 or form not in ("native", "pointwise"):
+            return False
+        each = fineness(_with(spec, granularity=PerChannel()))
+        return (
+            spec.weights.granularity == PerTensor() and form_of(self.op, self.subgraph, each, self.policy.target).works
+        )
 
     def _candidates(self, spec: OpSpec) -> Iterator[tuple[OpSpec, str]]:
         """What is asked, and what may be given in its place: (spec, why)."""

@@ -50,16 +50,16 @@ class _Weights:
         axes: WeightAxes,
         spec: WeightSpec,
         form: Form,
-        repeated: bool,
         floor: np.ndarray | None = None,
         inputs: InputStatistics = InputStatistics(),  # noqa: B008 - frozen
+        repeated: bool = False,
     ) -> WeightCodes:
         key = (id(data), axes, spec, form, repeated, None if floor is None else floor.tobytes())
         if key not in self._found:
             if spec.algorithm not in ALGORITHMS:
                 raise TfqError(f"unknown algorithm {spec.algorithm!r}; known: {', '.join(ALGORITHMS)}")
             block = block_shape(spec.granularity, data.shape, axes.channel, axes.inputs, whole_window=form == "split")
-            codes_form = affine.CodeFormat(spec.bits, spec.symmetric, _reads_blocks(data.shape, spec, block, form))
+            codes_form = affine.CodeFormat(spec.bits, spec.symmetric, _scale_type(data.shape, spec, block, form))
             codes = ALGORITHMS[spec.algorithm](data, block, codes_form, inputs, dict(spec.options))
             if floor is not None:
                 codes = _raised(data, codes, floor, axes.channel, codes_form)
@@ -79,11 +79,15 @@ class _Weights:
         return self._found[key][0]  # type: ignore[return-value]
 
 
-def _reads_blocks(shape: tuple[int, ...], spec: WeightSpec, block: tuple[int, ...], form: Form) -> bool:
-    """Whether a blockwise kernel reads the scales, in its own precision."""
+def _scale_type(shape: tuple[int, ...], spec: WeightSpec, block: tuple[int, ...], form: Form) -> affine.ScaleType:
+    """In which precision the file holds the scales."""
     if form == "lookup":
-        return spec.stored_bits == 4 and block[1] < shape[1] and kernel_reads_rows(shape[1], block[1])
-    return form == "blockwise"
+        blockwise = spec.stored_bits == 4 and block[1] < shape[1] and kernel_reads_rows(shape[1], block[1])
+        return "bfloat16" if blockwise else "float32"
+    varying = sum(size > length for size, length in zip(shape, block, strict=True))
+    if form == "dequantize" and spec.symmetric and varying > 1:
+        return "float16"
+    return "bfloat16" if form == "blockwise" else "float32"
 
 
 def _one_scale_each(codes: WeightCodes, channel: int) -> WeightCodes:
@@ -155,7 +159,8 @@ def _weight_codes(
         data = subgraph.tensors[op.inputs[axes.slot]].data
         assert data is not None
         try:
-            found[axes.slot] = weights.codes(data, axes, decision.spec.weights, decision.form, decision.repeated, floor)
+            spec, form = decision.spec.weights, decision.form
+            found[axes.slot] = weights.codes(data, axes, spec, form, floor, repeated=decision.repeated)
         except TfqError as error:
             raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
     return found
@@ -193,7 +198,8 @@ def _integer(
             constants |= _bias(op, subgraph, 64, source.widened().scale, first, corrected)
         else:
             bits = 32 if source.dtype == "int8" else 64
-            constants |= _bias(op, subgraph, bits, source.scale, weight.scale.reshape(-1), corrected)
+            (axes,) = weight_axes(op, subgraph)
+            constants |= _bias(op, subgraph, bits, source.scale, weight.scales_along(axes.channel), corrected)
     elif op.code == "BATCH_MATMUL":
         constants |= _weight_codes(key, op, subgraph, decision, weights)
     for slot, encoding in inputs.items():
@@ -250,6 +256,15 @@ def _scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: f
     return np.maximum(floor, affine.TINY)
 
 
+def corrects_biases(graph: Graph, plan: Plan) -> bool:
+    """Whether channel means would change a bias of the main subgraph."""
+    ops = {o: decision.spec for (s, o), decision in plan.items() if s == 0 and decision.spec is not None}
+    return any(
+        spec.weights is not None and spec.weights.bias_correction and bias_of(graph.main.ops[o]) != ABSENT
+        for o, spec in ops.items()
+    )
+
+
 def _corrected(
     key: OpKey,
     op: Op,
@@ -286,8 +301,7 @@ def _bias(
         return {}
     data = corrected.get(slot, subgraph.tensors[tensor].data)
     assert isinstance(data, np.ndarray)
-    repeated = np.repeat(scale, -(-data.size // scale.size))[: data.size] if 1 < scale.size < data.size else scale
-    return {slot: affine.encode_bias(data.reshape(-1), input_scale, repeated, bits)}
+    return {slot: affine.encode_bias(data.reshape(-1), input_scale, scale, bits)}
 
 
 def constant_codes(data: np.ndarray, encoding: ActivationEncoding) -> WeightCodes:

@@ -46,7 +46,7 @@ class Answer:
     form: Form | None
     block: int = 0
     note: str = ""
-    repeated: bool = False  # the one scale of a tensor is written once for each channel
+    repeated: bool = False  # the one scale of a tensor must be written once for each channel
 
     @property
     def works(self) -> bool:
@@ -76,13 +76,10 @@ def form_of(op: Op, subgraph: Subgraph, wanted: Fineness, target: Target | None 
 
 
 def _table(op: Op, subgraph: Subgraph, wanted: Fineness, form: Form, target: Target | None) -> Answer:
-    """`form` where the table has a cell for it; one scale may be written once for each channel.
-
-    It is so below 8 bits, where the fast kernels take nothing else.
-    """
+    """`form` where the table has a cell for it; one scale may be written once for each channel."""
     reason = _fault(op, subgraph, wanted, form, target)
     repeated = False
-    if wanted.granularity == "per_tensor" and (reason or wanted.bits < 8) and form in ("native", "pointwise"):
+    if reason and wanted.granularity == "per_tensor":
         repeated = not _fault(op, subgraph, replace(wanted, granularity="per_channel"), form, target)
     return Answer(None, note=reason) if reason and not repeated else Answer(form, repeated=repeated)
 

@@ -43,6 +43,11 @@ class WeightCodes:
         np.multiply(values, scale if self.bits <= 16 else self.scale, out=values)
         return values.astype(np.float32, copy=False)
 
+    def scales_along(self, axis: int) -> np.ndarray:
+        """The scale at every index of `axis`, the only one along which scales differ; [1] where none do."""
+        scales = self.scale.reshape(-1)
+        return scales if scales.size == 1 else np.repeat(scales, self.block[axis])[: self.codes.shape[axis]]
+
     @property
     def nbytes(self) -> int:
         """Bytes of the packed codes and of the scales as the file stores them."""

@@ -3,6 +3,7 @@
 import mmap
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from weakref import WeakSet
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.schema_py_generated import QuantizationDetails
 
 from tfq_converters import packing
 from tfq_converters.errors import TfqError
@@ -90,16 +92,8 @@ def _buffer(buffer: Any, content: np.ndarray) -> np.ndarray | None:
 
 
 def _subgraph(subgraph: Any, codes: list, buffers: list, views: dict) -> Subgraph:
-    tensors = [_tensor(tensor, buffers, views) for tensor in subgraph.tensors or []]
-    scales: set[int] = set()
-    for index, packed in enumerate(subgraph.tensors or []):
-        blockwise = _blockwise(packed.quantization)
-        if blockwise is not None:
-            scales.add(blockwise.scales)
-            found = _block_quantization(packed.quantization, blockwise, tensors)
-            tensors[index] = replace(tensors[index], quantization=found)
-    while len(tensors) - 1 in scales:  # they are part of the quantization that they belong to, and written with it
-        tensors.pop()
+    packed = subgraph.tensors or []
+    tensors = _with_blocks(packed, [_tensor(tensor, buffers, views) for tensor in packed])
     return Subgraph(
         name=_text(subgraph.name),
         tensors=tuple(tensors),
@@ -107,6 +101,29 @@ def _subgraph(subgraph: Any, codes: list, buffers: list, views: dict) -> Subgrap
         inputs=_ints(subgraph.inputs),
         outputs=_ints(subgraph.outputs),
     )
+
+
+def _with_blocks(packed: Sequence[Any], tensors: list[Tensor]) -> list[Tensor]:
+    """`tensors` with the blockwise scales that the file holds in further tensors; without those at its end."""
+    scales = set()
+    found = list(tensors)
+    for index, tensor in enumerate(packed):
+        quantization = tensor.quantization
+        if quantization is None or quantization.detailsType != QuantizationDetails.BlockwiseQuantization:
+            continue
+        details = quantization.details
+        stored = tensors[details.scales].data
+        if stored is None:
+            raise TfqError(f"tensor {tensors[index].name!r}: the scales of its blocks are not a constant")
+        zeros = tensors[details.zeroPoints].data if details.zeroPoints > 0 else None
+        scale = stored.astype(np.float32).reshape(tensors[index].shape[quantization.quantizedDimension], -1)
+        zero_point = np.zeros(scale.shape, np.int64) if zeros is None else zeros.astype(np.int64)
+        blocks = Quantization(scale, zero_point, int(quantization.quantizedDimension), int(details.blockSize))
+        found[index] = replace(tensors[index], quantization=blocks)
+        scales.add(details.scales)
+    while found and len(found) - 1 in scales:
+        found.pop()
+    return found
 
 
 def _tensor(tensor: Any, buffers: list, views: dict) -> Tensor:
@@ -151,22 +168,6 @@ def _quantization(quantization: Any) -> Quantization | None:
     scale = np.array(quantization.scale, np.float32)
     zero_point = np.zeros(len(scale), np.int64) if quantization.zeroPoint is None else quantization.zeroPoint
     return Quantization(scale, np.array(zero_point, np.int64), int(quantization.quantizedDimension))
-
-
-def _blockwise(quantization: Any) -> Any:
-    """The details of a blockwise tensor, whose scales are a tensor of their own; None for any other."""
-    if quantization is None or quantization.detailsType != schema.QuantizationDetails.BlockwiseQuantization:
-        return None
-    return quantization.details
-
-
-def _block_quantization(quantization: Any, details: Any, tensors: list[Tensor]) -> Quantization:
-    scale = tensors[details.scales].data
-    if scale is None:
-        raise TfqError(f"the block scales {tensors[details.scales].name!r} are not a constant")
-    rows = scale.astype(np.float32).reshape(scale.shape[0], -1)
-    zeros = np.zeros(rows.shape, np.int64)
-    return Quantization(rows, zeros, int(quantization.quantizedDimension), int(details.blockSize))
 
 
 def _op(op: Any, code: Any) -> Op:

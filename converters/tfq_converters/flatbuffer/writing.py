@@ -1,4 +1,4 @@
-"""Graph -> bytes."""
+"""Graph -> bytes. Equal constants, vectors and names are stored once, which the format allows."""
 
 import struct
 from collections.abc import Iterator
@@ -139,8 +139,28 @@ def _model(graph: Graph, buffers: _Buffers) -> Any:
     return model
 
 
+class _SharingBuilder(flatbuffers.Builder):
+    """Stores equal vectors and strings once: the zero points of all channels, shapes, and the like recur."""
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self._known: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802 - the builder's name
+        key = (x.dtype.str, x.tobytes())
+        if key not in self._known:
+            self._known[key] = super().CreateNumpyVector(x)
+        return self._known[key]
+
+    def CreateString(self, s: str | bytes, *args: Any) -> int:  # noqa: N802 - the builder's name
+        key = ("string", s.encode() if isinstance(s, str) else s)
+        if key not in self._known:
+            self._known[key] = super().CreateString(s, *args)
+        return self._known[key]
+
+
 def _pack(model: Any, constants: int) -> bytes:
-    builder = flatbuffers.Builder(constants + 2**16)
+    builder = _SharingBuilder(constants + 2**16)
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(memoryview(builder.Bytes)[builder.Head() :])
 

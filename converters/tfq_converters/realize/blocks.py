@@ -40,7 +40,7 @@ def _dequantized(builder: SubgraphBuilder, tensor: int, value: WeightCodes | np.
 
 
 def _dequantized_blocks(builder: SubgraphBuilder, tensor: int, value: WeightCodes) -> int:
-    """DEQUANTIZE of [blocks, block], whose axis 0 carries the scales; RESHAPE, SLICE and TRANSPOSE into the weight."""
+    """The codes as [blocks, block] made float and scaled; RESHAPE, SLICE and TRANSPOSE into the weight."""
     source = builder.tensors[tensor]
     (axis,) = [axis for axis, size in enumerate(value.block) if size > 1] or [value.codes.ndim - 1]
     order = [*(a for a in range(value.codes.ndim) if a != axis), axis]
@@ -49,14 +49,11 @@ def _dequantized_blocks(builder: SubgraphBuilder, tensor: int, value: WeightCode
     codes = np.pad(value.codes.transpose(order), [(0, 0)] * (len(order) - 1) + [(0, filled - length)])
     scale, zero_point = (array.transpose(order).reshape(-1, 1) for array in (value.scale, value.zero_point))
     rows = WeightCodes(codes.reshape(-1, block), scale, zero_point, value.bits, (1, block))
-    flat = stored(replace(source, shape=rows.codes.shape, shape_signature=None), rows)
 
     def floats(suffix: str, shape: tuple[int, ...]) -> Tensor:
         return Tensor(f"{source.name}_{suffix}", shape, "float32")
 
-    start = builder.new(flat)
-    index = builder.new(floats("blocks", flat.shape))
-    builder.add(dequantize(flat, start, index))
+    index = _scaled_rows(builder, source, rows)
     index = builder.reshape(index, floats("dequantized", codes.shape))
     if filled != length:
         index = _first(builder, index, floats("whole", (*codes.shape[:-1], length)))
@@ -65,6 +62,33 @@ def _dequantized_blocks(builder: SubgraphBuilder, tensor: int, value: WeightCode
         index = builder.step(
             "TRANSPOSE", (index, back), floats("in_place", source.shape), Options("TransposeOptions", {})
         )
+    return index
+
+
+def _scaled_rows(builder: SubgraphBuilder, source: Tensor, rows: WeightCodes) -> int:
+    """The float values of `rows`, each of which has a scale of its own.
+
+    Symmetric ones with float16 scales are a MUL of the codes and the scales: 2 bytes for each scale, where those of a
+    tensor's quantization take 4, and 8 for each zero point.
+    """
+    half = rows.scale.astype(np.float16)
+    flat = replace(source, shape=rows.codes.shape, shape_signature=None)
+    result = replace(flat, name=f"{source.name}_blocks", dtype="float32", data=None, quantization=None)
+    if rows.zero_point.any() or (half != rows.scale).any():
+        stored_rows = stored(flat, rows)
+        index = builder.new(result)
+        builder.add(dequantize(stored_rows, builder.new(stored_rows), index))
+        return index
+    one = WeightCodes(rows.codes, np.ones((1, 1), np.float32), np.zeros((1, 1), np.int64), rows.bits, rows.codes.shape)
+    codes = _made_float(builder, stored(flat, one), replace(result, name=f"{source.name}_codes"))
+    held = Tensor(f"{source.name}_scales", half.shape, "float16", data=half)
+    scales = _made_float(builder, held, float_like(held, "_dequantized"))
+    return builder.step("MUL", (codes, scales), result, Options("MulOptions", {"fusedActivationFunction": 0}))
+
+
+def _made_float(builder: SubgraphBuilder, constant: Tensor, result: Tensor) -> int:
+    index = builder.new(result)
+    builder.add(dequantize(constant, builder.new(constant), index))
     return index
 
 

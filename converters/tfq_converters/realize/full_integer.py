@@ -57,8 +57,7 @@ def _zero_bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> int:
     weight = encoding.weights[1]
     assert isinstance(weight, WeightCodes)
     channels, bits = weight.codes.shape[0], 64 if _is_int16(encoding) else 32
-    scale = np.float32(encoding.inputs[0].scale) * weight.scale.reshape(-1)
-    scales = np.repeat(scale, channels // len(scale)) if len(scale) > 1 else scale
+    scales = np.float32(encoding.inputs[0].scale) * weight.scales_along(0)
     quantization = Quantization(scales, np.zeros(len(scales), np.int64))
     name = f"{builder.source.tensors[op.outputs[0]].name}/zero_bias"
     data = np.zeros(channels, f"int{bits}")
