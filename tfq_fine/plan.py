@@ -20,7 +20,7 @@ from tfq_fine.specs import GRANULARITIES, OpSpec, WeightSpec
 Prefer = Literal["speed", "size"]
 OnUnsupported = Literal["error", "fallback"]
 _OTHER_MODES: tuple[Mode, ...] = ("dynamic", "weight_only")
-HALF_MINIMUM = 64  # constants of fewer elements are not worth a DEQUANTIZE
+HALF_MINIMUM = 1024  # constants of fewer elements are not worth a DEQUANTIZE
 
 
 @dataclass(frozen=True)
