@@ -18,6 +18,7 @@ from tfq_converters.op_table import misfits
 from tfq_converters.quantized import OpKey
 from tfq_converters.weights import weight_axes
 from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, tensor_range
+from tfq_fine.masks import bounded
 from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.plan import Decision, Plan, Prefer
 from tfq_fine.specs import OpSpec
@@ -81,7 +82,7 @@ def place(
     ops = integer_ops(plan)
     if not ops:
         return plan
-    known = statistics or Statistics()
+    known = bounded(graph, plan, statistics or Statistics())
     plan = fit(graph, _left_float(plan, _drowned(graph, ops, known)), known)
     if prefer == "speed" and not keep_integer:
         islands = _islands(graph, {o: bits for o, bits in integer_ops(plan).items() if bits == 8})

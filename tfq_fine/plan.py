@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from tfq_converters import kernels
 from tfq_converters.errors import raise_all
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.op_table import OPS
 from tfq_converters.quantized import Mode, OpKey
+from tfq_converters.realize.rewrites import REWRITES
 from tfq_converters.realize.weight_only import READS_SHAPE
 from tfq_converters.unrunnable import depends_on_unrunnable
 from tfq_converters.weights import float_constants, weight_axes
@@ -91,8 +94,11 @@ def _integer(op: Op, subgraph: Subgraph, spec: OpSpec, beyond: str) -> Decision:
     if not touches_float(op, subgraph):
         return FLOAT
     reason = beyond or _no_integer_kernel(op, subgraph, spec.activations.bits)
+    given = _supported_granularity(op, spec)
+    if not reason and op.code == "GATHER" and weight_axes(op, subgraph):
+        reason = _refusal(op, given)  # a table can always be looked up in float
     if not reason:
-        return Decision(_supported_granularity(op, spec))
+        return Decision(given)
     dynamic = _weights(op, subgraph, OpSpec("dynamic", spec.weights), beyond)
     return replace(dynamic, reason=reason)
 
@@ -109,7 +115,9 @@ def _no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
         return "it keeps its state in a variable"
     data = next((tensor for tensor in tensors if tensor.dtype == "float32" and not tensor.is_constant), None)
     if data is None:
-        return "it reads no activation"
+        return "it reads no activation" if op.code in REWRITES else ""
+    if row.distinct is not None and not _are_distinct(subgraph.tensors[op.inputs[row.distinct]].data):
+        return f"the int{bits} kernel of {op.code} is wrong where indices repeat, as its may"
     if row.max_rank is not None and len(data.shape) > row.max_rank:
         return f"the int{bits} kernel of {op.code} takes at most rank {row.max_rank}, it has {len(data.shape)}"
     if row.reference_row is not None and bits == 8 and data.shape[-1:] > (row.reference_row,):
@@ -119,6 +127,14 @@ def _no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
         if tensor != ABSENT and not subgraph.tensors[tensor].is_constant:
             return f"its {'weight' if slot == row.weight else 'bias'} is not a constant"
     return ""
+
+
+def _are_distinct(indices: np.ndarray | None) -> bool:
+    """Whether no row of `indices` [..., depth] appears twice; not when they are computed."""
+    if indices is None:
+        return False
+    rows = indices.reshape(-1, indices.shape[-1])
+    return len(np.unique(rows, axis=0)) == len(rows)
 
 
 def _supported_granularity(op: Op, spec: OpSpec) -> OpSpec:

@@ -23,6 +23,7 @@ from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.encodings import Encodings, encodings
 from tfq_fine.equalization.bias_correction import corrected_bias
 from tfq_fine.granularity import block_shape
+from tfq_fine.masks import bounded
 from tfq_fine.plan import HALF_MINIMUM, Plan
 from tfq_fine.specs import OpSpec, WeightSpec
 from tfq_fine.statistics import Statistics
@@ -88,7 +89,7 @@ def quantize(
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
     """
-    known = statistics or Statistics()
+    known = bounded(graph, plan, statistics or Statistics())
     found = encodings(graph, plan, known)
     weights, ops = _Weights(), {}
     for key, decision in plan.items():

@@ -43,6 +43,8 @@ class OpRow:
     int8_scale: tuple[float, float] | None = None  # the scales that int8 inputs may have: low <= scale < high
     int8_zero_point: int | None = None  # the one zero point that int8 tensors may have
     min_rescale: Mapping[str, float] = field(default_factory=dict)  # type -> least scale(0) / (scale(1) * scale(out))
+    written: tuple[str, ...] = ()  # types without a right kernel, in which `realize.rewrites` takes other operators
+    distinct: int | None = None  # the slot of indices that must be a constant without repeats
     note: str = ""
 
     def takes(self, dtype: str) -> bool:
@@ -87,6 +89,9 @@ OPS: dict[str, OpRow] = {
         "unless denominators stay above a quarter of their range; int16 has the same fault at any usual scale; "
         "a denominator that encodes as 0 fails at run time",
     ),
+    "SQUARE": OpRow(written=("int8", "int16"), note="float and int32 kernels alone; MUL by itself"),
+    "NEG": OpRow(written=("int8", "int16"), note="negates codes, whatever the zero points; MUL by -1"),
+    "ZEROS_LIKE": OpRow(written=("int8", "int16"), note="float and integer kernels without zero points; MUL by 0"),
     "SQUARED_DIFFERENCE": OpRow(None, int16=False, version_int8=2, note="XNNPACK takes SUB and MUL, not this"),
     "MAXIMUM": OpRow(None, "same", version_int8=2, version_int16=4),
     "MINIMUM": OpRow(None, "same", version_int8=2, version_int16=4),
@@ -179,7 +184,9 @@ OPS: dict[str, OpRow] = {
     "TILE": OpRow(scales="same", version_int8=2, version_int16=2, note="the reference kernels end at version 2"),
     "BROADCAST_TO": OpRow(scales="same", version_int8=3, version_int16=3),
     "REVERSE_V2": OpRow(scales="same", version_int8=3, version_int16=3),
-    "REVERSE_SEQUENCE": OpRow(scales="same", int8=False, note="int8 is refused, though TFLiteConverter writes it"),
+    "REVERSE_SEQUENCE": OpRow(
+        scales="same", written=("int8",), note="int8 is refused, though TFLiteConverter writes it; uint8 is taken"
+    ),
     "DEPTH_TO_SPACE": OpRow(scales="same", int16=False, note="the reference kernels end at version 1"),
     "SPACE_TO_DEPTH": OpRow(scales="same", int16=False, version_int8=2),
     "BATCH_TO_SPACE_ND": OpRow(scales="same", version_int8=2, version_int16=4),
@@ -188,13 +195,12 @@ OPS: dict[str, OpRow] = {
     "MATRIX_DIAG": OpRow(scales="same", int8_zero_point=0, note="fills with code 0, not with the zero point"),
     "MATRIX_SET_DIAG": OpRow((0, 1), "same"),
     "SCATTER_ND": OpRow(
-        (1,), "same", int8=False, int16=False,
-        note="fills with code 0, and adds raw codes where indices repeat",
+        (1,), "same", int16=False, int8_zero_point=0, distinct=0,
+        note="fills with code 0, and adds raw codes, which wrap around, where indices repeat",
     ),
     "FILL": OpRow((1,), "same", version_int8=3, version_int16=3),
     "ONE_HOT": OpRow((2, 3), "same", int16=False),
     # wrong without a word, whatever the scales
-    "NEG": OpRow(int8=False, int16=False, note="negates codes; write SUB from a constant 0, or MUL by -1"),
     "FLOOR_DIV": OpRow(None, int8=False, int16=False, note="works on raw codes"),
     "FLOOR_MOD": OpRow(None, int8=False, int16=False, note="works on raw codes"),
 }  # fmt: skip
