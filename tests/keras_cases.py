@@ -288,6 +288,24 @@ RECURRENT = (
     Case("Masking", "lstm", lambda k, x: k.LSTM(7)(k.Masking()(x)), SEQUENCE, padded),
 )
 
+PREPROCESSING = (
+    Case("AutoContrast", "", lambda k, x: k.AutoContrast(value_range=(0, 255))(x), IMAGE, pixels),
+    Case(
+        "ContrastLimitedAdaptiveHistogramEqualization",
+        "",
+        lambda k, x: k.ContrastLimitedAdaptiveHistogramEqualization(value_range=(0, 255))(x),
+        ((16, 16, 3),),
+        pixels,
+    ),
+    Case("Pipeline", "", lambda k, x: k.Pipeline([k.Rescaling(1 / 255), k.CenterCrop(3, 4)])(x), IMAGE, pixels),
+    Case(
+        "MelSpectrogram",
+        "",
+        lambda k, x: k.MelSpectrogram(fft_length=16, sequence_stride=8, num_mel_bins=4)(x),
+        ((64,),),
+    ),
+)
+
 GROUPS: Mapping[str, tuple[Case, ...]] = {
     "convolutions": CONVOLUTIONS,
     "activations": ACTIVATIONS,
@@ -296,5 +314,6 @@ GROUPS: Mapping[str, tuple[Case, ...]] = {
     "reshaping": RESHAPING,
     "attention": ATTENTION,
     "recurrent": RECURRENT,
+    "preprocessing": PREPROCESSING,
 }
 FIXED_BATCH = frozenset({"recurrent"})  # the stock converter takes Keras RNNs at a fixed batch alone

@@ -99,6 +99,12 @@ def tensor_range(subgraph: Subgraph, tensor: int, statistics: Statistics) -> Ran
     return statistics.ranges[0, tensor] if data is None else extent(data)
 
 
+def keeps_positive(op: Op, subgraph: Subgraph) -> bool:
+    """Whether `op` is a MAXIMUM with a positive constant, as in front of logarithms and divisions."""
+    constants = [subgraph.tensors[t].data for t in op.inputs if t >= 0 and subgraph.tensors[t].dtype == "float32"]
+    return op.code == "MAXIMUM" and any(data is not None and (data > 0).all() for data in constants)
+
+
 def extent(data: np.ndarray) -> Range:
     """The smallest and the largest value of a constant."""
     return Range(float(data.min()), float(data.max())) if data.size else Range(0.0, 0.0)

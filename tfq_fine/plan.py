@@ -16,6 +16,7 @@ from tfq_converters.realize.weight_only import READS_SHAPE
 from tfq_converters.unrunnable import depends_on_unrunnable
 from tfq_converters.weights import float_constants, weight_axes
 from tfq_fine.granularity import PerChannel, PerTensor
+from tfq_fine.indices import index_movers
 from tfq_fine.specs import GRANULARITIES, OpSpec, WeightSpec
 
 Prefer = Literal["speed", "size"]
@@ -35,8 +36,9 @@ FLOAT = Decision(None)
 
 
 def touches_float(op: Op, subgraph: Subgraph) -> bool:
-    """Whether quantization concerns `op`: it reads float values."""
-    return op.code not in READS_SHAPE and any(subgraph.tensors[t].dtype == "float32" for t in op.inputs if t >= 0)
+    """Whether quantization concerns `op`: it reads or writes float values."""
+    tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t >= 0]
+    return op.code not in READS_SHAPE and any(tensor.dtype == "float32" for tensor in tensors)
 
 
 def make_plan(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Plan:
@@ -47,7 +49,7 @@ def make_plan(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Plan:
     """
     problems: list[str] = []
     plan = {}
-    unknown = depends_on_unrunnable(graph)
+    unknown, indices = depends_on_unrunnable(graph), index_movers(graph.main)
     for key, op in graph.ops():
         spec = asked[key]
         subgraph = graph.subgraphs[key[0]]
@@ -56,7 +58,10 @@ def make_plan(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Plan:
         elif spec.mode == "float":
             plan[key] = FLOAT
         else:
-            plan[key] = _DECIDE[spec.mode](op, subgraph, spec, _beyond_calibration(key, op, unknown))
+            beyond = _beyond_calibration(key, op, unknown)
+            if key[0] == 0 and key[1] in indices:
+                beyond = "it moves an index, which must not be rounded"
+            plan[key] = _DECIDE[spec.mode](op, subgraph, spec, beyond)
             problems += _refused(op, subgraph, key[1], plan[key].spec)
     raise_all(problems)
     return plan

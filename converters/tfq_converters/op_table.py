@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from tfq_converters.quantized import ActivationEncoding
 
 Scales = Literal["free", "same", "fixed"]
@@ -43,6 +45,7 @@ class OpRow:
     int8_scale: tuple[float, float] | None = None  # the scales that int8 inputs may have: low <= scale < high
     int8_zero_point: int | None = None  # the one zero point that int8 tensors may have
     min_rescale: Mapping[str, float] = field(default_factory=dict)  # type -> least scale(0) / (scale(1) * scale(out))
+    least_int16: float | None = None  # share of its range below which an int16 input has no value that is computed well
     written: tuple[str, ...] = ()  # types without a right kernel, in which `realize.rewrites` takes other operators
     distinct: int | None = None  # the slot of indices that must be a constant without repeats
     note: str = ""
@@ -119,12 +122,12 @@ OPS: dict[str, OpRow] = {
         note=_TABLE16 + "; int16 wraps where the output's range is exceeded far",
     ),
     "LOG": OpRow(
-        version_int8=2, version_int16=2, steps_int16=700,
+        version_int8=2, version_int16=2, steps_int16=700, least_int16=0.02,
         note=_TABLE16 + ": 700 steps at 1/50 of the range, 2200 near 0, 10 above 1/4",
     ),
     "SQRT": OpRow(version_int8=2, version_int16=2),
     "RSQRT": OpRow(
-        version_int8=2, version_int16=3, steps_int16=1000,
+        version_int8=2, version_int16=3, steps_int16=1000, least_int16=0.02,
         note=_TABLE16 + ": 1000 steps at 1/50 of the range, 4400 near 0",
     ),
     # reductions
@@ -212,6 +215,7 @@ def misfits(
     shape: Sequence[int],
     inputs: Sequence[ActivationEncoding],
     outputs: Sequence[ActivationEncoding],
+    lowest: float | None = None,
 ) -> list[str]:
     """Why the kernels would not compute operator `code` on these encodings; empty when they do.
 
@@ -221,6 +225,7 @@ def misfits(
         shape: of the first data input.
         inputs: encodings of the data slots, in slot order.
         outputs: encodings of the outputs that are activations.
+        lowest: the smallest value of the first data input, where known.
     """
     row = OPS.get(code)
     if row is None or not row.takes(dtype):
@@ -236,6 +241,10 @@ def misfits(
     least = row.min_rescale.get(dtype)
     if least is not None and inputs[0].scale < least * inputs[1].scale * outputs[0].scale:
         found.append(f"scale(0) / (scale(1) * scale(out)) must be at least {least:g}")
+    if dtype == "int16" and row.least_int16 is not None and lowest is not None:
+        share = lowest / (inputs[0].scale * np.iinfo(np.int16).max)
+        if share < row.least_int16:
+            found.append(f"values down to {share:.2g} of the range, only those above {row.least_int16:g} are right")
     return found + (_int8_misfits(row, inputs) if dtype == "int8" else [])
 
 

@@ -29,7 +29,7 @@ def integer_difference(found: np.ndarray, expected: np.ndarray, form: Activation
     row = OPS[op.code]
     steps = row.steps_int16 if form.dtype == "int16" else row.steps
     limits = np.iinfo(form.dtype)
-    exact = expected / np.float32(form.scale)
+    exact = np.asarray(expected / np.float32(form.scale))  # of rank 0 too
     exact += np.float32(form.zero_point)
     np.clip(exact, limits.min, limits.max, out=exact)
     noise = 1e-4 * float(np.abs(exact).max(initial=0.0)) if form.dtype == "int16" else 0.0

@@ -3,6 +3,7 @@
 import mmap
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -89,13 +90,24 @@ def _buffer(buffer: Any, content: np.ndarray) -> np.ndarray | None:
 
 
 def _subgraph(subgraph: Any, codes: list, buffers: list, views: dict) -> Subgraph:
+    ops = tuple(_op(op, codes[op.opcodeIndex]) for op in _sequence(subgraph.operators))
+    inputs = _ints(subgraph.inputs)
+    computed = {*inputs, *(t for op in ops for t in (*op.outputs, *op.intermediates))}
+    tensors = (_tensor(tensor, buffers, views) for tensor in subgraph.tensors or [])
     return Subgraph(
         name=_text(subgraph.name),
-        tensors=tuple(_tensor(tensor, buffers, views) for tensor in subgraph.tensors or []),
-        ops=tuple(_op(op, codes[op.opcodeIndex]) for op in _sequence(subgraph.operators)),
-        inputs=_ints(subgraph.inputs),
+        tensors=tuple(tensor if t in computed else _with_no_elements(tensor) for t, tensor in enumerate(tensors)),
+        ops=ops,
+        inputs=inputs,
         outputs=_ints(subgraph.outputs),
     )
+
+
+def _with_no_elements(tensor: Tensor) -> Tensor:
+    """A constant without elements, which the file cannot tell from a tensor without data."""
+    if tensor.data is not None or 0 not in tensor.shape or tensor.is_variable or tensor.dtype not in NUMPY_TYPES:
+        return tensor
+    return replace(tensor, data=np.zeros(tensor.shape, NUMPY_TYPES[tensor.dtype]))
 
 
 def _tensor(tensor: Any, buffers: list, views: dict) -> Tensor:
