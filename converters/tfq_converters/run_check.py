@@ -260,8 +260,14 @@ def _sqnr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     """10 log10(sum x^2 / sum (x - y)^2) in dB over all samples; inf without error."""
     signal = noise = 0.0
     for x, y in pairs:
-        flat, error = x.reshape(-1), (x - y).reshape(-1)
-        signal += float(np.dot(flat, flat))
-        noise += float(np.dot(error, error))
+        signal += _energy(x.reshape(-1))
+        noise += _energy((x - y).reshape(-1))
     with np.errstate(divide="ignore", invalid="ignore"):
         return float("inf") if noise == 0 else float(10 * np.log10(np.float64(signal) / noise))
+
+
+def _energy(values: np.ndarray) -> float:
+    """Sum of squares; in double precision where masks (the lowest float) overflow single precision."""
+    with np.errstate(over="ignore"):
+        energy = float(np.dot(values, values))
+    return energy if np.isfinite(energy) else float(np.square(values, dtype=np.float64).sum())
