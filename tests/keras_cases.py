@@ -300,6 +300,7 @@ RECURRENT = (
     Case("Masking", "lstm", lambda k, x: k.LSTM(7)(k.Masking()(x)), SEQUENCE, padded),
 )
 
+
 def _boxes(images: Any, boxes: Any, labels: Any) -> dict[str, Any]:
     return {"images": images, "bounding_boxes": {"boxes": boxes, "labels": labels}}
 

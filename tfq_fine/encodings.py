@@ -194,7 +194,7 @@ def _centred(graph: Graph, o: int) -> tuple[int, ...]:
     kernels take no other at all.
     """
     op = graph.main.ops[o]
-    slots = (1,) if op.code == "BATCH_MATMUL" else ()
+    slots: tuple[int, ...] = (1,) if op.code == "BATCH_MATMUL" else ()
     if OPS[op.code].int8_zero_point == 0:
         slots = tied_slots(op, graph.main)
     return tuple(slot for slot in slots if not graph.main.tensors[op.inputs[slot]].is_constant)

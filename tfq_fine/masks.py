@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tfq_converters.graph import Graph, Op, Subgraph
+from tfq_converters.quantized import TensorKey
 from tfq_fine.encodings import extent, integer_ops, tensor_range
 from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.plan import Plan
@@ -19,7 +20,8 @@ OPERANDS = {"SELECT": (1, 2), "SELECT_V2": (1, 2)}
 
 def bounded(graph: Graph, plan: Plan, statistics: Statistics) -> Statistics:
     """`statistics` with the ranges of masked scores cut to what the SOFTMAX behind them can tell apart."""
-    bits, cut = integer_ops(plan), {}
+    bits = integer_ops(plan)
+    cut: dict[TensorKey, Range] = {}
     consumers = graph.main.consumers()
     for op in graph.main.ops:
         path = _to_softmax(graph.main, consumers, op.outputs[0]) if op.code in OPERANDS else None

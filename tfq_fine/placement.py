@@ -138,10 +138,11 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
 
 def _feeding(main: Subgraph, tensor: int, ops: Mapping[int, int]) -> set[int]:
     """The operators of `ops` that compute `tensor`, and those that move it; not what keeps it above 0 in integers."""
-    producers, found, wanted = main.producers(), set(), [tensor]
+    producers, wanted = main.producers(), [tensor]
+    found: set[int] = set()
     while wanted:
         o = producers.get(wanted.pop())
-        if o in ops and not keeps_positive(main.ops[o], main):
+        if o is not None and o in ops and not keeps_positive(main.ops[o], main):
             found.add(o)
             if main.ops[o].code in MOVES_VALUES:
                 wanted += [main.ops[o].inputs[slot] for slot in data_slots(main.ops[o], main)]

@@ -201,6 +201,7 @@ OPS: dict[str, OpRow] = {
         (1,), "same", int16=False, int8_zero_point=0, distinct=0,
         note="fills with code 0, and adds raw codes, which wrap around, where indices repeat",
     ),
+    "SPARSE_TO_DENSE": OpRow((2, 3), "same", int16=False, version_int8=3),
     "FILL": OpRow((1,), "same", version_int8=3, version_int16=3),
     "ONE_HOT": OpRow((2, 3), "same", int16=False),
     # wrong without a word, whatever the scales
