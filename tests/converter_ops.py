@@ -35,7 +35,7 @@ def _weights(*shape: int) -> tf.Tensor:
 
 
 def table() -> dict[str, Row]:
-    """Operator -> the function that becomes it."""
+    """Operator -> the function that becomes it. All outputs are used: the converter may leave out others."""
     m, nn, image = tf.math, tf.nn, tf.compat.v1.image
     return {
         "ABS": Row(m.abs),
@@ -121,8 +121,8 @@ def table() -> dict[str, Row]:
         "SPACE_TO_BATCH_ND": Row(lambda x: tf.space_to_batch(x, [2, 2], [[0, 0], [0, 0]])),
         "SPACE_TO_DEPTH": Row(lambda x: nn.space_to_depth(x, 2)),
         "SPARSE_TO_DENSE": Row(_sparse_to_dense, ((2,),)),
-        "SPLIT": Row(lambda x: tf.split(x, 2, axis=1)[0]),
-        "SPLIT_V": Row(lambda x: tf.split(x, [1, 3], axis=1)[0]),
+        "SPLIT": Row(lambda x: tf.concat(tf.split(x, 2, axis=1)[::-1], 1)),
+        "SPLIT_V": Row(lambda x: tf.concat(tf.split(x, [1, 3], axis=1)[::-1], 1)),
         "SQRT": Row(m.sqrt, low=0.1),
         "SQUARE": Row(m.square),
         "SQUARED_DIFFERENCE": Row(m.squared_difference, PAIR),
@@ -134,7 +134,7 @@ def table() -> dict[str, Row]:
         "TOPK_V2": Row(lambda x: m.top_k(x, 3)[0]),
         "TRANSPOSE": Row(lambda x: tf.transpose(x, [0, 3, 1, 2])),
         "TRANSPOSE_CONV": Row(lambda x: nn.conv2d_transpose(x, _weights(3, 3, 5, 8), (2, 8, 12, 5), 2, "SAME")),
-        "UNPACK": Row(lambda x: tf.unstack(x, axis=1)[1]),
+        "UNPACK": Row(lambda x: tf.stack(tf.unstack(x, axis=1)[::-1], 1)),
         "UNSORTED_SEGMENT_MAX": Row(lambda x: m.unsorted_segment_max(x, [0, 0, 1, 1], 2), ((4, 5),)),
         "ZEROS_LIKE": Row(lambda x: tf.where(x > 0.5, tf.zeros_like(x), x)),
     }
