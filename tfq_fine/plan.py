@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
+
 from tfq_converters import kernels
 from tfq_converters.errors import raise_all
 from tfq_converters.forms import Fineness, form_of
@@ -11,10 +13,12 @@ from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.kernels import Target
 from tfq_converters.op_table import OPS
 from tfq_converters.quantized import Form, Mode, OpKey
+from tfq_converters.realize.rewrites import REWRITES
 from tfq_converters.realize.weight_only import READS_SHAPE
 from tfq_converters.unrunnable import depends_on_unrunnable
 from tfq_converters.weights import float_constants, is_pointwise, weight_axes
 from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
+from tfq_fine.indices import index_movers
 from tfq_fine.specs import GRANULARITIES, OpSpec, WeightSpec
 
 Prefer = Literal["speed", "size"]
@@ -55,8 +59,9 @@ FLOAT = Decision(None)
 
 
 def touches_float(op: Op, subgraph: Subgraph) -> bool:
-    """Whether quantization concerns `op`: it reads float values."""
-    return op.code not in READS_SHAPE and any(subgraph.tensors[t].dtype == "float32" for t in op.inputs if t >= 0)
+    """Whether quantization concerns `op`: it reads or writes float values."""
+    tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t >= 0]
+    return op.code not in READS_SHAPE and any(tensor.dtype == "float32" for tensor in tensors)
 
 
 def make_plan(
@@ -79,7 +84,7 @@ def make_plan(
     """
     problems: list[str] = []
     plan = {}
-    unknown = depends_on_unrunnable(graph)
+    unknown, indices = depends_on_unrunnable(graph), index_movers(graph.main)
     for key, op in graph.ops():
         spec = asked[key]
         subgraph = graph.subgraphs[key[0]]
@@ -92,7 +97,10 @@ def make_plan(
         else:
             if factored and key in factored:
                 spec = _with(spec, granularity=PerChannel())
-            choice = _Choice(op, subgraph, policy, _beyond_calibration(key, op, unknown))
+            beyond = _beyond_calibration(key, op, unknown)
+            if key[0] == 0 and key[1] in indices:
+                beyond = "it moves an index, which must not be rounded"
+            choice = _Choice(op, subgraph, policy, beyond)
             decision = choice.decide(spec)
             if isinstance(decision, str):
                 problems.append(f"{subgraph.op_name(key[1])}: {decision}")
@@ -275,7 +283,9 @@ def no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
         return "it keeps its state in a variable"
     data = next((tensor for tensor in tensors if tensor.dtype == "float32" and not tensor.is_constant), None)
     if data is None:
-        return "it reads no activation"
+        return "it reads no activation" if op.code in REWRITES else ""
+    if row.distinct is not None and not _are_distinct(subgraph.tensors[op.inputs[row.distinct]].data):
+        return f"the int{bits} kernel of {op.code} is wrong where indices repeat, as its may"
     if row.max_rank is not None and len(data.shape) > row.max_rank:
         return f"the int{bits} kernel of {op.code} takes at most rank {row.max_rank}, it has {len(data.shape)}"
     if row.reference_row is not None and bits == 8 and data.shape[-1:] > (row.reference_row,):
@@ -285,3 +295,11 @@ def no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
         if tensor != ABSENT and not subgraph.tensors[tensor].is_constant:
             return f"its {'weight' if slot == row.weight else 'bias'} is not a constant"
     return ""
+
+
+def _are_distinct(indices: np.ndarray | None) -> bool:
+    """Whether no row of `indices` [..., depth] appears twice; not when they are computed."""
+    if indices is None:
+        return False
+    rows = indices.reshape(-1, indices.shape[-1])
+    return len(np.unique(rows, axis=0)) == len(rows)

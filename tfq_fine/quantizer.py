@@ -24,9 +24,10 @@ from tfq_converters.weights import BIAS_SLOT, WeightAxes, bias_of, data_of, floa
 from tfq_fine import affine
 from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.algorithms.inputs import InputStatistics
-from tfq_fine.encodings import Encodings, encodings
+from tfq_fine.encodings import Encodings, encodings, keeps_positive
 from tfq_fine.equalization.bias_correction import corrected_bias
 from tfq_fine.granularity import block_shape
+from tfq_fine.masks import bounded
 from tfq_fine.plan import HALF_MINIMUM, Decision, Plan
 from tfq_fine.specs import OpSpec, WeightSpec
 from tfq_fine.statistics import Statistics
@@ -131,7 +132,7 @@ def quantize(
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
     """
-    known = statistics or Statistics()
+    known = bounded(graph, plan, statistics or Statistics())
     found = encodings(graph, plan, known)
     weights, ops = _Weights(), {}
     for key, decision in plan.items():
@@ -205,7 +206,7 @@ def _integer(
     for slot, encoding in inputs.items():
         data = subgraph.tensors[op.inputs[slot]].data
         if data is not None and slot not in constants:
-            constants[slot] = constant_codes(data, encoding)
+            constants[slot] = constant_codes(data, encoding, positive=keeps_positive(op, subgraph))
     activations = {slot: encoding for slot, encoding in inputs.items() if slot not in constants}
     return OpEncoding("integer", constants, activations, outputs, decision.form, partial)
 
@@ -304,11 +305,18 @@ def _bias(
     return {slot: affine.encode_bias(data.reshape(-1), input_scale, scale, bits)}
 
 
-def constant_codes(data: np.ndarray, encoding: ActivationEncoding) -> WeightCodes:
-    """A constant that stands in the place of an activation, in that activation's encoding."""
+def constant_codes(data: np.ndarray, encoding: ActivationEncoding, positive: bool = False) -> WeightCodes:
+    """A constant that stands in the place of an activation, in that activation's encoding.
+
+    Where it has to keep values `positive`, it is at least one step: on 0, it would let a logarithm have none.
+    """
     shape = (1,) * data.ndim
+    codes = encoding.encode(data)
+    if positive:
+        least = min(encoding.zero_point + 1, np.iinfo(codes.dtype).max)
+        codes = np.asarray(np.maximum(codes, codes.dtype.type(least)))  # of rank 0 too
     return WeightCodes(
-        encoding.encode(data),
+        codes,
         np.full(shape, encoding.scale, np.float32),
         np.full(shape, encoding.zero_point, np.int64),
         8 if encoding.dtype == "int8" else 16,

@@ -46,7 +46,7 @@ def parts_of_split(encoding: OpEncoding) -> int:
 def integer_difference(found: np.ndarray, expected: np.ndarray, form: ActivationEncoding, steps: float) -> str:
     """ "" when the codes `found` are within `steps` of the float values `expected`, else what is wrong."""
     limits = np.iinfo(form.dtype)
-    exact = expected / np.float32(form.scale)
+    exact = np.asarray(expected / np.float32(form.scale))  # of rank 0 too
     exact += np.float32(form.zero_point)
     np.clip(exact, limits.min, limits.max, out=exact)
     noise = 1e-4 * float(np.abs(exact).max(initial=0.0)) if form.dtype == "int16" else 0.0
@@ -67,7 +67,8 @@ def float_difference(found: np.ndarray, expected: np.ndarray, tolerance: float) 
     same = (found == expected) | np.isnan(expected)
     finite = np.abs(expected[np.isfinite(expected)])
     largest = max(float(finite.max(initial=0.0)), 1e-6)
-    away = np.abs(np.where(same, 0.0, found.astype(np.float64) - expected))
+    exact = np.complex128 if found.dtype.kind == "c" else np.float64
+    away = np.abs(np.where(same, 0.0, found.astype(exact) - expected))
     if away.size and not away.max() <= tolerance * largest:
         return f"{away.max():.3g} from the simulated value, where the largest value is {largest:.3g}"
     return ""
