@@ -104,3 +104,19 @@ def test_nothing_is_left_behind_where_the_path_cannot_be_written(tmp_path: Path)
     with pytest.raises(TfqError, match="cannot be written"):
         flatbuffer.save(small_cnn(), target)
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_blocks_survive_the_file() -> None:
+    codes = np.resize(np.arange(-7, 8, dtype=np.int8), (5, 64))
+    scale = np.linspace(1, 2, 10, dtype=np.float16).astype(np.float32).reshape(5, 2)
+    tensor = Tensor(
+        "codes", codes.shape, "int4", data=codes, quantization=Quantization(scale, np.zeros((5, 2), np.int64), 0, 32)
+    )
+    graph = small_cnn()
+    graph = replace(graph, subgraphs=(replace(graph.main, tensors=(*graph.main.tensors, tensor)),))
+    content = flatbuffer.write(graph)
+    again = flatbuffer.read(content)
+    found = again.main.tensors[-1].quantization
+    assert found is not None and (found.block_size, found.axis) == (32, 0)
+    np.testing.assert_array_equal(found.scale, scale)
+    assert flatbuffer.write(again) == content

@@ -3,6 +3,7 @@
 import mmap
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -91,11 +92,33 @@ def _buffer(buffer: Any, content: np.ndarray) -> np.ndarray | None:
 def _subgraph(subgraph: Any, codes: list, buffers: list, views: dict) -> Subgraph:
     return Subgraph(
         name=_text(subgraph.name),
-        tensors=tuple(_tensor(tensor, buffers, views) for tensor in subgraph.tensors or []),
+        tensors=_tensors(subgraph.tensors or [], buffers, views),
         ops=tuple(_op(op, codes[op.opcodeIndex]) for op in _sequence(subgraph.operators)),
         inputs=_ints(subgraph.inputs),
         outputs=_ints(subgraph.outputs),
     )
+
+
+def _tensors(tensors: list, buffers: list, views: dict) -> tuple[Tensor, ...]:
+    """The tensors; of those behind the last one that is used, the scales of blocks belong to their weight."""
+    found = [_tensor(tensor, buffers, views) for tensor in tensors]
+    scales = set()
+    for index, tensor in enumerate(tensors):
+        details = None if tensor.quantization is None else tensor.quantization.details
+        if isinstance(details, schema.BlockwiseQuantizationT):
+            found[index] = replace(found[index], quantization=_blocks(found, index, tensor.quantization))
+            scales.add(details.scales)
+    while len(found) - 1 in scales:
+        found.pop()
+    return tuple(found)
+
+
+def _blocks(tensors: list[Tensor], index: int, quantization: Any) -> Quantization:
+    details, scales = quantization.details, tensors[quantization.details.scales].data
+    if scales is None:
+        raise TfqError(f"the blocks of tensor {tensors[index].name!r} have no scales")
+    scale = scales.astype(np.float32).reshape(tensors[index].shape[0], -1)
+    return Quantization(scale, np.zeros(scale.shape, np.int64), int(quantization.quantizedDimension), details.blockSize)
 
 
 def _tensor(tensor: Any, buffers: list, views: dict) -> Tensor:
