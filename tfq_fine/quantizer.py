@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tfq_converters import kernels
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.op_table import OPS, OpRow
@@ -25,7 +26,7 @@ from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.algorithms.inputs import InputStatistics
 from tfq_fine.encodings import Encodings, encodings
 from tfq_fine.equalization.bias_correction import corrected_bias
-from tfq_fine.granularity import PerTensor, block_shape
+from tfq_fine.granularity import block_shape
 from tfq_fine.plan import HALF_MINIMUM, Decision, Plan
 from tfq_fine.specs import OpSpec, WeightSpec
 from tfq_fine.statistics import Statistics
@@ -49,9 +50,10 @@ class _Weights:
         spec: WeightSpec,
         form: Form,
         floor: np.ndarray | None = None,
+        one_each: bool = False,
         inputs: InputStatistics = InputStatistics(),  # noqa: B008 - frozen
     ) -> WeightCodes:
-        key = (id(data), axes, spec, form, None if floor is None else floor.tobytes())
+        key = (id(data), axes, spec, form, one_each, None if floor is None else floor.tobytes())
         if key not in self._found:
             if spec.algorithm not in ALGORITHMS:
                 raise TfqError(f"unknown algorithm {spec.algorithm!r}; known: {', '.join(ALGORITHMS)}")
@@ -60,7 +62,7 @@ class _Weights:
             codes = ALGORITHMS[spec.algorithm](data, block, codes_form, inputs, dict(spec.options))
             if floor is not None:
                 codes = _raised(data, codes, floor, axes.channel, codes_form)
-            if isinstance(spec.granularity, PerTensor) and spec.stored_bits < 8 and form in ("native", "pointwise"):
+            if one_each and codes.scale.size == 1:
                 codes = _one_scale_each(codes, axes.channel)
             self._found[key] = (codes, data)
         return self._found[key][0]  # type: ignore[return-value]
@@ -79,8 +81,21 @@ def _reads_blocks(shape: tuple[int, ...], spec: WeightSpec, block: tuple[int, ..
     return form == "blockwise"
 
 
+def _wants_one_each(op: Op, spec: OpSpec, form: Form) -> bool:
+    """Whether the kernel wants a scale for each channel where there is one for all.
+
+    The fast kernels take no other below 8 bits; some take no other at 8.
+    """
+    assert spec.weights is not None
+    if form not in ("native", "pointwise"):
+        return False
+    code, bits = "FULLY_CONNECTED" if form == "pointwise" else op.code, spec.weights.stored_bits
+    activations = spec.activations.bits if spec.activations else None
+    return bits < 8 or bool(kernels.refusal(code, spec.mode, bits, "per_tensor", activations))
+
+
 def _one_scale_each(codes: WeightCodes, channel: int) -> WeightCodes:
-    """The one scale of a tensor once for each channel: the fast kernels take no other below 8 bits."""
+    """The one scale of a tensor once for each channel."""
     shape = tuple(size if axis == channel else 1 for axis, size in enumerate(codes.codes.shape))
     block = tuple(1 if axis == channel else size for axis, size in enumerate(codes.codes.shape))
     scale, zero_point = (np.broadcast_to(a.reshape(-1)[0], shape).copy() for a in (codes.scale, codes.zero_point))
@@ -148,7 +163,8 @@ def _weight_codes(
         data = subgraph.tensors[op.inputs[axes.slot]].data
         assert data is not None
         try:
-            found[axes.slot] = weights.codes(data, axes, decision.spec.weights, decision.form, floor)
+            one_each = _wants_one_each(op, decision.spec, decision.form)
+            found[axes.slot] = weights.codes(data, axes, decision.spec.weights, decision.form, floor, one_each)
         except TfqError as error:
             raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
     return found
