@@ -101,7 +101,8 @@ def quantize(
         )
     sample = None
     if data is not None:
-        found = FirstSample(batches(data, input_specs(graph), batch_size=batch_size, limit=samples if static else 1))
+        limit = samples if static else _one_run(graph)
+        found = FirstSample(batches(data, input_specs(graph), batch_size=batch_size, limit=limit))
         if static and statistics is None:
             statistics = calibrate(graph, found, threads=threads or os.cpu_count() or 1)
         else:
@@ -115,6 +116,11 @@ def quantize(
     notes = (*source.notes, *_notes(graph, plan, written.checked.kernels))
     report = summarize(quantized, plan, written, chosen.name, _size(source.content), notes)
     return Result(written.content, report, written.graph, quantized, plan, statistics)
+
+
+def _one_run(graph: Graph) -> int:
+    """Samples that one run of the model takes at least: more than 1 where its batch size is fixed."""
+    return max((graph.main.tensors[t].shape[0] for t in graph.main.inputs if graph.main.tensors[t].shape), default=1)
 
 
 def _notes(graph: Graph, plan: Plan, kernels: tuple[str, ...]) -> list[str]:
