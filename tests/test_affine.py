@@ -126,10 +126,16 @@ def blocked(draw: st.DrawFn) -> tuple[np.ndarray, tuple[int, ...]]:
     values = draw(weights())
     channel, inputs = draw(st.permutations(range(values.ndim)))[:2]
     size = draw(st.integers(1, 9))
-    granularity: Granularity = draw(
-        st.sampled_from([PerTensor(), PerChannel(), ChannelGroups(size), Blocks(size), Blocks(values.shape[inputs])])
+    every: list[Granularity] = [
+        PerTensor(),
+        PerChannel(),
+        ChannelGroups(size),
+        Blocks(size),
+        Blocks(values.shape[inputs]),
+    ]
+    return values, block_shape(
+        draw(st.sampled_from(every)), values.shape, channel, inputs, whole_window=draw(st.booleans())
     )
-    return values, block_shape(granularity, values.shape, channel, inputs, whole_window=draw(st.booleans()))
 
 
 def of_each_value(per_block: np.ndarray, codes: WeightCodes) -> np.ndarray:
