@@ -34,9 +34,11 @@ class Net:
         return self.constant(data.astype(np.float32))
 
     def add(self, code: str, inputs: tuple[int, ...], shape: tuple[int, ...], options: Options | None = None) -> int:
-        self.tensors.append(Tensor(f"t{len(self.tensors)}t", shape, "float32"))
+        """An operator of a layer of its own: `conv_2d_a` is the first."""
+        layer = f"{code.lower()}_{chr(97 + len(self.ops))}"
+        self.tensors.append(Tensor(f"net/{layer}/output", shape, "float32"))
         output = len(self.tensors) - 1
-        self.ops.append(Op(code, inputs, (output,), options, layer=f"{code.lower()}_{chr(97 + len(self.ops))}"))
+        self.ops.append(Op(code, inputs, (output,), options, layer=layer))
         return output
 
     def shape(self, t: int) -> tuple[int, ...]:
