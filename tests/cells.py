@@ -160,6 +160,13 @@ def weight_of(kind: Kind, graph: Graph, n: int) -> np.ndarray:
     return found
 
 
+def bias_of(kind: Kind, graph: Graph, n: int) -> np.ndarray | None:
+    """The float bias of copy `n`; None where it has none, or zeros."""
+    op = [op for op in graph.main.ops if op.code == kind.code][n]
+    flat = [graph.main.tensors[t] for t in op.inputs if t != ABSENT and graph.main.tensors[t].dtype == "float32"]
+    return next((tensor.data for tensor in flat if tensor.data is not None and tensor.data.ndim == 1), None)
+
+
 def copies(kind: Kind, names: Sequence[str]) -> Graph:
     """The layer once for each of `names`, each with weights of its own, over one input."""
     single = float_graph(kind).main

@@ -188,6 +188,12 @@ class Linear:
             return None
         return self.file.value(op.inputs[slot])
 
+    def bias_step(self) -> np.ndarray:
+        """The scales of the bias; 0 where it is float."""
+        op = self.ops[0]
+        found = self.file.tensors[op.inputs[_BIAS_SLOTS[op.code]]].quantization
+        return np.zeros(1) if found is None or found.scale is None else np.asarray(found.scale, np.float64)
+
     def data(self) -> int:
         """The tensor that the first part reads."""
         return self.ops[0].inputs[_DATA_SLOTS.get(self.code, 0)]
