@@ -270,7 +270,7 @@ def fineness(spec: OpSpec) -> Fineness:
     name = next(name for name, kind in GRANULARITIES.items() if isinstance(weights.granularity, kind))
     block = weights.granularity.size if isinstance(weights.granularity, Blocks) else 0
     activations = spec.activations.bits if spec.activations else None
-    return Fineness(spec.mode, weights.stored_bits, name, block, activations)
+    return Fineness(spec.mode, weights.stored_bits, name, block, activations, weights.symmetric)
 
 
 def no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:

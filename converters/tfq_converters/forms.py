@@ -37,6 +37,7 @@ class Fineness:
     granularity: str  # "per_tensor", "per_channel", "channel_groups" or "blocks"
     block: int = 0  # inputs that share a scale, for "blocks"
     activation_bits: int | None = None  # in mode "integer"
+    symmetric: bool = True  # without zero points, which an explicit DEQUANTIZE alone takes
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def form_of(op: Op, subgraph: Subgraph, wanted: Fineness, target: Target | None 
     divides, else inputs and weights are filled up with zeros.
     """
     (axes, *_) = weight_axes(op, subgraph)
-    if op.code == "GATHER" and wanted.mode != "integer":
+    if op.code == "GATHER" and wanted.mode != "integer" and wanted.symmetric:
         return _lookup(op, subgraph, wanted, target)
     if wanted.granularity == "blocks":
         length = 0 if axes.inputs is None else subgraph.tensors[op.inputs[axes.slot]].shape[axes.inputs]
@@ -97,17 +98,10 @@ def _lookup(op: Op, subgraph: Subgraph, wanted: Fineness, target: Target | None)
     if wanted.granularity != "blocks" or wanted.block >= depth:
         kind = "per_channel" if wanted.granularity == "blocks" else wanted.granularity
         return _table(op, subgraph, replace(wanted, granularity=kind), "lookup", target)
-    block = _largest_divisor(depth, wanted.block)
-    native = wanted.bits == 4 and block in KERNEL_BLOCKS
+    native = wanted.bits == 4 and wanted.block in KERNEL_BLOCKS and depth % wanted.block == 0
     cell = replace(wanted, granularity="blocks" if native else "per_channel")
     answer = _table(op, subgraph, cell, "lookup", target)
-    if not answer.works or block == wanted.block:
-        return Answer(answer.form, wanted.block, answer.note)
-    return Answer("lookup", block, f"blocks of {block}, the next smaller size that divides the {depth} columns")
-
-
-def _largest_divisor(length: int, most: int) -> int:
-    return next(size for size in range(min(most, length), 0, -1) if length % size == 0)
+    return Answer(answer.form, wanted.block, answer.note or _short(depth, wanted.block))
 
 
 def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, wanted: Fineness, target: Target | None) -> Answer:
