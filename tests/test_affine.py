@@ -164,7 +164,7 @@ def test_blocks_that_do_not_divide_keep_the_bound(weight: tuple[np.ndarray, tupl
 @given(blocked())
 def test_short_scales_are_rounded_before_codes_are_chosen(weight: tuple[np.ndarray, tuple[int, ...]]) -> None:
     values, block = weight
-    codes = affine.encode_weight(values, block, CodeFormat(4, bfloat16_scales=True))
+    codes = affine.encode_weight(values, block, CodeFormat(4, scales="bfloat16"))
     np.testing.assert_array_equal(codes.scale, short(codes.scale))
     np.testing.assert_array_equal(codes.scale, codes.scale.astype(np.float16))
     assert (codes.scale >= np.finfo(np.float32).tiny).all()

@@ -34,6 +34,8 @@ from tfq_fine.statistics import Statistics
 
 BORDER_TYPES = ("float32", "int8", "uint8", "int16")
 ACCUMULATOR_LIMIT = 2.0**30  # of a bias code; half of int32, so that the sum has room
+# The fast kernels hold int4 codes in the high bits of a byte: their sums are 16 times as large, and overflow silently.
+LOW_BIT_LIMIT = ACCUMULATOR_LIMIT / 16
 SMALLEST_RESCALE = 2.0**-30  # of input scale * weight scale / output scale; kernels refuse or flush smaller ones
 LARGEST_HALF = 65504.0
 LARGE_WEIGHT = 2**25  # bytes, beyond which a weight's pages in a mapped file are let go once it is encoded
@@ -102,14 +104,18 @@ def _one_scale_each(codes: WeightCodes, channel: int) -> WeightCodes:
 def _raised(
     data: np.ndarray, codes: WeightCodes, floor: np.ndarray, channel: int, form: affine.CodeFormat
 ) -> WeightCodes:
-    """`codes` with every scale at least `floor` [channels]; encoded anew where one was smaller."""
+    """`codes` with every scale at least `floor` [channels]; encoded anew where one was smaller.
+
+    Blocks of zeros get no more than that: any scale holds them, and a bias is the finer the smaller it is.
+    """
     lowest = floor.reshape([-1 if axis == channel else 1 for axis in range(codes.scale.ndim)])
     if codes.block[channel] > 1:
         size = [codes.block[channel] if axis == channel else 1 for axis in range(codes.scale.ndim)]
         lowest = affine.block_extent(lowest, tuple(size))[1]
-    if not (codes.scale < lowest).any():
+    low, high = affine.block_extent(codes.codes, codes.block)
+    scale = np.where((low == 0) & (high == 0), lowest, np.maximum(codes.scale, lowest)).astype(np.float32)
+    if (scale == codes.scale).all():
         return codes
-    scale = np.maximum(codes.scale, lowest).astype(np.float32)
     return affine.encode(data, codes.block, scale, codes.zero_point, form)
 
 
@@ -187,7 +193,9 @@ def _integer(
     constants: dict[int, WeightCodes | np.ndarray] = {}
     partial = None
     if row.weight is not None:
-        floor = _scale_floor(op, subgraph, inputs[_activation(inputs, row.weight)].scale, outputs[0].scale, row)
+        assert spec.weights is not None
+        scales = inputs[_activation(inputs, row.weight)].scale, outputs[0].scale
+        floor = _scale_floor(op, subgraph, *scales, row, spec.weights.stored_bits)
         constants |= _weight_codes(key, op, subgraph, decision, weights, floor)
         corrected = _corrected(key, op, subgraph, spec, constants, known)
         source = inputs[_activation(inputs, row.weight)]
@@ -242,18 +250,21 @@ def _activation(inputs: Mapping[int, ActivationEncoding], weight: int) -> int:
     return next(slot for slot in inputs if slot != weight)
 
 
-def _scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: float, row: OpRow) -> np.ndarray:
+def _scale_floor(
+    op: Op, subgraph: Subgraph, input_scale: float, output_scale: float, row: OpRow, bits: int
+) -> np.ndarray:
     """The smallest weight scale per channel [C] whose bias fits the accumulator and whose rescaling kernels accept.
 
     Channels that batch norm all but switched off have weights near zero under an ordinary bias.
     """
+    limit = ACCUMULATOR_LIMIT if bits == 8 else LOW_BIT_LIMIT
     assert row.weight is not None and row.channel_axis is not None
     channels = subgraph.tensors[op.inputs[row.weight]].shape[row.channel_axis]
     floor = np.full(channels, SMALLEST_RESCALE * output_scale / input_scale)
     if row.bias is not None and row.bias < len(op.inputs) and op.inputs[row.bias] >= 0:
         bias = subgraph.tensors[op.inputs[row.bias]].data
         assert bias is not None
-        floor = np.maximum(floor, np.abs(bias.reshape(-1).astype(np.float64)) / (ACCUMULATOR_LIMIT * input_scale))
+        floor = np.maximum(floor, np.abs(bias.reshape(-1).astype(np.float64)) / (limit * input_scale))
     return np.maximum(floor, affine.TINY)
 
 
