@@ -183,7 +183,7 @@ def test_short_scales_are_the_nearest(scale: float) -> None:
 def test_a_block_of_zeros_has_a_positive_scale_and_zero_codes(bits: int, short_scales: bool) -> None:
     values = np.zeros((3, 7), np.float32)
     values[1, 5] = 2.0
-    codes = affine.encode_weight(values, (1, 4), CodeFormat(bits, bfloat16_scales=short_scales))
+    codes = affine.encode_weight(values, (1, 4), CodeFormat(bits, scales="bfloat16" if short_scales else "float32"))
     assert (codes.scale >= np.finfo(np.float32).tiny).all()
     assert np.count_nonzero(codes.codes) == 1
 
