@@ -6,6 +6,7 @@ Its numbers are the nearest of the grid that was asked for, and both kernels com
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import ml_dtypes
 import numpy as np
 
 import tfq_fine
@@ -15,7 +16,7 @@ from tfq_converters.forms import Answer, Fineness, form_of
 from tfq_converters.quantized import Form
 from tfq_converters.runtime import Kernels, Runner
 from tfq_fine.api import Result
-from tfq_fine.granularity import Blocks, PerChannel
+from tfq_fine.granularity import Blocks, PerChannel, PerTensor
 from tfq_fine.specs import GRANULARITIES, OpSpec, WeightSpec
 
 FLOAT_TOLERANCE = 1e-5  # of the largest sum: float32 sums of up to 315 products, in another order
@@ -27,10 +28,14 @@ TIE = 1e-4  # of a step: float32 divisions round values that lie so near the mid
 def asked_of(kind: Kind, cell: Cell) -> tuple[OpSpec, Answer]:
     """What the planner has to find a form for, and the form that there is."""
     spec = cell.spec
-    if kind.code == "GATHER" and spec.mode == "integer":  # rows are read in float, and quantized then
-        spec = OpSpec("dynamic", spec.weights)
     weights = spec.weights
     assert weights is not None
+    if kind.code == "GATHER" and spec.activations is not None:
+        if weights.bits == spec.activations.bits == 8 and weights.granularity in (PerTensor(), PerChannel()):
+            weights = replace(weights, granularity=PerTensor())  # rows are activations
+            spec = replace(spec, weights=weights)
+        else:  # rows are read in float, and quantized then
+            spec = OpSpec("dynamic", weights)
     name = next(name for name, cls in GRANULARITIES.items() if isinstance(weights.granularity, cls))
     size = weights.granularity.size if isinstance(weights.granularity, Blocks) else 0
     bits = spec.activations.bits if spec.activations else None
@@ -40,8 +45,13 @@ def asked_of(kind: Kind, cell: Cell) -> tuple[OpSpec, Answer]:
 
 
 def may_get_less(cell: Cell) -> bool:
-    """A rigid recipe holds to fewer bits than 8 and to blocks; 8 bits are given in another mode where they have to."""
+    """A rigid recipe holds to fewer bits than 8 and to blocks; 8 bits are given in another mode where they have to.
+
+    In a file of int16 activations that mode is followed by a QUANTIZE, which clips what calibration did not see.
+    """
     weights = cell.spec.weights
+    if cell.spec.activations is not None and cell.spec.activations.bits == 16:
+        return False
     return weights is not None and weights.bits == 8 and not isinstance(weights.granularity, Blocks)
 
 
@@ -124,8 +134,10 @@ def _stored_table(linear: Linear, spec: WeightSpec, shape: tuple[int, ...]) -> n
 
 def grid_of(kind: Kind, weight: np.ndarray, spec: WeightSpec, form: Form) -> Grid:
     blocks = isinstance(spec.granularity, Blocks)
-    short = blocks and (form == "blockwise" or (form == "lookup" and _kernel_reads_blocks(spec, weight.shape[1])))
-    return grid(weight, spec, kind.channel, kind.inputs, form == "split", short)
+    in_kernel = blocks and (form == "blockwise" or (form == "lookup" and _kernel_reads_blocks(spec, weight.shape[1])))
+    multiplied = blocks and form == "dequantize" and spec.symmetric
+    stored = ml_dtypes.bfloat16 if in_kernel else np.float16 if multiplied else np.float32
+    return grid(weight, spec, kind.channel, kind.inputs, form == "split", stored)
 
 
 def _kernel_reads_blocks(spec: WeightSpec, depth: int) -> bool:

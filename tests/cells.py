@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any
 
 import keras
-import ml_dtypes
 import numpy as np
 from keras import layers
 
@@ -251,7 +250,7 @@ def grid(
     channel: int,
     inputs: int | None,
     whole_window: bool = False,
-    short_scales: bool = False,
+    stored: Callable[[float], np.floating] = np.float32,
 ) -> Grid:
     """The grid over the full extent of each block, in float64 but for the storage of the scales.
 
@@ -261,7 +260,7 @@ def grid(
         channel: axis of the output channels.
         inputs: axis that blocks cut.
         whole_window: whether blocks share a scale over the window.
-        short_scales: whether scales are bfloat16.
+        stored: the type that holds the scales.
     """
     scale, zero_point = np.empty(weight.shape), np.zeros(weight.shape)
     half = 2 ** (spec.bits - 1)
@@ -269,7 +268,7 @@ def grid(
         values = weight[block].astype(np.float64)
         low, high = min(values.min(), 0.0), max(values.max(), 0.0)
         step = max(-low, high) / (half - 1) if spec.symmetric else (high - low) / (2 * half - 1)
-        step = float(ml_dtypes.bfloat16(step)) if short_scales else float(np.float32(step))
+        step = float(stored(step))
         scale[block] = step
         if not spec.symmetric:
             zero_point[block] = np.rint(-half - low / step)

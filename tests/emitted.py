@@ -210,6 +210,7 @@ def _sliced(file: File, op: Operator) -> np.ndarray:
 
 _CONSTANT_OPS: dict[str, Callable[[File, Operator], np.ndarray]] = {
     "DEQUANTIZE": lambda file, op: file.value(op.inputs[0]),
+    "MUL": lambda file, op: file.value(op.inputs[0]) * file.value(op.inputs[1]),
     "RESHAPE": lambda file, op: file.value(op.inputs[0]).reshape(file.codes(op.inputs[1])),
     "TRANSPOSE": lambda file, op: file.value(op.inputs[0]).transpose(file.codes(op.inputs[1])),
     "SLICE": _sliced,

@@ -54,7 +54,7 @@ RULES: tuple[tuple[str, OpSpec | None, str, str, str], ...] = (
         "fully_connected_i",
         OpSpec("weight_only", WeightSpec(3, Blocks(20), symmetric=False)),
         "dequantize",
-        "int4 (3 bits used) blocks of 20",
+        "int4 (3 bits used) blocks of 18",
         "",
     ),
     ("fully_connected_j", OpSpec("integer", WeightSpec(2), A16), "native", "int2 per-channel", "int16"),

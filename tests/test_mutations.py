@@ -78,7 +78,7 @@ def floor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def long_scales(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(affine, "bfloat16", lambda scale: scale)
+    monkeypatch.setitem(affine.ROUNDED_SCALES, "bfloat16", lambda scale: scale)
 
 
 def scales_shortened_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,9 +87,9 @@ def scales_shortened_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def late(values, block, scale, zero_point, form):  # type: ignore[no-untyped-def]
         codes = encode(values, block, scale, zero_point, form)
-        return replace(codes, scale=short(codes.scale)) if form.bfloat16_scales else codes
+        return replace(codes, scale=short(codes.scale)) if form.scales == "bfloat16" else codes
 
-    monkeypatch.setattr(affine, "bfloat16", lambda scale: scale)
+    monkeypatch.setitem(affine.ROUNDED_SCALES, "bfloat16", lambda scale: scale)
     monkeypatch.setattr(affine, "encode", late)
 
 

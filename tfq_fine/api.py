@@ -102,7 +102,9 @@ def quantize(
         TfqError: bad input, an impossible request, or a file that does not compute what its numbers say.
     """
     chosen = named(recipe)
-    target = Target((runtimes,) if isinstance(runtimes, str) else tuple(runtimes), load(kernels))
+    target = Target(
+        (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)
+    )
     source = read_model(model, safe_mode=safe_mode)
     graph = source.graph
     policy = Policy(prefer, chosen.flexible if on_unsupported is None else on_unsupported == "fallback", target)

@@ -149,10 +149,14 @@ class _Choice:
         return self._weights(spec)
 
     def _is_fine_table(self, spec: OpSpec) -> bool:
-        """Whether `op` looks up rows of a table that has less than 8 bits or several scales: no activation has."""
+        """Whether `op` looks up rows of a table that no integer kernel reads like an activation: one scale, 8 bits."""
         assert spec.weights is not None
-        whole = spec.weights.stored_bits == 8 and not isinstance(spec.weights.granularity, Blocks)
-        return self.op.code == "GATHER" and bool(weight_axes(self.op, self.subgraph)) and not whole
+        if self.op.code != "GATHER" or not weight_axes(self.op, self.subgraph):
+            return False
+        if spec.weights.bits < 8 or spec.weights.granularity not in (PerTensor(), PerChannel()):
+            return True
+        whole = fineness(_with(spec, granularity=PerTensor()))
+        return not form_of(self.op, self.subgraph, whole, self.policy.target).works
 
     def _weights(self, spec: OpSpec) -> Decision | str:
         if not weight_axes(self.op, self.subgraph):
@@ -220,10 +224,14 @@ class _Choice:
             yield from (_with(given, granularity=granularity) for granularity in _coarser(weights.granularity))
 
     def _nowhere(self, spec: OpSpec) -> bool:
-        """Whether no runtime at all computes such 8-bit weights: then even a rigid recipe means what there is."""
-        asked, table = fineness(spec), self.policy.target.table
-        if asked.bits < 8 or asked.granularity == "blocks" or not (spec.weights and spec.weights.symmetric):
+        """Whether even a rigid recipe means what there is: of 8-bit weights that no runtime computes, or, where nobody
+        named runtimes, not all of the usual ones."""
+        asked, table, weights = fineness(spec), self.policy.target.table, spec.weights
+        assert weights is not None
+        if weights.bits < 8 or asked.granularity == "blocks" or not weights.symmetric:
             return False
+        if self.policy.target == Target():
+            return True
         kind = "per_channel" if asked.granularity == "channel_groups" else asked.granularity
         return not kernels.somewhere(self.op.code, asked.mode, asked.activation_bits, kind, table)
 
