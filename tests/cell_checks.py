@@ -45,13 +45,8 @@ def asked_of(kind: Kind, cell: Cell) -> tuple[OpSpec, Answer]:
 
 
 def may_get_less(cell: Cell) -> bool:
-    """A rigid recipe holds to fewer bits than 8 and to blocks; 8 bits are given in another mode where they have to.
-
-    In a file of int16 activations that mode is followed by a QUANTIZE, which clips what calibration did not see.
-    """
+    """A rigid recipe holds to fewer bits than 8 and to blocks; 8 bits are given in another mode where they have to."""
     weights = cell.spec.weights
-    if cell.spec.activations is not None and cell.spec.activations.bits == 16:
-        return False
     return weights is not None and weights.bits == 8 and not isinstance(weights.granularity, Blocks)
 
 
@@ -212,7 +207,7 @@ def problems_of_cell(
     yield "grid", not_nearest(stored, sheet.weights[n], grid_of(kind, sheet.weights[n], found.spec.weights, found.form))
     integer = found.spec.mode == "integer"
     yield "bias", wrong_bias(linear, sheet.biases[n])
-    seen = file.affine(linear.data()).seen(x) if integer else x
+    seen = file.affine(linear.data()).seen(x) if integer and kind.code != "GATHER" else x
     summed = linear_output(kind, linear, seen, stored)
     expected, largest = kind.activation(summed), float(np.abs(summed).max())
     for kernels, outputs in runs.items():

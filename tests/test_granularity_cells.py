@@ -13,11 +13,12 @@ from keras import layers
 
 import tfq_fine
 from cell_checks import asked_of, may_get_less, problems, sheets
-from cells import KINDS, Kind, cells, inputs, model_and_recipe
+from cells import KINDS, Cell, Kind, cells, inputs, model_and_recipe
 from tfq_converters import run_check
 from tfq_converters.errors import TfqError
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.runtime import Runner
+from tfq_fine.specs import ActivationSpec
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -31,11 +32,16 @@ def test_every_possible_cell(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> Non
         return difference(quantized, o, *given)
 
     monkeypatch.setattr(run_check, "_difference", recorded)
-    wanted = [cell for cell in cells(kind) if asked_of(kind, cell)[1].works or may_get_less(cell)]
+    wanted = [cell for cell in cells(kind) if asked_of(kind, cell)[1].works or _is_comparable(cell)]
     found = [wrong for sheet in sheets(kind, wanted) for _, wrong in problems(sheet)]
     assert not found, "\n".join(found)
     unseen = {cell.name for cell in wanted} - {name for name, times in Counter(judged).items() if times == 2}
     assert not unseen, "the run check skipped some on the default or the other kernels"
+
+
+def _is_comparable(cell: Cell) -> bool:
+    """Whether a cell that gets another mode is: in int16, a QUANTIZE behind it clips what calibration did not see."""
+    return may_get_less(cell) and cell.spec.activations != ActivationSpec(16)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
