@@ -17,6 +17,8 @@ bench: .venv/.bench
 	$(BIN)/python -m benchmarks.latency --work bench_output/files --output bench_output/latency.json
 	$(BIN)/python -m benchmarks.granularity --work bench_output/files --output bench_output/granularity.json --figure bench_output/granularity.svg
 
+# TOSA's reference model needs another NumPy; the tests install it into a folder of its own.
+test: export TFQ_TOSA_VENV ?= .venv/tosa
 test: check
 	$(BIN)/python -m pytest -n 2 -q
 

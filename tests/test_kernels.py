@@ -7,6 +7,7 @@ import pytest
 
 from graphs import small_cnn
 from tfq_converters import costs, kernels
+from tfq_converters.consumers import RULES
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op, Subgraph, Tensor
 from tfq_converters.kernel_table import Cell, load
@@ -16,6 +17,7 @@ from tfq_fine.cli.arguments import TARGETS
 MICRO = Target(("tflite-micro",))
 REFERENCE = Target(("litert-reference",))
 BOTH = Target(("litert", "tflite-micro"))
+NPU = Target(("ethos-u",))
 
 # code, mode, bits, granularity, activation bits, target, form -> what is taken instead; None: it is computed
 NEAREST = {
@@ -83,6 +85,20 @@ NEAREST = {
         ("GATHER", "weight_only", 2, "blocks", None, Target(), ""),
         Choice("weight_only", 4, "blocks"),
     ),
+    "int8 on an NPU": (("CONV_2D", "integer", 8, "per_channel", 8, NPU, "3x3"), None),
+    "int16x8 on an NPU": (("DEPTHWISE_CONV_2D", "integer", 8, "per_channel", 16, NPU, ""), None),
+    "int4 on an NPU": (
+        ("CONV_2D", "integer", 4, "channel_groups", 8, NPU, "3x3"),
+        Choice("integer", 8, "channel_groups"),
+    ),
+    "matmul on an NPU": (
+        ("BATCH_MATMUL", "integer", 8, "per_channel", 8, NPU, ""),
+        Choice("integer", 8, "per_tensor"),
+    ),
+    "floats are nothing to an NPU": (
+        ("FULLY_CONNECTED", "dynamic", 4, "per_channel", None, NPU, ""),
+        Choice("integer", 8, "per_channel"),
+    ),
 }
 
 
@@ -97,7 +113,7 @@ def test_what_is_refused_and_what_is_near(case):
     assert f"nearest: {expected}" in refusal(*asked)
     assert nearest(*asked) == expected
     again = (code, expected.mode, expected.bits, expected.granularity)
-    assert refusal(*again, activation_bits if expected.mode == "integer" else None, target, form) == ""
+    assert refusal(*again, activation_bits or 8 if expected.mode == "integer" else None, target, form) == ""
 
 
 def test_a_refusal_says_where_and_why_and_what_works():
@@ -109,6 +125,14 @@ def test_a_refusal_says_where_and_why_and_what_works():
     assert refusal("CONV_3D", "dynamic", 8, "per_channel") == (
         "CONV_3D has no dynamic kernel for quantized weights on litert, tflite; nearest: int8 per_channel in mode "
         "weight_only"
+    )
+    assert refusal("CONV_2D", "integer", 4, "per_channel", 8, NPU) == (
+        "CONV_2D does not compute int4 per_channel weights in mode integer8 on ethos-u (crashes: Vela dies with SIGFPE "
+        "on any INT4 tensor); what works: int8 per_tensor, per_channel; nearest: int8 per_channel in mode integer"
+    )
+    assert refusal("CONV_2D", "weight_only", 8, "per_channel", None, NPU) == (
+        "CONV_2D has no weight-only kernel for quantized weights on ethos-u (the NPU computes in integers only: floats "
+        "stay on the CPU); nearest: int8 per_channel in mode integer"
     )
     assert refusal("ADD", "dynamic", 8, "per_channel").endswith("nearest: float")
     assert nearest("ADD", "dynamic", 8, "per_channel") is None
@@ -155,7 +179,9 @@ def test_unknown_runtimes_are_refused():
 
 def test_every_runtime_is_in_the_shipped_table_and_on_the_command_line():
     assert tuple(kernels.RUNTIMES) == TARGETS
-    assert {variant for variants in kernels.RUNTIMES.values() for variant in variants} == set(load().variants)
+    named = {variant for variants in kernels.RUNTIMES.values() for variant in variants}
+    assert named == {*load().variants, *RULES}
+    assert not set(load().variants) & set(RULES)
 
 
 @pytest.mark.parametrize(

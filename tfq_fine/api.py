@@ -83,10 +83,11 @@ def quantize(
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: type of its float outputs.
         prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
-        runtimes: where the file must run: "litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro".
+        runtimes: where the file must run: "litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro",
+            or "ethos-u", the compiler Vela (docs/runtimes.md).
         on_unsupported: what to do where a kernel of one of them does not compute the weights that are asked for:
             "error" lists all such operators and what works, "fallback" takes more bits or a coarser granularity, and
-            reports it. None: what the recipe says; presets fall back.
+            reports it. None: what the recipe says; presets of less than 8 bits fall back, but not for a compiler.
         kernels: path of a kernel table of another machine or release (`tfq-fine kernels --probe --output`).
         samples: read at most this many samples of `data`.
         batch_size: samples per run of the interpreter during calibration.
@@ -107,7 +108,8 @@ def quantize(
     )
     source = read_model(model, safe_mode=safe_mode)
     graph = source.graph
-    policy = Policy(prefer, chosen.flexible if on_unsupported is None else on_unsupported == "fallback", target)
+    flexible = chosen.flexible and not target.compiles if on_unsupported is None else on_unsupported == "fallback"
+    policy = Policy(prefer, flexible, target)
     asked = chosen.resolve(graph, source.layers)
     factored = factor_blocks(graph, asked) if statistics is None else Factored(graph, {}, {})  # they are of this graph
     graph = factored.graph
@@ -127,8 +129,8 @@ def quantize(
         else:
             next(iter(found))
         sample = found.sample
-    integer_borders = input_type != "float32" and output_type != "float32"
-    plan = place(graph, plan, statistics, prefer, integer_borders, policy)
+    no_islands = target.compiles or (input_type != "float32" and output_type != "float32")
+    plan = place(graph, plan, statistics, prefer, no_islands, policy)
     quantized = choose_numbers(graph, plan, statistics, input_type, output_type)
     flatbuffer.forget_pages()
     written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph))

@@ -82,8 +82,8 @@ def place(
         plan: what the kernels can compute.
         statistics: ranges of activations; needed when the plan has integer operators.
         prefer: "size" leaves every operator in integers that can be.
-        keep_integer: the file's borders are integers too, so it is meant for a device without float: no islands for
-            speed.
+        keep_integer: the file's borders are integers too, or an accelerator's compiler takes it, so it is meant for a
+            device without float: no islands for speed.
         policy: a flexible one gives operators that lose an integer or dynamic-range kernel 8 bits: less would be slow
             in the float kernels; else they keep what they have. An operator stores its weights small for the float
             kernels only where the target's compute that.

@@ -19,7 +19,7 @@ from tfq_converters.unrunnable import depends_on_unrunnable
 from tfq_converters.weights import float_constants, is_pointwise, weight_axes
 from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
 from tfq_fine.indices import index_movers
-from tfq_fine.specs import GRANULARITIES, OpSpec, WeightSpec
+from tfq_fine.specs import GRANULARITIES, ActivationSpec, OpSpec, WeightSpec
 
 Prefer = Literal["speed", "size"]
 OnUnsupported = Literal["error", "fallback"]
@@ -93,7 +93,11 @@ def make_plan(
         elif spec.mode == "float":
             plan[key] = FLOAT
         elif spec.mode == "float16":
-            plan[key] = _half(op, subgraph, spec)
+            half = _half(op, subgraph, spec, policy)
+            if isinstance(half, str):
+                problems.append(f"{subgraph.op_name(key[1])}: {half}")
+            else:
+                plan[key] = half
         else:
             if factored and key in factored:
                 spec = _with(spec, granularity=PerChannel())
@@ -119,9 +123,14 @@ def _beyond_calibration(key: OpKey, op: Op, unknown: set[int]) -> str:
     return ""
 
 
-def _half(op: Op, subgraph: Subgraph, spec: OpSpec) -> Decision:
+def _half(op: Op, subgraph: Subgraph, spec: OpSpec, policy: Policy) -> Decision | str:
     large = [s for s in float_constants(op, subgraph) if subgraph.tensors[op.inputs[s]].data.size >= HALF_MINIMUM]  # type: ignore[union-attr]
-    return Decision(spec, form="dequantize") if large else FLOAT
+    if not large:
+        return FLOAT
+    problem = policy.target.no_float16
+    if problem:
+        return Decision(None, problem) if policy.flexible else f"{problem}; nearest: float"
+    return Decision(spec, form="dequantize")
 
 
 @dataclass(frozen=True)
@@ -252,10 +261,11 @@ class _Choice:
 
     def _what_works(self, spec: OpSpec) -> str:
         relaxed = replace(self, policy=replace(self.policy, flexible=True, prefer="size"))
-        nearest = next(
-            (found.spec for given, _ in relaxed._candidates(spec) if isinstance(found := self._form(given), Decision)),
-            None,
-        )
+        candidates = [given for given, _ in relaxed._candidates(spec)]
+        if spec.mode != "integer" and not (self.beyond or no_integer_kernel(self.op, self.subgraph, 8)):
+            integer = _with(replace(spec, mode="integer", activations=ActivationSpec(8)), symmetric=True)
+            candidates += [given for given, _ in relaxed._candidates(integer) if given.mode == "integer"]
+        nearest = next((found.spec for given in candidates if isinstance(found := self._form(given), Decision)), None)
         return "; nearest: " + ("float" if nearest is None else f"{nearest.weights} in mode {nearest.mode}")
 
 

@@ -1,8 +1,12 @@
-"""Questions asked of the kernel table: does a cell work where the file must run, and if not, what does instead."""
+"""Questions asked of the kernel table: does a cell work where the file must run, and if not, what does instead.
+
+Compilers, which run nothing that could be measured, are asked by their rules (`consumers`).
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from tfq_converters.consumers import NO_FLOAT16, RULES, by_rule
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.kernel_table import ABSENT, Cell, KernelTable, Run, Status, load
@@ -14,6 +18,7 @@ RUNTIMES: Mapping[str, tuple[str, ...]] = {
     "tflite": ("tflite", "tflite-no-delegate"),
     "tflite-reference": ("tflite-reference",),
     "tflite-micro": ("tflite-micro",),
+    "ethos-u": ("ethos-u",),
 }
 DEFAULT_RUNTIMES = ("litert", "tflite")
 # (operator of the float graph, mode) -> operator and mode of the cells, where `realize` writes another one
@@ -23,8 +28,8 @@ WRITTEN_AS: Mapping[tuple[str, str], tuple[str, str]] = {
 }
 # mode -> modes to take instead, the nearest first
 NEAR_MODES: Mapping[str, tuple[str, ...]] = {
-    "weight_only": ("weight_only", "dynamic"),
-    "dynamic": ("dynamic", "weight_only"),
+    "weight_only": ("weight_only", "dynamic", "integer"),
+    "dynamic": ("dynamic", "weight_only", "integer"),
     "integer": ("integer", "dynamic", "weight_only"),
 }
 COARSE_TO_FINE = ("per_tensor", "channel_groups", "per_channel", "blocks")
@@ -68,7 +73,7 @@ class Target:
             found = ", ".join(map(repr, unknown)) or "none"
             raise TfqError(f"expected runtimes among {', '.join(RUNTIMES)}; found {found}")
         known = self.measured.variants
-        missing = [v for v in self.variants if v not in known]
+        missing = [v for v in self.variants if v not in known and v not in RULES]
         if missing:
             raise TfqError(
                 f"the kernel table has no measurements of {', '.join(missing)}, only of {', '.join(known)}; name other "
@@ -84,6 +89,17 @@ class Target:
     def variants(self) -> tuple[str, ...]:
         """The runtime variants that the file must be right on."""
         return tuple(dict.fromkeys(variant for name in self.runtimes for variant in RUNTIMES[name]))
+
+    @property
+    def compiles(self) -> bool:
+        """Whether a compiler is among them, which is of no use to a file that it does not take."""
+        return any(variant in RULES for variant in self.variants)
+
+    @property
+    def no_float16(self) -> str:
+        """Why float16 constants are not read everywhere; "" when they are."""
+        reasons = [f"{name} ({NO_FLOAT16[name]})" for name in self.variants if name in NO_FLOAT16]
+        return f"float16 weights are not read on {'; '.join(reasons)}" if reasons else ""
 
 
 def cell_form(op: Op, subgraph: Subgraph) -> str | None:
@@ -114,10 +130,12 @@ def status(
         mode: "float", "weight_only", "dynamic", "integer8" or "integer16".
         bits: of the weights; 32 in mode "float".
         granularity: "per_tensor", "per_channel", "channel_groups" (stored per channel) or "blocks"; "" for float.
-        variant: a runtime variant, such as "litert-no-delegate".
+        variant: a runtime variant, such as "litert-no-delegate", or a compiler.
         form: of a convolution, "3x3", "1x1" or "grouped"; None for the worst of all.
         table: the shipped one when None.
     """
+    if variant in RULES:
+        return by_rule(variant, op, mode, bits, granularity)
     measured = (load() if table is None else table).cells
     stored = "per_channel" if granularity == "channel_groups" else granularity
     cells = [Cell(op, f, mode, bits, stored) for f in (FORMS if form is None else (form,))]
@@ -202,7 +220,8 @@ def fault(
     works = working(code, mode, activation_bits, where, form)
     if not works:
         kernel = f"no {cell_mode.replace('_', '-')} kernel for quantized weights"
-        return f"{code} has {kernel} on {', '.join(where.runtimes)}"
+        told = "; ".join(failures[name].message for name in failures if name in RULES)
+        return f"{code} has {kernel} on {', '.join(where.runtimes)}{f' ({told})' if told else ''}"
     return (
         f"{code} does not compute int{bits} {granularity} weights in mode {cell_mode} on {_said(failures)}; "
         f"what works: {_by_bits(works)}"
@@ -266,6 +285,8 @@ def nearest(
     """The nearest that works: in the same mode if any does; then no fewer bits and no coarser scales where that can be
     avoided; then the fewest changes. None when nothing works, and the operator has to stay float.
 
+    Mode "integer" comes last for those who asked for another, and then with 8-bit activations.
+
     Args: those of `refusal`.
     """
 
@@ -274,7 +295,7 @@ def nearest(
         return (choice.bits < bits, finer < 0, abs(choice.bits - bits), abs(finer))
 
     for near in NEAR_MODES[mode]:
-        works = list(working(code, near, activation_bits, target, form))
+        works = list(working(code, near, activation_bits or 8, target, form))
         if granularity == "channel_groups":
             works += [Choice(near, c.bits, granularity) for c in works if c.granularity == "per_channel"]
         elif granularity != "blocks":  # whose size nobody has asked for
