@@ -144,13 +144,13 @@ class _Choice:
 
     def decide(self, spec: OpSpec) -> Decision | str:
         """What it gets; or why it cannot have what is asked, and what would work."""
-        if spec.mode == "integer" and self._is_fine_table(spec):
-            spec = OpSpec("dynamic", spec.weights)  # rows looked up in float, then quantized
         if spec.mode == "integer":
             if not touches_float(self.op, self.subgraph):
                 return FLOAT
             assert spec.activations is not None
             reason = self.beyond or no_integer_kernel(self.op, self.subgraph, spec.activations.bits)
+            if not reason and self._is_fine_table(spec):
+                reason = "no integer kernel reads such a table: its rows are looked up in float, and quantized then"
             if not reason:
                 return self._weights(spec) if weight_axes(self.op, self.subgraph) else Decision(spec)
             other = self._weights(OpSpec("dynamic", spec.weights))

@@ -1,24 +1,27 @@
 """Questions asked of the kernel table: does a cell work where the file must run, and if not, what does instead.
 
-Compilers, which run nothing that could be measured, are asked by their rules (`consumers`).
+Of some consumers, which no probe runs, the answer is a rule (`consumers`).
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tfq_converters.consumers import NO_FLOAT16, RULES, by_rule
+from tfq_converters.consumers import COMPILERS, NO_FLOAT16, RULES, by_rule
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.kernel_table import ABSENT, Cell, KernelTable, Run, Status, load
 
-# What a user names -> the variants that the file must be right on.
+# What a user names -> the variants that the file must be right on; LiteRT too where a rule answers, as the file is
+# checked there before it is handed over.
 RUNTIMES: Mapping[str, tuple[str, ...]] = {
     "litert": ("litert", "litert-no-delegate"),
     "litert-reference": ("litert-reference",),
     "tflite": ("tflite", "tflite-no-delegate"),
     "tflite-reference": ("tflite-reference",),
     "tflite-micro": ("tflite-micro",),
-    "ethos-u": ("ethos-u",),
+    "ethos-u": ("litert", "litert-no-delegate", "ethos-u"),
+    "openvino": ("litert", "litert-no-delegate", "openvino"),
+    "tosa": ("litert", "litert-no-delegate", "tosa"),
 }
 DEFAULT_RUNTIMES = ("litert", "tflite")
 # (operator of the float graph, mode) -> operator and mode of the cells, where `realize` writes another one
@@ -93,7 +96,7 @@ class Target:
     @property
     def compiles(self) -> bool:
         """Whether a compiler is among them, which is of no use to a file that it does not take."""
-        return any(variant in RULES for variant in self.variants)
+        return not COMPILERS.isdisjoint(self.variants)
 
     @property
     def no_float16(self) -> str:
@@ -130,12 +133,12 @@ def status(
         mode: "float", "weight_only", "dynamic", "integer8" or "integer16".
         bits: of the weights; 32 in mode "float".
         granularity: "per_tensor", "per_channel", "channel_groups" (stored per channel) or "blocks"; "" for float.
-        variant: a runtime variant, such as "litert-no-delegate", or a compiler.
+        variant: a runtime variant, such as "litert-no-delegate".
         form: of a convolution, "3x3", "1x1" or "grouped"; None for the worst of all.
         table: the shipped one when None.
     """
     if variant in RULES:
-        return by_rule(variant, op, mode, bits, granularity)
+        return by_rule(variant, op, form, mode, bits, granularity)
     measured = (load() if table is None else table).cells
     stored = "per_channel" if granularity == "channel_groups" else granularity
     cells = [Cell(op, f, mode, bits, stored) for f in (FORMS if form is None else (form,))]
@@ -229,12 +232,12 @@ def fault(
 
 
 def _said(failures: Mapping[str, Run]) -> str:
-    """`litert, tflite (silently wrong: off by 142 steps)`."""
-    grouped: dict[Status, list[str]] = {}
+    """`litert, tflite (silently wrong: off by 142 steps)`; those that a rule is about each with its own reason."""
+    grouped: dict[tuple[Status, str], list[str]] = {}
     for variant, run in failures.items():
-        grouped.setdefault(run.status, []).append(variant)
+        grouped.setdefault((run.status, variant if variant in RULES else ""), []).append(variant)
     said = []
-    for what, variants in grouped.items():
+    for (what, _), variants in grouped.items():
         message = failures[variants[0]].message
         said.append(f"{', '.join(variants)} ({WORDS[what]}{f': {message}' if what != 'absent' and message else ''})")
     return "; ".join(said)

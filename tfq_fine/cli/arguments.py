@@ -11,7 +11,9 @@ import tfq_fine as tfq
 
 PROGRAM = "tfq-fine"
 RUNTIMES = ("litert", "tflite", "tflite-micro")
-TARGETS = ("litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro", "ethos-u")
+TARGETS = (
+    "litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro", "ethos-u", "openvino", "tosa",
+)  # fmt: skip
 TYPES = ("float32", "int8", "uint8", "int16")
 MODEL = "Keras model (.keras, .h5), SavedModel folder or float .tflite"
 DATA = ".npz with one array per input, samples along axis 0 (and labels, as 'labels' or 'y'), or .npy"
