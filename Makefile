@@ -15,6 +15,7 @@ bench: .venv/.bench
 	$(BIN)/python -m benchmarks.accuracy --test 1000 --work bench_output/files --output bench_output/accuracy.json
 	$(BIN)/python -m benchmarks.full_int8 --work bench_output/files --output bench_output/full_int8.json
 	$(BIN)/python -m benchmarks.latency --work bench_output/files --output bench_output/latency.json
+	$(BIN)/python -m benchmarks.granularity --work bench_output/files --output bench_output/granularity.json --figure bench_output/granularity.svg
 
 # TOSA's reference model needs another NumPy; the tests install it into a folder of its own.
 test: export TFQ_TOSA_VENV ?= .venv/tosa

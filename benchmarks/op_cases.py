@@ -84,6 +84,7 @@ def _elementwise() -> dict[str, Make]:
     found |= {code: _over(code, 2) for code in (*_COMPARE, "SQUARED_DIFFERENCE")}
     found |= {code: _over(code, 2, o=sum_options[code]) for code in sum_options}
     found |= {code: _over(code, 2, o=limits) for code in ("MAXIMUM", "MINIMUM")}
+    found |= {code: _over(code) for code in ("SQUARE", "NEG", "ZEROS_LIKE")}
     return found | {
         "MUL": lambda s: case("MUL", s, s, o=options("MulOptions")),
         "DIV": lambda s: case("DIV", s, s, o=options("DivOptions"), ranges={1: (2.0, 3.0)}, result_range=(-2, 2)),
@@ -173,6 +174,21 @@ def _moving() -> dict[str, Make]:
             "MATRIX_SET_DIAG", s, (*s[:2], min(s[2:])), o=options("MatrixSetDiagOptions")
         ),
         "MATRIX_DIAG": lambda s: case("MATRIX_DIAG", s, o=options("MatrixDiagOptions"), low=-3.0, high=3.0),
+        "SCATTER_ND": lambda s: case(
+            "SCATTER_ND",
+            ints(3, 0).reshape(2, 1),
+            (2, *s[1:]),
+            ints(5, *s[1:]),
+            o=options("ScatterNdOptions"),
+        ),
+        "SPARSE_TO_DENSE": lambda s: case(
+            "SPARSE_TO_DENSE",
+            ints((0, 3), (1, 0), (2, 2)),
+            ints(3, s[-1]),
+            (3,),
+            np.array(0.7, np.float32),
+            o=options("SparseToDenseOptions", validateIndices=True),
+        ),
         "FILL": lambda s: case("FILL", ints(*s), (), o=options("FillOptions")),
         "ONE_HOT": lambda s: case("ONE_HOT", ints(*range(s[1])), s[3], 1.0, 0.0, o=options("OneHotOptions", axis=-1)),
     }

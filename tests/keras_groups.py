@@ -61,11 +61,11 @@ def branch(graph: Graph, output: str) -> list[Op]:
     return [main.ops[index] for index in sorted(found)]
 
 
-def float_ops(graph: Graph, output: str) -> list[str]:
+def float_ops(graph: Graph, output: str) -> list[Op]:
     """The operators of a branch that compute in float32: they read or write a float activation."""
     tensors = graph.main.tensors
     return [
-        op.label
+        op
         for op in branch(graph, output)
         if op.code not in NOT_COMPUTING
         and any(tensors[t].dtype == "float32" for t in (*op.inputs, *op.outputs) if t >= 0)

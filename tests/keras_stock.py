@@ -40,7 +40,8 @@ def _in_children(tool: str, group: str, cases: Sequence[Case]) -> Counts:
     return {name: count for case in cases for name, count in _in_children(tool, group, [case]).items()}
 
 
-def _stock(group: str, cases: Sequence[Case]) -> bytes:
+def stock_file(group: str, cases: Sequence[Case]) -> bytes:
+    """What TFLiteConverter makes of the cases in int8."""
     import tensorflow as tf
 
     data = data_of(cases, CALIBRATION, SEED)
@@ -68,7 +69,7 @@ def _samples(data: Arrays) -> Iterator[Arrays]:
         yield {name: values[n : n + 1] for name, values in data.items()}
 
 
-TOOLS = {"stock": _stock, "litert": _litert}
+TOOLS = {"stock": stock_file, "litert": _litert}
 
 
 def _child(tool: str, group: str, names: Sequence[str]) -> None:

@@ -316,7 +316,7 @@ def _with(arguments: Sequence[str], **changes: str) -> list[str]:
         (_with(QUANTIZE, recipe="full_int9"), "unknown recipe 'full_int9'"),
         (
             _with(QUANTIZE, recipe="dynamic_int8", runtime="tflite-micro"),
-            "nearest: int8 per_tensor in mode weight_only",
+            "nearest: int8 per-tensor in mode weight_only",
         ),
         (_with(QUANTIZE, kernels="test.npz"), "kernel table test.npz cannot be read"),
         (_with(QUANTIZE, recipe="no.json"), "no.json cannot be read"),

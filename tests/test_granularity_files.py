@@ -7,13 +7,14 @@ import pytest
 
 import tfq_fine as tfq
 from benchmarks.granularity_settings import BITS, MODES, spec
-from graphs import images, small_cnn
+from graphs import DENSE, images, small_cnn
 from tfq_converters import flatbuffer
-from tfq_converters.graph import Graph, Op
+from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.runtime import Runner
 from tfq_fine.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
 from tfq_fine.presets import RECIPES
 from tfq_fine.specs import OpSpec
+from tfq_fine.verification.side import decode
 
 GRANULARITIES = (PerTensor(), ChannelGroups(4), PerChannel(), Blocks(3))
 DATA = images(8)
@@ -63,7 +64,8 @@ def logits(content: bytes, batch: np.ndarray) -> np.ndarray:
     (dense,) = (op for op in graph.main.ops if op.code == "FULLY_CONNECTED")
     exposed = replace(graph, subgraphs=(replace(graph.main, outputs=dense.outputs),), signatures=())
     runner = Runner(flatbuffer.write(exposed))
-    return np.concatenate([runner.run([image[None]])[0] for image in batch])
+    found = np.concatenate([runner.run([image[None]])[0] for image in batch])
+    return decode(found, graph.main.tensors[dense.outputs[0]])
 
 
 def replace_weights(asked: OpSpec | None, **changes: object) -> OpSpec:
@@ -95,3 +97,34 @@ def with_dense(graph: Graph, dense: Op, kernel: np.ndarray) -> Graph:
     for index in (*dense.outputs, *graph.main.outputs):
         tensors[index] = replace(tensors[index], shape=(1, len(kernel)))
     return replace(graph, subgraphs=(replace(graph.main, tensors=tuple(tensors)),))
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("share", [1e-6, 1e-8, 0.0])
+def test_channels_that_are_all_but_switched_off_keep_their_bias(bits, share):
+    """The fast kernels of 4 and 2 bits accumulate in the high bits of a byte: a bias near 2^28 codes overflows."""
+    rng = np.random.default_rng(1)
+    kernel, bias = rng.normal(size=(16, 8)).astype(np.float32), np.linspace(-3, 3, 16, dtype=np.float32)
+    kernel[::5] *= np.float32(share)
+    content = flatbuffer.write(dense_alone(kernel, bias))
+    batch = rng.normal(size=(64, 8)).astype(np.float32)
+    result = tfq.quantize(content, tfq.Recipe("asked", spec("integer", bits, PerChannel())), batch)
+    (row,) = result.report.rows
+    assert row.weights == f"int{bits} per-channel"
+    off = np.abs(logits(result.content, batch) - logits(content, batch))[:, ::5]
+    assert off.max() < 0.05  # codes of the output are about 0.06 apart
+    stored = result.graph.main.tensors[result.graph.main.ops[1].inputs[2]]
+    assert stored.data is not None and stored.quantization is not None
+    np.testing.assert_allclose((stored.data * stored.quantization.scale)[::5], bias[::5], atol=1e-3)
+
+
+def dense_alone(kernel: np.ndarray, bias: np.ndarray) -> Graph:
+    """One FULLY_CONNECTED on rows of an even number of inputs, which the fast int4 kernels ask for."""
+    tensors = (
+        Tensor("x", (1, kernel.shape[1]), "float32"),
+        Tensor("kernel", kernel.shape, "float32", data=kernel),
+        Tensor("bias", bias.shape, "float32", data=bias),
+        Tensor("y", (1, len(kernel)), "float32"),
+    )
+    ops = (Op("FULLY_CONNECTED", (0, 1, 2), (3,), Options("FullyConnectedOptions", DENSE)),)
+    return Graph((Subgraph("main", tensors, ops, (0,), (3,)),))

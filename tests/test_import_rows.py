@@ -19,7 +19,7 @@ ROWS = (
     ("tfq_fine.specs",),
     ("tfq_fine.affine", "tfq_fine.metrics", "tfq_fine.sizes"),
     ("tfq_fine.observers", "tfq_fine.algorithms", "tfq_fine.equalization"),
-    ("tfq_fine.plan", "tfq_fine.recipe", "tfq_fine.presets"),
+    ("tfq_fine.indices", "tfq_fine.plan", "tfq_fine.recipe", "tfq_fine.presets"),
     (
         "tfq_fine.data",
         "tfq_fine.statistics",
@@ -27,6 +27,7 @@ ROWS = (
         "tfq_fine.calibration",
         "tfq_fine.sampling",
         "tfq_fine.encodings",
+        "tfq_fine.masks",
         "tfq_fine.placement",
         "tfq_fine.quantizer",
     ),

@@ -13,8 +13,10 @@ from benchmarks import single_op
 from benchmarks.op_cases import BASE, case, ints, options, weights
 from benchmarks.single_op import Case, Job, measure_all
 from tfq_converters.flatbuffer import write
+from tfq_converters.graph import Tensor
 from tfq_converters.op_table import OPS, OpRow, misfits
-from tfq_converters.quantized import ActivationEncoding
+from tfq_converters.quantized import ActivationEncoding, OpEncoding, QuantizedGraph
+from tfq_converters.realize import realize
 from tfq_converters.runtime import Kernels, Runner
 
 KERNELS: tuple[Kernels, ...] = ("default", "optimized", "reference")
@@ -96,7 +98,7 @@ def _jobs(name: str, given: Case) -> dict[str, Job]:
     return {
         f"{name} {dtype} {kernels} {seed}": (given, row, dtype, kernels, seed, True)
         for dtype in ("int8", "int16")
-        if row.takes(dtype)
+        if row.takes(dtype) and dtype not in row.written
         for kernels in KERNELS
         if kernels not in row.wrong_on
         for seed in (101, 102)
@@ -119,7 +121,11 @@ def answers() -> dict[str, tuple[int, float] | str]:
     return dict(zip(jobs, measure_all(list(jobs.values())), strict=True))
 
 
-@pytest.mark.parametrize("code", [code for code, row in OPS.items() if row.int8 or row.int16])
+NATIVE = [code for code, row in OPS.items() if any(row.takes(d) and d not in row.written for d in ("int8", "int16"))]
+WRITTEN = [(code, dtype) for code, row in OPS.items() for dtype in row.written]
+
+
+@pytest.mark.parametrize("code", NATIVE)
 def test_row_holds_on_its_kernels(code, answers):
     jobs = {name: job for name, job in _true_jobs().items() if job[0].code == code}
     assert jobs, f"no case for {code}"
@@ -130,6 +136,24 @@ def test_row_holds_on_its_kernels(code, answers):
         if isinstance(answer, str) or answer[0] > limit:
             wrong.append(f"{name}: {answer}, {limit} steps claimed")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(("code", "dtype"), WRITTEN)
+def test_a_written_operator_holds(code, dtype, kernels):
+    """What `realize.rewrites` makes of the operators that have no right kernel."""
+    given, row = BASE[code](X), OPS[code]
+    for seed in (101, 102):
+        operands = single_op.encode(given, row, dtype, seed)
+        (exact,) = single_op.float_run(given, operands.values, ["float32"])
+        (form,) = single_op.output_encodings(row, operands, dtype, [exact])
+        graph = single_op.float_graph(given, operands.values, [Tensor("out", exact.shape, "float32")])
+        ends = dict(zip(graph.main.inputs + graph.main.outputs, (operands.encodings[0], form), strict=True))
+        encoding = OpEncoding("integer", inputs={0: operands.encodings[0]}, outputs={0: form})
+        quantized = QuantizedGraph(graph, {(0, 0): encoding}, {(0, t): end for t, end in ends.items()})
+        (found,) = Runner(write(realize(quantized).graph), kernels).run([operands.codes[0]])
+        gap = np.abs(found.astype(int) - form.encode(exact).astype(int)).max()
+        assert gap <= (row.steps if dtype == "int8" else row.steps_int16)
 
 
 def _wrong(given: Case, row: OpRow, dtype: str, kernels: Kernels = "default") -> Job:
@@ -160,6 +184,11 @@ WRONG: dict[str, Job] = {
     "product of a row": _wrong(case("REDUCE_PROD", X, ints(1, 3), o=KEEP, high=1.1), OPS["REDUCE_PROD"], "int8"),
     "scatter with a zero point": _wrong(
         case("SCATTER_ND", ints((2, 2)).reshape(2, 1), (2, 5, 7), ints(4, 5, 7), o=options("ScatterNdOptions")),
+        OPS["SCATTER_ND"],
+        "int8",
+    ),
+    "scatter of repeated indices": _wrong(
+        case("SCATTER_ND", ints(2, 2).reshape(2, 1), (2, 5, 7), ints(4, 5, 7), o=options("ScatterNdOptions")),
         OPS["SCATTER_ND"],
         "int8",
     ),
@@ -226,6 +255,7 @@ def test_every_row_has_a_case():
         ("DIV", "int8", X, [(0.02, 0), (0.01, -128)], [(0.03, 0)], None),
         ("BATCH_MATMUL", "int8", (1,) * 6, [(0.1, 0), (0.1, 0)], [(0.1, 0)], "rank 6"),
         ("MATRIX_DIAG", "int8", X, [(0.1, 5)], [(0.1, 5)], "zero point must be 0"),
+        ("LOG", "int16", X, [(0.1, 0)], [(0.1, 0)], None),
         ("PRELU", "int16", X, [(0.1, 0), (0.1, 0)], [(0.1, 0)], "no right int16 kernel"),
         ("SIN", "int8", X, [(0.1, 0)], [(0.1, 0)], "no right int8 kernel"),
     ],
@@ -234,6 +264,12 @@ def test_misfits(code, dtype, shape, inputs, outputs, expected):
     encodings = [[ActivationEncoding(dtype, *pair) for pair in side] for side in (inputs, outputs)]
     found = misfits(code, dtype, shape, *encodings)
     assert (found == []) if expected is None else (len(found) == 1 and expected in found[0])
+
+
+@pytest.mark.parametrize(("lowest", "fits"), [(0.1, True), (0.01, False), (0.0, False)])
+def test_int16_logarithms_are_right_away_from_zero(lowest, fits):
+    form = ActivationEncoding("int16", 1 / 32767, 0)
+    assert (misfits("LOG", "int16", X, [form], [form], lowest) == []) == fits
 
 
 def test_a_division_within_its_limit_is_a_case():

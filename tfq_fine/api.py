@@ -14,7 +14,7 @@ from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import read_model
 from tfq_converters.unrunnable import unrunnable_names
 from tfq_converters.writer import write
-from tfq_fine.calibration import calibrate
+from tfq_fine.calibration import calibrate, mean_needs
 from tfq_fine.data import batches, input_specs
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.block_factors import Factored, factor_blocks
@@ -103,7 +103,9 @@ def quantize(
         TfqError: bad input, an impossible request, or a file that does not compute what its numbers say.
     """
     chosen = named(recipe)
-    target = Target((runtimes,) if isinstance(runtimes, str) else tuple(runtimes), load(kernels))
+    target = Target(
+        (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)
+    )
     source = read_model(model, safe_mode=safe_mode)
     graph = source.graph
     flexible = chosen.flexible and not target.compiles if on_unsupported is None else on_unsupported == "fallback"
@@ -120,10 +122,10 @@ def quantize(
     sample = None
     if data is not None:
         calibrates = statistics is None and (static or corrects_biases(graph, plan))
-        limit = samples if calibrates else 1
-        found = FirstSample(batches(data, input_specs(graph), batch_size=batch_size, limit=limit))
+        found = FirstSample(batches(data, input_specs(graph), batch_size=batch_size, limit=samples))
         if calibrates:
-            statistics = calibrate(graph, found, threads=threads or os.cpu_count() or 1)
+            needs = None if static else mean_needs(graph)
+            statistics = calibrate(graph, found, needs, threads=threads or os.cpu_count() or 1)
         else:
             next(iter(found))
         sample = found.sample
@@ -145,7 +147,12 @@ def _notes(graph: Graph, plan: Plan, kernels: tuple[str, ...]) -> list[str]:
     if unrunnable_names(graph):
         names = ", ".join(unrunnable_names(graph))
         found.append(f"{names}: no runtime here executes them; they stay float, and only what is around them was run")
-    if "reference" not in kernels:
+    if any(decision.form == "blockwise" for decision in plan.values()):
+        found.append(
+            "the reference kernels skip blockwise weights without a word: the file was run on the default and the "
+            "optimized kernels, which compute them"
+        )
+    elif "reference" not in kernels:
         found.append(f"the reference kernels refuse the float model too; the file was run on {' and '.join(kernels)}")
     return found
 

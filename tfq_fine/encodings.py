@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
-from tfq_converters.op_table import OPS, OpRow
+from tfq_converters.graph import Graph, Op, Subgraph
+from tfq_converters.op_table import OPS
 from tfq_converters.quantized import ActivationEncoding, OpKey
 from tfq_fine import affine
 from tfq_fine.plan import Plan
 from tfq_fine.statistics import Range, Statistics
 
 Node = tuple[int, int]  # (tensor, activation bits)
+CHOOSE = frozenset({"MAXIMUM", "MINIMUM", "SELECT", "SELECT_V2"})  # their results are values of one of their inputs
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,10 @@ def integer_ops(plan: Plan) -> dict[int, int]:
 
 
 def groups(graph: Graph, ops: Mapping[int, int]) -> dict[Node, Node]:
-    """Node -> representative of the nodes that share one scale with it."""
+    """Node -> representative of the nodes that share one scale with it.
+
+    Constants are no nodes: an operator may hold one in another encoding than the next operator that reads it.
+    """
     parent: dict[Node, Node] = {}
 
     def find(node: Node) -> Node:
@@ -60,35 +64,70 @@ def groups(graph: Graph, ops: Mapping[int, int]) -> dict[Node, Node]:
 
     for o, bits in ops.items():
         op = graph.main.ops[o]
-        row = OPS[op.code]
-        nodes = [(op.inputs[slot], bits) for slot in data_slots(op, graph.main)]
         results = [(op.outputs[slot], bits) for slot in float_outputs(op, graph.main)]
-        for node in nodes + results:
+        for slot in data_slots(op, graph.main):
+            if not graph.main.tensors[op.inputs[slot]].is_constant:
+                find((op.inputs[slot], bits))
+        for node in results:
             find(node)
-        if row.scales == "same":
-            shared = _sharing(op, row, nodes, bits) + results
-            for node in shared[1:]:
-                parent[find(node)] = find(shared[0])
+        shared = tied_nodes(graph, o, bits)
+        for node in shared[1:]:
+            parent[find(node)] = find(shared[0])
     return {node: find(node) for node in list(parent)}
 
 
-def _sharing(op: Op, row: OpRow, nodes: list[Node], bits: int) -> list[Node]:
-    return nodes if row.same is None else [(op.inputs[slot], bits) for slot in row.same if slot < len(op.inputs)]
+def tied_slots(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
+    """The data slots of `op` that share one scale with its outputs."""
+    row = OPS[op.code]
+    slots = data_slots(op, subgraph) if row.scales == "same" else ()
+    return slots if row.same is None else tuple(slot for slot in slots if slot in row.same)
+
+
+def tied_nodes(graph: Graph, o: int, bits: int) -> list[Node]:
+    """The nodes that operator `o` ties to one scale; none when its kernel leaves every tensor its own."""
+    op = graph.main.ops[o]
+    if OPS[op.code].scales != "same":
+        return []
+    read = [op.inputs[slot] for slot in tied_slots(op, graph.main)]
+    written = [op.outputs[slot] for slot in float_outputs(op, graph.main)]
+    return [(t, bits) for t in read if not graph.main.tensors[t].is_constant] + [(t, bits) for t in written]
 
 
 def tensor_range(subgraph: Subgraph, tensor: int, statistics: Statistics) -> Range:
     """The calibrated range of an activation, or the extent of a constant."""
     data = subgraph.tensors[tensor].data
-    if data is not None:
-        return Range(float(data.min()), float(data.max())) if data.size else Range(0.0, 0.0)
-    return statistics.ranges[0, tensor]
+    return statistics.ranges[0, tensor] if data is None else extent(data)
 
 
-def group_ranges(members: Mapping[Node, Node], ranges: Mapping[Node, Range]) -> dict[Node, Range]:
-    """Representative -> the union of the ranges of its group."""
+def keeps_positive(op: Op, subgraph: Subgraph) -> bool:
+    """Whether `op` is a MAXIMUM with a positive constant, as in front of logarithms and divisions."""
+    constants = [subgraph.tensors[t].data for t in op.inputs if t >= 0 and subgraph.tensors[t].dtype == "float32"]
+    return op.code == "MAXIMUM" and any(data is not None and (data > 0).all() for data in constants)
+
+
+def extent(data: np.ndarray) -> Range:
+    """The smallest and the largest value of a constant."""
+    return Range(float(data.min()), float(data.max())) if data.size else Range(0.0, 0.0)
+
+
+def group_ranges(
+    graph: Graph, ops: Mapping[int, int], members: Mapping[Node, Node], ranges: Mapping[Node, Range]
+) -> dict[Node, Range]:
+    """Representative -> the union of the ranges of its group, and of the constants that share its scale.
+
+    A constant that is chosen shows in the result. One that lies beyond all results, such as a limit that is never
+    reached, may saturate: it limits as before.
+    """
     found: dict[Node, Range] = {}
     for node, root in members.items():
         found[root] = found[root].union(ranges[node]) if root in found else ranges[node]
+    for o, bits in ops.items():
+        op, shared = graph.main.ops[o], tied_nodes(graph, o, bits)
+        for slot in tied_slots(op, graph.main) if shared and op.code not in CHOOSE else ():
+            data = graph.main.tensors[op.inputs[slot]].data
+            if data is not None:
+                root = members[shared[0]]
+                found[root] = found[root].union(extent(data))
     return found
 
 
@@ -106,7 +145,7 @@ def encodings(graph: Graph, plan: Plan, statistics: Statistics) -> Encodings:
     ops = integer_ops(plan)
     members = groups(graph, ops)
     ranges = {node: tensor_range(graph.main, node[0], statistics) for node in members}
-    widest = group_ranges(members, ranges)
+    widest = group_ranges(graph, ops, members, ranges)
     centred = {members[graph.main.ops[o].inputs[slot], bits] for o, bits in ops.items() for slot in _centred(graph, o)}
     by_root = {
         root: affine.activation_encoding(*(found.centred() if root in centred else found), root[1])
@@ -121,14 +160,11 @@ def encodings(graph: Graph, plan: Plan, statistics: Statistics) -> Encodings:
     tensors = {node: by_root[root] for node, root in members.items()}
     inputs, outputs = {}, {}
     for o, bits in ops.items():
-        op = graph.main.ops[o]
-        same = OPS[op.code].scales == "same"
-        slots = data_slots(op, graph.main)
+        op, shared = graph.main.ops[o], tied_nodes(graph, o, bits)
+        tied = tied_slots(op, graph.main)
         inputs[0, o] = {
-            slot: tensors[op.inputs[slot], bits]
-            if same
-            else own.get((op.inputs[slot], bits), tensors[op.inputs[slot], bits])
-            for slot in slots
+            slot: tensors[shared[0]] if shared and slot in tied else _free(graph, op.inputs[slot], bits, own, tensors)
+            for slot in data_slots(op, graph.main)
         }
         outputs[0, o] = {
             slot: own.get((op.outputs[slot], bits), tensors[op.outputs[slot], bits])
@@ -137,14 +173,31 @@ def encodings(graph: Graph, plan: Plan, statistics: Statistics) -> Encodings:
     return Encodings(inputs, outputs, tensors | own)
 
 
+def _free(
+    graph: Graph,
+    tensor: int,
+    bits: int,
+    own: Mapping[Node, ActivationEncoding],
+    tensors: Mapping[Node, ActivationEncoding],
+) -> ActivationEncoding:
+    """The encoding of an input that no kernel ties to another tensor."""
+    data = graph.main.tensors[tensor].data
+    if data is not None:
+        return affine.activation_encoding(*extent(data), bits)
+    return own.get((tensor, bits), tensors[tensor, bits])
+
+
 def _centred(graph: Graph, o: int) -> tuple[int, ...]:
     """Input slots of operator `o` that want zero point 0.
 
-    The fast kernels take no other for the right side of a product of activations; the others are 17 times slower.
+    The fast kernels take no other for the right side of a product of activations; the others are 17 times slower. Some
+    kernels take no other at all.
     """
     op = graph.main.ops[o]
-    right = op.inputs[1] if op.code == "BATCH_MATMUL" else ABSENT
-    return (1,) if right != ABSENT and not graph.main.tensors[right].is_constant else ()
+    slots: tuple[int, ...] = (1,) if op.code == "BATCH_MATMUL" else ()
+    if OPS[op.code].int8_zero_point == 0:
+        slots = tied_slots(op, graph.main)
+    return tuple(slot for slot in slots if not graph.main.tensors[op.inputs[slot]].is_constant)
 
 
 def _adopted(

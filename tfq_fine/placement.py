@@ -21,8 +21,9 @@ from tfq_converters.kernels import Target
 from tfq_converters.op_table import misfits
 from tfq_converters.quantized import OpKey
 from tfq_converters.weights import weight_axes
-from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, tensor_range
+from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, keeps_positive, tensor_range
 from tfq_fine.granularity import Blocks, PerChannel
+from tfq_fine.masks import bounded
 from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.plan import Decision, Plan, Policy, Prefer, fineness
 from tfq_fine.specs import OpSpec
@@ -33,6 +34,7 @@ LARGEST = 1e8  # of all finite capacities together, so that flows fit int32
 NOISE = 0.15  # of the measured costs: weight-only kernels are the float kernels over weights unpacked beforehand
 WORTHWHILE = 0.05  # float islands must save this share of the time of the wholly integer file,
 WORTHWHILE_NS = 10_000.0  # and this much: a file that runs in a moment anyway is quantized for smaller devices
+SINGULAR = frozenset({"LOG", "RSQRT"})  # at 0
 
 
 @dataclass
@@ -95,7 +97,7 @@ def place(
     ops = integer_ops(plan)
     if not ops:
         return plan
-    known = statistics or Statistics()
+    known = bounded(graph, plan, statistics or Statistics())
     plan = fit(graph, _left_float(plan, _drowned(graph, ops, known)), known)
     if prefer == "speed" and not keep_integer:
         candidates = {o: bits for o, bits in integer_ops(plan).items() if bits == 8}
@@ -160,13 +162,30 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
         for o, bits in integer_ops(plan).items():
             op, key = graph.main.ops[o], (0, o)
             inputs, outputs = ([*side[key].values()] for side in (found.inputs, found.outputs))
-            shape = graph.main.tensors[op.inputs[data_slots(op, graph.main)[0]]].shape
-            wrong = misfits(op.code, f"int{bits}", shape, inputs, outputs)
+            first = op.inputs[data_slots(op, graph.main)[0]]
+            lowest = tensor_range(graph.main, first, statistics).low
+            wrong = misfits(op.code, f"int{bits}", graph.main.tensors[first].shape, inputs, outputs, lowest)
             if wrong:
                 misfit[o] = f"the int{bits} kernel of {op.code} does not take its scales: {'; '.join(wrong)}"
+                if op.code in SINGULAR:
+                    reason = f"rounded to 0, its values would have no finite {op.code} in float"
+                    misfit |= dict.fromkeys(_feeding(graph.main, first, integer_ops(plan)), reason)
         if not misfit:
             return plan
         plan = _left_float(plan, misfit)
+
+
+def _feeding(main: Subgraph, tensor: int, ops: Mapping[int, int]) -> set[int]:
+    """The operators of `ops` that compute `tensor`, and those that move it; not what keeps it above 0 in integers."""
+    producers, wanted = main.producers(), [tensor]
+    found: set[int] = set()
+    while wanted:
+        o = producers.get(wanted.pop())
+        if o is not None and o in ops and not keeps_positive(main.ops[o], main):
+            found.add(o)
+            if main.ops[o].code in MOVES_VALUES:
+                wanted += [main.ops[o].inputs[slot] for slot in data_slots(main.ops[o], main)]
+    return found
 
 
 def _island(graph: Graph, o: int, decision: Decision, target: Target) -> Decision:

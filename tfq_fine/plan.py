@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
+
 from tfq_converters import kernels
 from tfq_converters.errors import raise_all
 from tfq_converters.forms import Fineness, form_of
@@ -11,16 +13,18 @@ from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.kernels import Target
 from tfq_converters.op_table import OPS
 from tfq_converters.quantized import Form, Mode, OpKey
+from tfq_converters.realize.rewrites import REWRITES
 from tfq_converters.realize.weight_only import READS_SHAPE
 from tfq_converters.unrunnable import depends_on_unrunnable
 from tfq_converters.weights import float_constants, is_pointwise, weight_axes
 from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
+from tfq_fine.indices import index_movers
 from tfq_fine.specs import GRANULARITIES, ActivationSpec, OpSpec, WeightSpec
 
 Prefer = Literal["speed", "size"]
 OnUnsupported = Literal["error", "fallback"]
 _OTHER_MODES: tuple[Mode, ...] = ("dynamic", "weight_only")
-HALF_MINIMUM = 64  # constants of fewer elements are not worth a DEQUANTIZE
+HALF_MINIMUM = 1024  # constants of fewer elements are not worth a DEQUANTIZE
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,9 @@ FLOAT = Decision(None)
 
 
 def touches_float(op: Op, subgraph: Subgraph) -> bool:
-    """Whether quantization concerns `op`: it reads float values."""
-    return op.code not in READS_SHAPE and any(subgraph.tensors[t].dtype == "float32" for t in op.inputs if t >= 0)
+    """Whether quantization concerns `op`: it reads or writes float values."""
+    tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t >= 0]
+    return op.code not in READS_SHAPE and any(tensor.dtype == "float32" for tensor in tensors)
 
 
 def make_plan(
@@ -79,7 +84,7 @@ def make_plan(
     """
     problems: list[str] = []
     plan = {}
-    unknown = depends_on_unrunnable(graph)
+    unknown, indices = depends_on_unrunnable(graph), index_movers(graph.main)
     for key, op in graph.ops():
         spec = asked[key]
         subgraph = graph.subgraphs[key[0]]
@@ -96,7 +101,10 @@ def make_plan(
         else:
             if factored and key in factored:
                 spec = _with(spec, granularity=PerChannel())
-            choice = _Choice(op, subgraph, policy, _beyond_calibration(key, op, unknown))
+            beyond = _beyond_calibration(key, op, unknown)
+            if key[0] == 0 and key[1] in indices:
+                beyond = "it moves an index, which must not be rounded"
+            choice = _Choice(op, subgraph, policy, beyond)
             decision = choice.decide(spec)
             if isinstance(decision, str):
                 problems.append(f"{subgraph.op_name(key[1])}: {decision}")
@@ -150,10 +158,14 @@ class _Choice:
         return self._weights(spec)
 
     def _is_fine_table(self, spec: OpSpec) -> bool:
-        """Whether `op` looks up rows of a table that has less than 8 bits or several scales: no activation has."""
+        """Whether `op` looks up rows of a table that no integer kernel reads like an activation: one scale, 8 bits."""
         assert spec.weights is not None
-        whole = spec.weights.stored_bits == 8 and not isinstance(spec.weights.granularity, Blocks)
-        return self.op.code == "GATHER" and bool(weight_axes(self.op, self.subgraph)) and not whole
+        if self.op.code != "GATHER" or not weight_axes(self.op, self.subgraph):
+            return False
+        if spec.weights.bits < 8 or spec.weights.granularity not in (PerTensor(), PerChannel()):
+            return True
+        whole = fineness(_with(spec, granularity=PerTensor()))
+        return not form_of(self.op, self.subgraph, whole, self.policy.target).works
 
     def _weights(self, spec: OpSpec) -> Decision | str:
         if not weight_axes(self.op, self.subgraph):
@@ -221,10 +233,14 @@ class _Choice:
             yield from (_with(given, granularity=granularity) for granularity in _coarser(weights.granularity))
 
     def _nowhere(self, spec: OpSpec) -> bool:
-        """Whether no runtime at all computes such 8-bit weights: then even a rigid recipe means what there is."""
-        asked, table = fineness(spec), self.policy.target.table
-        if asked.bits < 8 or asked.granularity == "blocks" or not (spec.weights and spec.weights.symmetric):
+        """Whether even a rigid recipe means what there is: of 8-bit weights that no runtime computes, or, where nobody
+        named runtimes, not all of the usual ones."""
+        asked, table, weights = fineness(spec), self.policy.target.table, spec.weights
+        assert weights is not None
+        if weights.bits < 8 or asked.granularity == "blocks" or not weights.symmetric:
             return False
+        if self.policy.target == Target():
+            return True
         kind = "per_channel" if asked.granularity == "channel_groups" else asked.granularity
         return not kernels.somewhere(self.op.code, asked.mode, asked.activation_bits, kind, table)
 
@@ -272,7 +288,7 @@ def fineness(spec: OpSpec) -> Fineness:
     name = next(name for name, kind in GRANULARITIES.items() if isinstance(weights.granularity, kind))
     block = weights.granularity.size if isinstance(weights.granularity, Blocks) else 0
     activations = spec.activations.bits if spec.activations else None
-    return Fineness(spec.mode, weights.stored_bits, name, block, activations)
+    return Fineness(spec.mode, weights.stored_bits, name, block, activations, weights.symmetric)
 
 
 def no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
@@ -285,7 +301,9 @@ def no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
         return "it keeps its state in a variable"
     data = next((tensor for tensor in tensors if tensor.dtype == "float32" and not tensor.is_constant), None)
     if data is None:
-        return "it reads no activation"
+        return "it reads no activation" if op.code in REWRITES else ""
+    if row.distinct is not None and not _are_distinct(subgraph.tensors[op.inputs[row.distinct]].data):
+        return f"the int{bits} kernel of {op.code} is wrong where indices repeat, as its may"
     if row.max_rank is not None and len(data.shape) > row.max_rank:
         return f"the int{bits} kernel of {op.code} takes at most rank {row.max_rank}, it has {len(data.shape)}"
     if row.reference_row is not None and bits == 8 and data.shape[-1:] > (row.reference_row,):
@@ -295,3 +313,11 @@ def no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
         if tensor != ABSENT and not subgraph.tensors[tensor].is_constant:
             return f"its {'weight' if slot == row.weight else 'bias'} is not a constant"
     return ""
+
+
+def _are_distinct(indices: np.ndarray | None) -> bool:
+    """Whether no row of `indices` [..., depth] appears twice; not when they are computed."""
+    if indices is None:
+        return False
+    rows = indices.reshape(-1, indices.shape[-1])
+    return len(np.unique(rows, axis=0)) == len(rows)

@@ -24,15 +24,18 @@ from tfq_converters.weights import BIAS_SLOT, WeightAxes, bias_of, data_of, floa
 from tfq_fine import affine
 from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.algorithms.inputs import InputStatistics
-from tfq_fine.encodings import Encodings, encodings
+from tfq_fine.encodings import Encodings, encodings, keeps_positive
 from tfq_fine.equalization.bias_correction import corrected_bias
 from tfq_fine.granularity import block_shape
+from tfq_fine.masks import bounded
 from tfq_fine.plan import HALF_MINIMUM, Decision, Plan
 from tfq_fine.specs import OpSpec, WeightSpec
 from tfq_fine.statistics import Statistics
 
 BORDER_TYPES = ("float32", "int8", "uint8", "int16")
 ACCUMULATOR_LIMIT = 2.0**30  # of a bias code; half of int32, so that the sum has room
+# The fast kernels hold int4 codes in the high bits of a byte: their sums are 16 times as large, and overflow silently.
+LOW_BIT_LIMIT = ACCUMULATOR_LIMIT / 16
 SMALLEST_RESCALE = 2.0**-30  # of input scale * weight scale / output scale; kernels refuse or flush smaller ones
 LARGEST_HALF = 65504.0
 LARGE_WEIGHT = 2**25  # bytes, beyond which a weight's pages in a mapped file are let go once it is encoded
@@ -101,14 +104,18 @@ def _one_scale_each(codes: WeightCodes, channel: int) -> WeightCodes:
 def _raised(
     data: np.ndarray, codes: WeightCodes, floor: np.ndarray, channel: int, form: affine.CodeFormat
 ) -> WeightCodes:
-    """`codes` with every scale at least `floor` [channels]; encoded anew where one was smaller."""
+    """`codes` with every scale at least `floor` [channels]; encoded anew where one was smaller.
+
+    Blocks of zeros get no more than that: any scale holds them, and a bias is the finer the smaller it is.
+    """
     lowest = floor.reshape([-1 if axis == channel else 1 for axis in range(codes.scale.ndim)])
     if codes.block[channel] > 1:
         size = [codes.block[channel] if axis == channel else 1 for axis in range(codes.scale.ndim)]
         lowest = affine.block_extent(lowest, tuple(size))[1]
-    if not (codes.scale < lowest).any():
+    low, high = affine.block_extent(codes.codes, codes.block)
+    scale = np.where((low == 0) & (high == 0), lowest, np.maximum(codes.scale, lowest)).astype(np.float32)
+    if (scale == codes.scale).all():
         return codes
-    scale = np.maximum(codes.scale, lowest).astype(np.float32)
     return affine.encode(data, codes.block, scale, codes.zero_point, form)
 
 
@@ -131,7 +138,7 @@ def quantize(
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
     """
-    known = statistics or Statistics()
+    known = bounded(graph, plan, statistics or Statistics())
     found = encodings(graph, plan, known)
     weights, ops = _Weights(), {}
     for key, decision in plan.items():
@@ -186,7 +193,9 @@ def _integer(
     constants: dict[int, WeightCodes | np.ndarray] = {}
     partial = None
     if row.weight is not None:
-        floor = _scale_floor(op, subgraph, inputs[_activation(inputs, row.weight)].scale, outputs[0].scale, row)
+        assert spec.weights is not None
+        scales = inputs[_activation(inputs, row.weight)].scale, outputs[0].scale
+        floor = _scale_floor(op, subgraph, *scales, row, spec.weights.stored_bits)
         constants |= _weight_codes(key, op, subgraph, decision, weights, floor)
         corrected = _corrected(key, op, subgraph, spec, constants, known)
         source = inputs[_activation(inputs, row.weight)]
@@ -205,7 +214,7 @@ def _integer(
     for slot, encoding in inputs.items():
         data = subgraph.tensors[op.inputs[slot]].data
         if data is not None and slot not in constants:
-            constants[slot] = constant_codes(data, encoding)
+            constants[slot] = constant_codes(data, encoding, positive=keeps_positive(op, subgraph))
     activations = {slot: encoding for slot, encoding in inputs.items() if slot not in constants}
     return OpEncoding("integer", constants, activations, outputs, decision.form, partial)
 
@@ -241,18 +250,21 @@ def _activation(inputs: Mapping[int, ActivationEncoding], weight: int) -> int:
     return next(slot for slot in inputs if slot != weight)
 
 
-def _scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: float, row: OpRow) -> np.ndarray:
+def _scale_floor(
+    op: Op, subgraph: Subgraph, input_scale: float, output_scale: float, row: OpRow, bits: int
+) -> np.ndarray:
     """The smallest weight scale per channel [C] whose bias fits the accumulator and whose rescaling kernels accept.
 
     Channels that batch norm all but switched off have weights near zero under an ordinary bias.
     """
+    limit = ACCUMULATOR_LIMIT if bits == 8 else LOW_BIT_LIMIT
     assert row.weight is not None and row.channel_axis is not None
     channels = subgraph.tensors[op.inputs[row.weight]].shape[row.channel_axis]
     floor = np.full(channels, SMALLEST_RESCALE * output_scale / input_scale)
     if row.bias is not None and row.bias < len(op.inputs) and op.inputs[row.bias] >= 0:
         bias = subgraph.tensors[op.inputs[row.bias]].data
         assert bias is not None
-        floor = np.maximum(floor, np.abs(bias.reshape(-1).astype(np.float64)) / (ACCUMULATOR_LIMIT * input_scale))
+        floor = np.maximum(floor, np.abs(bias.reshape(-1).astype(np.float64)) / (limit * input_scale))
     return np.maximum(floor, affine.TINY)
 
 
@@ -304,11 +316,18 @@ def _bias(
     return {slot: affine.encode_bias(data.reshape(-1), input_scale, scale, bits)}
 
 
-def constant_codes(data: np.ndarray, encoding: ActivationEncoding) -> WeightCodes:
-    """A constant that stands in the place of an activation, in that activation's encoding."""
+def constant_codes(data: np.ndarray, encoding: ActivationEncoding, positive: bool = False) -> WeightCodes:
+    """A constant that stands in the place of an activation, in that activation's encoding.
+
+    Where it has to keep values `positive`, it is at least one step: on 0, it would let a logarithm have none.
+    """
     shape = (1,) * data.ndim
+    codes = encoding.encode(data)
+    if positive:
+        least = min(encoding.zero_point + 1, np.iinfo(codes.dtype).max)
+        codes = np.asarray(np.maximum(codes, codes.dtype.type(least)))  # of rank 0 too
     return WeightCodes(
-        encoding.encode(data),
+        codes,
         np.full(shape, encoding.scale, np.float32),
         np.full(shape, encoding.zero_point, np.int64),
         8 if encoding.dtype == "int8" else 16,

@@ -30,7 +30,7 @@ def started(
     samples: Sequence[Sequence[np.ndarray]],
     kernels: Sequence[Kernels] = ("default", "reference"),
 ) -> Iterator["Runs"]:
-    """Start to run the file of `graph` on several kernels, each in a process of its own.
+    """Start to run the file of `graph` on several kernels, in a process of its own.
 
     Args:
         graph: of the file.
@@ -44,10 +44,7 @@ def started(
         flatbuffer.save_pieces(
             iter([content]) if content is not None else flatbuffer.pieces(graph), here / "file.tflite"
         )
-        main = replace(graph.main, outputs=tuple(wanted))
-        flatbuffer.save(
-            replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=()), here / "probe.tflite", behind=True
-        )
+        _save_probe(graph, content, tuple(wanted), here / "probe.tflite")
         given = ArrayWriter(here / "inputs")
         given.add("wanted", np.array(wanted, np.int64))
         for n, sample in enumerate(samples):
@@ -56,11 +53,19 @@ def started(
         given.close()
         runs = Runs(here)
         try:
-            for kind in kernels:
-                runs.start(kind)
+            runs.start(*kernels)
             yield runs
         finally:
             runs.end()
+
+
+def _save_probe(graph: Graph, content: bytes | None, wanted: tuple[int, ...], path: Path) -> None:
+    """The file with the wanted tensors as its outputs."""
+    if content is not None:
+        flatbuffer.save_pieces(flatbuffer.with_outputs(content, wanted), path)
+        return
+    main = replace(graph.main, outputs=wanted)
+    flatbuffer.save(replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=()), path, behind=True)
 
 
 class Runs:
@@ -68,15 +73,17 @@ class Runs:
 
     def __init__(self, here: Path):
         self._here = here
-        self._children: dict[str, subprocess.Popen] = {}
+        self._children: dict[str, subprocess.Popen] = {}  # by kernels; several may share one
+        self._errors: dict[subprocess.Popen, str] = {}
         self._kept = ArrayWriter(here / "kept")
 
-    def start(self, kernels: Kernels) -> None:
-        """Run the file on `kernels`, in the background."""
+    def start(self, *kernels: Kernels) -> None:
+        """Run the file on `kernels`, one after the other, in the background."""
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        command = [sys.executable, "-m", "tfq_converters.run_child", str(self._here), kernels]
+        command = [sys.executable, "-m", "tfq_converters.run_child", str(self._here), *kernels]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        self._children[kernels] = subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload]
+        child = subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload]
+        self._children |= dict.fromkeys(kernels, child)
 
     def keep(self, name: str, value: np.ndarray) -> None:
         """Put an array aside, on disk."""
@@ -88,22 +95,24 @@ class Runs:
         return ArrayFile(self._here / "kept")
 
     def result(self, kernels: Kernels) -> Arrays:
-        """Wait for the run on `kernels`.
+        """Wait for the run on `kernels`; ask for what was started first, first.
 
         Raises:
             TfqError: the runtime refused the file, or died on it.
         """
         child = self._children[kernels]
-        _, errors = child.communicate()
+        if child not in self._errors:
+            self._errors[child] = child.communicate()[1]
+        if (self._here / kernels).exists():
+            return ArrayFile(self._here / kernels)
+        errors = self._errors[child]
         if child.returncode == REFUSED:
             raise TfqError(f"the file is not handed over: {errors.strip().splitlines()[-1]}")
-        if child.returncode:
-            how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
-            raise TfqError(
-                f"the file is not handed over: running it on the {kernels} kernels ended the process ({how})\n"
-                f"{errors[-800:]}"
-            )
-        return ArrayFile(self._here / kernels)
+        how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
+        raise TfqError(
+            f"the file is not handed over: running it on the {kernels} kernels ended the process ({how})\n"
+            f"{errors[-800:]}"
+        )
 
     def refused(self, kernels: Kernels) -> bool:
         """Whether the runtime refused the file, in contrast to dying on it."""
@@ -112,7 +121,7 @@ class Runs:
     def end(self) -> None:
         """End all processes."""
         self._kept.close()
-        for child in self._children.values():
+        for child in set(self._children.values()):
             child.kill()
             child.wait()
             if child.stderr is not None:

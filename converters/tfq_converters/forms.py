@@ -37,6 +37,7 @@ class Fineness:
     granularity: str  # "per_tensor", "per_channel", "channel_groups" or "blocks"
     block: int = 0  # inputs that share a scale, for "blocks"
     activation_bits: int | None = None  # in mode "integer"
+    symmetric: bool = True  # without zero points, which an explicit DEQUANTIZE alone takes
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ def form_of(op: Op, subgraph: Subgraph, wanted: Fineness, target: Target | None 
     """The form in which the weights of `op` are computed right, or why there is none.
 
     Blocks as long as all inputs of a channel are per-channel scales. Blocks that do not divide the inputs leave a
-    shorter last block; the blockwise kernel, which cannot have one, gets the next smaller size that it knows and that
-    divides, else inputs and weights are filled up with zeros.
+    shorter last block in a split, and are made equally long where they are dequantized; the blockwise kernel, which
+    cannot have one, gets the next smaller size that it knows and that divides, else inputs and weights are filled up
+    with zeros.
     """
     (axes, *_) = weight_axes(op, subgraph)
-    if op.code == "GATHER" and wanted.mode != "integer":
+    if op.code == "GATHER" and wanted.mode != "integer" and wanted.symmetric:
         return _lookup(op, subgraph, wanted, target)
     if wanted.granularity == "blocks":
         length = 0 if axes.inputs is None else subgraph.tensors[op.inputs[axes.slot]].shape[axes.inputs]
@@ -97,17 +99,10 @@ def _lookup(op: Op, subgraph: Subgraph, wanted: Fineness, target: Target | None)
     if wanted.granularity != "blocks" or wanted.block >= depth:
         kind = "per_channel" if wanted.granularity == "blocks" else wanted.granularity
         return _table(op, subgraph, replace(wanted, granularity=kind), "lookup", target)
-    block = _largest_divisor(depth, wanted.block)
-    native = wanted.bits == 4 and block in KERNEL_BLOCKS
+    native = wanted.bits == 4 and wanted.block in KERNEL_BLOCKS and depth % wanted.block == 0
     cell = replace(wanted, granularity="blocks" if native else "per_channel")
     answer = _table(op, subgraph, cell, "lookup", target)
-    if not answer.works or block == wanted.block:
-        return Answer(answer.form, wanted.block, answer.note)
-    return Answer("lookup", block, f"blocks of {block}, the next smaller size that divides the {depth} columns")
-
-
-def _largest_divisor(length: int, most: int) -> int:
-    return next(size for size in range(min(most, length), 0, -1) if length % size == 0)
+    return Answer(answer.form, wanted.block, answer.note or _short(depth, wanted.block))
 
 
 def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, wanted: Fineness, target: Target | None) -> Answer:
@@ -118,7 +113,7 @@ def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, wanted: Fineness, targ
     per_channel = replace(wanted, granularity="per_channel")
     if wanted.mode == "weight_only":
         found = _table(op, subgraph, per_channel, "dequantize", target)
-        return Answer(found.form, block, found.note or _short(length, block))
+        return Answer(found.form, *_even(length, block)) if found.works else found
     matrix = op.code == "FULLY_CONNECTED" or is_pointwise(op, subgraph)
     known = matrix and wanted.mode == "dynamic" and wanted.bits == 4 and block in KERNEL_BLOCKS
     if known and channels >= LEAST_ROWS and not _fault(op, subgraph, wanted, "blockwise", target):
@@ -131,6 +126,20 @@ def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, wanted: Fineness, targ
     if found.works and parts > MOST_PARTS:
         return Answer(None, note=f"blocks of {block} would split {length} inputs into {parts} operators")
     return Answer(found.form, block, found.note or _short(length, block))
+
+
+def _even(length: int, asked: int) -> tuple[int, str]:
+    """The size of as many blocks as of `asked`, but equally long: the file fills the last one up to the others.
+
+    >>> _even(144, 128)
+    (72, 'blocks of 72 inputs, as many as of 128, which leave a last one to fill up')
+    >>> _even(256, 128)
+    (128, '')
+    """
+    size = -(-length // -(-length // asked))
+    if size == asked:
+        return asked, _short(length, asked)
+    return size, f"blocks of {size} inputs, as many as of {asked}, which leave a last one to fill up"
 
 
 def _short(length: int, block: int) -> str:

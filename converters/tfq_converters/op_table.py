@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from tfq_converters.quantized import ActivationEncoding
 
 Scales = Literal["free", "same", "fixed"]
@@ -43,6 +45,9 @@ class OpRow:
     int8_scale: tuple[float, float] | None = None  # the scales that int8 inputs may have: low <= scale < high
     int8_zero_point: int | None = None  # the one zero point that int8 tensors may have
     min_rescale: Mapping[str, float] = field(default_factory=dict)  # type -> least scale(0) / (scale(1) * scale(out))
+    least_int16: float | None = None  # share of its range below which an int16 input has no value that is computed well
+    written: tuple[str, ...] = ()  # types without a right kernel, in which `realize.rewrites` takes other operators
+    distinct: int | None = None  # the slot of indices that must be a constant without repeats
     note: str = ""
 
     def takes(self, dtype: str) -> bool:
@@ -87,6 +92,9 @@ OPS: dict[str, OpRow] = {
         "unless denominators stay above a quarter of their range; int16 has the same fault at any usual scale; "
         "a denominator that encodes as 0 fails at run time",
     ),
+    "SQUARE": OpRow(written=("int8", "int16"), note="float and int32 kernels alone; MUL by itself"),
+    "NEG": OpRow(written=("int8", "int16"), note="negates codes, whatever the zero points; MUL by -1"),
+    "ZEROS_LIKE": OpRow(written=("int8", "int16"), note="float and integer kernels without zero points; MUL by 0"),
     "SQUARED_DIFFERENCE": OpRow(None, int16=False, version_int8=2, note="XNNPACK takes SUB and MUL, not this"),
     "MAXIMUM": OpRow(None, "same", version_int8=2, version_int16=4),
     "MINIMUM": OpRow(None, "same", version_int8=2, version_int16=4),
@@ -114,12 +122,12 @@ OPS: dict[str, OpRow] = {
         note=_TABLE16 + "; int16 wraps where the output's range is exceeded far",
     ),
     "LOG": OpRow(
-        version_int8=2, version_int16=2, steps_int16=700,
+        version_int8=2, version_int16=2, steps_int16=700, least_int16=0.02,
         note=_TABLE16 + ": 700 steps at 1/50 of the range, 2200 near 0, 10 above 1/4",
     ),
     "SQRT": OpRow(version_int8=2, version_int16=2),
     "RSQRT": OpRow(
-        version_int8=2, version_int16=3, steps_int16=1000,
+        version_int8=2, version_int16=3, steps_int16=1000, least_int16=0.02,
         note=_TABLE16 + ": 1000 steps at 1/50 of the range, 4400 near 0",
     ),
     # reductions
@@ -179,7 +187,9 @@ OPS: dict[str, OpRow] = {
     "TILE": OpRow(scales="same", version_int8=2, version_int16=2, note="the reference kernels end at version 2"),
     "BROADCAST_TO": OpRow(scales="same", version_int8=3, version_int16=3),
     "REVERSE_V2": OpRow(scales="same", version_int8=3, version_int16=3),
-    "REVERSE_SEQUENCE": OpRow(scales="same", int8=False, note="int8 is refused, though TFLiteConverter writes it"),
+    "REVERSE_SEQUENCE": OpRow(
+        scales="same", written=("int8",), note="int8 is refused, though TFLiteConverter writes it; uint8 is taken"
+    ),
     "DEPTH_TO_SPACE": OpRow(scales="same", int16=False, note="the reference kernels end at version 1"),
     "SPACE_TO_DEPTH": OpRow(scales="same", int16=False, version_int8=2),
     "BATCH_TO_SPACE_ND": OpRow(scales="same", version_int8=2, version_int16=4),
@@ -188,13 +198,13 @@ OPS: dict[str, OpRow] = {
     "MATRIX_DIAG": OpRow(scales="same", int8_zero_point=0, note="fills with code 0, not with the zero point"),
     "MATRIX_SET_DIAG": OpRow((0, 1), "same"),
     "SCATTER_ND": OpRow(
-        (1,), "same", int8=False, int16=False,
-        note="fills with code 0, and adds raw codes where indices repeat",
+        (1,), "same", int16=False, int8_zero_point=0, distinct=0,
+        note="fills with code 0, and adds raw codes, which wrap around, where indices repeat",
     ),
+    "SPARSE_TO_DENSE": OpRow((2, 3), "same", int16=False, version_int8=3),
     "FILL": OpRow((1,), "same", version_int8=3, version_int16=3),
     "ONE_HOT": OpRow((2, 3), "same", int16=False),
     # wrong without a word, whatever the scales
-    "NEG": OpRow(int8=False, int16=False, note="negates codes; write SUB from a constant 0, or MUL by -1"),
     "FLOOR_DIV": OpRow(None, int8=False, int16=False, note="works on raw codes"),
     "FLOOR_MOD": OpRow(None, int8=False, int16=False, note="works on raw codes"),
 }  # fmt: skip
@@ -206,6 +216,7 @@ def misfits(
     shape: Sequence[int],
     inputs: Sequence[ActivationEncoding],
     outputs: Sequence[ActivationEncoding],
+    lowest: float | None = None,
 ) -> list[str]:
     """Why the kernels would not compute operator `code` on these encodings; empty when they do.
 
@@ -215,6 +226,7 @@ def misfits(
         shape: of the first data input.
         inputs: encodings of the data slots, in slot order.
         outputs: encodings of the outputs that are activations.
+        lowest: the smallest value of the first data input, where known.
     """
     row = OPS.get(code)
     if row is None or not row.takes(dtype):
@@ -230,6 +242,10 @@ def misfits(
     least = row.min_rescale.get(dtype)
     if least is not None and inputs[0].scale < least * inputs[1].scale * outputs[0].scale:
         found.append(f"scale(0) / (scale(1) * scale(out)) must be at least {least:g}")
+    if dtype == "int16" and row.least_int16 is not None and lowest is not None:
+        share = lowest / (inputs[0].scale * np.iinfo(np.int16).max)
+        if share < row.least_int16:
+            found.append(f"values down to {share:.2g} of the range, only those above {row.least_int16:g} are right")
     return found + (_int8_misfits(row, inputs) if dtype == "int8" else [])
 
 

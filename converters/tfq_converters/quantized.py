@@ -99,6 +99,11 @@ class OpEncoding:
     form: Form = "native"
     partial: ActivationEncoding | None = None  # of the partial sums of an integer operator that is split
 
+    def read(self, slot: int) -> ActivationEncoding | None:
+        """The encoding in which the file's operators read an activation; an integer split computes on int16."""
+        found = self.inputs.get(slot)
+        return found if found is None or self.partial is None else found.widened()
+
 
 @dataclass(frozen=True)
 class QuantizedGraph:

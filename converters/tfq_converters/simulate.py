@@ -24,7 +24,7 @@ UNCHECKED_TYPES = frozenset({"resource", "variant", "string"})
 def values_read(subgraph: Subgraph, op: Op, encoding: OpEncoding) -> dict[int, Value]:
     """Input slot -> the value that the emitted operator reads there, for everything that is not a constant."""
     return {
-        slot: (t, encoding.inputs.get(slot))
+        slot: (t, encoding.read(slot))
         for slot, t in enumerate(op.inputs)
         if t != ABSENT and not subgraph.tensors[t].is_constant
     }

@@ -73,9 +73,8 @@ def _scalable(op: Op, subgraph: Subgraph) -> int | str:
         constant = bias_of(op) == ABSENT or subgraph.tensors[bias_of(op)].data is not None
         return ABSENT if weight_axes(op, subgraph) and constant else "its weights are not constants"
     channels = subgraph.tensors[op.outputs[0]].shape[-1:]
-    if op.code in KEEPS_CHANNELS or (op.code == "MEAN" and _keeps_last(op, subgraph)):
-        return op.inputs[0]
-    if op.code == "RESHAPE" and subgraph.tensors[op.inputs[0]].shape[-1:] == channels:
+    moves = op.code in KEEPS_CHANNELS or op.code == "RESHAPE" or (op.code == "MEAN" and _keeps_last(op, subgraph))
+    if moves and subgraph.tensors[op.inputs[0]].shape[-1:] == channels:  # PAD may add channels
         return op.inputs[0]
     constants = [t for t in op.inputs if subgraph.tensors[t].data is not None]
     if op.code in ("MUL", "ADD", "SUB") and len(constants) == 1 and _per_channel(subgraph.tensors[constants[0]]):

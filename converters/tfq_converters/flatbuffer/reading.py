@@ -93,12 +93,15 @@ def _buffer(buffer: Any, content: np.ndarray) -> np.ndarray | None:
 
 def _subgraph(subgraph: Any, codes: list, buffers: list, views: dict) -> Subgraph:
     packed = subgraph.tensors or []
+    ops = tuple(_op(op, codes[op.opcodeIndex]) for op in _sequence(subgraph.operators))
+    inputs = _ints(subgraph.inputs)
+    computed = {*inputs, *(t for op in ops for t in (*op.outputs, *op.intermediates))}
     tensors = _with_blocks(packed, [_tensor(tensor, buffers, views) for tensor in packed])
     return Subgraph(
         name=_text(subgraph.name),
-        tensors=tuple(tensors),
-        ops=tuple(_op(op, codes[op.opcodeIndex]) for op in _sequence(subgraph.operators)),
-        inputs=_ints(subgraph.inputs),
+        tensors=tuple(tensor if t in computed else _with_no_elements(tensor) for t, tensor in enumerate(tensors)),
+        ops=ops,
+        inputs=inputs,
         outputs=_ints(subgraph.outputs),
     )
 
@@ -124,6 +127,13 @@ def _with_blocks(packed: Sequence[Any], tensors: list[Tensor]) -> list[Tensor]:
     while found and len(found) - 1 in scales:
         found.pop()
     return found
+
+
+def _with_no_elements(tensor: Tensor) -> Tensor:
+    """A constant without elements, which the file cannot tell from a tensor without data."""
+    if tensor.data is not None or 0 not in tensor.shape or tensor.is_variable or tensor.dtype not in NUMPY_TYPES:
+        return tensor
+    return replace(tensor, data=np.zeros(tensor.shape, NUMPY_TYPES[tensor.dtype]))
 
 
 def _tensor(tensor: Any, buffers: list, views: dict) -> Tensor:

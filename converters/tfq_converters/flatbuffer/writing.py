@@ -1,7 +1,7 @@
 """Graph -> bytes. Equal constants, vectors and names are stored once, which the format allows."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flatbuffers
@@ -14,6 +14,7 @@ from tfq_converters.graph import Graph, Op, Signature, Subgraph, Tensor
 
 ALIGNMENT = 16  # `force_align` of Buffer.data in the schema, which the object API ignores
 LARGE_ALIGNMENT = 64
+_SUBGRAPH_OUTPUTS, _MODEL_SIGNATURES = 8, 18  # vtable slots: 4 + 2 * the field's number in the schema
 FLATBUFFER_LIMIT = 2**31 - 2**20  # beyond this the constants go behind the flatbuffer
 
 
@@ -54,6 +55,29 @@ def pieces(graph: Graph, behind: bool = False) -> Iterator[bytes | memoryview]:
         yield bytes(start - position)
         yield array.data
         position = start + array.nbytes
+
+
+def with_outputs(content: bytes, outputs: Sequence[int]) -> Iterator[bytes | memoryview]:
+    """The file `content` with other outputs of its main subgraph and without signatures, in pieces.
+
+    The new list is appended and pointed to, which costs nothing beside packing the file anew.
+    """
+    model = schema.Model.GetRootAs(content, 0)
+    subgraph = model.Subgraphs(0)
+    end = -(-len(content) // 4) * 4
+    at = subgraph._tab.Pos + subgraph._tab.Offset(_SUBGRAPH_OUTPUTS)
+    patches = {at: end - at}
+    signatures = model._tab.Offset(_MODEL_SIGNATURES)
+    if signatures:
+        vector = model._tab.Pos + signatures
+        patches[vector + struct.unpack_from("<I", content, vector)[0]] = 0  # a list of none
+    whole, position = memoryview(content), 0
+    for start, value in sorted(patches.items()):
+        yield whole[position:start]
+        yield struct.pack("<I", value)
+        position = start + 4
+    yield whole[position:]
+    yield bytes(end - len(content)) + struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs)
 
 
 def _patch(header: bytearray, table: Any, offset: int, size: int) -> None:

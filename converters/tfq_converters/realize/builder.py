@@ -123,8 +123,9 @@ class SubgraphBuilder:
 
     def _to_integer(self, tensor: int, form: ActivationEncoding) -> int:
         forms = self._forms[tensor]
+        made, *_ = forms  # what was made in float is rounded once
         same_type = [index for known, index in forms.items() if known is not FLOAT and _requantizes(known, form)]
-        start = same_type[0] if same_type else self.value(tensor, FLOAT)
+        start = same_type[0] if same_type and made is not FLOAT else self.value(tensor, FLOAT)
         result = self.new(encoded(replace(self.tensors[tensor], data=None), form, "_quantized"))
         self.add(Op("QUANTIZE", (start,), (result,), Options("QuantizeOptions", {}), 2 if form.dtype == "int16" else 1))
         return result

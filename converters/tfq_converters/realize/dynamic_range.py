@@ -34,7 +34,8 @@ def dynamic_range(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> Non
         for slot, tensor in enumerate(op.inputs)
     ]
     value = next(value for value in encoding.weights.values() if isinstance(value, WeightCodes))
-    version = max(op.version, VERSIONS[op.code, value.bits, value.scale.size > 1])
+    one = VERSIONS.get((op.code, value.bits, value.scale.size > 1))  # None: a layer of a single channel
+    version = max(op.version, one or VERSIONS[op.code, value.bits, True])
     outputs = tuple(builder.output(tensor, FLOAT) for tensor in op.outputs)
     builder.add(replace(op, inputs=tuple(inputs), outputs=outputs, version=version, options=dynamic_options(op)))
 

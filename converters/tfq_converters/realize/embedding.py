@@ -53,11 +53,30 @@ def _embedding_lookup(builder: SubgraphBuilder, op: Op, table: WeightCodes, ids:
     if parts > 1 and not reads_blocks(table):
         index = _ids_of_blocks(builder, name, index, parts, dynamic)
         count *= parts
-    depth = table.codes.shape[1] if parts == 1 or reads_blocks(table) else table.block[1]
-    rows = Tensor(f"{name}_rows", (count, depth), "float32", (-1, depth) if dynamic else None)
+    in_blocks = parts > 1 and not reads_blocks(table)
+    depth = table.codes.shape[1]
+    width = table.block[1] if in_blocks else depth
+
+    def rows(suffix: str, height: int, length: int) -> Tensor:
+        return Tensor(f"{name}_{suffix}", (height, length), "float32", (-1, length) if dynamic else None)
+
     stored = builder.once(table, "rows", lambda: builder.new(_stored_rows(builder, op.inputs[0], table)))
-    found = builder.step("EMBEDDING_LOOKUP", (index, stored), rows, None, LOOKUP_VERSIONS[table.bits])
+    result = rows("rows", count, builder.tensors[stored].shape[1])
+    found = builder.step("EMBEDDING_LOOKUP", (index, stored), result, None, LOOKUP_VERSIONS[table.bits])
+    found = _first_columns(builder, found, rows("whole_rows", count, width))
+    if in_blocks and parts * width != depth:
+        found = builder.reshape(found, rows("joined", count // parts, parts * width))
+        found = _first_columns(builder, found, rows("columns", count // parts, depth))
     builder.reshape(found, builder.source.tensors[op.outputs[0]], builder.output(op.outputs[0], FLOAT))
+
+
+def _first_columns(builder: SubgraphBuilder, index: int, result: Tensor) -> int:
+    """SLICE to the columns of `result`, where there are more."""
+    if builder.tensors[index].shape == result.shape:
+        return index
+    begin = builder.constant(f"{result.name}_begin", np.zeros(2, np.int32))
+    size = builder.constant(f"{result.name}_size", np.array([-1, result.shape[1]], np.int32))
+    return builder.step("SLICE", (index, begin, size), result, Options("SliceOptions", {}))
 
 
 def reads_blocks(table: WeightCodes) -> bool:
@@ -71,19 +90,19 @@ def kernel_reads_rows(depth: int, block: int) -> bool:
 
 
 def _stored_rows(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> Tensor:
-    """The table as the lookup reads it: rows, or blocks as rows of their own."""
+    """The table as the lookup reads it: rows, or blocks as rows of their own; zeros fill each row to whole bytes."""
     source = builder.tensors[tensor]
-    if table.scale.shape[1] == 1:
-        return stored(source, table)
     if reads_blocks(table):
         return stored_blocks(source, table, table.block[1])
-    rows = replace(
-        table,
-        codes=table.codes.reshape(-1, table.block[1]),
-        scale=table.scale.reshape(-1, 1),
-        zero_point=table.zero_point.reshape(-1, 1),
-    )
-    return stored(replace(source, shape=rows.codes.shape, shape_signature=None), rows)
+    codes, parts, block = table.codes, table.scale.shape[1], table.block
+    if parts > 1:
+        width = block[1]
+        codes = np.pad(codes, ((0, 0), (0, parts * width - codes.shape[1]))).reshape(-1, width)
+        block = (1, width)
+    codes = np.pad(codes, ((0, 0), (0, -codes.shape[1] % (8 // table.bits))))
+    scale, zero_point = (a.reshape(-1, 1) for a in (table.scale, table.zero_point))
+    rows = WeightCodes(codes, scale, zero_point, table.bits, block)
+    return stored(replace(source, shape=codes.shape, shape_signature=None), rows)
 
 
 def _ids_of_blocks(builder: SubgraphBuilder, name: str, index: int, parts: int, dynamic: bool) -> int:
@@ -108,7 +127,7 @@ def _ids_of_blocks(builder: SubgraphBuilder, name: str, index: int, parts: int, 
 def _gather_then_dequantize(builder: SubgraphBuilder, op: Op, table: WeightCodes) -> None:
     """Ids of which several dimensions are unknown cannot be put back by a constant RESHAPE."""
     result = builder.source.tensors[op.outputs[0]]
-    if table.scale.size > 1 or table.bits == 2:
+    if table.scale.size > 1 or table.bits == 2 or table.codes.shape[1] * table.bits % 8:
         inputs = (dequantized(builder, op.inputs[0], table), builder.value(op.inputs[1], FLOAT))
         builder.add(replace(op, inputs=inputs, outputs=(builder.output(op.outputs[0], FLOAT),)))
         return

@@ -52,7 +52,7 @@ def _strided(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> int:
     steps = (op.option("strideH"), op.option("strideW"))
     if steps == (1, 1):
         return op.inputs[0]
-    form = encoding.inputs.get(0, FLOAT)
+    form = encoding.read(0)
     source, target = builder.source.tensors[op.inputs[0]], builder.source.tensors[op.outputs[0]]
     shape = (*target.shape[:3], source.shape[3])
     unknown = None if target.shape_signature is None else (*target.dynamic_shape[:3], source.shape[3])

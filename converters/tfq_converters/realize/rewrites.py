@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.graph import Op, Options, Quantization, Tensor
+from tfq_converters.op_table import OPS
 from tfq_converters.quantized import OpEncoding
 from tfq_converters.realize.builder import SubgraphBuilder, encoded
 
@@ -34,27 +35,79 @@ def sum_as_mean(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
     count = int(np.prod([source.shape[axis] for axis in axes.reshape(-1)]))
     form, result = encoding.inputs[0], encoding.outputs[0]
     mean = replace(result, scale=result.scale / count)
-    limit = np.iinfo(result.dtype).max
     start = builder.value(op.inputs[0], form)
     between = builder.new(encoded(builder.source.tensors[op.outputs[0]], mean, "/mean"))
-    version = 3 if result.dtype == "int16" else 2
+    version = OPS["MEAN"].version(result.dtype)
     builder.add(replace(op, code="MEAN", inputs=(start, op.inputs[1]), outputs=(between,), version=version))
-    factor = Tensor(
-        f"{builder.source.tensors[op.outputs[0]].name}/count",
-        (1,),
-        result.dtype,
-        data=np.array([limit], result.dtype),
-        quantization=Quantization(np.array([count / limit], np.float32), np.zeros(1, np.int64)),
-    )
-    options = Options("MulOptions", {"fusedActivationFunction": 0})
-    inputs = (between, builder.new(factor))
-    version = 4 if result.dtype == "int16" else 2
-    builder.add(Op("MUL", inputs, (builder.output(op.outputs[0], result),), options, version))
+    _multiply(builder, op, encoding, (between, mean.scale), _factor(builder, op, count, result.dtype))
     return True
+
+
+def negation(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
+    """NEG, whose kernels negate codes, as a product with -1."""
+    return _times(builder, op, encoding, -1)
+
+
+def zeros(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
+    """ZEROS_LIKE, which has no integer kernel that knows of zero points, as a product with 0."""
+    return _times(builder, op, encoding, 0)
+
+
+def square(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
+    """SQUARE, which has no integer kernel, as a product of its input with itself."""
+    form = encoding.inputs[0]
+    start = (builder.value(op.inputs[0], form), form.scale)
+    _multiply(builder, op, encoding, start, start)
+    return True
+
+
+def reverse_sequence(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
+    """int8 REVERSE_SEQUENCE, which has no kernel, on the same codes shifted by 128: uint8 has one."""
+    form, result = encoding.inputs[0], encoding.outputs[0]
+    if form.dtype != "int8":
+        return False
+    shifted = replace(form, dtype="uint8", zero_point=form.zero_point + 128)
+    start = builder.value(op.inputs[0], shifted)
+    between = builder.new(encoded(builder.source.tensors[op.outputs[0]], shifted, "/reversed"))
+    builder.add(replace(op, inputs=(start, builder.value(op.inputs[1], None)), outputs=(between,)))
+    builder.add(Op("QUANTIZE", (between,), (builder.output(op.outputs[0], result),), Options("QuantizeOptions", {})))
+    return True
+
+
+Factor = tuple[int, float]  # tensor of the emitted file, its scale
+
+
+def _times(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, number: int) -> bool:
+    form = encoding.inputs[0]
+    factor = _factor(builder, op, number, form.dtype)
+    _multiply(builder, op, encoding, (builder.value(op.inputs[0], form), form.scale), factor)
+    return True
+
+
+def _factor(builder: SubgraphBuilder, op: Op, number: int, dtype: str) -> Factor:
+    """The integer `number` as a constant of `dtype`, exact: on the largest code."""
+    limit = int(np.iinfo(dtype).max)
+    scale = abs(number) / limit if number else 1.0
+    data = np.array([limit * int(np.sign(number))], dtype)
+    quantization = Quantization(np.array([scale], np.float32), np.zeros(1, np.int64))
+    name = f"{builder.source.tensors[op.outputs[0]].name}/factor"
+    return builder.new(Tensor(name, (1,), dtype, data=data, quantization=quantization)), scale
+
+
+def _multiply(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, left: Factor, right: Factor) -> None:
+    result = encoding.outputs[0]
+    enlarges = left[1] * right[1] >= result.scale
+    version = max(OPS["MUL"].version(result.dtype), 3 if enlarges else 1)  # of the first kernels that may enlarge
+    options = Options("MulOptions", {"fusedActivationFunction": 0})
+    builder.add(Op("MUL", (left[0], right[0]), (builder.output(op.outputs[0], result),), options, version))
 
 
 REWRITES: dict[str, Callable[[SubgraphBuilder, Op, OpEncoding], bool]] = {
     "RELU": rectify,
     "RELU6": rectify,
     "SUM": sum_as_mean,
+    "NEG": negation,
+    "ZEROS_LIKE": zeros,
+    "SQUARE": square,
+    "REVERSE_SEQUENCE": reverse_sequence,
 }

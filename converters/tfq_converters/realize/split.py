@@ -44,7 +44,7 @@ def split(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
         op, encoding = as_fully_connected(builder, op, encoding)
     integer = encoding.mode == "integer"
     slot = DATA_SLOT.get(op.code, 0)
-    form: ValueForm = encoding.inputs[slot].widened() if integer else FLOAT
+    form: ValueForm = encoding.read(slot) if integer else FLOAT
     weight = encoding.weights[1]
     assert isinstance(weight, WeightCodes)
     axis = INPUTS_AXIS[op.code]
