@@ -29,7 +29,6 @@ from tfq_converters.probe.reference import answer
 from tfq_converters.probe.runtimes import opener
 from tfq_converters.probe.verdict import judge
 from tfq_converters.runtime import Kernels
-from tfq_fine import plan
 from tfq_fine.api import Result
 from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
 from tfq_fine.presets import RECIPES
@@ -114,12 +113,12 @@ def test_tflite_micro_reads_one_scale_of_many():
     assert gap(result, micro(result)) > 0.1 * np.abs(litert.outputs(result.content, inputs(result))).max()
 
 
-def test_float16_is_refused_for_those_that_do_not_read_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(plan, "HALF_MINIMUM", 64)  # the weights of the small network are worth no DEQUANTIZE
+def test_float16_is_refused_for_those_that_do_not_read_it():
+    dense = write(network(("dense",), FEATURES))
     for runtime in ("tflite-micro", "ethos-u"):
-        with pytest.raises(TfqError, match=rf"4 problems(.|\n)*dense .*float16 weights are not read on {runtime}"):
-            tfq.quantize(write(network()), "float16", runtimes=runtime)
-    plain = tfq.quantize(write(network()), "float16", runtimes="tflite-micro", on_unsupported="fallback")
+        with pytest.raises(TfqError, match=rf"dense .*float16 weights are not read on {runtime}.*nearest: float"):
+            tfq.quantize(dense, "float16", runtimes=runtime)
+    plain = tfq.quantize(dense, "float16", runtimes="tflite-micro", on_unsupported="fallback")
     assert gap(plain, micro(plain)) < FLOAT
 
 
@@ -141,10 +140,11 @@ def test_openvino_computes_what_litert_does(recipe, layers, tolerance, tmp_path)
     assert gap(result, openvino.outputs(result.content, inputs(result), tmp_path)) <= tolerance
 
 
-@pytest.mark.parametrize("recipe", ["weight_only_int8", "float16"])
-def test_openvino_reads_the_weights_that_litert_reads(recipe, tmp_path):
+@pytest.mark.parametrize(("recipe", "layers"), [("weight_only_int8", LAYERS), ("float16", ("dense",))])
+def test_openvino_reads_the_weights_that_litert_reads(recipe, layers, tmp_path):
     need("openvino")
-    result = quantized(recipe)
+    result = quantized(recipe, layers)
+    assert any(op.code == "DEQUANTIZE" for op in result.graph.main.ops)
     largest = np.abs(litert.outputs(result.content, inputs(result))).max()
     assert gap(result, openvino.outputs(result.content, inputs(result), tmp_path)) < FLOAT * largest
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tfq_converters import flatbuffer
+from tfq_converters.child_runs import waiting
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.kernel_table import load
@@ -119,21 +120,22 @@ def quantize(
         raise TfqError(
             f"recipe {chosen.name!r} is static and needs representative data: give data=..., or statistics=..."
         )
-    sample = None
-    if data is not None:
-        calibrates = statistics is None and (static or corrects_biases(graph, plan))
-        found = FirstSample(batches(data, input_specs(graph), batch_size=batch_size, limit=samples))
-        if calibrates:
-            needs = None if static else mean_needs(graph)
-            statistics = calibrate(graph, found, needs, threads=threads or os.cpu_count() or 1)
-        else:
-            next(iter(found))
-        sample = found.sample
-    no_islands = target.compiles or (input_type != "float32" and output_type != "float32")
-    plan = place(graph, plan, statistics, prefer, no_islands, policy)
-    quantized = choose_numbers(graph, plan, statistics, input_type, output_type)
-    flatbuffer.forget_pages()
-    written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph))
+    with waiting() as runs:  # it starts while calibration runs
+        sample = None
+        if data is not None:
+            calibrates = statistics is None and (static or corrects_biases(graph, plan))
+            found = FirstSample(batches(data, input_specs(graph), batch_size=batch_size, limit=samples))
+            if calibrates:
+                needs = None if static else mean_needs(graph)
+                statistics = calibrate(graph, found, needs, threads=threads or os.cpu_count() or 1)
+            else:
+                next(iter(found))
+            sample = found.sample
+        no_islands = target.compiles or (input_type != "float32" and output_type != "float32")
+        plan = place(graph, plan, statistics, prefer, no_islands, policy)
+        quantized = choose_numbers(graph, plan, statistics, input_type, output_type)
+        flatbuffer.forget_pages()
+        written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph), runs)
     notes = (*source.notes, *_notes(graph, plan, written.checked.kernels), *_meant_for(target))
     report = summarize(quantized, plan, written, chosen.name, _size(source.content), notes)
     return Result(report, written.graph, quantized, plan, statistics, written.content)

@@ -59,19 +59,22 @@ class _Extension:
     ops: list[Op] = field(default_factory=list)
     limits: dict[int, tuple[int, int]] = field(default_factory=dict)  # tensor -> its minimum and maximum
     means: dict[int, int] = field(default_factory=dict)
+    shared: dict[tuple[int, ...], int] = field(default_factory=dict)  # integer constants by their values
 
     def new(self, tensor: Tensor) -> int:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def constant(self, name: str, values: list[int]) -> int:
-        data = np.array(values, np.int32)
-        return self.new(Tensor(name, data.shape, "int32", data=data))
+    def constant(self, values: list[int]) -> int:
+        if (*values,) not in self.shared:
+            data = np.array(values, np.int32)
+            self.shared[(*values,)] = self.new(Tensor(f"constant_{len(self.shared)}", data.shape, "int32", data=data))
+        return self.shared[(*values,)]
 
     def reduce(self, code: str, source: int, axes: list[int], shape: tuple[int, ...]) -> int:
         name = f"{self.tensors[source].name}/{code}"
         result = self.new(Tensor(name, shape, "float32"))
-        axis = self.constant(f"{name}/axes", axes)
+        axis = self.constant(axes)
         self.ops.append(Op(code, (source, axis), (result,), Options("ReducerOptions", {"keepDims": False})))
         return result
 
@@ -86,7 +89,7 @@ class _Extension:
 
     def _flat(self, t: int) -> int:
         tensor = self.tensors[t]
-        target = self.constant(f"{tensor.name}/flat_shape", [-1])
+        target = self.constant([-1])
         count = int(np.prod(tensor.shape, dtype=np.int64))
         result = self.new(Tensor(f"{tensor.name}/flat", (count,), "float32", (-1,)))
         options = Options("ReshapeOptions", {"newShape": np.array([-1], np.int32)})

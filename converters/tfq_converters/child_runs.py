@@ -4,8 +4,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,45 +16,23 @@ from tfq_converters import flatbuffer
 from tfq_converters.array_file import ArrayFile, ArrayWriter
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.run_child import REFUSED
 from tfq_converters.runtime import Kernels
+
+POLL = 0.002  # seconds between two looks for a result
 
 # views of a file; `output_N_K`: output K of sample N; `tensor_N_T`: tensor T of the main subgraph
 Arrays = Mapping[str, np.ndarray]
 
 
 @contextmanager
-def started(
-    graph: Graph,
-    content: bytes | None,
-    wanted: Sequence[int],
-    samples: Sequence[Sequence[np.ndarray]],
-    kernels: Sequence[Kernels] = ("default", "reference"),
-) -> Iterator["Runs"]:
-    """Start to run the file of `graph` on several kernels, in a process of its own.
+def waiting() -> Iterator["Runs"]:
+    """Start a process that will run a file; `Runs.give` hands it over.
 
-    Args:
-        graph: of the file.
-        content: the bytes of the file; made from `graph` when None.
-        wanted: tensors of the main subgraph to report.
-        samples: inputs in the types of the file.
-        kernels: which ones.
+    The process loads what it needs meanwhile, so that it pays to start it before there is anything to run.
     """
     with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
-        here = Path(folder)
-        flatbuffer.save_pieces(
-            iter([content]) if content is not None else flatbuffer.pieces(graph), here / "file.tflite"
-        )
-        _save_probe(graph, content, tuple(wanted), here / "probe.tflite")
-        given = ArrayWriter(here / "inputs")
-        given.add("wanted", np.array(wanted, np.int64))
-        for n, sample in enumerate(samples):
-            for k, array in enumerate(sample):
-                given.add(f"{n}_{k}", array)
-        given.close()
-        runs = Runs(here)
+        runs = Runs(Path(folder))
         try:
-            runs.start(*kernels)
             yield runs
         finally:
             runs.end()
@@ -73,17 +52,58 @@ class Runs:
 
     def __init__(self, here: Path):
         self._here = here
+        self._ready = self._started()
         self._children: dict[str, subprocess.Popen] = {}  # by kernels; several may share one
-        self._errors: dict[subprocess.Popen, str] = {}
         self._kept = ArrayWriter(here / "kept")
 
-    def start(self, *kernels: Kernels) -> None:
-        """Run the file on `kernels`, one after the other, in the background."""
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        command = [sys.executable, "-m", "tfq_converters.run_child", str(self._here), *kernels]
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        child = subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload]
+    def _started(self) -> subprocess.Popen:
+        """A process that waits to be told its kernels."""
+        roots = [str(Path(__file__).parents[1]), *(path for path in sys.path if path)]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(roots)}
+        command = [sys.executable, "-S", "-m", "tfq_converters.run_child", str(self._here)]
+        with (self._here / "errors").open("ab") as errors:
+            return subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors
+            )
+
+    def give(
+        self,
+        graph: Graph,
+        content: bytes | None,
+        wanted: Sequence[int],
+        samples: Sequence[Sequence[np.ndarray]],
+        kernels: Sequence[Kernels],
+    ) -> None:
+        """Hand the file over, to be run on `kernels`.
+
+        Args:
+            graph: of the file.
+            content: the bytes of the file; made from `graph` when None.
+            wanted: tensors of the main subgraph to report.
+            samples: inputs in the types of the file.
+            kernels: which ones.
+        """
+        pieces = flatbuffer.pieces(graph) if content is None else iter([content])
+        flatbuffer.save_pieces(pieces, self._here / "file.tflite")
+        _save_probe(graph, content, tuple(wanted), self._here / "probe.tflite")
+        given = ArrayWriter(self._here / "inputs")
+        given.add("wanted", np.array(wanted, np.int64))
+        for n, sample in enumerate(samples):
+            for k, array in enumerate(sample):
+                given.add(f"{n}_{k}", array)
+        given.close()
+        self._begin(self._ready, kernels)
+
+    def again(self, kernels: Kernels) -> None:
+        """Run the file that was handed over on other kernels too."""
+        self._begin(self._started(), [kernels])
+
+    def _begin(self, child: subprocess.Popen, kernels: Sequence[Kernels]) -> None:
         self._children |= dict.fromkeys(kernels, child)
+        assert child.stdin is not None
+        with suppress(BrokenPipeError):  # it died on its own; `result` says so
+            child.stdin.write(" ".join(kernels).encode() + b"\n")
+            child.stdin.close()
 
     def keep(self, name: str, value: np.ndarray) -> None:
         """Put an array aside, on disk."""
@@ -95,20 +115,25 @@ class Runs:
         return ArrayFile(self._here / "kept")
 
     def result(self, kernels: Kernels) -> Arrays:
-        """Wait for the run on `kernels`; ask for what was started first, first.
+        """Wait for the run on `kernels`.
 
         Raises:
             TfqError: the runtime refused the file, or died on it.
         """
+        result, error = self._here / kernels, self._here / f"{kernels}.error"
         child = self._children[kernels]
-        if child not in self._errors:
-            self._errors[child] = child.communicate()[1]
-        if (self._here / kernels).exists():
-            return ArrayFile(self._here / kernels)
-        errors = self._errors[child]
-        if child.returncode == REFUSED:
-            raise TfqError(f"the file is not handed over: {errors.strip().splitlines()[-1]}")
+        while not result.exists() and not error.exists() and child.poll() is None:
+            time.sleep(POLL)
+        if result.exists():
+            return ArrayFile(result)
+        if error.exists():
+            last = error.read_text().strip().splitlines()[-1]
+            raise TfqError(f"the file is not handed over: {last}")
+        if sum(other is child for other in self._children.values()) > 1:  # which of them it died of is not known
+            self.again(kernels)
+            return self.result(kernels)
         how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
+        errors = (self._here / "errors").read_text(errors="replace")
         raise TfqError(
             f"the file is not handed over: running it on the {kernels} kernels ended the process ({how})\n"
             f"{errors[-800:]}"
@@ -116,13 +141,14 @@ class Runs:
 
     def refused(self, kernels: Kernels) -> bool:
         """Whether the runtime refused the file, in contrast to dying on it."""
-        return self._children[kernels].returncode == REFUSED
+        return (self._here / f"{kernels}.error").exists()
 
     def end(self) -> None:
         """End all processes."""
         self._kept.close()
-        for child in set(self._children.values()):
+        for child in {self._ready, *self._children.values()}:
             child.kill()
             child.wait()
-            if child.stderr is not None:
-                child.stderr.close()
+            if child.stdin is not None:
+                with suppress(BrokenPipeError):
+                    child.stdin.close()

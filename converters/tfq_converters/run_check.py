@@ -1,12 +1,13 @@
 """Runs an emitted file and compares every operator with what the quantized numbers say, before anyone gets the file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from tfq_converters import flatbuffer
-from tfq_converters.child_runs import Arrays, Runs, started
+from tfq_converters.child_runs import Arrays, Runs
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import OpEncoding, QuantizedGraph
@@ -55,7 +56,8 @@ def run_check(
     realized: Realized,
     content: bytes | None,
     samples: Sequence[Sample],
-    others: Mapping[str, Sample] | None = None,
+    others: Mapping[str, Sample] | None,
+    runs: Runs,
 ) -> Checked:
     """Execute the file on the default and the reference kernels and compare it operator by operator.
 
@@ -67,6 +69,7 @@ def run_check(
         content: the bytes of the file; made from `realized` when None.
         samples: float inputs of the model; a few are enough.
         others: key of a signature on another subgraph -> its inputs, in its order.
+        runs: a process that waits for the file.
 
     Raises:
         TfqError: a kernel refuses the file, dies, yields NaN, or computes something else than the numbers say; the
@@ -82,17 +85,35 @@ def run_check(
     emitted = runnable_part(realized.graph)
     content = content if emitted is realized.graph else None
     fed = [[*_encoded(quantized, sample), *extra] for sample in samples]
-    slow = _slow_kernels(quantized)
-    with started(emitted, content, sorted(set(places.values())), fed, ("default", slow)) as runs:
-        computed = _keep_float_values(runs, runnable_part(quantized.graph), [[*sample, *extra] for sample in samples])
-        found = {"default": runs.result("default")}
-        found |= _on_slow_kernels(quantized.graph, runs, samples, slow)
-        for n in range(len(samples)):
-            _compare(quantized, places, n, found)
-            _same_outputs(realized, found["default"], n)
-        sqnr = _errors(runs, computed, places, found["default"], len(samples))
+    runs.give(emitted, content, sorted(set(places.values())), fed, kernels_to_run(quantized))
+    computed = _keep_float_values(runs, runnable_part(quantized.graph), [[*sample, *extra] for sample in samples])
+    results = _Results(quantized, runs, samples)
+    for n in range(len(samples)):
+        _compare(quantized, places, n, results)
+        _same_outputs(realized, results.default, n)
+    sqnr = _errors(runs, computed, places, results.default, len(samples))
     _check_signatures(quantized, realized, others or {})
-    return Checked(sqnr, tuple(found), len(samples))
+    return Checked(sqnr, tuple(kernels for kernels, _ in results), len(samples))
+
+
+class _Results:
+    """(kernels, what they computed), the default ones first; the others are waited for when they are asked for."""
+
+    def __init__(self, quantized: QuantizedGraph, runs: Runs, samples: Sequence[Sample]):
+        self._quantized, self._runs, self._samples = quantized, runs, samples
+
+    @cached_property
+    def default(self) -> Arrays:
+        return self._runs.result("default")
+
+    @cached_property
+    def other(self) -> tuple[str, Arrays]:
+        _, kernels = kernels_to_run(self._quantized)
+        return _on_slow_kernels(self._quantized.graph, self._runs, self._samples, kernels)
+
+    def __iter__(self) -> Iterator[tuple[str, Arrays]]:
+        yield "default", self.default
+        yield self.other
 
 
 def _keep_float_values(runs: Runs, graph: Graph, samples: Sequence[Sample]) -> list[int]:
@@ -137,27 +158,27 @@ def _decoded(values: np.ndarray, form: ValueForm) -> np.ndarray:
     return values if form is FLOAT else form.decode(values)
 
 
-def _slow_kernels(quantized: QuantizedGraph) -> Kernels:
-    """The kernels that the file is run on beside the default ones.
+def kernels_to_run(quantized: QuantizedGraph) -> tuple[Kernels, Kernels]:
+    """The kernels that the file is run on: the default ones, and slow ones.
 
     The reference kernels of FULLY_CONNECTED skip blockwise weights without a word; the optimized ones compute them.
     """
     blockwise = any(encoding.form == "blockwise" for encoding in quantized.ops.values())
-    return "optimized" if blockwise else "reference"
+    return "default", "optimized" if blockwise else "reference"
 
 
-def _on_slow_kernels(graph: Graph, runs: Runs, samples: Sequence[Sample], kernels: Kernels) -> dict[str, Arrays]:
+def _on_slow_kernels(graph: Graph, runs: Runs, samples: Sequence[Sample], kernels: Kernels) -> tuple[str, Arrays]:
     """What these kernels computed; the optimized ones where the reference ones refuse the float model too.
 
     The reference kernels lack some operators (ELU).
     """
     try:
-        return {kernels: runs.result(kernels)}
+        return kernels, runs.result(kernels)
     except TfqError:
         if kernels != "reference" or not runs.refused(kernels) or _runs(graph, kernels, samples[0]):
             raise
-    runs.start("optimized")
-    return {"optimized": runs.result("optimized")}
+    runs.again("optimized")
+    return "optimized", runs.result("optimized")
 
 
 def _runs(graph: Graph, kernels: Kernels, sample: Sample) -> bool:
@@ -172,7 +193,9 @@ def _encoding(quantized: QuantizedGraph, o: int) -> OpEncoding:
     return quantized.ops.get((0, o), OpEncoding("float"))
 
 
-def _compare(quantized: QuantizedGraph, places: Mapping[Value, int], n: int, runs: Mapping[str, Arrays]) -> None:
+def _compare(
+    quantized: QuantizedGraph, places: Mapping[Value, int], n: int, runs: Iterable[tuple[str, Arrays]]
+) -> None:
     """Raise an error that names the first operator whose result differs from the simulated one."""
     main, bodies = quantized.graph.main, simulated_bodies(quantized)
     dynamic_bodies = any(encoding.mode == "dynamic" for (s, _), encoding in quantized.ops.items() if s > 0)
@@ -181,7 +204,7 @@ def _compare(quantized: QuantizedGraph, places: Mapping[Value, int], n: int, run
         if not known:
             continue
         segment = Segment(quantized, bodies, known)
-        for kernels, run in runs.items():
+        for kernels, run in runs:
             decoded = {value: _decoded(run[f"tensor_{n}_{places[value]}"], value[1]) for value in segment.inputs}
             expected = segment.run(decoded)
             for o in known:

@@ -1,12 +1,14 @@
 """Runs one file on several sets of kernels in a process of its own, because a bad file may take the process down.
 
-`python -m tfq_converters.run_child FOLDER KERNELS ...` reads `file.tflite`, `inputs` and, where the kernels hide their
-intermediates (the delegate does), `probe.tflite`: the same file with every wanted tensor as an output. It writes a file
-`KERNELS` for each, one after the other, and ends at the first that fails; `array_file` has the form of all.
+`python -m tfq_converters.run_child FOLDER` waits for a line that names the kernels, then reads `file.tflite`, `inputs`
+and, where the kernels hide their intermediates (the delegate does), `probe.tflite`: the same file with every wanted
+tensor as an output. It runs on all kernels at once and writes a file `KERNELS` for each (`array_file` has the form of
+all), or `KERNELS.error` where the runtime refuses or fails, in contrast to a process that dies.
 """
 
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,6 @@ import numpy as np
 from tfq_converters.array_file import ArrayFile, ArrayWriter
 from tfq_converters.errors import TfqError
 from tfq_converters.runtime import Kernels, Runner
-
-REFUSED = 3  # exit code when the runtime refuses the file or fails, in contrast to a process that dies
 
 
 def samples(found: Mapping[str, np.ndarray]) -> list[list[np.ndarray]]:
@@ -27,22 +27,30 @@ def samples(found: Mapping[str, np.ndarray]) -> list[list[np.ndarray]]:
     return [[inputs[n][k] for k in sorted(inputs[n])] for n in sorted(inputs)]
 
 
-def main(folder: str, *kernels: Kernels) -> int:
+def main(folder: str) -> int:
     """Run the file of `folder` and save what it computes; returns the exit code."""
     here = Path(folder)
+    kernels: list[Kernels] = sys.stdin.readline().split()  # type: ignore[assignment]
+    if not kernels:  # there is no file after all
+        return 0
     given = ArrayFile(here / "inputs")
     wanted = given["wanted"].tolist()
     inputs = samples({name: given[name] for name in given if name != "wanted"})
-    for kind in kernels:
-        results = ArrayWriter(here / f"{kind}.part")
-        try:
-            _run(here, kind, inputs, wanted, results)
-        except TfqError as error:
-            print(error, file=sys.stderr)
-            return REFUSED
-        results.close()
-        (here / f"{kind}.part").rename(here / kind)
+    with ThreadPoolExecutor(len(kernels)) as executor:
+        list(executor.map(lambda kind: _answer(here, kind, inputs, wanted), kernels))
     return 0
+
+
+def _answer(here: Path, kernels: Kernels, inputs: list[list[np.ndarray]], wanted: list[int]) -> None:
+    results = ArrayWriter(here / f"{kernels}.part")
+    try:
+        _run(here, kernels, inputs, wanted, results)
+    except TfqError as error:
+        (here / f"{kernels}.part").write_text(str(error))
+        (here / f"{kernels}.part").rename(here / f"{kernels}.error")
+        return
+    results.close()
+    (here / f"{kernels}.part").rename(here / kernels)
 
 
 def _run(here: Path, kernels: Kernels, inputs: list[list[np.ndarray]], wanted: list[int], results: ArrayWriter) -> None:
@@ -79,4 +87,4 @@ def _kept(runner: Runner, wanted: list[int]) -> list[np.ndarray] | None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1], *sys.argv[2:]))  # type: ignore[arg-type]
+    raise SystemExit(main(sys.argv[1]))

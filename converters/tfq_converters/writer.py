@@ -1,11 +1,13 @@
 """From numbers to a file: realize, pack, run, hand over. Nothing leaves here that has not been run."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tfq_converters import flatbuffer
+from tfq_converters.child_runs import Runs, waiting
 from tfq_converters.graph import Graph, Tensor
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.realize import realize
@@ -29,6 +31,7 @@ def write(
     quantized: QuantizedGraph,
     samples: Sequence[Sequence[np.ndarray]],
     others: Mapping[str, Sequence[np.ndarray]] | None = None,
+    runs: Runs | None = None,
 ) -> Written:
     """The `.tflite` file of `quantized`, executed on `samples` on the default and the reference kernels.
 
@@ -36,17 +39,19 @@ def write(
         quantized: the numbers.
         samples: float inputs of the main subgraph.
         others: key of a signature on another subgraph -> its inputs, in its order.
+        runs: a process that waits for the file (`child_runs.waiting`); started here when None.
 
     Raises:
         TfqError: the file does not compute what the numbers say; see `run_check`.
     """
-    realized = realize(quantized)
-    metadata = dict(realized.graph.metadata)
-    metadata[METADATA] = min_runtime_version(realized.graph, metadata.get(METADATA))
-    realized = replace(realized, graph=replace(realized.graph, metadata=metadata))
-    constants = sum(tensor.data.nbytes for tensor in _tensors(realized.graph) if tensor.data is not None)
-    content = flatbuffer.write(realized.graph) if constants <= LARGE else None
-    checked = run_check(quantized, realized, content, samples, others)
+    with waiting() if runs is None else nullcontext(runs) as ready:
+        realized = realize(quantized)
+        metadata = dict(realized.graph.metadata)
+        metadata[METADATA] = min_runtime_version(realized.graph, metadata.get(METADATA))
+        realized = replace(realized, graph=replace(realized.graph, metadata=metadata))
+        constants = sum(tensor.data.nbytes for tensor in _tensors(realized.graph) if tensor.data is not None)
+        content = flatbuffer.write(realized.graph) if constants <= LARGE else None
+        checked = run_check(quantized, realized, content, samples, others, ready)
     nbytes = sum(len(piece) for piece in flatbuffer.pieces(realized.graph)) if content is None else len(content)
     return Written(realized.graph, checked, nbytes, content)
 

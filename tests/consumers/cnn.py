@@ -9,7 +9,7 @@ from tfq_converters.graph import Graph, Op, Options, Signature, Subgraph, Tensor
 
 LAYERS = ("conv", "depthwise", "pointwise", "pool", "dense")
 IMAGE = (1, 13, 11, 3)
-FEATURES = (1, 64)  # of a network that is dense alone
+FEATURES = (1, 192)  # of a network that is dense alone: enough weights to be worth float16
 CHANNELS = {"conv": 9, "pointwise": 14, "dense": 6}  # of the outputs
 
 
