@@ -74,7 +74,7 @@ class Runs:
         samples: Sequence[Sequence[np.ndarray]],
         kernels: Sequence[Kernels],
     ) -> None:
-        """Hand the file over, to be run on `kernels`.
+        """Hand the file over, to be run on `kernels`, one after the other.
 
         Args:
             graph: of the file.
@@ -115,7 +115,7 @@ class Runs:
         return ArrayFile(self._here / "kept")
 
     def result(self, kernels: Kernels) -> Arrays:
-        """Wait for the run on `kernels`.
+        """Wait for the run on `kernels`; ask for what comes first, first.
 
         Raises:
             TfqError: the runtime refused the file, or died on it.
@@ -129,9 +129,6 @@ class Runs:
         if error.exists():
             last = error.read_text().strip().splitlines()[-1]
             raise TfqError(f"the file is not handed over: {last}")
-        if sum(other is child for other in self._children.values()) > 1:  # which of them it died of is not known
-            self.again(kernels)
-            return self.result(kernels)
         how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
         errors = (self._here / "errors").read_text(errors="replace")
         raise TfqError(

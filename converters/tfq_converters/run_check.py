@@ -199,12 +199,12 @@ def _compare(
     """Raise an error that names the first operator whose result differs from the simulated one."""
     main, bodies = quantized.graph.main, simulated_bodies(quantized)
     dynamic_bodies = any(encoding.mode == "dynamic" for (s, _), encoding in quantized.ops.items() if s > 0)
-    for indices in segments(main):
-        known = [o for o in indices if _can_be_read(quantized, places, o)]
-        if not known:
-            continue
-        segment = Segment(quantized, bodies, known)
-        for kernels, run in runs:
+    for kernels, run in runs:  # each as soon as it is there; segments are cheap to build again
+        for indices in segments(main):
+            known = [o for o in indices if _can_be_read(quantized, places, o)]
+            if not known:
+                continue
+            segment = Segment(quantized, bodies, known)
             decoded = {value: _decoded(run[f"tensor_{n}_{places[value]}"], value[1]) for value in segment.inputs}
             expected = segment.run(decoded)
             for o in known:

@@ -2,13 +2,12 @@
 
 `python -m tfq_converters.run_child FOLDER` waits for a line that names the kernels, then reads `file.tflite`, `inputs`
 and, where the kernels hide their intermediates (the delegate does), `probe.tflite`: the same file with every wanted
-tensor as an output. It runs on all kernels at once and writes a file `KERNELS` for each (`array_file` has the form of
-all), or `KERNELS.error` where the runtime refuses or fails, in contrast to a process that dies.
+tensor as an output. It writes a file `KERNELS` for each, one after the other (`array_file` has the form of all), or
+`KERNELS.error` where the runtime refuses or fails, in contrast to a process that dies.
 """
 
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +35,8 @@ def main(folder: str) -> int:
     given = ArrayFile(here / "inputs")
     wanted = given["wanted"].tolist()
     inputs = samples({name: given[name] for name in given if name != "wanted"})
-    with ThreadPoolExecutor(len(kernels)) as executor:
-        list(executor.map(lambda kind: _answer(here, kind, inputs, wanted), kernels))
+    for kind in kernels:
+        _answer(here, kind, inputs, wanted)
     return 0
 
 
