@@ -134,7 +134,7 @@ def quantize(
         no_islands = target.compiles or (input_type != "float32" and output_type != "float32")
         plan = place(graph, plan, statistics, prefer, no_islands, policy)
         quantized = choose_numbers(graph, plan, statistics, input_type, output_type)
-        flatbuffer.forget_pages()
+        flatbuffer.forget_pages(trim=True)
         written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph), runs)
     notes = (*source.notes, *_notes(graph, plan, written.checked.kernels), *_meant_for(target))
     report = summarize(quantized, plan, written, chosen.name, _size(source.content), notes)

@@ -10,8 +10,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_flow
 
 from tfq_converters import costs
 from tfq_converters.forms import form_of
@@ -50,6 +48,9 @@ class _Network:
 
     def source_side(self) -> set[tuple]:
         """The names on the source's side of a minimum cut."""
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import maximum_flow
+
         edges = np.array(list(self.capacities), np.int32).reshape(-1, 2)
         given = np.array(list(self.capacities.values()))
         unit = LARGEST / max(given[np.isfinite(given)].sum(), 1.0)

@@ -1,10 +1,10 @@
-"""Arrays by name in one file, read as views of the mapped file: what processes hand each other.
+"""Arrays by name in one file: what processes hand each other.
 
 The file: the arrays' bytes, each aligned; a JSON index {name: [type, shape, offset]}; its length as 8 bytes.
 """
 
 import json
-import mmap
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,25 +14,34 @@ ALIGNMENT = 64
 
 
 class ArrayFile(Mapping[str, np.ndarray]):
-    """What `ArrayWriter` wrote; read-only views, valid as long as someone holds them."""
+    """What `ArrayWriter` wrote; an array is read each time that it is asked for, and not held."""
 
     def __init__(self, path: Path):
-        with path.open("rb") as file:
-            self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        end = len(self._content) - 8
-        start = end - int.from_bytes(self._content[end:], "little")
-        self._index: dict[str, tuple[str, list[int], int]] = json.loads(self._content[start:end])
+        self._file = path.open("rb")
+        end = self._file.seek(-8, os.SEEK_END)
+        start = end - int.from_bytes(self._file.read(8), "little")
+        self._index: dict[str, tuple[str, list[int], int]] = json.loads(self._read(end - start, start))
+
+    def _read(self, size: int, offset: int) -> bytes:
+        return os.pread(self._file.fileno(), size, offset)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        dtype, shape, offset = self._index[name]
-        count = int(np.prod(shape, dtype=np.int64))
-        return np.frombuffer(self._content, np.dtype(dtype), count, offset).reshape(shape)
+        code, shape, offset = self._index[name]
+        dtype = np.dtype(code)
+        values = np.empty(shape, dtype)
+        target = memoryview(values.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+        read = os.preadv(self._file.fileno(), [target], offset) if values.size else 0
+        assert read == values.nbytes, name
+        return values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._index)
 
     def __len__(self) -> int:
         return len(self._index)
+
+    def __del__(self) -> None:
+        self._file.close()
 
 
 class ArrayWriter:

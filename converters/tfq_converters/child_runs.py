@@ -20,7 +20,7 @@ from tfq_converters.runtime import Kernels
 
 POLL = 0.002  # seconds between two looks for a result
 
-# views of a file; `output_N_K`: output K of sample N; `tensor_N_T`: tensor T of the main subgraph
+# read from disk at each access; `output_N_K`: output K of sample N; `tensor_N_T`: tensor T of the main subgraph
 Arrays = Mapping[str, np.ndarray]
 
 

@@ -1,8 +1,10 @@
 """Bytes or a path -> Graph."""
 
+import ctypes
 import mmap
 import os
 import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer.names import IDENTIFIER, OPERATORS, TYPES
 from tfq_converters.graph import NUMPY_TYPES, Graph, Op, Options, Quantization, Signature, Subgraph, Tensor
 
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # of glibc
 _MAPPED: WeakSet[mmap.mmap] = WeakSet()  # files whose constants are views into them
 _TENSOR_FIELDS = {"shape", "type", "buffer", "name", "quantization", "isVariable", "shapeSignature", "hasRank"}
 
@@ -58,11 +61,17 @@ def _open(source: bytes | str | os.PathLike) -> tuple[str, Any]:
         raise TfqError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def forget_pages() -> None:
-    """Let the system take back the memory of mapped files; what is needed again is read again."""
+def forget_pages(trim: bool = False) -> None:
+    """Let the system take back the memory of mapped files; what is needed again is read again.
+
+    Args:
+        trim: and what the allocator holds back of freed arrays, which costs some time when memory is asked for again.
+    """
     if hasattr(mmap, "MADV_DONTNEED"):
         for mapped in _MAPPED:
             mapped.madvise(mmap.MADV_DONTNEED)
+    if trim and _TRIM is not None:
+        _TRIM(0)
 
 
 def _graph(model: Any, content: np.ndarray) -> Graph:
