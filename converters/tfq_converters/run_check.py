@@ -9,7 +9,7 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.child_runs import Arrays, Runs
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Graph, Subgraph
 from tfq_converters.quantized import OpEncoding, QuantizedGraph
 from tfq_converters.realize import Realized
 from tfq_converters.realize.builder import FLOAT, ValueForm
@@ -202,20 +202,32 @@ def _compare(
     for kernels, run in runs:  # each as soon as it is there; segments are cheap to build again
         for indices in segments(main):
             known = [o for o in indices if _can_be_read(quantized, places, o)]
-            if not known:
-                continue
-            segment = Segment(quantized, bodies, known)
-            decoded = {value: _decoded(run[f"tensor_{n}_{places[value]}"], value[1]) for value in segment.inputs}
-            expected = segment.run(decoded)
-            for o in known:
-                written = values_written(main.ops[o], _encoding(quantized, o))
-                found = {value: run[f"tensor_{n}_{places[value]}"] for value in written}
-                wrong = _difference(quantized, o, found, decoded, expected, dynamic_bodies)
-                if wrong:
-                    raise TfqError(
-                        f"the file is not handed over: {main.op_name(o)} computes something else than its numbers "
-                        f"say on the {kernels} kernels: {wrong}"
-                    )
+            wrong = _first_wrong(quantized, places, n, run, known, bodies, dynamic_bodies) if known else ""
+            if wrong:
+                raise TfqError(f"the file is not handed over: on the {kernels} kernels, {wrong}")
+
+
+def _first_wrong(
+    quantized: QuantizedGraph,
+    places: Mapping[Value, int],
+    n: int,
+    run: Arrays,
+    known: Sequence[int],
+    bodies: tuple[Subgraph, ...],
+    dynamic_bodies: bool,
+) -> str:
+    """The first of the operators `known` that differs from the simulated one, and how; "" when none does."""
+    main = quantized.graph.main
+    segment = Segment(quantized, bodies, known)
+    decoded = {value: _decoded(run[f"tensor_{n}_{places[value]}"], value[1]) for value in segment.inputs}
+    expected = segment.run(decoded)
+    for o in known:
+        written = values_written(main.ops[o], _encoding(quantized, o))
+        found = {value: run[f"tensor_{n}_{places[value]}"] for value in written}
+        wrong = _difference(quantized, o, found, decoded, expected, dynamic_bodies)
+        if wrong:
+            return f"{main.op_name(o)} computes something else than its numbers say: {wrong}"
+    return ""
 
 
 def _can_be_read(quantized: QuantizedGraph, places: Mapping[Value, int], o: int) -> bool:
