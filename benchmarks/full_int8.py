@@ -28,7 +28,13 @@ from tfq_fine.calibration import calibrate, range_needs
 from tfq_fine.data import batches, input_specs
 
 OURS = "full_int8"
-COMPARED = (OURS, "litert_quantizer_int8", "litert_quantizer_int8_profiler", "tflite_converter_int8")
+COMPARED = (
+    OURS,
+    "litert_quantizer_int8",
+    "litert_quantizer_int8_profiler",
+    "litert_quantizer_int8_profiler_as_is",
+    "tflite_converter_int8",
+)
 MEASURED = ("mobilenet_v2", "resnet50", "encoder")
 LATENCY_SECONDS = 10.0
 MIB = 2**20

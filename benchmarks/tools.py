@@ -61,8 +61,11 @@ def _tfq_fine(recipe: str) -> Work:
     return work
 
 
-def _litert_quantizer(recipe: str, mode: str) -> Work:
-    """`recipe`: a function of its recipe module; `mode`: of calibration, a name in its CalibrationMode."""
+def _litert_quantizer(recipe: str, mode: str, threads: int | None = CORES) -> Work:
+    """`recipe`: a function of its recipe module; `mode`: of calibration, a name in its CalibrationMode.
+
+    It takes 16 threads when it is told no number (`threads` None), which is slower where there are fewer cores.
+    """
     from litert_quantizer import quantizer
     from litert_quantizer import recipe as recipes
     from litert_quantizer.calibrator import CalibrationMode
@@ -72,7 +75,8 @@ def _litert_quantizer(recipe: str, mode: str) -> Work:
         tool = quantizer.Quantizer(str(files.tflite), getattr(recipes, recipe)())
         start = time.perf_counter()
         data = {key: [{name: sample} for sample in _one_by_one(samples)]}
-        statistics = tool.calibrate(data, num_threads=CORES, mode=CalibrationMode[mode])
+        given = {} if threads is None else {"num_threads": threads}
+        statistics = tool.calibrate(data, mode=CalibrationMode[mode], **given)
         spent = time.perf_counter() - start
         result = tool.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
         return Made(bytes(result.quantized_model), spent)
@@ -109,6 +113,11 @@ PEERS: dict[str, Tool] = {
         "litert-quantizer 0.11 int8, profiler calibration",
         "float .tflite",
         partial(_litert_quantizer, "static_wi8_ai8", "CALIBRATION_PROFILER_BASED"),
+    ),
+    "litert_quantizer_int8_profiler_as_is": Tool(
+        "litert-quantizer 0.11 int8, profiler calibration, threads not set",
+        "float .tflite",
+        partial(_litert_quantizer, "static_wi8_ai8", "CALIBRATION_PROFILER_BASED", None),
     ),
 }
 OURS: dict[str, Tool] = {

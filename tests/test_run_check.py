@@ -64,7 +64,9 @@ def test_a_wrong_encoding_is_caught_and_the_first_op_named(
 ) -> None:  # type: ignore[no-untyped-def]
     numbers = quantized(recipe)
     monkeypatch.setattr(writer, "realize", lambda given: sabotaged(realize(given), change))
-    with pytest.raises(TfqError, match=r"not handed over: on the \w+ kernels, conv \(CONV_2D\) computes something else"):
+    with pytest.raises(
+        TfqError, match=r"not handed over: on the \w+ kernels, conv \(CONV_2D\) computes something else"
+    ):
         writer.write(numbers, [(images(1),)])
 
 
