@@ -27,6 +27,7 @@ ROWS = (
         "tfq_fine.calibration",
         "tfq_fine.sampling",
         "tfq_fine.encodings",
+        "tfq_fine.minimum_cut",
         "tfq_fine.masks",
         "tfq_fine.placement",
         "tfq_fine.quantizer",
@@ -51,9 +52,8 @@ FRAMEWORK_MODULES = (
 )
 # Load modules of their own by name when they are needed, so that the import and `--help` stay quick.
 BY_NAME = (FACADE, "tfq_fine.cli.program")
-# Extras that only some users install, and what takes more memory than all the rest and is used late: imported inside
-# functions, anywhere.
-OPTIONAL = ("scipy", "jinja2", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
+# Extras that only some users install: imported inside functions, anywhere.
+OPTIONAL = ("jinja2", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
 # Start interpreters: the first for all that is run, the second, in child processes, to compare runtimes.
 INTERPRETERS = ("tfq_converters.runtime", "tfq_converters.probe.runtimes")
 # Imported by one module each, at its top.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tfq_fine.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
     from tfq_fine.presets import RECIPES
     from tfq_fine.recipe import Recipe, Rule
-    from tfq_fine.specs import ActivationSpec, WeightSpec
+    from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
     from tfq_fine.statistics import Statistics
     from tfq_fine.verification import verify
 
@@ -24,6 +24,7 @@ __all__ = [
     "ActivationSpec",
     "Blocks",
     "ChannelGroups",
+    "OpSpec",
     "PerChannel",
     "PerTensor",
     "Recipe",
@@ -42,6 +43,7 @@ _MODULES = {
     "ActivationSpec": "tfq_fine.specs",
     "Blocks": "tfq_fine.granularity",
     "ChannelGroups": "tfq_fine.granularity",
+    "OpSpec": "tfq_fine.specs",
     "PerChannel": "tfq_fine.granularity",
     "PerTensor": "tfq_fine.granularity",
     "RECIPES": "tfq_fine.presets",

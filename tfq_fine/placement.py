@@ -4,10 +4,9 @@ Every operator has a measured cost in float and in integers, every tensor betwee
 it. The cheapest labelling of such a graph is a minimum cut (Greig, Porteous, Seheult 1989; Boykov et al. 2001).
 """
 
-from collections import deque
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,50 +21,16 @@ from tfq_converters.weights import weight_axes
 from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, keeps_positive, tensor_range
 from tfq_fine.granularity import Blocks, PerChannel
 from tfq_fine.masks import bounded
+from tfq_fine.minimum_cut import Network
 from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.plan import Decision, Plan, Policy, Prefer, fineness
 from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Statistics
 
-INFINITE = 2**30
-LARGEST = 1e8  # of all finite capacities together, so that flows fit int32
 NOISE = 0.15  # of the measured costs: weight-only kernels are the float kernels over weights unpacked beforehand
 WORTHWHILE = 0.05  # float islands must save this share of the time of the wholly integer file,
 WORTHWHILE_NS = 10_000.0  # and this much: a file that runs in a moment anyway is quantized for smaller devices
 SINGULAR = frozenset({"LOG", "RSQRT"})  # at 0
-
-
-@dataclass
-class _Network:
-    """Capacities of a flow network over nodes that are named by tuples."""
-
-    names: dict[tuple, int] = field(default_factory=lambda: {("source",): 0, ("sink",): 1})
-    capacities: dict[tuple[int, int], float] = field(default_factory=dict)
-
-    def add(self, start: tuple, end: tuple, capacity: float) -> None:
-        edge = (self.names.setdefault(start, len(self.names)), self.names.setdefault(end, len(self.names)))
-        self.capacities[edge] = self.capacities.get(edge, 0.0) + capacity
-
-    def source_side(self) -> set[tuple]:
-        """The names on the source's side of a minimum cut."""
-        from scipy.sparse import csr_array
-        from scipy.sparse.csgraph import maximum_flow
-
-        edges = np.array(list(self.capacities), np.int32).reshape(-1, 2)
-        given = np.array(list(self.capacities.values()))
-        unit = LARGEST / max(given[np.isfinite(given)].sum(), 1.0)
-        scaled = np.where(np.isfinite(given), given * unit, INFINITE).round().astype(np.int32)
-        flows = csr_array((scaled, (edges[:, 0], edges[:, 1])), shape=(len(self.names),) * 2)
-        residual = (flows - maximum_flow(flows, 0, 1).flow).tocsr()
-        reached, queue = {0}, deque([0])
-        while queue:
-            node = queue.popleft()
-            row = slice(residual.indptr[node], residual.indptr[node + 1])
-            for other, left in zip(residual.indices[row], residual.data[row], strict=True):
-                if left > 0 and other not in reached:
-                    reached.add(int(other))
-                    queue.append(int(other))
-        return {name for name, node in self.names.items() if node in reached}
 
 
 def place(
@@ -247,7 +212,7 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
 def _islands(graph: Graph, ops: Mapping[int, int], pinned: AbstractSet[int], table: KernelTable | None) -> set[int]:
     """The operators of `ops`, but not of `pinned`, that the cheapest labelling leaves in float."""
     main = graph.main
-    network = _Network()
+    network = Network()
     integer_total = 0.0
     for o, bits in ops.items():
         in_float, in_integers = (costs.cost(main.ops[o], main, kind, table) for kind in ("float32", f"int{bits}"))
@@ -258,12 +223,12 @@ def _islands(graph: Graph, ops: Mapping[int, int], pinned: AbstractSet[int], tab
     integers = {name[1] for name in network.source_side() if name[0] == "op"}
     islands = set(ops) - integers
     best = sum(costs.cost(main.ops[o], main, f"int{ops[o]}" if o in integers else "float32", table) for o in ops)
-    best += _conversions(main, {o: ops[o] for o in integers}, _Network(), table)
+    best += _conversions(main, {o: ops[o] for o in integers}, Network(), table)
     saved = integer_total - best
     return islands if saved > max(WORTHWHILE * integer_total, WORTHWHILE_NS) else set()
 
 
-def _conversions(main: Subgraph, ops: Mapping[int, int], network: _Network, table: KernelTable | None) -> float:
+def _conversions(main: Subgraph, ops: Mapping[int, int], network: Network, table: KernelTable | None) -> float:
     """Add to `network` what conversions cost between operators; returns their cost when all of `ops` are integer.
 
     A tensor is dequantized once when it is written in integers and read in float, quantized once in the other case.

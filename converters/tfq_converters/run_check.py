@@ -87,6 +87,7 @@ def run_check(
     fed = [[*_encoded(quantized, sample), *extra] for sample in samples]
     runs.give(emitted, content, sorted(set(places.values())), fed, kernels_to_run(quantized))
     computed = _keep_float_values(runs, runnable_part(quantized.graph), [[*sample, *extra] for sample in samples])
+    flatbuffer.forget_pages(trim=True)
     results = _Results(quantized, runs, samples)
     for n in range(len(samples)):
         _compare(quantized, places, n, results)
