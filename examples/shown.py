@@ -17,6 +17,9 @@ from rich.table import Table
 import tfq_fine as tfq
 
 
+WIDTH = 92  # of the table
+
+
 @dataclass(frozen=True)
 class Row:
     """What one recipe makes of a model."""
@@ -91,10 +94,12 @@ def _show(rows: list[Row], place: Path) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_row("float32", f"{rows[0].float_bytes:,}", f"{rows[0].float_top1:.2%}", "", "", "1.00")
     for row in rows:
-        note = " *" if row.recipe == "full_int16x8" else ""
+        note = " *" if row.recipe in ("full_int16x8", "full_w4a16") else ""
         cells = (f"{row.bytes:,}", f"{row.top1:.2%}", f"{100 * row.drop:+.2f}", f"{row.sqnr_db:.1f} dB")
         table.add_row(row.recipe + note, *cells, f"{row.latency_ratio:.2f}")
     console = Console()
+    if console.width < WIDTH:  # numbers that wrap are better than numbers that are cut
+        console = Console(width=WIDTH)
     console.print(table)
     for line in (
         "drop: points of top-1. Latency: one sample, one thread, alternating with float.",
