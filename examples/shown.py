@@ -16,7 +16,6 @@ from rich.table import Table
 
 import tfq_fine as tfq
 
-
 WIDTH = 92  # of the table
 
 
