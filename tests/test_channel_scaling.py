@@ -260,7 +260,7 @@ def test_a_file_has_no_split_where_blocks_are_folded() -> None:
     assert (first.form, first.weights, first.reason) == (
         "split",
         "int4 blocks of 16",
-        "the last block has 8 of 16 inputs",
+        "the factors of its blocks cannot be folded: x is an input; the last block has 8 of 16 inputs",
     )
     assert (second.form, second.weights) == ("native", "int4 per-channel")
     numbers = re.fullmatch(

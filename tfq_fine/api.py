@@ -114,7 +114,7 @@ def quantize(
     asked = chosen.resolve(graph, source.layers)
     factored = factor_blocks(graph, asked) if statistics is None else Factored(graph, {}, {})  # they are of this graph
     graph = factored.graph
-    plan = make_plan(graph, asked, policy, factored.notes)
+    plan = make_plan(graph, asked, policy, factored.notes, factored.kept)
     static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
     if static and data is None and statistics is None:
         raise TfqError(

@@ -69,6 +69,7 @@ def make_plan(
     asked: Mapping[OpKey, OpSpec | None],
     policy: Policy = Policy(),
     factored: Mapping[OpKey, str] | None = None,
+    unfolded: Mapping[OpKey, str] | None = None,
 ) -> Plan:
     """What the kernels can give of what is asked.
 
@@ -78,6 +79,7 @@ def make_plan(
         policy: what to do where that is impossible, or slow.
         factored: operators whose blocks became per-channel scales, the rest of them folded into what makes their
             inputs -> a note on that.
+        unfolded: operators where that was not possible, or not better -> why.
 
     Raises:
         TfqError: an operator is asked for weights that no kernel computes; all such operators are listed.
@@ -109,7 +111,8 @@ def make_plan(
             if isinstance(decision, str):
                 problems.append(f"{subgraph.op_name(key[1])}: {decision}")
             else:
-                plan[key] = decision.because(factored[key]) if factored and key in factored else decision
+                note = (factored or {}).get(key) or (unfolded or {}).get(key, "")
+                plan[key] = decision.because(note) if note else decision
     raise_all(problems)
     return plan
 
