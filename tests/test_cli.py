@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import tfq_fine as tfq
+from graphs import images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Quantization, Signature, Subgraph, Tensor
 from tfq_fine.cli import main, program
@@ -263,7 +264,7 @@ def test_options_reach_the_library(given, safe_mode, tmp_path, monkeypatch, caps
         "output_type": "float32",
         "prefer": "size",
         "runtimes": ("litert", "tflite"),
-        "on_unsupported": "error",
+        "on_unsupported": None,
         "kernels": None,
         "samples": 3,
         "safe_mode": safe_mode,
@@ -274,6 +275,20 @@ def test_options_reach_the_library(given, safe_mode, tmp_path, monkeypatch, caps
     assert found["arguments"] == ("m", "q", "d")
     assert found["safe_mode"] is safe_mode
     assert STOP in capsys.readouterr().err
+
+
+def test_a_preset_of_few_bits_keeps_speed_in_mind(tmp_path):
+    """As from Python: 3x3 convolutions stay at 8 bits unless size is preferred, and nothing has to be asked for."""
+    (tmp_path / "cnn.tflite").write_bytes(flatbuffer.write(small_cnn()))
+    np.savez(tmp_path / "data.npz", images=images(8))
+    for prefer, weights in (("speed", "int8 per-channel"), ("size", "int4 per-channel")):
+        done = run(
+            "quantize", "cnn.tflite", "--recipe", "full_w4a8", "--data", "data.npz", "--output", "m.tflite",
+            "--report", "report.json", "--prefer", prefer, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        rows = QuantizationReport.from_json((tmp_path / "report.json").read_text()).rows
+        assert [row.weights for row in rows if row.code == "CONV_2D"] == [weights]
 
 
 def test_quantize_takes_a_recipe_from_a_file_and_types_of_the_borders(folder, tmp_path):

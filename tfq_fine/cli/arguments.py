@@ -66,8 +66,8 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
         parser,
         "on-unsupported",
         choices=("error", "fallback"),
-        default="error",
-        help="fallback: where a runtime does not compute what the recipe asks, take the nearest that all compute",
+        help="where a runtime does not compute what the recipe asks: an error, or the nearest that all compute "
+        "(default: what the recipe says; presets below 8 bits fall back)",
     )
     _option(parser, "kernels", metavar="FILE", help="kernel table of another machine or release (see `kernels`)")
     _option(parser, "samples", type=positive_integer, metavar="N", help="read at most N samples")
