@@ -16,12 +16,12 @@ from typing import Literal
 import numpy as np
 
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
+from tfq_fine.specs import stored_bits
 
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal scale; kernels divide by scales
 SMALLEST_HALF, LARGEST_HALF = 2.0**-24, 65504.0  # of float16
 HALF_SCALES = (2.0**-16, 2.0**15)  # of scales stored as float16 with bfloat16's 8 bits: exact in this range
 SLICE = 2**22  # values that are encoded at a time, which bounds the memory
-STORED_BITS = (2, 4, 8, 16)
 ScaleType = Literal["float32", "bfloat16", "float16"]
 
 
@@ -29,14 +29,14 @@ ScaleType = Literal["float32", "bfloat16", "float16"]
 class CodeFormat:
     """Which codes and scales a weight may have."""
 
-    bits: int  # of the range of codes; stored in the next larger type of `STORED_BITS`
+    bits: int  # of the range of codes; stored in the next larger type, `specs.stored_bits`
     symmetric: bool = True  # zero points are 0, and the most negative code is unused
     scales: ScaleType = "float32"  # to which scales are rounded before codes are chosen, as the file holds them
 
     @property
     def stored_bits(self) -> int:
         """Bits of the type that holds the codes: 8 for codes of 5, 6 or 7 bits."""
-        return next(bits for bits in STORED_BITS if bits >= self.bits)
+        return stored_bits(self.bits)
 
     @property
     def lowest(self) -> int:

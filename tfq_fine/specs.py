@@ -16,6 +16,11 @@ GRANULARITIES: dict[str, type] = {
 }
 
 
+def stored_bits(bits: int) -> int:
+    """Bits of the smallest type that holds codes of `bits`."""
+    return next(stored for stored in (2, 4, 8, 16) if stored >= bits)
+
+
 @dataclass(frozen=True)
 class WeightSpec:
     """How weights are quantized.
@@ -42,7 +47,7 @@ class WeightSpec:
     @property
     def stored_bits(self) -> int:
         """Bits of the type that holds the codes."""
-        return next(bits for bits in (2, 4, 8) if bits >= self.bits)
+        return stored_bits(self.bits)
 
     def __str__(self) -> str:
         used = f" ({self.bits} bits used)" if self.bits != self.stored_bits else ""

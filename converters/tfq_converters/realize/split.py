@@ -15,10 +15,9 @@ from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, ValueForm, encoded, stored
 from tfq_converters.realize.dynamic_range import VERSIONS, dynamic_options
 from tfq_converters.realize.full_integer import INT16_OPTIONS, weight_version
-from tfq_converters.realize.matrix import as_fully_connected
-from tfq_converters.weights import BIAS_SLOT, DATA_SLOT
+from tfq_converters.realize.matrix import NO_ACTIVATION, as_fully_connected
+from tfq_converters.weights import BIAS_SLOT, DATA_SLOT, groups_of, is_pointwise
 
-NO_ACTIVATION = 0
 INPUTS_AXIS = {"FULLY_CONNECTED": 1, "CONV_2D": 3, "TRANSPOSE_CONV": 3}  # of the weight
 
 
@@ -40,7 +39,8 @@ def split(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
     """Add `op` as one operator per group of inputs, and the sum of their results."""
     weight = encoding.weights[1]
     assert isinstance(weight, WeightCodes)
-    if op.code == "CONV_2D" and weight.bits < 8 and weight.codes.shape[1:3] == (1, 1) and _groups(builder, op) == 1:
+    groups = groups_of(op, builder.source)
+    if weight.bits < 8 and is_pointwise(op, builder.source):
         op, encoding = as_fully_connected(builder, op, encoding)
     integer = encoding.mode == "integer"
     slot = DATA_SLOT.get(op.code, 0)
@@ -48,9 +48,8 @@ def split(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
     weight = encoding.weights[1]
     assert isinstance(weight, WeightCodes)
     axis = INPUTS_AXIS[op.code]
-    cut = _Cut(
-        tuple(range(0, weight.codes.shape[axis], weight.block[axis])), weight.codes.shape[axis], _groups(builder, op)
-    )
+    length = weight.codes.shape[axis]
+    cut = _Cut(tuple(range(0, length, weight.block[axis])), length, groups)
     inputs = _cut_inputs(builder, op, op.inputs[slot], form, cut)
     partial = encoding.partial if integer else FLOAT
     results = [
@@ -58,12 +57,6 @@ def split(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
         for k, index in enumerate(_weights(builder, op, weight, axis))
     ]
     _add_up(builder, op, encoding, results, partial)
-
-
-def _groups(builder: SubgraphBuilder, op: Op) -> int:
-    if op.code != "CONV_2D":
-        return 1
-    return builder.tensors[op.inputs[0]].shape[3] // builder.tensors[op.inputs[1]].shape[3]
 
 
 def _cut_inputs(builder: SubgraphBuilder, op: Op, tensor: int, form: ValueForm, cut: _Cut) -> list[int]:
@@ -81,10 +74,9 @@ def _cut_inputs(builder: SubgraphBuilder, op: Op, tensor: int, form: ValueForm, 
         index = builder.reshape(index, source)
     parts = [builder.new(_resized(source, f"{name}/inputs_{k}", (size,))) for k, size in enumerate(cut.sizes)]
     axis = builder.constant(f"{name}/axis", np.array(len(source.shape) - 1, np.int32))
-    version = 2 if form is FLOAT else 4
     if len(set(cut.sizes)) == 1:
         options = Options("SplitOptions", {"numSplits": len(parts)})
-        builder.add(Op("SPLIT", (axis, index), tuple(parts), options, 1 if form is FLOAT else version))
+        builder.add(Op("SPLIT", (axis, index), tuple(parts), options, 1 if form is FLOAT else 4))
     else:
         sizes = builder.constant(f"{name}/sizes", np.array(cut.sizes, np.int32))
         options = Options("SplitVOptions", {"numSplits": len(parts)})
