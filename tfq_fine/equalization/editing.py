@@ -65,6 +65,13 @@ class Edit:
         name = self.tensors[tensor].name.removesuffix(f"/{what}")
         self.tensors[tensor] = replace(self.tensors[tensor], name=f"{name}/{what}")
 
+    def last_axis(self, tensor: int, size: int) -> None:
+        """Tensor `tensor` has this many channels, whatever computes its shape: bias correction wants to know."""
+        found = self.tensors[tensor]
+        if len(found.shape) == 2 and found.dynamic_shape[-1] == -1:
+            shape, signature = (*found.shape[:-1], size), (*found.dynamic_shape[:-1], size)
+            self.tensors[tensor] = replace(found, shape=shape, shape_signature=signature)
+
     def remove(self, o: int) -> None:
         """Take operator `o` out; nothing may read its result any more."""
         self._removed.add(o)

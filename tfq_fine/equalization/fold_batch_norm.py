@@ -2,7 +2,8 @@
 
 y = scale * x + shift (`channel_affine`) goes away where that is exact:
 
-- backward, where a linear operator without an activation makes x: into its weights and bias;
+- backward, where a linear operator without an activation makes x, perhaps pooled or reshaped: into its weights and
+  bias;
 - |scale| backward through ReLU and pooling, relu(x) s = relu(s x) for s > 0, into what makes x: its channels then
   have the spread that batch norm gave them, which is what a scale per tensor wants;
 - the sign, or all of the scale where nothing takes it back, forward into the weights of what reads y, and the shift
@@ -16,13 +17,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Graph, Op, Options, Subgraph
+from tfq_converters.graph import ABSENT, Graph, Options, Subgraph
 from tfq_converters.weights import BIAS_SLOT, bias_of, groups_of, weight_axes
-from tfq_fine.equalization.channel_affine import ChannelAffine, Leaf, Leaves, channel_affines, leaves_of
+from tfq_fine.equalization.channel_affine import (
+    AVERAGES,
+    ORDERED,
+    ChannelAffine,
+    Leaf,
+    Leaves,
+    channel_affines,
+    leaves_of,
+)
 from tfq_fine.equalization.channel_scaling import LINEAR, makers_of, multiply, value_readers
 from tfq_fine.equalization.editing import Edit, Rewritten, along, fused
 
 SMALLEST = 1e-2  # of |scale| to its largest: what is divided by less would have a range far beyond the others
+
+SHIFTED = AVERAGES | ORDERED | {"RESHAPE"}  # f(x + b) = f(x) + b
 
 
 @dataclass(frozen=True)
@@ -63,8 +74,8 @@ class _Found:
 
 def _fold(edit: Edit, main: Subgraph, affine: ChannelAffine) -> _Found:
     makers, leaves = _makers(main, affine), leaves_of(main, affine.result)
-    if isinstance(makers, tuple) and len(makers) == 1 and _is_plain_linear(main.ops[makers[0]]):
-        return _into_maker(edit, main, affine, makers[0])
+    if isinstance(makers, tuple) and _is_linear(main, makers, affine):
+        return _into_maker(edit, main, affine, makers)
     if isinstance(leaves, Leaves) and leaves.ordered and (affine.scale <= 0).any():
         leaves = "the largest of several values is another one where the scale is not positive"
     if isinstance(leaves, Leaves):
@@ -80,15 +91,22 @@ def _makers(main: Subgraph, affine: ChannelAffine) -> tuple[int, ...] | str:
     return makers_of(main, affine.source)
 
 
-def _is_plain_linear(op: Op) -> bool:
-    return op.code in LINEAR and not fused(op)
+def _is_linear(main: Subgraph, makers: tuple[int, ...], affine: ChannelAffine) -> bool:
+    """Whether x is the result of a linear operator, perhaps pooled or reshaped."""
+    *between, first = (main.ops[o] for o in makers)
+    largest = any(op.code in ORDERED for op in between)
+    moved = all(op.code in SHIFTED and not fused(op) for op in between)
+    return first.code in LINEAR and not fused(first) and moved and not (largest and (affine.scale <= 0).any())
 
 
-def _into_maker(edit: Edit, main: Subgraph, affine: ChannelAffine, maker: int) -> _Found:
+def _into_maker(edit: Edit, main: Subgraph, affine: ChannelAffine, makers: tuple[int, ...]) -> _Found:
     """s (W x + c) + b = (s W) x + s c + b."""
-    multiply(edit, main, (maker,), affine.scale)
-    _add_to_bias(edit, maker, affine.shift)
-    edit.ops[maker] = replace(edit.ops[maker], outputs=(affine.result,))
+    if (affine.scale != 1).any():
+        multiply(edit, main, makers, affine.scale)
+    for o in makers[1:] if affine.shift.any() else ():
+        edit.rename(edit.ops[o].outputs[0], "shifted")
+    _add_to_bias(edit, makers[-1], affine.shift)
+    edit.ops[makers[0]] = replace(edit.ops[makers[0]], outputs=(affine.result,))
     for o in affine.ops:
         edit.remove(o)
     return _Found(True, "into the weights in front of it")
@@ -168,3 +186,5 @@ def _add_to_bias(edit: Edit, o: int, more: np.ndarray) -> None:
     present = bias_of(edit.ops[o]) != ABSENT
     before = edit.data(o, BIAS_SLOT[edit.ops[o].code]).reshape(-1) if present else 0.0
     edit.bias(o, (before + more).astype(np.float32))
+    if edit.ops[o].code == "FULLY_CONNECTED":
+        edit.last_axis(edit.ops[o].inputs[0], edit.data(o, 1).shape[1])

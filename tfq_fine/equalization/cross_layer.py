@@ -1,0 +1,105 @@
+"""Cross-layer equalization: channels of an activation that are small beside others, in the tensor or in the weights
+that read them, are scaled up where they are made, and the weights divided (`channel_scaling`).
+
+Nagel et al. 2019 (arXiv 1906.04721), section 4.1, eq. 11: x' = x / s with s_i = sqrt(r1_i r2_i) / r2_i, where r1_i is
+the range of channel i where it is made and r2_i in the weights that read it. As the weights have a scale per output
+channel here, r1_i is the range of the activation itself, measured, and r2_i the largest share of channel i in a row of
+the weights. Neither depends on how other activations are scaled, so that one pass over a chain is what the paper
+iterates to. Where weights cost little (depthwise readers have a scale for each channel), one range for all is better.
+Of both and of leaving it alone, each activation gets what `noise` estimates to cost least.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.weights import data_of, weight_axes
+from tfq_fine.equalization.channel_scaling import LINEAR, ScalingPath, scaled, scaling_path
+from tfq_fine.equalization.noise import Channels, Levels, Rows
+
+MOST = 16.0  # of a factor, and of 1 / factor: a channel that slept during calibration may wake up
+GAIN = 0.02  # of the estimated noise, without which a tensor is left alone
+
+
+def factors(made: np.ndarray, read: np.ndarray) -> np.ndarray:
+    """Eq. 11 as factors of the activation, 1 / s = sqrt(r2 / r1) [C]: made * f equals read / f.
+
+    >>> factors(np.array([4.0, 1.0]), np.array([1.0, 4.0])).tolist()
+    [0.5, 2.0]
+    """
+    found: np.ndarray = np.sqrt(read / made)
+    return found
+
+
+@dataclass(frozen=True)
+class Equalized:
+    """The graph with equalized channels."""
+
+    graph: Graph
+    tensors: tuple[str, ...]  # whose channels were scaled
+    before: float  # relative noise, summed over all linear operators with known inputs: estimated
+    after: float
+
+
+def scalable(graph: Graph) -> dict[int, ScalingPath]:
+    """The activations whose channels can be scaled exactly -> how."""
+    main = graph.main
+    read = dict.fromkeys(data_of(op) for op in main.ops if op.code in LINEAR)
+    found = {t: scaling_path(main, t) for t in read if not main.tensors[t].is_constant}
+    return {t: path for t, path in found.items() if isinstance(path, ScalingPath)}
+
+
+def equalize(graph: Graph, known: Mapping[int, Channels], levels: Mapping[int, Levels]) -> Equalized:
+    """Scale the channels of all activations where that is exact and lowers the estimated noise.
+
+    Args:
+        graph: the float graph.
+        known: activation -> what its channels look like.
+        levels: linear operator -> how finely its input and its weights are to be quantized; others are not looked at.
+    """
+    main = graph.main
+    readers: dict[int, list[int]] = {}
+    for o in levels:
+        if weight_axes(main.ops[o], main) and data_of(main.ops[o]) in known:
+            readers.setdefault(data_of(main.ops[o]), []).append(o)
+    paths = scalable(graph)
+    changes: list[tuple[ScalingPath, np.ndarray]] = []
+    before = after = 0.0
+    for t, ops in readers.items():
+        rows = [(_rows(main, o), levels[o]) for o in ops]
+        plain = np.ones(len(known[t].low))
+        candidates = [plain, *(_candidates(known[t], rows) if t in paths else ())]
+        noises = [sum(row.noise(known[t], level, scale) for row, level in rows) for scale in candidates]
+        best = int(np.argmin(noises))
+        best = best if noises[best] < (1 - GAIN) * noises[0] else 0
+        before, after = before + noises[0], after + noises[best]
+        if best:
+            changes.append((paths[t], candidates[best]))
+    result = scaled(graph, changes) if changes else graph
+    return Equalized(result, tuple(main.tensors[path.tensor].name for path, _ in changes), before, after)
+
+
+def _rows(main: Subgraph, o: int) -> Rows:
+    (axes,) = weight_axes(main.ops[o], main)
+    data = main.tensors[main.ops[o].inputs[axes.slot]].data
+    assert data is not None
+    return Rows.of(data, axes.channel, axes.inputs)
+
+
+def _candidates(channels: Channels, rows: Sequence[tuple[Rows, Levels]]) -> tuple[np.ndarray, ...]:
+    """Factors by eq. 11, and those that give all channels one range."""
+    made = np.maximum(channels.reach, channels.reach.max() / MOST**2)
+    read = np.max([row.reach(len(made)) for row, _ in rows], axis=0)
+    if not made.all() or not read.any():
+        return ()
+    read = np.maximum(read, read.max() / MOST**2)
+    return tuple(_limited(found) for found in (factors(made, read), 1 / made))
+
+
+def _limited(found: np.ndarray) -> np.ndarray:
+    """Factors around 1, none beyond MOST."""
+    middle = np.exp(np.log(found).mean())
+    limited: np.ndarray = np.clip(found / middle, 1 / MOST, MOST)
+    return limited
