@@ -42,12 +42,12 @@ def simulated_bodies(quantized: QuantizedGraph) -> tuple[Subgraph, ...]:
         tensors, ops = list(subgraph.tensors), []
         for o, op in enumerate(subgraph.ops):
             encoding = quantized.ops.get((s, o))
-            ops.append(op if encoding is None else _with_weights(op, encoding, tensors))
+            ops.append(op if encoding is None else with_weights(op, encoding, tensors))
         found.append(replace(subgraph, tensors=tuple(tensors), ops=tuple(ops)))
     return tuple(found)
 
 
-def _with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
+def with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
     inputs = list(op.inputs)
     for slot, value in encoding.weights.items():
         data = simulated_weight(value).reshape(tensors[inputs[slot]].shape)
@@ -134,7 +134,7 @@ class Segment:
         self.outputs: list[int] = []
         for index in indices:
             encoding = quantized.ops.get((0, index), OpEncoding("float"))
-            op = _with_weights(main.ops[index], encoding, tensors)
+            op = with_weights(main.ops[index], encoding, tensors)
             inputs = list(op.inputs)
             for slot, value in values_read(main, main.ops[index], encoding).items():
                 if value not in fed:

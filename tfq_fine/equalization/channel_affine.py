@@ -3,14 +3,14 @@
 Batch norm behind an activation function is left by the converter as MUL and ADD: y[c] = scale[c] * x[c] + shift[c].
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.weights import DATA_SLOT, groups_of, weight_axes
-from tfq_fine.equalization.channel_scaling import LINEAR, keeps_last, value_readers
+from tfq_fine.equalization.channel_scaling import LINEAR, flattened, keeps_last, value_readers
 from tfq_fine.equalization.editing import fused
 
 AFFINE = frozenset({"MUL", "ADD", "SUB"})
@@ -128,27 +128,11 @@ def _passes(main: Subgraph, op: Op, slot: int) -> int | None:
         return None
     before, after = (main.tensors[t].shape for t in (op.inputs[0], op.outputs[0]))
     if op.code == "RESHAPE":
-        return _flattened(before, after)
+        return flattened(before, after)
     if op.code == "MEAN" and not keeps_last(op, main):
         return None
     passes = op.code in AVERAGES or op.code in ORDERED or op.code == "PAD"
     return 1 if passes and before[-1:] == after[-1:] else None
-
-
-def _flattened(before: Sequence[int], after: Sequence[int]) -> int | None:
-    """How many of the last axes' channels lie in the last axis of a reshaped array; None unless they are whole ones.
-
-    >>> _flattened((2, 3, 5), (2, 15)), _flattened((2, 3, 5), (6, 5)), _flattened((2, 3, 5), (5, 6))
-    (3, 1, None)
-    """
-    if not before or not after:
-        return None
-    size = 1
-    for length in reversed(before):
-        size *= length
-        if size == after[-1]:
-            return size // before[-1]
-    return None
 
 
 def _leaf(main: Subgraph, o: int, slot: int, channels: int, pads: bool) -> Leaf | None:

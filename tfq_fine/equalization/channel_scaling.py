@@ -27,6 +27,7 @@ class ScalingPath:
     tensor: int
     readers: tuple[int, ...]  # linear operators whose weights are divided
     makers: tuple[int, ...]  # operators, last first, between the one that is scaled (the last here) and the tensor
+    repeats: int = 1  # the tensor has the channels so many times side by side: it is flattened
 
 
 def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
@@ -40,7 +41,10 @@ def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
         if not _divisible(subgraph.ops[o], subgraph, tensor):
             return f"{subgraph.op_name(o)} reads {name} too"
     makers = makers_of(subgraph, tensor)
-    return makers if isinstance(makers, str) else ScalingPath(tensor, readers, makers)
+    if isinstance(makers, str):
+        return makers
+    made = subgraph.tensors[subgraph.ops[makers[-1]].outputs[0]].shape[-1]
+    return ScalingPath(tensor, readers, makers, subgraph.tensors[tensor].shape[-1] // made)
 
 
 def value_readers(subgraph: Subgraph) -> dict[int, list[tuple[int, int]]]:
@@ -91,7 +95,10 @@ def _scalable(op: Op, subgraph: Subgraph) -> int | str:
         constant = bias_of(op) == ABSENT or subgraph.tensors[bias_of(op)].data is not None
         return ABSENT if weight_axes(op, subgraph) and constant else "its weights are not constants"
     channels = subgraph.tensors[op.outputs[0]].shape[-1:]
-    moves = op.code in KEEPS_CHANNELS or op.code == "RESHAPE" or (op.code == "MEAN" and keeps_last(op, subgraph))
+    if op.code == "RESHAPE":
+        whole = flattened(subgraph.tensors[op.inputs[0]].shape, subgraph.tensors[op.outputs[0]].shape)
+        return "a scaling of channels does not pass through it" if whole is None else op.inputs[0]
+    moves = op.code in KEEPS_CHANNELS or (op.code == "MEAN" and keeps_last(op, subgraph))
     if moves and subgraph.tensors[op.inputs[0]].shape[-1:] == channels:  # PAD may add channels
         return op.inputs[0]
     constants = [t for t in op.inputs if subgraph.tensors[t].data is not None]
@@ -100,6 +107,20 @@ def _scalable(op: Op, subgraph: Subgraph) -> int | str:
         if subgraph.tensors[other].shape[-1:] == channels:
             return ABSENT if op.code == "MUL" else other
     return "a scaling of channels does not pass through it"
+
+
+def flattened(before: Sequence[int], after: Sequence[int]) -> int | None:
+    """How often the channels (the last axis) lie side by side in the last axis of a reshaped array; None unless whole.
+
+    >>> flattened((2, 3, 5), (2, 15)), flattened((2, 3, 5), (6, 5)), flattened((2, 3, 5), (5, 6))
+    (3, 1, None)
+    """
+    size = 1
+    for length in reversed(before):
+        size *= length
+        if (size,) == tuple(after[-1:]):
+            return size // before[-1]
+    return None
 
 
 def keeps_last(op: Op, subgraph: Subgraph) -> bool:
@@ -114,14 +135,14 @@ def _per_channel(tensor: Tensor) -> bool:
 
 
 def scaled(graph: Graph, changes: Sequence[tuple[ScalingPath, np.ndarray]]) -> Graph:
-    """The graph in which the channels of each path's tensor are multiplied by its positive scales [C].
+    """The graph in which the channels of each path's tensor are multiplied by its positive scales [C], of one repeat.
 
     Outputs stay what they were, up to float rounding. Scaled tensors get names of their own: they hold other values.
     """
     edit = Edit(graph)
     for path, scale in changes:
         for o in path.readers:
-            divide(edit, graph.main, o, scale)
+            divide(edit, graph.main, o, np.tile(scale, path.repeats))
         multiply(edit, graph.main, path.makers, scale)
     return edit.rewritten().graph
 
@@ -145,7 +166,7 @@ def multiply(edit: Edit, main: Subgraph, makers: Sequence[int], scale: np.ndarra
         elif op.code in ("MUL", "ADD", "SUB"):
             slot = next(slot for slot, t in enumerate(op.inputs) if edit.tensors[t].data is not None)
             data = edit.data(o, slot)
-            edit.constant(o, slot, data * (scale if data.ndim else scale.reshape(-1)))
+            edit.constant(o, slot, data * np.tile(scale, max(data.size // len(scale), 1)))
         for t in op.outputs:
             edit.rename(t, "scaled")
 

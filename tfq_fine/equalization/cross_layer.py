@@ -19,8 +19,9 @@ from tfq_converters.weights import data_of, weight_axes
 from tfq_fine.equalization.channel_scaling import LINEAR, ScalingPath, scaled, scaling_path
 from tfq_fine.equalization.noise import Channels, Levels, Rows
 
-MOST = 16.0  # of a factor, and of 1 / factor: a channel that slept during calibration may wake up
+MOST = 8.0  # of a factor, and of 1 / factor: a channel that slept during calibration may wake up
 GAIN = 0.02  # of the estimated noise, without which a tensor is left alone
+MOVES = frozenset({"RESHAPE", "MAX_POOL_2D", "AVERAGE_POOL_2D", "PAD", "RESIZE_NEAREST_NEIGHBOR"})  # keep the encoding
 
 
 def factors(made: np.ndarray, read: np.ndarray) -> np.ndarray:
@@ -69,9 +70,16 @@ def equalize(graph: Graph, known: Mapping[int, Channels], levels: Mapping[int, L
     before = after = 0.0
     for t, ops in readers.items():
         rows = [(_rows(main, o), levels[o]) for o in ops]
-        plain = np.ones(len(known[t].low))
-        candidates = [plain, *(_candidates(known[t], rows) if t in paths else ())]
-        noises = [sum(row.noise(known[t], level, scale) for row, level in rows) for scale in candidates]
+        repeats = paths[t].repeats if t in paths else 1
+        inner = [known[i] for i in tensors_on(main, paths[t])[1:] if i in known] if t in paths else []
+        candidates = [
+            np.ones(len(known[t].low) // repeats),
+            *(_candidates(known[t], inner, rows, repeats) if t in paths else ()),
+        ]
+        noises = [
+            sum(row.noise(known[t], level, np.tile(s, repeats), extent(inner, s)) for row, level in rows)
+            for s in candidates
+        ]
         best = int(np.argmin(noises))
         best = best if noises[best] < (1 - GAIN) * noises[0] else 0
         before, after = before + noises[0], after + noises[best]
@@ -81,6 +89,17 @@ def equalize(graph: Graph, known: Mapping[int, Channels], levels: Mapping[int, L
     return Equalized(result, tuple(main.tensors[path.tensor].name for path, _ in changes), before, after)
 
 
+def tensors_on(main: Subgraph, path: ScalingPath) -> list[int]:
+    """The tensor of a path, and those in front of it that get an encoding of their own and are scaled with it."""
+    inner = [main.ops[o].outputs[0] for o in path.makers if main.ops[o].code not in MOVES]
+    return [path.tensor, *(t for t in inner if t != path.tensor)]
+
+
+def extent(inner: Sequence[Channels], scale: np.ndarray) -> float:
+    """Of all activations that are rounded before this one, root of the sum of squares."""
+    return float(np.sqrt(sum(channels.scaled(scale).extent ** 2 for channels in inner)))
+
+
 def _rows(main: Subgraph, o: int) -> Rows:
     (axes,) = weight_axes(main.ops[o], main)
     data = main.tensors[main.ops[o].inputs[axes.slot]].data
@@ -88,13 +107,17 @@ def _rows(main: Subgraph, o: int) -> Rows:
     return Rows.of(data, axes.channel, axes.inputs)
 
 
-def _candidates(channels: Channels, rows: Sequence[tuple[Rows, Levels]]) -> tuple[np.ndarray, ...]:
+def _candidates(
+    channels: Channels, inner: Sequence[Channels], rows: Sequence[tuple[Rows, Levels]], repeats: int
+) -> tuple[np.ndarray, ...]:
     """Factors by eq. 11, and those that give all channels one range."""
-    made = np.maximum(channels.reach, channels.reach.max() / MOST**2)
-    read = np.max([row.reach(len(made)) for row, _ in rows], axis=0)
-    if not made.all() or not read.any():
+    seen = len(channels.low)
+    made, read = channels.reach, np.max([row.reach(seen) for row, _ in rows], axis=0)
+    made, read = (values.reshape(repeats, -1).max(axis=0) for values in (made, read))
+    made = np.max([made, *(found.reach for found in inner)], axis=0)
+    if not made.any() or not read.any():
         return ()
-    read = np.maximum(read, read.max() / MOST**2)
+    made, read = (np.maximum(values, values.max() / MOST**2) for values in (made, read))
     return tuple(_limited(found) for found in (factors(made, read), 1 / made))
 
 

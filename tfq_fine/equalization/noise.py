@@ -74,12 +74,16 @@ class Rows:
         square = np.einsum("owi,owi->oi", rows, rows).astype(np.float64)
         return Rows(square, np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64), rows.shape[1])
 
-    def noise(self, channels: Channels, levels: Levels, scale: np.ndarray) -> float:
-        """Relative noise of the outputs where the inputs are multiplied, and the weights divided, by `scale` [C]."""
+    def noise(self, channels: Channels, levels: Levels, scale: np.ndarray, before: float = 0.0) -> float:
+        """Relative noise of the outputs where the inputs are multiplied, and the weights divided, by `scale` [C].
+
+        `before` is the extent of what was rounded on the way to the inputs.
+        """
         scaled = channels.scaled(scale)
         square, largest = self.square / self._seen(scale**2), self.largest / self._seen(scale)
         total = np.maximum(self.square.sum(axis=1), np.finfo(np.float64).tiny)  # of the rows as they are
-        activation = (scaled.extent / levels.activation) ** 2 * (square.sum(axis=1) / total).sum()
+        extent = scaled.extent**2 + before**2
+        activation = extent / levels.activation**2 * (square.sum(axis=1) / total).sum()
         inputs = np.broadcast_to(self._seen(scaled.square), square.shape).sum(axis=1) * self.window
         weight = ((largest.max(axis=1) / levels.weight) ** 2 / total * inputs).sum()
         signal = ((square * self._seen(scaled.square)).sum(axis=1) / total).sum()
