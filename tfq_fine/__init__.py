@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfq_converters.errors import TfqError
-    from tfq_fine.api import quantize
-    from tfq_fine.calibration import calibrate
+    from tfq_fine.api import calibrate, quantize
     from tfq_fine.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
     from tfq_fine.presets import RECIPES
     from tfq_fine.recipe import Recipe, Rule
@@ -52,7 +51,7 @@ _MODULES = {
     "Statistics": "tfq_fine.statistics",
     "TfqError": "tfq_converters.errors",
     "WeightSpec": "tfq_fine.specs",
-    "calibrate": "tfq_fine.calibration",
+    "calibrate": "tfq_fine.api",
     "quantize": "tfq_fine.api",
     "verify": "tfq_fine.verification",
 }

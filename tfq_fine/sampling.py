@@ -1,4 +1,4 @@
-"""Inputs for the run check: the first representative sample, or generated ones where there is no data."""
+"""Inputs to run a file on: a few of the representative samples, or generated ones where there is no data."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,18 +8,31 @@ from tfq_converters.graph import Graph
 from tfq_fine.data import Batch
 
 
-class FirstSample:
-    """Passes batches through and remembers the first sample of the first one."""
+class KeptSamples:
+    """Passes batches through and keeps a few samples: the first, and others at equal distances over all of them.
 
-    def __init__(self, batches: Iterable[Batch]):
-        self._batches = batches
-        self.sample: tuple[np.ndarray, ...] | None = None
+    Args:
+        batches: what is passed through.
+        least: with this many samples or more, `least` to 2 * `least` - 1 of them are kept; 1 keeps the first alone.
+    """
+
+    def __init__(self, batches: Iterable[Batch], least: int = 1):
+        self._batches, self._least, self._distance = batches, least, 1
+        self._kept: list[tuple[int, tuple[np.ndarray, ...]]] = []
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._batches:
-            if self.sample is None:
-                self.sample = batch.inputs
+        for seen, batch in enumerate(self._batches):
+            if seen % self._distance == 0 and (self._least > 1 or not seen):
+                self._kept.append((seen, tuple(array.copy() for array in batch.inputs)))
+            if len(self._kept) == max(2 * self._least, 2):
+                self._distance *= 2
+                self._kept = [pair for pair in self._kept if pair[0] % self._distance == 0]
             yield batch
+
+    @property
+    def samples(self) -> list[tuple[np.ndarray, ...]]:
+        """What was kept, a batch each, in the order of the data."""
+        return [arrays for _, arrays in self._kept]
 
 
 def generated_inputs(graph: Graph, seed: int = 0, subgraph: int = 0) -> tuple[np.ndarray, ...]:

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
             runtimes=tuple(arguments.runtime or DEFAULT_RUNTIMES),
             on_unsupported=arguments.on_unsupported,
             kernels=arguments.kernels,
-            samples=arguments.samples,
+            num_samples=arguments.samples,
             safe_mode=not arguments.unsafe,
         )
     if arguments.report:
