@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from tfq_converters import flatbuffer
@@ -25,12 +26,10 @@ from tfq_fine.calibration import (
     gather,
     gather_shards,
     mean_needs,
-    range_needs,
 )
 from tfq_fine.calibration.gathering import Sample
-from tfq_fine.data import known_count
+from tfq_fine.data import Peeked, input_specs, known_count
 from tfq_fine.encodings import integer_ops
-from tfq_fine.equalization.block_factors import Factored, factor_blocks
 from tfq_fine.observation import Needs
 from tfq_fine.placement import place
 from tfq_fine.plan import OnUnsupported, Plan, Policy, Prefer, make_plan
@@ -38,12 +37,14 @@ from tfq_fine.presets import named
 from tfq_fine.progress import stages
 from tfq_fine.quantizer import corrects_biases
 from tfq_fine.quantizer import quantize as choose_numbers
-from tfq_fine.ranges import chosen, observer_needs
+from tfq_fine.ranges import chosen
 from tfq_fine.recipe import Recipe
+from tfq_fine.repairs import SAMPLES, chosen_repairs, number_of_samples, repaired, without_repairs
 from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.sampling import generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.summary import summarize
+from tfq_fine.trial import planned, static_needs
 
 KEPT = 8  # samples, or up to twice as many, on which observer `auto` compares ranges
 
@@ -85,6 +86,7 @@ def quantize(
     on_unsupported: OnUnsupported | None = None,
     kernels: str | os.PathLike[str] | None = None,
     observer: str | None = None,
+    repairs: str | Sequence[str] | None = "auto",
     num_samples: int | None = None,
     batch_size: int = 1,
     on_invalid: OnInvalid = "error",
@@ -116,12 +118,15 @@ def quantize(
         kernels: path of a kernel table of another machine or release (`tfq-fine kernels --probe --output`).
         observer: how the ranges of all activations are chosen (`tfq_fine.observers`), in place of what the recipe
             says: "min_max", "percentile:percentile=99.9", "auto" ...
+        repairs: changes of the float graph, or of ranges, that make it easier to quantize (`tfq_fine.repairs`): "auto"
+            for all, some by name, or None. Each is kept where it lowers the error of the outputs on the first
+            samples; the report has a line on each.
         num_samples: read at most this many samples of `data` (of each shard).
         batch_size: samples per run of the interpreter during calibration.
         on_invalid: a sample with NaN or infinity, or on which the model computes one, is an "error", or is to "skip":
             left out and counted.
         statistics: of an earlier calibration (`tfq_fine.calibrate`), instead of `data`. They hold for the model as it
-            is, so that no scales of blocks are folded into what makes their inputs.
+            is, so that no scales of blocks are folded into what makes their inputs, and nothing is repaired in it.
         executor: any `concurrent.futures.Executor`, which reads and runs the shards of the data: `data` is a list of
             shards then, or a function of a shard's index.
         shards: how many there are, where `data` is a function.
@@ -147,17 +152,26 @@ def quantize(
         flexible = chosen_recipe.flexible and not target.compiles
         policy = Policy(prefer, flexible if on_unsupported is None else on_unsupported == "fallback", target)
         wanted = chosen_recipe.resolve(graph, source.layers)
-        factored = (
-            factor_blocks(graph, wanted) if statistics is None else Factored(graph, {}, {})
-        )  # they are of this graph
-        graph = factored.graph
-        plan = make_plan(graph, wanted, policy, factored.notes, factored.kept)
+        graph, plan = planned(graph, wanted, policy, fold=statistics is None)  # they are of this graph
         static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
         if static and data is None and statistics is None:
             raise TfqError(
                 f"recipe {chosen_recipe.name!r} is static and needs representative data: "
                 "give data=..., or statistics=..."
             )
+        no_islands = target.compiles or (input_type != "float32" and output_type != "float32")
+        peeked = Peeked(data)
+        fixed = _not_repaired(source.graph, data, statistics, executor)
+        names = chosen_repairs(repairs)
+        with shown.stage("repairing"):
+            if fixed:
+                mended = without_repairs(source.graph, wanted, names, fixed)
+            else:
+                first = partial(_first, source.graph, peeked, reading)
+                mended = repaired(source.graph, wanted, names, policy, no_islands, first, reading.threads)
+            if mended.graph is not source.graph or mended.asked is not wanted:
+                graph, plan = planned(mended.graph, mended.asked, policy, fold=statistics is None)
+        data = peeked.data
         samples: tuple[Sample, ...] = ()
         if data is not None:
             needs = _needs(graph, plan, static) if statistics is None else None
@@ -167,9 +181,8 @@ def quantize(
             statistics, samples = statistics or found.statistics, found.samples
         with shown.stage("choosing the numbers"):
             known = _ranged(graph, plan, statistics, samples) if static else statistics
-            no_islands = target.compiles or (input_type != "float32" and output_type != "float32")
-            plan = place(graph, plan, known, prefer, no_islands, policy)
-            quantized = choose_numbers(graph, plan, known, input_type, output_type)
+            plan = place(graph, plan, known, prefer, no_islands, policy, mended.bounded_masks)
+            quantized = choose_numbers(graph, plan, known, input_type, output_type, mended.bounded_masks)
         flatbuffer.forget_pages(trim=True)
         with shown.stage("running the file"):
             sample = samples[0] if samples else generated_inputs(graph)
@@ -177,7 +190,7 @@ def quantize(
     flatbuffer.forget_pages(trim=True)
     warnings = () if statistics is None else statistics.warnings
     notes = (*source.notes, *warnings, *_notes(graph, plan, written.checked.kernels), *_meant_for(target))
-    report = summarize(quantized, plan, written, chosen_recipe.name, _size(source.content), notes)
+    report = summarize(quantized, plan, written, chosen_recipe.name, _size(source.content), notes, mended.rows)
     return Result(report, written.graph, quantized, plan, statistics, written.content)
 
 
@@ -234,7 +247,7 @@ def calibrate(
         plan = make_plan(graph, chosen_recipe.resolve(graph, source.layers), Policy("speed", True, Target()))
         if resume is not None:
             resume.require_of(graph)
-        needs = _static_needs(graph, plan).also(algorithm_needs(graph, also))
+        needs = static_needs(graph, plan).also(algorithm_needs(graph, also))
         reading = Reading(num_samples, batch_size, _threads(threads, executor), on_invalid)
         with shown.stage("calibrating", known_count(data, num_samples)) as advance:
             found = _gathered(graph, data, needs, reading, executor, shards, advance).statistics
@@ -249,12 +262,27 @@ def _threads(threads: int | None, executor: Executor | None) -> int:
 def _needs(graph: Graph, plan: Plan, static: bool) -> Needs | None:
     """What the plan needs to know of the data; None when that is nothing."""
     if static:
-        return _static_needs(graph, plan)
+        return static_needs(graph, plan)
     return mean_needs(graph) if corrects_biases(graph, plan) else None
 
 
-def _static_needs(graph: Graph, plan: Plan) -> Needs:
-    return range_needs(graph).also(mean_needs(graph)).also(observer_needs(graph, plan))
+def _not_repaired(graph: Graph, data: Any, statistics: Statistics | None, executor: Executor | None) -> str:
+    """Why nothing can be measured beforehand; "" when it can."""
+    variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
+    reasons = {
+        "there is no data to measure it on": data is None,
+        "the statistics hold for the model as it is": statistics is not None,
+        "the data is read by an executor": executor is not None,
+        "the model keeps state between samples": variables,
+        "no runtime here executes all of the model": bool(unrunnable_names(graph)),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _first(graph: Graph, peeked: Peeked, reading: Reading) -> list[Sample]:
+    """The first samples, for repairs to be measured on."""
+    count = min(number_of_samples(graph), reading.num_samples or SAMPLES)
+    return peeked.first(input_specs(graph), count, finite=reading.on_invalid == "error")
 
 
 def _gathered(

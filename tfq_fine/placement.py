@@ -40,6 +40,7 @@ def place(
     prefer: Prefer = "speed",
     keep_integer: bool = False,
     policy: Policy | None = None,
+    bounded_masks: bool = True,
 ) -> Plan:
     """The plan with float islands where they make the file faster, or where a range cannot be held in integers.
 
@@ -53,6 +54,7 @@ def place(
         policy: a flexible one gives operators that lose an integer or dynamic-range kernel 8 bits: less would be slow
             in the float kernels; else they keep what they have. An operator stores its weights small for the float
             kernels only where the target's compute that.
+        bounded_masks: the ranges of masked scores are cut (`masks`).
 
     16-bit activations are slower than float on every CPU kernel; who asks for them wants their accuracy, so they
     are never given up for speed.
@@ -63,7 +65,8 @@ def place(
     ops = integer_ops(plan)
     if not ops:
         return plan
-    known = bounded(graph, plan, statistics or Statistics())
+    known = statistics or Statistics()
+    known = bounded(graph, plan, known) if bounded_masks else known
     plan = fit(graph, _left_float(plan, _drowned(graph, ops, known)), known)
     if prefer == "speed" and not keep_integer:
         candidates = {o: bits for o, bits in integer_ops(plan).items() if bits == 8}

@@ -12,11 +12,17 @@ from tfq_converters.writer import Written
 from tfq_fine.metrics import ErrorSums
 from tfq_fine.plan import FLOAT, Decision, Plan, touches_float
 from tfq_fine.quantizer import LARGE_WEIGHT
-from tfq_fine.report.quantization import OpRow, QuantizationReport
+from tfq_fine.report.quantization import OpRow, QuantizationReport, RepairRow
 
 
 def summarize(
-    quantized: QuantizedGraph, plan: Plan, written: Written, recipe: str, float_bytes: int, notes: Sequence[str]
+    quantized: QuantizedGraph,
+    plan: Plan,
+    written: Written,
+    recipe: str,
+    float_bytes: int,
+    notes: Sequence[str],
+    repairs: Sequence[RepairRow] = (),
 ) -> QuantizationReport:
     """One row per operator that quantization concerns, and the error per layer on the checked samples."""
     rows = []
@@ -34,7 +40,7 @@ def summarize(
         for t in op.outputs
         if t in written.checked.sqnr
     )
-    return QuantizationReport(tuple(rows), recipe, written.nbytes, float_bytes, tuple(notes), errors)
+    return QuantizationReport(tuple(rows), recipe, written.nbytes, float_bytes, tuple(notes), errors, tuple(repairs))
 
 
 def _place(subgraph: Subgraph, op: Op, tensor: int) -> str:

@@ -48,6 +48,7 @@ def simulated_bodies(quantized: QuantizedGraph) -> tuple[Subgraph, ...]:
 
 
 def with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
+    """`op` over what its codes stand for; the constants are added to `tensors`."""
     inputs = list(op.inputs)
     for slot, value in encoding.weights.items():
         data = simulated_weight(value).reshape(tensors[inputs[slot]].shape)

@@ -16,7 +16,7 @@ import numpy as np
 
 from tfq_converters.graph import Graph, Subgraph
 from tfq_converters.weights import data_of, weight_axes
-from tfq_fine.equalization.channel_scaling import LINEAR, ScalingPath, scaled, scaling_path
+from tfq_fine.equalization.channel_scaling import LINEAR, ScalingPath, scaling_path
 from tfq_fine.equalization.noise import Channels, Levels, Rows
 
 MOST = 8.0  # of a factor, and of 1 / factor: a channel that slept during calibration may wake up
@@ -35,12 +35,11 @@ def factors(made: np.ndarray, read: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Equalized:
-    """The graph with equalized channels."""
+class Scales:
+    """Which activations get which factors, and what that is estimated to bring."""
 
-    graph: Graph
-    tensors: tuple[str, ...]  # whose channels were scaled
-    before: float  # relative noise, summed over all linear operators with known inputs: estimated
+    changes: tuple[tuple[ScalingPath, np.ndarray], ...]  # for `channel_scaling.scaled`
+    before: float  # relative noise, summed over all linear operators with known inputs
     after: float
 
 
@@ -52,13 +51,16 @@ def scalable(graph: Graph) -> dict[int, ScalingPath]:
     return {t: path for t, path in found.items() if isinstance(path, ScalingPath)}
 
 
-def equalize(graph: Graph, known: Mapping[int, Channels], levels: Mapping[int, Levels]) -> Equalized:
-    """Scale the channels of all activations where that is exact and lowers the estimated noise.
+def choose_scales(
+    graph: Graph, known: Mapping[int, Channels], levels: Mapping[int, Levels], rows: int | None = None
+) -> Scales:
+    """The scales of all activations whose channels can be scaled exactly, where that lowers the estimated noise.
 
     Args:
         graph: the float graph.
         known: activation -> what its channels look like.
         levels: linear operator -> how finely its input and its weights are to be quantized; others are not looked at.
+        rows: look at so many output channels of each operator, for an estimate; all when None.
     """
     main = graph.main
     readers: dict[int, list[int]] = {}
@@ -69,15 +71,15 @@ def equalize(graph: Graph, known: Mapping[int, Channels], levels: Mapping[int, L
     changes: list[tuple[ScalingPath, np.ndarray]] = []
     before = after = 0.0
     for t, ops in readers.items():
-        rows = [(_rows(main, o), levels[o]) for o in ops]
+        read = [(_rows(main, o, rows), levels[o]) for o in ops]
         repeats = paths[t].repeats if t in paths else 1
         inner = [known[i] for i in tensors_on(main, paths[t])[1:] if i in known] if t in paths else []
         candidates = [
             np.ones(len(known[t].low) // repeats),
-            *(_candidates(known[t], inner, rows, repeats) if t in paths else ()),
+            *(_candidates(known[t], inner, read, repeats) if t in paths else ()),
         ]
         noises = [
-            sum(row.noise(known[t], level, np.tile(s, repeats), extent(inner, s)) for row, level in rows)
+            sum(row.noise(known[t], level, np.tile(s, repeats), extent(inner, s)) for row, level in read)
             for s in candidates
         ]
         best = int(np.argmin(noises))
@@ -85,8 +87,7 @@ def equalize(graph: Graph, known: Mapping[int, Channels], levels: Mapping[int, L
         before, after = before + noises[0], after + noises[best]
         if best:
             changes.append((paths[t], candidates[best]))
-    result = scaled(graph, changes) if changes else graph
-    return Equalized(result, tuple(main.tensors[path.tensor].name for path, _ in changes), before, after)
+    return Scales(tuple(changes), before, after)
 
 
 def tensors_on(main: Subgraph, path: ScalingPath) -> list[int]:
@@ -100,10 +101,12 @@ def extent(inner: Sequence[Channels], scale: np.ndarray) -> float:
     return float(np.sqrt(sum(channels.scaled(scale).extent ** 2 for channels in inner)))
 
 
-def _rows(main: Subgraph, o: int) -> Rows:
+def _rows(main: Subgraph, o: int, most: int | None) -> Rows:
     (axes,) = weight_axes(main.ops[o], main)
     data = main.tensors[main.ops[o].inputs[axes.slot]].data
     assert data is not None
+    if most is not None and axes.inputs is not None and data.shape[axes.channel] > most:
+        data = data[:: -(-data.shape[0] // most)]  # rows of all operators with an axis of inputs come first
     return Rows.of(data, axes.channel, axes.inputs)
 
 

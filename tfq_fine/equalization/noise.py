@@ -7,6 +7,7 @@ Noise of step/sqrt(12) on every input reaches the output through the weights, no
 both over the sum of squares of the row, so that outputs count alike; the sum over o is divided by that of the signal.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,23 +20,24 @@ class Channels:
     low: np.ndarray  # float64 [C]
     high: np.ndarray  # float64 [C]
     square: np.ndarray  # float64 [C], mean of the squares
+    count: int = 1  # values in each channel
 
     @staticmethod
     def of(values: np.ndarray) -> "Channels":
         """Of values [..., C]."""
         rows = values.reshape(-1, values.shape[-1])
         square = np.einsum("nc,nc->c", rows, rows, dtype=np.float64) / max(len(rows), 1)
-        return Channels(rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64), square)
+        return Channels(rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64), square, len(rows))
 
     def union(self, other: "Channels") -> "Channels":
-        """Of both; as many values in each."""
-        return Channels(
-            np.minimum(self.low, other.low), np.maximum(self.high, other.high), (self.square + other.square) / 2
-        )
+        """Of the values of both."""
+        count = self.count + other.count
+        square = (self.square * self.count + other.square * other.count) / count
+        return Channels(np.minimum(self.low, other.low), np.maximum(self.high, other.high), square, count)
 
     def scaled(self, scale: np.ndarray) -> "Channels":
         """Each channel times its positive scale [C]."""
-        return Channels(self.low * scale, self.high * scale, self.square * scale**2)
+        return Channels(self.low * scale, self.high * scale, self.square * scale**2, self.count)
 
     @property
     def reach(self) -> np.ndarray:
@@ -102,3 +104,8 @@ class Rows:
         norm = np.sqrt(np.maximum(self.square.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny))
         found: np.ndarray = (self.largest / norm).max(axis=0)
         return found
+
+
+def decibels(before: float, after: float) -> float:
+    """How much smaller `after` is; 0 where there was nothing."""
+    return 10 * math.log10(before / after) if before > 0 and after > 0 else 0.0

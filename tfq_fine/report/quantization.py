@@ -40,6 +40,18 @@ class OpRow:
 
 
 @dataclass(frozen=True)
+class RepairRow:
+    """What one repair (`tfq_fine.repairs`) brought."""
+
+    name: str
+    applied: bool
+    text: str  # where it was applied, or why not
+    before: float | None = None  # SQNR in dB of the outputs without it, on `samples` of the calibration samples
+    after: float | None = None  # with it
+    samples: int = 0
+
+
+@dataclass(frozen=True)
 class QuantizationReport:
     """What was quantized, what stayed float and why, and what it cost."""
 
@@ -49,6 +61,7 @@ class QuantizationReport:
     float_bytes: int
     notes: tuple[str, ...] = ()
     layer_error: tuple[tuple[str, float], ...] = ()  # (layer or tensor, SQNR in dB), in graph order; or not measured
+    repairs: tuple[RepairRow, ...] = ()
 
     def __str__(self) -> str:
         return self.table()
@@ -106,10 +119,20 @@ class QuantizationReport:
         if reasons:
             rows = [(*key, str(len(found)), listed([row.label for row in found])) for key, found in reasons.items()]
             sections.append(Grid("Left in float, or less than asked", ("mode", "reason", ">ops", "where"), rows))
+        if self.repairs:
+            sections.append(self._repairs())
         if self.layer_error:
             worst = [(brief_name(name), decibels(sqnr)) for name, sqnr in self.worst_layers()]
             sections.append(Grid("Worst layers", ("layer", ">SQNR dB"), worst))
         return sections + [Paragraph(f"Note: {note}") for note in self.notes]
+
+    def _repairs(self) -> Grid:
+        rows = []
+        for row in self.repairs:
+            sides = ["" if side is None else decibels(side) for side in (row.before, row.after)]
+            rows.append((row.name, "on" if row.applied else "off", *sides, str(row.samples or ""), row.text))
+        columns = ("repair", "is", ">SQNR dB without", ">with", ">samples", "where, or why not")
+        return Grid("Repairs", columns, rows)
 
     def _kinds(self) -> Grid:
         groups = _grouped(self.rows, lambda row: (row.code, row.mode, row.weights, row.form, row.activations))
