@@ -40,6 +40,7 @@ from tfq_fine.quantizer import corrects_biases
 from tfq_fine.quantizer import quantize as choose_numbers
 from tfq_fine.ranges import chosen, observer_needs
 from tfq_fine.recipe import Recipe
+from tfq_fine.report.activations import activation_rows
 from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.sampling import generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
@@ -177,7 +178,8 @@ def quantize(
     flatbuffer.forget_pages(trim=True)
     warnings = () if statistics is None else statistics.warnings
     notes = (*source.notes, *warnings, *_notes(graph, plan, written.checked.kernels), *_meant_for(target))
-    report = summarize(quantized, plan, written, chosen_recipe.name, _size(source.content), notes)
+    rows = activation_rows(graph, plan, statistics, known) if static and statistics and known else ()
+    report = summarize(quantized, plan, written, chosen_recipe.name, _size(source.content), notes, rows)
     return Result(report, written.graph, quantized, plan, statistics, written.content)
 
 

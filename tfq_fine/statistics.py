@@ -127,6 +127,23 @@ class Statistics:
             tuple(dict.fromkeys((*self.warnings, *other.warnings))),
         )
 
+    def __str__(self) -> str:
+        return self.table()
+
+    def table(self) -> str:
+        """One line per tensor: its range, and of those that were counted two percentiles, mean and deviation."""
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        lines = [f"{self.samples} samples{skipped}, {len(self.ranges)} tensors"]
+        lines.append(f"{'min':>10} {'0.01 %':>10} {'99.99 %':>10} {'max':>10} {'mean':>10} {'deviation':>10}  tensor")
+        for key, found in self.ranges.items():
+            cells = [f"{found.low:.4g}", "", "", f"{found.high:.4g}", "", ""]
+            if key in self.histograms:
+                histogram = self.histograms[key]
+                cells[1:3] = (f"{histogram.quantile(share):.4g}" for share in (1e-4, 1 - 1e-4))
+                cells[4:6] = (f"{moment:.4g}" for moment in histogram.moments())
+            lines.append(" ".join(f"{cell:>10}" for cell in cells) + f"  {self.names.get(key, key)}")
+        return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
+
     def with_ranges(self, ranges: Mapping[TensorKey, Range]) -> "Statistics":
         """These statistics with other ranges for some tensors."""
         return replace(self, ranges={**self.ranges, **ranges})

@@ -12,11 +12,18 @@ from tfq_converters.writer import Written
 from tfq_fine.metrics import ErrorSums
 from tfq_fine.plan import FLOAT, Decision, Plan, touches_float
 from tfq_fine.quantizer import LARGE_WEIGHT
+from tfq_fine.report.activations import ActivationRow
 from tfq_fine.report.quantization import OpRow, QuantizationReport
 
 
 def summarize(
-    quantized: QuantizedGraph, plan: Plan, written: Written, recipe: str, float_bytes: int, notes: Sequence[str]
+    quantized: QuantizedGraph,
+    plan: Plan,
+    written: Written,
+    recipe: str,
+    float_bytes: int,
+    notes: Sequence[str],
+    activations: tuple[ActivationRow, ...] = (),
 ) -> QuantizationReport:
     """One row per operator that quantization concerns, and the error per layer on the checked samples."""
     rows = []
@@ -34,7 +41,7 @@ def summarize(
         for t in op.outputs
         if t in written.checked.sqnr
     )
-    return QuantizationReport(tuple(rows), recipe, written.nbytes, float_bytes, tuple(notes), errors)
+    return QuantizationReport(tuple(rows), recipe, written.nbytes, float_bytes, tuple(notes), errors, activations)
 
 
 def _place(subgraph: Subgraph, op: Op, tensor: int) -> str:
