@@ -27,7 +27,6 @@ from tfq_fine.calibration import (
     mean_needs,
     range_needs,
 )
-from tfq_fine.calibration.gathering import Sample
 from tfq_fine.data import known_count
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.block_factors import Factored, factor_blocks
@@ -42,7 +41,7 @@ from tfq_fine.ranges import chosen, observer_needs
 from tfq_fine.recipe import Recipe
 from tfq_fine.report.activations import activation_rows
 from tfq_fine.report.quantization import QuantizationReport
-from tfq_fine.sampling import generated_inputs, other_inputs
+from tfq_fine.sampling import Sample, generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.summary import summarize
 

@@ -90,7 +90,7 @@ class Extremes:
         return Extremes(self.low.merge(other.low), self.high.merge(other.high))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """Per tensor of the float graph, what `samples` samples showed."""
 
@@ -104,7 +104,7 @@ class Statistics:
     second_moments: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [groups, K, K], K of a patch
     names: Mapping[TensorKey, str] = field(default_factory=dict)  # of the tensors, which tell one model from another
     skipped: int = 0  # samples with NaN or infinity, where they were to be skipped
-    warnings: tuple[str, ...] = field(default=(), compare=False)  # of the one pass that these come from
+    warnings: tuple[str, ...] = ()  # of the one pass that these come from
 
     def merge(self, other: "Statistics") -> "Statistics":
         """The statistics of both sets of samples, `other`'s behind these."""
@@ -126,6 +126,15 @@ class Statistics:
             self.skipped + other.skipped,
             tuple(dict.fromkeys((*self.warnings, *other.warnings))),
         )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same numbers, to the last bit; warnings are no matter."""
+        if not isinstance(other, Statistics):
+            return NotImplemented
+        mine, theirs = _arrays(self), _arrays(other)
+        return mine.keys() == theirs.keys() and all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __str__(self) -> str:
         return self.table()

@@ -5,6 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tfq_converters.errors import TfqError
 from tfq_fine.report.sections import Bars, Curves, Grid, Paragraph, Section, brief_name
 
@@ -110,7 +112,6 @@ def _bars(bars: Bars) -> Any:
 
 def _curves(curves: Curves) -> Any:
     """Histograms side by side, counts on a logarithmic axis, the marked part of each shaded."""
-    import numpy as np
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
