@@ -266,7 +266,10 @@ def test_options_reach_the_library(given, safe_mode, tmp_path, monkeypatch, caps
         "runtimes": ("litert", "tflite"),
         "on_unsupported": None,
         "kernels": None,
-        "samples": 3,
+        "observer": None,
+        "on_invalid": "error",
+        "statistics": None,
+        "num_samples": 3,
         "safe_mode": safe_mode,
     }
     found.clear()

@@ -27,7 +27,6 @@ from tfq_fine.calibration import (
     gather_shards,
     mean_needs,
 )
-from tfq_fine.calibration.gathering import Sample
 from tfq_fine.data import Peeked, input_specs, known_count
 from tfq_fine.encodings import integer_ops
 from tfq_fine.observation import Needs
@@ -40,8 +39,9 @@ from tfq_fine.quantizer import quantize as choose_numbers
 from tfq_fine.ranges import chosen
 from tfq_fine.recipe import Recipe
 from tfq_fine.repairs import SAMPLES, chosen_repairs, number_of_samples, repaired, without_repairs
+from tfq_fine.report.activations import activation_rows
 from tfq_fine.report.quantization import QuantizationReport
-from tfq_fine.sampling import generated_inputs, other_inputs
+from tfq_fine.sampling import Sample, generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.summary import summarize
 from tfq_fine.trial import planned, static_needs
@@ -190,7 +190,9 @@ def quantize(
     flatbuffer.forget_pages(trim=True)
     warnings = () if statistics is None else statistics.warnings
     notes = (*source.notes, *warnings, *_notes(graph, plan, written.checked.kernels), *_meant_for(target))
-    report = summarize(quantized, plan, written, chosen_recipe.name, _size(source.content), notes, mended.rows)
+    rows = activation_rows(graph, plan, statistics, known) if static and statistics and known else ()
+    size = _size(source.content)
+    report = summarize(quantized, plan, written, chosen_recipe.name, size, notes, rows, mended.rows)
     return Result(report, written.graph, quantized, plan, statistics, written.content)
 
 

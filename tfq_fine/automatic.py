@@ -76,7 +76,7 @@ def candidates(seen: Seen, bits: int) -> list[Range]:
     """The different ranges that the observers choose, the whole one first."""
     found: list[Range] = []
     for name, options in CANDIDATES:
-        given = OBSERVERS[name].choose(seen, bits, options)
+        given = OBSERVERS[name].choose(seen, bits, {**OBSERVERS[name].options, **options})
         near = DIFFERENT * max(seen.range.extent, affine.TINY)
         if not any(
             abs(given.low - known.low) + abs(given.high - known.high) <= min(near, DIFFERENT * known.extent)
@@ -87,7 +87,7 @@ def candidates(seen: Seen, bits: int) -> list[Range]:
 
 
 def _seen(t: int, statistics: Statistics) -> Seen:
-    return Seen(statistics.ranges[0, t], statistics.histograms[0, t])
+    return Seen(statistics.ranges[0, t], statistics.histograms[0, t], statistics.extremes.get((0, t)))
 
 
 def _best(ranges: Sequence[Range], errors: Sequence[float]) -> Range:

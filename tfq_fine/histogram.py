@@ -51,6 +51,10 @@ class Histogram:
         np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
         return Histogram(values, counts)
 
+    def negated(self) -> "Histogram":
+        """The histogram of the same values times -1."""
+        return Histogram(-self.values[::-1] + np.float32(0), self.counts[::-1])
+
     def quantile(self, share: float) -> float:
         """The smallest value that at least `share` of all values do not exceed (NumPy's method "inverted_cdf")."""
         reached = np.cumsum(self.counts)

@@ -93,5 +93,10 @@ def chosen(graph: Graph, plan: Plan, statistics: Statistics) -> Statistics:
 def _seen(root: int, spec: ActivationSpec, statistics: Statistics) -> Seen | None:
     """What was seen of a tensor; None where that is not what its observer reads."""
     key, reads = (0, root), OBSERVERS[spec.observer].reads
-    seen = Seen(statistics.ranges[key], statistics.histograms.get(key), statistics.moving.get(key))
+    seen = Seen(
+        statistics.ranges[key],
+        statistics.histograms.get(key),
+        statistics.extremes.get(key),
+        statistics.moving.get(key),
+    )
     return None if reads and getattr(seen, reads) is None else seen

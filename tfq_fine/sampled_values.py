@@ -18,8 +18,8 @@ def positions(count: int) -> np.ndarray:
     """Ascending positions, int64, among `count`: all of them where there are no more than `SAMPLE`."""
     if count <= SAMPLE:
         return np.arange(count)
-    within = np.random.default_rng(count).random(SAMPLE)
-    return ((np.arange(SAMPLE) + within) * (count / SAMPLE)).astype(np.int64)
+    edges = np.arange(SAMPLE + 1) * count // SAMPLE
+    return edges[:-1] + np.random.default_rng(count).integers(0, np.diff(edges))
 
 
 def sampled(extension: Extension, t: int) -> int:

@@ -1,38 +1,39 @@
 """Inputs to run a file on: a few of the representative samples, or generated ones where there is no data."""
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 
 from tfq_converters.graph import Graph
-from tfq_fine.data import Batch
+
+Sample = tuple[np.ndarray, ...]  # inputs of one run, in input order
 
 
 class KeptSamples:
-    """Passes batches through and keeps a few samples: the first, and others at equal distances over all of them.
+    """A few of the runs that went well: the first, and others at equal distances over all of them.
 
     Args:
-        batches: what is passed through.
-        least: with this many samples or more, `least` to 2 * `least` - 1 of them are kept; 1 keeps the first alone.
+        least: of this many runs or more, `least` to 2 * `least` - 1 are kept; 1 keeps the first alone.
     """
 
-    def __init__(self, batches: Iterable[Batch], least: int = 1):
-        self._batches, self._least, self._distance = batches, least, 1
-        self._kept: list[tuple[int, tuple[np.ndarray, ...]]] = []
+    def __init__(self, least: int = 1):
+        self._least, self._distance = least, 1
+        self._kept: list[tuple[int, Sample]] = []
 
-    def __iter__(self) -> Iterator[Batch]:
-        for seen, batch in enumerate(self._batches):
-            if seen % self._distance == 0 and (self._least > 1 or not seen):
-                self._kept.append((seen, tuple(array.copy() for array in batch.inputs)))
-            if len(self._kept) == max(2 * self._least, 2):
-                self._distance *= 2
-                self._kept = [pair for pair in self._kept if pair[0] % self._distance == 0]
-            yield batch
+    def wants(self, index: int) -> bool:
+        """Whether run `index` would be kept, as far as is known."""
+        return index % self._distance == 0 and (self._least > 1 or not self._kept)
+
+    def keep(self, index: int, inputs: Sample) -> None:
+        """Remember what a run was fed; `inputs` must not change later."""
+        if self.wants(index):
+            self._kept.append((index, inputs))
+        if len(self._kept) == max(2 * self._least, 2):
+            self._distance *= 2
+            self._kept = [pair for pair in self._kept if pair[0] % self._distance == 0]
 
     @property
-    def samples(self) -> list[tuple[np.ndarray, ...]]:
+    def samples(self) -> tuple[Sample, ...]:
         """What was kept, a batch each, in the order of the data."""
-        return [arrays for _, arrays in self._kept]
+        return tuple(inputs for _, inputs in self._kept)
 
 
 def generated_inputs(graph: Graph, seed: int = 0, subgraph: int = 0) -> tuple[np.ndarray, ...]:

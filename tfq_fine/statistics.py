@@ -79,6 +79,18 @@ class MovingRange:
 
 
 @dataclass(frozen=True)
+class Extremes:
+    """How often each minimum and each maximum of a run was seen."""
+
+    low: Histogram
+    high: Histogram
+
+    def merge(self, other: "Extremes") -> "Extremes":
+        """Of both sets of runs."""
+        return Extremes(self.low.merge(other.low), self.high.merge(other.high))
+
+
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """Per tensor of the float graph, what `samples` samples showed."""
 
@@ -86,12 +98,13 @@ class Statistics:
     samples: int = 0
     means: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float64 [shape[-1]]
     histograms: Mapping[TensorKey, Histogram] = field(default_factory=dict)  # of the same values of every sample
+    extremes: Mapping[TensorKey, Extremes] = field(default_factory=dict)  # of the tensors of `histograms`
     moving: Mapping[TensorKey, MovingRange] = field(default_factory=dict)
     absmax: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float32 [shape[-1]]
     second_moments: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [groups, K, K], K of a patch
     names: Mapping[TensorKey, str] = field(default_factory=dict)  # of the tensors, which tell one model from another
     skipped: int = 0  # samples with NaN or infinity, where they were to be skipped
-    warnings: tuple[str, ...] = field(default=(), compare=False)  # of the one pass that these come from
+    warnings: tuple[str, ...] = ()  # of the one pass that these come from
 
     def merge(self, other: "Statistics") -> "Statistics":
         """The statistics of both sets of samples, `other`'s behind these."""
@@ -105,6 +118,7 @@ class Statistics:
             samples,
             _merged(self.means, other.means, average),
             _merged(self.histograms, other.histograms, Histogram.merge),
+            _merged(self.extremes, other.extremes, Extremes.merge),
             _merged(self.moving, other.moving, MovingRange.then),
             _merged(self.absmax, other.absmax, np.maximum),
             _merged(self.second_moments, other.second_moments, average),
@@ -112,6 +126,32 @@ class Statistics:
             self.skipped + other.skipped,
             tuple(dict.fromkeys((*self.warnings, *other.warnings))),
         )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same numbers, to the last bit; warnings are no matter."""
+        if not isinstance(other, Statistics):
+            return NotImplemented
+        mine, theirs = _arrays(self), _arrays(other)
+        return mine.keys() == theirs.keys() and all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def table(self) -> str:
+        """One line per tensor: its range, and of those that were counted two percentiles, mean and deviation."""
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        lines = [f"{self.samples} samples{skipped}, {len(self.ranges)} tensors"]
+        lines.append(f"{'min':>10} {'0.01 %':>10} {'99.99 %':>10} {'max':>10} {'mean':>10} {'deviation':>10}  tensor")
+        for key, found in self.ranges.items():
+            cells = [f"{found.low:.4g}", "", "", f"{found.high:.4g}", "", ""]
+            if key in self.histograms:
+                histogram = self.histograms[key]
+                cells[1:3] = (f"{histogram.quantile(share):.4g}" for share in (1e-4, 1 - 1e-4))
+                cells[4:6] = (f"{moment:.4g}" for moment in histogram.moments())
+            lines.append(" ".join(f"{cell:>10}" for cell in cells) + f"  {self.names.get(key, key)}")
+        return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
 
     def with_ranges(self, ranges: Mapping[TensorKey, Range]) -> "Statistics":
         """These statistics with other ranges for some tensors."""
@@ -179,28 +219,42 @@ def _arrays(statistics: Statistics) -> dict[str, np.ndarray]:
     found["names"] = np.array(list(statistics.names.values()), str)
     for kind in ARRAYS:
         found |= {f"{kind}/{s}/{t}": value for (s, t), value in getattr(statistics, kind).items()}
-    for (s, t), histogram in statistics.histograms.items():
-        found[f"values/{s}/{t}"], found[f"counts/{s}/{t}"] = histogram.values, histogram.counts
+    for kind, histograms in _histograms(statistics).items():
+        for (s, t), histogram in histograms.items():
+            found[f"{kind}/values/{s}/{t}"], found[f"{kind}/counts/{s}/{t}"] = histogram.values, histogram.counts
     for (s, t), moving in statistics.moving.items():
         found[f"moving/{s}/{t}"] = np.array([moving.momentum, moving.low, moving.high, moving.weight])
     return found
+
+
+def _histograms(statistics: Statistics) -> dict[str, Mapping[TensorKey, Histogram]]:
+    return {
+        "histogram": statistics.histograms,
+        "low": {key: extremes.low for key, extremes in statistics.extremes.items()},
+        "high": {key: extremes.high for key, extremes in statistics.extremes.items()},
+    }
 
 
 def _statistics(found: Mapping[str, np.ndarray]) -> Statistics:
     """The inverse of `_arrays`."""
 
     def of(kind: str) -> dict[TensorKey, np.ndarray]:
-        named = (name.split("/") for name in found if name.startswith(f"{kind}/"))
+        named = (name.rsplit("/", 2) for name in found if name.startswith(f"{kind}/"))
         return {(int(s), int(t)): found[f"{kind}/{s}/{t}"] for _, s, t in named}
+
+    def histograms(kind: str) -> dict[TensorKey, Histogram]:
+        values, counts = of(f"{kind}/values"), of(f"{kind}/counts")
+        return {key: Histogram(values[key], counts[key]) for key in values}
 
     def keyed(keys: str, values: str) -> Iterator[tuple[TensorKey, Any]]:
         return zip(map(tuple, found[keys].tolist()), found[values].tolist(), strict=True)
 
-    values, counts = of("values"), of("counts")
+    low, high = histograms("low"), histograms("high")
     return Statistics(
         {key: Range(*limits) for key, limits in keyed("keys", "ranges")},
         int(found["samples"]),
-        histograms={key: Histogram(values[key], counts[key]) for key in values},
+        histograms=histograms("histogram"),
+        extremes={key: Extremes(low[key], high[key]) for key in low},
         moving={key: MovingRange(*numbers.tolist()) for key, numbers in of("moving").items()},
         skipped=int(found["skipped"]),
         names=dict(keyed("name_keys", "names")),

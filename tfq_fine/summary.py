@@ -12,6 +12,7 @@ from tfq_converters.writer import Written
 from tfq_fine.metrics import ErrorSums
 from tfq_fine.plan import FLOAT, Decision, Plan, touches_float
 from tfq_fine.quantizer import LARGE_WEIGHT
+from tfq_fine.report.activations import ActivationRow
 from tfq_fine.report.quantization import OpRow, QuantizationReport, RepairRow
 
 
@@ -22,7 +23,8 @@ def summarize(
     recipe: str,
     float_bytes: int,
     notes: Sequence[str],
-    repairs: Sequence[RepairRow] = (),
+    activations: tuple[ActivationRow, ...] = (),
+    repairs: tuple[RepairRow, ...] = (),
 ) -> QuantizationReport:
     """One row per operator that quantization concerns, and the error per layer on the checked samples."""
     rows = []
@@ -40,7 +42,9 @@ def summarize(
         for t in op.outputs
         if t in written.checked.sqnr
     )
-    return QuantizationReport(tuple(rows), recipe, written.nbytes, float_bytes, tuple(notes), errors, tuple(repairs))
+    return QuantizationReport(
+        tuple(rows), recipe, written.nbytes, float_bytes, tuple(notes), errors, activations, repairs
+    )
 
 
 def _place(subgraph: Subgraph, op: Op, tensor: int) -> str:

@@ -6,18 +6,15 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_fine.calibration.passes import OnInvalid, calibrate
 from tfq_fine.data import batches, input_specs
 from tfq_fine.observation import Needs
-from tfq_fine.sampling import KeptSamples
+from tfq_fine.sampling import KeptSamples, Sample
 from tfq_fine.statistics import Statistics
 
-Sample = tuple[np.ndarray, ...]
 Shards = Sequence[Any] | Callable[[int], Any]
 
 
@@ -56,12 +53,12 @@ def gather(
     """
     finite = how.on_invalid == "error"
     read = batches(data, input_specs(graph), batch_size=how.batch_size, limit=how.num_samples, finite=finite)
-    kept = KeptSamples(read, how.kept)
     if needs is None:
-        next(iter(kept))
-        return Gathered(None, tuple(kept.samples))
-    found = calibrate(graph, kept, needs, how.threads, how.on_invalid, advance)
-    return Gathered(found, tuple(kept.samples))
+        first = next((batch for batch in read if batch.is_finite), None)
+        return Gathered(None, () if first is None else (first.inputs,))
+    kept = KeptSamples(how.kept)
+    found = calibrate(graph, read, needs, how.threads, how.on_invalid, advance, kept)
+    return Gathered(found, kept.samples)
 
 
 def gather_shards(

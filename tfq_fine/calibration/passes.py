@@ -20,6 +20,7 @@ from tfq_fine.calibration.needs import mean_needs, range_needs
 from tfq_fine.calibration.totals import Totals
 from tfq_fine.data import Batch
 from tfq_fine.observation import Needs, Observed, Reading, observed
+from tfq_fine.sampling import KeptSamples, Sample
 from tfq_fine.statistics import Statistics
 
 SMALL_BYTES = 32 * 2**20  # of constants, which every interpreter holds packed for itself
@@ -33,6 +34,7 @@ def calibrate(
     threads: int = 1,
     on_invalid: OnInvalid = "error",
     advance: Callable[[int], None] | None = None,
+    kept: KeptSamples | None = None,
 ) -> Statistics:
     """What `needs` asks for, over all samples.
 
@@ -47,6 +49,7 @@ def calibrate(
         on_invalid: a sample on which a tensor becomes NaN or infinite is an "error", or is to "skip": left out and
             counted.
         advance: called with the number of samples after each run.
+        kept: remembers some of the runs whose samples were fit.
 
     Raises:
         TfqError: the data is empty, or a tensor became NaN or infinite (the first one and the sample are named).
@@ -58,10 +61,15 @@ def calibrate(
     totals = Totals(graph, extended)
     if needs.histograms or needs.moving or on_invalid == "skip":
         batches = _singles(graph, batches)
+    if on_invalid == "skip":
+        batches = _finite(batches, totals)
+    kept = kept or KeptSamples()
     try:
-        for seen, reading in _readings(extended, batches, threads):
+        for seen, reading in _readings(extended, batches, threads, kept):
             if reading.is_finite:
                 totals.add(reading, seen.count)
+                if seen.inputs is not None:
+                    kept.keep(seen.index, seen.inputs)
             elif on_invalid == "skip":
                 totals.skip(seen.count)
             else:
@@ -84,26 +92,45 @@ def calibrate(
 class _Seen:
     """What is remembered of a batch while it runs."""
 
+    index: int  # of the run
     first: int
     count: int
+    inputs: Sample | None  # a copy, where it may be kept
+
+
+def _finite(batches: Iterable[Batch], totals: Totals) -> Iterator[Batch]:
+    """The batches without NaN and infinity; REDUCE_MIN and REDUCE_MAX do not see the former."""
+    for batch in batches:
+        if batch.is_finite:
+            yield batch
+        else:
+            totals.skip(batch.count)
 
 
 def _singles(graph: Graph, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Samples one by one, where the model takes them so."""
-    free = all(graph.main.tensors[t].dynamic_shape[:1] == (-1,) for t in graph.main.inputs)
+    """As few samples at a time as the model takes, mostly one."""
+    least = max((graph.main.tensors[t].shape or (1,))[0] for t in graph.main.inputs)
     for batch in batches:
-        if batch.count == 1 or not free or any(len(array) != batch.count for array in batch.inputs):
+        if batch.count <= least or any(len(array) != batch.count for array in batch.inputs):
             yield batch
             continue
-        for n in range(batch.count):
-            yield Batch(tuple(array[n : n + 1] for array in batch.inputs), None, batch.first + n, 1)
+        for n in range(0, batch.count, least):
+            inputs = tuple(array[n : n + least] for array in batch.inputs)
+            yield Batch(inputs, None, batch.first + n, len(inputs[0]))
 
 
-def _readings(extended: Observed, batches: Iterable[Batch], threads: int) -> Iterator[tuple[_Seen, Reading]]:
+def _readings(
+    extended: Observed, batches: Iterable[Batch], threads: int, kept: KeptSamples
+) -> Iterator[tuple[_Seen, Reading]]:
     """(batch, what the extended graph showed), in the order of the batches."""
+
+    def seen(index: int, batch: Batch) -> _Seen:
+        copied = tuple(array.copy() for array in batch.inputs) if kept.wants(index) else None
+        return _Seen(index, batch.first, batch.count, copied)
+
     if not extended.graph.main.outputs:
-        for batch in batches:
-            yield _Seen(batch.first, batch.count), extended.read([])
+        for index, batch in enumerate(batches):
+            yield seen(index, batch), extended.read([])
         return
     workers = threads if _runs_side_by_side(extended.graph) else 1
     with flatbuffer.scratch(extended.graph) as path:
@@ -111,8 +138,8 @@ def _readings(extended: Observed, batches: Iterable[Batch], threads: int) -> Ite
     running: deque[_Seen] = deque()
 
     def inputs() -> Iterator[tuple[np.ndarray, ...]]:
-        for batch in batches:
-            running.append(_Seen(batch.first, batch.count))
+        for index, batch in enumerate(batches):
+            running.append(seen(index, batch))
             yield batch.inputs
 
     for found in pool.run_all(inputs()):

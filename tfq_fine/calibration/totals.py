@@ -5,10 +5,10 @@ import numpy as np
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import OpKey
 from tfq_converters.weights import data_of
-from tfq_fine.histogram import Counter
+from tfq_fine.histogram import Counter, Histogram
 from tfq_fine.observation import Needs, Observed, Reading, moved_from
 from tfq_fine.observers.second_moment import second_moment
-from tfq_fine.statistics import MovingRange, Range, Statistics
+from tfq_fine.statistics import Extremes, MovingRange, Range, Statistics
 
 WIDENED = 0.05  # of the extent: less is no news
 LAST = 0.1  # of the samples
@@ -30,8 +30,10 @@ class Totals:
         self._widened = np.zeros(len(needs.ranges), np.int64)  # samples before a range last grew
         self._means = [np.zeros(n) for n in extended.channels[0]]
         self._absmax = [np.zeros(n, np.float32) for n in extended.channels[1]]
-        self._counter = Counter(list(extended.sizes))
         where = {key: n for n, key in enumerate(needs.ranges)}
+        self._counter = Counter(list(extended.sizes))
+        self._counted_at = np.array([where[key] for key in needs.histograms], np.int64)
+        self._low_counter, self._high_counter = (Counter([1] * len(needs.histograms)) for _ in range(2))
         self._moving_at = np.array([where[key] for key, _ in needs.moving], np.int64)
         self._momentum = np.array([momentum for _, momentum in needs.moving])
         self._moving = np.zeros((3, len(needs.moving)))  # low, high, weight
@@ -46,6 +48,8 @@ class Totals:
             np.maximum(known, found, out=known)
         if len(reading.values):
             self._counter.add(reading.values)
+            self._low_counter.add(reading.low[self._counted_at])
+            self._high_counter.add(reading.high[self._counted_at])
         for key in self._extended.needs.second_moments:
             op = self._graph.main.ops[key[1]]
             found = second_moment(reading.tensors[data_of(op)], op, self._graph.main)
@@ -78,6 +82,7 @@ class Totals:
             self.samples,
             {key: mean / self.samples for key, mean in zip(extended.means, self._means, strict=True)},
             dict(zip(extended.histograms, self._counter.histograms(), strict=True)),
+            dict(zip(extended.histograms, map(Extremes, *self._extremes()), strict=True)),
             {
                 key: MovingRange(momentum, *numbers)
                 for (key, momentum), numbers in zip(extended.moving, self._moving.T.tolist(), strict=True)
@@ -88,6 +93,9 @@ class Totals:
             self.skipped,
             tuple(self._warnings(ranges)),
         )
+
+    def _extremes(self) -> tuple[list[Histogram], list[Histogram]]:
+        return self._low_counter.histograms(), self._high_counter.histograms()
 
     def _warnings(self, ranges: dict[tuple[int, int], Range]) -> list[str]:
         """What a user should know of the data."""

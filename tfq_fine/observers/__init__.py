@@ -15,7 +15,7 @@ from tfq_fine.observers.min_max import min_max
 from tfq_fine.observers.moving_average import moving_average
 from tfq_fine.observers.mse import mse
 from tfq_fine.observers.percentile import percentile
-from tfq_fine.observers.seen import Seen
+from tfq_fine.observers.seen import FENCE, Seen
 from tfq_fine.statistics import Range
 
 
@@ -29,12 +29,14 @@ class Observer:
     optional: tuple[str, ...] = ()  # options without a default
 
 
+FENCED = {"fence": FENCE}
+
 OBSERVERS: dict[str, Observer] = {
     "min_max": Observer(min_max),
     "moving_average": Observer(moving_average, "moving", {"momentum": 0.95}),
-    "percentile": Observer(percentile, "histogram", {"percentile": 99.99}, ("lower", "upper")),
-    "mean_std": Observer(mean_std, "histogram", {"deviations": 6.0}),
-    "mse": Observer(mse, "histogram"),
-    "entropy": Observer(entropy, "histogram"),
-    "auto": Observer(mse, "histogram"),
+    "percentile": Observer(percentile, "histogram", {"percentile": 99.99, **FENCED}, ("lower", "upper")),
+    "mean_std": Observer(mean_std, "histogram", {"deviations": 6.0, **FENCED}),
+    "mse": Observer(mse, "histogram", FENCED),
+    "entropy": Observer(entropy, "histogram", FENCED),
+    "auto": Observer(mse, "histogram", FENCED),
 }

@@ -5,43 +5,48 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq_fine.histogram import Histogram
 from tfq_fine.observers.seen import Seen
 from tfq_fine.statistics import Range
 
-FINE = 8  # bins in each quantization level
-SHARES = 2.0 ** -np.arange(0.0, 8.0, 0.125)  # of the largest magnitude: down to 1/256
-SMOOTHING = 1e-4  # probability that an empty level gets, so that the divergence is finite
+LARGEST = 32  # bins in each quantization level when nothing is clipped
+SMOOTHING = 1e-4  # counts that an empty bin gets, so that the divergence is finite
 
 
 def entropy(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
     """[-t, t], as far as the values reach, for the threshold t with the least divergence; of equals, the largest.
 
-    Levels are of 8 bits at most, also for 16-bit activations: a finer search would see single values.
+    Bins are of one width, thresholds are whole numbers of bins per level. Zeros are left out: they have a code of their
+    own. Levels are of 8 bits at most, also for 16-bit activations: a finer search would see single values.
+
+    Options:
+        fence: see `Seen.within` (3).
     """
-    magnitudes = np.abs(seen.counted.values)
+    seen = seen.within(options["fence"])
     levels = 2 ** (min(bits, 8) - (seen.range.low < 0 < seen.range.high))
-    thresholds = seen.range.absmax * SHARES
-    divergences = [divergence(magnitudes, seen.counted, t, levels) for t in thresholds.tolist()]
-    threshold = float(thresholds[int(np.argmin(divergences))])
+    filled = seen.counted.values != 0
+    magnitudes, bins = np.abs(seen.counted.values[filled]), levels * LARGEST
+    if not len(magnitudes):
+        return seen.range
+    where = np.minimum((magnitudes * (bins / magnitudes.max())).astype(np.int64), bins - 1)
+    counts = np.bincount(where, seen.counted.counts[filled], bins)
+    divergences = [divergence(counts, levels, per_level) for per_level in range(LARGEST, 0, -1)]
+    threshold = float(magnitudes.max()) * (LARGEST - int(np.argmin(divergences))) / LARGEST
     return seen.range.intersection(Range(-threshold, threshold))
 
 
-def divergence(magnitudes: np.ndarray, histogram: Histogram, threshold: float, levels: int) -> float:
-    """KL(P || Q) in nats: P the values clipped to `threshold`, Q the same once each level holds one value.
+def divergence(counts: np.ndarray, levels: int, per_level: int) -> float:
+    """KL(P || Q) in nats when the threshold is at `per_level` bins for each level.
 
-    As in Migacz 2017, Q is made without what is clipped, and spread over the bins of a level that hold values.
+    P are the counts with all beyond the threshold added to the last bin. Q are the counts within it, the bins of a
+    level that hold values given one count (Migacz 2017).
     """
-    if threshold <= 0:
-        return 0.0
-    fine = levels * FINE
-    where = np.minimum((magnitudes * (fine / threshold)).astype(np.int64), fine - 1)
-    clipped = np.bincount(where, histogram.counts, fine)
-    inside = magnitudes <= threshold
-    kept = np.bincount(where[inside], histogram.counts[inside], fine).reshape(levels, FINE)
-    filled = clipped.reshape(levels, FINE) > 0
-    spread = np.where(filled, (kept.sum(1) / np.maximum(filled.sum(1), 1))[:, None], 0.0).reshape(-1)
-    p, q = clipped / clipped.sum(), spread / max(spread.sum(), 1.0)
+    kept = levels * per_level
+    p = counts[:kept].copy()
+    inside = p.reshape(levels, per_level)
+    full = inside > 0
+    mean = inside.sum(1) / np.maximum(full.sum(1), 1)
+    q = np.where(full, mean[:, None], 0.0).reshape(-1)
+    p[-1] += counts[kept:].sum()
     seen = p > 0
-    q = np.where(seen & (q == 0), SMOOTHING / fine, q)
-    return float(np.sum(p[seen] * np.log(p[seen] / q[seen])))
+    p, q = p[seen], np.where(q[seen] > 0, q[seen], SMOOTHING)
+    return float(np.sum(p * np.log(p / q)) / p.sum() + np.log(q.sum() / p.sum()))

@@ -12,7 +12,9 @@ def mean_std(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
 
     Options:
         deviations: how many standard deviations (6).
+        fence: see `Seen.within` (3).
     """
+    seen = seen.within(options["fence"])
     mean, deviation = seen.counted.moments()
     reach = options["deviations"] * deviation
     return seen.range.intersection(Range(mean - reach, mean + reach))

@@ -14,7 +14,9 @@ def percentile(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
         percentile: p; the range is that between the percentiles 100 - p and p (99.99).
         lower: percentile of the lower end instead; 0 keeps the minimum.
         upper: percentile of the upper end instead; 100 keeps the maximum.
+        fence: see `Seen.within` (3).
     """
+    seen = seen.within(options["fence"])
     upper = options.get("upper", options["percentile"])
     lower = options.get("lower", 100.0 - options["percentile"])
     low = seen.counted.quantile(lower / 100) if lower > 0 else seen.range.low

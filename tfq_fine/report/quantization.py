@@ -10,7 +10,8 @@ from rich.console import Group
 
 from tfq_converters.flatbuffer import save_pieces
 from tfq_converters.quantized import Mode
-from tfq_fine.report import html, plain, text
+from tfq_fine.report import activations, html, plain, text
+from tfq_fine.report.activations import ActivationRow
 from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, listed, size
 
 KIND = "tfq_fine.quantization_report"
@@ -61,7 +62,8 @@ class QuantizationReport:
     float_bytes: int
     notes: tuple[str, ...] = ()
     layer_error: tuple[tuple[str, float], ...] = ()  # (layer or tensor, SQNR in dB), in graph order; or not measured
-    repairs: tuple[RepairRow, ...] = ()
+    activations: tuple[ActivationRow, ...] = ()  # what an integer operator reads or computes, in graph order
+    repairs: tuple[RepairRow, ...] = ()  # one for each that was asked for
 
     def __str__(self) -> str:
         return self.table()
@@ -70,8 +72,8 @@ class QuantizationReport:
         return text.rich_group(self._summary())
 
     def table(self, all: bool = False) -> str:
-        """Plain text: the summary, and with `all` one line per operator."""
-        return text.plain_text([*self._summary(), *([self._listing()] if all else [])])
+        """Plain text: the summary, and with `all` one line per operator and activation."""
+        return text.plain_text([*self._summary(), *(self._listings() if all else [])])
 
     def left_float(self) -> tuple[OpRow, ...]:
         """The operators that compute in float although something else was asked: those with a reason."""
@@ -108,7 +110,7 @@ class QuantizationReport:
         Raises:
             TfqError: jinja2 or matplotlib is missing, or the path cannot be written.
         """
-        content = html.page(f"Quantization: {self.recipe}", [*self._summary(), *self._pictures(), self._listing()])
+        content = html.page(f"Quantization: {self.recipe}", [*self._summary(), *self._pictures(), *self._listings()])
         save_pieces(iter([content.encode()]), path)
 
     def _summary(self) -> list[Section]:
@@ -161,8 +163,11 @@ class QuantizationReport:
         columns = ("layer", "operator", "mode", "weights", "form", "activations", ">weight SQNR dB", ">bytes", "reason")
         return Grid("All operators", columns, rows)
 
+    def _listings(self) -> list[Section]:
+        return [self._listing(), *([activations.grid(self.activations)] if self.activations else [])]
+
     def _pictures(self) -> list[Section]:
-        pictures: list[Section] = []
+        pictures: list[Section] = [*activations.curves(self.activations)]
         if self.layer_error:
             names, values = zip(*self.layer_error, strict=True)
             pictures.append(Bars("Error per layer", "SQNR (dB)", names, {"": values}))
