@@ -272,8 +272,8 @@ def _not_repaired(graph: Graph, data: Any, statistics: Statistics | None, execut
     """Why nothing can be measured beforehand; "" when it can."""
     variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
     reasons = {
-        "there is no data to measure it on": data is None,
         "the statistics hold for the model as it is": statistics is not None,
+        "there is no data to measure it on": data is None,
         "the data is read by an executor": executor is not None,
         "the model keeps state between samples": variables,
         "no runtime here executes all of the model": bool(unrunnable_names(graph)),

@@ -40,6 +40,7 @@ QUICK = 64  # output channels of each operator that estimates look at in a large
 WORTH_DB = 2.0  # estimated gain of equalization, below which it is not measured
 BETTER_DB = 0.2  # what is not better by this much is noise
 WORSE_DB = 1.0  # what helps nearly always is switched off only where it costs this much
+RUINED_DB = 20.0  # less than that is no price for having masked scores in integers
 EXACT = 1e-5  # how far float outputs may move, to the largest one
 
 
@@ -161,7 +162,8 @@ class _Decisions:
             if not has_masks(self.best.graph) or not self._is_integer():
                 self.rows.append(RepairRow("bounded_masks", False, "no masks in integers"))
                 return
-            self._on_or_off("bounded_masks", replace(self.best, bounded_masks=False), "masks in front of SOFTMAX")
+            text = "masks in front of SOFTMAX; what they are added to would stay float without"
+            self._on_or_off("bounded_masks", replace(self.best, bounded_masks=False), text, RUINED_DB)
 
     def biases(self) -> None:
         """Corrected, or not."""
@@ -173,12 +175,14 @@ class _Decisions:
             off = replace(self.best, asked=_without_bias_correction(self.best.asked))
             self._on_or_off("bias_correction", off, "operators with weights and a bias")
 
-    def _on_or_off(self, name: str, off: Variant, text: str) -> None:
+    def _on_or_off(self, name: str, off: Variant, text: str, enough: float = math.inf) -> None:
+        """On, unless that costs more than noise; `enough` dB are accurate enough whatever it costs."""
         if _is_large(self.best.graph):
             self.rows.append(RepairRow(name, True, f"{text}; not measured on a model of this size"))
             return
         before = self.best
-        self.best = off if self._db(off) > self._db(before) + WORSE_DB else before
+        worse = self._db(before) < enough and self._db(off) > self._db(before) + WORSE_DB
+        self.best = off if worse else before
         self.rows.append(self._row(name, self.best is before, text, off, before))
 
     def _is_integer(self) -> bool:

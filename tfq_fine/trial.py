@@ -20,7 +20,7 @@ from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.block_factors import factor_blocks
 from tfq_fine.equalization.noise import Channels
 from tfq_fine.metrics import ErrorSums
-from tfq_fine.observation import Needs
+from tfq_fine.observation import MOVES_VALUES, Needs
 from tfq_fine.placement import place
 from tfq_fine.plan import Plan, Policy, make_plan
 from tfq_fine.quantizer import quantize
@@ -28,6 +28,8 @@ from tfq_fine.ranges import chosen, observer_needs
 from tfq_fine.specs import OpSpec
 
 PROBABILITIES = frozenset({"SOFTMAX", "LOG_SOFTMAX", "LOGISTIC"})
+MAY_MASK = frozenset({"ADD", "SUB", "SELECT", "SELECT_V2"})
+PASSES = MOVES_VALUES | {"QUANTIZE", "DEQUANTIZE"}
 Asked = Mapping[OpKey, OpSpec | None]
 Sample = tuple[np.ndarray, ...]
 
@@ -134,11 +136,15 @@ def _sqnr(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
 def judged(graph: Graph) -> Graph:
     """The graph with the outputs that errors are judged on: scores in front of what turns them into probabilities.
 
-    Probabilities near 0 and 1 hide what happens to the scores, and few samples have others.
+    Probabilities near 0 and 1 hide what happens to the scores, and few samples have others. Scores that may be masked
+    are no measure: where they are, they may be anything.
     """
     scores: dict[int, int] = {}  # probabilities -> scores
+    masked: set[int] = set()
     for op in graph.main.ops:
-        if op.code in PROBABILITIES:
+        if op.code in MAY_MASK or (op.code in PASSES and op.inputs[0] in masked):
+            masked |= {*op.outputs}
+        elif op.code in PROBABILITIES and op.inputs[0] not in masked:
             scores[op.outputs[0]] = op.inputs[0]
         elif op.code in ("QUANTIZE", "DEQUANTIZE") and op.inputs[0] in scores:  # of a simulation
             scores[op.outputs[0]] = scores[op.inputs[0]]
