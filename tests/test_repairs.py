@@ -139,7 +139,11 @@ def test_a_generator_is_read_once() -> None:
 def test_statistics_hold_for_the_model_as_it_is() -> None:
     content = write(behind_relu())
     result = tfq.quantize(content, "full_int8", statistics=tfq.calibrate(content, data()))
-    assert {row.text for row in result.report.repairs} == {"the statistics hold for the model as it is"}
+    why = "the statistics hold for the model as it is"
+    assert [(row.applied, row.text) for row in result.report.repairs] == [
+        *[(False, why)] * 2,
+        *[(True, f"not measured: {why}")] * 2,
+    ]
     assert len(result.quantized.graph.main.ops) == len(behind_relu().main.ops)
 
 
@@ -174,7 +178,11 @@ def test_a_model_with_state_is_not_measured() -> None:
     tensors = (*graph.main.tensors, replace(graph.main.tensors[0], name="state", is_variable=True))
     graph = replace(graph, subgraphs=(replace(graph.main, tensors=tensors),))
     result = tfq.quantize(write(graph), "full_int8", np.ones((4, 3, 5), np.float32))
-    assert {row.text for row in result.report.repairs} == {"the model keeps state between samples"}
+    assert result.report.repairs[0].text == "the model keeps state between samples"
+
+
+def test_there_is_no_line_without_data() -> None:
+    assert tfq.quantize(write(plain()), "dynamic_int8").report.repairs == ()
 
 
 def test_the_command_has_a_flag_for_each() -> None:

@@ -23,6 +23,7 @@ from tfq_fine.calibration import (
     OnInvalid,
     Reading,
     algorithm_needs,
+    first_samples,
     gather,
     gather_shards,
     mean_needs,
@@ -144,6 +145,8 @@ def quantize(
     target = Target(
         (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)
     )
+    names = chosen_repairs(repairs)
+    _check_executor(executor, shards)
     reading = Reading(num_samples, batch_size, _threads(threads, executor), on_invalid)
     with stages(progress) as shown, waiting() as runs:  # it starts while calibration runs
         with shown.stage("reading the model"):
@@ -161,13 +164,12 @@ def quantize(
             )
         no_islands = target.compiles or (input_type != "float32" and output_type != "float32")
         peeked = Peeked(data)
-        fixed = _not_repaired(source.graph, data, statistics, executor)
-        names = chosen_repairs(repairs)
+        fixed = _not_repaired(source.graph, data, statistics)
         with shown.stage("repairing"):
             if fixed:
                 mended = without_repairs(source.graph, wanted, names, fixed)
             else:
-                first = partial(_first, source.graph, peeked, reading)
+                first = partial(_first, source.graph, peeked, reading, executor, shards)
                 mended = repaired(source.graph, wanted, names, policy, no_islands, first, reading.threads)
             if mended.graph is not source.graph or mended.asked is not wanted:
                 graph, plan = planned(mended.graph, mended.asked, policy, fold=statistics is None)
@@ -192,7 +194,9 @@ def quantize(
     notes = (*source.notes, *warnings, *_notes(graph, plan, written.checked.kernels), *_meant_for(target))
     rows = activation_rows(graph, plan, statistics, known) if static and statistics and known else ()
     size = _size(source.content)
-    report = summarize(quantized, plan, written, chosen_recipe.name, size, notes, rows, mended.rows)
+    report = summarize(
+        quantized, plan, written, chosen_recipe.name, size, notes, rows, mended.rows if samples or statistics else ()
+    )
     return Result(report, written.graph, quantized, plan, statistics, written.content)
 
 
@@ -268,22 +272,35 @@ def _needs(graph: Graph, plan: Plan, static: bool) -> Needs | None:
     return mean_needs(graph) if corrects_biases(graph, plan) else None
 
 
-def _not_repaired(graph: Graph, data: Any, statistics: Statistics | None, executor: Executor | None) -> str:
+def _check_executor(executor: Executor | None, shards: int | None) -> None:
+    if executor is None and shards is not None:
+        raise TfqError(f"shards={shards} needs an executor: give executor=...")
+
+
+def _not_repaired(graph: Graph, data: Any, statistics: Statistics | None) -> str:
     """Why nothing can be measured beforehand; "" when it can."""
     variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
     reasons = {
         "the statistics hold for the model as it is": statistics is not None,
         "there is no data to measure it on": data is None,
-        "the data is read by an executor": executor is not None,
+        "there is a shard that can be read only once": isinstance(data, list) and any(map(_is_read_once, data)),
         "the model keeps state between samples": variables,
         "no runtime here executes all of the model": bool(unrunnable_names(graph)),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def _first(graph: Graph, peeked: Peeked, reading: Reading) -> list[Sample]:
+def _is_read_once(shard: Any) -> bool:
+    return hasattr(shard, "__next__")
+
+
+def _first(
+    graph: Graph, peeked: Peeked, reading: Reading, executor: Executor | None, shards: int | None
+) -> list[Sample]:
     """The first samples, for repairs to be measured on."""
     count = min(number_of_samples(graph), reading.num_samples or SAMPLES)
+    if executor is not None:
+        return first_samples(graph, peeked.data, shards, executor, reading, count)
     return peeked.first(input_specs(graph), count, finite=reading.on_invalid == "error")
 
 
@@ -296,9 +313,8 @@ def _gathered(
     shards: int | None,
     advance: Callable[[int], None],
 ) -> Gathered:
+    _check_executor(executor, shards)
     if executor is None:
-        if shards is not None:
-            raise TfqError(f"shards={shards} needs an executor: give executor=...")
         return gather(graph, data, needs, how, advance)
     return gather_shards(graph, data, shards, executor, needs, how, advance)
 

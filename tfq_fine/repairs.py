@@ -108,7 +108,8 @@ def without_repairs(graph: Graph, asked: Asked, names: Sequence[str], why: str) 
     """No rewriting; masks and biases as asked for, unmeasured."""
     if "bias_correction" not in names:
         asked = _without_bias_correction(asked)
-    rows = tuple(RepairRow(name, name in ("bounded_masks", "bias_correction"), why) for name in names)
+    kept = {name: f"not measured: {why}" for name in names if name in ("bounded_masks", "bias_correction")}
+    rows = tuple(RepairRow(name, name in kept, kept.get(name, why)) for name in names)
     return Repaired(graph, asked, "bounded_masks" in names, rows)
 
 

@@ -4,18 +4,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_fine.calibration.passes import OnInvalid, calibrate
-from tfq_fine.data import batches, input_specs
+from tfq_fine.data import Peeked, batches, input_specs
 from tfq_fine.observation import Needs
 from tfq_fine.sampling import KeptSamples, Sample
 from tfq_fine.statistics import Statistics
 
 Shards = Sequence[Any] | Callable[[int], Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,29 @@ def gather_shards(
     return found
 
 
+def first_samples(
+    graph: Graph, shards: Shards, count: int | None, executor: Executor, how: Reading, number: int
+) -> list[Sample]:
+    """The first samples of the shards, no more than `number`, read by the executor; all is read again afterwards.
+
+    Raises:
+        TfqError: as `gather_shards`.
+    """
+    _number(shards, count)
+    content, found = flatbuffer.write(graph), list[Sample]()
+    for n, piece in _pieces(shards, count):
+        finite = how.on_invalid == "error"
+        found += _result(executor.submit(_first_samples, content, piece, n, number - len(found), finite), n)
+        if len(found) >= number:
+            break
+    return found
+
+
+def _first_samples(content: bytes, shard: Callable[[int], Any], index: int, number: int, finite: bool) -> list[Sample]:
+    """What an executor runs."""
+    return Peeked(shard(index)).first(input_specs(flatbuffer.read(content)), number, finite)
+
+
 def _number(shards: Shards, count: int | None) -> int:
     if callable(shards) != (count is not None):
         raise TfqError(
@@ -146,7 +170,7 @@ def _gathered(content: bytes, shard: Callable[[int], Any], index: int, needs: Ne
     return gather(flatbuffer.read(content), shard(index), needs, how)
 
 
-def _result(future: "Future[Gathered]", index: int) -> Gathered:
+def _result(future: "Future[T]", index: int) -> T:
     try:
         return future.result()
     except TfqError as error:
