@@ -58,7 +58,7 @@ class Result:
     graph: Graph  # of the file
     quantized: QuantizedGraph  # the numbers in it
     plan: Plan
-    statistics: Statistics | None
+    statistics: Statistics | None  # of `quantized.graph`, which may be repaired; `calibrate` gives those of the model
     held: bytes | None = field(default=None, repr=False)  # the content, unless it is large
 
     @property
