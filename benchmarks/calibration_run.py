@@ -49,9 +49,9 @@ def calibration_s(tflite: Path, samples: np.ndarray, observer: str, also: tuple[
     needs = range_needs(graph).also(observer_needs(graph, plan)).also(algorithm_needs(graph, also))
     found = gather(graph, samples, needs, Reading(threads=THREADS, kept=KEPT if observer == AUTO else 1))
     assert found.statistics is not None
-    known = chosen(graph, plan, found.statistics)
+    chosen(graph, plan, found.statistics)
     if observer == AUTO:
-        automatic(graph, plan, known, found.samples, THREADS)
+        automatic(graph, plan, found.statistics, found.samples, THREADS)
     return time.perf_counter() - start
 
 

@@ -214,7 +214,7 @@ def test_one_sample_unlike_all_others_is_left_out(name: str) -> None:
 
 def test_ordinary_samples_are_all_within_the_fence() -> None:
     found = with_accident(1)
-    assert found.within(3.0).range == found.range
+    assert found.within().range == found.range
 
 
 def linear(code: str, options: dict[str, object], weight: np.ndarray, shape: tuple[int, ...]) -> tuple[Op, Subgraph]:

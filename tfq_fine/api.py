@@ -325,7 +325,9 @@ def _ranged(graph: Graph, plan: Plan, statistics: Statistics | None, samples: Se
         return None
     statistics.require_of(graph)
     known = chosen(graph, plan, statistics)
-    return automatic(graph, plan, known, samples, os.cpu_count() or 1) if samples and uses_auto(graph, plan) else known
+    if samples and uses_auto(graph, plan):
+        return known.with_ranges(automatic(graph, plan, statistics, samples, os.cpu_count() or 1))
+    return known
 
 
 def _notes(graph: Graph, plan: Plan, kernels: tuple[str, ...]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
+from tfq_converters.quantized import TensorKey
 from tfq_converters.runtime import Runner
 from tfq_converters.simulate import checkable
 from tfq_converters.unrunnable import known_part
@@ -43,13 +44,13 @@ Candidates = Mapping[int, Sequence[Range]]  # tensor -> ranges, the whole one fi
 
 def automatic(
     graph: Graph, plan: Plan, statistics: Statistics, samples: Sequence[tuple[np.ndarray, ...]], threads: int = 1
-) -> Statistics:
-    """The statistics with the best range of every activation whose observer is `auto`.
+) -> dict[TensorKey, Range]:
+    """The best range of every activation whose observer is `auto`.
 
     Args:
         graph: the float graph.
         plan: what is asked of its operators.
-        statistics: ranges and histograms.
+        statistics: ranges and histograms, as calibration found them.
         samples: inputs, in input order.
         threads: of the interpreter.
     """
@@ -64,7 +65,7 @@ def automatic(
     best = {t: _best(ranges, [row[t] for row in errors if t in row]) for t, ranges in found.items()}
     whole = {t: statistics.ranges[0, t] for t in bits if (0, t) in statistics.ranges} | best
     shared = {t: whole[source] for t, source in moved.items() if source in whole and specs.get(t) == specs.get(source)}
-    return statistics.with_ranges({(0, t): found for t, found in {**whole, **shared}.items()})
+    return {(0, t): found for t, found in {**whole, **shared}.items()}
 
 
 def uses_auto(graph: Graph, plan: Plan) -> bool:

@@ -44,6 +44,7 @@ class Stages:
         bar = self.bar
         try:
             yield lambda count: bar.update(task, advance=count)
+            bar.refresh()  # however quickly it was done
         finally:
             bar.remove_task(task)
 

@@ -19,7 +19,7 @@ def entropy(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
     own. Levels are of 8 bits at most, also for 16-bit activations: a finer search would see single values.
 
     Options:
-        fence: see `Seen.within` (3).
+        fence: see `Seen.within` (10).
     """
     seen = seen.within(options["fence"])
     levels = 2 ** (min(bits, 8) - (seen.range.low < 0 < seen.range.high))

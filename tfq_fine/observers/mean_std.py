@@ -12,7 +12,7 @@ def mean_std(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
 
     Options:
         deviations: how many standard deviations (6).
-        fence: see `Seen.within` (3).
+        fence: see `Seen.within` (10).
     """
     seen = seen.within(options["fence"])
     mean, deviation = seen.counted.moments()

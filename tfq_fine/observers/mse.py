@@ -18,7 +18,7 @@ def mse(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
     """The least error over a grid of shares of the lower and of the upper end, one end searched after the other.
 
     Options:
-        fence: see `Seen.within` (3).
+        fence: see `Seen.within` (10).
     """
     seen = seen.within(options["fence"])
     histogram, found = seen.counted, seen.range

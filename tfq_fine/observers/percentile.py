@@ -14,7 +14,7 @@ def percentile(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
         percentile: p; the range is that between the percentiles 100 - p and p (99.99).
         lower: percentile of the lower end instead; 0 keeps the minimum.
         upper: percentile of the upper end instead; 100 keeps the maximum.
-        fence: see `Seen.within` (3).
+        fence: see `Seen.within` (10).
     """
     seen = seen.within(options["fence"])
     upper = options.get("upper", options["percentile"])

@@ -7,7 +7,7 @@ import numpy as np
 from tfq_fine.histogram import Histogram
 from tfq_fine.statistics import Extremes, MovingRange, Range
 
-FENCE = 3.0  # interquartile ranges
+FENCE = 10.0  # interquartile ranges: three are the outer fence of normal values, which heavy tails pass honestly
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Seen:
         """The same without the samples that are not like the others.
 
         A sample whose maximum lies more than `fence` interquartile ranges above the upper quartile of all samples'
-        maxima, or its minimum as far below, is no data but an accident (Tukey 1977, "Exploratory Data Analysis",
-        section 2D: beyond the outer fence). Values that only such samples reach are left out. 0 keeps all.
+        maxima, or its minimum as far below, is no data but an accident (fences: Tukey 1977, "Exploratory Data
+        Analysis", section 2D). Values that only such samples reach are left out. 0 keeps all.
         """
         if self.extremes is None or self.histogram is None or not fence:
             return self
