@@ -27,10 +27,5 @@ class Peeked:
             head = [deepcopy(element) for element in islice(self.data, count)]
             if head:
                 looked, self.data = iter(head), chain(head, self.data)
-        found = (batch.inputs for batch in batches(looked, inputs, limit=count, finite=finite))
-        copied = [tuple(array.copy() for array in arrays) for arrays in islice(found, count)]
-        return [arrays for arrays in copied if finite or all(_is_finite(array) for array in arrays)]
-
-
-def _is_finite(array: np.ndarray) -> bool:
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+        found = islice(batches(looked, inputs, limit=count, finite=finite), count)
+        return [tuple(array.copy() for array in batch.inputs) for batch in found if batch.is_finite]
