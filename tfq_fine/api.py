@@ -132,7 +132,7 @@ def quantize(
                 next(iter(found))
             sample = found.sample
         no_islands = target.compiles or (input_type != "float32" and output_type != "float32")
-        plan = place(graph, plan, statistics, prefer, no_islands, policy)
+        plan = place(graph, plan, statistics, policy, no_islands)
         quantized = choose_numbers(graph, plan, statistics, input_type, output_type)
         flatbuffer.forget_pages(trim=True)
         written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph), runs)
