@@ -9,6 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfq_converters import packing
+from tfq_converters.flatbuffer.builder import Builder
 from tfq_converters.flatbuffer.names import IDENTIFIER, OPERATOR_CODES, TYPE_CODES
 from tfq_converters.graph import Graph, Op, Signature, Subgraph, Tensor
 
@@ -163,28 +164,8 @@ def _model(graph: Graph, buffers: _Buffers) -> Any:
     return model
 
 
-class _SharingBuilder(flatbuffers.Builder):
-    """Stores equal vectors and strings once: the zero points of all channels, shapes, and the like recur."""
-
-    def __init__(self, size: int):
-        super().__init__(size)
-        self._known: dict[tuple[str, bytes], int] = {}
-
-    def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802 - the builder's name
-        key = (x.dtype.str, x.tobytes())
-        if key not in self._known:
-            self._known[key] = super().CreateNumpyVector(x)
-        return self._known[key]
-
-    def CreateString(self, s: str | bytes, *args: Any) -> int:  # noqa: N802 - the builder's name
-        key = ("string", s.encode() if isinstance(s, str) else s)
-        if key not in self._known:
-            self._known[key] = super().CreateString(s, *args)
-        return self._known[key]
-
-
 def _pack(model: Any, constants: int) -> bytes:
-    builder = _SharingBuilder(constants + 2**16)
+    builder = Builder(constants + 2**16)
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(memoryview(builder.Bytes)[builder.Head() :])
 
