@@ -13,6 +13,7 @@ from tfq_converters.kernel_table import load
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import read_model
+from tfq_converters.run_check import Checked
 from tfq_converters.unrunnable import unrunnable_names
 from tfq_converters.writer import write
 from tfq_fine.calibration import calibrate, mean_needs
@@ -137,12 +138,12 @@ def quantize(
         flatbuffer.forget_pages(trim=True)
         written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph), runs)
     flatbuffer.forget_pages(trim=True)
-    notes = (*source.notes, *_notes(graph, plan, written.checked.kernels), *_meant_for(target))
+    notes = (*source.notes, *_notes(graph, plan, written.checked), *_meant_for(target))
     report = summarize(quantized, plan, written, chosen.name, _size(source.content), notes)
     return Result(report, written.graph, quantized, plan, statistics, written.content)
 
 
-def _notes(graph: Graph, plan: Plan, kernels: tuple[str, ...]) -> list[str]:
+def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
     """What a user should know of the file and of its check."""
     found = []
     if 16 in integer_ops(plan).values():
@@ -155,8 +156,13 @@ def _notes(graph: Graph, plan: Plan, kernels: tuple[str, ...]) -> list[str]:
             "the reference kernels skip blockwise weights without a word: the file was run on the default and the "
             "optimized kernels, which compute them"
         )
-    elif "reference" not in kernels:
-        found.append(f"the reference kernels refuse the float model too; the file was run on {' and '.join(kernels)}")
+    elif "reference" not in checked.kernels:
+        ran = " and ".join(checked.kernels)
+        found.append(f"the reference kernels refuse the float model too; the file was run on {ran}")
+    if checked.parts > 1:
+        found.append(
+            f"kernels unpack its weights to float, so that it was run in {checked.parts} parts, one after the other"
+        )
     return found
 
 

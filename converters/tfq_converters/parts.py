@@ -71,7 +71,7 @@ def _runs(main: Subgraph) -> Iterator[list[int]]:
     size = 0
     for o, op in enumerate(main.ops):
         nbytes = _unpacked(main, op)
-        if current and o > until and size + nbytes > PART_BYTES:
+        if current and nbytes and o > until and size + nbytes > PART_BYTES:
             yield current
             current, size = [], 0
         current.append(o)
