@@ -64,10 +64,12 @@ class Builder(flatbuffers.Builder):
     """Takes the place of the library's builder in `Pack` of the object API."""
 
     def __init__(self, size: int):
-        super().__init__(size)
+        super().__init__(0)
+        self.Bytes, self.head = np.zeros(size, np.uint8).data, size  # takes no memory where it is not written to
         self._known: dict[tuple[str, bytes], int] = {}  # what is stored, by its type and content
         self._kinds: list[tuple[int, str]] = []  # number and code of every field of the table at hand
         self._values: list[Any] = []
+        self.left_out: list[tuple[int, np.ndarray]] = []  # place of its end, what belongs there: large constants
 
     def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802 - the builder's name, as all below
         return self._vector(x.dtype.str, x.astype(x.dtype.newbyteorder("<"), copy=False).tobytes(), x.size, x.itemsize)
