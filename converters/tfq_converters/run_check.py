@@ -215,7 +215,7 @@ class _Simulated:
         dynamic = any(encoding.mode == "dynamic" for (s, _), encoding in quantized.ops.items() if s > 0)
         return _Simulated(quantized, places, simulated_bodies(quantized), dynamic)
 
-    def parts(self) -> list[list[int]]:
+    def known(self) -> list[list[int]]:
         """The operators whose values can be read from the file, few enough at a time to bound the memory."""
         every = (
             [o for o in indices if _can_be_read(self.quantized, self.places, o)]
@@ -223,7 +223,7 @@ class _Simulated:
         )
         return [known for known in every if known]
 
-    def part(self, known: Sequence[int]) -> Segment:
+    def segment(self, known: Sequence[int]) -> Segment:
         return Segment(self.quantized, self.bodies, known)
 
 
@@ -233,19 +233,19 @@ def _compare(simulated: _Simulated, n: int, results: "_Results") -> None:
     The slow kernels may take longer than all else: as long as they are not done, the default ones are judged alone.
     """
     late = []
-    for known in simulated.parts():
-        part = simulated.part(known)
-        _judge(simulated, n, "default", results.default, known, part)
+    for known in simulated.known():
+        segment = simulated.segment(known)
+        _judge(simulated, n, "default", results.default, known, segment)
         if results.other_is_there:
-            _judge(simulated, n, *results.other, known, part)
+            _judge(simulated, n, *results.other, known, segment)
         else:
             late.append(known)
     for known in late:
-        _judge(simulated, n, *results.other, known, simulated.part(known))
+        _judge(simulated, n, *results.other, known, simulated.segment(known))
 
 
-def _judge(simulated: _Simulated, n: int, kernels: str, run: Arrays, known: Sequence[int], part: Segment) -> None:
-    wrong = _first_wrong(simulated, n, run, known, part)
+def _judge(simulated: _Simulated, n: int, kernels: str, run: Arrays, known: Sequence[int], segment: Segment) -> None:
+    wrong = _first_wrong(simulated, n, run, known, segment)
     if wrong:
         raise TfqError(f"the file is not handed over: on the {kernels} kernels, {wrong}")
 
