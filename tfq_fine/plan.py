@@ -255,14 +255,15 @@ class _Choice:
         smaller (and more exact)."""
         if spec.mode != "dynamic":
             return False
-        (axes, *_) = weight_axes(self.op, self.subgraph)
-        channels = self.subgraph.tensors[self.op.inputs[axes.slot]].shape[axes.channel]
         native, stored = (
             form_of(self.op, self.subgraph, fineness(replace(spec, mode=mode)), self.policy.target)
             for mode in _OTHER_MODES
         )
-        once = stored.works and not stored.repeated
-        return native.repeated and once and channels * SCALE_BYTES > DEQUANTIZE_BYTES
+        if not native.repeated or stored.repeated or not stored.works:
+            return False
+        (axes, *_) = weight_axes(self.op, self.subgraph)
+        channels = self.subgraph.tensors[self.op.inputs[axes.slot]].shape[axes.channel]
+        return channels * SCALE_BYTES > DEQUANTIZE_BYTES
 
     def _slow(self, spec: OpSpec) -> str:
         """Why these weights would not pay where speed is preferred; "" when the fast kernels take them.
