@@ -15,6 +15,7 @@ from tfq_converters.kernel_table import load
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import read_model
+from tfq_converters.run_check import Checked
 from tfq_converters.unrunnable import unrunnable_names
 from tfq_converters.writer import write
 from tfq_fine.automatic import automatic, uses_auto
@@ -183,7 +184,7 @@ def quantize(
             statistics, samples = statistics or found.statistics, found.samples
         with shown.stage("choosing the numbers"):
             known = _ranged(graph, plan, statistics, samples) if static else statistics
-            plan = place(graph, plan, known, prefer, no_islands, policy, mended.bounded_masks)
+            plan = place(graph, plan, known, policy, no_islands, mended.bounded_masks)
             quantized = choose_numbers(graph, plan, known, input_type, output_type, mended.bounded_masks)
         flatbuffer.forget_pages(trim=True)
         with shown.stage("running the file"):
@@ -191,7 +192,7 @@ def quantize(
             written = write(quantized, [sample], other_inputs(graph), runs)
     flatbuffer.forget_pages(trim=True)
     warnings = () if statistics is None else statistics.warnings
-    notes = (*source.notes, *warnings, *_notes(graph, plan, written.checked.kernels), *_meant_for(target))
+    notes = (*source.notes, *warnings, *_notes(graph, plan, written.checked), *_meant_for(target))
     rows = activation_rows(graph, plan, statistics, known) if static and statistics and known else ()
     size = _size(source.content)
     report = summarize(
@@ -330,7 +331,7 @@ def _ranged(graph: Graph, plan: Plan, statistics: Statistics | None, samples: Se
     return known
 
 
-def _notes(graph: Graph, plan: Plan, kernels: tuple[str, ...]) -> list[str]:
+def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
     """What a user should know of the file and of its check."""
     found = []
     if 16 in integer_ops(plan).values():
@@ -343,8 +344,13 @@ def _notes(graph: Graph, plan: Plan, kernels: tuple[str, ...]) -> list[str]:
             "the reference kernels skip blockwise weights without a word: the file was run on the default and the "
             "optimized kernels, which compute them"
         )
-    elif "reference" not in kernels:
-        found.append(f"the reference kernels refuse the float model too; the file was run on {' and '.join(kernels)}")
+    elif "reference" not in checked.kernels:
+        ran = " and ".join(checked.kernels)
+        found.append(f"the reference kernels refuse the float model too; the file was run on {ran}")
+    if checked.parts > 1:
+        found.append(
+            f"kernels unpack its weights to float, so that it was run in {checked.parts} parts, one after the other"
+        )
     return found
 
 

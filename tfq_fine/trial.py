@@ -75,7 +75,7 @@ class Trial:
         statistics = calibrate(graph, batches, static_needs(graph, plan) if static else mean_needs(graph), self.threads)
         known = chosen(graph, plan, statistics) if static else statistics
         masks = variant.bounded_masks
-        plan = place(graph, plan, known, self.policy.prefer, self.no_islands, self.policy, masks)
+        plan = place(graph, plan, known, self.policy, self.no_islands, masks)
         quantized = quantize(graph, plan, known, bounded_masks=masks)
         return self._compared(self.run(judged(float_simulation(quantized))))
 
