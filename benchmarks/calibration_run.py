@@ -21,8 +21,7 @@ import tfq_fine as tfq
 from tfq_converters import flatbuffer
 from tfq_converters.kernels import Target
 from tfq_converters.runtime import Runner
-from tfq_fine.api import KEPT
-from tfq_fine.automatic import AUTO, automatic
+from tfq_fine.automatic import AUTO, best_ranges, number_of_samples
 from tfq_fine.calibration import Reading, algorithm_needs, gather, range_needs
 from tfq_fine.plan import Policy, make_plan
 from tfq_fine.presets import named
@@ -47,11 +46,13 @@ def calibration_s(tflite: Path, samples: np.ndarray, observer: str, also: tuple[
     recipe = named("full_int8").with_observer(observer)
     plan = make_plan(graph, recipe.resolve(graph), Policy("speed", False, Target()))
     needs = range_needs(graph).also(observer_needs(graph, plan)).also(algorithm_needs(graph, also))
-    found = gather(graph, samples, needs, Reading(threads=THREADS, kept=KEPT if observer == AUTO else 1))
+    found = gather(
+        graph, samples, needs, Reading(threads=THREADS, kept=number_of_samples(graph) if observer == AUTO else 1)
+    )
     assert found.statistics is not None
     chosen(graph, plan, found.statistics)
     if observer == AUTO:
-        automatic(graph, plan, found.statistics, found.samples, THREADS)
+        best_ranges(graph, plan, found.statistics, found.samples, THREADS)
     return time.perf_counter() - start
 
 

@@ -18,7 +18,7 @@ from tfq_converters.reading import read_model
 from tfq_converters.run_check import Checked
 from tfq_converters.unrunnable import unrunnable_names
 from tfq_converters.writer import write
-from tfq_fine.automatic import automatic, uses_auto
+from tfq_fine import automatic
 from tfq_fine.calibration import (
     Gathered,
     OnInvalid,
@@ -47,8 +47,6 @@ from tfq_fine.sampling import Sample, generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.summary import summarize
 from tfq_fine.trial import planned, static_needs
-
-KEPT = 8  # samples, or up to twice as many, on which observer `auto` compares ranges
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ def quantize(
         samples: tuple[Sample, ...] = ()
         if data is not None:
             needs = _needs(graph, plan, static) if statistics is None else None
-            kept = KEPT if static and uses_auto(graph, plan) else 1
+            kept = automatic.number_of_samples(graph) if static and automatic.uses_auto(graph, plan) else 1
             with shown.stage("calibrating", known_count(data, num_samples)) as advance:
                 found = _gathered(graph, data, needs, replace(reading, kept=kept), executor, shards, advance)
             statistics, samples = statistics or found.statistics, found.samples
@@ -326,8 +324,8 @@ def _ranged(graph: Graph, plan: Plan, statistics: Statistics | None, samples: Se
         return None
     statistics.require_of(graph)
     known = chosen(graph, plan, statistics)
-    if samples and uses_auto(graph, plan):
-        return known.with_ranges(automatic(graph, plan, statistics, samples, os.cpu_count() or 1))
+    if samples and automatic.uses_auto(graph, plan):
+        return known.with_ranges(automatic.best_ranges(graph, plan, statistics, samples, os.cpu_count() or 1))
     return known
 
 

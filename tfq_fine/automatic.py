@@ -6,7 +6,7 @@ or that SOFTMAX does not tell from another, costs nothing, and a bias that clipp
 The error of each sample is relative to its outputs and at most 1: a corrupted sample has one vote, however large it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,51 +18,54 @@ from tfq_converters.runtime import Runner
 from tfq_converters.simulate import checkable
 from tfq_converters.unrunnable import known_part
 from tfq_fine import affine
+from tfq_fine.calibration.passes import calibrate
+from tfq_fine.data import Batch
 from tfq_fine.extension import Extension
-from tfq_fine.observation import MOVES_VALUES, moved_from
+from tfq_fine.observation import MOVES_VALUES, Needs, moved_from
 from tfq_fine.observers import OBSERVERS
 from tfq_fine.observers.seen import Seen
 from tfq_fine.plan import Plan
 from tfq_fine.ranges import asked
+from tfq_fine.sampling import Sample
+from tfq_fine.sizes import constant_bytes
 from tfq_fine.statistics import Range, Statistics
 
 AUTO = "auto"
 CANDIDATES: tuple[tuple[str, Mapping[str, float]], ...] = (
     ("min_max", {}),
-    ("percentile", {"percentile": 99.99}),
+    ("auto", {}),  # without accidents
     ("percentile", {"percentile": 99.9}),
     ("mse", {}),
-    ("entropy", {}),
-    ("mean_std", {"deviations": 6.0}),
 )
-DIFFERENT = 0.03  # of the extent: ranges that differ by less are one
+DIFFERENT = 0.1  # of the shorter range: ranges that differ by less are one
+SAMPLES, SAMPLES_LARGE = 8, 4  # that ranges are compared on, at least
+LARGE = 4 * 2**20  # bytes of constants
 CONTROL_FLOW = frozenset({"WHILE", "IF", "CALL_ONCE", "CALL"})
 BETTER = 0.98  # of the error of the whole range, or the whole range is kept: less is noise
 
-Candidates = Mapping[int, Sequence[Range]]  # tensor -> ranges, the whole one first
 
-
-def automatic(
-    graph: Graph, plan: Plan, statistics: Statistics, samples: Sequence[tuple[np.ndarray, ...]], threads: int = 1
+def best_ranges(
+    graph: Graph, plan: Plan, statistics: Statistics, samples: Sequence[Sample], threads: int = 1
 ) -> dict[TensorKey, Range]:
     """The best range of every activation whose observer is `auto`.
 
     Args:
         graph: the float graph.
         plan: what is asked of its operators.
-        statistics: ranges and histograms, as calibration found them.
-        samples: inputs, in input order.
+        statistics: ranges and extremes, as calibration found them.
+        samples: inputs, in input order; their values are counted for the observers that read histograms.
         threads: of the interpreter.
     """
     specs, moved = asked(graph, plan), moved_from(graph)
     bits = {t: spec.bits for t, spec in specs.items() if spec.observer == AUTO and t not in moved}
-    found = {t: candidates(_seen(t, statistics), bits[t]) for t in bits if (0, t) in statistics.histograms}
-    found = {t: ranges for t, ranges in found.items() if len(ranges) > 1}
+    counted = _counted(graph, bits, samples, threads)
+    found = {t: candidates(_seen(t, statistics, counted), bits[t]) for t in bits if (0, t) in counted.histograms}
+    several = {t: ranges for t, ranges in found.items() if len(ranges) > 1}
     errors = [
-        _errors(graph, {t: ranges[n] for t, ranges in found.items() if n < len(ranges)}, bits, samples, threads)
-        for n in range(max(map(len, found.values()), default=0))
+        _errors(graph, {t: ranges[n] for t, ranges in several.items() if n < len(ranges)}, bits, samples, threads)
+        for n in range(max(map(len, several.values()), default=0))
     ]
-    best = {t: _best(ranges, [row[t] for row in errors if t in row]) for t, ranges in found.items()}
+    best = {t: _best(ranges, [row[t] for row in errors if t in row]) for t, ranges in several.items()}
     whole = {t: statistics.ranges[0, t] for t in bits if (0, t) in statistics.ranges} | best
     shared = {t: whole[source] for t, source in moved.items() if source in whole and specs.get(t) == specs.get(source)}
     return {(0, t): found for t, found in {**whole, **shared}.items()}
@@ -73,22 +76,33 @@ def uses_auto(graph: Graph, plan: Plan) -> bool:
     return any(spec.observer == AUTO for spec in asked(graph, plan).values())
 
 
+def number_of_samples(graph: Graph) -> int:
+    """How many samples ranges are compared on, at least, where there are so many."""
+    return SAMPLES_LARGE if sum(constant_bytes(graph).values()) > LARGE else SAMPLES
+
+
 def candidates(seen: Seen, bits: int) -> list[Range]:
-    """The different ranges that the observers choose, the whole one first."""
+    """The ranges that the observers choose, the whole one first; of those that are nearly the same, the first."""
     found: list[Range] = []
     for name, options in CANDIDATES:
         given = OBSERVERS[name].choose(seen, bits, {**OBSERVERS[name].options, **options})
-        near = DIFFERENT * max(seen.range.extent, affine.TINY)
-        if not any(
-            abs(given.low - known.low) + abs(given.high - known.high) <= min(near, DIFFERENT * known.extent)
-            for known in found
-        ):
+        if not any(_differ_little(given, known) for known in found):
             found.append(given)
     return found
 
 
-def _seen(t: int, statistics: Statistics) -> Seen:
-    return Seen(statistics.ranges[0, t], statistics.histograms[0, t], statistics.extremes.get((0, t)))
+def _differ_little(a: Range, b: Range) -> bool:
+    return abs(a.low - b.low) + abs(a.high - b.high) <= DIFFERENT * min(a.extent, b.extent)
+
+
+def _counted(graph: Graph, tensors: Collection[int], samples: Sequence[Sample], threads: int) -> Statistics:
+    """Histograms of the values that a few samples give."""
+    batches = [Batch(sample, None, n) for n, sample in enumerate(samples)]
+    return calibrate(graph, batches, Needs(histograms=tuple((0, t) for t in tensors)), threads)
+
+
+def _seen(t: int, statistics: Statistics, counted: Statistics) -> Seen:
+    return Seen(statistics.ranges[0, t], counted.histograms[0, t], statistics.extremes.get((0, t)))
 
 
 def _best(ranges: Sequence[Range], errors: Sequence[float]) -> Range:
@@ -100,7 +114,7 @@ def _errors(
     graph: Graph,
     ranges: Mapping[int, Range],
     bits: Mapping[int, int],
-    samples: Sequence[tuple[np.ndarray, ...]],
+    samples: Sequence[Sample],
     threads: int,
 ) -> dict[int, float]:
     """Tensor -> mean over samples and readers of the relative squared error, each at most 1."""

@@ -51,6 +51,11 @@ class Histogram:
         np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
         return Histogram(values, counts)
 
+    def within(self, low: float, high: float) -> "Histogram":
+        """The histogram of the values in [low, high]."""
+        inside = (self.values >= low) & (self.values <= high)
+        return Histogram(self.values[inside], self.counts[inside])
+
     def negated(self) -> "Histogram":
         """The histogram of the same values times -1."""
         return Histogram(-self.values[::-1] + np.float32(0), self.counts[::-1])

@@ -34,14 +34,15 @@ class Needs:
 
     ranges: tuple[TensorKey, ...] = ()
     means: tuple[TensorKey, ...] = ()  # per channel, the last axis
-    histograms: tuple[TensorKey, ...] = ()
+    histograms: tuple[TensorKey, ...] = ()  # with extremes
+    extremes: tuple[TensorKey, ...] = ()
     moving: tuple[tuple[TensorKey, float], ...] = ()  # with their momentum
     absmax: tuple[TensorKey, ...] = ()  # per channel
     second_moments: tuple[OpKey, ...] = ()
 
     def also(self, other: "Needs") -> "Needs":
         """All that both ask for."""
-        names = ("ranges", "means", "histograms", "moving", "absmax", "second_moments")
+        names = ("ranges", "means", "histograms", "extremes", "moving", "absmax", "second_moments")
         return Needs(**{name: tuple(dict.fromkeys(getattr(self, name) + getattr(other, name))) for name in names})
 
 
@@ -50,7 +51,7 @@ class Observed:
     """The extended graph, and what its outputs are."""
 
     graph: Graph
-    needs: Needs  # `ranges` and `histograms` of tensors whose values are not another's
+    needs: Needs  # tensors whose values are another's are left out of the ranges and such
     sizes: tuple[int, ...]  # of the sample of each of `needs.histograms`
     channels: tuple[tuple[int, ...], tuple[int, ...]]  # of `needs.means` and `needs.absmax`
     fetched: tuple[int, ...]  # tensors of `needs.second_moments`
@@ -112,9 +113,10 @@ def observed(graph: Graph, needs: Needs) -> Observed:
     """The graph whose outputs are what `needs` asks for."""
     main, moved = graph.main, moved_from(graph)
     histograms = tuple(dict.fromkeys((0, moved.get(t, t)) for _, t in needs.histograms))
+    extremes = tuple(dict.fromkeys([*histograms, *((0, moved.get(t, t)) for _, t in needs.extremes)]))
     moving = tuple(dict.fromkeys(((0, moved.get(t, t)), momentum) for (_, t), momentum in needs.moving))
     roots = [(0, moved.get(t, t)) for _, t in needs.ranges]
-    ranges = tuple(dict.fromkeys([*roots, *histograms, *(key for key, _ in moving)]))
+    ranges = tuple(dict.fromkeys([*roots, *extremes, *(key for key, _ in moving)]))
     extension = Extension(list(main.tensors))
     zero = extension.new(Tensor("zero", (), "float32", data=np.zeros((), np.float32)))
     limits: dict[int, tuple[int, int]] = {}
@@ -145,7 +147,7 @@ def observed(graph: Graph, needs: Needs) -> Observed:
     subgraph = replace(main, tensors=tuple(extension.tensors), ops=tuple(extension.ops), outputs=(*outputs, *fetched))
     return Observed(
         replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]), signatures=()),
-        replace(needs, ranges=ranges, histograms=histograms, moving=moving),
+        replace(needs, ranges=ranges, histograms=histograms, extremes=extremes, moving=moving),
         tuple(extension.tensors[row].shape[0] for row in rows),
         (_channels(graph, needs.means), _channels(graph, needs.absmax)),
         fetched,

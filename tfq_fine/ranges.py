@@ -52,14 +52,17 @@ def observer_needs(graph: Graph, plan: Plan) -> Needs:
     """What the observers of a plan read beside the ranges, by the tensors whose values are not another's."""
     moved = moved_from(graph)
     histograms: dict[TensorKey, None] = {}
+    extremes: dict[TensorKey, None] = {}
     moving: dict[tuple[TensorKey, float], None] = {}
     for t, spec in asked(graph, plan).items():
         reads, key = OBSERVERS[spec.observer].reads, (0, moved.get(t, t))
         if reads == "histogram":
             histograms[key] = None
+        elif reads == "extremes":
+            extremes[key] = None
         elif reads == "moving":
             moving[key, options_of(spec)["momentum"]] = None
-    return Needs(histograms=tuple(histograms), moving=tuple(moving))
+    return Needs(histograms=tuple(histograms), extremes=tuple(extremes), moving=tuple(moving))
 
 
 def options_of(spec: ActivationSpec) -> Mapping[str, float]:

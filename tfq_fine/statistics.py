@@ -98,7 +98,7 @@ class Statistics:
     samples: int = 0
     means: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float64 [shape[-1]]
     histograms: Mapping[TensorKey, Histogram] = field(default_factory=dict)  # of the same values of every sample
-    extremes: Mapping[TensorKey, Extremes] = field(default_factory=dict)  # of the tensors of `histograms`
+    extremes: Mapping[TensorKey, Extremes] = field(default_factory=dict)
     moving: Mapping[TensorKey, MovingRange] = field(default_factory=dict)
     absmax: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float32 [shape[-1]]
     second_moments: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [groups, K, K], K of a patch

@@ -59,7 +59,7 @@ def calibrate(
         needs = range_needs(graph).also(mean_needs(graph))
     extended = observed(known_part(graph), needs)
     totals = Totals(graph, extended)
-    if needs.histograms or needs.moving or on_invalid == "skip":
+    if needs.histograms or needs.extremes or needs.moving or on_invalid == "skip":
         batches = _singles(graph, batches)
     if on_invalid == "skip":
         batches = _finite(batches, totals)

@@ -32,8 +32,8 @@ class Totals:
         self._absmax = [np.zeros(n, np.float32) for n in extended.channels[1]]
         where = {key: n for n, key in enumerate(needs.ranges)}
         self._counter = Counter(list(extended.sizes))
-        self._counted_at = np.array([where[key] for key in needs.histograms], np.int64)
-        self._low_counter, self._high_counter = (Counter([1] * len(needs.histograms)) for _ in range(2))
+        self._extremes_at = np.array([where[key] for key in needs.extremes], np.int64)
+        self._low_counter, self._high_counter = (Counter([1] * len(needs.extremes)) for _ in range(2))
         self._moving_at = np.array([where[key] for key, _ in needs.moving], np.int64)
         self._momentum = np.array([momentum for _, momentum in needs.moving])
         self._moving = np.zeros((3, len(needs.moving)))  # low, high, weight
@@ -48,8 +48,9 @@ class Totals:
             np.maximum(known, found, out=known)
         if len(reading.values):
             self._counter.add(reading.values)
-            self._low_counter.add(reading.low[self._counted_at])
-            self._high_counter.add(reading.high[self._counted_at])
+        if len(self._extremes_at):
+            self._low_counter.add(reading.low[self._extremes_at])
+            self._high_counter.add(reading.high[self._extremes_at])
         for key in self._extended.needs.second_moments:
             op = self._graph.main.ops[key[1]]
             found = second_moment(reading.tensors[data_of(op)], op, self._graph.main)
@@ -76,13 +77,13 @@ class Totals:
         """What was found, by the tensors that were asked for."""
         extended, moved, main = self._extended.needs, moved_from(self._graph), self._graph.main
         ranges = dict(zip(extended.ranges, map(Range, self._low.tolist(), self._high.tolist()), strict=True))
-        asked = set(needs.ranges) | set(extended.histograms) | {key for key, _ in extended.moving}
+        asked = set(needs.ranges) | set(extended.extremes) | {key for key, _ in extended.moving}
         return Statistics(
             {(0, t): ranges[0, moved.get(t, t)] for _, t in sorted(asked)},
             self.samples,
             {key: mean / self.samples for key, mean in zip(extended.means, self._means, strict=True)},
             dict(zip(extended.histograms, self._counter.histograms(), strict=True)),
-            dict(zip(extended.histograms, map(Extremes, *self._extremes()), strict=True)),
+            dict(zip(extended.extremes, map(Extremes, *self._extremes()), strict=True)),
             {
                 key: MovingRange(momentum, *numbers)
                 for (key, momentum), numbers in zip(extended.moving, self._moving.T.tolist(), strict=True)

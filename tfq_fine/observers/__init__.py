@@ -2,7 +2,7 @@
 
 To add one for ranges, write its module (a function of `Seen`, the bits and its options to a `Range`) and its row here.
 `auto` takes, of others, the range with the least error in the outputs of the operators that read the tensor
-(`automatic.py`); on statistics alone it is `mse`.
+(`automatic.py`); on statistics alone it is the whole range within the fence.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +16,7 @@ from tfq_fine.observers.moving_average import moving_average
 from tfq_fine.observers.mse import mse
 from tfq_fine.observers.percentile import percentile
 from tfq_fine.observers.seen import FENCE, Seen
+from tfq_fine.observers.without_accidents import without_accidents
 from tfq_fine.statistics import Range
 
 
@@ -24,7 +25,7 @@ class Observer:
     """How a range is chosen, what it reads beside the whole range, and its options."""
 
     choose: Callable[[Seen, int, Mapping[str, float]], Range]
-    reads: str = ""  # "", "histogram" or "moving"
+    reads: str = ""  # "", "histogram" (with the extremes), "extremes" or "moving"
     options: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # with their defaults
     optional: tuple[str, ...] = ()  # options without a default
 
@@ -38,5 +39,5 @@ OBSERVERS: dict[str, Observer] = {
     "mean_std": Observer(mean_std, "histogram", {"deviations": 6.0, **FENCED}),
     "mse": Observer(mse, "histogram", FENCED),
     "entropy": Observer(entropy, "histogram", FENCED),
-    "auto": Observer(mse, "histogram", FENCED),
+    "auto": Observer(without_accidents, "extremes", FENCED),
 }

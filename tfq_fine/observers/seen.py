@@ -26,14 +26,13 @@ class Seen:
         maxima, or its minimum as far below, is no data but an accident (fences: Tukey 1977, "Exploratory Data
         Analysis", section 2D). Values that only such samples reach are left out. 0 keeps all.
         """
-        if self.extremes is None or self.histogram is None or not fence:
+        if self.extremes is None or not fence:
             return self
         kept = Range(-_fenced(self.extremes.low.negated(), fence), _fenced(self.extremes.high, fence))
         kept = self.range.intersection(kept)
         if kept == self.range:
             return self
-        inside = (self.histogram.values >= kept.low) & (self.histogram.values <= kept.high)
-        return Seen(kept, Histogram(self.histogram.values[inside], self.histogram.counts[inside]), self.extremes)
+        return Seen(kept, None if self.histogram is None else self.histogram.within(*kept), self.extremes)
 
     @property
     def counted(self) -> Histogram:
