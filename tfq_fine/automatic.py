@@ -34,11 +34,10 @@ AUTO = "auto"
 CANDIDATES: tuple[tuple[str, Mapping[str, float]], ...] = (
     ("min_max", {}),
     ("auto", {}),  # without accidents
-    ("percentile", {"percentile": 99.9}),
     ("mse", {}),
 )
-DIFFERENT = 0.1  # of the shorter range: ranges that differ by less are one
-SAMPLES, SAMPLES_LARGE = 8, 4  # that ranges are compared on, at least
+DIFFERENT = 0.5  # of the shorter range: ranges that differ by less are one
+SAMPLES, SAMPLES_LARGE = 8, 4  # that ranges are compared on, at most
 LARGE = 4 * 2**20  # bytes of constants
 CONTROL_FLOW = frozenset({"WHILE", "IF", "CALL_ONCE", "CALL"})
 BETTER = 0.98  # of the error of the whole range, or the whole range is kept: less is noise
@@ -58,6 +57,7 @@ def best_ranges(
     """
     specs, moved = asked(graph, plan), moved_from(graph)
     bits = {t: spec.bits for t, spec in specs.items() if spec.observer == AUTO and t not in moved}
+    samples = samples[:: max(1, -(-len(samples) // number_of_samples(graph)))]
     counted = _counted(graph, bits, samples, threads)
     found = {t: candidates(_seen(t, statistics, counted), bits[t]) for t in bits if (0, t) in counted.histograms}
     several = {t: ranges for t, ranges in found.items() if len(ranges) > 1}
@@ -77,7 +77,7 @@ def uses_auto(graph: Graph, plan: Plan) -> bool:
 
 
 def number_of_samples(graph: Graph) -> int:
-    """How many samples ranges are compared on, at least, where there are so many."""
+    """How many samples ranges are compared on, where there are so many."""
     return SAMPLES_LARGE if sum(constant_bytes(graph).values()) > LARGE else SAMPLES
 
 

@@ -94,7 +94,7 @@ def chosen(graph: Graph, plan: Plan, statistics: Statistics) -> Statistics:
 
 
 def _seen(root: int, spec: ActivationSpec, statistics: Statistics) -> Seen | None:
-    """What was seen of a tensor; None where that is not what its observer reads."""
+    """What was seen of a tensor; None where its observer cannot do without more. Extremes are missed by none."""
     key, reads = (0, root), OBSERVERS[spec.observer].reads
     seen = Seen(
         statistics.ranges[key],
@@ -102,4 +102,4 @@ def _seen(root: int, spec: ActivationSpec, statistics: Statistics) -> Seen | Non
         statistics.extremes.get(key),
         statistics.moving.get(key),
     )
-    return None if reads and getattr(seen, reads) is None else seen
+    return None if reads in ("histogram", "moving") and getattr(seen, reads) is None else seen

@@ -62,7 +62,7 @@ class ActivationSpec:
     """
 
     bits: int = 8
-    observer: str = "min_max"
+    observer: str = "auto"
     options: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
