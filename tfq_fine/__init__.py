@@ -58,7 +58,12 @@ _MODULES = {
 }
 
 
+_SUBMODULES = ("layers", "tfmot")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"tfq_fine.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULES[name]), name)

@@ -19,6 +19,7 @@ from tfq_fine.calibration import calibrate, mean_needs
 from tfq_fine.data import batches, input_specs
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.block_factors import Factored, factor_blocks
+from tfq_fine.layers.export import wrapped_model
 from tfq_fine.placement import place
 from tfq_fine.plan import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.presets import named
@@ -58,7 +59,7 @@ class Result:
 
 def quantize(
     model: Any,
-    recipe: str | Recipe = "dynamic_int8",
+    recipe: str | Recipe | None = None,
     data: Any = None,
     *,
     input_type: str = "float32",
@@ -77,8 +78,10 @@ def quantize(
 
     Args:
         model: a Keras 3 or tf_keras model; a path to `.keras`, `.h5`, `.tflite` or a SavedModel folder; or the bytes
-            of a float `.tflite`.
-        recipe: name of a preset (`tfq_fine.RECIPES`), or a `Recipe`.
+            of a float `.tflite`. A model that holds `FineQuantize` layers is written as they simulate it: their specs,
+            scales and ranges come before those of `recipe`, `prefer` and `data`.
+        recipe: name of a preset (`tfq_fine.RECIPES`), or a `Recipe`; None is dynamic_int8, or for a wrapped model what
+            it was annotated with.
         data: representative samples, in any form that `tfq_fine.data` documents; needed by static recipes, and by
             bias correction in the others.
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
@@ -103,18 +106,25 @@ def quantize(
     Raises:
         TfqError: bad input, an impossible request, or a file that does not compute what its numbers say.
     """
-    chosen = named(recipe)
+    wrapped = wrapped_model(model, safe_mode)
+    chosen = named(recipe or (wrapped.recipe if wrapped else "dynamic_int8"))
     target = Target(
         (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)
     )
-    source = read_model(model, safe_mode=safe_mode)
+    source = read_model(wrapped.model if wrapped else model, safe_mode=safe_mode)
     graph = source.graph
     flexible = chosen.flexible and not target.compiles if on_unsupported is None else on_unsupported == "fallback"
     policy = Policy(prefer, flexible, target)
     asked = chosen.resolve(graph, source.layers)
-    factored = factor_blocks(graph, asked) if statistics is None else Factored(graph, {}, {})  # they are of this graph
+    fixed = wrapped is not None or statistics is not None  # they are of this graph
+    factored = Factored(graph, {}, {}) if fixed else factor_blocks(graph, asked)
     graph = factored.graph
-    plan = make_plan(graph, asked, policy, factored.notes, factored.kept)
+    own = wrapped.given(graph) if wrapped else None
+    plan = make_plan(
+        graph, asked | dict.fromkeys(own.asked, None) if own else asked, policy, factored.notes, factored.kept
+    )
+    if own:
+        plan, prefer = own.merged(graph, plan, policy), "size"
     static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
     if static and data is None and statistics is None:
         raise TfqError(
@@ -133,7 +143,8 @@ def quantize(
             sample = found.sample
         no_islands = target.compiles or (input_type != "float32" and output_type != "float32")
         plan = place(graph, plan, statistics, prefer, no_islands, policy)
-        quantized = choose_numbers(graph, plan, statistics, input_type, output_type)
+        known = own.with_ranges(graph, plan, statistics) if own else statistics
+        quantized = choose_numbers(graph, plan, known, input_type, output_type, own.codes if own else None)
         flatbuffer.forget_pages(trim=True)
         written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph), runs)
     flatbuffer.forget_pages(trim=True)
