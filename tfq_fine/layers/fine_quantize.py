@@ -26,6 +26,7 @@ from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, kernel
 from tfq_fine.plan import Policy, Prefer
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
 
+
 @dataclass(frozen=True)
 class QuantizedKernel:
     """A kernel of the wrapped layer, how the file holds it, and the variable that decides its scales."""
@@ -216,11 +217,17 @@ class FineQuantize(keras.layers.Wrapper):
 
         Where a layer has several kernels, their inputs are inside it, and are not simulated.
         """
-        if len(self.kernels) != 1 or self.kernels[0].held.spec.mode != "dynamic" or self.kernels[0].kernel.op == "GATHER":
+        if (
+            len(self.kernels) != 1
+            or self.kernels[0].held.spec.mode != "dynamic"
+            or self.kernels[0].kernel.op == "GATHER"
+        ):
             return ""
         (q,) = self.kernels
         window = op_shape(tuple(q.variable.shape), q.layout)[1:-1]
-        return "row" if q.kernel.op == "FULLY_CONNECTED" or (q.kernel.op == "CONV_2D" and window == (1, 1)) else "sample"
+        return (
+            "row" if q.kernel.op == "FULLY_CONNECTED" or (q.kernel.op == "CONV_2D" and window == (1, 1)) else "sample"
+        )
 
     def _seen(self, found: ActivationRange, value: Any, training: bool) -> Any:
         if self.observing:

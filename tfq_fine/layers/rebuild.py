@@ -1,11 +1,12 @@
 """Copies of Keras models with some layers exchanged; the model itself and its weights stay as they are."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tfq_converters.errors import TfqError
-from tfq_converters.reading.layers import layer_tree, nodes
+from tfq_converters.reading.layers import inner_layers, layer_tree, nodes
 from tfq_fine.layers.wrapped import is_wrapper
 
 Exchange = Callable[[Any, str], Any]  # (copy of a layer, path of the original) -> what stands in its place
@@ -68,18 +69,27 @@ def copied(layer: Any) -> Any:
     Raises:
         TfqError: its class cannot be made from its configuration.
     """
-    import keras
-
+    config = layer.get_config()
     try:
-        found = type(layer).from_config(layer.get_config())
+        found = type(layer).from_config(dict(config))
     except Exception as error:  # whatever the constructor of the user's class raises
+        found = _without_base_arguments(layer, config, error)
+    if "build_from_config" in dir(found) and not type(layer).__module__.startswith("keras.src.layers"):
+        found.build_from_config(layer.get_build_config())
+        found.built = layer.built  # which Keras leaves False in a model that it built by running it
+    return found
+
+
+def _without_base_arguments(layer: Any, config: dict[str, Any], error: Exception) -> Any:
+    """A layer of a class whose constructor does not take what every Keras layer takes."""
+    taken = inspect.signature(type(layer).__init__).parameters
+    try:
+        return type(layer)(**{name: value for name, value in config.items() if name in taken})
+    except Exception:
         raise TfqError(
             f"layer {layer.name!r} ({type(layer).__name__}) cannot be copied: {error}; "
             "give its class a get_config() that returns the arguments of its constructor"
         ) from error
-    if isinstance(layer, keras.Model):
-        found.build_from_config(layer.get_build_config())
-    return found
 
 
 def copy_weights(source: Any, found: Any) -> None:
@@ -96,6 +106,17 @@ def copy_weights(source: Any, found: Any) -> None:
         )
     for old, new in zip(before, after, strict=True):
         new.assign(old)
+    found.name = source.name
+    for old, new in zip(_inside(source), _inside(found), strict=False):  # names that Keras made up differ
+        new.name = old.name
+
+
+def _inside(layer: Any) -> Iterator[Any]:
+    """The layers inside `layer`, wrappers passed over, in an order that does not depend on wrappers."""
+    for child in inner_layers(layer):
+        plain = child.layer if is_wrapper(child) else child
+        yield plain
+        yield from _inside(plain)
 
 
 def float_weights(layer: Any) -> list[Any]:
