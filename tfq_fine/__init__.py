@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tfq_fine.api import quantize
     from tfq_fine.calibration import calibrate
     from tfq_fine.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
+    from tfq_fine.layers import annotate, fold_batch_norm, simulate
     from tfq_fine.presets import RECIPES
     from tfq_fine.recipe import Recipe, Rule
     from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
@@ -33,8 +34,11 @@ __all__ = [
     "TfqError",
     "WeightSpec",
     "__version__",
+    "annotate",
     "calibrate",
+    "fold_batch_norm",
     "quantize",
+    "simulate",
     "verify",
 ]
 
@@ -52,8 +56,11 @@ _MODULES = {
     "Statistics": "tfq_fine.statistics",
     "TfqError": "tfq_converters.errors",
     "WeightSpec": "tfq_fine.specs",
+    "annotate": "tfq_fine.layers",
     "calibrate": "tfq_fine.calibration",
+    "fold_batch_norm": "tfq_fine.layers",
     "quantize": "tfq_fine.api",
+    "simulate": "tfq_fine.layers",
     "verify": "tfq_fine.verification",
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfq_fine.affine import TINY
 from tfq_fine.layers import arithmetic
 
 
@@ -58,7 +59,7 @@ class ActivationRange:
             self._average(values)
         if self.learned:
             count = math.prod(size or 1 for size in values.shape[1:])
-            positive = tf.maximum(tf.abs(self.step.value), arithmetic.TINY)
+            positive = tf.maximum(tf.abs(self.step.value), TINY)
             scale = arithmetic.gradient_scaled(positive, 1.0 / math.sqrt(count * (2 ** (self.bits - 1) - 1)))
             zero = self.zero.value
         else:
@@ -83,14 +84,14 @@ class ActivationRange:
         low, high = self.low.value, self.high.value
         if self.bits == 16:
             scale = tf.cast(tf.maximum(-low, high), tf.float64) / 32767
-            return tf.cast(tf.where(scale < arithmetic.TINY, tf.ones_like(scale), scale), tf.float32), 0.0
+            return tf.cast(tf.where(scale < TINY, tf.ones_like(scale), scale), tf.float32), 0.0
         return arithmetic.asymmetric_scale(low, high, self.bits)
 
     def limits(self) -> tuple[float, float]:
         """The range whose encoding this is: `affine.activation_encoding(*limits, bits)` gives the very same numbers."""
         if not self.learned:
             return float(np.asarray(self.low)), float(np.asarray(self.high))
-        scale = max(abs(float(np.asarray(self.step))), arithmetic.TINY)
+        scale = max(abs(float(np.asarray(self.step))), TINY)
         if self.bits == 16:
             return -32767 * scale, 32767 * scale
         zero = float(np.asarray(self.zero))

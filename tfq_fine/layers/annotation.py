@@ -1,5 +1,6 @@
 """`annotate`: a copy of a model in which every layer that a recipe quantizes is wrapped."""
 
+import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,7 +8,6 @@ from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.graph import Op
 from tfq_converters.reading.layers import layer_table, layer_tree, nodes
 from tfq_converters.reading.load import keras_framework
-from tfq_fine.layers.fine_quantize import FineQuantize
 from tfq_fine.layers.folding import fold_batch_norm
 from tfq_fine.layers.rebuild import rebuilt
 from tfq_fine.layers.rows import LayerRow, row_of
@@ -47,7 +47,7 @@ def annotate(
         A model of the same inputs and outputs; `calibrate` sets its scales and ranges.
 
     Raises:
-        TfqError: a rule that names no layer, a layer that is frozen or wrapped already, a spec that a layer cannot take.
+        TfqError: a rule that names no layer, a layer that is frozen or wrapped already, a spec that it cannot take.
     """
     if keras_framework(model) != "keras":
         raise TfqError(f"annotate wraps Keras 3 models; {model.name!r} is of tf_keras: see tfq_fine.tfmot")
@@ -61,12 +61,14 @@ def annotate(
     text = chosen.to_json()
     problems: list[str] = []
 
+    wrapper_class = importlib.import_module("tfq_fine.layers.fine_quantize").FineQuantize  # Keras comes with it
+
     def wrapped(layer: Any, path: str) -> Any:
         if path not in specs:
             return layer
         spec, row = specs[path]
         try:
-            found = FineQuantize(
+            found = wrapper_class(
                 layer,
                 spec.weights,
                 spec.activations,

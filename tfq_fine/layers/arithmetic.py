@@ -136,15 +136,28 @@ def fake_quantized(values: Any, scale: Any, zero: Any, lowest: int, highest: int
 
 
 def dynamic(values: "tf.Tensor", per_row: bool) -> Any:
-    """`values` as dynamic-range kernels see them: 8 bits over each row, or over each sample.
+    """`values` as dynamic-range kernels see them: 8 bits over each row, or over each sample."""
+    codes, scale = dynamic_codes(values, per_row)
+    return codes * scale
 
-    The range is stretched to hold 0, as XNNPACK does; the same values as `tolerance.emulated_inputs`.
+
+def dynamic_codes(values: "tf.Tensor", per_row: bool) -> tuple[Any, Any]:
+    """(codes less their zero point, scale) of `values`, over each row or over each sample; value = code * scale.
+
+    The range is stretched to hold 0, and the zero point is that of the end with the smaller error, as XNNPACK has it.
     """
     import tensorflow as tf
 
     axes = (-1,) if per_row else tuple(range(1, values.shape.rank))
     low = tf.minimum(tf.reduce_min(values, axes, keepdims=True), 0.0)
     high = tf.maximum(tf.reduce_max(values, axes, keepdims=True), 0.0)
-    scale = tf.where(high > low, (high - low) / 255.0, tf.ones_like(low))
-    zero = tf.clip_by_value(tf.round(-128.0 - low / scale), -128.0, 127.0)
-    return fake_quantized(values, tf.stop_gradient(scale), tf.stop_gradient(zero), -128, 127)
+    inverse = tf.where(high > low, 255.0 / (high - low), tf.ones_like(low))
+    least, most = low * inverse, high * inverse
+    zero = tf.where((-128.0 + least) + (127.0 + most) > 0, -128.0 - least, 127.0 - most)
+    zero = tf.stop_gradient(tf.clip_by_value(tf.round(zero), -128.0, 127.0))
+    inverse = tf.stop_gradient(inverse)
+    codes = tf.clip_by_value(straight_through(tf.round)(values * inverse) + zero, -128.0, 127.0)
+    scale = tf.cast(
+        1.0 / tf.cast(inverse, tf.float64), tf.float32
+    )  # in float32, TensorFlow would divide by 255 instead
+    return codes - zero, scale

@@ -2,7 +2,7 @@
 
 A file's operator has its own order of axes. `Layout` says which axes of a Keras kernel make each axis of the operator's
 constant: `((1,), (0,))` is a transposed matrix, `((), (0,), (1,), (2, 3))` a depthwise kernel [h, w, C, m] as
-[1, h, w, C * m]. Blocks are cut in the operator's axes, so that a scale stands for the same values here and in the file.
+[1, h, w, C * m]. Blocks are cut in the operator's axes: a scale stands for the same values here and in the file.
 """
 
 import math
@@ -122,7 +122,7 @@ def kernels_of(layer: Any, row: LayerRow) -> list[tuple[Kernel, Any, Layout]]:
             continue
         if variable is None or not hasattr(variable, "assign"):
             raise TfqError(
-                f"layer {layer.name!r} ({type(layer).__name__}) has no variable {kernel.variable!r}, which its row names"
+                f"layer {layer.name!r} ({type(layer).__name__}) has no variable {kernel.variable!r}, as its row says"
             )
         layout = einsum_layout(holder) if kernel.layout == EINSUM else kernel.layout
         found.append((kernel, variable, layout))
@@ -142,8 +142,8 @@ def einsum_layout(layer: Any) -> Layout:
     both = [kernel[axis] for axis in outputs if kernel[axis] in data]
     if both:
         raise TfqError(
-            f"layer {layer.name!r}: axis {both[0]!r} of equation {layer.equation!r} is in the input, the kernel and the "
-            "output; only kernels that are a matrix of inputs and outputs are quantized"
+            f"layer {layer.name!r}: axis {both[0]!r} of equation {layer.equation!r} is in the input, in the kernel and in "
+            "the output; only kernels that are a matrix of inputs and outputs are quantized"
         )
     return tuple(sorted(outputs, key=lambda axis: result.index(kernel[axis]))), inputs
 

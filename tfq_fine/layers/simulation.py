@@ -1,5 +1,6 @@
 """`simulate`: a Keras model that computes what an emitted file computes."""
 
+import importlib
 from typing import Any
 
 from tfq_converters.errors import TfqError
@@ -7,7 +8,6 @@ from tfq_converters.graph import Graph
 from tfq_converters.reading.call import KerasCall, keras_call
 from tfq_converters.reading.load import keras_framework
 from tfq_fine.layers.export import unwrapped
-from tfq_fine.layers.file_layer import FileLayer
 from tfq_fine.layers.twin.interpreter import refuse_unknown
 from tfq_fine.layers.wrapped import wrappers
 
@@ -37,10 +37,13 @@ def simulate(model: Any, result: Any) -> Any:
     inputs, slots = _inputs(call, graph)
     structure = _output_structure(call)
     order = _output_order(call, graph, structure)
-    found = FileLayer(graph, slots, order, name=f"{plain.name}_file")(inputs)
+    layer = importlib.import_module("tfq_fine.layers.file_layer").FileLayer  # Keras comes with it
+    found = layer(graph, slots, order, name=f"{plain.name}_file")(inputs)
     outputs = tf.nest.pack_sequence_as(structure, list(found))
     packed = tf.nest.pack_sequence_as(call.structure, inputs)
-    return keras.Model(packed[0] if len(packed) == 1 else list(packed), outputs, name=f"{plain.name}_simulated")
+    twin = keras.Model(packed[0] if len(packed) == 1 else list(packed), outputs, name=f"{plain.name}_simulated")
+    twin.compile(jit_compile=False)  # XLA reorders float arithmetic, the kernels do not
+    return twin
 
 
 def _inputs(call: KerasCall, graph: Graph) -> tuple[list[Any], list[int]]:

@@ -34,22 +34,66 @@ def linear(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) -> Any:
     if is_quantized(tensors[data]) and tensors[data].dtype in ACTIVATIONS:
         return _integer(tf, op, x, tensors)
     values, stored = x[data], tensors[weight]
-    kernel = tf.constant(weight_values(stored)) if is_quantized(stored) else x[weight]
+    given = x[bias] if op.code != "BATCH_MATMUL" and bias < len(x) else None
     if is_quantized(stored) and stored.dtype in WEIGHTS:
-        values = _on_the_fly(tf, op, values, stored)
-    result = product(tf, op, values, kernel, x)
-    if op.code != "BATCH_MATMUL":
-        given = x[bias] if bias < len(x) else None
-        result = fused(tf, op, result if given is None else result + given)
-    return result
+        result = _on_the_fly(tf, op, values, stored, given, x)
+    elif op.code == "DEPTHWISE_CONV_2D":
+        result = _depthwise(tf, op, values, x[weight], given)
+    else:
+        result = product(tf, op, values, x[weight], x)
+        result = result if given is None else result + given
+    return result if op.code == "BATCH_MATMUL" else fused(tf, op, result)
 
 
-def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor) -> Any:
-    pointwise = op.code == "CONV_2D" and weight.shape[1:3] == (1, 1) and weight.dtype == "int8"
+def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list[Any]) -> Any:
+    """A dynamic-range operator: exact sums of codes, times the input's scale, times the weight's, and the bias."""
+    strided = op.code == "CONV_2D" and (op.option("strideH"), op.option("strideW")) != (1, 1)
+    pointwise = op.code == "CONV_2D" and weight.shape[1:3] == (1, 1) and weight.dtype == "int8" and not strided
     per_row = op.code in ("FULLY_CONNECTED", "BATCH_MATMUL") or pointwise
     if op.code == "FULLY_CONNECTED" and not op.option("keepNumDims"):
         values = tf.reshape(values, [-1, weight.shape[1]])
-    return arithmetic.dynamic(values, per_row)
+    codes, scale = arithmetic.dynamic_codes(values, per_row)
+    assert weight.data is not None and weight.quantization is not None
+    if weight.quantization.block_size or op.code == "BATCH_MATMUL":
+        result = product(tf, op, codes, tf.constant(weight_values(weight)), x) * scale
+        return result if bias is None else result + bias
+    kind = tf.float32 if _reach(op, weight) * 255.0 < EXACT else tf.float64
+    total = product(tf, op, tf.cast(codes, kind), tf.constant(weight.data.astype(kind.as_numpy_dtype)), x)
+    scaled = tf.cast(tf.cast(total, tf.float32) * scale, tf.float64)
+    result = scaled * np.asarray(weight.quantization.scale, np.float64)  # float64 rounds once, as fused multiply-add
+    return tf.cast(result if bias is None else result + tf.cast(bias, tf.float64), tf.float32)
+
+
+def _depthwise(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
+    """A float depthwise convolution, in the order of XNNPACK: column by column, fused multiply-add onto the bias.
+
+    Its sums are short, so that this makes every bit equal, and what quantizes the result on the fly finds the same codes.
+    """
+    _, height, width, channels = kernel.shape
+    rows, columns = op.option("strideH"), op.option("strideW")
+    down, right = op.option("dilationHFactor"), op.option("dilationWFactor")
+    if values.shape[-1] != channels:
+        values = tf.repeat(values, channels // values.shape[-1], axis=-1)
+    reach = (height - 1) * down + 1, (width - 1) * right + 1
+    if PADDINGS[op.option("padding")] == "SAME":
+        sizes = tf.shape(values)[1], tf.shape(values)[2]
+        missing = [
+            tf.maximum((-(-size // stride) - 1) * stride + window - size, 0)
+            for size, stride, window in zip(sizes, (rows, columns), reach, strict=True)
+        ]
+        sides = [[count // 2, count - count // 2] for count in missing]
+        values = tf.pad(values, [[0, 0], *sides, [0, 0]])
+    out = [(tf.shape(values)[axis + 1] - reach[axis]) // (rows, columns)[axis] + 1 for axis in (0, 1)]
+    total = tf.zeros((), tf.float32) if bias is None else bias
+    for column in range(width):
+        for row in range(height):
+            top, left = row * down, column * right
+            seen = values[
+                :, top : top + (out[0] - 1) * rows + 1 : rows, left : left + (out[1] - 1) * columns + 1 : columns
+            ]
+            term = tf.cast(seen, tf.float64) * tf.cast(kernel[0, row, column], tf.float64)
+            total = tf.cast(term + tf.cast(total, tf.float64), tf.float32)
+    return total
 
 
 def _integer(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) -> Any:
@@ -83,11 +127,17 @@ def _is_exact(op: Op, data: Tensor, weight: Tensor) -> bool:
     reach = 255.0 if data.dtype in ("int8", "uint8") else 65535.0
     if weight.data is None:
         return weight.shape[-1] * reach * 255.0 < EXACT
-    channel = CHANNEL.get(op.code, 0)
+    return _reach(op, weight) * reach < EXACT
+
+
+def _reach(op: Op, weight: Tensor) -> float:
+    """The largest sum of absolute codes that one output channel multiplies with."""
+    assert weight.data is not None
     if op.code == "BATCH_MATMUL":
-        return float(np.abs(weight.data.astype(np.float64)).sum(axis=-2).max()) * reach < EXACT
-    axes = tuple(axis for axis in range(weight.data.ndim) if axis != channel)
-    return float(np.abs(weight.data.astype(np.float64)).sum(axis=axes).max()) * reach < EXACT
+        axes: tuple[int, ...] = (-1 if op.option("adjY") else -2,)
+    else:
+        axes = tuple(axis for axis in range(weight.data.ndim) if axis != CHANNEL[op.code])
+    return float(np.abs(weight.data.astype(np.float64)).sum(axis=axes).max())
 
 
 def product(tf: Any, op: Op, x: Any, kernel: Any, inputs: list[Any]) -> Any:
