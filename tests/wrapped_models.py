@@ -11,6 +11,7 @@ import tfq_fine as tfq
 from tfq_converters.runtime import Runner
 
 RNG = np.random.default_rng(0)
+RECURRENT = ("LSTM", "GRU", "SimpleRNN", "Bidirectional")
 
 # name -> (shape of the input, the layer, how many times the layer takes it)
 LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], Any], int]] = {
@@ -35,14 +36,18 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], Any], int]] = {
 }
 
 
-def one_layer(name: str) -> tuple[Any, np.ndarray]:
-    """A model of one layer with random weights, and eight samples."""
-    shape, make, times = LAYERS[name]
-    inputs = keras.Input(shape)
-    model = keras.Model(inputs, make()(*[inputs] * times))
+def layers_side_by_side(names: list[str]) -> tuple[Any, dict[str, np.ndarray]]:
+    """A model of one input, one layer and one output for each name, with random weights; eight samples."""
+    inputs, outputs = {}, {}
+    for name in names:
+        shape, make, times = LAYERS[name]
+        inputs[name] = keras.Input(shape, name=name.replace("-", "_"))
+        outputs[name] = make()(*[inputs[name]] * times)
+    model = keras.Model(list(inputs.values()), outputs)
     for weight in model.weights:
         weight.assign(RNG.normal(size=weight.shape) * 0.5)
-    return model, RNG.normal(size=(8, *shape)).astype(np.float32)
+    data = {x.name: RNG.normal(size=(8, *x.shape[1:])).astype(np.float32) for x in inputs.values()}
+    return model, data
 
 
 def small_cnn() -> Any:
@@ -72,6 +77,22 @@ def file_outputs(result: Any, data: np.ndarray) -> np.ndarray:
     """What the emitted file computes for each sample on the default kernels."""
     runner = Runner(result.content)
     return np.concatenate([runner.run([sample[None]])[0] for sample in data])
+
+
+def all_outputs(result: Any, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """All outputs of the emitted file by name, for each sample of inputs by name."""
+    runner = Runner(result.content)
+    order = [data[name] for name in result.graph.input_names()]
+    found = [runner.run([values[n : n + 1] for values in order]) for n in range(len(order[0]))]
+    return dict(zip(result.graph.output_names(), map(np.concatenate, zip(*found, strict=True)), strict=True))
+
+
+def output_steps(result: Any) -> dict[str, float]:
+    """The scale of every output that a DEQUANTIZE ends, by name."""
+    main = result.graph.main
+    ends = {op.outputs[0]: main.tensors[op.inputs[0]] for op in main.ops if op.code == "DEQUANTIZE"}
+    found = zip(result.graph.output_names(), main.outputs, strict=True)
+    return {name: float(ends[t].quantization.scale[0]) for name, t in found if t in ends}
 
 
 def sqnr_db(found: np.ndarray, expected: np.ndarray) -> float:

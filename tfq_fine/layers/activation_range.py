@@ -64,8 +64,8 @@ class ActivationRange:
             zero = self.zero.value
         else:
             scale, zero = self._encoding()
-        lowest = -(2 ** (self.bits - 1)) + (self.bits == 16)
-        found = arithmetic.fake_quantized(values, scale, zero, lowest, 2 ** (self.bits - 1) - 1)
+        limit = 2 ** (self.bits - 1)
+        found = arithmetic.fake_quantized(values, scale, zero, -limit, limit - 1)
         return tf.where(self.known.value > 0, found, values)
 
     def _average(self, values: Any) -> None:

@@ -67,14 +67,13 @@ class WrappedModel:
         for path, wrapper in self.wrappers.items():
             inside = {key: op for key, op in graph.ops() if _within(op.layer, path)}
             if wrapper.spec.mode == "integer":
-                specs |= {
-                    key: wrapper.spec for key in inside if not weight_axes(op_at(graph, key), graph.subgraphs[key[0]])
-                }
+                plain = [key for key, op in inside.items() if not weight_axes(op, graph.subgraphs[key[0]])]
+                specs |= dict.fromkeys(plain, wrapper.spec)
             for kernel in wrapper.kernels:
                 places = list(_places(graph, kernel, path))
                 if not places:
                     problems.append(
-                        f"layer {path!r}: its {kernel.kernel.variable} is not a constant of a {kernel.kernel.op} in the "
+                        f"layer {path!r}: its {kernel.kernel.variable} is no constant of a {kernel.kernel.op} in the "
                         "converted model, as its wrapper expects"
                     )
                 for key, slot in places:
@@ -131,7 +130,7 @@ class Given:
         return merged
 
     def with_ranges(self, graph: Graph, plan: Plan, statistics: Statistics | None) -> Statistics | None:
-        """Statistics with the wrappers' ranges: of their own tensors, and of those that kernels tie to the same scale."""
+        """Statistics with the wrappers' ranges: of their tensors, and of those that kernels tie to the same scale."""
         if statistics is None or not self.ranges:
             return statistics
         members = groups(graph, integer_ops(plan))

@@ -188,11 +188,10 @@ def _copy(model: Any, folds: list[_Fold]) -> Any:
 
     def _skeleton(graph: Any) -> Any:
         if isinstance(graph, keras.Sequential):
-            inputs = [
-                keras.Input(batch_shape=graph.inputs[0].shape, dtype=graph.inputs[0].dtype, name=graph.inputs[0].name)
-            ]
+            (given,) = graph.inputs
+            first = keras.Input(batch_shape=given.shape, dtype=given.dtype, name=given.name)
             inner = [clone(layer) for layer in graph.layers if id(layer) not in gone]
-            return keras.Sequential([*inputs, *inner], name=graph.name)
+            return keras.Sequential([first, *inner], name=graph.name)
         return keras.models.clone_model(graph, clone_function=clone, call_function=call)
 
     result = _skeleton(model)
@@ -200,7 +199,7 @@ def _copy(model: Any, folds: list[_Fold]) -> Any:
     for key, copy in copies.items():
         if key in made:
             _fold_into(copy, made[key])
-        elif key not in gone and not is_graph(copy):
+        elif key in kept and key not in gone and not is_graph(copy):  # others are plain operations
             copy_weights(kept[key], copy)
     return result
 

@@ -31,6 +31,8 @@ def rebuilt(model: Any, exchange: Exchange, unwrap: bool = False) -> Any:
     def clone(layer: Any) -> Any:
         source = layer.layer if unwrap and is_wrapper(layer) else layer
         found = copied(source)
+        if not isinstance(layer, keras.layers.Layer):  # a plain operation, such as a sum
+            return found
         pairs.append((source, found))
         return exchange(found, paths.get(id(layer), layer.name))
 
@@ -69,12 +71,14 @@ def copied(layer: Any) -> Any:
     Raises:
         TfqError: its class cannot be made from its configuration.
     """
+    import keras
+
     config = layer.get_config()
     try:
         found = type(layer).from_config(dict(config))
     except Exception as error:  # whatever the constructor of the user's class raises
         found = _without_base_arguments(layer, config, error)
-    if "build_from_config" in dir(found) and not type(layer).__module__.startswith("keras.src.layers"):
+    if isinstance(layer, keras.Model):
         found.build_from_config(layer.get_build_config())
         found.built = layer.built  # which Keras leaves False in a model that it built by running it
     return found

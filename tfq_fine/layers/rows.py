@@ -142,8 +142,8 @@ def einsum_layout(layer: Any) -> Layout:
     both = [kernel[axis] for axis in outputs if kernel[axis] in data]
     if both:
         raise TfqError(
-            f"layer {layer.name!r}: axis {both[0]!r} of equation {layer.equation!r} is in the input, in the kernel and in "
-            "the output; only kernels that are a matrix of inputs and outputs are quantized"
+            f"layer {layer.name!r}: axis {both[0]!r} of {layer.equation!r} is in the input, the kernel and the "
+            "output; only kernels that are a matrix of inputs and outputs are quantized"
         )
     return tuple(sorted(outputs, key=lambda axis: result.index(kernel[axis]))), inputs
 

@@ -67,7 +67,7 @@ def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list
 def _depthwise(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
     """A float depthwise convolution, in the order of XNNPACK: column by column, fused multiply-add onto the bias.
 
-    Its sums are short, so that this makes every bit equal, and what quantizes the result on the fly finds the same codes.
+    Its sums are short, so that this makes every bit equal: what quantizes the result on the fly finds the same codes.
     """
     _, height, width, channels = kernel.shape
     rows, columns = op.option("strideH"), op.option("strideW")
