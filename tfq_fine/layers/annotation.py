@@ -1,12 +1,12 @@
 """`annotate`: a copy of a model in which every layer that a recipe quantizes is wrapped."""
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.graph import Op
-from tfq_converters.reading.layers import layer_table, layer_tree, nodes
+from tfq_converters.reading.layers import Node, layer_table, layer_tree, nodes
 from tfq_converters.reading.load import keras_framework
 from tfq_fine.layers.folding import fold_batch_norm
 from tfq_fine.layers.rebuild import rebuilt
@@ -59,41 +59,47 @@ def annotate(
     specs = dict(_specs(start, chosen, rows or {}))
     outputs = _read_in_float(start, set(specs))
     text = chosen.to_json()
-    problems: list[str] = []
-
     wrapper_class = importlib.import_module("tfq_fine.layers.fine_quantize").FineQuantize  # Keras comes with it
+
+    def wrapper_of(layer: Any, path: str) -> Any:
+        spec, row = specs[path]
+        return wrapper_class(
+            layer,
+            spec.weights,
+            spec.activations,
+            mode=spec.mode,
+            learned=learned,
+            outputs=path in outputs,
+            momentum=momentum,
+            freeze_after=freeze_after,
+            flexible=chosen.flexible,
+            prefer=prefer,
+            row=row,
+            recipe=text,
+        )
 
     def wrapped(layer: Any, path: str) -> Any:
         if path not in specs:
             return layer
-        spec, row = specs[path]
-        try:
-            found = wrapper_class(
-                layer,
-                spec.weights,
-                spec.activations,
-                mode=spec.mode,
-                learned=learned,
-                outputs=path in outputs,
-                momentum=momentum,
-                freeze_after=freeze_after,
-                flexible=chosen.flexible,
-                prefer=prefer,
-                row=row,
-                recipe=text,
-            )
-            if layer.built:
-                found.build_like_call()
-        except TfqError as error:
-            problems.append(str(error))
-            return layer
+        found = wrapper_of(layer, path)
+        if layer.built:
+            found.build_like_call()
         return found
 
+    marked = [node for node in nodes(layer_tree(start)) if node.path in specs]
+    raise_all(problem for node in marked for problem in _problems(node, wrapper_of))
     result = rebuilt(start, wrapped)
-    raise_all(problems)
     for wrapper in wrappers(result):
         wrapper.fit_scales()
     return result
+
+
+def _problems(node: Node, wrapper_of: Callable[[Any, str], Any]) -> list[str]:
+    """Why a layer cannot be wrapped as it is asked."""
+    try:
+        return [problem for *_, problem in wrapper_of(node.layer, node.path).decided() if problem]
+    except TfqError as error:
+        return [str(error)]
 
 
 def _specs(

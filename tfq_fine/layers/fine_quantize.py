@@ -112,17 +112,12 @@ class FineQuantize(keras.layers.Wrapper):
         Args:
             inputs: how many float tensors the layer is called with.
         """
-        problems: list[str] = []
-        for index, (kernel, variable, layout) in enumerate(kernels_of(self.layer, self._row())):
-            try:
-                found = self._held(kernel, variable, layout)
-            except TfqError as error:
-                problems.append(f"layer {self.layer.name!r}, {kernel.variable}: {_reason(error)}")
-                continue
+        decided = self.decided()
+        raise_all(problem for *_, problem in decided if problem)
+        for index, (kernel, variable, layout, found, _) in enumerate(decided):
             if found is not None:
                 factors = self._factors(index, found, variable, layout)
                 self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, found, factors))
-        raise_all(problems)
         self.inputs = inputs
         if any(q.held.spec.mode == "integer" for q in self.kernels):
             self.ranges = tuple(self._range(f"input_{index}") for index in range(inputs))
@@ -152,9 +147,18 @@ class FineQuantize(keras.layers.Wrapper):
         if not self.built:
             self.build(config["inputs"])
 
-    def _held(self, kernel: Kernel, variable: Any, layout: Layout) -> Held | None:
-        shape = op_shape(tuple(variable.shape), layout)
-        return held(kernel.op, shape, self.spec, self.policy, getattr(self.layer, "groups", 1), kernel.loop)
+    def decided(self) -> list[tuple[Kernel, Any, Layout, Held | None, str]]:
+        """(fact, variable, layout, how the file holds it, or why it cannot) of every kernel; the layer is built."""
+        found = []
+        groups = getattr(self.layer, "groups", 1)
+        for kernel, variable, layout in kernels_of(self.layer, self._row()):
+            shape, answer, problem = op_shape(tuple(variable.shape), layout), None, ""
+            try:
+                answer = held(kernel.op, shape, self.spec, self.policy, groups, kernel.loop)
+            except TfqError as error:
+                problem = f"layer {self.layer.name!r}, {kernel.variable}: {_reason(error)}"
+            found.append((kernel, variable, layout, answer, problem))
+        return found
 
     def _factors(self, index: int, found: Held, variable: Any, layout: Layout) -> Any:
         shape = op_shape(tuple(variable.shape), layout)
