@@ -36,6 +36,7 @@ ROWS = (
     ("tfq_fine.verification", "tfq_fine.summary"),
     ("tfq_fine.search",),
     ("tfq_fine.layers",),
+    ("tfq_fine.tfmot",),
     ("tfq_fine.api",),
     ("tfq_fine.cli", "tfq_fine.__main__"),
 )
@@ -48,12 +49,16 @@ FRAMEWORK_MODULES = (
     "tfq_converters.runtime",
     "tfq_converters.probe.runtimes",
     "tfq_fine.layers*",
+    "tfq_fine.tfmot*",
     "tfq_fine.data*",
 )
 # Define Keras layers, and so import Keras at their top: themselves loaded when a public name is first used.
-KERAS_CLASSES = ("tfq_fine.layers.fine_quantize", "tfq_fine.layers.activation_range", "tfq_fine.layers.file_layer")
+KERAS_CLASSES = (
+    *("tfq_fine.layers.fine_quantize", "tfq_fine.layers.activation_range", "tfq_fine.layers.file_layer"),
+    "tfq_fine.tfmot.config",
+)
 # Load modules of their own by name when they are needed, so that the import and `--help` stay quick.
-BY_NAME = (FACADE, "tfq_fine.cli.program", "tfq_fine.layers")
+BY_NAME = (FACADE, "tfq_fine.cli.program", "tfq_fine.layers", "tfq_fine.tfmot")
 # Extras that only some users install: imported inside functions, anywhere.
 OPTIONAL = ("jinja2", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
 # Start interpreters: the first for all that is run, the second, in child processes, to compare runtimes.
@@ -137,7 +142,7 @@ def problems(module: str, source: str) -> list[str]:
             elif not item.in_function and not item.for_types and module not in KERAS_CLASSES:
                 found.append(f"{where}: at the top, where it is loaded with the module")
         elif any(within(item.name, name) for name in OPTIONAL):
-            if not item.in_function:
+            if not item.in_function and module not in KERAS_CLASSES:
                 found.append(f"{where}: at the top, though not everyone has it")
         elif item.in_function:
             found.append(f"{where}: hidden in a function")

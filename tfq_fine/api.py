@@ -30,6 +30,7 @@ from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.sampling import FirstSample, generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.summary import summarize
+from tfq_fine.tfmot.qat import qat_model
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def quantize(
     Raises:
         TfqError: bad input, an impossible request, or a file that does not compute what its numbers say.
     """
-    wrapped = wrapped_model(model, safe_mode)
+    wrapped = qat_model(model) or wrapped_model(model, safe_mode)
     chosen = named(recipe or (wrapped.recipe if wrapped else "dynamic_int8"))
     target = Target(
         (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,15 +22,13 @@ from tfq_converters.reading.safety import read_config
 from tfq_converters.weights import data_of, weight_axes
 from tfq_fine import affine
 from tfq_fine.encodings import groups, integer_ops
+from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.rebuild import rebuilt
 from tfq_fine.layers.wrapped import WRAPPER, is_wrapper, wrappers
 from tfq_fine.plan import Decision, Plan, Policy, make_plan
 from tfq_fine.recipe import Recipe
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
 from tfq_fine.statistics import Range, Statistics
-
-if TYPE_CHECKING:
-    from tfq_fine.layers.fine_quantize import FineQuantize, QuantizedKernel
 
 ALIGNED = 1e-5  # relative difference of a row from a multiple of a kernel's row, where the converter folded a factor
 
@@ -40,7 +38,7 @@ class WrappedModel:
     """A model without its wrappers, and the wrappers by the paths of the layers that they wrap."""
 
     model: Any
-    wrappers: Mapping[str, "FineQuantize"]
+    wrappers: Mapping[str, Any]  # `FineQuantize`, or what has its attributes
 
     @property
     def recipe(self) -> Recipe:
@@ -182,7 +180,7 @@ def _within(layer: str, path: str) -> bool:
     return layer == path or layer.startswith(f"{path}/")
 
 
-def _exactly(kernel: "QuantizedKernel") -> OpSpec:
+def _exactly(kernel: QuantizedKernel) -> OpSpec:
     """The spec of the file: as simulated; a bias that was trained with these weights is not corrected for them."""
     spec = kernel.held.spec
     assert spec.weights is not None
@@ -204,7 +202,7 @@ def _leaving(graph: Graph, inside: Mapping[OpKey, Op]) -> Iterator[int]:
                 yield tensor
 
 
-def _places(graph: Graph, kernel: "QuantizedKernel", path: str) -> Iterator[tuple[OpKey, int]]:
+def _places(graph: Graph, kernel: QuantizedKernel, path: str) -> Iterator[tuple[OpKey, int]]:
     """(operator, slot) of the constants that hold a kernel: those of the layer, else those of any layer."""
     values = kernel.values
     found = []
@@ -230,9 +228,7 @@ def _factor(data: np.ndarray, values: np.ndarray, channel: int) -> np.ndarray | 
     return factor if (away <= ALIGNED * np.abs(rows).max(axis=1)).all() and factor.all() else None
 
 
-def _codes(
-    graph: Graph, key: OpKey, slot: int, wrapper: "FineQuantize", kernel: "QuantizedKernel"
-) -> WeightCodes | str:
+def _codes(graph: Graph, key: OpKey, slot: int, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes | str:
     """The codes of a constant over the scales of its wrapper."""
     subgraph = graph.subgraphs[key[0]]
     op = subgraph.ops[key[1]]

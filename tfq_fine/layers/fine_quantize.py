@@ -7,7 +7,6 @@ values (`keras.StatelessScope`).
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -22,25 +21,10 @@ from tfq_fine.algorithms.inputs import InputStatistics
 from tfq_fine.layers import arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.held import Held, held
+from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, kernels_of, op_shape, row_of, to_op
 from tfq_fine.plan import Policy, Prefer
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
-
-
-@dataclass(frozen=True)
-class QuantizedKernel:
-    """A kernel of the wrapped layer, how the file holds it, and the variable that decides its scales."""
-
-    kernel: Kernel
-    variable: Any
-    layout: Layout
-    held: Held
-    factors: Any  # shares of the extent of each block; the scales themselves when they are learned
-
-    @property
-    def values(self) -> np.ndarray:
-        """The float values in the operator's axes."""
-        return np.ascontiguousarray(to_op(np.asarray(self.variable), self.layout))
 
 
 @keras.saving.register_keras_serializable(package="tfq_fine")
@@ -265,7 +249,7 @@ class FineQuantize(keras.layers.Wrapper):
             q.factors.assign(codes.scale if self.learned else self._shares(q, codes.scale))
 
     def _shares(self, q: QuantizedKernel, scale: np.ndarray) -> np.ndarray:
-        whole = affine.weight_scale(*affine.block_extent(q.values, q.held.block), q.held.codes)[0]
+        whole, _ = q.extent_scales()
         return (scale / whole).astype(np.float32)
 
     def scales(self, q: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
@@ -274,8 +258,7 @@ class FineQuantize(keras.layers.Wrapper):
         if self.learned:
             positive = np.maximum(np.abs(factors), np.float32(affine.TINY))
             return affine.ROUNDED_SCALES[q.held.codes.scales](positive), np.zeros(factors.shape, np.int64)
-        low, high = affine.block_extent(q.values, q.held.block)
-        return affine.weight_scale(low * factors, high * factors, q.held.codes)
+        return q.extent_scales(factors)
 
     @property
     def is_calibrated(self) -> bool:

@@ -105,8 +105,13 @@ def row_of(layer: Any, rows: Mapping[str, LayerRow] | None = None) -> LayerRow |
     return next((known[cls.__name__] for cls in type(layer).__mro__ if cls.__name__ in known), None)
 
 
-def kernels_of(layer: Any, row: LayerRow) -> list[tuple[Kernel, Any, Layout]]:
+def kernels_of(layer: Any, row: LayerRow, checked: bool = True) -> list[tuple[Kernel, Any, Layout]]:
     """(fact, variable, layout) of every kernel that a built layer has.
+
+    Args:
+        layer: the layer.
+        row: its facts.
+        checked: whether what it has there must be a variable, and may not be a tensor that stands for one.
 
     Raises:
         TfqError: the layer has no such variable, or an equation without a matrix.
@@ -120,7 +125,7 @@ def kernels_of(layer: Any, row: LayerRow) -> list[tuple[Kernel, Any, Layout]]:
         variable = getattr(holder, last, None)
         if variable is None and kernel.optional:
             continue
-        if variable is None or not hasattr(variable, "assign"):
+        if variable is None or (checked and not hasattr(variable, "assign")):
             raise TfqError(
                 f"layer {layer.name!r} ({type(layer).__name__}) has no variable {kernel.variable!r}, as its row says"
             )
