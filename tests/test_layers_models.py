@@ -152,6 +152,22 @@ def test_freezing_keeps_the_ranges():
     assert lows != [np.asarray(wrapper.ranges[0].low) for wrapper in wrappers(wrapped)]
 
 
+def test_freezing_keeps_learned_ranges():
+    wrapped = calibrated(sequential(), "full_int8", ROWS, learned=True)
+    steps = [weight.path for weight in wrapped.trainable_weights if weight.path.endswith("step")]
+    assert len(steps) == 3  # two inputs, and the output of the model
+    tfq.layers.freeze_ranges(wrapped)
+    assert not set(steps) & {weight.path for weight in wrapped.trainable_weights}
+
+
+def test_raised_scales_are_reported():
+    """A bias that is large beside its weights would overflow the sums of the kernel."""
+    model = keras.Sequential([keras.Input((7,)), layers.Dense(3, name="dense")])
+    model.layers[0].set_weights([np.full((7, 3), 1e-6), np.full(3, 50.0)])
+    wrapped = calibrated(model, "full_int8", ROWS)
+    assert "dense" in "".join(note for note in tfq.quantize(wrapped, data=ROWS).report.notes if "raised" in note)
+
+
 def test_a_saved_model_opens_in_a_fresh_process(tmp_path: Path):
     wrapped = calibrated(sequential(), "full_int8", ROWS)
     path, samples, found = (tmp_path / name for name in ("wrapped.keras", "rows.npy", "found.tflite"))

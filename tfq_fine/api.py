@@ -149,7 +149,8 @@ def quantize(
         flatbuffer.forget_pages(trim=True)
         written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph), runs)
     flatbuffer.forget_pages(trim=True)
-    notes = (*source.notes, *_notes(graph, plan, written.checked.kernels), *_meant_for(target))
+    raised = own.changed(quantized) if own else []
+    notes = (*source.notes, *raised, *_notes(graph, plan, written.checked.kernels), *_meant_for(target))
     report = summarize(quantized, plan, written, chosen.name, _size(source.content), notes)
     return Result(report, written.graph, quantized, plan, statistics, written.content)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tfq_converters.errors import raise_all
 from tfq_converters.graph import Graph, Op
-from tfq_converters.quantized import OpKey, TensorKey, WeightCodes
+from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey, WeightCodes
 from tfq_converters.reading.layers import layer_tree, nodes
 from tfq_converters.reading.load import load_model
 from tfq_converters.reading.safety import read_config
@@ -57,40 +57,57 @@ class WrappedModel:
         Raises:
             TfqError: a kernel is not found in the graph; all are named.
         """
-        specs: dict[OpKey, OpSpec] = {}
-        codes: dict[tuple[OpKey, int], WeightCodes] = {}
-        forms: dict[OpKey, str] = {}
-        ranges: dict[TensorKey, Range] = {}
-        problems = []
+        found = _Collected(graph)
         for path, wrapper in self.wrappers.items():
-            inside = {key: op for key, op in graph.ops() if _within(op.layer, path)}
-            if wrapper.spec.mode == "integer":
-                plain = [key for key, op in inside.items() if not weight_axes(op, graph.subgraphs[key[0]])]
-                specs |= dict.fromkeys(plain, wrapper.spec)
-            for kernel in wrapper.kernels:
-                places = list(_places(graph, kernel, path))
-                if not places:
-                    problems.append(
-                        f"layer {path!r}: its {kernel.kernel.variable} is no constant of a {kernel.kernel.op} in the "
-                        "converted model, as its wrapper expects"
-                    )
-                for key, slot in places:
-                    found = _codes(graph, key, slot, wrapper, kernel)
-                    if isinstance(found, str):
-                        problems.append(f"layer {path!r}: {found}")
-                        continue
-                    codes[key, slot] = found
-                    specs[key], forms[key] = _exactly(kernel), kernel.held.form
-                    op = op_at(graph, key)
-                    if kernel.kernel.reads is not None and wrapper.ranges and key[0] == 0:
-                        reads = kernel.kernel.reads
-                        limits = wrapper.ranges[reads if reads < len(wrapper.ranges) else -1].limits()
-                        _widen(ranges, (0, data_of(op)), Range(*limits))
-            if wrapper.output_range is not None:
-                for tensor in _leaving(graph, inside):
-                    _widen(ranges, (0, tensor), Range(*wrapper.output_range.limits()))
-        raise_all(problems)
-        return Given(specs, codes, forms, ranges)
+            found.take(path, wrapper)
+        raise_all(found.problems)
+        return Given(found.asked, found.codes, found.forms, found.ranges)
+
+
+class _Collected:
+    """What the wrappers decided, while it is put together."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.asked: dict[OpKey, OpSpec] = {}
+        self.codes: dict[tuple[OpKey, int], WeightCodes] = {}
+        self.forms: dict[OpKey, str] = {}
+        self.ranges: dict[TensorKey, Range] = {}
+        self.problems: list[str] = []
+
+    def take(self, path: str, wrapper: Any) -> None:
+        """All that one wrapper decided; `path` is that of its layer."""
+        inside = {key: op for key, op in self.graph.ops() if _within(op.layer, path)}
+        if wrapper.spec.mode == "integer":
+            plain = [key for key, op in inside.items() if not weight_axes(op, self.graph.subgraphs[key[0]])]
+            self.asked |= dict.fromkeys(plain, wrapper.spec)
+        for kernel in wrapper.kernels:
+            places = list(_places(self.graph, kernel, path))
+            if not places:
+                self.problems.append(
+                    f"layer {path!r}: its {kernel.kernel.variable} is no constant of a {kernel.kernel.op} in the "
+                    "converted model, as its wrapper expects"
+                )
+            for key, slot in places:
+                self._take_kernel(path, wrapper, kernel, key, slot)
+        for tensor in _leaving(self.graph, inside) if wrapper.output_range is not None else ():
+            self._widen(tensor, wrapper.output_range)
+
+    def _take_kernel(self, path: str, wrapper: Any, kernel: QuantizedKernel, key: OpKey, slot: int) -> None:
+        """One place of one kernel, and the range of what its operator reads."""
+        found = _codes(self.graph, key, slot, wrapper, kernel)
+        if isinstance(found, str):
+            self.problems.append(f"layer {path!r}: {found}")
+            return
+        self.codes[key, slot], self.asked[key], self.forms[key] = found, _exactly(kernel), kernel.held.form
+        reads = kernel.kernel.reads
+        if reads is not None and wrapper.ranges and key[0] == 0:
+            read = wrapper.ranges[reads if reads < len(wrapper.ranges) else -1]
+            self._widen(data_of(op_at(self.graph, key)), read)
+
+    def _widen(self, tensor: int, found: Any) -> None:
+        limits = Range(*found.limits())
+        self.ranges[0, tensor] = self.ranges[0, tensor].union(limits) if (0, tensor) in self.ranges else limits
 
 
 @dataclass(frozen=True)
@@ -126,6 +143,15 @@ class Given:
                 )
         raise_all(problems)
         return merged
+
+    def changed(self, quantized: QuantizedGraph) -> list[str]:
+        """Notes on operators whose scales had to be raised above the simulated ones."""
+        ops = [key for (key, slot), codes in self.codes.items() if not _same(quantized.ops[key].weights[slot], codes)]
+        return [
+            f"{quantized.graph.subgraphs[s].op_name(o)}: scales were raised above the simulated ones, where its bias "
+            "would overflow the kernel's sums"
+            for s, o in ops
+        ]
 
     def with_ranges(self, graph: Graph, plan: Plan, statistics: Statistics | None) -> Statistics | None:
         """Statistics with the wrappers' ranges: of their tensors, and of those that kernels tie to the same scale."""
@@ -171,6 +197,10 @@ def unwrapped(model: Any) -> WrappedModel:
     return WrappedModel(rebuilt(model, lambda layer, path: layer, unwrap=True), found)
 
 
+def _same(held: WeightCodes | np.ndarray, codes: WeightCodes) -> bool:
+    return isinstance(held, WeightCodes) and np.array_equal(held.dequantize(), codes.dequantize())
+
+
 def op_at(graph: Graph, key: OpKey) -> Op:
     """The operator of a key."""
     return graph.subgraphs[key[0]].ops[key[1]]
@@ -185,10 +215,6 @@ def _exactly(kernel: QuantizedKernel) -> OpSpec:
     spec = kernel.held.spec
     assert spec.weights is not None
     return replace(spec, weights=replace(spec.weights, bias_correction=False))
-
-
-def _widen(ranges: dict[TensorKey, Range], key: TensorKey, found: Range) -> None:
-    ranges[key] = ranges[key].union(found) if key in ranges else found
 
 
 def _leaving(graph: Graph, inside: Mapping[OpKey, Op]) -> Iterator[int]:

@@ -33,7 +33,7 @@ class FineQuantize(keras.layers.Wrapper):
 
     Args:
         layer: any layer type that has a row in `rows.ROWS`, or in `row`.
-        weights: how its kernels are quantized; None leaves them float.
+        weights: how its kernels are quantized.
         activations: how its inputs are quantized; None leaves them float (or, in mode "dynamic", to each call).
         mode: of the operator in the file; None is "integer" with activations, "weight_only" without.
         learned: scales are trained (LSQ); else weight scales follow the weights, and ranges a moving average.
@@ -205,17 +205,15 @@ class FineQuantize(keras.layers.Wrapper):
 
         Where a layer has several kernels, their inputs are inside it, and are not simulated.
         """
-        if (
-            len(self.kernels) != 1
-            or self.kernels[0].held.spec.mode != "dynamic"
-            or self.kernels[0].kernel.op == "GATHER"
-        ):
+        if len(self.kernels) != 1:
             return ""
         (q,) = self.kernels
+        if q.held.spec.mode != "dynamic" or q.kernel.op == "GATHER":
+            return ""
         window = op_shape(tuple(q.variable.shape), q.layout)[1:-1]
-        return (
-            "row" if q.kernel.op == "FULLY_CONNECTED" or (q.kernel.op == "CONV_2D" and window == (1, 1)) else "sample"
-        )
+        pointwise = q.kernel.op == "CONV_2D" and {*window, *np.ravel(self.layer.strides).tolist()} == {1}
+        by_row = q.kernel.op == "FULLY_CONNECTED" or q.held.form in ("pointwise", "blockwise") or pointwise
+        return "row" if by_row else "sample"
 
     def _seen(self, found: ActivationRange, value: Any, training: bool) -> Any:
         if self.observing:

@@ -24,4 +24,4 @@ def freeze_ranges(model: Any, frozen: bool = True) -> None:
             if found is not None:
                 found.frozen.assign(float(frozen))
                 if found.learned:
-                    found.step._variable_trainable = not frozen
+                    found.step.trainable = not frozen
