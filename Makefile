@@ -10,13 +10,15 @@ LAYOUT := pyproject.toml setup.cfg
 demo: .venv/.demo
 	$(BIN)/python examples/digits.py
 
-# Where the numbers go: bench_output/*.json, and the README's tables as *.md. Takes about an hour on two cores.
+# Where the numbers go: bench_output/*.json, and the README's tables as *.md. Takes about an hour and a half on two cores.
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks.accuracy --test 1000 --work bench_output/files --output bench_output/accuracy.json
 	$(BIN)/python -m benchmarks.ablation --work bench_output/files --output bench_output/ablation.json
 	$(BIN)/python -m benchmarks.full_int8 --work bench_output/files --output bench_output/full_int8.json
 	$(BIN)/python -m benchmarks.latency --work bench_output/files --output bench_output/latency.json
 	$(BIN)/python -m benchmarks.granularity --work bench_output/files --output bench_output/granularity.json --figure bench_output/granularity.svg
+	$(BIN)/python -m benchmarks.fine_tuning --output bench_output/fine_tuning.json
+	$(BIN)/python -m benchmarks.parity --output bench_output/parity.json
 
 # TOSA's reference model needs another NumPy; the tests install it into a folder of its own.
 test: export TFQ_TOSA_VENV ?= .venv/tosa

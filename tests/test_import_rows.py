@@ -41,6 +41,7 @@ ROWS = (
     ("tfq_fine.progress",),
     ("tfq_fine.search",),
     ("tfq_fine.layers",),
+    ("tfq_fine.tfmot",),
     ("tfq_fine.api",),
     ("tfq_fine.cli", "tfq_fine.__main__"),
 )
@@ -53,10 +54,16 @@ FRAMEWORK_MODULES = (
     "tfq_converters.runtime",
     "tfq_converters.probe.runtimes",
     "tfq_fine.layers*",
+    "tfq_fine.tfmot*",
     "tfq_fine.data*",
 )
+# Define Keras layers, and so import Keras at their top: themselves loaded when a public name is first used.
+KERAS_CLASSES = (
+    *("tfq_fine.layers.fine_quantize", "tfq_fine.layers.activation_range", "tfq_fine.layers.file_layer"),
+    "tfq_fine.tfmot.config",
+)
 # Load modules of their own by name when they are needed, so that the import and `--help` stay quick.
-BY_NAME = (FACADE, "tfq_fine.cli.program")
+BY_NAME = (FACADE, "tfq_fine.cli.program", "tfq_fine.layers", "tfq_fine.tfmot")
 # Extras that only some users install: imported inside functions, anywhere.
 OPTIONAL = ("jinja2", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
 # Start interpreters: the first for all that is run, the second, in child processes, to compare runtimes.
@@ -137,10 +144,10 @@ def problems(module: str, source: str) -> list[str]:
         elif any(within(item.name, name) for name in FRAMEWORKS):
             if not any(fnmatch(module, allowed) for allowed in FRAMEWORK_MODULES):
                 found.append(f"{where}: not one of the modules that read or wrap Keras models")
-            elif not item.in_function and not item.for_types:
+            elif not item.in_function and not item.for_types and module not in KERAS_CLASSES:
                 found.append(f"{where}: at the top, where it is loaded with the module")
         elif any(within(item.name, name) for name in OPTIONAL):
-            if not item.in_function:
+            if not item.in_function and module not in KERAS_CLASSES:
                 found.append(f"{where}: at the top, though not everyone has it")
         elif item.in_function:
             found.append(f"{where}: hidden in a function")
@@ -154,6 +161,9 @@ def own_problems(module: str, own_row: int | None, item: Import) -> list[str]:
     if module == FACADE:
         return [] if item.for_types else ["the package loads its modules on demand"]
     found = ["hidden in a function"] if item.in_function else []
+    late = any(within(item.name, name) for name in KERAS_CLASSES)
+    if late and not item.for_types and module not in KERAS_CLASSES:
+        found.append("loads Keras with it")
     other = row(item.name)
     if other is None:
         # `import tfq_fine` or `from tfq_fine import x`: the facade, for the last row alone
@@ -230,6 +240,7 @@ WRONG = {
     "by the built-in": ("tfq_fine.plan", "__import__('keras')", "imports by name"),
     "a module in no row": ("tfq_fine.helpers", "", "in no row"),
     "relative": ("tfq_fine.plan", "from .specs import WeightSpec", "relative"),
+    "a Keras layer": ("tfq_fine.api", "from tfq_fine.layers.fine_quantize import FineQuantize", "loads Keras with it"),
     "the facade from within": ("tfq_fine.plan", "import tfq_fine as tfq", "only the last row"),
     "the facade loads": ("tfq_fine", "from tfq_fine.plan import Plan", "on demand"),
 }

@@ -30,7 +30,7 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"model": model, "images": images, "test_images": images, "labels": labels, "test_labels": labels}
     monkeypatch.chdir(tmp_path)
     blocks = [textwrap.dedent(block) for block in re.findall(r"^ *```python\n(.*?)^ *```", README, re.M | re.S)]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(block, names)
     report = names["report"]

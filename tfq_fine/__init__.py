@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tfq_converters.errors import TfqError
     from tfq_fine.api import calibrate, quantize
     from tfq_fine.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
+    from tfq_fine.layers import annotate, fold_batch_norm, simulate
     from tfq_fine.presets import RECIPES
     from tfq_fine.recipe import Recipe, Rule
     from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
@@ -32,8 +33,11 @@ __all__ = [
     "TfqError",
     "WeightSpec",
     "__version__",
+    "annotate",
     "calibrate",
+    "fold_batch_norm",
     "quantize",
+    "simulate",
     "verify",
 ]
 
@@ -51,13 +55,21 @@ _MODULES = {
     "Statistics": "tfq_fine.statistics",
     "TfqError": "tfq_converters.errors",
     "WeightSpec": "tfq_fine.specs",
+    "annotate": "tfq_fine.layers",
     "calibrate": "tfq_fine.api",
+    "fold_batch_norm": "tfq_fine.layers",
     "quantize": "tfq_fine.api",
+    "simulate": "tfq_fine.layers",
     "verify": "tfq_fine.verification",
 }
 
 
+_SUBMODULES = ("layers", "tfmot")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"tfq_fine.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULES[name]), name)

@@ -31,6 +31,9 @@ from tfq_fine.calibration import (
 )
 from tfq_fine.data import Peeked, input_specs, known_count
 from tfq_fine.encodings import integer_ops
+from tfq_fine.layers.calibration import calibrate_wrappers
+from tfq_fine.layers.export import wrapped_model
+from tfq_fine.layers.wrapped import wrappers
 from tfq_fine.observation import Needs
 from tfq_fine.placement import place
 from tfq_fine.plan import OnUnsupported, Plan, Policy, Prefer, make_plan
@@ -46,7 +49,10 @@ from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.sampling import Sample, generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.summary import summarize
+from tfq_fine.tfmot.qat import qat_model
 from tfq_fine.trial import planned, static_needs
+
+DEFAULT = "dynamic_int8"  # recipe
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Result:
 
 def quantize(
     model: Any,
-    recipe: str | Recipe = "dynamic_int8",
+    recipe: str | Recipe | None = None,
     data: Any = None,
     *,
     input_type: str = "float32",
@@ -103,8 +109,10 @@ def quantize(
 
     Args:
         model: a Keras 3 or tf_keras model; a path to `.keras`, `.h5`, `.tflite` or a SavedModel folder; or the bytes
-            of a float `.tflite`.
-        recipe: name of a preset (`tfq_fine.RECIPES`), or a `Recipe`.
+            of a float `.tflite`. A model that holds `FineQuantize` layers is written as they simulate it: their specs,
+            scales and ranges come before those of `recipe`, `prefer` and `data`.
+        recipe: name of a preset (`tfq_fine.RECIPES`), or a `Recipe`; None is dynamic_int8, or for a wrapped model what
+            it was annotated with.
         data: representative samples, in any form that `tfq_fine.data` documents; needed by static recipes, and by
             bias correction in the others.
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
@@ -140,7 +148,8 @@ def quantize(
     Raises:
         TfqError: bad input, an impossible request, or a file that does not compute what its numbers say.
     """
-    chosen_recipe = named(recipe) if observer is None else named(recipe).with_observer(observer)
+    wrapped = qat_model(model) or wrapped_model(model, safe_mode)
+    chosen_recipe = _recipe(recipe or (wrapped.recipe if wrapped else DEFAULT), observer)
     target = Target(
         (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)
     )
@@ -149,12 +158,18 @@ def quantize(
     reading = Reading(num_samples, batch_size, _threads(threads, executor), on_invalid)
     with stages(progress) as shown, waiting() as runs:  # it starts while calibration runs
         with shown.stage("reading the model"):
-            source = read_model(model, safe_mode=safe_mode)
+            source = read_model(wrapped.model if wrapped else model, safe_mode=safe_mode)
         graph = source.graph
         flexible = chosen_recipe.flexible and not target.compiles
         policy = Policy(prefer, flexible if on_unsupported is None else on_unsupported == "fallback", target)
         wanted = chosen_recipe.resolve(graph, source.layers)
-        graph, plan = planned(graph, wanted, policy, fold=statistics is None)  # they are of this graph
+        own = wrapped.given(graph) if wrapped else None
+        fixed = _not_repaired(graph, data, statistics, wrapped is not None)
+        if own:
+            _, plan = planned(graph, wanted | dict.fromkeys(own.asked, None), policy, fold=False)
+            plan, policy = own.merged(graph, plan, policy), replace(policy, prefer="size")
+        else:
+            graph, plan = planned(graph, wanted, policy, fold=statistics is None)  # they are of this graph
         static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
         if static and data is None and statistics is None:
             raise TfqError(
@@ -163,14 +178,13 @@ def quantize(
             )
         no_islands = target.compiles or (input_type != "float32" and output_type != "float32")
         peeked = Peeked(data)
-        fixed = _not_repaired(source.graph, data, statistics)
         with shown.stage("repairing"):
             if fixed:
                 mended = without_repairs(source.graph, wanted, names, fixed)
             else:
                 first = partial(_first, source.graph, peeked, reading, executor, shards)
                 mended = repaired(source.graph, wanted, names, policy, no_islands, first, reading.threads)
-            if mended.graph is not source.graph or mended.asked is not wanted:
+            if not own and (mended.graph is not source.graph or mended.asked is not wanted):
                 graph, plan = planned(mended.graph, mended.asked, policy, fold=statistics is None)
         data = peeked.data
         samples: tuple[Sample, ...] = ()
@@ -183,14 +197,17 @@ def quantize(
         with shown.stage("choosing the numbers"):
             known = _ranged(graph, plan, statistics, samples) if static else statistics
             plan = place(graph, plan, known, policy, no_islands, mended.bounded_masks)
-            quantized = choose_numbers(graph, plan, known, input_type, output_type, mended.bounded_masks)
+            known = own.with_ranges(graph, plan, known) if own else known
+            codes = own.codes if own else None
+            quantized = choose_numbers(graph, plan, known, input_type, output_type, mended.bounded_masks, codes)
         flatbuffer.forget_pages(trim=True)
         with shown.stage("running the file"):
             sample = samples[0] if samples else generated_inputs(graph)
             written = write(quantized, [sample], other_inputs(graph), runs)
     flatbuffer.forget_pages(trim=True)
     warnings = () if statistics is None else statistics.warnings
-    notes = (*source.notes, *warnings, *_notes(graph, plan, written.checked), *_meant_for(target))
+    raised = own.changed(quantized) if own else []
+    notes = (*source.notes, *warnings, *raised, *_notes(graph, plan, written.checked), *_meant_for(target))
     rows = activation_rows(graph, plan, statistics, known) if static and statistics and known else ()
     size = _size(source.content)
     report = summarize(
@@ -239,12 +256,15 @@ def calibrate(
         safe_mode: see `quantize`.
 
     Returns:
-        A value that merges, saves, loads, prints as a table, and that `quantize(statistics=...)` takes.
+        A value that merges, saves, loads, prints as a table, and that `quantize(statistics=...)` takes. Of a model
+        that holds `FineQuantize` layers, whose scales and ranges are set, nothing but the number of samples.
 
     Raises:
         TfqError: bad input, or statistics of another model.
     """
-    chosen_recipe = named(recipe) if observer is None else named(recipe).with_observer(observer)
+    if wrappers(model):
+        return Statistics(samples=calibrate_wrappers(model, data, samples=num_samples))
+    chosen_recipe = _recipe(recipe, observer)
     with stages(progress) as shown:
         with shown.stage("reading the model"):
             source = read_model(model, safe_mode=safe_mode)
@@ -258,6 +278,10 @@ def calibrate(
             found = _gathered(graph, data, needs, reading, executor, shards, advance).statistics
     assert found is not None
     return found if resume is None else resume.merge(found)
+
+
+def _recipe(recipe: str | Recipe, observer: str | None) -> Recipe:
+    return named(recipe) if observer is None else named(recipe).with_observer(observer)
 
 
 def _threads(threads: int | None, executor: Executor | None) -> int:
@@ -276,10 +300,11 @@ def _check_executor(executor: Executor | None, shards: int | None) -> None:
         raise TfqError(f"shards={shards} needs an executor: give executor=...")
 
 
-def _not_repaired(graph: Graph, data: Any, statistics: Statistics | None) -> str:
+def _not_repaired(graph: Graph, data: Any, statistics: Statistics | None, wrapped: bool) -> str:
     """Why nothing can be measured beforehand; "" when it can."""
     variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
     reasons = {
+        "the wrappers hold numbers of the model as it is": wrapped,
         "the statistics hold for the model as it is": statistics is not None,
         "there is no data to measure it on": data is None,
         "there is a shard that can be read only once": isinstance(data, list) and any(map(_is_read_once, data)),

@@ -44,7 +44,8 @@ LARGE_WEIGHT = 2**25  # bytes, beyond which a weight's pages in a mapped file ar
 class _Weights:
     """Codes of constants, each computed once for all operators that share a constant and agree on its spec."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: Mapping[tuple[OpKey, int], WeightCodes]) -> None:
+        self.given = given
         self._found: dict[tuple, tuple[WeightCodes | np.ndarray, np.ndarray]] = {}
 
     def codes(
@@ -61,8 +62,7 @@ class _Weights:
         if key not in self._found:
             if spec.algorithm not in ALGORITHMS:
                 raise TfqError(f"unknown algorithm {spec.algorithm!r}; known: {', '.join(ALGORITHMS)}")
-            block = block_shape(spec.granularity, data.shape, axes.channel, axes.inputs, whole_window=form == "split")
-            codes_form = affine.CodeFormat(spec.bits, spec.symmetric, _scale_type(data.shape, spec, block, form))
+            block, codes_form = layout(data.shape, axes, spec, form)
             codes = ALGORITHMS[spec.algorithm](data, block, codes_form, inputs, dict(spec.options))
             if floor is not None:
                 codes = _raised(data, codes, floor, axes.channel, codes_form)
@@ -80,6 +80,14 @@ class _Weights:
             if data.nbytes > LARGE_WEIGHT:
                 flatbuffer.forget_pages()
         return self._found[key][0]  # type: ignore[return-value]
+
+
+def layout(
+    shape: tuple[int, ...], axes: WeightAxes, spec: WeightSpec, form: Form
+) -> tuple[tuple[int, ...], affine.CodeFormat]:
+    """(block of values that share a scale, format of codes and scales) of a weight of `shape` in the file."""
+    block = block_shape(spec.granularity, shape, axes.channel, axes.inputs, whole_window=form == "split")
+    return block, affine.CodeFormat(spec.bits, spec.symmetric, _scale_type(shape, spec, block, form))
 
 
 def _scale_type(shape: tuple[int, ...], spec: WeightSpec, block: tuple[int, ...], form: Form) -> affine.ScaleType:
@@ -126,6 +134,7 @@ def quantize(
     input_type: str = "float32",
     output_type: str = "float32",
     bounded_masks: bool = True,
+    given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
 ) -> QuantizedGraph:
     """Choose all codes, scales and zero points.
 
@@ -136,6 +145,7 @@ def quantize(
         input_type: of the file's float inputs: float32, int8, uint8 or int16.
         output_type: of its float outputs.
         bounded_masks: the ranges of masked scores are cut (`masks`).
+        given: (operator, slot) -> codes that were chosen already. Their scales are raised where a bias would overflow.
 
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
@@ -143,7 +153,7 @@ def quantize(
     known = statistics or Statistics()
     known = bounded(graph, plan, known) if bounded_masks else known
     found = encodings(graph, plan, known)
-    weights, ops = _Weights(), {}
+    weights, ops = _Weights(given or {}), {}
     for key, decision in plan.items():
         op, subgraph = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]]
         spec = decision.spec
@@ -168,12 +178,25 @@ def _weight_codes(
     for axes in weight_axes(op, subgraph):
         data = subgraph.tensors[op.inputs[axes.slot]].data
         assert data is not None
+        if (key, axes.slot) in weights.given:
+            codes = weights.given[key, axes.slot]
+            codes = codes if floor is None else _raised(data, codes, floor, axes.channel, _format(decision, codes))
+            found[axes.slot] = _one_scale_each(codes, axes.channel) if decision.repeated else codes
+            continue
         try:
             spec, form = decision.spec.weights, decision.form
             found[axes.slot] = weights.codes(data, axes, spec, form, floor, repeated=decision.repeated)
         except TfqError as error:
             raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
     return found
+
+
+def _format(decision: Decision, codes: WeightCodes) -> affine.CodeFormat:
+    assert decision.spec is not None and decision.spec.weights is not None
+    spec = decision.spec.weights
+    return affine.CodeFormat(
+        spec.bits, spec.symmetric, _scale_type(codes.codes.shape, spec, codes.block, decision.form)
+    )
 
 
 def _half(op: Op, subgraph: Subgraph, weights: _Weights) -> OpEncoding:

@@ -125,6 +125,10 @@ class Recipe:
         ranked = sorted(self.rules, key=lambda rule: rule.specificity)  # stable: later rules win among equals
         return {key: self._spec(op, ranked, known) for key, op in ops.items()}
 
+    def spec_of(self, op: Op, layers: Layers) -> OpSpec | None:
+        """What is asked of one operator."""
+        return self._spec(op, sorted(self.rules, key=lambda rule: rule.specificity), layers)
+
     def _spec(self, op: Op, ranked: Sequence[Rule], layers: Layers) -> OpSpec | None:
         found = [rule.spec for rule in ranked if rule.matches(op, layers)]
         return found[-1] if found else self.default

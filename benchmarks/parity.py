@@ -1,0 +1,71 @@
+"""How close `simulate` is to the file it simulates, for every recipe and three trained models.
+
+`python -m benchmarks.parity --output parity.json` writes its table as Markdown beside the JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tfq_fine as tfq
+from benchmarks.tables import Table
+from benchmarks.zoo import CASES
+from tfq_converters.runtime import Runner
+
+MODELS = ("resnet8", "efficientnet_lite0_cifar10", "text_transformer")
+
+
+def parity(case: Any, recipe: str, samples: int) -> dict[str, float]:
+    """{"same top-1": share, "sqnr_db": of the outputs, "equal": share of outputs that are equal bit for bit}."""
+    result = tfq.quantize(case.model, recipe, data=case.calibration)
+    data = case.test[:samples]
+    found = tfq.simulate(case.model, result).predict(data, batch_size=50, verbose=0)
+    runner = Runner(result.content)
+    expected = np.concatenate([runner.run([sample[None]])[0] for sample in data])
+    error = np.square(found.astype(np.float64) - expected).sum()
+    power = np.square(expected.astype(np.float64)).sum()
+    return {
+        "same top-1": float(np.mean(found.argmax(-1) == expected.argmax(-1))),
+        "sqnr_db": float(10 * np.log10(power / error)) if error else float("inf"),
+        "equal": float(np.mean(found == expected)),
+    }
+
+
+def table(rows: dict[str, dict[str, dict[str, float]]]) -> Table:
+    """Recipes down, models across."""
+    models = list(next(iter(rows.values())))
+    cells = tuple((recipe, *(_cell(found[model]) for model in models)) for recipe, found in rows.items())
+    return Table("simulate beside the file", ("recipe", *models), cells, labels=1)
+
+
+def _cell(found: dict[str, float]) -> str:
+    equal = "equal" if found["equal"] == 1 else f"{found['sqnr_db']:.0f}"
+    return equal if found["same top-1"] >= 0.995 else f"{equal} (top-1 {100 * found['same top-1']:.1f} %)"
+
+
+def run() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("parity.json"))
+    parser.add_argument("--cases", nargs="+", default=MODELS, choices=list(CASES))
+    parser.add_argument("--recipes", nargs="+", default=list(tfq.RECIPES))
+    parser.add_argument("--test", type=int, default=200, help="samples")
+    arguments = parser.parse_args()
+    rows: dict[str, dict[str, dict[str, float]]] = {recipe: {} for recipe in arguments.recipes}
+    for name in arguments.cases:
+        case = CASES[name]()
+        for recipe in arguments.recipes:
+            rows[recipe][name] = parity(case, recipe, arguments.test)
+            print(name, recipe, rows[recipe][name], flush=True)
+    arguments.output.write_text(json.dumps(rows, indent=1))
+    arguments.output.with_suffix(".md").write_text(table(rows).markdown())
+    table(rows).show()
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,94 @@
+"""The wrappers' arithmetic against `affine` and the LSQ paper: equal to the last bit, also compiled by XLA."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfq_fine import affine
+from tfq_fine.affine import CodeFormat
+from tfq_fine.layers import arithmetic
+from tfq_fine.layers.activation_range import ActivationRange
+
+BLOCKS = {
+    "per-tensor": (7, 3, 5, 11),
+    "per-channel": (1, 3, 5, 11),
+    "groups that leave a short one": (3, 3, 5, 11),
+    "blocks that leave a short one": (1, 1, 1, 4),
+    "blocks over the window": (1, 3, 5, 4),
+}
+FORMATS = {
+    "int8": CodeFormat(8),
+    "int4 of bfloat16 scales": CodeFormat(4, scales="bfloat16"),
+    "int4 of float16 scales": CodeFormat(4, scales="float16"),
+    "int2": CodeFormat(2),
+    "asymmetric int4": CodeFormat(4, symmetric=False),
+}
+
+
+def simulated(values: tf.Tensor, block: tuple[int, ...], form: CodeFormat) -> tf.Tensor:
+    scale, zero = arithmetic.weight_scale(*arithmetic.block_extent(values, block), form)
+    scale, zero = (arithmetic.expanded(part, block, tuple(values.shape)) for part in (scale, zero))
+    return arithmetic.fake_quantized(values, scale, zero, form.lowest, form.highest)
+
+
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+def test_weights_equal_affine_to_the_last_bit(block: tuple[int, ...], form: CodeFormat):
+    values = np.random.default_rng(0).normal(size=(7, 3, 5, 11)).astype(np.float32)
+    expected = affine.encode_weight(values, block, form).dequantize()
+    compiled = [tf.function(simulated, jit_compile=True)] if block in ((7, 3, 5, 11), (1, 1, 1, 4)) else []
+    for function in (simulated, *compiled):
+        np.testing.assert_array_equal(np.asarray(function(tf.constant(values), block, form)), expected)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("limits", [(-1.3, 2.9), (0.0, 6.0), (0.2, 0.9), (-0.7, -0.1)])
+def test_activations_equal_the_encoding_of_the_file(bits: int, limits: tuple[float, float]):
+    owner = keras.layers.Layer()
+    found = ActivationRange(owner, "x", bits, False, 0.99, None)
+    found.observe(tf.constant(limits))
+    values = np.random.default_rng(0).normal(size=(3, 101)).astype(np.float32) * 3
+    encoding = affine.activation_encoding(*found.limits(), bits)
+    on_codes = np.asarray(found.quantized(tf.constant(values), training=False))
+    away = np.abs(on_codes - encoding.decode(encoding.encode(values))) / encoding.scale
+    assert away.max() < 1.01 and np.mean(away > 0.01) < 0.01  # float32 and float64 may part on a rounding boundary
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_range_of_a_learned_step_gives_that_step_back(bits: int):
+    found = ActivationRange(keras.layers.Layer(), "x", bits, True, 0.99, None)
+    found.observe(tf.constant([-0.37, 1.91]))
+    found.settle()
+    found.step.assign(found.step * 1.2345)
+    encoding = affine.activation_encoding(*found.limits(), bits)
+    assert np.float32(encoding.scale) == np.float32(np.asarray(found.step))
+    assert encoding.zero_point == int(np.asarray(found.zero))
+
+
+def test_gradients_are_those_of_lsq():
+    """Equation 3 of the paper: round(v / s) - v / s within the range, the outermost code beyond it; times g."""
+    form, step = CodeFormat(4), 0.31
+    values = tf.constant([0.1, 0.4, -0.7, 5.0, -5.0, 1.0], tf.float32)
+    scale = tf.constant([step], tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch([values, scale])
+        used = arithmetic.learned_scale(scale, 6, form)
+        total = tf.reduce_sum(arithmetic.fake_quantized(values, used, 0.0, form.lowest, form.highest))
+    by_values, by_scale = tape.gradient(total, [values, scale])
+    ratio = np.asarray(values) / np.float32(step)
+    inside = np.abs(ratio) < 7
+    expected = np.where(inside, np.rint(ratio) - ratio, np.sign(ratio) * 7).sum() / np.sqrt(6 * 7)
+    np.testing.assert_array_equal(np.asarray(by_values), inside.astype(np.float32))
+    np.testing.assert_allclose(np.asarray(by_scale), [expected], rtol=1e-5)  # a sum of six float32
+
+
+def test_a_moving_average_stops_when_it_is_frozen():
+    found = ActivationRange(keras.layers.Layer(), "x", 8, False, 0.9, 3)
+    found.observe(tf.constant([-1.0, 1.0]))
+    highs = []
+    for _ in range(5):
+        found.quantized(tf.constant([-1.0, 2.0]), training=True)
+        highs.append(float(np.asarray(found.high)))
+    expected = [1 + 1 - 0.9**n for n in (1, 2, 3, 3, 3)]
+    np.testing.assert_allclose(highs, expected, rtol=1e-6)

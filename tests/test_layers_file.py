@@ -1,0 +1,140 @@
+"""The file of a wrapped model holds and computes what its wrappers simulate, for every layer type."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tfq_fine as tfq
+from tfq_converters.quantized import WeightCodes
+from tfq_fine.layers.rows import ROWS, to_op
+from tfq_fine.layers.wrapped import wrappers
+from wrapped_models import (
+    LAYERS,
+    RECURRENT,
+    all_outputs,
+    calibrated,
+    file_outputs,
+    images,
+    layers_side_by_side,
+    output_steps,
+    small_cnn,
+    sqnr_db,
+)
+
+
+def test_every_row_is_tested():
+    assert set(ROWS) - {name.split("-")[0] for name in LAYERS} == {"GroupedQueryAttention", "Embedding"}
+
+
+@pytest.mark.parametrize("recurrent", [False, True], ids=["plain", "recurrent"])
+def test_weight_only_files_compute_what_the_wrappers_do(recurrent: bool):
+    names = [name for name in LAYERS if (name in RECURRENT) == recurrent]
+    model, data = layers_side_by_side(names)
+    wrapped = calibrated(model, "weight_only_int4", data)
+    assert len(wrappers(wrapped)) == len(names)
+    found = all_outputs(tfq.quantize(wrapped), data)
+    simulated, floats = wrapped(list(data.values())), model(list(data.values()))
+    for name in names:
+        expected = np.asarray(simulated[name])
+        away = np.abs(found[name] - expected).max()
+        assert away <= 1e-5 * np.abs(expected).max(), name  # another order of float32 sums
+        assert sqnr_db(expected, np.asarray(floats[name])) < 30, name  # it is quantized at all
+
+
+def test_full_integer_files_are_within_one_step():
+    names = [
+        "Dense",
+        "Conv2D",
+        "Conv2D-grouped",
+        "DepthwiseConv1D",
+        "DepthwiseConv2D",
+        "Conv1DTranspose",
+        "Conv2DTranspose",
+    ]
+    model, data = layers_side_by_side(names)
+    wrapped = calibrated(model, "full_int8", data)
+    result = tfq.quantize(wrapped, data=data)
+    found, simulated, steps = all_outputs(result, data), wrapped(list(data.values())), output_steps(result)
+    for name in names:
+        assert np.abs(found[name] - np.asarray(simulated[name])).max() <= 1.001 * steps[name], name
+
+
+SPECS = {
+    "int4 blocks of 32, dynamic: bfloat16 scales": ("dynamic", tfq.WeightSpec(4, tfq.Blocks(32))),
+    "int4 blocks of 16, weight-only: float16 scales": ("weight_only", tfq.WeightSpec(4, tfq.Blocks(16))),
+    "int8 blocks, split": ("dynamic", tfq.WeightSpec(8, tfq.Blocks(32))),
+    "int2 per tensor": ("dynamic", tfq.WeightSpec(2, tfq.PerTensor())),
+    "int4 groups, clipped": ("weight_only", tfq.WeightSpec(4, tfq.ChannelGroups(3), algorithm="mse_clip")),
+    "int4 asymmetric": ("weight_only", tfq.WeightSpec(4, symmetric=False)),
+}
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_weights_in_the_file_equal_the_simulated_ones_to_the_last_bit(spec: tuple):
+    mode, weights = spec
+    inputs = keras.Input((64,))
+    model = keras.Model(inputs, tfq.layers.FineQuantize(layers.Dense(7), weights, mode=mode)(inputs))
+    tfq.layers.calibrate_wrappers(model, np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32))
+    (wrapper,) = wrappers(model)
+    (q,) = wrapper.kernels
+    simulated = to_op(np.asarray(wrapper._quantized_kernel(q)), q.layout)
+    (codes,) = [
+        code for op in tfq.quantize(model).quantized.ops.values() for code in op.weights.values()
+        if isinstance(code, WeightCodes)
+    ]  # fmt: skip
+    np.testing.assert_array_equal(codes.dequantize(), simulated)
+    assert not np.array_equal(simulated, q.values)
+
+
+def test_an_embedding_is_looked_up_as_simulated():
+    inputs = keras.Input((6,), dtype="int32")
+    model = keras.Model(inputs, layers.Embedding(13, 9)(inputs))
+    ids = np.random.default_rng(0).integers(0, 13, (8, 6)).astype(np.int32)
+    wrapped = calibrated(model, "full_w4a8", ids)
+    np.testing.assert_array_equal(file_outputs(tfq.quantize(wrapped, data=ids), ids), np.asarray(wrapped(ids)))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "least"), [("full_w4a8", 38), ("full_int8", 38), ("dynamic_int4_block32", 50), ("weight_only_int4", 110)]
+)
+def test_a_small_cnn(recipe: str, least: float):
+    """Integer files differ by single steps of 8 bits (40 dB), where the wrappers round sums that float32 does not."""
+    model, data = small_cnn(), images()
+    wrapped = calibrated(model, recipe, data)
+    result = tfq.quantize(wrapped, data=data)
+    assert sqnr_db(file_outputs(result, data), np.asarray(wrapped(data))) > least
+
+
+def test_ranges_are_those_of_the_wrappers_not_of_the_data():
+    model, data = small_cnn(), images()
+    wrapped = calibrated(model, "full_int8", data)
+    head = next(wrapper for wrapper in wrappers(wrapped) if wrapper.name == "head")
+    head.output_range.high.assign(100.0)
+    head.output_range.low.assign(-50.0)
+    result = tfq.quantize(wrapped, data=data)
+    assert list(output_steps(result).values()) == [np.float32(150 / 255)]
+
+
+def test_batch_norm_that_was_not_folded_scales_the_channels():
+    inputs = keras.Input((9, 7, 3))
+    spec = tfq.WeightSpec(4)
+    x = tfq.layers.FineQuantize(layers.Conv2D(6, 3), spec)(inputs)
+    model = keras.Model(inputs, layers.BatchNormalization()(x))
+    model.layers[-1].set_weights([np.array([1, -2, 0.5, 3, 1, 2.0]), np.ones(6), np.zeros(6), np.full(6, 0.7)])
+    data = np.random.default_rng(0).normal(size=(4, 9, 7, 3)).astype(np.float32)
+    tfq.layers.calibrate_wrappers(model, data)
+    expected = np.asarray(model(data))
+    found = file_outputs(tfq.quantize(model), data)
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_what_is_not_wrapped_follows_the_recipe():
+    inputs = keras.Input((16,))
+    wrapped = tfq.layers.FineQuantize(layers.Dense(12, name="fine"), tfq.WeightSpec(4))(inputs)
+    model = keras.Model(inputs, layers.Dense(11, name="rest")(wrapped))
+    tfq.layers.calibrate_wrappers(model, np.zeros((2, 16), np.float32))
+    for recipe, bits in ((None, {4}), ("weight_only_int8", {4, 8})):
+        ops = tfq.quantize(model, recipe).quantized.ops.values()
+        codes = [code for op in ops for code in op.weights.values() if isinstance(code, WeightCodes)]
+        assert {code.bits for code in codes} == bits

@@ -1,0 +1,252 @@
+"""Wrapping whole models: nested, shared, subclassed; training, saving, folding batch norm."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tfq_fine as tfq
+from tfq_fine.layers.wrapped import wrappers
+from wrapped_models import calibrated, file_outputs, images, small_cnn, sqnr_db, weights_of
+
+RNG = np.random.default_rng(0)
+ROWS = RNG.normal(size=(16, 7)).astype(np.float32)
+
+
+class Block(layers.Layer):
+    def __init__(self, units: int = 7, **named: Any):
+        super().__init__(**named)
+        self.units = units
+        self.first, self.rest = layers.Dense(units, activation="relu"), [layers.Dense(units)]
+
+    def call(self, x: Any) -> Any:
+        return self.rest[0](self.first(x))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
+
+
+class Subclassed(keras.Model):
+    def __init__(self, units: int = 5):
+        super().__init__()
+        self.first = layers.Dense(units, activation="relu")
+        self.more = {"last": layers.Dense(3)}
+
+    def call(self, x: Any) -> Any:
+        return self.more["last"](self.first(x))
+
+
+class OwnDense(layers.Layer):
+    """A layer type that has no row."""
+
+    def build(self, shape: Any) -> None:
+        self.matrix = self.add_weight(shape=(shape[-1], 5), initializer="glorot_uniform", name="matrix")
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.matmul(x, self.matrix)
+
+
+def sequential() -> Any:
+    return keras.Sequential([keras.Input((7,)), layers.Dense(6, activation="relu"), layers.Dense(3)])
+
+
+def nested() -> Any:
+    """An inner model and a layer that are both called twice."""
+    inner = keras.Sequential([keras.Input((7,)), layers.Dense(6, activation="relu"), layers.Dense(7)], name="inner")
+    inputs = keras.Input((7,))
+    shared = layers.Dense(7, name="shared")
+    return keras.Model(inputs, shared(shared(inner(inner(inputs)))))
+
+
+def with_block() -> Any:
+    inputs = keras.Input((7,))
+    return keras.Model(inputs, layers.Dense(3)(Block()(inputs)))
+
+
+def subclassed() -> Any:
+    model = Subclassed()
+    model(ROWS)
+    return model
+
+
+def own() -> Any:
+    inputs = keras.Input((7,))
+    return keras.Model(inputs, OwnDense()(inputs))
+
+
+MODELS = {"sequential": (sequential, 2), "nested": (nested, 3), "block": (with_block, 3), "subclassed": (subclassed, 2)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_any_model_is_wrapped_on_a_copy(name: str):
+    make, count = MODELS[name]
+    model = make()
+    before, reference = weights_of(model), np.asarray(model(ROWS))
+    wrapped = calibrated(model, "full_int8", ROWS)
+    assert len(wrappers(wrapped)) == count
+    assert not wrappers(model)
+    expected = np.asarray(wrapped(ROWS))
+    assert 20 < sqnr_db(expected, reference) < 60  # 8 bits, several layers deep
+    result = tfq.quantize(wrapped, data=ROWS)
+    assert sqnr_db(file_outputs(result, ROWS), expected) > 26  # single steps of 8 bits, up to six layers deep
+    assert all(np.array_equal(a, b) for a, b in zip(weights_of(model), before, strict=True))
+
+
+def test_a_layer_type_of_the_user_takes_a_row():
+    model = own()
+    row = tfq.layers.LayerRow((tfq.layers.Kernel("matrix", "FULLY_CONNECTED", ((1,), (0,))),))
+    wrapped = calibrated(model, "weight_only_int4", ROWS, rows={"OwnDense": row})
+    assert len(wrappers(wrapped)) == 1
+    np.testing.assert_allclose(file_outputs(tfq.quantize(wrapped), ROWS), np.asarray(wrapped(ROWS)), atol=1e-6)
+
+
+def test_rules_choose_what_is_wrapped():
+    recipe = tfq.RECIPES["full_int8"].with_rules(
+        tfq.Rule(None, layer="stem"), tfq.Rule(tfq.OpSpec("weight_only", tfq.WeightSpec(4)), layer="he*")
+    )
+    found = {wrapper.name: wrapper.spec for wrapper in wrappers(tfq.annotate(small_cnn(), recipe))}
+    assert set(found) == {"depthwise", "project", "head"}
+    assert found["head"].mode == "weight_only" and found["depthwise"].mode == "integer"
+    with pytest.raises(tfq.TfqError, match="matches no layer"):
+        tfq.annotate(small_cnn(), recipe.with_rules(tfq.Rule(None, layer="steem")))
+
+
+@pytest.mark.parametrize(("learned", "jit"), [(False, True), (True, False)], ids=["averaged, jit", "learned, plain"])
+def test_training_moves_the_scales_and_the_file_follows(learned: bool, jit: bool, tmp_path: Path):
+    inputs = keras.Input((12, 10, 3))
+    x = layers.Conv2D(6, 3, strides=2, activation="relu")(inputs)
+    model = keras.Model(inputs, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+    data, labels = images(32), RNG.integers(0, 5, 32)
+    wrapped = calibrated(model, "full_w4a8", data, learned=learned)
+    before = {weight.path: np.asarray(weight).copy() for weight in wrapped.weights}
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    wrapped.compile(keras.optimizers.Adam(3e-3), loss, jit_compile=jit)
+    history = wrapped.fit(data, labels, epochs=3, batch_size=16, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    moved = {w.path.rsplit("/")[-1] for w in wrapped.weights if not np.array_equal(before[w.path], np.asarray(w))}
+    assert {"kernel", "bias"} <= moved
+    assert {"scale_0", "input_0_step"} <= moved if learned else {"input_0_low", "input_0_high"} <= moved
+    result, expected = tfq.quantize(wrapped, data=data), np.asarray(wrapped(data))
+    assert sqnr_db(file_outputs(result, data), expected) > 28  # single steps of 8 bits of small logits
+    path = tmp_path / "wrapped.keras"
+    wrapped.save(path)
+    loaded = keras.saving.load_model(path)
+    np.testing.assert_array_equal(np.asarray(loaded(data)), expected)
+    assert tfq.quantize(loaded, data=data).content == result.content
+
+
+def test_freezing_keeps_the_ranges():
+    data = images()
+    wrapped = calibrated(small_cnn(), "full_int8", data)
+    tfq.layers.freeze_ranges(wrapped)
+    lows = [np.asarray(wrapper.ranges[0].low).copy() for wrapper in wrappers(wrapped)]
+    wrapped(data * 5, training=True)
+    assert lows == [np.asarray(wrapper.ranges[0].low) for wrapper in wrappers(wrapped)]
+    tfq.layers.freeze_ranges(wrapped, frozen=False)
+    wrapped(data * 5, training=True)
+    assert lows != [np.asarray(wrapper.ranges[0].low) for wrapper in wrappers(wrapped)]
+
+
+def test_freezing_keeps_learned_ranges():
+    wrapped = calibrated(sequential(), "full_int8", ROWS, learned=True)
+    steps = [weight.path for weight in wrapped.trainable_weights if weight.path.endswith("step")]
+    assert len(steps) == 3  # two inputs, and the output of the model
+    tfq.layers.freeze_ranges(wrapped)
+    assert not set(steps) & {weight.path for weight in wrapped.trainable_weights}
+
+
+def test_raised_scales_are_reported():
+    """A bias that is large beside its weights would overflow the sums of the kernel."""
+    model = keras.Sequential([keras.Input((7,)), layers.Dense(3, name="dense")])
+    model.layers[0].set_weights([np.full((7, 3), 1e-6), np.full(3, 50.0)])
+    wrapped = calibrated(model, "full_int8", ROWS)
+    assert "dense" in "".join(note for note in tfq.quantize(wrapped, data=ROWS).report.notes if "raised" in note)
+
+
+def test_a_saved_model_opens_in_a_fresh_process(tmp_path: Path):
+    wrapped = calibrated(sequential(), "full_int8", ROWS)
+    path, samples, found = (tmp_path / name for name in ("wrapped.keras", "rows.npy", "found.tflite"))
+    wrapped.save(path)
+    np.save(samples, ROWS)
+    code = "import sys, tfq_fine as tfq; tfq.quantize(sys.argv[1], data=sys.argv[2]).save(sys.argv[3])"
+    subprocess.run([sys.executable, "-c", code, path, samples, found], check=True, capture_output=True)
+    assert found.read_bytes() == tfq.quantize(wrapped, data=ROWS).content
+
+
+def test_dropout_masks_and_losses_of_the_wrapped_layer_are_kept():
+    inputs = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(11, 8, mask_zero=True)(inputs)
+    lstm = layers.LSTM(5, activity_regularizer=keras.regularizers.L2(0.1), dropout=0.5)
+    model = keras.Model(inputs, lstm(x))
+    ids = RNG.integers(1, 11, (4, 6)).astype(np.int32)
+    ids[:, 4:] = 0
+    wrapped = tfq.annotate(model, "weight_only_int8")
+    np.testing.assert_allclose(np.asarray(wrapped(ids)), np.asarray(model(ids)), atol=0.02)  # the mask is seen
+    first, second = (np.asarray(wrapped(ids, training=True)) for _ in range(2))
+    assert not np.array_equal(first, second)  # the generator of the dropout moves on
+    assert len(wrapped.losses) == 1
+
+
+def depthwise() -> Any:
+    return layers.DepthwiseConv2D(3, depth_multiplier=2)
+
+
+FOLDS = {  # name -> (shape, layers, how many norms are folded)
+    "conv, norm": ((9, 8, 3), lambda: [layers.Conv2D(5, 3, padding="same"), layers.BatchNormalization()], 1),
+    "grouped conv, norm": ((9, 8, 4), lambda: [layers.Conv2D(6, 3, groups=2), layers.BatchNormalization()], 1),
+    "conv1d, norm": ((9, 3), lambda: [layers.Conv1D(5, 3, use_bias=False), layers.BatchNormalization()], 1),
+    "depthwise, norm": ((9, 8, 3), lambda: [depthwise(), layers.BatchNormalization()], 1),
+    "separable, norm": ((9, 8, 3), lambda: [layers.SeparableConv2D(5, 3), layers.BatchNormalization()], 1),
+    "transposed, norm": ((9, 8, 3), lambda: [layers.Conv2DTranspose(5, 3, strides=2), layers.BatchNormalization()], 1),
+    "dense, norm": ((7,), lambda: [layers.Dense(5), layers.BatchNormalization(scale=False)], 1),
+    "norm, dense": ((7,), lambda: [layers.BatchNormalization(), layers.Dense(5, activation="relu")], 1),
+    "norm, conv": ((9, 8, 3), lambda: [layers.BatchNormalization(), layers.Conv2D(5, 3)], 1),
+    "norm, depthwise": ((9, 8, 3), lambda: [layers.BatchNormalization(), depthwise()], 1),
+    "norm, separable": ((9, 8, 3), lambda: [layers.BatchNormalization(), layers.SeparableConv2D(5, 3)], 1),
+    "norm, 1x1 same": ((9, 8, 3), lambda: [layers.BatchNormalization(), layers.Conv2D(5, 1, padding="same")], 1),
+    "norm, norm": ((7,), lambda: [layers.Dense(5), layers.BatchNormalization(), layers.BatchNormalization()], 1),
+    "norm, padded conv": ((9, 8, 3), lambda: [layers.BatchNormalization(), layers.Conv2D(5, 3, padding="same")], 0),
+    "norm, transposed": ((9, 8, 3), lambda: [layers.BatchNormalization(), layers.Conv2DTranspose(5, 3)], 0),
+    "activation between": ((7,), lambda: [layers.Dense(5, activation="relu"), layers.BatchNormalization()], 0),
+    "another axis": ((9, 8, 3), lambda: [layers.Conv2D(5, 3), layers.BatchNormalization(axis=1)], 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLDS)
+@pytest.mark.parametrize("kind", ["sequential", "functional"])
+def test_batch_norm_is_folded_where_that_is_exact(name: str, kind: str):
+    shape, make, count = FOLDS[name]
+    inputs = keras.Input(shape)
+    model = keras.Sequential([inputs, *make()])
+    if kind == "functional":
+        x = inputs
+        for layer in make():
+            x = layer(x)
+        model = keras.Model(inputs, x)
+    for weight in model.weights:
+        weight.assign(RNG.uniform(0.5, 2.0, weight.shape) * RNG.choice([-1, 1], weight.shape))
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.moving_variance.assign(np.abs(layer.moving_variance))
+    before = weights_of(model)
+    found = tfq.fold_batch_norm(model)
+    norms = sum(isinstance(layer, layers.BatchNormalization) for layer in model.layers)
+    assert (len(found.folded), len(found.left)) == (count, norms - count)
+    assert sum(isinstance(layer, layers.BatchNormalization) for layer in found.model.layers) == norms - count
+    data = RNG.normal(size=(4, *shape)).astype(np.float32)
+    expected = np.asarray(model(data))
+    assert np.abs(np.asarray(found.model(data)) - expected).max() <= 2e-6 * np.abs(expected).max()  # float rounding
+    assert all(np.array_equal(a, b) for a, b in zip(weights_of(model), before, strict=True))
+
+
+def test_the_left_norms_are_named_with_reasons():
+    inputs = keras.Input((9, 8, 3))
+    x = layers.Conv2D(5, 3, name="conv")(inputs)
+    model = keras.Model(inputs, [layers.BatchNormalization(name="norm")(x), layers.ReLU()(x)])
+    left = tfq.fold_batch_norm(model).left
+    assert "'conv' is used elsewhere" in left["norm"]

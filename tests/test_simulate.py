@@ -1,0 +1,100 @@
+"""`simulate` against the kernels: what the twin computes is what the file computes."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tfq_fine as tfq
+from tfq_converters.graph import Graph, Op, Subgraph, Tensor
+from tfq_fine.layers.twin.interpreter import refuse_unknown
+from wrapped_models import LAYERS, RECURRENT, all_outputs, file_outputs, images, layers_side_by_side, small_cnn, sqnr_db
+
+
+def twin_outputs(model: Any, result: Any, data: Any) -> Any:
+    return tfq.simulate(model, result).predict(data, verbose=0)
+
+
+@pytest.mark.parametrize("recipe", ["full_int8", "full_w4a8"])
+def test_integer_files_are_equal_bit_for_bit(recipe: str):
+    """What the fast kernels compute of convolutions, depthwise ones, sums, means and dense layers."""
+    model, data = small_cnn(), images()
+    result = tfq.quantize(model, recipe, data=data)
+    expected = file_outputs(result, data)
+    assert np.mean(twin_outputs(model, result, data) == expected) > 0.99
+
+
+CLOSE = {"dynamic_int8": 110, "full_int16x8": 70, "weight_only_int4_block32": 110}
+
+
+@pytest.mark.parametrize("recipe", CLOSE)
+def test_other_files_are_close(recipe: str):
+    """Float kernels (also of the mean in a dynamic file) add in another order; int16 ones round their factors."""
+    model, data = small_cnn(), images()
+    result = tfq.quantize(model, recipe, data=data)
+    assert sqnr_db(twin_outputs(model, result, data), file_outputs(result, data)) > CLOSE[recipe]
+
+
+@pytest.mark.parametrize("recipe", ["weight_only_int4", "full_int8"])
+def test_layers_of_every_kind(recipe: str):
+    names = [name for name in LAYERS if name not in RECURRENT]
+    model, data = layers_side_by_side(names)
+    result = tfq.quantize(model, recipe, data=data, prefer="size")
+    found, expected = twin_outputs(model, result, data), all_outputs(result, data)
+    least = 110 if recipe == "weight_only_int4" else 40  # attention: single steps of 8 bits
+    assert {name: db for name in names if (db := sqnr_db(found[name], expected[name])) < least} == {}
+
+
+def test_a_recurrent_file_runs_one_sample_after_the_other():
+    model, data = layers_side_by_side(["LSTM", "GRU"])
+    result = tfq.quantize(model, "dynamic_int8")
+    found, expected = twin_outputs(model, result, data), all_outputs(result, data)
+    assert all(sqnr_db(found[name], expected[name]) > 60 for name in found)  # codes part on rounding boundaries
+
+
+def test_a_transformer_block_with_an_embedding():
+    ids = keras.Input((6,), dtype="int32", name="ids")
+    x = layers.Embedding(13, 8)(ids) + layers.Embedding(6, 8)(np.arange(6)[None])
+    y = layers.LayerNormalization()(x)
+    x = layers.Add()([x, layers.MultiHeadAttention(2, 4)(y, y)])
+    x = layers.Dense(8, activation="gelu")(layers.LayerNormalization()(x))
+    model = keras.Model({"ids": ids}, {"logits": layers.Dense(5)(layers.GlobalAveragePooling1D()(x))})
+    data = {"ids": np.random.default_rng(0).integers(0, 13, (8, 6)).astype(np.int32)}
+    for recipe, least in (("full_int8", 38), ("dynamic_int4_block32", 60)):  # 40 dB: single steps of 8 bits
+        result = tfq.quantize(model, recipe, data=data, prefer="size")
+        found, expected = twin_outputs(model, result, data), all_outputs(result, data)
+        assert sqnr_db(found["logits"], expected["logits"]) > least
+
+
+@pytest.mark.parametrize("name", ["Dense", "Conv2D", "Conv2D-grouped", "Conv1D"])
+def test_dynamic_range_is_equal_bit_for_bit(name: str):
+    model, data = layers_side_by_side([name])
+    result = tfq.quantize(model, "dynamic_int8", prefer="size")
+    np.testing.assert_array_equal(twin_outputs(model, result, data)[name], all_outputs(result, data)[name])
+
+
+def test_integer_borders_are_those_of_the_file():
+    model, data = small_cnn(), images()
+    result = tfq.quantize(model, "full_int8", data=data, input_type="int8", output_type="int8")
+    codes = np.random.default_rng(0).integers(-128, 128, data.shape).astype(np.int8)
+    found = twin_outputs(model, result, codes)
+    assert found.dtype == np.int8
+    assert np.abs(found.astype(int) - file_outputs(result, codes)).max() <= 1
+
+
+def test_an_operator_that_is_not_simulated_is_named():
+    tensors = (Tensor("x", (1, 4), "float32"), Tensor("y", (1, 4), "float32"))
+    odd = Op("ATAN2", (0, 0), (1,), layer="angle")
+    graph = Graph((Subgraph("main", tensors, (odd,), (0,), (1,)),))
+    with pytest.raises(tfq.TfqError, match=r"angle \(ATAN2\): simulate does not know"):
+        refuse_unknown(graph)
+
+
+def test_a_file_of_another_model():
+    result = tfq.quantize(small_cnn(), "dynamic_int8")
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+    other = keras.Model([a, b], layers.Dense(2)(layers.Concatenate()([a, b])))
+    with pytest.raises(tfq.TfqError, match="the file has inputs"):
+        tfq.simulate(other, result)

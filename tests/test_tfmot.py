@@ -1,0 +1,34 @@
+"""With TensorFlow Model Optimization: each case of `tfmot_cases` in a process of its own."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import tfq_fine as tfq
+
+CASES = ("fine", "stock", "preserved", "pruned", "bad")
+PYTHON = "TFQ_TFMOT_PYTHON"  # names a Python that has TFMOT, where this one has not: it pins an older absl-py
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_case(case: str):
+    here = find_spec("tensorflow_model_optimization") is not None
+    python = sys.executable if here else os.environ.get(PYTHON)
+    if not python:
+        pytest.skip(f"TFMOT is not installed: pip install 'tfq-fine[tfmot]', or set {PYTHON} to a Python that has it")
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "converters", ROOT / "tests")))
+    command = [python, str(ROOT / "tests" / "tfmot_cases.py"), case]
+    ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+
+
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_model_optimization", None)
+    monkeypatch.delitem(sys.modules, "tfq_fine.tfmot.config", raising=False)
+    with pytest.raises(tfq.TfqError, match=r"pip install 'tfq-fine\[tfmot\]'"):
+        _ = tfq.tfmot.FineQuantizeConfig

@@ -1,0 +1,98 @@
+"""The range of one activation of a wrapped layer: observed, averaged while training, learned or frozen."""
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfq_fine.affine import TINY
+from tfq_fine.layers import arithmetic
+
+
+class ActivationRange:
+    """Variables of a wrapper that say how one tensor is quantized.
+
+    `low` and `high` are float32 scalars; with learned scales, `step` is trained and `zero` stays as calibration set it,
+    and the range follows from them. Nothing is quantized until the range is known.
+    """
+
+    def __init__(self, owner: Any, name: str, bits: int, learned: bool, momentum: float, freeze_after: int | None):
+        def scalar(kind: str, trainable: bool = False) -> Any:
+            return owner.add_weight(shape=(), initializer="zeros", trainable=trainable, name=f"{name}_{kind}")
+
+        self.bits, self.learned, self.momentum = bits, learned, momentum
+        self.freeze_after = math.inf if freeze_after is None else freeze_after
+        self.low, self.high = scalar("low"), scalar("high")
+        self.known, self.frozen, self.steps = scalar("known"), scalar("frozen"), scalar("steps")
+        if learned:
+            self.step, self.zero = scalar("step", trainable=True), scalar("zero")
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a value was ever seen."""
+        return bool(np.asarray(self.known) > 0)
+
+    def observe(self, values: Any) -> None:
+        """Widen the range to `values`."""
+        low, high = tf.reduce_min(values), tf.reduce_max(values)
+        first = self.known.value == 0
+        self.low.assign(tf.where(first, low, tf.minimum(self.low.value, low)))
+        self.high.assign(tf.where(first, high, tf.maximum(self.high.value, high)))
+        self.known.assign(1.0)
+
+    def settle(self) -> None:
+        """Start the learned scale from the range."""
+        if self.learned:
+            step, zero = self._encoding()
+            self.step.assign(step)
+            self.zero.assign(zero)
+
+    def forget(self) -> None:
+        """Forget what was seen, before a new calibration."""
+        for variable in (self.low, self.high, self.known, self.steps):
+            variable.assign(0.0)
+
+    def quantized(self, values: Any, training: bool) -> Any:
+        """`values` on the codes of the range; as they are while the range is not known."""
+        if training and not self.learned:
+            self._average(values)
+        if self.learned:
+            count = math.prod(size or 1 for size in values.shape[1:])
+            positive = tf.maximum(tf.abs(self.step.value), TINY)
+            scale = arithmetic.gradient_scaled(positive, 1.0 / math.sqrt(count * (2 ** (self.bits - 1) - 1)))
+            zero = self.zero.value
+        else:
+            scale, zero = self._encoding()
+        limit = 2 ** (self.bits - 1)
+        found = arithmetic.fake_quantized(values, scale, zero, -limit, limit - 1)
+        return tf.where(self.known.value > 0, found, values)
+
+    def _average(self, values: Any) -> None:
+        """Move the range towards that of `values`, unless it is frozen."""
+        stopped = tf.logical_or(self.frozen.value > 0, self.steps.value >= self.freeze_after)
+        stopped = tf.logical_and(stopped, self.known.value > 0)
+        keep = tf.where(self.known.value > 0, self.momentum, 0.0)
+        keep = tf.where(stopped, 1.0, keep)
+        for variable, seen in ((self.low, tf.reduce_min(values)), (self.high, tf.reduce_max(values))):
+            variable.assign(tf.stop_gradient(keep * variable.value + (1.0 - keep) * seen))
+        self.steps.assign(self.steps.value + 1.0)
+        self.known.assign(1.0)
+
+    def _encoding(self) -> tuple[Any, Any]:
+        """Scale and zero point as `affine.activation_encoding` has them."""
+        low, high = self.low.value, self.high.value
+        if self.bits == 16:
+            scale = tf.cast(tf.maximum(-low, high), tf.float64) / 32767
+            return tf.cast(tf.where(scale < TINY, tf.ones_like(scale), scale), tf.float32), 0.0
+        return arithmetic.asymmetric_scale(low, high, self.bits)
+
+    def limits(self) -> tuple[float, float]:
+        """The range whose encoding this is: `affine.activation_encoding(*limits, bits)` gives the very same numbers."""
+        if not self.learned:
+            return float(np.asarray(self.low)), float(np.asarray(self.high))
+        scale = max(abs(float(np.asarray(self.step))), TINY)
+        if self.bits == 16:
+            return -32767 * scale, 32767 * scale
+        zero = float(np.asarray(self.zero))
+        return scale * (-128 - zero), scale * (127 - zero)

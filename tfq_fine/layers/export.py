@@ -1,0 +1,278 @@
+"""From a wrapped Keras model to what the quantizer needs: the float model, and what the wrappers decided.
+
+The wrappers are taken off a copy, the copy is converted as any float model, and each kernel is found again among the
+constants of the file by its values, laid out as its operator wants it.
+"""
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfq_converters.errors import raise_all
+from tfq_converters.graph import Graph, Op
+from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey, WeightCodes
+from tfq_converters.reading.layers import layer_tree, nodes
+from tfq_converters.reading.load import load_model
+from tfq_converters.reading.safety import read_config
+from tfq_converters.weights import data_of, weight_axes
+from tfq_fine import affine
+from tfq_fine.encodings import groups, integer_ops
+from tfq_fine.layers.kernel import QuantizedKernel
+from tfq_fine.layers.rebuild import rebuilt
+from tfq_fine.layers.wrapped import WRAPPER, is_wrapper, wrappers
+from tfq_fine.plan import Decision, Plan, Policy, make_plan
+from tfq_fine.recipe import Recipe
+from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.statistics import Range, Statistics
+
+ALIGNED = 1e-5  # relative difference of a row from a multiple of a kernel's row, where the converter folded a factor
+
+
+@dataclass(frozen=True)
+class WrappedModel:
+    """A model without its wrappers, and the wrappers by the paths of the layers that they wrap."""
+
+    model: Any
+    wrappers: Mapping[str, Any]  # `FineQuantize`, or what has its attributes
+
+    @property
+    def recipe(self) -> Recipe:
+        """For what is not wrapped: the recipe of `annotate`, else integers where a wrapper has them, else float."""
+        texts = {wrapper.recipe for wrapper in self.wrappers.values() if wrapper.recipe}
+        if len(texts) == 1:
+            return Recipe.from_json(texts.pop())
+        bits = [w.spec.activations.bits for w in self.wrappers.values() if w.spec.activations is not None]
+        if not bits:
+            return Recipe("wrapped layers only", None)
+        return Recipe("wrapped", OpSpec("integer", WeightSpec(8), ActivationSpec(max(bits))), flexible=True)
+
+    def given(self, graph: Graph) -> "Given":
+        """The wrappers' specs, codes and ranges, for the operators of `graph`.
+
+        Raises:
+            TfqError: a kernel is not found in the graph; all are named.
+        """
+        found = _Collected(graph)
+        for path, wrapper in self.wrappers.items():
+            found.take(path, wrapper)
+        raise_all(found.problems)
+        return Given(found.asked, found.codes, found.forms, found.ranges)
+
+
+class _Collected:
+    """What the wrappers decided, while it is put together."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.asked: dict[OpKey, OpSpec] = {}
+        self.codes: dict[tuple[OpKey, int], WeightCodes] = {}
+        self.forms: dict[OpKey, str] = {}
+        self.ranges: dict[TensorKey, Range] = {}
+        self.problems: list[str] = []
+
+    def take(self, path: str, wrapper: Any) -> None:
+        """All that one wrapper decided; `path` is that of its layer."""
+        inside = {key: op for key, op in self.graph.ops() if _within(op.layer, path)}
+        if wrapper.spec.mode == "integer":
+            plain = [key for key, op in inside.items() if not weight_axes(op, self.graph.subgraphs[key[0]])]
+            self.asked |= dict.fromkeys(plain, wrapper.spec)
+        for kernel in wrapper.kernels:
+            places = list(_places(self.graph, kernel, path))
+            if not places:
+                self.problems.append(
+                    f"layer {path!r}: its {kernel.kernel.variable} is no constant of a {kernel.kernel.op} in the "
+                    "converted model, as its wrapper expects"
+                )
+            for key, slot in places:
+                self._take_kernel(path, wrapper, kernel, key, slot)
+        for tensor in _leaving(self.graph, inside) if wrapper.output_range is not None else ():
+            self._widen(tensor, wrapper.output_range)
+
+    def _take_kernel(self, path: str, wrapper: Any, kernel: QuantizedKernel, key: OpKey, slot: int) -> None:
+        """One place of one kernel, and the range of what its operator reads."""
+        found = _codes(self.graph, key, slot, wrapper, kernel)
+        if isinstance(found, str):
+            self.problems.append(f"layer {path!r}: {found}")
+            return
+        self.codes[key, slot], self.asked[key], self.forms[key] = found, _exactly(kernel), kernel.held.form
+        reads = kernel.kernel.reads
+        if reads is not None and wrapper.ranges and key[0] == 0:
+            read = wrapper.ranges[reads if reads < len(wrapper.ranges) else -1]
+            self._widen(data_of(op_at(self.graph, key)), read)
+
+    def _widen(self, tensor: int, found: Any) -> None:
+        limits = Range(*found.limits())
+        self.ranges[0, tensor] = self.ranges[0, tensor].union(limits) if (0, tensor) in self.ranges else limits
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the wrappers decided about the operators of a graph."""
+
+    asked: Mapping[OpKey, OpSpec]  # of the operators with wrapped kernels, and of those behind them in their layers
+    codes: Mapping[tuple[OpKey, int], WeightCodes] = field(default_factory=dict)  # by operator and slot
+    forms: Mapping[OpKey, str] = field(default_factory=dict)
+    ranges: Mapping[TensorKey, Range] = field(default_factory=dict)
+
+    def merged(self, graph: Graph, plan: Plan, policy: Policy) -> Plan:
+        """The plan with the decisions that the wrappers simulated.
+
+        Raises:
+            TfqError: the target of `policy` cannot hold what a wrapper simulated; all such layers are named.
+        """
+        rigid = replace(policy, flexible=False)
+        own: dict[OpKey, OpSpec | None] = {key: self.asked.get(key) for key, _ in graph.ops()}
+        decided = make_plan(graph, own, rigid)
+        problems = []
+        merged: dict[OpKey, Decision] = dict(plan)
+        for key in self.asked:
+            merged[key] = decided[key]
+            form = self.forms.get(key)
+            spec = decided[key].spec
+            if form is not None and (spec != self.asked[key] or decided[key].form != form):
+                what = "float" if spec is None else f"{spec.weights} in mode {spec.mode} ({decided[key].form})"
+                reason = f": {decided[key].reason}" if decided[key].reason else ""
+                problems.append(
+                    f"{graph.subgraphs[key[0]].op_name(key[1])} was simulated as {self.asked[key].weights} in mode "
+                    f"{self.asked[key].mode} ({form}), and the file would hold {what}{reason}"
+                )
+        raise_all(problems)
+        return merged
+
+    def changed(self, quantized: QuantizedGraph) -> list[str]:
+        """Notes on operators whose scales had to be raised above the simulated ones."""
+        ops = [key for (key, slot), codes in self.codes.items() if not _same(quantized.ops[key].weights[slot], codes)]
+        return [
+            f"{quantized.graph.subgraphs[s].op_name(o)}: scales were raised above the simulated ones, where its bias "
+            "would overflow the kernel's sums"
+            for s, o in ops
+        ]
+
+    def with_ranges(self, graph: Graph, plan: Plan, statistics: Statistics | None) -> Statistics | None:
+        """Statistics with the wrappers' ranges: of their tensors, and of those that kernels tie to the same scale."""
+        if statistics is None or not self.ranges:
+            return statistics
+        members = groups(graph, integer_ops(plan))
+        by_root: dict[tuple[int, int], Range] = {}
+        for node, root in members.items():
+            own = self.ranges.get((0, node[0]))
+            if own is not None:
+                by_root[root] = by_root[root].union(own) if root in by_root else own
+        tied = {(0, node[0]): by_root[root] for node, root in members.items() if root in by_root}
+        return replace(statistics, ranges={**statistics.ranges, **tied, **self.ranges})
+
+
+def wrapped_model(model: Any, safe_mode: bool = True) -> WrappedModel | None:
+    """What a Keras model, or a `.keras` file, holds of wrappers; None when it holds none.
+
+    Raises:
+        TfqError: as `unwrapped`, or the file cannot be loaded.
+    """
+    if isinstance(model, str | os.PathLike):
+        path = Path(model)
+        if path.suffix.lower() != ".keras" or not path.is_file() or WRAPPER not in str(read_config(path).config):
+            return None
+        importlib.import_module("tfq_fine.layers.fine_quantize")  # which registers the class with Keras
+        model, _ = load_model(path, safe_mode)
+    return unwrapped(model) if wrappers(model) else None
+
+
+def unwrapped(model: Any) -> WrappedModel:
+    """The float model in a model with wrappers.
+
+    Raises:
+        TfqError: wrappers of a static recipe that were never calibrated; all are named.
+    """
+    found = {node.path: node.layer for node in nodes(layer_tree(model)) if is_wrapper(node.layer)}
+    raise_all(
+        f"layer {path!r} is wrapped for integers and knows no range: run tfq_fine.calibrate(model, data) first"
+        for path, wrapper in found.items()
+        if not wrapper.is_calibrated
+    )
+    return WrappedModel(rebuilt(model, lambda layer, path: layer, unwrap=True), found)
+
+
+def _same(held: WeightCodes | np.ndarray, codes: WeightCodes) -> bool:
+    return isinstance(held, WeightCodes) and np.array_equal(held.dequantize(), codes.dequantize())
+
+
+def op_at(graph: Graph, key: OpKey) -> Op:
+    """The operator of a key."""
+    return graph.subgraphs[key[0]].ops[key[1]]
+
+
+def _within(layer: str, path: str) -> bool:
+    return layer == path or layer.startswith(f"{path}/")
+
+
+def _exactly(kernel: QuantizedKernel) -> OpSpec:
+    """The spec of the file: as simulated; a bias that was trained with these weights is not corrected for them."""
+    spec = kernel.held.spec
+    assert spec.weights is not None
+    return replace(spec, weights=replace(spec.weights, bias_correction=False))
+
+
+def _leaving(graph: Graph, inside: Mapping[OpKey, Op]) -> Iterator[int]:
+    """The float tensors that operators inside a layer make, and that others read."""
+    main = graph.main
+    readers = main.consumers()
+    for key, op in inside.items():
+        for tensor in op.outputs if key[0] == 0 else ():
+            outside = [o for o, _ in readers.get(tensor, []) if (0, o) not in inside]
+            if main.tensors[tensor].dtype == "float32" and (outside or tensor in main.outputs):
+                yield tensor
+
+
+def _places(graph: Graph, kernel: QuantizedKernel, path: str) -> Iterator[tuple[OpKey, int]]:
+    """(operator, slot) of the constants that hold a kernel: those of the layer, else those of any layer."""
+    values = kernel.values
+    found = []
+    for key, op in graph.ops():
+        subgraph = graph.subgraphs[key[0]]
+        for axes in weight_axes(op, subgraph) if op.code == kernel.kernel.op else ():
+            data = subgraph.tensors[op.inputs[axes.slot]].data
+            assert data is not None
+            if data.shape == values.shape and _factor(data, values, axes.channel) is not None:
+                found.append((key, axes.slot))
+    own = [place for place in found if _within(op_at(graph, place[0]).layer, path)]
+    yield from own or found
+
+
+def _factor(data: np.ndarray, values: np.ndarray, channel: int) -> np.ndarray | None:
+    """What the converter multiplied each channel of a kernel with, float64 [channels]; None if it is another one."""
+    if np.array_equal(data, values):
+        return np.ones(values.shape[channel])
+    rows, kernel = (np.moveaxis(a, channel, 0).reshape(a.shape[channel], -1).astype(np.float64) for a in (data, values))
+    square = np.einsum("rv,rv->r", kernel, kernel)
+    factor = np.divide(np.einsum("rv,rv->r", rows, kernel), square, out=np.ones(len(square)), where=square > 0)
+    away = np.abs(rows - factor[:, None] * kernel).max(axis=1)
+    return factor if (away <= ALIGNED * np.abs(rows).max(axis=1)).all() and factor.all() else None
+
+
+def _codes(graph: Graph, key: OpKey, slot: int, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes | str:
+    """The codes of a constant over the scales of its wrapper."""
+    subgraph = graph.subgraphs[key[0]]
+    op = subgraph.ops[key[1]]
+    data = subgraph.tensors[op.inputs[slot]].data
+    channel = next(axes.channel for axes in weight_axes(op, subgraph) if axes.slot == slot)
+    assert data is not None
+    factor = _factor(data, kernel.values, channel)
+    assert factor is not None
+    scale, zero = wrapper.scales(kernel)
+    if (factor != 1).any():
+        if kernel.held.block[channel] != 1 and len(np.unique(np.abs(factor))) > 1:
+            return (
+                f"batch norm scales the channels of its {kernel.kernel.variable} differently, but they share a scale; "
+                "fold batch norm before you wrap layers (tfq_fine.fold_batch_norm)"
+            )
+        if zero.any() and (factor < 0).any():
+            return "batch norm turns the sign of asymmetric weights; fold it before you wrap layers"
+        along = np.abs(factor if kernel.held.block[channel] == 1 else factor[:1])
+        along = along.reshape([-1 if axis == channel else 1 for axis in range(scale.ndim)])
+        scale = affine.ROUNDED_SCALES[kernel.held.codes.scales]((scale * along).astype(np.float32))
+    return affine.encode(data, kernel.held.block, scale, zero, kernel.held.codes)

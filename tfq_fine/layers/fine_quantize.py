@@ -1,0 +1,350 @@
+"""`FineQuantize`: one wrapper for every Keras layer with weights.
+
+It quantizes the kernels and the inputs of the wrapped layer in every call, exactly as the file will, with
+straight-through gradients. The wrapped layer is not changed: it is called while its kernels stand for their quantized
+values (`keras.StatelessScope`).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfq_converters.errors import TfqError, raise_all
+from tfq_converters.quantized import Mode
+from tfq_fine import affine
+from tfq_fine.algorithms import ALGORITHMS
+from tfq_fine.algorithms.inputs import InputStatistics
+from tfq_fine.layers import arithmetic
+from tfq_fine.layers.activation_range import ActivationRange
+from tfq_fine.layers.held import Held, held
+from tfq_fine.layers.kernel import QuantizedKernel
+from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, kernels_of, op_shape, row_of, to_op
+from tfq_fine.plan import Policy, Prefer
+from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
+
+
+@keras.saving.register_keras_serializable(package="tfq_fine")
+class FineQuantize(keras.layers.Wrapper):
+    """Wraps a layer with weights: marks it for `tfq_fine.quantize`, and simulates what will be in the file.
+
+    Args:
+        layer: any layer type that has a row in `rows.ROWS`, or in `row`.
+        weights: how its kernels are quantized.
+        activations: how its inputs are quantized; None leaves them float (or, in mode "dynamic", to each call).
+        mode: of the operator in the file; None is "integer" with activations, "weight_only" without.
+        learned: scales are trained (LSQ); else weight scales follow the weights, and ranges a moving average.
+        outputs: whether the output is quantized too: where no wrapped layer reads it, as in front of a sum.
+        momentum: of the moving average.
+        freeze_after: training steps after which ranges stay as they are.
+        flexible: whether the file may take more bits or a coarser granularity where its kernels want that.
+        prefer: "speed" or "size", for flexible wrappers.
+        row: the facts of a layer type that is not known; see `rows.LayerRow`.
+        recipe: JSON of the recipe for everything that is not wrapped.
+
+    Raises:
+        TfqError: the layer has no weights to quantize, is wrapped already or frozen, or its policy is not float32.
+    """
+
+    def __init__(
+        self,
+        layer: Any,
+        weights: WeightSpec | None = None,
+        activations: ActivationSpec | None = None,
+        *,
+        mode: Mode | None = None,
+        learned: bool = False,
+        outputs: bool = False,
+        momentum: float = 0.99,
+        freeze_after: int | None = None,
+        flexible: bool = False,
+        prefer: Prefer = "speed",
+        row: LayerRow | None = None,
+        recipe: str | None = None,
+        **arguments: Any,
+    ):
+        _check(layer, weights, row)
+        assert weights is not None
+        super().__init__(layer, **{"name": layer.name, "dtype": layer.dtype_policy, **arguments})
+        chosen: Mode = mode or ("integer" if activations else "weight_only")
+        self.spec = OpSpec(chosen, weights, activations)
+        self.learned, self.outputs, self.momentum, self.freeze_after = learned, outputs, momentum, freeze_after
+        self.policy = Policy(prefer, flexible)
+        self.row, self.recipe = row, recipe
+        self.observing = False  # calibration: look at the inputs, and leave them as they are
+        self.inputs = 0  # float tensors that the layer is called with
+        self.kernels: tuple[QuantizedKernel, ...] = ()
+        self.ranges: tuple[ActivationRange, ...] = ()  # of the inputs, in the order of the arguments
+        self.output_range: ActivationRange | None = None
+        if learned and not weights.symmetric:
+            raise TfqError(f"layer {layer.name!r}: learned scales are symmetric; use WeightSpec(symmetric=True)")
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Call the layer; the first call builds it."""
+        if not self.built:
+            if not self.layer.built:
+                self.layer(*inputs, **named)
+            self.build(sum(_is_float_tensor(value) for value in keras.tree.flatten((inputs, _data_of(named)))))
+        return super().__call__(*inputs, **named)
+
+    def build(self, inputs: int) -> None:
+        """Make the variables that decide scales and ranges; the layer is built already.
+
+        Args:
+            inputs: how many float tensors the layer is called with.
+        """
+        decided = self.decided()
+        raise_all(problem for *_, problem in decided if problem)
+        for index, (kernel, variable, layout, found, _) in enumerate(decided):
+            if found is not None:
+                factors = self._factors(index, found, variable, layout)
+                self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, found, factors))
+        self.inputs = inputs
+        if any(q.held.spec.mode == "integer" for q in self.kernels):
+            self.ranges = tuple(self._range(f"input_{index}") for index in range(inputs))
+            self.output_range = self._range("output") if self.outputs else None
+        self.built = True
+
+    def _row(self) -> LayerRow:
+        row = self.row or row_of(self.layer)
+        assert row is not None
+        return row
+
+    def build_like_call(self) -> None:
+        """Build without a call, for as many inputs as the row of a built layer names."""
+        if not self.built:
+            self.build(
+                1 + max((kernel.reads for kernel in self._row().kernels if kernel.reads is not None), default=-1)
+            )
+
+    def get_build_config(self) -> dict[str, Any]:
+        """What `build_from_config` needs."""
+        return {"layer": self.layer.get_build_config(), "inputs": self.inputs}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Build the layer and the wrapper as they were."""
+        if not self.layer.built and config["layer"]:
+            self.layer.build_from_config(config["layer"])
+        if not self.built:
+            self.build(config["inputs"])
+
+    def decided(self) -> list[tuple[Kernel, Any, Layout, Held | None, str]]:
+        """(fact, variable, layout, how the file holds it, or why it cannot) of every kernel; the layer is built."""
+        found = []
+        groups = getattr(self.layer, "groups", 1)
+        for kernel, variable, layout in kernels_of(self.layer, self._row()):
+            shape, answer, problem = op_shape(tuple(variable.shape), layout), None, ""
+            try:
+                answer = held(kernel.op, shape, self.spec, self.policy, groups, kernel.loop)
+            except TfqError as error:
+                problem = f"layer {self.layer.name!r}, {kernel.variable}: {_reason(error)}"
+            found.append((kernel, variable, layout, answer, problem))
+        return found
+
+    def _factors(self, index: int, found: Held, variable: Any, layout: Layout) -> Any:
+        shape = op_shape(tuple(variable.shape), layout)
+        blocks = tuple(-(-size // length) for size, length in zip(shape, found.block, strict=True))
+        return self.add_weight(
+            shape=blocks,
+            initializer="ones",
+            trainable=self.learned,
+            name=f"{'scale' if self.learned else 'share'}_{index}",
+        )
+
+    def _range(self, name: str) -> ActivationRange:
+        assert self.spec.activations is not None
+        return ActivationRange(self, name, self.spec.activations.bits, self.learned, self.momentum, self.freeze_after)
+
+    def call(self, *inputs: Any, training: bool = False, **named: Any) -> Any:
+        """The layer's output over quantized kernels and inputs."""
+        arguments, named = self._quantized_inputs(inputs, named, training)
+        mapping = [(q.variable, self._quantized_kernel(q)) for q in self.kernels] if not self.observing else []
+        if self.layer._call_has_training_arg:
+            named["training"] = training
+        scope = keras.StatelessScope(mapping, collect_losses=True)
+        mapped = set(scope.state_mapping)
+        with scope:
+            result = self.layer(*arguments, **named)
+        for variable in self.layer.non_trainable_variables:  # what the layer updated: states, random generators
+            if id(variable) not in mapped and scope.get_current_value(variable) is not None:
+                variable.assign(scope.get_current_value(variable))
+        for loss in scope.losses:
+            self.add_loss(loss)
+        return self._seen(self.output_range, result, training) if self.output_range is not None else result
+
+    def _quantized_inputs(
+        self, inputs: Sequence[Any], named: Mapping[str, Any], training: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        """The arguments with their float tensors quantized; tensors that are given twice are seen once each."""
+        counted = iter(self.ranges)
+
+        def changed(value: Any) -> Any:
+            if not _is_float_tensor(value):
+                return value
+            result = quantized(value)
+            if getattr(value, "_keras_mask", None) is not None:
+                result._keras_mask = value._keras_mask
+            return result
+
+        def quantized(value: Any) -> Any:
+            if self._on_the_fly:
+                return value if self.observing else arithmetic.dynamic(value, self._on_the_fly == "row")
+            found = next(counted, None)
+            return value if found is None else self._seen(found, value, training)
+
+        arguments = keras.tree.map_structure(changed, tuple(inputs))
+        changes = {name: keras.tree.map_structure(changed, value) for name, value in _data_of(named).items()}
+        return arguments, {**named, **changes}
+
+    @property
+    def _on_the_fly(self) -> str:
+        """Over what the kernel quantizes its input as it comes: "row", "sample", or "" when it does not.
+
+        Where a layer has several kernels, their inputs are inside it, and are not simulated.
+        """
+        if len(self.kernels) != 1:
+            return ""
+        (q,) = self.kernels
+        if q.held.spec.mode != "dynamic" or q.kernel.op == "GATHER":
+            return ""
+        window = op_shape(tuple(q.variable.shape), q.layout)[1:-1]
+        pointwise = q.kernel.op == "CONV_2D" and {*window, *np.ravel(self.layer.strides).tolist()} == {1}
+        by_row = q.kernel.op == "FULLY_CONNECTED" or q.held.form in ("pointwise", "blockwise") or pointwise
+        return "row" if by_row else "sample"
+
+    def _seen(self, found: ActivationRange, value: Any, training: bool) -> Any:
+        if self.observing:
+            found.observe(value)
+            return value
+        return found.quantized(value, training)
+
+    def _quantized_kernel(self, q: QuantizedKernel) -> Any:
+        values = to_op(q.variable.value, q.layout, keras.ops)
+        shape = tuple(values.shape)
+        if self.learned:
+            scale = arithmetic.learned_scale(q.factors.value, math.prod(q.held.block), q.held.codes)
+            zero = tf.zeros_like(scale)
+        else:
+            low, high = arithmetic.block_extent(tf.stop_gradient(values), q.held.block)
+            scale, zero = arithmetic.weight_scale(low * q.factors.value, high * q.factors.value, q.held.codes)
+        scale, zero = (arithmetic.expanded(part, q.held.block, shape) for part in (scale, zero))
+        quantized = arithmetic.fake_quantized(values, scale, zero, q.held.codes.lowest, q.held.codes.highest)
+        return from_op(quantized, q.layout, tuple(q.variable.shape), keras.ops)
+
+    def fit_scales(self) -> None:
+        """Choose the scales of the kernels with the algorithm of the spec."""
+        assert self.spec.weights is not None
+        for q in self.kernels:
+            weights = q.held.spec.weights
+            assert weights is not None
+            if weights.algorithm not in ALGORITHMS:
+                raise TfqError(f"unknown algorithm {weights.algorithm!r}; known: {', '.join(ALGORITHMS)}")
+            algorithm = ALGORITHMS[weights.algorithm]
+            codes = algorithm(q.values, q.held.block, q.held.codes, InputStatistics(), dict(weights.options))
+            q.factors.assign(codes.scale if self.learned else self._shares(q, codes.scale))
+
+    def _shares(self, q: QuantizedKernel, scale: np.ndarray) -> np.ndarray:
+        whole, _ = q.extent_scales()
+        return (scale / whole).astype(np.float32)
+
+    def scales(self, q: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
+        """Scales and zero points that the simulation uses now, as `affine` has them."""
+        factors = np.asarray(q.factors)
+        if self.learned:
+            positive = np.maximum(np.abs(factors), np.float32(affine.TINY))
+            return affine.ROUNDED_SCALES[q.held.codes.scales](positive), np.zeros(factors.shape, np.int64)
+        return q.extent_scales(factors)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether every range is known."""
+        every = [*self.ranges, *([self.output_range] if self.output_range else [])]
+        return all(found.is_known for found in every)
+
+    def compute_mask(self, *arguments: Any, **named: Any) -> Any:
+        """Of the wrapped layer."""
+        return self.layer.compute_mask(*arguments, **named)
+
+    def get_config(self) -> dict[str, Any]:
+        """Everything but the weights, as plain values."""
+        return {
+            **super().get_config(),
+            "spec": to_json(self.spec),
+            "learned": self.learned,
+            "outputs": self.outputs,
+            "momentum": self.momentum,
+            "freeze_after": self.freeze_after,
+            "flexible": self.policy.flexible,
+            "prefer": self.policy.prefer,
+            "row": None if self.row is None else self.row.to_json(),
+            "recipe": self.recipe,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "FineQuantize":
+        """The inverse of `get_config`."""
+        config = dict(config)
+        layer = keras.saving.deserialize_keras_object(config.pop("layer"), custom_objects=custom_objects)
+        spec = from_json(config.pop("spec"))
+        row = config.pop("row")
+        trainable, layer.trainable = config.pop("trainable", True), True
+        assert spec is not None
+        found = cls(
+            layer,
+            spec.weights,
+            spec.activations,
+            mode=spec.mode,
+            row=None if row is None else LayerRow.from_json(row),
+            **config,
+        )
+        found.trainable = trainable
+        return found
+
+
+def _data_of(named: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that are data: neither masks nor states, which are not quantized."""
+    return {name: value for name, value in named.items() if "mask" not in name and "state" not in name}
+
+
+def _is_float_tensor(value: Any) -> bool:
+    return (tf.is_tensor(value) or isinstance(value, keras.KerasTensor)) and str(
+        keras.backend.standardize_dtype(value.dtype)
+    ) == "float32"
+
+
+def _reason(error: TfqError) -> str:
+    """The planner's message without the name of its made-up operator."""
+    return str(error).partition(": ")[2] or str(error)
+
+
+def _check(layer: Any, weights: WeightSpec | None, row: LayerRow | None) -> None:
+    kind, name = type(layer).__name__, getattr(layer, "name", "")
+    if isinstance(layer, FineQuantize):
+        raise TfqError(
+            f"layer {name!r} is wrapped already; wrap {layer.layer.name!r} once, with the specs that you want"
+        )
+    if not isinstance(layer, keras.layers.Layer):
+        raise TfqError(f"FineQuantize wraps a Keras layer; received an object of class {kind}")
+    if keras.backend.backend() != "tensorflow":
+        raise TfqError(f"FineQuantize runs on the Keras backend tensorflow; found {keras.backend.backend()!r}")
+    if row is None and row_of(layer) is None:
+        known = ", ".join(sorted(ROWS))
+        raise TfqError(
+            f"layer {name!r} ({kind}) has no weights to quantize, or is of an unknown type; known: {known}. "
+            "A layer type of your own takes a row: FineQuantize(layer, ..., row=LayerRow(...))"
+        )
+    if weights is None:
+        raise TfqError(f"layer {name!r}: FineQuantize needs weights=WeightSpec(...)")
+    if not layer.trainable:
+        raise TfqError(
+            f"layer {name!r} is frozen (trainable=False): set trainable=True, wrap it, and freeze the wrapper if it is "
+            "to stay as it is"
+        )
+    if str(layer.compute_dtype) != "float32":
+        raise TfqError(
+            f"layer {name!r} computes in {layer.compute_dtype} (policy {layer.dtype_policy.name}): quantization is "
+            "simulated in float32; build the layer with dtype='float32'"
+        )

@@ -1,0 +1,31 @@
+"""One kernel of a layer: how the file holds it, and the variable that decides its scales."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfq_fine import affine
+from tfq_fine.layers.held import Held
+from tfq_fine.layers.rows import Kernel, Layout, to_op
+
+
+@dataclass(frozen=True)
+class QuantizedKernel:
+    """A kernel of a wrapped layer."""
+
+    kernel: Kernel
+    variable: Any
+    layout: Layout
+    held: Held
+    factors: Any = None  # shares of the extent of each block; the scales themselves when they are learned
+
+    @property
+    def values(self) -> np.ndarray:
+        """The float values in the operator's axes."""
+        return np.ascontiguousarray(to_op(np.asarray(self.variable), self.layout))
+
+    def extent_scales(self, shares: np.ndarray | float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """Scales and zero points that cover `shares` of the extent of each block, as `affine` has them."""
+        low, high = affine.block_extent(self.values, self.held.block)
+        return affine.weight_scale(low * shares, high * shares, self.held.codes)

@@ -1,0 +1,170 @@
+"""Linear operators in float, in integers and in dynamic range, as the default kernels compute them.
+
+Integers: sums of products of codes are exact (float64 where float32 cannot hold them), then multiplied by
+input scale * weight scale / output scale in float32 and rounded to even, as XNNPACK does. Dynamic range: the input is
+put on 8 bits per row (FULLY_CONNECTED, BATCH_MATMUL, 1x1 convolutions of 8 bits) or per sample.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfq_converters.graph import Op, Tensor
+from tfq_fine.layers import arithmetic
+from tfq_fine.layers.twin.codes import ACTIVATIONS, WEIGHTS, affine_of, is_quantized, limits, weight_values
+from tfq_fine.layers.twin.operators import FUSED, PADDINGS, fused
+
+EXACT = 2.0**24  # whole numbers up to this are exact in float32
+SLOTS = {"TRANSPOSE_CONV": (2, 1, 3)}  # slots of data, weight and bias; (0, 1, 2) for the others
+CHANNEL = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": 0, "CONV_3D": 4, "FULLY_CONNECTED": 0}
+LINEAR = frozenset({*CHANNEL, "BATCH_MATMUL"})
+
+
+def linear(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) -> Any:
+    """The output of a linear operator: codes where its output is quantized, else real values.
+
+    Args:
+        tf: TensorFlow.
+        op: the operator.
+        x: its inputs: codes of quantized tensors, None for absent ones.
+        tensors: slot -> tensor of the inputs, and -1 -> of the output.
+    """
+    data, weight, bias = SLOTS.get(op.code, (0, 1, 2))
+    if is_quantized(tensors[data]) and tensors[data].dtype in ACTIVATIONS:
+        return _integer(tf, op, x, tensors)
+    values, stored = x[data], tensors[weight]
+    given = x[bias] if op.code != "BATCH_MATMUL" and bias < len(x) else None
+    if is_quantized(stored) and stored.dtype in WEIGHTS:
+        result = _on_the_fly(tf, op, values, stored, given, x)
+    elif op.code == "DEPTHWISE_CONV_2D":
+        result = _depthwise(tf, op, values, x[weight], given)
+    else:
+        result = product(tf, op, values, x[weight], x)
+        result = result if given is None else result + given
+    return result if op.code == "BATCH_MATMUL" else fused(tf, op, result)
+
+
+def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list[Any]) -> Any:
+    """A dynamic-range operator: exact sums of codes, times the input's scale, times the weight's, and the bias."""
+    strided = op.code == "CONV_2D" and (op.option("strideH"), op.option("strideW")) != (1, 1)
+    pointwise = op.code == "CONV_2D" and weight.shape[1:3] == (1, 1) and weight.dtype == "int8" and not strided
+    per_row = op.code in ("FULLY_CONNECTED", "BATCH_MATMUL") or pointwise
+    if op.code == "FULLY_CONNECTED" and not op.option("keepNumDims"):
+        values = tf.reshape(values, [-1, weight.shape[1]])
+    codes, scale = arithmetic.dynamic_codes(values, per_row)
+    assert weight.data is not None and weight.quantization is not None
+    if weight.quantization.block_size or op.code == "BATCH_MATMUL":
+        result = product(tf, op, codes, tf.constant(weight_values(weight)), x) * scale
+        return result if bias is None else result + bias
+    kind = tf.float32 if _reach(op, weight) * 255.0 < EXACT else tf.float64
+    total = product(tf, op, tf.cast(codes, kind), tf.constant(weight.data.astype(kind.as_numpy_dtype)), x)
+    scaled = tf.cast(tf.cast(total, tf.float32) * scale, tf.float64)
+    result = scaled * np.asarray(weight.quantization.scale, np.float64)  # float64 rounds once, as fused multiply-add
+    return tf.cast(result if bias is None else result + tf.cast(bias, tf.float64), tf.float32)
+
+
+def _depthwise(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
+    """A float depthwise convolution, in the order of XNNPACK: column by column, fused multiply-add onto the bias.
+
+    Its sums are short, so that this makes every bit equal: what quantizes the result on the fly finds the same codes.
+    """
+    _, height, width, channels = kernel.shape
+    rows, columns = op.option("strideH"), op.option("strideW")
+    down, right = op.option("dilationHFactor"), op.option("dilationWFactor")
+    if values.shape[-1] != channels:
+        values = tf.repeat(values, channels // values.shape[-1], axis=-1)
+    reach = (height - 1) * down + 1, (width - 1) * right + 1
+    if PADDINGS[op.option("padding")] == "SAME":
+        sizes = tf.shape(values)[1], tf.shape(values)[2]
+        missing = [
+            tf.maximum((-(-size // stride) - 1) * stride + window - size, 0)
+            for size, stride, window in zip(sizes, (rows, columns), reach, strict=True)
+        ]
+        sides = [[count // 2, count - count // 2] for count in missing]
+        values = tf.pad(values, [[0, 0], *sides, [0, 0]])
+    out = [(tf.shape(values)[axis + 1] - reach[axis]) // (rows, columns)[axis] + 1 for axis in (0, 1)]
+    total = tf.zeros((), tf.float32) if bias is None else bias
+    for column in range(width):
+        for row in range(height):
+            top, left = row * down, column * right
+            seen = values[
+                :, top : top + (out[0] - 1) * rows + 1 : rows, left : left + (out[1] - 1) * columns + 1 : columns
+            ]
+            term = tf.cast(seen, tf.float64) * tf.cast(kernel[0, row, column], tf.float64)
+            total = tf.cast(term + tf.cast(total, tf.float64), tf.float32)
+    return total
+
+
+def _integer(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) -> Any:
+    data, weight, bias = SLOTS.get(op.code, (0, 1, 2))
+    scale, zero = affine_of(tensors[data])
+    codes = x[data] - zero
+    stored = tensors[weight]
+    assert stored.quantization is not None
+    kernel, scales = x[weight], np.asarray(stored.quantization.scale, np.float32)
+    kernel = kernel - np.float32(stored.quantization.zero_point[0])
+    exact = _is_exact(op, tensors[data], stored)
+    kind = tf.float32 if exact else tf.float64
+    total = product(tf, op, tf.cast(codes, kind), tf.cast(kernel, kind), x)
+    if op.code != "BATCH_MATMUL" and bias < len(x) and x[bias] is not None:
+        total = tf.cast(total, tf.float64) + tf.cast(x[bias], tf.float64)
+    output = tensors[-1]
+    out_scale, out_zero = affine_of(output)
+    factor = (scale * scales) / out_scale
+    if output.dtype == "int16":
+        rounded = tf.round(tf.cast(total, tf.float64) * factor.astype(np.float64))
+    else:
+        rounded = tf.cast(tf.round(tf.cast(total, tf.float32) * factor), tf.float64)
+    low, high = limits(output)
+    kind = 0 if op.code == "BATCH_MATMUL" else op.option("fusedActivationFunction") or 0
+    below, above = (np.rint(limit / out_scale) + out_zero for limit in FUSED[kind])
+    return tf.cast(tf.clip_by_value(rounded + out_zero, max(low, below), min(high, above)), tf.float32)
+
+
+def _is_exact(op: Op, data: Tensor, weight: Tensor) -> bool:
+    """Whether float32 holds every sum of products of codes."""
+    reach = 255.0 if data.dtype in ("int8", "uint8") else 65535.0
+    if weight.data is None:
+        return weight.shape[-1] * reach * 255.0 < EXACT
+    return _reach(op, weight) * reach < EXACT
+
+
+def _reach(op: Op, weight: Tensor) -> float:
+    """The largest sum of absolute codes that one output channel multiplies with."""
+    assert weight.data is not None
+    if op.code == "BATCH_MATMUL":
+        axes: tuple[int, ...] = (-1 if op.option("adjY") else -2,)
+    else:
+        axes = tuple(axis for axis in range(weight.data.ndim) if axis != CHANNEL[op.code])
+    return float(np.abs(weight.data.astype(np.float64)).sum(axis=axes).max())
+
+
+def product(tf: Any, op: Op, x: Any, kernel: Any, inputs: list[Any]) -> Any:
+    """The operator without bias and activation, in the type of `x`."""
+    if op.code == "FULLY_CONNECTED":
+        rows = x if op.option("keepNumDims") else tf.reshape(x, [-1, kernel.shape[1]])
+        return tf.tensordot(rows, kernel, [[-1], [1]])
+    if op.code == "BATCH_MATMUL":
+        return tf.matmul(x, kernel, transpose_a=bool(op.option("adjX")), transpose_b=bool(op.option("adjY")))
+    padding = PADDINGS[op.option("padding")]
+    strides = [op.option("strideH"), op.option("strideW")]
+    if op.code == "TRANSPOSE_CONV":
+        return tf.nn.conv2d_transpose(x, tf.transpose(kernel, (1, 2, 0, 3)), inputs[0], strides, padding)
+    dilations = [op.option("dilationHFactor"), op.option("dilationWFactor")]
+    if op.code == "CONV_3D":
+        every = [op.option("strideD"), *strides]
+        return tf.nn.conv3d(
+            x, kernel, [1, *every, 1], padding, dilations=[1, op.option("dilationDFactor"), *dilations, 1]
+        )
+    if op.code == "DEPTHWISE_CONV_2D":
+        _, height, width, channels = kernel.shape
+        shaped = tf.reshape(kernel, (height, width, x.shape[-1], channels // x.shape[-1]))
+        return tf.nn.depthwise_conv2d(x, shaped, [1, *strides, 1], padding, dilations=dilations)
+    groups = x.shape[-1] // kernel.shape[-1]
+    parts = zip(tf.split(x, groups, -1), tf.split(kernel, groups, 0), strict=True) if groups > 1 else [(x, kernel)]
+    found = [
+        tf.nn.conv2d(part, tf.transpose(own, (1, 2, 3, 0)), strides, padding, dilations=dilations)
+        for part, own in parts
+    ]
+    return tf.concat(found, -1) if groups > 1 else found[0]

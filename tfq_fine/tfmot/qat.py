@@ -1,0 +1,173 @@
+"""From a tf_keras model trained with TFMOT to what the quantizer needs; TFMOT itself is not imported.
+
+The wrappers of TFMOT are taken off a copy. Kernels of a `FineQuantizeConfig` keep the scales that they were trained
+with; activations, also of TFMOT's own 8-bit scheme, keep their learned ranges. A range belongs to the last layer that
+the name of a tensor of the converted model tells.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph
+from tfq_converters.reading.load import framework_of
+from tfq_converters.reading.names import parts
+from tfq_fine.layers.export import Given, WrappedModel
+from tfq_fine.layers.held import held
+from tfq_fine.layers.kernel import QuantizedKernel
+from tfq_fine.layers.rows import kernels_of, op_shape, row_of
+from tfq_fine.plan import Policy
+from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.statistics import Range
+
+WRAPPERS = frozenset({"QuantizeWrapper", "QuantizeWrapperV2"})
+INPUT = "QuantizeLayer"
+OTHER_NAMES = {"DepthwiseConv2D": "depthwise_kernel"}  # of tf_keras, where it calls a kernel otherwise
+EIGHT_BITS = OpSpec("integer", WeightSpec(8, bias_correction=False), ActivationSpec(8))
+
+
+@dataclass(frozen=True)
+class QatLayer:
+    """What a wrapper of TFMOT decided, with the attributes of `FineQuantize` that the export reads."""
+
+    spec: OpSpec
+    kernels: tuple[QuantizedKernel, ...] = ()
+    ranges: tuple[Any, ...] = ()
+    output_range: Any = None
+    recipe: str | None = None
+
+    def scales(self, kernel: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
+        """Scales and zero points of a kernel, as they were in training."""
+        return kernel.extent_scales()
+
+
+@dataclass(frozen=True)
+class QatModel(WrappedModel):
+    """A model without TFMOT's wrappers, what they decided, and the learned ranges by the names of layers."""
+
+    learned: Mapping[str, Range] | None = None  # in the order of the model
+
+    def given(self, graph: Graph) -> Given:
+        """What the wrappers decided about the operators of `graph`."""
+        found = super().given(graph)
+        learned = self.learned or {}
+        order = {name: position for position, name in enumerate(learned)}
+        ranges = dict(found.ranges)
+        main = graph.main
+        for t, layer in [(t, op.layer) for op in main.ops for t in op.outputs]:
+            told = {scope for scopes, _ in parts(main.tensors[t].name) for scope in scopes} | {layer}
+            told &= set(learned)
+            if told and main.tensors[t].dtype == "float32":
+                ranges[0, t] = learned[max(told, key=lambda name: order[name])]
+        inputs = [limits for name, limits in learned.items() if name.startswith("quantize_layer")]
+        if len(inputs) == 1 and len(main.inputs) == 1:
+            ranges[0, main.inputs[0]] = inputs[0]
+        return replace(found, ranges=ranges)
+
+
+def qat_model(model: Any) -> QatModel | None:
+    """What TFMOT left in a tf_keras model; None where there is none of it.
+
+    Raises:
+        TfqError: a model that is neither Sequential nor Functional, or was annotated and not applied.
+    """
+    if framework_of(model) != "tf_keras" or not hasattr(model, "layers"):
+        return None
+    kinds = {type(layer).__name__ for layer in model.layers}
+    if "QuantizeAnnotate" in kinds:
+        raise TfqError(f"model {model.name!r} is annotated only: call tfmot.quantization.keras.quantize_apply first")
+    if kinds.isdisjoint({*WRAPPERS, INPUT}):
+        return None
+    layers: dict[str, QatLayer] = {}
+    learned: dict[str, Range] = {}
+    for layer in model.layers:
+        if type(layer).__name__ == INPUT:
+            found = _range(layer, f"{layer.name}_")
+            if found is not None and found.extent:
+                learned[layer.name] = found
+        elif type(layer).__name__ in WRAPPERS:
+            name = layer.layer.name
+            found = _range(layer, "post_activation_") or _range(layer, "output_")
+            if found is not None:
+                learned[name] = found
+            layers[name] = _layer(layer, found is not None)
+    return QatModel(_stripped(model), layers, learned)
+
+
+def _range(layer: Any, prefix: str) -> Range | None:
+    ends = {w.name.split(":")[0].rsplit("/", 1)[-1]: w for w in layer.weights}
+    low, high = ends.get(f"{prefix}min"), ends.get(f"{prefix}max")
+    return None if low is None or high is None else Range(float(low.numpy()), float(high.numpy()))
+
+
+def _layer(wrapper: Any, has_range: bool) -> QatLayer:
+    spec = getattr(wrapper.quantize_config, "spec", None)
+    if not isinstance(spec, OpSpec):
+        return QatLayer(EIGHT_BITS if has_range else OpSpec("float"))
+    quantizers = {id(variable): quantizer for variable, quantizer, _ in wrapper._weight_vars}
+    variables = {id(variable): _trained(wrapper, variable) for variable, *_ in wrapper._weight_vars}
+    return QatLayer(spec, tuple(replace(quantizers[key].kernel, variable=variables[key]) for key in quantizers))
+
+
+def kernels_held(layer: Any, spec: OpSpec, policy: Policy) -> list[tuple[QuantizedKernel, str]]:
+    """(kernel, name of the attribute) of a built tf_keras layer, as the file will hold them.
+
+    Raises:
+        TfqError: the layer has no kernels that are known, or cannot take the spec.
+    """
+    row = row_of(layer)
+    if row is None or any("." in kernel.variable for kernel in row.kernels):
+        raise TfqError(f"layer {layer.name!r} ({type(layer).__name__}) cannot take a FineQuantizeConfig")
+    other = OTHER_NAMES.get(type(layer).__name__)
+    if other:
+        row = replace(row, kernels=tuple(replace(kernel, variable=other) for kernel in row.kernels))
+    found = []
+    for kernel, variable, layout in kernels_of(layer, row, checked=False):
+        answer = held(kernel.op, op_shape(tuple(variable.shape), layout), spec, policy, getattr(layer, "groups", 1))
+        if answer is not None:
+            found.append((QuantizedKernel(kernel, variable, layout, answer), kernel.variable))
+    return found
+
+
+def _stripped(model: Any) -> Any:
+    """The float model: a copy without wrappers, with the trained weights."""
+    import tf_keras
+
+    pairs: list[tuple[Any, Any]] = []
+
+    def clone(layer: Any) -> Any:
+        if type(layer).__name__ == INPUT:
+            return tf_keras.layers.Activation("linear", name=layer.name)
+        source = layer.layer if type(layer).__name__ in WRAPPERS else layer
+        config = source.get_config()
+        if getattr(layer, "_quantize_activations", None):
+            plain = layer._quantize_activations[0].activation
+            name = getattr(plain, "__name__", "linear")
+            config["activation"] = "linear" if type(plain).__name__ == "NoOpActivation" else name
+        elif "activation" in config and not isinstance(config["activation"], str):
+            config["activation"] = "linear"
+        found = type(source).from_config(config)
+        pairs.append((layer, found))
+        return found
+
+    result = tf_keras.models.clone_model(model, clone_function=clone)
+    for source, found in pairs:
+        held_weights = {_ending(weight): weight for weight in source.weights}
+        for weight in found.weights:
+            weight.assign(_trained(source, held_weights[_ending(weight)]))
+    return result
+
+
+def _ending(weight: Any) -> str:
+    return str(weight.name).split(":")[0].rsplit("/", 1)[-1]
+
+
+def _trained(wrapper: Any, variable: Any) -> Any:
+    """The values of a kernel as its quantizer sees them: with the zeros and clusters that are preserved."""
+    for weight, quantizer, memory in getattr(wrapper, "_weight_vars", ()):
+        if weight is variable and hasattr(quantizer, "_preserved"):
+            return quantizer._preserved(weight.value(), memory)
+    return variable
