@@ -149,10 +149,11 @@ def test_auto_leaves_accidents_out_and_keeps_what_is_common() -> None:
     assert auto_range(dense_clip(eye * 1e-3), data)[1].high == pytest.approx(200, rel=0.01)
 
 
-def test_auto_has_the_least_error_of_all_observers() -> None:
+@pytest.mark.parametrize("tail", [1.5, 3.0, 30.0])
+def test_auto_cuts_long_tails_and_is_never_worse_than_the_whole_range(tail: float) -> None:
     """Its own criterion, in NumPy: the relative error of each sample's outputs."""
     rng = np.random.default_rng(4)
-    data = (rng.standard_t(3, size=(200, 37)) * rng.uniform(0.2, 2, 37)).astype(np.float32)
+    data = (rng.standard_t(tail, size=(200, 37)) * rng.uniform(0.2, 2, 37)).astype(np.float32)
     graph, looked_at = dense_clip(rng.normal(size=(23, 37)).astype(np.float32) / 6), data[::25]
     expected = np.clip(looked_at.astype(np.float64) @ graph.main.tensors[1].data.T.astype(np.float64), 0, 6)
 
@@ -163,10 +164,7 @@ def test_auto_has_the_least_error_of_all_observers() -> None:
         squared = np.square(np.clip(rounded @ graph.main.tensors[1].data.T, 0, 6) - expected).sum(1)
         return float(np.minimum(squared / np.square(expected).sum(1), 1).mean())
 
-    ours = error(auto_range(graph, data)[1])
-    errors = {}
-    for name in set(OBSERVERS) - {"auto", "moving_average"}:
-        plan = planned(graph, INT8.with_observer(name))
-        errors[name] = error(chosen(graph, plan, observed(graph, plan, data)).ranges[0, 0])
+    whole, found = auto_range(graph, data)
     # 2 %: what must be gained before the whole range is left; the rest is float32
-    assert ours <= 1.021 * min(errors.values()) and ours < 0.9 * max(errors.values())
+    assert error(found) <= 1.021 * error(whole)
+    assert tail > 2 or error(found) < 0.5 * error(whole)

@@ -28,7 +28,7 @@ from tfq_fine.plan import Plan
 from tfq_fine.ranges import asked
 from tfq_fine.sampling import Sample
 from tfq_fine.sizes import constant_bytes
-from tfq_fine.statistics import Range, Statistics
+from tfq_fine.statistics import Extremes, Range, Statistics
 
 AUTO = "auto"
 CANDIDATES: tuple[tuple[str, Mapping[str, float]], ...] = (
@@ -39,6 +39,7 @@ CANDIDATES: tuple[tuple[str, Mapping[str, float]], ...] = (
 DIFFERENT = 0.5  # of the shorter range: ranges that differ by less are one
 SAMPLES, SAMPLES_LARGE = 8, 4  # that ranges are compared on, at most
 LARGE = 4 * 2**20  # bytes of constants
+COMMON = 0.99  # of the samples
 CONTROL_FLOW = frozenset({"WHILE", "IF", "CALL_ONCE", "CALL"})
 BETTER = 0.98  # of the error of the whole range, or the whole range is kept: less is noise
 
@@ -86,9 +87,15 @@ def candidates(seen: Seen, bits: int) -> list[Range]:
     found: list[Range] = []
     for name, options in CANDIDATES:
         given = OBSERVERS[name].choose(seen, bits, {**OBSERVERS[name].options, **options})
+        given = given if seen.extremes is None else given.union(_common(seen.extremes)).intersection(seen.range)
         if not any(_differ_little(given, known) for known in found):
             found.append(given)
     return found
+
+
+def _common(extremes: Extremes) -> Range:
+    """The range that all but a few samples stay within: what the few that are looked at may not show."""
+    return Range(-extremes.low.negated().quantile(COMMON), extremes.high.quantile(COMMON))
 
 
 def _differ_little(a: Range, b: Range) -> bool:

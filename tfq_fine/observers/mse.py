@@ -44,6 +44,7 @@ def squared_error(histogram: Histogram, low: np.ndarray, high: np.ndarray, bits:
     """Sums of squared errors of the counted values in the encodings of the ranges [low, high], each [k]: [k]."""
     errors = affine.round_trip(histogram.values, low, high, bits)
     errors -= histogram.values
-    np.square(errors, out=errors)
+    with np.errstate(over="ignore"):  # infinite where a value such as a mask is the lowest float
+        np.square(errors, out=errors)
     found: np.ndarray = errors.astype(np.float64) @ histogram.counts.astype(np.float64)
     return found
