@@ -13,6 +13,7 @@ demo: .venv/.demo
 # Where the numbers go: bench_output/*.json, and the README's tables as *.md. Takes about an hour and a half on two cores.
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks.accuracy --test 1000 --work bench_output/files --output bench_output/accuracy.json
+	$(BIN)/python -m benchmarks.ablation --work bench_output/files --output bench_output/ablation.json
 	$(BIN)/python -m benchmarks.full_int8 --work bench_output/files --output bench_output/full_int8.json
 	$(BIN)/python -m benchmarks.latency --work bench_output/files --output bench_output/latency.json
 	$(BIN)/python -m benchmarks.granularity --work bench_output/files --output bench_output/granularity.json --figure bench_output/granularity.svg

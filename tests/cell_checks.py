@@ -13,6 +13,7 @@ import tfq_fine
 from cells import Cell, Grid, Kind, bias_of, float_graph, grid, inputs, linear_op, model_and_recipe, weight_of
 from emitted import File, Linear
 from tfq_converters.forms import Answer, Fineness, form_of
+from tfq_converters.kernels import Target
 from tfq_converters.quantized import Form
 from tfq_converters.runtime import Kernels, Runner
 from tfq_fine.api import Result
@@ -25,7 +26,7 @@ INT16_MULTIPLIER = 2.0**-15  # of the value: these kernels rescale by factors of
 TIE = 1e-4  # of a step: float32 divisions round values that lie so near the middle of two codes either way
 
 
-def asked_of(kind: Kind, cell: Cell) -> tuple[OpSpec, Answer]:
+def asked_of(kind: Kind, cell: Cell, target: Target | None = None) -> tuple[OpSpec, Answer]:
     """What the planner has to find a form for, and the form that there is."""
     spec = cell.spec
     weights = spec.weights
@@ -41,7 +42,7 @@ def asked_of(kind: Kind, cell: Cell) -> tuple[OpSpec, Answer]:
     bits = spec.activations.bits if spec.activations else None
     graph = float_graph(kind)
     wanted = Fineness(spec.mode, weights.stored_bits, name, size, bits, weights.symmetric)
-    return spec, form_of(linear_op(graph, kind.code), graph.main, wanted)
+    return spec, form_of(linear_op(graph, kind.code), graph.main, wanted, target)
 
 
 def may_get_less(cell: Cell) -> bool:
@@ -60,13 +61,14 @@ class Sheet:
     weights: list[np.ndarray]  # float, of each cell
     biases: list[np.ndarray | None]
     slow: Kernels  # the kernels beside the default ones
+    target: Target
 
     @property
     def batch(self) -> int:
         return self.kind.batch or 3
 
 
-def sheets(kind: Kind, wanted: Sequence[Cell]) -> list[Sheet]:
+def sheets(kind: Kind, wanted: Sequence[Cell], target: Target = Target()) -> list[Sheet]:  # noqa: B008
     """Files with all of `wanted`.
 
     Blockwise forms are apart: the reference kernels skip their weights without a word, so that those run on the
@@ -74,15 +76,22 @@ def sheets(kind: Kind, wanted: Sequence[Cell]) -> list[Sheet]:
     """
     ways: dict[Kernels, list[Cell]] = {"reference": [], "optimized": []}
     for cell in wanted:
-        ways["optimized" if asked_of(kind, cell)[1].form == "blockwise" else "reference"].append(cell)
+        ways["optimized" if asked_of(kind, cell, target)[1].form == "blockwise" else "reference"].append(cell)
     found = []
     for slow, some in ways.items():
         if some:
             content, recipe = model_and_recipe(kind, some)
-            result = tfq_fine.quantize(content, recipe, data=inputs(kind, 8), prefer="size", batch_size=kind.batch or 1)
+            result = tfq_fine.quantize(
+                content,
+                recipe,
+                data=inputs(kind, 8),
+                prefer="size",
+                batch_size=kind.batch or 1,
+                runtimes=target.runtimes,
+            )
             graph, every = result.quantized.graph, range(len(some))
             weights, biases = ([of(kind, graph, n) for n in every] for of in (weight_of, bias_of))
-            found.append(Sheet(kind, some, result, weights, biases, slow))
+            found.append(Sheet(kind, some, result, weights, biases, slow, target))
     return found
 
 
@@ -192,7 +201,7 @@ def problems_of_cell(
 ) -> Iterator[tuple[str, str]]:
     """(which check, what it found: "" for nothing)."""
     kind, found = sheet.kind, decision(sheet, n)
-    spec, answer = asked_of(kind, sheet.cells[n])
+    spec, answer = asked_of(kind, sheet.cells[n], sheet.target)
     if answer.works and spec.mode != cell_mode(found):
         yield "plan", f"mode {cell_mode(found)}"
     if answer.works and (found.form, found.spec) != (answer.form, given(spec, answer)):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from benchmarks import accuracy, full_int8, latency
+from benchmarks import ablation, accuracy, full_int8, latency
 from benchmarks.accuracy import Row
 from benchmarks.arguments import names_of
 from benchmarks.evaluation import Evaluation, evaluate, has_int16_activations, outputs
@@ -82,6 +82,21 @@ def test_accuracy_table(tmp_path, capsys):
     save(tmp_path / "new" / "a.json", [table, table], {"rows": [1]})
     assert json.loads((tmp_path / "new" / "a.json").read_text())["rows"] == [1]
     assert (tmp_path / "new" / "a.md").read_text().count(table.markdown()) == 2
+
+
+def test_ablation_table():
+    """A line per setting, a column per model; what stayed is said."""
+    settings = ("float", *ablation.SETTINGS, ablation.CONVERTER)
+    rows = [
+        ablation.Row(case, setting, Evaluation(50, 0.9, 0.5 + n / 100, 10.0 + n, 1), ("cross_layer",) * (case == "b"))
+        for case in ("a", "b")
+        for n, setting in enumerate(settings)
+    ]
+    table = ablation.table(rows)
+    assert table.rows[1] == ("all off", "51.00 / 11.0", "51.00 / 11.0")
+    assert len(table.rows) == 2 + 2 + 2 * 4 and all(len(row) == 3 for row in table.rows)
+    assert table.notes[-1] == "What stayed of all: a: none; b: cross_layer."
+    assert set(ablation.SETTINGS["without cross_layer"]) == set(ablation.REPAIRS) - {"cross_layer"}
 
 
 def test_rows_and_columns_are_as_many():

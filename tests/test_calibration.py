@@ -2,17 +2,28 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from graphs import images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph, Op, Subgraph, Tensor
 from tfq_converters.runtime import Runner
-from tfq_fine.calibration import calibrate
+from tfq_fine.calibration import Reading, algorithm_needs, calibrate, gather, range_needs
+from tfq_fine.calibration.needs import FOR_ALGORITHMS
 from tfq_fine.data import Batch
+from tfq_fine.histogram import Histogram
+from tfq_fine.observation import Needs
+from tfq_fine.observers.second_moment import second_moment
+from tfq_fine.sampled_values import positions
+from tfq_fine.sampling import KeptSamples
 from tfq_fine.statistics import Range, Statistics
 
 COMPUTED = (0, 3, 6, 8, 11, 12)  # tensors of small_cnn that are not constants
@@ -96,3 +107,173 @@ def test_ranges_unite() -> None:
     assert Range(-1.0, 2.0).union(Range(-3.0, 1.0)) == Range(-3.0, 2.0)
     assert Range(1.0, 2.0).extent == 2.0
     assert Range(-3.0, 2.0).absmax == 3.0
+
+
+def all_needs(graph: Graph) -> Needs:
+    keys = range_needs(graph).ranges
+    more = algorithm_needs(graph, FOR_ALGORITHMS)
+    moving = tuple((key, 0.9) for key in keys)
+    return range_needs(graph).also(Needs(histograms=keys, moving=moving)).also(more)
+
+
+def close(found: Statistics, expected: Statistics) -> None:
+    """Bit for bit, but for what is summed as floats: 1e-12 of float64 sums in another order."""
+    averaged = ("means", "second_moments")
+    assert replace(found, **{kind: {} for kind in averaged}, moving={}) == replace(
+        expected, **{kind: {} for kind in averaged}, moving={}
+    )
+    for kind in averaged:
+        for key, value in getattr(expected, kind).items():
+            np.testing.assert_allclose(getattr(found, kind)[key], value, rtol=1e-12)
+    for key, moving in expected.moving.items():
+        np.testing.assert_allclose(found.moving[key].range, moving.range, rtol=1e-12)
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.lists(st.integers(0, 9), max_size=3))
+def test_any_partition_merges_to_one_pass(cuts: list[int]) -> None:
+    data, graph = images(9), small_cnn()
+    needs = all_needs(graph)
+    limits = sorted({0, *cuts, 9})
+    parts = [calibrate(graph, batches(data[a:b]), needs) for a, b in pairwise(limits)]
+    close(reduce(Statistics.merge, parts), calibrate(graph, batches(data), needs))
+
+
+def test_what_does_not_depend_on_the_order_is_the_same_in_any() -> None:
+    data, graph = images(8), small_cnn()
+    needs = replace(all_needs(graph), moving=())
+    close(calibrate(graph, batches(data[::-1]), needs), calibrate(graph, batches(data), needs))
+
+
+def test_threads_and_batches_change_no_statistic() -> None:
+    data, graph = images(8), small_cnn()
+    needs = replace(all_needs(graph), second_moments=())
+    whole = calibrate(graph, batches(data), needs)
+    assert calibrate(graph, batches(data), needs, threads=2) == whole
+    assert calibrate(graph, batches(data, 3), needs).histograms == whole.histograms
+
+
+def test_statistics_are_those_of_the_values() -> None:
+    data, graph = images(6), small_cnn()
+    found = calibrate(graph, batches(data), all_needs(graph))
+    for t, values in intermediates(data).items():
+        rows = values.reshape(6, -1)
+        where = positions(rows.shape[1])
+        histogram = Histogram.of(rows[:, where])
+        if t == 0:  # the data itself: no kernel in between
+            assert found.histograms[0, t] == histogram
+            assert found.extremes[0, t].high == Histogram.of(rows.max(1))
+        assert found.histograms[0, t].total == histogram.total == 6 * min(rows.shape[1], 512)
+        if (0, t) in found.absmax:
+            expected = np.abs(values).max(axis=tuple(range(values.ndim - 1)))
+            np.testing.assert_allclose(found.absmax[0, t], expected, rtol=1e-5, atol=1e-5)
+    for (_, o), moment in found.second_moments.items():
+        op = graph.main.ops[o]
+        values = intermediates(data)[op.inputs[0]]
+        # 1e-4: float32 sums over patches, and the kernels' own rounding
+        np.testing.assert_allclose(moment, second_moment(values, op, graph.main), rtol=1e-4, atol=1e-4)
+
+
+def test_positions_are_spread_and_differ() -> None:
+    for count in (1, 512, 513, 1024, 9999, 401408):
+        found = positions(count)
+        assert len(found) == min(count, 512) == len(set(found.tolist()))
+        assert found.min() >= 0 and found.max() < count
+        assert (np.diff(found) <= 2 * -(-count // 512)).all()  # one in each stretch
+
+
+def dynamic_graph() -> Graph:
+    """RELU of a sequence of any length."""
+    tensors = (
+        Tensor("x", (1, 1, 3), "float32", (-1, -1, 3)),
+        Tensor("y", (1, 1, 3), "float32", (-1, -1, 3)),
+    )
+    return Graph((Subgraph("main", tensors, (Op("RELU", (0,), (1,)),), (0,), (1,)),))
+
+
+def test_tensors_of_any_length_are_sampled_along_all_of_it() -> None:
+    graph = dynamic_graph()
+    ramps = [np.linspace(0, 1, 3 * n, dtype=np.float32).reshape(1, n, 3) for n in (700, 11, 1300)]
+    data = (Batch((ramp,), None, n) for n, ramp in enumerate(ramps))
+    found = calibrate(graph, data, Needs(histograms=((0, 0),)))
+    histogram = found.histograms[0, 0]
+    assert histogram.total == 3 * 512
+    assert abs(histogram.moments()[0] - 0.5) < 0.01 and histogram.quantile(0.999) > 0.99
+
+
+def test_bad_samples_are_skipped_and_counted() -> None:
+    data, graph = images(7), small_cnn()
+    data[2, 0, 0, 0], data[5] = np.nan, 3e38
+    found = calibrate(graph, batches(data, 3), all_needs(graph), on_invalid="skip")
+    assert found.skipped == 2 and "2 samples were skipped" in found.warnings[0]
+    good = calibrate(graph, batches(data[[0, 1, 3, 4, 6]]), all_needs(graph))
+    close(replace(found, skipped=0), good)
+    with pytest.raises(TfqError, match="holds no samples but the 1 that were skipped"):
+        calibrate(graph, batches(data[2:3]), on_invalid="skip")
+    gathered = gather(graph, data[2:], range_needs(graph), Reading(on_invalid="skip"))
+    np.testing.assert_array_equal(gathered.samples[0][0], data[3:4])  # what later stages run on
+    with pytest.raises(TfqError, match="sample 2: nan is not a finite number"):
+        gather(graph, data, range_needs(graph), Reading())
+
+
+def test_an_interrupt_keeps_what_was_gathered() -> None:
+    def interrupted() -> Iterator[Batch]:
+        yield from batches(images(3))
+        raise KeyboardInterrupt
+
+    for threads in (1, 2):
+        found = calibrate(small_cnn(), interrupted(), threads=threads)
+        assert 1 <= found.samples <= 3
+        assert f"interrupted: the statistics are those of the first {found.samples} samples" in found.warnings[0]
+        assert found.ranges == calibrate(small_cnn(), batches(images(3)[: found.samples])).ranges
+
+
+def test_constant_tensors_are_named() -> None:
+    found = calibrate(small_cnn(), batches(np.zeros((2, 9, 11, 3), np.float32)))
+    assert "the samples leave" in found.warnings[0] and "images" in found.warnings[0]
+    assert not calibrate(small_cnn(), batches(images(30))).warnings
+
+
+def test_ranges_that_still_grow_ask_for_more_data() -> None:
+    growing = images(20) * np.arange(1, 21, dtype=np.float32)[:, None, None, None]
+    (warning,) = calibrate(small_cnn(), batches(growing)).warnings
+    assert "calibrate on more data" in warning
+
+
+def test_saved_statistics_are_the_same(tmp_path: Path) -> None:
+    graph = small_cnn()
+    found = calibrate(graph, batches(images(5)), all_needs(graph))
+    found.save(tmp_path / "all.npz")
+    again = Statistics.load(tmp_path / "all.npz")
+    assert again == found and again.names[0, 0] == "images"
+    assert again.merge(found).samples == 10
+    changed = dict(found.histograms)
+    changed[0, 0] = changed[0, 0].merge(changed[0, 0])
+    assert replace(found, histograms=changed) != found
+    assert [path.name for path in tmp_path.iterdir()] == ["all.npz"]
+
+
+def test_statistics_print_as_a_table() -> None:
+    graph = small_cnn()
+    lines = str(calibrate(graph, batches(images(5)), all_needs(graph))).splitlines()
+    assert lines[0] == "5 samples, 6 tensors"
+    assert len(lines) == 8 and lines[2].endswith("images")
+
+
+def test_statistics_of_another_model_are_refused() -> None:
+    found = calibrate(small_cnn(), batches(images(2)))
+    other = replace(
+        small_cnn().main, tensors=(replace(small_cnn().main.tensors[0], name="x"), *small_cnn().main.tensors[1:])
+    )
+    with pytest.raises(TfqError, match="they call tensor 0 'images', this model 'x'"):
+        found.require_of(replace(small_cnn(), subgraphs=(other,)))
+
+
+def test_few_samples_are_kept_from_all_of_the_data() -> None:
+    for count in (1, 5, 8, 15, 16, 17, 100, 1000):
+        kept = KeptSamples(8)
+        for n in range(count):
+            kept.keep(n, (np.full((1, 1), n, np.float32),))
+        found = np.array([sample[0][0, 0] for sample in kept.samples])
+        assert found[0] == 0 and min(count, 8) <= len(found) < 16
+        assert count - found[-1] <= np.diff(found, append=count).max() and len(set(np.diff(found))) <= 1

@@ -90,6 +90,33 @@ FOLDABLE: tuple[Callable[[], Path], ...] = (
 )  # fmt: skip
 
 
+def flattened() -> Path:
+    net = Net(1, 6, 8, 5)
+    return net, net.reshape(net.conv(0, CHANNELS, RELU), 1, 48 * CHANNELS)
+
+
+def test_flattened_channels_are_scaled_in_every_repeat() -> None:
+    net, t = flattened()
+    graph = net.graph(net.dense(t, 7))
+    found = scaling_path(graph.main, t)
+    assert isinstance(found, ScalingPath) and found.repeats == 48
+    scale = np.exp(np.random.default_rng(2).normal(size=CHANNELS))
+    (before,), (after,) = run(graph), run(scaled(graph, [(found, scale)]))
+    np.testing.assert_allclose(after, before, atol=1e-5 * np.abs(before).max())
+    assert not factor_blocks(graph, asked(graph)).notes
+
+
+def test_a_depthwise_reader_takes_it_back_per_channel() -> None:
+    net = Net(1, 6, 8, 5)
+    t = net.conv(0, CHANNELS, RELU)
+    graph = net.graph(net.depthwise(t), net.conv(t, 3))
+    found = scaling_path(graph.main, t)
+    assert isinstance(found, ScalingPath)
+    scale = np.exp(np.random.default_rng(2).normal(size=CHANNELS))
+    for before, after in zip(run(graph), run(scaled(graph, [(found, scale)])), strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-5 * np.abs(before).max())
+
+
 def read_by_two(path: Path) -> tuple[Graph, int]:
     """Two linear readers: both take the scaling back."""
     net, t = path
@@ -161,13 +188,6 @@ def read_by_a_tanh() -> Path:
     return net, x
 
 
-def read_by_a_depthwise() -> Path:
-    net = Net(1, 6, 8, 5)
-    x = net.conv(0, CHANNELS)
-    net.depthwise(x)
-    return net, x
-
-
 def channels_of_zeros() -> Path:
     """PAD behind the channels: there are more of them than were made."""
     net = Net(2, 9)
@@ -187,7 +207,6 @@ REFUSED: tuple[tuple[Callable[[], Path], str], ...] = (
     (the_input, "x is an input"),
     (read_elsewhere, "is read elsewhere too"),
     (read_by_a_tanh, "tanh_b (TANH) reads"),
-    (read_by_a_depthwise, "depthwise_conv_2d_b (DEPTHWISE_CONV_2D) reads"),
     (channels_of_zeros, "pad_b (PAD): a scaling of channels does not pass through it"),
     (another_channel_order, "tanh_b (TANH): a scaling of channels does not pass through it"),
 )

@@ -265,8 +265,12 @@ def test_options_reach_the_library(given, safe_mode, tmp_path, monkeypatch, caps
         "prefer": "size",
         "runtimes": ("litert", "tflite"),
         "on_unsupported": None,
+        "repairs": ("fold_batch_norm", "cross_layer", "bounded_masks", "bias_correction"),
         "kernels": None,
-        "samples": 3,
+        "observer": None,
+        "on_invalid": "error",
+        "statistics": None,
+        "num_samples": 3,
         "safe_mode": safe_mode,
     }
     found.clear()
@@ -470,3 +474,63 @@ def test_reports_are_json_for_other_programs(folder, tmp_path):
     content = json.loads((tmp_path / "r.json").read_text())
     assert content["kind"] == "tfq_fine.verification_report"
     assert content["outputs"][0]["sqnr_db"] > 30
+
+
+def test_calibrate_then_quantize_from_its_statistics(folder, tmp_path):
+    made = tmp_path / "s.npz"
+    calibrate = ("calibrate", "float.tflite", "--data", "calib.npz", "--observer", "mse", "--output", made)
+    done = run(*calibrate, "--samples", "20", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "20 samples, 3 tensors"
+    assert run(*calibrate[:-1], tmp_path / "both.npz", "--resume", made, cwd=folder).stdout.startswith("60 samples")
+    quantize = ("quantize", "float.tflite", "--recipe", "full_int8", "--observer", "mse")
+    given = run(*quantize, "--statistics", made, "--output", tmp_path / "a.tflite", cwd=folder)
+    direct = run(*quantize, "--data", "calib.npz", "--samples", "20", "--output", tmp_path / "b.tflite", cwd=folder)
+    assert given.returncode == direct.returncode == 0, given.stderr + direct.stderr
+    assert (tmp_path / "a.tflite").read_bytes() == (tmp_path / "b.tflite").read_bytes()
+
+
+def test_bad_samples_are_an_error_or_skipped(folder, tmp_path):
+    data = SAMPLES.copy()
+    data[7, 3] = np.nan
+    np.savez(tmp_path / "bad.npz", x=data)
+    calibrate = ("calibrate", folder / "float.tflite", "--data", "bad.npz", "--output", "s.npz")
+    refused = run(*calibrate, cwd=tmp_path)
+    assert refused.returncode == 2 and "sample 7: nan is not a finite number" in refused.stderr
+    skipped = run(*calibrate, "--on-invalid", "skip", cwd=tmp_path)
+    assert skipped.returncode == 0 and skipped.stdout.startswith("39 samples, 1 skipped")
+
+
+INTERRUPTED = """
+import itertools, os, signal, sys
+import numpy as np
+from tfq_fine.api import calibrate
+
+def data():
+    for n in itertools.count():
+        if n == 30:
+            os.kill(os.getpid(), signal.SIGINT)
+        yield np.full((1, 64), n, np.float32)
+
+found = calibrate(sys.argv[1], data, progress=False)
+assert 1 <= found.samples <= 31, found.samples
+print(found.warnings[0])
+"""
+
+
+def test_ctrl_c_keeps_what_was_gathered(folder):
+    command = [sys.executable, "-c", INTERRUPTED, "float.tflite"]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert "calibration was interrupted: the statistics are those of the first" in done.stdout
+
+
+def test_the_progress_of_a_calibration_has_rate_and_time_left(folder):
+    leader, follower = pty.openpty()
+    command = ("calibrate", "float.tflite", "--data", "calib.npz", "--output", os.devnull)
+    done = run(*command, cwd=folder, capture_output=False, stdout=subprocess.DEVNULL, stderr=follower)
+    os.close(follower)
+    shown = os.read(leader, 2**16).decode()
+    os.close(leader)
+    assert done.returncode == 0
+    assert "calibrating" in shown and "/40" in shown

@@ -10,7 +10,7 @@ from tfq_converters.flatbuffer import write
 from tfq_converters.forms import Fineness, form_of
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import Mode
-from tfq_fine.granularity import Blocks
+from tfq_fine.granularity import Blocks, PerTensor
 from tfq_fine.plan import Decision, Policy, Prefer, make_plan
 from tfq_fine.presets import RECIPES
 from tfq_fine.recipe import Recipe
@@ -251,6 +251,25 @@ def test_presets(row: tuple[str, Prefer, str, Mode, int, str, str]) -> None:
     assert found.spec is not None and found.spec.weights is not None
     assert (found.spec.mode, found.spec.weights.bits, found.form) == (mode, bits, form)
     assert found.reason.startswith(reason) if reason else not found.reason
+
+
+@pytest.mark.parametrize(
+    ("prefer", "flexible", "channels", "mode"),
+    [
+        ("size", True, 37, "weight_only"),  # 36 scales and zero points of 12 bytes saved for one DEQUANTIZE
+        ("size", True, 7, "dynamic"),
+        ("size", False, 37, "dynamic"),
+        ("speed", True, 37, "dynamic"),  # `placement` decides there
+    ],
+)
+def test_one_scale_is_not_repeated_where_size_counts(prefer: Prefer, flexible: bool, channels: int, mode: Mode) -> None:
+    """The dynamic-range DEPTHWISE_CONV_2D wants the one scale of a tensor once for each channel."""
+    graph = depthwise(channels).graph(1)
+    recipe = Recipe("per-tensor", OpSpec("dynamic", WeightSpec(8, PerTensor())))
+    (decision,) = make_plan(graph, recipe.resolve(graph), Policy(prefer, flexible)).values()
+    assert decision.spec is not None and decision.spec.weights == WeightSpec(8, PerTensor())
+    assert (decision.spec.mode, decision.repeated) == (mode, mode == "dynamic")
+    assert ("once for each channel" in decision.reason) == (mode == "weight_only")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tfq_converters.consumers import RULES
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op, Subgraph, Tensor
 from tfq_converters.kernel_table import Cell, load
-from tfq_converters.kernels import Choice, Target, cell_form, nearest, refusal, somewhere, status, working
+from tfq_converters.kernels import Choice, Target, cell_form, fault, somewhere, status, working
 from tfq_fine.cli.arguments import TARGETS
 
 MICRO = Target(("tflite-micro",))
@@ -19,123 +19,65 @@ REFERENCE = Target(("litert-reference",))
 BOTH = Target(("litert", "tflite-micro"))
 NPU = Target(("ethos-u",))
 
-# code, mode, bits, granularity, activation bits, target, form -> what is taken instead; None: it is computed
-NEAREST = {
-    "dense blocks": (("FULLY_CONNECTED", "dynamic", 4, "blocks", None, Target(), ""), None),
-    "dense blocks on the reference kernels": (
-        ("FULLY_CONNECTED", "dynamic", 4, "blocks", None, REFERENCE, ""),
-        Choice("dynamic", 4, "per_channel"),
-    ),
-    "dense blocks of int8": (
-        ("FULLY_CONNECTED", "dynamic", 8, "blocks", None, Target(), ""),
-        Choice("dynamic", 8, "per_channel"),
-    ),
-    "dense blocks under integers": (
-        ("FULLY_CONNECTED", "integer", 4, "blocks", 8, Target(), ""),
-        Choice("integer", 4, "per_channel"),
-    ),
-    "dense int4 on Micro: wider before coarser": (
-        ("FULLY_CONNECTED", "integer", 4, "per_channel", 8, MICRO, ""),
-        Choice("integer", 8, "per_channel"),
-    ),
-    "dense int4 per tensor on Micro": (("FULLY_CONNECTED", "integer", 4, "per_tensor", 8, MICRO, ""), None),
+# code, mode, bits, granularity, activation bits, target, form -> whether it is computed
+COMPUTED = {
+    "dense blocks": (("FULLY_CONNECTED", "dynamic", 4, "blocks", None, Target(), ""), True),
+    "dense blocks on the reference kernels": (("FULLY_CONNECTED", "dynamic", 4, "blocks", None, REFERENCE, ""), False),
+    "dense blocks of int8": (("FULLY_CONNECTED", "dynamic", 8, "blocks", None, Target(), ""), False),
+    "dense blocks under integers": (("FULLY_CONNECTED", "integer", 4, "blocks", 8, Target(), ""), False),
+    "dense int4 on Micro": (("FULLY_CONNECTED", "integer", 4, "per_channel", 8, MICRO, ""), False),
+    "dense int4 per tensor on Micro": (("FULLY_CONNECTED", "integer", 4, "per_tensor", 8, MICRO, ""), True),
     "stored per channel, Micro reads one scale": (
         ("FULLY_CONNECTED", "weight_only", 8, "per_channel", None, BOTH, ""),
-        Choice("weight_only", 8, "per_tensor"),
+        False,
     ),
-    "Micro has no dynamic kernels": (
-        ("FULLY_CONNECTED", "dynamic", 8, "per_tensor", None, MICRO, ""),
-        Choice("weight_only", 8, "per_tensor"),
-    ),
-    "depthwise int4 with float": (
-        ("DEPTHWISE_CONV_2D", "dynamic", 4, "per_channel", None, Target(), ""),
-        Choice("dynamic", 8, "per_channel"),
-    ),
-    "depthwise int4 with int16": (
-        ("DEPTHWISE_CONV_2D", "integer", 4, "per_channel", 16, Target(), ""),
-        Choice("integer", 8, "per_channel"),
-    ),
-    "conv int2": (
-        ("CONV_2D", "dynamic", 2, "channel_groups", None, Target(), "3x3"),
-        Choice("dynamic", 4, "channel_groups"),
-    ),
-    "grouped conv per tensor": (
-        ("CONV_2D", "dynamic", 8, "per_tensor", None, Target(), "grouped"),
-        Choice("dynamic", 8, "per_channel"),
-    ),
-    "conv per tensor": (("CONV_2D", "dynamic", 8, "per_tensor", None, Target(), "3x3"), None),
-    "matmul per channel": (
-        ("BATCH_MATMUL", "integer", 8, "per_channel", 8, Target(), ""),
-        Choice("integer", 8, "per_tensor"),
-    ),
-    "matmul with int16, which tf.lite refuses": (
-        ("BATCH_MATMUL", "integer", 8, "per_tensor", 16, Target(), ""),
-        Choice("dynamic", 8, "per_tensor"),
-    ),
-    "matmul with int16 on LiteRT": (
-        ("BATCH_MATMUL", "integer", 8, "per_tensor", 16, Target(("litert",)), ""),
-        None,
-    ),
-    "embedding, which is written as a lookup": (("GATHER", "dynamic", 4, "per_channel", None, Target(), ""), None),
-    "embedding of int2 blocks on LiteRT": (
-        ("GATHER", "dynamic", 2, "blocks", None, Target(("litert",)), ""),
-        None,
-    ),
+    "Micro has no dynamic kernels": (("FULLY_CONNECTED", "dynamic", 8, "per_tensor", None, MICRO, ""), False),
+    "depthwise int4 with float": (("DEPTHWISE_CONV_2D", "dynamic", 4, "per_channel", None, Target(), ""), False),
+    "depthwise int4 with int16": (("DEPTHWISE_CONV_2D", "integer", 4, "per_channel", 16, Target(), ""), False),
+    "conv int2": (("CONV_2D", "dynamic", 2, "channel_groups", None, Target(), "3x3"), False),
+    "grouped conv per tensor": (("CONV_2D", "dynamic", 8, "per_tensor", None, Target(), "grouped"), False),
+    "conv per tensor": (("CONV_2D", "dynamic", 8, "per_tensor", None, Target(), "3x3"), True),
+    "matmul per channel": (("BATCH_MATMUL", "integer", 8, "per_channel", 8, Target(), ""), False),
+    "matmul with int16, which tf.lite refuses": (("BATCH_MATMUL", "integer", 8, "per_tensor", 16, Target(), ""), False),
+    "matmul with int16 on LiteRT": (("BATCH_MATMUL", "integer", 8, "per_tensor", 16, Target(("litert",)), ""), True),
+    "embedding, which is written as a lookup": (("GATHER", "dynamic", 4, "per_channel", None, Target(), ""), True),
+    "embedding of int2 blocks on LiteRT": (("GATHER", "dynamic", 2, "blocks", None, Target(("litert",)), ""), True),
     "embedding of int2 blocks, which tf.lite refuses": (
         ("GATHER", "weight_only", 2, "blocks", None, Target(), ""),
-        Choice("weight_only", 4, "blocks"),
+        False,
     ),
-    "int8 on an NPU": (("CONV_2D", "integer", 8, "per_channel", 8, NPU, "3x3"), None),
-    "int16x8 on an NPU": (("DEPTHWISE_CONV_2D", "integer", 8, "per_channel", 16, NPU, ""), None),
-    "int4 on an NPU": (
-        ("CONV_2D", "integer", 4, "channel_groups", 8, NPU, "3x3"),
-        Choice("integer", 8, "channel_groups"),
-    ),
-    "matmul on an NPU": (
-        ("BATCH_MATMUL", "integer", 8, "per_channel", 8, NPU, ""),
-        Choice("integer", 8, "per_tensor"),
-    ),
-    "floats are nothing to an NPU": (
-        ("FULLY_CONNECTED", "dynamic", 4, "per_channel", None, NPU, ""),
-        Choice("integer", 8, "per_channel"),
-    ),
+    "int8 on an NPU": (("CONV_2D", "integer", 8, "per_channel", 8, NPU, "3x3"), True),
+    "int16x8 on an NPU": (("DEPTHWISE_CONV_2D", "integer", 8, "per_channel", 16, NPU, ""), True),
+    "int4 on an NPU": (("CONV_2D", "integer", 4, "channel_groups", 8, NPU, "3x3"), False),
+    "matmul on an NPU": (("BATCH_MATMUL", "integer", 8, "per_channel", 8, NPU, ""), False),
+    "floats are nothing to an NPU": (("FULLY_CONNECTED", "dynamic", 4, "per_channel", None, NPU, ""), False),
 }
 
 
-@pytest.mark.parametrize("case", NEAREST)
-def test_what_is_refused_and_what_is_near(case):
-    asked, expected = NEAREST[case]
-    code, mode, bits, granularity, activation_bits, target, form = asked
-    if expected is None:
-        assert refusal(*asked) == ""
-        assert nearest(*asked) == Choice(mode, bits, granularity)
-        return
-    assert f"nearest: {expected}" in refusal(*asked)
-    assert nearest(*asked) == expected
-    again = (code, expected.mode, expected.bits, expected.granularity)
-    assert refusal(*again, activation_bits or 8 if expected.mode == "integer" else None, target, form) == ""
+@pytest.mark.parametrize("case", COMPUTED)
+def test_what_is_computed_has_no_fault(case):
+    asked, computed = COMPUTED[case]
+    assert (fault(*asked) == "") == computed
 
 
-def test_a_refusal_says_where_and_why_and_what_works():
-    assert refusal("DEPTHWISE_CONV_2D", "integer", 4, "per_channel", 16, Target(("litert",))) == (
+def test_a_fault_says_where_and_why_and_what_works():
+    assert fault("FULLY_CONNECTED", "dynamic", 8, "per_channel") == ""
+    assert fault("FULLY_CONNECTED", "dynamic", 8, "channel_groups") == ""
+    assert fault("DEPTHWISE_CONV_2D", "integer", 4, "per_channel", 16, Target(("litert",))) == (
         "DEPTHWISE_CONV_2D does not compute int4 per_channel weights in mode integer16 on litert, litert-no-delegate "
-        "(silently wrong: off by 57682 steps); what works: int8 per_tensor, per_channel; nearest: int8 per_channel in "
-        "mode integer"
+        "(silently wrong: off by 57682 steps); what works: int8 per_tensor, per_channel"
     )
-    assert refusal("CONV_3D", "dynamic", 8, "per_channel") == (
-        "CONV_3D has no dynamic kernel for quantized weights on litert, tflite; nearest: int8 per_channel in mode "
-        "weight_only"
+    assert fault("CONV_3D", "dynamic", 8, "per_channel") == (
+        "CONV_3D has no dynamic kernel for quantized weights on litert, tflite"
     )
-    assert refusal("CONV_2D", "integer", 4, "per_channel", 8, NPU) == (
+    assert fault("CONV_2D", "integer", 4, "per_channel", 8, NPU) == (
         "CONV_2D does not compute int4 per_channel weights in mode integer8 on ethos-u (crashes: Vela dies with SIGFPE "
-        "on any INT4 tensor); what works: int8 per_tensor, per_channel; nearest: int8 per_channel in mode integer"
+        "on any INT4 tensor); what works: int8 per_tensor, per_channel"
     )
-    assert refusal("CONV_2D", "weight_only", 8, "per_channel", None, NPU) == (
+    assert fault("CONV_2D", "weight_only", 8, "per_channel", None, NPU) == (
         "CONV_2D has no weight-only kernel for quantized weights on ethos-u (the NPU computes in integers only: floats "
-        "stay on the CPU); nearest: int8 per_channel in mode integer"
+        "stay on the CPU)"
     )
-    assert refusal("ADD", "dynamic", 8, "per_channel").endswith("nearest: float")
-    assert nearest("ADD", "dynamic", 8, "per_channel") is None
 
 
 def test_status_takes_the_worst_form():
@@ -162,9 +104,9 @@ def test_another_table_gives_other_answers():
     wrong = replace(load().cells[cell]["tflite"], status="wrong", message="off by one")
     mine = replace(load(), cells={**load().cells, cell: {**load().cells[cell], "tflite": wrong}})
     asked = ("FULLY_CONNECTED", "dynamic", 8, "per_channel", None)
-    assert "tflite (silently wrong: off by one)" in refusal(*asked, Target(table=mine))
-    assert refusal(*asked, Target(("litert",), mine)) == ""
-    assert refusal(*asked) == ""
+    assert "tflite (silently wrong: off by one)" in fault(*asked, Target(table=mine))
+    assert fault(*asked, Target(("litert",), mine)) == ""
+    assert fault(*asked) == ""
 
 
 def test_unknown_runtimes_are_refused():

@@ -10,7 +10,7 @@ from tfq_converters.graph import Graph, Op, Subgraph, Tensor
 from tfq_converters.op_table import OPS
 from tfq_fine import placement
 from tfq_fine.placement import place
-from tfq_fine.plan import Decision
+from tfq_fine.plan import Decision, Policy
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
 from tfq_fine.statistics import Range, Statistics
 
@@ -52,7 +52,7 @@ def test_the_cut_is_the_cheapest_labelling(seed: int, monkeypatch: pytest.Monkey
     monkeypatch.setattr(placement, "WORTHWHILE", 0.0)
     monkeypatch.setattr(placement, "WORTHWHILE_NS", 0.0)
     statistics = Statistics({(0, t): Range(-1.0, 1.0) for t in range(len(graph.main.tensors))}, 1)
-    plan = place(graph, {(0, o): Decision(INTEGER) for o in range(len(ops))}, statistics)
+    plan = place(graph, {(0, o): Decision(INTEGER) for o in range(len(ops))}, statistics, Policy())
     chosen = {o for (_, o), decision in plan.items() if decision.spec is not None}
     everything = set(range(len(ops)))
     best = min(
@@ -66,14 +66,14 @@ def test_the_cut_is_the_cheapest_labelling(seed: int, monkeypatch: pytest.Monkey
         assert chosen == everything
 
 
-@pytest.mark.parametrize("options", [{"prefer": "size"}, {"keep_integer": True}], ids=str)
-def test_no_islands_for_speed_when_not_wanted(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("options", [(Policy("size"),), (Policy(), True)], ids=["size", "integer"])
+def test_no_islands_for_speed_when_not_wanted(options: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = random_graph(random.Random(0), 4)
     monkeypatch.setattr(costs, "cost", lambda op, main, kind, table=None: 1e3 if kind == "float32" else 1e6)
     statistics = Statistics({(0, t): Range(-1.0, 1.0) for t in range(len(graph.main.tensors))}, 1)
     plan = {(0, o): Decision(INTEGER) for o in range(4)}
-    assert all(decision.spec == INTEGER for decision in place(graph, plan, statistics, **options).values())
-    assert any(decision.spec is None for decision in place(graph, plan, statistics).values())
+    assert all(decision.spec == INTEGER for decision in place(graph, plan, statistics, *options).values())
+    assert any(decision.spec is None for decision in place(graph, plan, statistics, Policy()).values())
 
 
 def test_an_additive_mask_stays_out_of_integers() -> None:
@@ -85,6 +85,6 @@ def test_an_additive_mask_stays_out_of_integers() -> None:
     assert OPS["ADD"].int8 and OPS["SOFTMAX"].int8
     ranges = [Range(-3, 3), Range(-1e9, 0), Range(-1e9, 3), Range(-1e9, 3), Range(0, 1)]
     statistics = Statistics({(0, t): r for t, r in enumerate(ranges)}, 1)
-    plan = place(graph, {(0, o): Decision(INTEGER) for o in range(4)}, statistics, "size")
+    plan = place(graph, {(0, o): Decision(INTEGER) for o in range(4)}, statistics, Policy("size"))
     assert [plan[0, o].spec is None for o in range(4)] == [True, True, True, False]
     assert "one step of sum would exceed the range of scores" in plan[0, 2].reason

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfq_converters.errors import TfqError
-    from tfq_fine.api import quantize
-    from tfq_fine.calibration import calibrate
+    from tfq_fine.api import calibrate, quantize
     from tfq_fine.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
     from tfq_fine.layers import annotate, fold_batch_norm, simulate
     from tfq_fine.presets import RECIPES
@@ -57,7 +56,7 @@ _MODULES = {
     "TfqError": "tfq_converters.errors",
     "WeightSpec": "tfq_fine.specs",
     "annotate": "tfq_fine.layers",
-    "calibrate": "tfq_fine.calibration",
+    "calibrate": "tfq_fine.api",
     "fold_batch_norm": "tfq_fine.layers",
     "quantize": "tfq_fine.api",
     "simulate": "tfq_fine.layers",

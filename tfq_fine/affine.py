@@ -202,3 +202,21 @@ def activation_encoding(low: float, high: float, bits: int) -> ActivationEncodin
         return ActivationEncoding("int16", float(scale), 0)
     scale, zero_point = asymmetric_scale(low, high, bits)
     return ActivationEncoding("int8", float(scale), int(zero_point))
+
+
+def round_trip(values: np.ndarray, low: np.ndarray, high: np.ndarray, bits: int) -> np.ndarray:
+    """What is left of each of `values`, [n], in the activation encodings of ranges [low, high], each [k]: [k, n]."""
+    if bits == 16:
+        scale, zero_point = symmetric_scale(np.maximum(-low, high), 16), np.zeros(len(low), np.int64)
+        lowest = -(2**15) + 1
+    else:
+        scale, zero_point = asymmetric_scale(low, high, bits)
+        lowest = -(2 ** (bits - 1))
+    shift, step = zero_point[:, None].astype(np.float32), scale[:, None]
+    codes = values[None] / step
+    np.rint(codes, out=codes)
+    codes += shift
+    np.clip(codes, lowest, 2 ** (bits - 1) - 1, out=codes)
+    codes -= shift
+    codes *= step
+    return codes

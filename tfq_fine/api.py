@@ -1,8 +1,10 @@
 """`quantize`: the stages in order, nothing else."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from tfq_converters import flatbuffer
@@ -13,24 +15,40 @@ from tfq_converters.kernel_table import load
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import read_model
+from tfq_converters.run_check import Checked
 from tfq_converters.unrunnable import unrunnable_names
 from tfq_converters.writer import write
-from tfq_fine.calibration import calibrate, mean_needs
-from tfq_fine.data import batches, input_specs
+from tfq_fine import automatic
+from tfq_fine.calibration import (
+    Gathered,
+    OnInvalid,
+    Reading,
+    algorithm_needs,
+    first_samples,
+    gather,
+    gather_shards,
+    mean_needs,
+)
+from tfq_fine.data import Peeked, input_specs, known_count
 from tfq_fine.encodings import integer_ops
-from tfq_fine.equalization.block_factors import Factored, factor_blocks
 from tfq_fine.layers.export import wrapped_model
+from tfq_fine.observation import Needs
 from tfq_fine.placement import place
 from tfq_fine.plan import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.presets import named
+from tfq_fine.progress import stages
 from tfq_fine.quantizer import corrects_biases
 from tfq_fine.quantizer import quantize as choose_numbers
+from tfq_fine.ranges import chosen
 from tfq_fine.recipe import Recipe
+from tfq_fine.repairs import SAMPLES, chosen_repairs, number_of_samples, repaired, without_repairs
+from tfq_fine.report.activations import activation_rows
 from tfq_fine.report.quantization import QuantizationReport
-from tfq_fine.sampling import FirstSample, generated_inputs, other_inputs
+from tfq_fine.sampling import Sample, generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.summary import summarize
 from tfq_fine.tfmot.qat import qat_model
+from tfq_fine.trial import planned, static_needs
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ class Result:
     graph: Graph  # of the file
     quantized: QuantizedGraph  # the numbers in it
     plan: Plan
-    statistics: Statistics | None
+    statistics: Statistics | None  # of `quantized.graph`, which may be repaired; `calibrate` gives those of the model
     held: bytes | None = field(default=None, repr=False)  # the content, unless it is large
 
     @property
@@ -69,13 +87,21 @@ def quantize(
     runtimes: str | Sequence[str] = DEFAULT_RUNTIMES,
     on_unsupported: OnUnsupported | None = None,
     kernels: str | os.PathLike[str] | None = None,
-    samples: int | None = None,
+    observer: str | None = None,
+    repairs: str | Sequence[str] | None = "auto",
+    num_samples: int | None = None,
     batch_size: int = 1,
+    on_invalid: OnInvalid = "error",
     statistics: Statistics | None = None,
+    executor: Executor | None = None,
+    shards: int | None = None,
     threads: int | None = None,
+    progress: bool | None = None,
     safe_mode: bool = True,
 ) -> Result:
     """Quantize a Keras model, a SavedModel folder or a float `.tflite`, and run what came out.
+
+    Ctrl-C while the data is read ends the reading: what was gathered is used, and the report says so.
 
     Args:
         model: a Keras 3 or tf_keras model; a path to `.keras`, `.h5`, `.tflite` or a SavedModel folder; or the bytes
@@ -94,11 +120,22 @@ def quantize(
             "error" lists all such operators and what works, "fallback" takes more bits or a coarser granularity, and
             reports it. None: what the recipe says; presets of less than 8 bits fall back, but not for a compiler.
         kernels: path of a kernel table of another machine or release (`tfq-fine kernels --probe --output`).
-        samples: read at most this many samples of `data`.
+        observer: how the ranges of all activations are chosen (`tfq_fine.observers`), in place of what the recipe
+            says: "min_max", "percentile:percentile=99.9", "auto" ...
+        repairs: changes of the float graph, or of ranges, that make it easier to quantize (`tfq_fine.repairs`): "auto"
+            for all, some by name, or None. Each is kept where it lowers the error of the outputs on the first
+            samples; the report has a line on each.
+        num_samples: read at most this many samples of `data` (of each shard).
         batch_size: samples per run of the interpreter during calibration.
-        statistics: of an earlier calibration, instead of `data`. They hold for the model as it is, so that no scales
-            of blocks are folded into what makes their inputs.
-        threads: of the interpreter during calibration; all cores when None.
+        on_invalid: a sample with NaN or infinity, or on which the model computes one, is an "error", or is to "skip":
+            left out and counted.
+        statistics: of an earlier calibration (`tfq_fine.calibrate`), instead of `data`. They hold for the model as it
+            is, so that no scales of blocks are folded into what makes their inputs, and nothing is repaired in it.
+        executor: any `concurrent.futures.Executor`, which reads and runs the shards of the data: `data` is a list of
+            shards then, or a function of a shard's index.
+        shards: how many there are, where `data` is a function.
+        threads: of the interpreter during calibration; all cores when None, and one with an executor.
+        progress: show what is being done on stderr; when None, if that is a terminal.
         safe_mode: refuse Keras files that would run code by being opened.
 
     Returns:
@@ -108,54 +145,205 @@ def quantize(
         TfqError: bad input, an impossible request, or a file that does not compute what its numbers say.
     """
     wrapped = qat_model(model) or wrapped_model(model, safe_mode)
-    chosen = named(recipe or (wrapped.recipe if wrapped else "dynamic_int8"))
+    chosen_recipe = named(recipe or (wrapped.recipe if wrapped else "dynamic_int8"))
+    chosen_recipe = chosen_recipe if observer is None else chosen_recipe.with_observer(observer)
     target = Target(
         (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)
     )
-    source = read_model(wrapped.model if wrapped else model, safe_mode=safe_mode)
-    graph = source.graph
-    flexible = chosen.flexible and not target.compiles if on_unsupported is None else on_unsupported == "fallback"
-    policy = Policy(prefer, flexible, target)
-    asked = chosen.resolve(graph, source.layers)
-    fixed = wrapped is not None or statistics is not None  # they are of this graph
-    factored = Factored(graph, {}, {}) if fixed else factor_blocks(graph, asked)
-    graph = factored.graph
-    own = wrapped.given(graph) if wrapped else None
-    plan = make_plan(
-        graph, asked | dict.fromkeys(own.asked, None) if own else asked, policy, factored.notes, factored.kept
-    )
-    if own:
-        plan, prefer = own.merged(graph, plan, policy), "size"
-    static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
-    if static and data is None and statistics is None:
-        raise TfqError(
-            f"recipe {chosen.name!r} is static and needs representative data: give data=..., or statistics=..."
-        )
-    with waiting() as runs:  # it starts while calibration runs
-        sample = None
-        if data is not None:
-            calibrates = statistics is None and (static or corrects_biases(graph, plan))
-            found = FirstSample(batches(data, input_specs(graph), batch_size=batch_size, limit=samples))
-            if calibrates:
-                needs = None if static else mean_needs(graph)
-                statistics = calibrate(graph, found, needs, threads=threads or os.cpu_count() or 1)
-            else:
-                next(iter(found))
-            sample = found.sample
+    names = chosen_repairs(repairs)
+    _check_executor(executor, shards)
+    reading = Reading(num_samples, batch_size, _threads(threads, executor), on_invalid)
+    with stages(progress) as shown, waiting() as runs:  # it starts while calibration runs
+        with shown.stage("reading the model"):
+            source = read_model(wrapped.model if wrapped else model, safe_mode=safe_mode)
+        graph = source.graph
+        own = wrapped.given(graph) if wrapped else None
+        flexible = chosen_recipe.flexible and not target.compiles
+        policy = Policy(prefer, flexible if on_unsupported is None else on_unsupported == "fallback", target)
+        wanted = chosen_recipe.resolve(graph, source.layers)
+        if own:  # its operators are asked of the planner by themselves
+            wanted = wanted | dict.fromkeys(own.asked, None)
+        graph, plan = planned(graph, wanted, policy, fold=statistics is None and own is None)  # they are of this graph
+        if own:
+            plan, policy = own.merged(graph, plan, policy), replace(policy, prefer="size")
+        static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
+        if static and data is None and statistics is None:
+            raise TfqError(
+                f"recipe {chosen_recipe.name!r} is static and needs representative data: "
+                "give data=..., or statistics=..."
+            )
         no_islands = target.compiles or (input_type != "float32" and output_type != "float32")
-        plan = place(graph, plan, statistics, prefer, no_islands, policy)
-        known = own.with_ranges(graph, plan, statistics) if own else statistics
-        quantized = choose_numbers(graph, plan, known, input_type, output_type, own.codes if own else None)
+        peeked = Peeked(data)
+        fixed = "wrapped layers stay as they are" if own else _not_repaired(source.graph, data, statistics)
+        with shown.stage("repairing"):
+            if fixed:
+                mended = without_repairs(source.graph, wanted, names, fixed)
+            else:
+                first = partial(_first, source.graph, peeked, reading, executor, shards)
+                mended = repaired(source.graph, wanted, names, policy, no_islands, first, reading.threads)
+            if own is None and (mended.graph is not source.graph or mended.asked is not wanted):
+                graph, plan = planned(mended.graph, mended.asked, policy, fold=statistics is None)
+        data = peeked.data
+        samples: tuple[Sample, ...] = ()
+        if data is not None:
+            needs = _needs(graph, plan, static) if statistics is None else None
+            kept = automatic.number_of_samples(graph) if static and automatic.uses_auto(graph, plan) else 1
+            with shown.stage("calibrating", known_count(data, num_samples)) as advance:
+                found = _gathered(graph, data, needs, replace(reading, kept=kept), executor, shards, advance)
+            statistics, samples = statistics or found.statistics, found.samples
+        with shown.stage("choosing the numbers"):
+            known = _ranged(graph, plan, statistics, samples) if static else statistics
+            plan = place(graph, plan, known, policy, no_islands, mended.bounded_masks)
+            known = own.with_ranges(graph, plan, known) if own else known
+            codes = own.codes if own else None
+            quantized = choose_numbers(graph, plan, known, input_type, output_type, mended.bounded_masks, codes)
         flatbuffer.forget_pages(trim=True)
-        written = write(quantized, [sample or generated_inputs(graph)], other_inputs(graph), runs)
+        with shown.stage("running the file"):
+            sample = samples[0] if samples else generated_inputs(graph)
+            written = write(quantized, [sample], other_inputs(graph), runs)
     flatbuffer.forget_pages(trim=True)
-    raised = own.changed(quantized) if own else []
-    notes = (*source.notes, *raised, *_notes(graph, plan, written.checked.kernels), *_meant_for(target))
-    report = summarize(quantized, plan, written, chosen.name, _size(source.content), notes)
+    warnings = () if statistics is None else statistics.warnings
+    raised = own.changed(quantized) if own else ()
+    notes = (*source.notes, *raised, *warnings, *_notes(graph, plan, written.checked), *_meant_for(target))
+    rows = activation_rows(graph, plan, statistics, known) if static and statistics and known else ()
+    size = _size(source.content)
+    report = summarize(
+        quantized, plan, written, chosen_recipe.name, size, notes, rows, mended.rows if samples or statistics else ()
+    )
     return Result(report, written.graph, quantized, plan, statistics, written.content)
 
 
-def _notes(graph: Graph, plan: Plan, kernels: tuple[str, ...]) -> list[str]:
+def calibrate(
+    model: Any,
+    data: Any,
+    recipe: str | Recipe = "full_int8",
+    *,
+    observer: str | None = None,
+    also: Sequence[str] = (),
+    resume: Statistics | None = None,
+    num_samples: int | None = None,
+    batch_size: int = 1,
+    on_invalid: OnInvalid = "error",
+    executor: Executor | None = None,
+    shards: int | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
+    safe_mode: bool = True,
+) -> Statistics:
+    """Run a float model on representative data and keep what a recipe needs to know of its activations.
+
+    Ctrl-C ends the reading: what was gathered is returned, with a warning.
+
+    Args:
+        model: as `quantize` takes it.
+        data: as `quantize` takes it.
+        recipe: whose observers say what is needed.
+        observer: one for all activations, in place of the recipe's.
+        also: statistics that algorithms read, of every linear operator: "channel_absmax", "second_moment"
+            ("channel_mean" is always there). Second moments take memory: 8 bytes times the square of the inputs of
+            each operator.
+        resume: statistics of an earlier calibration of the same model, which these samples are added to.
+        num_samples: read at most this many samples (of each shard).
+        batch_size: samples per run of the interpreter.
+        on_invalid: see `quantize`.
+        executor: see `quantize`.
+        shards: see `quantize`.
+        threads: see `quantize`.
+        progress: see `quantize`.
+        safe_mode: see `quantize`.
+
+    Returns:
+        A value that merges, saves, loads, prints as a table, and that `quantize(statistics=...)` takes.
+
+    Raises:
+        TfqError: bad input, or statistics of another model.
+    """
+    chosen_recipe = named(recipe) if observer is None else named(recipe).with_observer(observer)
+    with stages(progress) as shown:
+        with shown.stage("reading the model"):
+            source = read_model(model, safe_mode=safe_mode)
+        graph = source.graph
+        plan = make_plan(graph, chosen_recipe.resolve(graph, source.layers), Policy("speed", True, Target()))
+        if resume is not None:
+            resume.require_of(graph)
+        needs = static_needs(graph, plan).also(algorithm_needs(graph, also))
+        reading = Reading(num_samples, batch_size, _threads(threads, executor), on_invalid)
+        with shown.stage("calibrating", known_count(data, num_samples)) as advance:
+            found = _gathered(graph, data, needs, reading, executor, shards, advance).statistics
+    assert found is not None
+    return found if resume is None else resume.merge(found)
+
+
+def _threads(threads: int | None, executor: Executor | None) -> int:
+    return threads or (1 if executor is not None else os.cpu_count() or 1)
+
+
+def _needs(graph: Graph, plan: Plan, static: bool) -> Needs | None:
+    """What the plan needs to know of the data; None when that is nothing."""
+    if static:
+        return static_needs(graph, plan)
+    return mean_needs(graph) if corrects_biases(graph, plan) else None
+
+
+def _check_executor(executor: Executor | None, shards: int | None) -> None:
+    if executor is None and shards is not None:
+        raise TfqError(f"shards={shards} needs an executor: give executor=...")
+
+
+def _not_repaired(graph: Graph, data: Any, statistics: Statistics | None) -> str:
+    """Why nothing can be measured beforehand; "" when it can."""
+    variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
+    reasons = {
+        "the statistics hold for the model as it is": statistics is not None,
+        "there is no data to measure it on": data is None,
+        "there is a shard that can be read only once": isinstance(data, list) and any(map(_is_read_once, data)),
+        "the model keeps state between samples": variables,
+        "no runtime here executes all of the model": bool(unrunnable_names(graph)),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _is_read_once(shard: Any) -> bool:
+    return hasattr(shard, "__next__")
+
+
+def _first(
+    graph: Graph, peeked: Peeked, reading: Reading, executor: Executor | None, shards: int | None
+) -> list[Sample]:
+    """The first samples, for repairs to be measured on."""
+    count = min(number_of_samples(graph), reading.num_samples or SAMPLES)
+    if executor is not None:
+        return first_samples(graph, peeked.data, shards, executor, reading, count)
+    return peeked.first(input_specs(graph), count, finite=reading.on_invalid == "error")
+
+
+def _gathered(
+    graph: Graph,
+    data: Any,
+    needs: Needs | None,
+    how: Reading,
+    executor: Executor | None,
+    shards: int | None,
+    advance: Callable[[int], None],
+) -> Gathered:
+    _check_executor(executor, shards)
+    if executor is None:
+        return gather(graph, data, needs, how, advance)
+    return gather_shards(graph, data, shards, executor, needs, how, advance)
+
+
+def _ranged(graph: Graph, plan: Plan, statistics: Statistics | None, samples: Sequence[Sample]) -> Statistics | None:
+    """The statistics with the ranges that the observers choose."""
+    if statistics is None:
+        return None
+    statistics.require_of(graph)
+    known = chosen(graph, plan, statistics)
+    if samples and automatic.uses_auto(graph, plan):
+        return known.with_ranges(automatic.best_ranges(graph, plan, statistics, samples, os.cpu_count() or 1))
+    return known
+
+
+def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
     """What a user should know of the file and of its check."""
     found = []
     if 16 in integer_ops(plan).values():
@@ -168,8 +356,13 @@ def _notes(graph: Graph, plan: Plan, kernels: tuple[str, ...]) -> list[str]:
             "the reference kernels skip blockwise weights without a word: the file was run on the default and the "
             "optimized kernels, which compute them"
         )
-    elif "reference" not in kernels:
-        found.append(f"the reference kernels refuse the float model too; the file was run on {' and '.join(kernels)}")
+    elif "reference" not in checked.kernels:
+        ran = " and ".join(checked.kernels)
+        found.append(f"the reference kernels refuse the float model too; the file was run on {ran}")
+    if checked.parts > 1:
+        found.append(
+            f"kernels unpack its weights to float, so that it was run in {checked.parts} parts, one after the other"
+        )
     return found
 
 

@@ -163,7 +163,9 @@ def encodings(graph: Graph, plan: Plan, statistics: Statistics) -> Encodings:
         op, shared = graph.main.ops[o], tied_nodes(graph, o, bits)
         tied = tied_slots(op, graph.main)
         inputs[0, o] = {
-            slot: tensors[shared[0]] if shared and slot in tied else _free(graph, op.inputs[slot], bits, own, tensors)
+            slot: tensors[shared[0]]
+            if shared and slot in tied
+            else _free(graph, op.inputs[slot], bits, own, tensors, statistics)
             for slot in data_slots(op, graph.main)
         }
         outputs[0, o] = {
@@ -179,11 +181,12 @@ def _free(
     bits: int,
     own: Mapping[Node, ActivationEncoding],
     tensors: Mapping[Node, ActivationEncoding],
+    statistics: Statistics,
 ) -> ActivationEncoding:
-    """The encoding of an input that no kernel ties to another tensor."""
+    """The encoding of an input that no kernel ties to another tensor; constants have a range where it is cut."""
     data = graph.main.tensors[tensor].data
     if data is not None:
-        return affine.activation_encoding(*extent(data), bits)
+        return affine.activation_encoding(*statistics.ranges.get((0, tensor), extent(data)), bits)
     return own.get((tensor, bits), tensors[tensor, bits])
 
 

@@ -1,17 +1,21 @@
 """The float graph extended by reductions of its own activations, so that only a few numbers leave the interpreter.
 
-REDUCE_MIN and REDUCE_MAX, and MEAN per channel where asked, follow each operator at once, while its result is still in
-the cache; all results are gathered in two outputs.
+REDUCE_MIN and REDUCE_MAX, and reductions per channel where asked, follow each operator at once, while its result is
+still in the cache; a sample of the values is gathered at the end. All results leave in a few outputs. Only second
+moments take whole tensors out of the graph, one run at a time.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfq_converters.graph import Graph, Op, Options, Tensor
-from tfq_converters.quantized import TensorKey
+from tfq_converters.graph import Graph, Tensor
+from tfq_converters.quantized import OpKey, TensorKey
+from tfq_converters.weights import data_of
+from tfq_fine.extension import Extension
+from tfq_fine.observers import channel_absmax, channel_mean
+from tfq_fine.sampled_values import sampled
 
-MAX_RANK = 6  # of XNNPACK's reductions
 # operators whose outputs hold values of their first float input, or means of them, and zeros at most
 MOVES_VALUES = frozenset(
     {
@@ -30,16 +34,68 @@ class Needs:
 
     ranges: tuple[TensorKey, ...] = ()
     means: tuple[TensorKey, ...] = ()  # per channel, the last axis
+    histograms: tuple[TensorKey, ...] = ()  # with extremes
+    extremes: tuple[TensorKey, ...] = ()
+    moving: tuple[tuple[TensorKey, float], ...] = ()  # with their momentum
+    absmax: tuple[TensorKey, ...] = ()  # per channel
+    second_moments: tuple[OpKey, ...] = ()
+
+    def also(self, other: "Needs") -> "Needs":
+        """All that both ask for."""
+        names = ("ranges", "means", "histograms", "extremes", "moving", "absmax", "second_moments")
+        return Needs(**{name: tuple(dict.fromkeys(getattr(self, name) + getattr(other, name))) for name in names})
 
 
 @dataclass(frozen=True)
 class Observed:
-    """The extended graph. Outputs: minima, then maxima of `ranges` [2N]; the means of `means` one after the other."""
+    """The extended graph, and what its outputs are."""
 
     graph: Graph
-    ranges: tuple[TensorKey, ...]
-    means: tuple[TensorKey, ...]
-    channels: tuple[int, ...]  # of each of `means`
+    needs: Needs  # tensors whose values are another's are left out of the ranges and such
+    sizes: tuple[int, ...]  # of the sample of each of `needs.histograms`
+    channels: tuple[tuple[int, ...], tuple[int, ...]]  # of `needs.means` and `needs.absmax`
+    fetched: tuple[int, ...]  # tensors of `needs.second_moments`
+
+    def read(self, outputs: list[np.ndarray]) -> "Reading":
+        """The outputs of one run by what they are."""
+        left = iter(outputs)
+        count = len(self.needs.ranges)
+        limits = next(left) if count else np.zeros(0, np.float32)
+        means = _pieces(next(left), self.channels[0]) if self.needs.means else []
+        limits_of_channels = (
+            _pieces(next(left), [n for n in self.channels[1] for _ in range(2)]) if self.needs.absmax else []
+        )
+        values = next(left) if self.needs.histograms else np.zeros(0, np.float32)
+        pairs = zip(limits_of_channels[::2], limits_of_channels[1::2], strict=True)
+        return Reading(
+            limits[:count],
+            limits[count:],
+            [channel_mean.value([mean]) for mean in means],
+            [channel_absmax.value(list(pair)) for pair in pairs],
+            values,
+            dict(zip(self.fetched, left, strict=True)),
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one run showed."""
+
+    low: np.ndarray  # float32 [ranges]
+    high: np.ndarray
+    means: list[np.ndarray]  # float64 [channels] each
+    absmax: list[np.ndarray]  # float32 [channels] each
+    values: np.ndarray  # float32 [sum of the sizes of the samples]
+    tensors: dict[int, np.ndarray]  # whole activations
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no tensor holds NaN or infinity."""
+        return all(np.isfinite(part).all() for part in (self.low, self.high, *self.means, *self.absmax))
+
+
+def _pieces(row: np.ndarray, sizes: tuple[int, ...] | list[int]) -> list[np.ndarray]:
+    return np.split(row, np.cumsum(sizes)[:-1])
 
 
 def moved_from(graph: Graph) -> dict[int, int]:
@@ -53,71 +109,27 @@ def moved_from(graph: Graph) -> dict[int, int]:
     return found
 
 
-@dataclass
-class _Extension:
-    tensors: list[Tensor]
-    ops: list[Op] = field(default_factory=list)
-    limits: dict[int, tuple[int, int]] = field(default_factory=dict)  # tensor -> its minimum and maximum
-    means: dict[int, int] = field(default_factory=dict)
-    shared: dict[tuple[int, ...], int] = field(default_factory=dict)  # integer constants by their values
-
-    def new(self, tensor: Tensor) -> int:
-        self.tensors.append(tensor)
-        return len(self.tensors) - 1
-
-    def constant(self, values: list[int]) -> int:
-        if (*values,) not in self.shared:
-            data = np.array(values, np.int32)
-            self.shared[(*values,)] = self.new(Tensor(f"constant_{len(self.shared)}", data.shape, "int32", data=data))
-        return self.shared[(*values,)]
-
-    def reduce(self, code: str, source: int, axes: list[int], shape: tuple[int, ...]) -> int:
-        name = f"{self.tensors[source].name}/{code}"
-        result = self.new(Tensor(name, shape, "float32"))
-        axis = self.constant(axes)
-        self.ops.append(Op(code, (source, axis), (result,), Options("ReducerOptions", {"keepDims": False})))
-        return result
-
-    def observe_range(self, t: int, low: int | None) -> None:
-        """Reduce tensor `t`; its minimum is not computed when tensor `low` is known to hold it."""
-        source, rank = t, len(self.tensors[t].shape)
-        if not 0 < rank <= MAX_RANK:
-            source, rank = self._flat(t), 1
-        axes = list(range(rank))
-        minimum = self.reduce("REDUCE_MIN", source, axes, ()) if low is None else low
-        self.limits[t] = (minimum, self.reduce("REDUCE_MAX", source, axes, ()))
-
-    def _flat(self, t: int) -> int:
-        tensor = self.tensors[t]
-        target = self.constant([-1])
-        count = int(np.prod(tensor.shape, dtype=np.int64))
-        result = self.new(Tensor(f"{tensor.name}/flat", (count,), "float32", (-1,)))
-        options = Options("ReshapeOptions", {"newShape": np.array([-1], np.int32)})
-        self.ops.append(Op("RESHAPE", (t, target), (result,), options))
-        return result
-
-    def gather(self, name: str, pieces: list[int], code: str, options: Options) -> int:
-        shape = (sum(int(np.prod(self.tensors[piece].shape)) for piece in pieces),)
-        result = self.new(Tensor(name, shape, "float32"))
-        self.ops.append(Op(code, tuple(pieces), (result,), options))
-        return result
-
-
 def observed(graph: Graph, needs: Needs) -> Observed:
     """The graph whose outputs are what `needs` asks for."""
-    main = graph.main
-    moved = moved_from(graph)
-    ranges = tuple(dict.fromkeys((0, moved.get(t, t)) for _, t in needs.ranges))
-    wanted, mean_of = {t for _, t in ranges}, {t for _, t in needs.means}
-    extension = _Extension(list(main.tensors))
+    main, moved = graph.main, moved_from(graph)
+    histograms = tuple(dict.fromkeys((0, moved.get(t, t)) for _, t in needs.histograms))
+    extremes = tuple(dict.fromkeys([*histograms, *((0, moved.get(t, t)) for _, t in needs.extremes)]))
+    moving = tuple(dict.fromkeys(((0, moved.get(t, t)), momentum) for (_, t), momentum in needs.moving))
+    roots = [(0, moved.get(t, t)) for _, t in needs.ranges]
+    ranges = tuple(dict.fromkeys([*roots, *extremes, *(key for key, _ in moving)]))
+    extension = Extension(list(main.tensors))
     zero = extension.new(Tensor("zero", (), "float32", data=np.zeros((), np.float32)))
+    limits: dict[int, tuple[int, int]] = {}
+    means: dict[int, list[int]] = {}
+    absmax: dict[int, list[int]] = {}
 
     def observe(t: int, low: int | None = None) -> None:
-        if t in wanted:
-            extension.observe_range(t, low)
-        if t in mean_of:
-            shape = main.tensors[t].shape
-            extension.means[t] = extension.reduce("MEAN", t, list(range(len(shape) - 1)), shape[-1:])
+        if (0, t) in ranges:
+            limits[t] = extension.range_of(t, low)
+        if (0, t) in needs.means:
+            means[t] = channel_mean.outputs(extension, t)
+        if (0, t) in needs.absmax:
+            absmax[t] = channel_absmax.outputs(extension, t)
 
     for t in main.inputs:
         observe(t)
@@ -126,16 +138,21 @@ def observed(graph: Graph, needs: Needs) -> Observed:
         rectified = op.options is not None and op.options.values.get("fusedActivationFunction") in RECTIFIED
         for t in op.outputs:
             observe(t, zero if rectified else None)
-    outputs = []
-    if ranges:
-        limits = [extension.limits[t][side] for side in (0, 1) for _, t in ranges]
-        options = Options("PackOptions", {"valuesCount": len(limits), "axis": 0})
-        outputs.append(extension.gather("ranges", limits, "PACK", options))
-    if needs.means:
-        options = Options("ConcatenationOptions", {"axis": 0, "fusedActivationFunction": 0})
-        means = [extension.means[t] for _, t in needs.means]
-        outputs.append(extension.gather("means", means, "CONCATENATION", options))
-    subgraph = replace(main, tensors=tuple(extension.tensors), ops=tuple(extension.ops), outputs=tuple(outputs))
-    extended = replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]), signatures=())
-    channels = tuple(main.tensors[t].shape[-1] for _, t in needs.means)
-    return Observed(extended, ranges, needs.means, channels)
+    outputs = [extension.packed([limits[t][side] for side in (0, 1) for _, t in ranges])] if ranges else []
+    for keys, found in ((needs.means, means), (needs.absmax, absmax)):
+        outputs += [extension.joined([piece for _, t in keys for piece in found[t]])] if keys else []
+    rows = [sampled(extension, t) for _, t in histograms]
+    outputs += [extension.joined(rows)] if rows else []
+    fetched = tuple(dict.fromkeys(data_of(main.ops[o]) for _, o in needs.second_moments))
+    subgraph = replace(main, tensors=tuple(extension.tensors), ops=tuple(extension.ops), outputs=(*outputs, *fetched))
+    return Observed(
+        replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]), signatures=()),
+        replace(needs, ranges=ranges, histograms=histograms, extremes=extremes, moving=moving),
+        tuple(extension.tensors[row].shape[0] for row in rows),
+        (_channels(graph, needs.means), _channels(graph, needs.absmax)),
+        fetched,
+    )
+
+
+def _channels(graph: Graph, keys: tuple[TensorKey, ...]) -> tuple[int, ...]:
+    return tuple(graph.main.tensors[t].shape[-1] for _, t in keys)

@@ -23,7 +23,7 @@ from tfq_fine.granularity import Blocks, PerChannel
 from tfq_fine.masks import bounded
 from tfq_fine.minimum_cut import Network
 from tfq_fine.observation import MOVES_VALUES
-from tfq_fine.plan import Decision, Plan, Policy, Prefer, fineness
+from tfq_fine.plan import Decision, Plan, Policy, fineness
 from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Statistics
 
@@ -37,9 +37,9 @@ def place(
     graph: Graph,
     plan: Plan,
     statistics: Statistics | None,
-    prefer: Prefer = "speed",
+    policy: Policy,
     keep_integer: bool = False,
-    policy: Policy | None = None,
+    bounded_masks: bool = True,
 ) -> Plan:
     """The plan with float islands where they make the file faster, or where a range cannot be held in integers.
 
@@ -47,29 +47,30 @@ def place(
         graph: the float graph.
         plan: what the kernels can compute.
         statistics: ranges of activations; needed when the plan has integer operators.
-        prefer: "size" leaves every operator in integers that can be.
+        policy: one that prefers size leaves every operator in integers that can be. A flexible one gives operators
+            that lose an integer or dynamic-range kernel 8 bits: less would be slow in the float kernels; else they
+            keep what they have. An operator stores its weights small for the float kernels only where the target's
+            compute that.
         keep_integer: the file's borders are integers too, or an accelerator's compiler takes it, so it is meant for a
             device without float: no islands for speed.
-        policy: a flexible one gives operators that lose an integer or dynamic-range kernel 8 bits: less would be slow
-            in the float kernels; else they keep what they have. An operator stores its weights small for the float
-            kernels only where the target's compute that.
+        bounded_masks: the ranges of masked scores are cut (`masks`).
 
     16-bit activations are slower than float on every CPU kernel; who asks for them wants their accuracy, so they
     are never given up for speed.
     """
-    given = policy or Policy()
-    if prefer == "speed":
-        plan = {key: _faster(graph, key, decision, given) for key, decision in plan.items()}
+    if policy.prefer == "speed":
+        plan = {key: _faster(graph, key, decision, policy) for key, decision in plan.items()}
     ops = integer_ops(plan)
     if not ops:
         return plan
-    known = bounded(graph, plan, statistics or Statistics())
+    known = statistics or Statistics()
+    known = bounded(graph, plan, known) if bounded_masks else known
     plan = fit(graph, _left_float(plan, _drowned(graph, ops, known)), known)
-    if prefer == "speed" and not keep_integer:
+    if policy.prefer == "speed" and not keep_integer:
         candidates = {o: bits for o, bits in integer_ops(plan).items() if bits == 8}
-        pinned = set() if given.flexible else _below_8_bits(plan)
-        islands = _islands(graph, candidates, pinned, given.target.table)
-        plan = {**plan, **{(0, o): _island(graph, o, plan[0, o], given.target) for o in islands}}
+        pinned = set() if policy.flexible else _below_8_bits(plan)
+        islands = _islands(graph, candidates, pinned, policy.target.table)
+        plan = {**plan, **{(0, o): _island(graph, o, plan[0, o], policy.target) for o in islands}}
         plan = fit(graph, plan, known)
     return plan
 

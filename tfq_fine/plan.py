@@ -25,6 +25,7 @@ Prefer = Literal["speed", "size"]
 OnUnsupported = Literal["error", "fallback"]
 _OTHER_MODES: tuple[Mode, ...] = ("dynamic", "weight_only")
 HALF_MINIMUM = 1024  # constants of fewer elements are not worth a DEQUANTIZE
+SCALE_BYTES, DEQUANTIZE_BYTES = 12, 256  # of a scale and its zero point; of an operator, its result and a name
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,8 @@ class _Choice:
         weights = spec.weights
         assert weights is not None
         flexible = self.policy.flexible or self._nowhere(spec)
+        if self.policy.flexible and self.policy.prefer == "size" and self._is_bulky(spec):
+            yield replace(spec, mode="weight_only"), "its kernel wants the one scale once for each channel: more bytes"
         slow = self._slow(spec)
         if not slow:
             yield spec, ""
@@ -246,6 +249,21 @@ class _Choice:
             return True
         kind = "per_channel" if asked.granularity == "channel_groups" else asked.granularity
         return not kernels.somewhere(self.op.code, asked.mode, asked.activation_bits, kind, table)
+
+    def _is_bulky(self, spec: OpSpec) -> bool:
+        """Whether a dynamic-range kernel wants one scale repeated so often that a DEQUANTIZE, which takes it once, is
+        smaller (and more exact)."""
+        if spec.mode != "dynamic":
+            return False
+        native, stored = (
+            form_of(self.op, self.subgraph, fineness(replace(spec, mode=mode)), self.policy.target)
+            for mode in _OTHER_MODES
+        )
+        if not native.repeated or stored.repeated or not stored.works:
+            return False
+        (axes, *_) = weight_axes(self.op, self.subgraph)
+        channels = self.subgraph.tensors[self.op.inputs[axes.slot]].shape[axes.channel]
+        return channels * SCALE_BYTES > DEQUANTIZE_BYTES
 
     def _slow(self, spec: OpSpec) -> str:
         """Why these weights would not pay where speed is preferred; "" when the fast kernels take them.

@@ -133,6 +133,7 @@ def quantize(
     statistics: Statistics | None = None,
     input_type: str = "float32",
     output_type: str = "float32",
+    bounded_masks: bool = True,
     given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
 ) -> QuantizedGraph:
     """Choose all codes, scales and zero points.
@@ -143,12 +144,14 @@ def quantize(
         statistics: ranges of activations; needed when an operator computes in integers or a border is in integers.
         input_type: of the file's float inputs: float32, int8, uint8 or int16.
         output_type: of its float outputs.
+        bounded_masks: the ranges of masked scores are cut (`masks`).
         given: (operator, slot) -> codes that were chosen already. Their scales are raised where a bias would overflow.
 
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
     """
-    known = bounded(graph, plan, statistics or Statistics())
+    known = statistics or Statistics()
+    known = bounded(graph, plan, known) if bounded_masks else known
     found = encodings(graph, plan, known)
     weights, ops = _Weights(given or {}), {}
     for key, decision in plan.items():

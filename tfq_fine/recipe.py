@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.graph import Graph, Op
 from tfq_converters.quantized import OpKey
-from tfq_fine.specs import OpSpec, from_json, to_json
+from tfq_fine.specs import OpSpec, from_json, observer_of, to_json
 
 
 class HasClassName(Protocol):
@@ -89,6 +89,25 @@ class Recipe:
     def with_rules(self, *rules: Rule) -> "Recipe":
         """The recipe with further rules behind its own."""
         return replace(self, rules=(*self.rules, *rules))
+
+    def with_observer(self, observer: str) -> "Recipe":
+        """The recipe with one observer for all activations: `"mse"`, or with options `"percentile:percentile=99.9"`.
+
+        Raises:
+            TfqError: the text cannot be read, or the recipe has no activations to observe.
+        """
+        name, options = observer_of(observer)
+
+        def changed(spec: OpSpec | None) -> OpSpec | None:
+            if spec is None or spec.activations is None:
+                return spec
+            return replace(spec, activations=replace(spec.activations, observer=name, options=options))
+
+        rules = tuple(replace(rule, spec=changed(rule.spec)) for rule in self.rules)
+        found = replace(self, default=changed(self.default), rules=rules)
+        if not any(spec and spec.activations for spec in (found.default, *(rule.spec for rule in rules))):
+            raise TfqError(f"recipe {self.name!r} quantizes no activations in advance: it has no use for an observer")
+        return found
 
     def resolve(self, graph: Graph, layers: Layers | None = None) -> dict[OpKey, OpSpec | None]:
         """What is asked of every operator.

@@ -56,13 +56,20 @@ class WeightSpec:
 
 @dataclass(frozen=True)
 class ActivationSpec:
-    """How activations are quantized: 8 bits asymmetric, or 16 bits symmetric (the kernels take no zero point)."""
+    """How activations are quantized: 8 bits asymmetric, or 16 bits symmetric (the kernels take no zero point).
+
+    `observer` is how the range is chosen from what calibration saw (`tfq_fine.observers`), `options` are its own.
+    """
 
     bits: int = 8
+    observer: str = "min_max"
+    options: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.bits not in (8, 16):
             raise TfqError(f"activations have 8 or 16 bits, found {self.bits}")
+        if isinstance(self.options, Mapping):
+            object.__setattr__(self, "options", tuple(sorted(self.options.items())))
 
     @property
     def dtype(self) -> str:
@@ -90,6 +97,25 @@ class OpSpec:
                 raise TfqError(f"OpSpec: {name} must be {expected} in mode {self.mode!r}, found {getattr(self, name)}")
 
 
+def observer_of(text: str) -> tuple[str, tuple[tuple[str, float], ...]]:
+    """The name of an observer and its options.
+
+    Raises:
+        TfqError: options that are no numbers.
+
+    >>> observer_of("percentile:lower=0,upper=99.9")
+    ('percentile', (('lower', 0.0), ('upper', 99.9)))
+    """
+    name, _, rest = text.partition(":")
+    try:
+        pairs = [item.split("=") for item in rest.split(",") if item]
+        return name, tuple(sorted((option.strip(), float(value)) for option, value in pairs))
+    except ValueError as error:
+        raise TfqError(
+            f"observer {text!r} cannot be read; expected a name, or NAME:OPTION=NUMBER,OPTION=NUMBER"
+        ) from error
+
+
 def granularity_name(granularity: Granularity) -> str:
     """`per-channel`, `blocks of 32`, ...: the field's term, for people."""
     name = next(name for name, kind in GRANULARITIES.items() if isinstance(granularity, kind)).replace("_", "-")
@@ -106,7 +132,7 @@ def to_json(spec: OpSpec | None) -> Any:
         weights = asdict(spec.weights) | {"granularity": _granularity_json(spec.weights.granularity)}
         found["weights"] = weights | {"options": dict(spec.weights.options)}
     if spec.activations is not None:
-        found["activations"] = asdict(spec.activations)
+        found["activations"] = asdict(spec.activations) | {"options": dict(spec.activations.options)}
     return found
 
 

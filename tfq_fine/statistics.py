@@ -1,19 +1,24 @@
 """What calibration learned: a value that merges, saves and loads.
 
-Statistics add up over samples in any order, so shards may be calibrated anywhere and merged.
+Statistics add up over samples, so shards may be calibrated anywhere and merged; the order matters to moving averages
+alone, which continue where the other statistics end.
 """
 
 import io
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.quantized import TensorKey
+from tfq_converters.graph import Graph
+from tfq_converters.quantized import OpKey, TensorKey
+from tfq_fine.histogram import Histogram
+
+T = TypeVar("T")
 
 
 class Range(NamedTuple):
@@ -24,6 +29,11 @@ class Range(NamedTuple):
 
     def union(self, other: "Range") -> "Range":
         return Range(min(self.low, other.low), max(self.high, other.high))
+
+    def intersection(self, other: "Range") -> "Range":
+        """What both hold; empty ranges become the nearest end of this one."""
+        low = min(max(self.low, other.low), self.high)
+        return Range(low, max(min(self.high, other.high), low))
 
     def centred(self) -> "Range":
         """The smallest range around this one that gets zero point 0 in 8 bits: [-128/127 a, a]."""
@@ -40,38 +50,136 @@ class Range(NamedTuple):
 
 
 @dataclass(frozen=True)
+class MovingRange:
+    """Exponential moving averages of the minima and maxima of runs, not yet divided by the sum of their weights.
+
+    A run that came n runs before the last one weighs (1 - momentum) momentum^n, which starts at 0 and needs no first
+    value: the average is the quotient (Kingma and Ba 2015, arXiv 1412.6980, section 3).
+    """
+
+    momentum: float
+    low: float = 0.0
+    high: float = 0.0
+    weight: float = 0.0  # 1 - momentum^runs
+
+    def then(self, other: "MovingRange") -> "MovingRange":
+        """The averages when the runs of `other` follow."""
+        kept = 1.0 - other.weight
+        return MovingRange(
+            self.momentum,
+            self.low * kept + other.low,
+            self.high * kept + other.high,
+            self.weight * kept + other.weight,
+        )
+
+    @property
+    def range(self) -> Range:
+        """The averages."""
+        return Range(self.low / self.weight, self.high / self.weight)
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """How often each minimum and each maximum of a run was seen."""
+
+    low: Histogram
+    high: Histogram
+
+    def merge(self, other: "Extremes") -> "Extremes":
+        """Of both sets of runs."""
+        return Extremes(self.low.merge(other.low), self.high.merge(other.high))
+
+
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """Per tensor of the float graph, what `samples` samples showed."""
 
     ranges: Mapping[TensorKey, Range] = field(default_factory=dict)
     samples: int = 0
     means: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float64 [shape[-1]]
+    histograms: Mapping[TensorKey, Histogram] = field(default_factory=dict)  # of the same values of every sample
+    extremes: Mapping[TensorKey, Extremes] = field(default_factory=dict)
+    moving: Mapping[TensorKey, MovingRange] = field(default_factory=dict)
+    absmax: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float32 [shape[-1]]
+    second_moments: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [groups, K, K], K of a patch
+    names: Mapping[TensorKey, str] = field(default_factory=dict)  # of the tensors, which tell one model from another
+    skipped: int = 0  # samples with NaN or infinity, where they were to be skipped
+    warnings: tuple[str, ...] = ()  # of the one pass that these come from
 
     def merge(self, other: "Statistics") -> "Statistics":
-        """The statistics of both sets of samples."""
-        ranges = dict(self.ranges)
-        for key, found in other.ranges.items():
-            ranges[key] = ranges[key].union(found) if key in ranges else found
+        """The statistics of both sets of samples, `other`'s behind these."""
         samples = self.samples + other.samples
-        means = {**self.means, **other.means}
-        for key in self.means.keys() & other.means.keys():
-            means[key] = (self.means[key] * self.samples + other.means[key] * other.samples) / samples
-        return Statistics(ranges, samples, means)
 
-    def save(self, path: str | os.PathLike) -> None:
+        def average(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+            return (mine * self.samples + theirs * other.samples) / max(samples, 1)
+
+        return Statistics(
+            _merged(self.ranges, other.ranges, Range.union),
+            samples,
+            _merged(self.means, other.means, average),
+            _merged(self.histograms, other.histograms, Histogram.merge),
+            _merged(self.extremes, other.extremes, Extremes.merge),
+            _merged(self.moving, other.moving, MovingRange.then),
+            _merged(self.absmax, other.absmax, np.maximum),
+            _merged(self.second_moments, other.second_moments, average),
+            {**self.names, **other.names},
+            self.skipped + other.skipped,
+            tuple(dict.fromkeys((*self.warnings, *other.warnings))),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same numbers, to the last bit; warnings are no matter."""
+        if not isinstance(other, Statistics):
+            return NotImplemented
+        mine, theirs = _arrays(self), _arrays(other)
+        return mine.keys() == theirs.keys() and all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def table(self) -> str:
+        """One line per tensor: its range, and of those that were counted two percentiles, mean and deviation."""
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        lines = [f"{self.samples} samples{skipped}, {len(self.ranges)} tensors"]
+        lines.append(f"{'min':>10} {'0.01 %':>10} {'99.99 %':>10} {'max':>10} {'mean':>10} {'deviation':>10}  tensor")
+        for key, found in self.ranges.items():
+            cells = [f"{found.low:.4g}", "", "", f"{found.high:.4g}", "", ""]
+            if key in self.histograms:
+                histogram = self.histograms[key]
+                cells[1:3] = (f"{histogram.quantile(share):.4g}" for share in (1e-4, 1 - 1e-4))
+                cells[4:6] = (f"{moment:.4g}" for moment in histogram.moments())
+            lines.append(" ".join(f"{cell:>10}" for cell in cells) + f"  {self.names.get(key, key)}")
+        return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
+
+    def with_ranges(self, ranges: Mapping[TensorKey, Range]) -> "Statistics":
+        """These statistics with other ranges for some tensors."""
+        return replace(self, ranges={**self.ranges, **ranges})
+
+    def require_of(self, graph: Graph) -> None:
+        """Raise unless these are statistics of `graph`.
+
+        Raises:
+            TfqError: a tensor has another name; the first one is named.
+        """
+        tensors = graph.main.tensors
+        for (_, t), name in self.names.items():
+            found = tensors[t].name if t < len(tensors) else "none"
+            if found != name:
+                raise TfqError(
+                    f"the statistics are of another model: they call tensor {t} {name!r}, this model {found!r}; "
+                    "calibrate this model"
+                )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write to `path` as `.npz`, beside and renamed.
 
         Raises:
             TfqError: the path cannot be written.
         """
         content = io.BytesIO()
-        np.savez(
-            content,
-            keys=np.array(list(self.ranges), np.int64).reshape(-1, 2),
-            ranges=np.array(list(self.ranges.values()), np.float64).reshape(-1, 2),
-            samples=np.int64(self.samples),
-            **{f"mean_{s}_{t}": mean for (s, t), mean in self.means.items()},  # type: ignore[arg-type]
-        )
+        np.savez(content, **_arrays(self))  # type: ignore[arg-type]
         target = Path(path)
         beside = target.with_name(f".{target.name}.part")
         try:
@@ -81,7 +189,7 @@ class Statistics:
             raise TfqError(f"{target} cannot be written: {error.strerror}") from error
 
     @staticmethod
-    def load(path: str | os.PathLike) -> "Statistics":
+    def load(path: str | os.PathLike[str]) -> "Statistics":
         """Read what `save` wrote.
 
         Raises:
@@ -89,15 +197,66 @@ class Statistics:
         """
         try:
             with np.load(path, allow_pickle=False) as content:
-                keys, ranges, samples = content["keys"], content["ranges"], int(content["samples"])
-                means = {_key(name): content[name] for name in content.files if name.startswith("mean_")}
-        except (OSError, KeyError, ValueError) as error:
+                return _statistics(dict(content))
+        except (OSError, KeyError, ValueError, TypeError) as error:
             raise TfqError(f"{path} does not hold saved statistics: {error}") from error
-        pairs = zip(keys.tolist(), ranges.tolist(), strict=True)
-        return Statistics({(s, t): Range(low, high) for (s, t), (low, high) in pairs}, samples, means)
 
 
-def _key(name: str) -> TensorKey:
-    """`mean_0_7` -> (0, 7)."""
-    subgraph, tensor = map(int, name.split("_")[1:])
-    return subgraph, tensor
+def _merged(mine: Mapping[Any, T], theirs: Mapping[Any, T], both: Callable[[T, T], T]) -> dict[Any, T]:
+    found = {**mine, **theirs}
+    return found | {key: both(mine[key], theirs[key]) for key in mine.keys() & theirs.keys()}
+
+
+ARRAYS = ("means", "absmax", "second_moments")
+
+
+def _arrays(statistics: Statistics) -> dict[str, np.ndarray]:
+    """Plain arrays by names such as `means/0/7`: the field, then the key."""
+    found: dict[str, np.ndarray] = {"samples": np.array(statistics.samples), "skipped": np.array(statistics.skipped)}
+    found["keys"] = np.array(list(statistics.ranges), np.int64).reshape(-1, 2)
+    found["ranges"] = np.array(list(statistics.ranges.values()), np.float64).reshape(-1, 2)
+    found["name_keys"] = np.array(list(statistics.names), np.int64).reshape(-1, 2)
+    found["names"] = np.array(list(statistics.names.values()), str)
+    for kind in ARRAYS:
+        found |= {f"{kind}/{s}/{t}": value for (s, t), value in getattr(statistics, kind).items()}
+    for kind, histograms in _histograms(statistics).items():
+        for (s, t), histogram in histograms.items():
+            found[f"{kind}/values/{s}/{t}"], found[f"{kind}/counts/{s}/{t}"] = histogram.values, histogram.counts
+    for (s, t), moving in statistics.moving.items():
+        found[f"moving/{s}/{t}"] = np.array([moving.momentum, moving.low, moving.high, moving.weight])
+    return found
+
+
+def _histograms(statistics: Statistics) -> dict[str, Mapping[TensorKey, Histogram]]:
+    return {
+        "histogram": statistics.histograms,
+        "low": {key: extremes.low for key, extremes in statistics.extremes.items()},
+        "high": {key: extremes.high for key, extremes in statistics.extremes.items()},
+    }
+
+
+def _statistics(found: Mapping[str, np.ndarray]) -> Statistics:
+    """The inverse of `_arrays`."""
+
+    def of(kind: str) -> dict[TensorKey, np.ndarray]:
+        named = (name.rsplit("/", 2) for name in found if name.startswith(f"{kind}/"))
+        return {(int(s), int(t)): found[f"{kind}/{s}/{t}"] for _, s, t in named}
+
+    def histograms(kind: str) -> dict[TensorKey, Histogram]:
+        values, counts = of(f"{kind}/values"), of(f"{kind}/counts")
+        return {key: Histogram(values[key], counts[key]) for key in values}
+
+    def keyed(keys: str, values: str) -> Iterator[tuple[TensorKey, Any]]:
+        return zip(map(tuple, found[keys].tolist()), found[values].tolist(), strict=True)
+
+    low, high = histograms("low"), histograms("high")
+    return Statistics(
+        {key: Range(*limits) for key, limits in keyed("keys", "ranges")},
+        int(found["samples"]),
+        histograms=histograms("histogram"),
+        extremes={key: Extremes(low[key], high[key]) for key in low},
+        moving={key: MovingRange(*numbers.tolist()) for key, numbers in of("moving").items()},
+        skipped=int(found["skipped"]),
+        names=dict(keyed("name_keys", "names")),
+        **{kind: of(kind) for kind in ARRAYS},  # type: ignore[arg-type]
+    )

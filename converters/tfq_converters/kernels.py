@@ -1,4 +1,4 @@
-"""Questions asked of the kernel table: does a cell work where the file must run, and if not, what does instead.
+"""Questions asked of the kernel table: does a cell work where the file must run, and if not, why and what else does.
 
 Of some consumers, which no probe runs, the answer is a rule (`consumers`).
 """
@@ -29,13 +29,6 @@ WRITTEN_AS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("GATHER", "weight_only"): ("EMBEDDING_LOOKUP", "weight_only"),
     ("GATHER", "dynamic"): ("EMBEDDING_LOOKUP", "weight_only"),
 }
-# mode -> modes to take instead, the nearest first
-NEAR_MODES: Mapping[str, tuple[str, ...]] = {
-    "weight_only": ("weight_only", "dynamic", "integer"),
-    "dynamic": ("dynamic", "weight_only", "integer"),
-    "integer": ("integer", "dynamic", "weight_only"),
-}
-COARSE_TO_FINE = ("per_tensor", "channel_groups", "per_channel", "blocks")
 STORED = ("per_tensor", "per_channel", "blocks")
 BITS = (8, 4, 2)
 FORMS = ("", "3x3", "1x1", "grouped")  # of operators in the cells
@@ -54,9 +47,6 @@ class Choice:
     mode: str
     bits: int
     granularity: str
-
-    def __str__(self) -> str:
-        return f"int{self.bits} {self.granularity} in mode {self.mode}"
 
 
 @dataclass(frozen=True)
@@ -177,25 +167,6 @@ def working(
     )
 
 
-def refusal(
-    code: str,
-    mode: str,
-    bits: int,
-    granularity: str,
-    activation_bits: int | None = None,
-    target: Target | None = None,
-    form: str | None = None,
-) -> str:
-    """Why an operator with such weights would not be computed, and the nearest that would; "" when it is.
-
-    Args: those of `fault`.
-    """
-    problem = fault(code, mode, bits, granularity, activation_bits, target, form)
-    if not problem:
-        return ""
-    return f"{problem}; nearest: {nearest(code, mode, bits, granularity, activation_bits, target, form) or 'float'}"
-
-
 def fault(
     code: str,
     mode: str,
@@ -274,35 +245,3 @@ def somewhere(
         for bits in BITS
         for kind in (STORED if granularity is None else (granularity,))
     )
-
-
-def nearest(
-    code: str,
-    mode: str,
-    bits: int,
-    granularity: str,
-    activation_bits: int | None = None,
-    target: Target | None = None,
-    form: str | None = None,
-) -> Choice | None:
-    """The nearest that works: in the same mode if any does; then no fewer bits and no coarser scales where that can be
-    avoided; then the fewest changes. None when nothing works, and the operator has to stay float.
-
-    Mode "integer" comes last for those who asked for another, and then with 8-bit activations.
-
-    Args: those of `refusal`.
-    """
-
-    def distance(choice: Choice) -> tuple[int, ...]:
-        finer = COARSE_TO_FINE.index(choice.granularity) - COARSE_TO_FINE.index(granularity)
-        return (choice.bits < bits, finer < 0, abs(choice.bits - bits), abs(finer))
-
-    for near in NEAR_MODES[mode]:
-        works = list(working(code, near, activation_bits or 8, target, form))
-        if granularity == "channel_groups":
-            works += [Choice(near, c.bits, granularity) for c in works if c.granularity == "per_channel"]
-        elif granularity != "blocks":  # whose size nobody has asked for
-            works = [choice for choice in works if choice.granularity != "blocks"]
-        if works:
-            return min(works, key=distance)
-    return None

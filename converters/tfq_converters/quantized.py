@@ -76,10 +76,11 @@ class ActivationEncoding:
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """The real values of `codes`, float32."""
-        if codes.dtype.itemsize == 1:
-            every = np.arange(256, dtype=np.uint8).view(codes.dtype).astype(np.float32)
-            return ((every - np.float32(self.zero_point)) * np.float32(self.scale))[codes.view(np.uint8)]
-        return codes.astype(np.float32) * np.float32(self.scale)
+        values = np.asarray(codes.astype(np.float32))  # of rank 0 too
+        if self.zero_point:
+            values -= np.float32(self.zero_point)
+        values *= np.float32(self.scale)
+        return values
 
 
 @dataclass(frozen=True)

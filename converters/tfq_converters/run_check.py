@@ -1,6 +1,6 @@
 """Runs an emitted file and compares every operator with what the quantized numbers say, before anyone gets the file."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,6 +10,7 @@ from tfq_converters import flatbuffer
 from tfq_converters.child_runs import Arrays, Runs
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.noise import sqnr
 from tfq_converters.quantized import OpEncoding, QuantizedGraph
 from tfq_converters.realize import Realized
 from tfq_converters.realize.builder import FLOAT, ValueForm
@@ -39,7 +40,6 @@ from tfq_converters.unrunnable import runnable_part, stand_ins
 from tfq_converters.weights import data_of, weight_axes
 
 Sample = Sequence[np.ndarray]
-CHUNK = 2**13  # values that are summed at a time: too few for BLAS to start threads
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Checked:
     sqnr: Mapping[int, float]  # tensor of the main subgraph -> dB, on the default kernels
     kernels: tuple[str, ...]  # that the file ran on
     samples: int
+    parts: int = 1  # in which it was run, one after the other
 
 
 def run_check(
@@ -85,16 +86,17 @@ def run_check(
     emitted = runnable_part(realized.graph)
     content = content if emitted is realized.graph else None
     fed = [[*_encoded(quantized, sample), *extra] for sample in samples]
-    runs.give(emitted, content, sorted(set(places.values())), fed, kernels_to_run(quantized))
+    parts = runs.give(emitted, content, sorted(set(places.values())), fed, kernels_to_run(quantized))
     computed = _keep_float_values(runs, runnable_part(quantized.graph), [[*sample, *extra] for sample in samples])
     flatbuffer.forget_pages(trim=True)
+    simulated = _Simulated.of(quantized, places)
     results = _Results(quantized, runs, samples)
     for n in range(len(samples)):
-        _compare(quantized, places, n, results)
+        _compare(simulated, n, results)
         _same_outputs(realized, results.default, n)
-    sqnr = _errors(runs, computed, places, results.default, len(samples))
+    errors = _errors(runs, computed, places, results.default, len(samples))
     _check_signatures(quantized, realized, others or {})
-    return Checked(sqnr, tuple(kernels for kernels, _ in results), len(samples))
+    return Checked(errors, tuple(kernels for kernels, _ in results), len(samples), parts)
 
 
 class _Results:
@@ -111,6 +113,11 @@ class _Results:
     def other(self) -> tuple[str, Arrays]:
         _, kernels = kernels_to_run(self._quantized)
         return _on_slow_kernels(self._quantized.graph, self._runs, self._samples, kernels)
+
+    @property
+    def other_is_there(self) -> bool:
+        """Whether the slow kernels are done, so that nobody waits for `other`."""
+        return self._runs.is_done(kernels_to_run(self._quantized)[1])
 
     def __iter__(self) -> Iterator[tuple[str, Arrays]]:
         yield "default", self.default
@@ -141,7 +148,7 @@ def _errors(
         if t in first:
             form, index = first[t]
             pairs = [(kept[f"float_{n}_{t}"], _decoded(emitted[f"tensor_{n}_{index}"], form)) for n in range(samples)]
-            found[t] = _sqnr(pairs)
+            found[t] = sqnr(pairs)
     return found
 
 
@@ -194,38 +201,65 @@ def _encoding(quantized: QuantizedGraph, o: int) -> OpEncoding:
     return quantized.ops.get((0, o), OpEncoding("float"))
 
 
-def _compare(
-    quantized: QuantizedGraph, places: Mapping[Value, int], n: int, runs: Iterable[tuple[str, Arrays]]
-) -> None:
-    """Raise an error that names the first operator whose result differs from the simulated one."""
-    main, bodies = quantized.graph.main, simulated_bodies(quantized)
-    dynamic_bodies = any(encoding.mode == "dynamic" for (s, _), encoding in quantized.ops.items() if s > 0)
-    for kernels, run in runs:  # each as soon as it is there; segments are cheap to build again
-        for indices in segments(main):
-            known = [o for o in indices if _can_be_read(quantized, places, o)]
-            wrong = _first_wrong(quantized, places, n, run, known, bodies, dynamic_bodies) if known else ""
-            if wrong:
-                raise TfqError(f"the file is not handed over: on the {kernels} kernels, {wrong}")
+@dataclass(frozen=True)
+class _Simulated:
+    """The operators of the main subgraph as the numbers say: what the file is compared with."""
+
+    quantized: QuantizedGraph
+    places: Mapping[Value, int]
+    bodies: tuple[Subgraph, ...]
+    dynamic_bodies: bool
+
+    @staticmethod
+    def of(quantized: QuantizedGraph, places: Mapping[Value, int]) -> "_Simulated":
+        dynamic = any(encoding.mode == "dynamic" for (s, _), encoding in quantized.ops.items() if s > 0)
+        return _Simulated(quantized, places, simulated_bodies(quantized), dynamic)
+
+    def known(self) -> list[list[int]]:
+        """The operators whose values can be read from the file, few enough at a time to bound the memory."""
+        every = (
+            [o for o in indices if _can_be_read(self.quantized, self.places, o)]
+            for indices in segments(self.quantized.graph.main)
+        )
+        return [known for known in every if known]
+
+    def segment(self, known: Sequence[int]) -> Segment:
+        return Segment(self.quantized, self.bodies, known)
 
 
-def _first_wrong(
-    quantized: QuantizedGraph,
-    places: Mapping[Value, int],
-    n: int,
-    run: Arrays,
-    known: Sequence[int],
-    bodies: tuple[Subgraph, ...],
-    dynamic_bodies: bool,
-) -> str:
+def _compare(simulated: _Simulated, n: int, results: "_Results") -> None:
+    """Raise an error that names the first operator whose result differs from the simulated one.
+
+    The slow kernels may take longer than all else: as long as they are not done, the default ones are judged alone.
+    """
+    late = []
+    for known in simulated.known():
+        segment = simulated.segment(known)
+        _judge(simulated, n, "default", results.default, known, segment)
+        if results.other_is_there:
+            _judge(simulated, n, *results.other, known, segment)
+        else:
+            late.append(known)
+    for known in late:
+        _judge(simulated, n, *results.other, known, simulated.segment(known))
+
+
+def _judge(simulated: _Simulated, n: int, kernels: str, run: Arrays, known: Sequence[int], segment: Segment) -> None:
+    wrong = _first_wrong(simulated, n, run, known, segment)
+    if wrong:
+        raise TfqError(f"the file is not handed over: on the {kernels} kernels, {wrong}")
+
+
+def _first_wrong(simulated: _Simulated, n: int, run: Arrays, known: Sequence[int], segment: Segment) -> str:
     """The first of the operators `known` that differs from the simulated one, and how; "" when none does."""
+    quantized, places = simulated.quantized, simulated.places
     main = quantized.graph.main
-    segment = Segment(quantized, bodies, known)
     decoded = {value: _decoded(run[f"tensor_{n}_{places[value]}"], value[1]) for value in segment.inputs}
     expected = segment.run(decoded)
     for o in known:
         written = values_written(main.ops[o], _encoding(quantized, o))
         found = {value: run[f"tensor_{n}_{places[value]}"] for value in written}
-        wrong = _difference(quantized, o, found, decoded, expected, dynamic_bodies)
+        wrong = _difference(quantized, o, found, decoded, expected, simulated.dynamic_bodies)
         if wrong:
             return f"{main.op_name(o)} computes something else than its numbers say: {wrong}"
     return ""
@@ -306,23 +340,3 @@ def _check_signatures(quantized: QuantizedGraph, realized: Realized, others: Map
             wrong = float_difference(found, expected[name], LOOP_TOLERANCE)
             if wrong:
                 raise TfqError(f"the file is not handed over: output {name!r} of signature {signature.key!r}: {wrong}")
-
-
-def _sqnr(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """10 log10(sum x^2 / sum (x - y)^2) in dB over all samples; inf without error."""
-    signal = noise = 0.0
-    for x, y in pairs:
-        signal += _energy(x.reshape(-1))
-        noise += _energy((x - y).reshape(-1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float("inf") if noise == 0 else float(10 * np.log10(np.float64(signal) / noise))
-
-
-def _energy(values: np.ndarray) -> float:
-    """Sum of squares; in double precision where masks (the lowest float) overflow single precision."""
-    energy = 0.0
-    with np.errstate(over="ignore"):
-        for start in range(0, values.size, CHUNK):
-            part = values[start : start + CHUNK]
-            energy += float(np.dot(part, part))
-    return energy if np.isfinite(energy) else float(np.square(values, dtype=np.float64).sum())

@@ -2,12 +2,17 @@
 
 `python -m tfq_converters.run_child FOLDER` waits for a line that names the kernels, then reads `file.tflite`, `inputs`
 and, where the kernels hide their intermediates (the delegate does), `probe.tflite`: the same file with every wanted
-tensor as an output. It writes a file `KERNELS` for each, one after the other (`array_file` has the form of all), or
-`KERNELS.error` where the runtime refuses or fails, in contrast to a process that dies.
+tensor as an output. It writes a file `KERNELS` for each (`array_file` has the form of all), or `KERNELS.error` where
+the runtime refuses or fails, in contrast to a process that dies.
+
+Where there are `part_0.tflite`, `part_1.tflite` and so on, these run one after the other instead; `parts` says which
+tensors of the file they read and show.
 """
 
+import os
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +20,8 @@ import numpy as np
 from tfq_converters.array_file import ArrayFile, ArrayWriter
 from tfq_converters.errors import TfqError
 from tfq_converters.runtime import Kernels, Runner
+
+SMALL_BYTES = 2**26  # of a file that several kernels run at a time
 
 
 def samples(found: Mapping[str, np.ndarray]) -> list[list[np.ndarray]]:
@@ -35,15 +42,17 @@ def main(folder: str) -> int:
     given = ArrayFile(here / "inputs")
     wanted = given["wanted"].tolist()
     inputs = samples({name: given[name] for name in given if name != "wanted"})
-    for kind in kernels:
-        _answer(here, kind, inputs, wanted)
+    workers = len(kernels) if os.path.getsize(here / "file.tflite") <= SMALL_BYTES else 1  # each holds the weights
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(lambda kind: _answer(here, kind, inputs, wanted), kernels))
     return 0
 
 
 def _answer(here: Path, kernels: Kernels, inputs: list[list[np.ndarray]], wanted: list[int]) -> None:
     results = ArrayWriter(here / f"{kernels}.part")
     try:
-        _run(here, kernels, inputs, wanted, results)
+        in_parts = (here / "parts").exists()
+        (_run_parts if in_parts else _run)(here, kernels, inputs, wanted, results)
     except TfqError as error:
         (here / f"{kernels}.part").write_text(str(error))
         (here / f"{kernels}.part").rename(here / f"{kernels}.error")
@@ -70,6 +79,24 @@ def _run(here: Path, kernels: Kernels, inputs: list[list[np.ndarray]], wanted: l
         for n in hidden:
             probe.reset_variables()
             _save(results, n, wanted, probe.run(inputs[n]))
+
+
+def _run_parts(
+    here: Path, kernels: Kernels, inputs: list[list[np.ndarray]], wanted: list[int], results: ArrayWriter
+) -> None:
+    Runner(str(here / "file.tflite"), kernels)  # the runtime takes it; it unpacks no weights before the first run
+    known = {name: tensors.tolist() for name, tensors in ArrayFile(here / "parts").items()}
+    values = [dict(zip(known["inputs"], sample, strict=True)) for sample in inputs]
+    for k in range((len(known) - 2) // 2):
+        runner = Runner(str(here / f"part_{k}.tflite"), kernels)
+        for found in values:
+            shown = runner.run([found[t] for t in known[f"inputs_{k}"]])
+            found |= dict(zip(known[f"outputs_{k}"], shown, strict=True))
+        del runner  # with its weights
+    for n, found in enumerate(values):
+        for k, t in enumerate(known["outputs"]):
+            results.add(f"output_{n}_{k}", found[t])
+        _save(results, n, wanted, [found[t] for t in wanted])
 
 
 def _save(results: ArrayWriter, n: int, wanted: list[int], values: list[np.ndarray]) -> None:

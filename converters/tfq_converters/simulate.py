@@ -11,6 +11,7 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.parts import UNCHECKED_TYPES, keeps_state, part, without_unused
 from tfq_converters.quantized import OpEncoding, QuantizedGraph, simulated_weight
 from tfq_converters.realize.builder import ValueForm
 from tfq_converters.runtime import Runner
@@ -18,7 +19,6 @@ from tfq_converters.unrunnable import is_unrunnable
 
 Value = tuple[int, ValueForm]  # a tensor of the float graph, in one of the forms in which the file holds it
 SEGMENT_BYTES = 8 * 2**20  # of constants in one run, which bounds the memory
-UNCHECKED_TYPES = frozenset({"resource", "variant", "string"})
 
 
 def values_read(subgraph: Subgraph, op: Op, encoding: OpEncoding) -> dict[int, Value]:
@@ -42,12 +42,13 @@ def simulated_bodies(quantized: QuantizedGraph) -> tuple[Subgraph, ...]:
         tensors, ops = list(subgraph.tensors), []
         for o, op in enumerate(subgraph.ops):
             encoding = quantized.ops.get((s, o))
-            ops.append(op if encoding is None else _with_weights(op, encoding, tensors))
+            ops.append(op if encoding is None else with_weights(op, encoding, tensors))
         found.append(replace(subgraph, tensors=tuple(tensors), ops=tuple(ops)))
     return tuple(found)
 
 
-def _with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
+def with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
+    """`op` over what its codes stand for; the constants are added to `tensors`."""
     inputs = list(op.inputs)
     for slot, value in encoding.weights.items():
         data = simulated_weight(value).reshape(tensors[inputs[slot]].shape)
@@ -83,44 +84,17 @@ def segments(subgraph: Subgraph, only_checkable: bool = True) -> Iterator[list[i
 def float_values(graph: Graph, sample: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
     """(tensor, value) for all that the float graph computes, in order; run in segments, to bound the memory."""
     main = graph.main
-    keeps_state = any(tensor.is_variable or tensor.dtype in UNCHECKED_TYPES for tensor in main.tensors)
-    parts = [list(range(len(main.ops)))] if keeps_state else list(segments(main, only_checkable=False))
+    whole = keeps_state(main)
+    ranges = [list(range(len(main.ops)))] if whole else list(segments(main, only_checkable=False))
     last = {t: o for o, op in enumerate(main.ops) for t in op.inputs}
     values = dict(zip(main.inputs, sample, strict=True))
-    for indices in parts:
-        ops = tuple(main.ops[o] for o in indices)
-        made = dict.fromkeys(t for op in ops for t in op.outputs)
-        read = dict.fromkeys(t for op in ops for t in op.inputs if t != ABSENT and t not in made)
-        inputs = tuple(t for t in read if not main.tensors[t].is_constant and not main.tensors[t].is_variable)
-        outputs = tuple(t for t in made if main.tensors[t].dtype not in UNCHECKED_TYPES)
-        part = _pruned(replace(main, ops=ops, inputs=inputs, outputs=outputs))
-        with flatbuffer.scratch(Graph((part, *graph.subgraphs[1:]))) as path:
-            found = Runner(path).run([values[t] for t in inputs])
-        values |= dict(zip(outputs, found, strict=True))
-        yield from zip(outputs, found, strict=True)
+    for indices in ranges:
+        piece = part(graph, indices)
+        with flatbuffer.scratch(piece.graph) as path:
+            found = Runner(path).run([values[t] for t in piece.inputs])
+        values |= dict(zip(piece.outputs, found, strict=True))
+        yield from zip(piece.outputs, found, strict=True)
         values = {t: value for t, value in values.items() if last.get(t, -1) > indices[-1]}
-
-
-def _pruned(subgraph: Subgraph) -> Subgraph:
-    """The subgraph without the tensors that it does not use."""
-    ops = subgraph.ops
-    named = {t for op in ops for t in (*op.inputs, *op.outputs, *op.intermediates)} - {ABSENT}
-    used = sorted(named | {*subgraph.inputs, *subgraph.outputs})
-    moved = {old: new for new, old in enumerate(used)} | {ABSENT: ABSENT}
-
-    def move(indices: Sequence[int]) -> tuple[int, ...]:
-        return tuple(moved[index] for index in indices)
-
-    return Subgraph(
-        subgraph.name,
-        tuple(subgraph.tensors[t] for t in used),
-        tuple(
-            replace(op, inputs=move(op.inputs), outputs=move(op.outputs), intermediates=move(op.intermediates))
-            for op in ops
-        ),
-        move(subgraph.inputs),
-        move(subgraph.outputs),
-    )
 
 
 class Segment:
@@ -134,7 +108,7 @@ class Segment:
         self.outputs: list[int] = []
         for index in indices:
             encoding = quantized.ops.get((0, index), OpEncoding("float"))
-            op = _with_weights(main.ops[index], encoding, tensors)
+            op = with_weights(main.ops[index], encoding, tensors)
             inputs = list(op.inputs)
             for slot, value in values_read(main, main.ops[index], encoding).items():
                 if value not in fed:
@@ -149,7 +123,7 @@ class Segment:
             ops.append(replace(op, inputs=tuple(inputs), outputs=tuple(results)))
         self.inputs = list(fed)
         outputs = tuple(t for op in ops for t in op.outputs)
-        subgraph = _pruned(Subgraph("main", tuple(tensors), tuple(ops), tuple(fed.values()), outputs))
+        subgraph = without_unused(Subgraph("main", tuple(tensors), tuple(ops), tuple(fed.values()), outputs))
         with flatbuffer.scratch(Graph((subgraph, *bodies))) as path:
             self._runner = Runner(path)
 

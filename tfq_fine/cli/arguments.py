@@ -14,6 +14,9 @@ RUNTIMES = ("litert", "tflite", "tflite-micro")
 TARGETS = (
     "litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro", "ethos-u", "openvino", "tosa",
 )  # fmt: skip
+OBSERVERS = ("min_max", "moving_average", "percentile", "mean_std", "mse", "entropy", "auto")
+STATISTICS = ("channel_absmax", "channel_mean", "second_moment")
+REPAIRS = ("fold_batch_norm", "cross_layer", "bounded_masks", "bias_correction")
 TYPES = ("float32", "int8", "uint8", "int16")
 MODEL = "Keras model (.keras, .h5), SavedModel folder or float .tflite"
 DATA = ".npz with one array per input, samples along axis 0 (and labels, as 'labels' or 'y'), or .npy"
@@ -31,6 +34,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {tfq.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _quantize(commands.add_parser("quantize", help="write a quantized .tflite", allow_abbrev=False))
+    _calibrate(commands.add_parser("calibrate", help="run a model on data and keep what it shows", allow_abbrev=False))
     _verify(commands.add_parser("verify", help="compare a quantized .tflite with its float model", allow_abbrev=False))
     _inspect(commands.add_parser("inspect", help="show what a .tflite holds", allow_abbrev=False))
     commands.add_parser("recipes", help="list the recipes", allow_abbrev=False)
@@ -70,8 +74,42 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
         "(default: what the recipe says; presets below 8 bits fall back)",
     )
     _option(parser, "kernels", metavar="FILE", help="kernel table of another machine or release (see `kernels`)")
-    _option(parser, "samples", type=positive_integer, metavar="N", help="read at most N samples")
+    for name in REPAIRS:
+        words = name.replace("_", "-")
+        said = "whether to try this repair, which stays where it lowers the error (the report says)"
+        _option(parser, words, action=argparse.BooleanOptionalAction, default=True, help=said)
+    _option(parser, "statistics", metavar="FILE", help="of an earlier `calibrate` of this model, instead of data")
+    _observing(parser)
     _common(parser)
+
+
+def _calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    _option(parser, "data", required=True, help=f"representative data: {DATA}")
+    _option(parser, "output", required=True, metavar="FILE", help="the .npz to write")
+    _option(parser, "recipe", default="full_int8", help="whose observers say what is needed (default: full_int8)")
+    _option(parser, "also", choices=STATISTICS, action="append", help="for algorithms; may be given several times")
+    _option(parser, "resume", metavar="FILE", help="statistics that these samples are added to")
+    _option(parser, "batch-size", type=positive_integer, default=1, metavar="N", help="samples per run")
+    _observing(parser)
+    _option(parser, "unsafe", action="store_true", help="allow a Keras file to run code that it holds")
+
+
+def _observing(parser: argparse.ArgumentParser) -> None:
+    _option(parser, "samples", type=positive_integer, metavar="N", help="read at most N samples")
+    _option(
+        parser,
+        "observer",
+        metavar="NAME[:OPTION=NUMBER,...]",
+        help=f"how ranges of activations are chosen, instead of as the recipe says: {', '.join(OBSERVERS)}",
+    )
+    _option(
+        parser,
+        "on-invalid",
+        choices=("error", "skip"),
+        default="error",
+        help="a sample with NaN or infinity is an error, or left out and counted",
+    )
 
 
 def _verify(parser: argparse.ArgumentParser) -> None:

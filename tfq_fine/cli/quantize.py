@@ -1,18 +1,17 @@
 """`tfq-fine quantize`: a model and a recipe in, a file that has been run out."""
 
 import argparse
-from pathlib import Path
 
 from absl import logging
 
-from tfq_converters.errors import TfqError
 from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_fine.api import quantize
+from tfq_fine.cli.arguments import REPAIRS
 from tfq_fine.cli.outputs import check_outputs
-from tfq_fine.cli.terminal import progress, show
-from tfq_fine.presets import named
-from tfq_fine.recipe import Recipe
+from tfq_fine.cli.recipe_argument import recipe_of
+from tfq_fine.cli.terminal import show
 from tfq_fine.report.html import require_extra
+from tfq_fine.statistics import Statistics
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -22,25 +21,28 @@ def run(arguments: argparse.Namespace) -> int:
         TfqError: bad input, or a file that cannot be written.
     """
     outputs = {"output": arguments.output, "report": arguments.report, "html": arguments.html}
-    check_outputs(outputs, [arguments.model, arguments.data, arguments.recipe, arguments.kernels])
+    check_outputs(outputs, [arguments.model, arguments.data, arguments.recipe, arguments.kernels, arguments.statistics])
     if arguments.html:
         require_extra()
-    recipe = _recipe(arguments.recipe)
+    recipe = recipe_of(arguments.recipe)
     logging.info("quantizing %s with %s", arguments.model, recipe.name)
-    with progress(f"quantizing {arguments.model} with {recipe.name}"):
-        result = quantize(
-            arguments.model,
-            recipe,
-            arguments.data,
-            input_type=arguments.input_type,
-            output_type=arguments.output_type,
-            prefer=arguments.prefer,
-            runtimes=tuple(arguments.runtime or DEFAULT_RUNTIMES),
-            on_unsupported=arguments.on_unsupported,
-            kernels=arguments.kernels,
-            samples=arguments.samples,
-            safe_mode=not arguments.unsafe,
-        )
+    result = quantize(
+        arguments.model,
+        recipe,
+        arguments.data,
+        input_type=arguments.input_type,
+        output_type=arguments.output_type,
+        prefer=arguments.prefer,
+        runtimes=tuple(arguments.runtime or DEFAULT_RUNTIMES),
+        on_unsupported=arguments.on_unsupported,
+        kernels=arguments.kernels,
+        observer=arguments.observer,
+        repairs=tuple(name for name in REPAIRS if getattr(arguments, name)),
+        num_samples=arguments.samples,
+        on_invalid=arguments.on_invalid,
+        statistics=None if arguments.statistics is None else Statistics.load(arguments.statistics),
+        safe_mode=not arguments.unsafe,
+    )
     if arguments.report:
         result.report.save(arguments.report)
     if arguments.html:
@@ -49,13 +51,3 @@ def run(arguments: argparse.Namespace) -> int:
     logging.info("wrote %s", arguments.output)
     show(result.report)
     return 0
-
-
-def _recipe(text: str) -> Recipe:
-    """The recipe of that name, or in that file."""
-    if not text.endswith(".json"):
-        return named(text)
-    try:
-        return Recipe.from_json(Path(text).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise TfqError(f"recipe {text} cannot be read: {error}") from error

@@ -32,6 +32,11 @@ class Batch:
         if not self.count:
             object.__setattr__(self, "count", len(self.inputs[0]))
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether no input holds NaN or infinity."""
+        return all(array.dtype.kind != "f" or bool(np.isfinite(array).all()) for array in self.inputs)
+
 
 def input_specs(graph: Graph) -> list[InputSpec]:
     """The inputs of the main subgraph, in its order."""

@@ -20,6 +20,7 @@ class Wanted:
     axis: BatchAxis
     batch_size: int  # where the model leaves it free
     single: bool  # whether an element may be one sample without a batch axis
+    finite: bool = True  # whether NaN and infinities are errors
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Chunk:
     count: int
     size: int  # samples per run
     exact: bool  # whether a run takes exactly `size` samples
+    finite: bool = True  # whether NaN and infinities are errors
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -60,7 +62,7 @@ class Chunk:
         """
         found, problems = [], []
         for spec, array, kind in zip(self.specs, self.arrays, self.layouts, strict=True):
-            result = converted(_slice(array, kind, start, stop), spec.dtype)
+            result = converted(_slice(array, kind, start, stop), spec.dtype, self.finite)
             if isinstance(result, Misfit):
                 problems.append(_described(spec, result, kind, self.first + start))
             else:
@@ -100,6 +102,7 @@ def checked(arrays: Sequence[Any], labels: Any, first: int, wanted: Wanted) -> C
         count=count,
         size=1 if stacked else wanted.axis.size or wanted.batch_size,
         exact=stacked or wanted.axis.size is not None,
+        finite=wanted.finite,
     )
 
 

@@ -23,6 +23,7 @@ def batches(
     batch_size: int = 1,
     limit: int | None = None,
     keep_labels: bool = True,
+    finite: bool = True,
 ) -> Iterator[Batch]:
     """Read `data` once, as batches for the model; problems are raised where they are met.
 
@@ -34,6 +35,7 @@ def batches(
             before samples of another shape.
         limit: read no more samples than this; where the model takes n samples at a time, the largest multiple of n.
         keep_labels: False where labels are of no use: they are then neither checked nor returned.
+        finite: False lets NaN and infinities pass to float inputs; else they are errors.
 
     Raises:
         TfqError: no data; samples that do not fit the model's names, shapes or types; NaN or infinities; different
@@ -46,7 +48,7 @@ def batches(
         raise TfqError("the dataset repeats forever; leave out .repeat(), or limit the number of samples")
     specs = tuple(inputs)
     source = open_source(data, [spec.name for spec in specs])
-    chunks = _chunks(source, Wanted(specs, batch_axis(specs), batch_size, source.single), keep_labels)
+    chunks = _chunks(source, Wanted(specs, batch_axis(specs), batch_size, source.single, finite), keep_labels)
     if keep_labels and labels is not None:
         chunks = _labelled(chunks, label_array(labels), source.whole)
     return _recut(_divisible(_limited(chunks, limit), source.whole))

@@ -17,10 +17,11 @@ class Misfit:
     at: tuple[int, ...] | None = None  # the first value in the way; None when all are
 
 
-def converted(values: np.ndarray, dtype: str) -> np.ndarray | Misfit:
+def converted(values: np.ndarray, dtype: str, finite: bool = True) -> np.ndarray | Misfit:
     """`values` as `dtype`, the same array when it is of that type already.
 
-    Floats are rounded to a narrower float type; every other conversion must be exact. NaN and infinities never pass.
+    Floats are rounded to a narrower float type; every other conversion must be exact. NaN and infinities pass
+    only to float types, and only where not all must be `finite`.
     """
     if dtype not in NUMPY_TYPES:
         return Misfit(f"the model takes {dtype}, which arrays cannot hold")
@@ -28,10 +29,10 @@ def converted(values: np.ndarray, dtype: str) -> np.ndarray | Misfit:
     kind = values.dtype.kind
     if not (kind in NUMBERS or (kind == "c" and target.kind == "c")):
         return Misfit(f"expected {dtype}, found {values.dtype}")
-    if kind in "fc":
-        finite = np.isfinite(values)
-        if not finite.all():
-            return _misfit(values, ~finite, "is not a finite number")
+    if kind in "fc" and (finite or target.kind not in "fc"):
+        good = np.isfinite(values)
+        if not good.all():
+            return _misfit(values, ~good, "is not a finite number")
     if values.dtype == target:
         return values
     if target.kind in "iu":
@@ -39,7 +40,7 @@ def converted(values: np.ndarray, dtype: str) -> np.ndarray | Misfit:
     with np.errstate(over="ignore"):
         result = values.astype(target)
     if kind == "f" and target.kind in "fc":
-        return _unless(values, ~np.isfinite(result), f"is beyond the range of {dtype}", result)
+        return _unless(values, ~np.isfinite(result) & np.isfinite(values), f"is beyond the range of {dtype}", result)
     with np.errstate(over="ignore", invalid="ignore"):
         changed = result.astype(values.dtype) != values
     return _unless(values, changed, f"cannot be held by {dtype}", result)

@@ -45,6 +45,8 @@ def factor_blocks(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Factore
     scaled_ops: set[int] = set()
     for t, ops in by_tensor.items():
         path = scaling_path(main, t)
+        if not isinstance(path, str) and path.repeats > 1:
+            path = f"{main.tensors[t].name} is flattened"
         if isinstance(path, str):
             kept |= {(0, o): f"the factors of its blocks cannot be folded: {path}" for o in ops}
             continue

@@ -5,12 +5,14 @@ made by a linear operator, through ReLU and what else only moves, averages or cl
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.realize.weight_only import READS_SHAPE
 from tfq_converters.weights import BIAS_SLOT, DATA_SLOT, WeightAxes, bias_of, groups_of, weight_axes
+from tfq_fine.equalization.editing import Edit, along, fused
 
 LINEAR = frozenset({"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"})
 READERS = frozenset({"FULLY_CONNECTED", "CONV_2D", "TRANSPOSE_CONV"})  # with an axis of inputs to divide
@@ -25,11 +27,12 @@ class ScalingPath:
     tensor: int
     readers: tuple[int, ...]  # linear operators whose weights are divided
     makers: tuple[int, ...]  # operators, last first, between the one that is scaled (the last here) and the tensor
+    repeats: int = 1  # the tensor has the channels so many times side by side: it is flattened
 
 
 def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
     """How the channels (the last axis) of `tensor` can be scaled exactly; or why they cannot."""
-    producers, consumers = subgraph.producers(), subgraph.consumers()
+    consumers = value_readers(subgraph)
     readers = tuple(dict.fromkeys(o for o, _ in consumers.get(tensor, [])))
     name = subgraph.tensors[tensor].name
     if tensor in subgraph.outputs:
@@ -37,6 +40,24 @@ def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
     for o in readers:
         if not _divisible(subgraph.ops[o], subgraph, tensor):
             return f"{subgraph.op_name(o)} reads {name} too"
+    makers = makers_of(subgraph, tensor)
+    if isinstance(makers, str):
+        return makers
+    made = subgraph.tensors[subgraph.ops[makers[-1]].outputs[0]].shape[-1]
+    return ScalingPath(tensor, readers, makers, subgraph.tensors[tensor].shape[-1] // made)
+
+
+def value_readers(subgraph: Subgraph) -> dict[int, list[tuple[int, int]]]:
+    """`subgraph.consumers()` without those that read the shape alone."""
+    found = {}
+    for t, readers in subgraph.consumers().items():
+        found[t] = [(o, slot) for o, slot in readers if subgraph.ops[o].code not in READS_SHAPE]
+    return found
+
+
+def makers_of(subgraph: Subgraph, tensor: int) -> tuple[int, ...] | str:
+    """The operators that make `tensor`, last first, down to one that can scale its channels; or why there is none."""
+    producers, consumers = subgraph.producers(), value_readers(subgraph)
     makers: list[int] = []
     current = tensor
     while True:
@@ -50,30 +71,34 @@ def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
         if isinstance(following, str):
             return f"{subgraph.op_name(o)}: {following}"
         if following == ABSENT:
-            return ScalingPath(tensor, readers, tuple(makers))
+            return tuple(makers)
         current = following
 
 
 def _divisible(op: Op, subgraph: Subgraph, tensor: int) -> bool:
     """Whether the weight of `op` can take back a scaling of `tensor`: it reads it as data, over all of its channels."""
     axes = weight_axes(op, subgraph)
-    if op.code not in READERS or not axes or op.inputs[DATA_SLOT.get(op.code, 0)] != tensor:
+    if op.code not in LINEAR or not axes or op.inputs[DATA_SLOT.get(op.code, 0)] != tensor:
         return False
     (row,) = axes
-    assert row.inputs is not None
+    if row.inputs is None:
+        return True  # a depthwise convolution: one input channel for each of its windows
     inputs = subgraph.tensors[op.inputs[row.slot]].shape[row.inputs]
     return subgraph.tensors[tensor].shape[-1:] == (inputs,) and groups_of(op, subgraph) == 1
 
 
 def _scalable(op: Op, subgraph: Subgraph) -> int | str:
     """ABSENT where `op` can scale its own output; the input to go on with; or why the scaling ends here."""
-    if op.options is not None and op.options.values.get("fusedActivationFunction", 0) not in HOMOGENEOUS:
+    if fused(op) not in HOMOGENEOUS:
         return "its fused activation clips at a fixed value"
     if op.code in LINEAR:
         constant = bias_of(op) == ABSENT or subgraph.tensors[bias_of(op)].data is not None
         return ABSENT if weight_axes(op, subgraph) and constant else "its weights are not constants"
     channels = subgraph.tensors[op.outputs[0]].shape[-1:]
-    moves = op.code in KEEPS_CHANNELS or op.code == "RESHAPE" or (op.code == "MEAN" and _keeps_last(op, subgraph))
+    if op.code == "RESHAPE":
+        whole = flattened(subgraph.tensors[op.inputs[0]].shape, subgraph.tensors[op.outputs[0]].shape)
+        return "a scaling of channels does not pass through it" if whole is None else op.inputs[0]
+    moves = op.code in KEEPS_CHANNELS or (op.code == "MEAN" and keeps_last(op, subgraph))
     if moves and subgraph.tensors[op.inputs[0]].shape[-1:] == channels:  # PAD may add channels
         return op.inputs[0]
     constants = [t for t in op.inputs if subgraph.tensors[t].data is not None]
@@ -84,7 +109,22 @@ def _scalable(op: Op, subgraph: Subgraph) -> int | str:
     return "a scaling of channels does not pass through it"
 
 
-def _keeps_last(op: Op, subgraph: Subgraph) -> bool:
+def flattened(before: Sequence[int], after: Sequence[int]) -> int | None:
+    """How often the channels (the last axis) lie side by side in the last axis of a reshaped array; None unless whole.
+
+    >>> flattened((2, 3, 5), (2, 15)), flattened((2, 3, 5), (6, 5)), flattened((2, 3, 5), (5, 6))
+    (3, 1, None)
+    """
+    size = 1
+    for length in reversed(before):
+        size *= length
+        if (size,) == tuple(after[-1:]):
+            return size // before[-1]
+    return None
+
+
+def keeps_last(op: Op, subgraph: Subgraph) -> bool:
+    """Whether a reduction leaves the channels (the last axis) apart."""
     axes, rank = subgraph.tensors[op.inputs[1]].data, len(subgraph.tensors[op.inputs[0]].shape)
     return axes is not None and all(axis % rank != rank - 1 for axis in axes.reshape(-1).tolist())
 
@@ -94,70 +134,47 @@ def _per_channel(tensor: Tensor) -> bool:
     return tensor.dtype == "float32" and all(size == 1 for size in tensor.shape[:-1])
 
 
-@dataclass
-class _Edit:
-    """New tensors and changed operators of one subgraph."""
-
-    tensors: list[Tensor]
-    ops: list[Op] = field(default_factory=list)
-
-    def constant(self, o: int, slot: int, data: np.ndarray) -> None:
-        """Give operator `o` a constant of its own."""
-        tensor = self.tensors[self.ops[o].inputs[slot]]
-        self.tensors.append(replace(tensor, shape=data.shape, shape_signature=None, data=data.astype(np.float32)))
-        inputs = list(self.ops[o].inputs)
-        inputs[slot] = len(self.tensors) - 1
-        self.ops[o] = replace(self.ops[o], inputs=tuple(inputs))
-
-
 def scaled(graph: Graph, changes: Sequence[tuple[ScalingPath, np.ndarray]]) -> Graph:
-    """The graph in which the channels of each path's tensor are multiplied by its positive scales [C].
+    """The graph in which the channels of each path's tensor are multiplied by its positive scales [C], of one repeat.
 
     Outputs stay what they were, up to float rounding. Scaled tensors get names of their own: they hold other values.
     """
-    main = graph.main
-    edit = _Edit(list(main.tensors), list(main.ops))
+    edit = Edit(graph)
     for path, scale in changes:
-        scale = scale.astype(np.float64)
         for o in path.readers:
-            _divide(edit, o, main, scale)
-        for o in path.makers:
-            _multiply(edit, o, main, scale)
-            for t in edit.ops[o].outputs:
-                edit.tensors[t] = replace(edit.tensors[t], name=f"{edit.tensors[t].name}/scaled")
-    subgraph = replace(main, tensors=tuple(edit.tensors), ops=tuple(edit.ops))
-    return replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]))
+            divide(edit, graph.main, o, np.tile(scale, path.repeats))
+        multiply(edit, graph.main, path.makers, scale)
+    return edit.rewritten().graph
 
 
-def _divide(edit: _Edit, o: int, main: Subgraph, scale: np.ndarray) -> None:
+def divide(edit: Edit, main: Subgraph, o: int, scale: np.ndarray) -> None:
+    """Divide the weights of linear operator `o` by the scales [C] of its input channels."""
     (axes,) = weight_axes(main.ops[o], main)
-    data = edit.tensors[edit.ops[o].inputs[axes.slot]].data
-    assert data is not None and axes.inputs is not None
-    edit.constant(o, axes.slot, data / _along(scale, axes.inputs, data.ndim))
+    data = edit.data(o, axes.slot)
+    axis = axes.channel if axes.inputs is None else axes.inputs
+    wide = np.repeat(scale.astype(np.float64), data.shape[axis] // len(scale))  # a depth multiplier repeats channels
+    edit.constant(o, axes.slot, data / along(wide, axis, data.ndim))
 
 
-def _multiply(edit: _Edit, o: int, main: Subgraph, scale: np.ndarray) -> None:
-    op = edit.ops[o]
-    if op.code in LINEAR:
-        (axes,) = weight_axes(main.ops[o], main)
-        _scale_linear(edit, o, axes, scale)
-    elif op.code in ("MUL", "ADD", "SUB"):
-        slot = next(slot for slot, t in enumerate(op.inputs) if edit.tensors[t].data is not None)
-        data = edit.tensors[op.inputs[slot]].data
-        assert data is not None
-        edit.constant(o, slot, data * (scale if data.ndim else scale.reshape(-1)))
+def multiply(edit: Edit, main: Subgraph, makers: Sequence[int], scale: np.ndarray) -> None:
+    """Multiply what `makers` compute by scales [C] of its channels."""
+    scale = scale.astype(np.float64)
+    for o in makers:
+        op = edit.ops[o]
+        if op.code in LINEAR:
+            _scale_linear(edit, o, weight_axes(main.ops[o], main)[0], scale)
+        elif op.code in ("MUL", "ADD", "SUB"):
+            slot = next(slot for slot, t in enumerate(op.inputs) if edit.tensors[t].data is not None)
+            data = edit.data(o, slot)
+            edit.constant(o, slot, data * np.tile(scale, max(data.size // len(scale), 1)))
+        for t in op.outputs:
+            edit.rename(t, "scaled")
 
 
-def _scale_linear(edit: _Edit, o: int, axes: WeightAxes, scale: np.ndarray) -> None:
-    data = edit.tensors[edit.ops[o].inputs[axes.slot]].data
-    assert data is not None
-    edit.constant(o, axes.slot, data * _along(scale, axes.channel, data.ndim))
+def _scale_linear(edit: Edit, o: int, axes: WeightAxes, scale: np.ndarray) -> None:
+    data = edit.data(o, axes.slot)
+    edit.constant(o, axes.slot, data * along(scale, axes.channel, data.ndim))
     if bias_of(edit.ops[o]) != ABSENT:
         slot = BIAS_SLOT[edit.ops[o].code]
-        bias = edit.tensors[edit.ops[o].inputs[slot]].data
-        assert bias is not None
+        bias = edit.data(o, slot)
         edit.constant(o, slot, bias * scale.reshape(bias.shape))
-
-
-def _along(scale: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    return scale.reshape([-1 if a == axis else 1 for a in range(rank)])

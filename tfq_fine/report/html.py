@@ -5,9 +5,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tfq_converters.errors import TfqError
-from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name
+import numpy as np
 
+from tfq_converters.errors import TfqError
+from tfq_fine.report.sections import Bars, Curves, Grid, Paragraph, Section, brief_name
+
+COLUMNS = 4  # of small pictures
 TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -79,12 +82,13 @@ def _plain(section: Section) -> dict[str, Any]:
             headings = [(column.removeprefix(">"), column.startswith(">")) for column in columns]
             return {"kind": "grid", "title": title, "columns": headings, "rows": rows}
         case Bars():
-            return {"kind": "picture", "title": section.title, "svg": _svg(section)}
+            return {"kind": "picture", "title": section.title, "svg": _bars(section)}
+        case Curves():
+            return {"kind": "picture", "title": section.title, "svg": _curves(section)}
 
 
-def _svg(bars: Bars) -> Any:
+def _bars(bars: Bars) -> Any:
     """Horizontal bars, the first name on top. A value that is not finite gets its name in place of a bar."""
-    import markupsafe
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -103,6 +107,34 @@ def _svg(bars: Bars) -> Any:
         axes.set_xlabel(bars.unit)
         if len(bars.series) > 1:
             axes.legend()
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+        return _svg(figure)
+
+
+def _curves(curves: Curves) -> Any:
+    """Histograms side by side, counts on a logarithmic axis, the marked part of each shaded."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    rows = -(-len(curves.names) // COLUMNS)
+    with rc_context({"svg.hashsalt": curves.title, "text.parse_math": False, "axes.formatter.use_mathtext": False}):
+        figure = Figure(figsize=(11, 1.7 * rows), layout="constrained")
+        places = figure.subplots(rows, COLUMNS, squeeze=False).reshape(-1)
+        for axes in places[len(curves.names) :]:
+            axes.set_axis_off()
+        for axes, name, shares, (low, high), mark in zip(
+            places, curves.names, curves.shares, curves.limits, curves.marks, strict=False
+        ):
+            axes.stairs(shares, np.linspace(low, high, len(shares) + 1), fill=True)
+            axes.axvspan(*mark, alpha=0.2, color="tab:green")
+            axes.set_yscale("log")
+            axes.set_title(brief_name(name, 36), fontsize=7)
+            axes.tick_params(labelsize=6)
+        return _svg(figure)
+
+
+def _svg(figure: Any) -> Any:
+    import markupsafe
+
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
     return markupsafe.Markup(stream.getvalue()[stream.getvalue().index("<svg") :])

@@ -10,7 +10,8 @@ from rich.console import Group
 
 from tfq_converters.flatbuffer import save_pieces
 from tfq_converters.quantized import Mode
-from tfq_fine.report import html, plain, text
+from tfq_fine.report import activations, html, plain, text
+from tfq_fine.report.activations import ActivationRow
 from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, listed, size
 
 KIND = "tfq_fine.quantization_report"
@@ -40,6 +41,18 @@ class OpRow:
 
 
 @dataclass(frozen=True)
+class RepairRow:
+    """What one repair (`tfq_fine.repairs`) brought."""
+
+    name: str
+    applied: bool
+    text: str  # where it was applied, or why not
+    before: float | None = None  # SQNR in dB of the outputs without it, on `samples` of the calibration samples
+    after: float | None = None  # with it
+    samples: int = 0
+
+
+@dataclass(frozen=True)
 class QuantizationReport:
     """What was quantized, what stayed float and why, and what it cost."""
 
@@ -49,6 +62,8 @@ class QuantizationReport:
     float_bytes: int
     notes: tuple[str, ...] = ()
     layer_error: tuple[tuple[str, float], ...] = ()  # (layer or tensor, SQNR in dB), in graph order; or not measured
+    activations: tuple[ActivationRow, ...] = ()  # what an integer operator reads or computes, in graph order
+    repairs: tuple[RepairRow, ...] = ()  # one for each that was asked for
 
     def __str__(self) -> str:
         return self.table()
@@ -57,8 +72,8 @@ class QuantizationReport:
         return text.rich_group(self._summary())
 
     def table(self, all: bool = False) -> str:
-        """Plain text: the summary, and with `all` one line per operator."""
-        return text.plain_text([*self._summary(), *([self._listing()] if all else [])])
+        """Plain text: the summary, and with `all` one line per operator and activation."""
+        return text.plain_text([*self._summary(), *(self._listings() if all else [])])
 
     def left_float(self) -> tuple[OpRow, ...]:
         """The operators that compute in float although something else was asked: those with a reason."""
@@ -95,7 +110,7 @@ class QuantizationReport:
         Raises:
             TfqError: jinja2 or matplotlib is missing, or the path cannot be written.
         """
-        content = html.page(f"Quantization: {self.recipe}", [*self._summary(), *self._pictures(), self._listing()])
+        content = html.page(f"Quantization: {self.recipe}", [*self._summary(), *self._pictures(), *self._listings()])
         save_pieces(iter([content.encode()]), path)
 
     def _summary(self) -> list[Section]:
@@ -106,10 +121,20 @@ class QuantizationReport:
         if reasons:
             rows = [(*key, str(len(found)), listed([row.label for row in found])) for key, found in reasons.items()]
             sections.append(Grid("Left in float, or less than asked", ("mode", "reason", ">ops", "where"), rows))
+        if self.repairs:
+            sections.append(self._repairs())
         if self.layer_error:
             worst = [(brief_name(name), decibels(sqnr)) for name, sqnr in self.worst_layers()]
             sections.append(Grid("Worst layers", ("layer", ">SQNR dB"), worst))
         return sections + [Paragraph(f"Note: {note}") for note in self.notes]
+
+    def _repairs(self) -> Grid:
+        rows = []
+        for row in self.repairs:
+            sides = ["" if side is None else decibels(side) for side in (row.before, row.after)]
+            rows.append((row.name, "on" if row.applied else "off", *sides, str(row.samples or ""), row.text))
+        columns = ("repair", "is", ">SQNR dB without", ">with", ">samples", "where, or why not")
+        return Grid("Repairs", columns, rows)
 
     def _kinds(self) -> Grid:
         groups = _grouped(self.rows, lambda row: (row.code, row.mode, row.weights, row.form, row.activations))
@@ -138,8 +163,11 @@ class QuantizationReport:
         columns = ("layer", "operator", "mode", "weights", "form", "activations", ">weight SQNR dB", ">bytes", "reason")
         return Grid("All operators", columns, rows)
 
+    def _listings(self) -> list[Section]:
+        return [self._listing(), *([activations.grid(self.activations)] if self.activations else [])]
+
     def _pictures(self) -> list[Section]:
-        pictures: list[Section] = []
+        pictures: list[Section] = [*activations.curves(self.activations)]
         if self.layer_error:
             names, values = zip(*self.layer_error, strict=True)
             pictures.append(Bars("Error per layer", "SQNR (dB)", names, {"": values}))

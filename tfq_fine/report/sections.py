@@ -31,7 +31,18 @@ class Bars:
     series: Mapping[str, Sequence[float]]  # each as long as `names`
 
 
-Section = Paragraph | Grid | Bars
+@dataclass(frozen=True)
+class Curves:
+    """A small picture per name: shares over equal bins between two limits, and a marked part of them."""
+
+    title: str
+    names: Sequence[str]
+    shares: Sequence[Sequence[float]]
+    limits: Sequence[tuple[float, float]]
+    marks: Sequence[tuple[float, float]]
+
+
+Section = Paragraph | Grid | Bars | Curves
 
 
 def decibels(value: float | None) -> str:

@@ -4,11 +4,11 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfq_converters import packing
+from tfq_converters.flatbuffer.builder import Builder
 from tfq_converters.flatbuffer.names import IDENTIFIER, OPERATOR_CODES, TYPE_CODES
 from tfq_converters.graph import Graph, Op, Signature, Subgraph, Tensor
 
@@ -20,26 +20,26 @@ FLATBUFFER_LIMIT = 2**31 - 2**20  # beyond this the constants go behind the flat
 
 def write(graph: Graph) -> bytes:
     """The bytes of the `.tflite` file that says `graph`. Equal constants are stored once."""
-    chunks = list(pieces(graph))
-    return chunks[0] if len(chunks) == 1 and isinstance(chunks[0], bytes) else b"".join(chunks)
+    return b"".join(pieces(graph))
 
 
 def pieces(graph: Graph, behind: bool = False) -> Iterator[bytes | memoryview]:
-    """The file in pieces, in order; one piece unless it is beyond 2 GB.
+    """The file in pieces, in order; no constant is copied.
 
     Args:
         graph: what the file says.
-        behind: put the constants behind the flatbuffer in any case, which holds no second copy of them. Files that
-            are handed over keep them inside, as every runtime expects.
+        behind: put the constants behind the flatbuffer in any case, as in files beyond 2 GB. Files that are handed
+            over keep them inside, as every runtime expects.
     """
     buffers = _Buffers()
     model = _model(graph, buffers)
     if buffers.nbytes < FLATBUFFER_LIMIT and not behind:
         model.buffers = [_Buffer(array) for array in buffers.arrays]
-        yield _pack(model, buffers.nbytes)
+        yield from _with_constants(_packed(model, buffers.nbytes))
         return
     model.buffers = [_Buffer(None, placeholder=array is not None) for array in buffers.arrays]
-    header = bytearray(_pack(model, 0))
+    packer = _packed(model, 0)
+    header = bytearray(packer.Bytes[packer.Head() :])
     packed = schema.Model.GetRootAs(header, 0)
     end = len(header)
     layout: list[tuple[int, np.ndarray]] = []
@@ -93,7 +93,7 @@ class _Buffer(schema.BufferT):
         super().__init__()
         self.array, self.offset, self.size = array, int(placeholder), int(placeholder)
 
-    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 - the object API's name
+    def Pack(self, builder: Builder) -> int:  # noqa: N802 - the object API's name
         data = None if self.array is None else _aligned_vector(builder, self.array)
         schema.BufferStart(builder)
         if data is not None:
@@ -103,12 +103,10 @@ class _Buffer(schema.BufferT):
         return schema.BufferEnd(builder)
 
 
-def _aligned_vector(builder: flatbuffers.Builder, array: np.ndarray) -> int:
+def _aligned_vector(builder: Builder, array: np.ndarray) -> int:
     builder.StartVector(1, array.nbytes, ALIGNMENT)
-    head = builder.head - array.nbytes
-    builder.head = head
-    builder.Bytes[head : head + array.nbytes] = array.data
-    builder.vectorNumElems = array.nbytes
+    builder.left_out.append((builder.Offset(), array))
+    builder.head -= array.nbytes
     return builder.EndVector()
 
 
@@ -163,30 +161,21 @@ def _model(graph: Graph, buffers: _Buffers) -> Any:
     return model
 
 
-class _SharingBuilder(flatbuffers.Builder):
-    """Stores equal vectors and strings once: the zero points of all channels, shapes, and the like recur."""
-
-    def __init__(self, size: int):
-        super().__init__(size)
-        self._known: dict[tuple[str, bytes], int] = {}
-
-    def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802 - the builder's name
-        key = (x.dtype.str, x.tobytes())
-        if key not in self._known:
-            self._known[key] = super().CreateNumpyVector(x)
-        return self._known[key]
-
-    def CreateString(self, s: str | bytes, *args: Any) -> int:  # noqa: N802 - the builder's name
-        key = ("string", s.encode() if isinstance(s, str) else s)
-        if key not in self._known:
-            self._known[key] = super().CreateString(s, *args)
-        return self._known[key]
-
-
-def _pack(model: Any, constants: int) -> bytes:
-    builder = _SharingBuilder(constants + 2**16)
+def _packed(model: Any, constants: int) -> Builder:
+    builder = Builder(constants + 2**20)
     builder.Finish(model.Pack(builder), IDENTIFIER)
-    return bytes(memoryview(builder.Bytes)[builder.Head() :])
+    return builder
+
+
+def _with_constants(packed: Builder) -> Iterator[memoryview]:
+    """What was packed, with the constants in the places that were kept for them."""
+    whole, position = memoryview(packed.Bytes), packed.Head()
+    for offset, array in reversed(packed.left_out):  # it was packed from its end
+        start = len(whole) - offset - array.nbytes
+        yield whole[position:start]
+        yield array.data
+        position = start + array.nbytes
+    yield whole[position:]
 
 
 def _pack_subgraph(subgraph: Subgraph, table: list, codes: dict, buffers: _Buffers) -> Any:

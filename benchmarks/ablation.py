@@ -1,0 +1,106 @@
+"""What every repair brings to full_int8: alone, left out, and all of them: `python -m benchmarks.ablation`.
+
+100 calibration samples, disjoint from the test samples; every file runs on the default kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tfq_fine as tfq
+from benchmarks.arguments import parser, work_folder
+from benchmarks.evaluation import Evaluation, evaluate, outputs
+from benchmarks.float_files import Files, prepared
+from benchmarks.tables import Table, progress, save
+from benchmarks.tool_run import run_tool
+from benchmarks.zoo import CASES
+from tfq_fine.repairs import REPAIRS
+
+MEASURED = ("raw_cnn", "resnet8", "small_mobilenet_v2", "efficientnet_lite0_cifar10", "masked_transformer")
+CALIBRATION = 100  # samples
+CONVERTER = "TFLiteConverter int8"
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "all off": (),
+    **{f"{name} alone": (name,) for name in REPAIRS},
+    **{f"without {name}": tuple(other for other in REPAIRS if other != name) for name in REPAIRS},
+    "all on": tuple(REPAIRS),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting on one case."""
+
+    case: str
+    setting: str
+    evaluation: Evaluation
+    applied: tuple[str, ...] = ()  # the repairs that stayed
+
+
+def measure(case: str, work: Path) -> Iterator[Row]:
+    """One row for every setting, and for the converter; the same file is measured once."""
+    files = prepared(case, work)
+    samples, labels = files.test(), files.labels()
+    assert labels is not None, f"{case} has no labels"
+    expected = outputs(files.tflite, samples)
+    yield Row(case, "float", evaluate(files.tflite, samples, labels, expected))
+    known: dict[bytes, Evaluation] = {}
+    for setting, repairs in SETTINGS.items():
+        path = work / f"{case}-ablation.tflite"
+        content, applied = _quantized(files, repairs)
+        path.write_bytes(content)
+        if content not in known:
+            known[content] = evaluate(path, samples, labels, expected)
+        yield Row(case, setting, known[content], applied)
+    path = work / f"{case}-converter.tflite"
+    run_tool("tflite_converter_int8", files, path, CALIBRATION)
+    yield Row(case, CONVERTER, evaluate(path, samples, labels, expected))
+
+
+def _quantized(files: Files, repairs: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
+    """The file, and the repairs that stayed."""
+    result = tfq.quantize(files.tflite, "full_int8", files.calibration()[:CALIBRATION], repairs=repairs)
+    return result.content, tuple(row.name for row in result.report.repairs if row.applied)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """One line per setting, one column per model."""
+    cases = list(dict.fromkeys(row.case for row in rows))
+    found = {(row.case, row.setting): row for row in rows}
+    lines = [
+        (setting, *(_cell(found[case, setting].evaluation) for case in cases))
+        for setting in ("float", *SETTINGS, CONVERTER)
+    ]
+    on = (f"{case}: {', '.join(found[case, 'all on'].applied) or 'none'}" for case in cases)
+    samples = (f"{case}: {found[case, 'float'].evaluation.samples:,}" for case in cases)
+    notes = (
+        "Top-1 in %, and SQNR of the outputs in dB; full_int8, 100 calibration samples.",
+        f"Test samples: {'; '.join(samples)}.",
+        f"What stayed of all: {'; '.join(on)}.",
+    )
+    return Table("Repairs", ("full_int8 with repairs", *cases), tuple(lines), notes, labels=1)
+
+
+def _cell(found: Evaluation) -> str:
+    return f"{100 * found.top1:.2f} / {found.sqnr_db:.1f}"
+
+
+def main() -> None:
+    """Measure, print, save."""
+    given = parser(__doc__, MEASURED, CASES).parse_args()
+    rows: list[Row] = []
+    with work_folder(given.work) as work:
+        for case in given.cases:
+            for row in measure(case, work):
+                progress(f"{case} {row.setting}: {row.evaluation} {', '.join(row.applied)}")
+                rows.append(row)
+    made = table(rows)
+    made.show()
+    if given.output:
+        save(given.output, [made], {"rows": [asdict(row) for row in rows]})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""A graph in parts: consecutive operators as graphs of their own, for values to be handed from one to the next.
+
+Kernels hold a weight that a DEQUANTIZE makes float as floats, the default ones twice: several times the size of a file
+of few bits. In parts, only those of one part are held at a time.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+
+PART_BYTES = 2**28  # of floats that the weights of a part are unpacked to; files below that are run as they are
+UNCHECKED_TYPES = frozenset({"resource", "variant", "string"})
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some operators of the main subgraph as a graph; `inputs` and `outputs` name its borders in the whole."""
+
+    graph: Graph
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+def part(graph: Graph, indices: Sequence[int], outputs: Collection[int] | None = None) -> Part:
+    """The operators `indices` of the main subgraph.
+
+    Args:
+        graph: the whole.
+        indices: in order.
+        outputs: of what they compute, which tensors to return; all that an interpreter can hand over when None.
+    """
+    main = graph.main
+    ops = tuple(main.ops[o] for o in indices)
+    made = dict.fromkeys(t for op in ops for t in op.outputs)
+    read = dict.fromkeys(t for op in ops for t in op.inputs if t != ABSENT and t not in made)
+    inputs = tuple(t for t in read if not main.tensors[t].is_constant and not main.tensors[t].is_variable)
+    shown = tuple(t for t in made if main.tensors[t].dtype not in UNCHECKED_TYPES and (outputs is None or t in outputs))
+    pruned = without_unused(replace(main, ops=ops, inputs=inputs, outputs=shown))
+    return Part(Graph((pruned, *graph.subgraphs[1:])), inputs, shown)
+
+
+def keeps_state(subgraph: Subgraph) -> bool:
+    """Whether it has values that cannot be handed from one part to another."""
+    return any(tensor.is_variable or tensor.dtype in UNCHECKED_TYPES for tensor in subgraph.tensors)
+
+
+def cut(graph: Graph, wanted: Collection[int]) -> list[Part]:
+    """The parts of a graph whose weights unpack to more than `PART_BYTES`; none when it is run as it is.
+
+    Args:
+        graph: as the file has it.
+        wanted: tensors of the main subgraph that the parts must show, beside its outputs.
+    """
+    main = graph.main
+    if sum(_unpacked(main, op) for op in main.ops) <= PART_BYTES or keeps_state(main):
+        return []
+    runs = list(_runs(main))
+    place = {t: k for k, run in enumerate(runs) for o in run for t in main.ops[o].outputs}
+    later = {t for k, run in enumerate(runs) for o in run for t in main.ops[o].inputs if place.get(t, k) < k}
+    return [part(graph, run, {*wanted, *main.outputs, *later}) for run in runs]
+
+
+def _runs(main: Subgraph) -> Iterator[list[int]]:
+    """Indices of the operators of each part; what is computed of constants alone is computed where it is read."""
+    last = {t: o for o, op in enumerate(main.ops) for t in op.inputs}
+    fixed, until = {ABSENT}, 0  # tensors that are known beforehand; the last operator that reads one of them
+    current: list[int] = []
+    size = 0
+    for o, op in enumerate(main.ops):
+        nbytes = _unpacked(main, op)
+        if current and nbytes and o > until and size + nbytes > PART_BYTES:
+            yield current
+            current, size = [], 0
+        current.append(o)
+        size += nbytes
+        if all(t in fixed or main.tensors[t].is_constant for t in op.inputs):
+            fixed |= {*op.outputs}
+            until = max([until, *(last.get(t, o) for t in op.outputs)])
+    yield current
+
+
+def _unpacked(main: Subgraph, op: Op) -> int:
+    """Bytes of the floats that `op` makes of a constant; 0 for all but DEQUANTIZE."""
+    if op.code != "DEQUANTIZE" or not main.tensors[op.inputs[0]].is_constant:
+        return 0
+    return 4 * int(np.prod(main.tensors[op.outputs[0]].shape, dtype=np.int64))
+
+
+def without_unused(subgraph: Subgraph) -> Subgraph:
+    """The subgraph without the tensors that it does not use."""
+    ops = subgraph.ops
+    named = {t for op in ops for t in (*op.inputs, *op.outputs, *op.intermediates)} - {ABSENT}
+    used = sorted(named | {*subgraph.inputs, *subgraph.outputs})
+    moved = {old: new for new, old in enumerate(used)} | {ABSENT: ABSENT}
+
+    def move(indices: Sequence[int]) -> tuple[int, ...]:
+        return tuple(moved[index] for index in indices)
+
+    return Subgraph(
+        subgraph.name,
+        tuple(subgraph.tensors[t] for t in used),
+        tuple(
+            replace(op, inputs=move(op.inputs), outputs=move(op.outputs), intermediates=move(op.intermediates))
+            for op in ops
+        ),
+        move(subgraph.inputs),
+        move(subgraph.outputs),
+    )

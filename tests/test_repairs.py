@@ -1,0 +1,198 @@
+"""Repairs are chosen by what they bring, one line each."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import tfq_fine as tfq
+from graphs import RELU
+from nets import Net
+from test_cross_layer import uneven
+from tfq_converters.flatbuffer import read, write
+from tfq_converters.float_simulation import float_simulation
+from tfq_converters.graph import Graph, Op, Options
+from tfq_converters.runtime import Runner
+from tfq_fine import repairs as module
+from tfq_fine.cli import arguments
+from tfq_fine.metrics import ErrorSums
+from tfq_fine.repairs import REPAIRS
+from tfq_fine.report.quantization import QuantizationReport
+from tfq_fine.trial import judged
+
+
+def behind_relu() -> Graph:
+    """Convolution, ReLU, batch norm, twice; channels of very different sizes."""
+    net = Net(1, 6, 9, 3)
+    x = norm_of_uneven(net, uneven(net, net.conv(0, 7, RELU)))
+    x = norm_of_uneven(net, uneven(net, net.conv(x, 11, RELU)))
+    return net.graph(net.dense(net.mean(x), 5))
+
+
+def norm_of_uneven(net: Net, x: int) -> int:
+    """Batch norm that gives all channels one size again."""
+    scale = 1 / np.geomspace(0.02, 2, net.shape(x)[-1])
+    y = net.with_constant("MUL", x, net.constant(scale.astype(np.float32)))
+    return net.with_constant("ADD", y, net.random(net.shape(x)[-1]))
+
+
+def plain() -> Graph:
+    net = Net(1, 6, 9, 3)
+    return net.graph(net.dense(net.mean(net.conv(0, 7, RELU)), 5))
+
+
+def data(count: int = 24, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, 6, 9, 3)).astype(np.float32)
+
+
+def sqnr(content: bytes, graph: Graph) -> float:
+    files = Runner(write(graph)), Runner(content)
+    sums = ErrorSums()
+    for image in data(40, seed=1):
+        (expected,), (found,) = (file.run([image[None]]) for file in files)
+        sums += ErrorSums.of(expected, found)
+    return sums.sqnr_db
+
+
+def test_each_repair_is_on_where_it_helps_and_says_what_it_brought() -> None:
+    graph = behind_relu()
+    content = write(graph)
+    on, off = (tfq.quantize(content, "full_int8", data(), repairs=given, prefer="size") for given in ("auto", None))
+    rows = {row.name: row for row in on.report.repairs}
+    assert list(rows) == list(REPAIRS)
+    assert off.report.repairs == ()
+    folded, masks = rows["fold_batch_norm"], rows["bounded_masks"]
+    assert folded.applied and folded.text.startswith("2 folded, such as mul_b (MUL)")
+    assert folded.before is not None and folded.after is not None and folded.after > folded.before + 3
+    assert (masks.applied, masks.text) == (False, "no masks in integers")
+    assert sqnr(on.content, graph) > sqnr(off.content, graph) + 3  # measured on other samples
+    assert "fold_batch_norm" in str(on.report) and "SQNR dB without" in str(on.report)
+    assert QuantizationReport.from_json(on.report.to_json()) == on.report
+
+
+def test_the_switches() -> None:
+    content = write(behind_relu())
+    result = tfq.quantize(content, "full_int8", data(), repairs=("cross_layer",))
+    assert [row.name for row in result.report.repairs] == ["cross_layer"]
+    codes = [op.code for op in result.quantized.graph.main.ops]
+    assert codes.count("MUL") == 2  # nothing is folded
+    assert all(spec.weights is None or not spec.weights.bias_correction for spec in specs(result))
+    with pytest.raises(tfq.TfqError, match="unknown repairs fold; known: fold_batch_norm, cross_layer"):
+        tfq.quantize(content, "full_int8", data(), repairs=("fold",))
+
+
+def specs(result: object) -> list[tfq.OpSpec]:
+    return [decision.spec for decision in result.plan.values() if decision.spec is not None]  # type: ignore[attr-defined]
+
+
+def test_nothing_is_run_where_nothing_is_applicable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.Trial, "run", lambda *_: pytest.fail("something was run"))
+    result = tfq.quantize(write(plain()), "full_int8", data(), repairs=("fold_batch_norm", "bounded_masks"))
+    assert [row.text for row in result.report.repairs] == ["nothing to fold", "no masks in integers"]
+
+
+def test_what_does_not_help_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if every change made it worse."""
+    start = behind_relu()
+    content = write(start)
+    before = [tensor.name for tensor in start.main.tensors]
+
+    def worse(trial: object, variant: module.Variant) -> float:
+        return 40.0 if [tensor.name for tensor in variant.graph.main.tensors] == before else 30.0
+
+    monkeypatch.setattr(module.Trial, "sqnr", worse)
+    result = tfq.quantize(content, "full_int8", data(), repairs=("fold_batch_norm", "cross_layer"))
+    assert not any(row.applied for row in result.report.repairs)
+    assert [op.code for op in result.quantized.graph.main.ops] == [op.code for op in start.main.ops]
+
+
+def test_float_outputs_that_move_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.Trial, "difference", lambda *_: 2e-5)
+    result = tfq.quantize(write(behind_relu()), "full_int8", data(), repairs=("fold_batch_norm",))
+    (row,) = result.report.repairs
+    assert not row.applied and row.before is not None and row.after is not None and row.after > row.before
+
+
+def test_rules_follow_their_operators() -> None:
+    """Operators move up when others are folded away."""
+    recipe = tfq.RECIPES["full_int8"].with_rules(tfq.Rule(None, layer="fully_connected_h"))
+    result = tfq.quantize(write(behind_relu()), recipe, data(), repairs=("fold_batch_norm",), prefer="size")
+    assert result.report.repairs[0].applied
+    kept = [row.code for row in result.report.rows if row.reason == "the recipe keeps it float"]
+    assert kept == ["FULLY_CONNECTED"]
+
+
+def test_a_generator_is_read_once() -> None:
+    seen = []
+
+    def samples() -> object:
+        for index, image in enumerate(data(11)):
+            seen.append(index)
+            yield image[None]
+
+    result = tfq.quantize(write(behind_relu()), "full_int8", samples())
+    assert seen == list(range(11))
+    assert result.statistics is not None and result.statistics.samples == 11
+    assert result.report.repairs[0].samples == 8
+
+
+def test_statistics_hold_for_the_model_as_it_is() -> None:
+    content = write(behind_relu())
+    result = tfq.quantize(content, "full_int8", statistics=tfq.calibrate(content, data()))
+    why = "the statistics hold for the model as it is"
+    assert [(row.applied, row.text) for row in result.report.repairs] == [
+        *[(False, why)] * 2,
+        *[(True, f"not measured: {why}")] * 2,
+    ]
+    assert len(result.quantized.graph.main.ops) == len(behind_relu().main.ops)
+
+
+def test_the_simulation_computes_what_the_file_computes() -> None:
+    """Within a step of the output and what a step of each activation does: 2 % of the largest output here."""
+    graph = behind_relu()
+    result = tfq.quantize(write(graph), "full_int8", data(), repairs=None, prefer="size")
+    simulated, file = Runner(write(float_simulation(result.quantized))), Runner(result.content)
+    float_file = Runner(write(graph))
+    errors = ErrorSums(), ErrorSums()
+    for image in data(20, seed=1):
+        (found,), (expected,), (exact,) = (runner.run([image[None]]) for runner in (simulated, file, float_file))
+        errors = errors[0] + ErrorSums.of(expected, found), errors[1] + ErrorSums.of(exact, expected)
+    assert errors[0].noise < 0.1 * errors[1].noise  # much nearer to the file than the file to the float model
+
+
+def test_scores_are_judged_in_front_of_softmax() -> None:
+    net = Net(3, 5)
+    scores = net.dense(0, 7)
+    graph = net.graph(net.add("SOFTMAX", (scores,), net.shape(scores), Options("SoftmaxOptions", {"beta": 1.0})))
+    assert judged(graph).main.outputs == (scores,)
+    result = tfq.quantize(write(graph), "full_int8", np.ones((4, 3, 5), np.float32), prefer="size")
+    outputs = judged(float_simulation(result.quantized)).main
+    assert len(outputs.outputs) == 1 and outputs.tensors[outputs.outputs[0]].shape == (3, 7)
+    ops = [op for op in outputs.ops if outputs.outputs[0] in op.inputs]
+    assert [op.code for op in ops] == ["SOFTMAX"]
+
+
+def test_a_model_with_state_is_not_measured() -> None:
+    net = Net(3, 5)
+    graph = net.graph(net.dense(0, 7))
+    tensors = (*graph.main.tensors, replace(graph.main.tensors[0], name="state", is_variable=True))
+    graph = replace(graph, subgraphs=(replace(graph.main, tensors=tensors),))
+    result = tfq.quantize(write(graph), "full_int8", np.ones((4, 3, 5), np.float32))
+    assert result.report.repairs[0].text == "the model keeps state between samples"
+
+
+def test_there_is_no_line_without_data() -> None:
+    assert tfq.quantize(write(plain()), "dynamic_int8").report.repairs == ()
+
+
+def test_the_command_has_a_flag_for_each() -> None:
+    assert tuple(REPAIRS) == arguments.REPAIRS
+    given = arguments.parse(["tfq-fine", "quantize", "m", "--recipe", "r", "--output", "o", "--no-cross-layer"])
+    assert not given.cross_layer and given.fold_batch_norm and given.bias_correction
+
+
+def test_files_read_back() -> None:
+    """The graph of the file is as valid as that of any other."""
+    result = tfq.quantize(write(behind_relu()), "full_int8", data())
+    assert [op.code for op in read(result.content).main.ops] == [op.code for op in result.graph.main.ops]
+    assert all(isinstance(op, Op) for op in result.graph.main.ops)

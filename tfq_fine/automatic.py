@@ -1,0 +1,221 @@
+"""Observer `auto`: of several ranges of a tensor, the one with the least error in what its readers compute.
+
+An activation is rounded to the candidate range (QUANTIZE, DEQUANTIZE) in front of the operators that read it, alone,
+and their outputs are compared with those of the float model on a few samples. So a value that a reader clips anyway,
+or that SOFTMAX does not tell from another, costs nothing, and a bias that clipping leaves in sums costs what it does.
+The error of each sample is relative to its outputs and at most 1: a corrupted sample has one vote, however large it is.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tfq_converters import flatbuffer
+from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
+from tfq_converters.quantized import TensorKey
+from tfq_converters.runtime import Runner
+from tfq_converters.simulate import checkable
+from tfq_converters.unrunnable import known_part
+from tfq_fine import affine
+from tfq_fine.calibration.passes import calibrate
+from tfq_fine.data import Batch
+from tfq_fine.extension import Extension
+from tfq_fine.observation import MOVES_VALUES, Needs, moved_from
+from tfq_fine.observers import OBSERVERS
+from tfq_fine.observers.seen import Seen
+from tfq_fine.plan import Plan
+from tfq_fine.ranges import asked
+from tfq_fine.sampling import Sample
+from tfq_fine.sizes import constant_bytes
+from tfq_fine.statistics import Range, Statistics
+
+AUTO = "auto"
+CANDIDATES: tuple[tuple[str, Mapping[str, float]], ...] = (
+    ("min_max", {}),
+    ("auto", {}),  # without accidents
+    ("percentile", {"percentile": 99.9}),
+    ("mse", {}),
+)
+DIFFERENT = 0.1  # of the shorter range: ranges that differ by less are one
+SAMPLES, SAMPLES_LARGE = 8, 4  # that ranges are compared on, at least
+LARGE = 4 * 2**20  # bytes of constants
+CONTROL_FLOW = frozenset({"WHILE", "IF", "CALL_ONCE", "CALL"})
+BETTER = 0.98  # of the error of the whole range, or the whole range is kept: less is noise
+
+
+def best_ranges(
+    graph: Graph, plan: Plan, statistics: Statistics, samples: Sequence[Sample], threads: int = 1
+) -> dict[TensorKey, Range]:
+    """The best range of every activation whose observer is `auto`.
+
+    Args:
+        graph: the float graph.
+        plan: what is asked of its operators.
+        statistics: ranges and extremes, as calibration found them.
+        samples: inputs, in input order; their values are counted for the observers that read histograms.
+        threads: of the interpreter.
+    """
+    specs, moved = asked(graph, plan), moved_from(graph)
+    bits = {t: spec.bits for t, spec in specs.items() if spec.observer == AUTO and t not in moved}
+    counted = _counted(graph, bits, samples, threads)
+    found = {t: candidates(_seen(t, statistics, counted), bits[t]) for t in bits if (0, t) in counted.histograms}
+    several = {t: ranges for t, ranges in found.items() if len(ranges) > 1}
+    errors = [
+        _errors(graph, {t: ranges[n] for t, ranges in several.items() if n < len(ranges)}, bits, samples, threads)
+        for n in range(max(map(len, several.values()), default=0))
+    ]
+    best = {t: _best(ranges, [row[t] for row in errors if t in row]) for t, ranges in several.items()}
+    whole = {t: statistics.ranges[0, t] for t in bits if (0, t) in statistics.ranges} | best
+    shared = {t: whole[source] for t, source in moved.items() if source in whole and specs.get(t) == specs.get(source)}
+    return {(0, t): found for t, found in {**whole, **shared}.items()}
+
+
+def uses_auto(graph: Graph, plan: Plan) -> bool:
+    """Whether an activation of the plan has observer `auto`."""
+    return any(spec.observer == AUTO for spec in asked(graph, plan).values())
+
+
+def number_of_samples(graph: Graph) -> int:
+    """How many samples ranges are compared on, at least, where there are so many."""
+    return SAMPLES_LARGE if sum(constant_bytes(graph).values()) > LARGE else SAMPLES
+
+
+def candidates(seen: Seen, bits: int) -> list[Range]:
+    """The ranges that the observers choose, the whole one first; of those that are nearly the same, the first."""
+    found: list[Range] = []
+    for name, options in CANDIDATES:
+        given = OBSERVERS[name].choose(seen, bits, {**OBSERVERS[name].options, **options})
+        if not any(_differ_little(given, known) for known in found):
+            found.append(given)
+    return found
+
+
+def _differ_little(a: Range, b: Range) -> bool:
+    return abs(a.low - b.low) + abs(a.high - b.high) <= DIFFERENT * min(a.extent, b.extent)
+
+
+def _counted(graph: Graph, tensors: Collection[int], samples: Sequence[Sample], threads: int) -> Statistics:
+    """Histograms of the values that a few samples give."""
+    batches = [Batch(sample, None, n) for n, sample in enumerate(samples)]
+    return calibrate(graph, batches, Needs(histograms=tuple((0, t) for t in tensors)), threads)
+
+
+def _seen(t: int, statistics: Statistics, counted: Statistics) -> Seen:
+    return Seen(statistics.ranges[0, t], counted.histograms[0, t], statistics.extremes.get((0, t)))
+
+
+def _best(ranges: Sequence[Range], errors: Sequence[float]) -> Range:
+    best = int(np.argmin(errors))
+    return ranges[best] if errors[best] < BETTER * errors[0] else ranges[0]
+
+
+def _errors(
+    graph: Graph,
+    ranges: Mapping[int, Range],
+    bits: Mapping[int, int],
+    samples: Sequence[Sample],
+    threads: int,
+) -> dict[int, float]:
+    """Tensor -> mean over samples and readers of the relative squared error, each at most 1."""
+    trial = _Trial(known_part(graph).main)
+    measured = trial.measured(ranges, bits)
+    if not measured:
+        return dict.fromkeys(ranges, 0.0)
+    pairs = [piece for _, *pair in measured for piece in pair]
+    outputs = (trial.extension.packed(pairs),)
+    subgraph = replace(
+        trial.main, tensors=tuple(trial.extension.tensors), ops=tuple(trial.extension.ops), outputs=outputs
+    )
+    with flatbuffer.scratch(replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]), signatures=())) as path:
+        runner = Runner(path, threads=threads)
+    relative = []
+    for sample in samples:
+        error, energy = runner.run(sample)[0].astype(np.float64).reshape(-1, 2).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative.append(np.minimum(np.nan_to_num(error / energy, nan=0.0), 1.0))
+    mean = np.mean(relative, axis=0)
+    found: dict[int, list[float]] = {t: [] for t in ranges}
+    for (t, _, _), value in zip(measured, mean.tolist(), strict=True):
+        found[t].append(value)
+    return {t: float(np.mean(values)) if values else 0.0 for t, values in found.items()}
+
+
+class _Trial:
+    """The float graph, with every reader of some tensors once more, over the rounded tensor."""
+
+    def __init__(self, main: Subgraph):
+        self.main = main
+        self.extension = Extension(list(main.tensors))
+        self._energies: dict[int, int] = {}
+
+    def measured(self, ranges: Mapping[int, Range], bits: Mapping[int, int]) -> list[tuple[int, int, int]]:
+        """(tensor, squared error of one output of a reader, its mean square), as tensors of the extended graph."""
+        readers = self.main.consumers()
+        found: list[tuple[int, int, int]] = []
+        self.extension.ops.extend(self.main.ops)
+        for t, given in ranges.items():
+            if self.main.tensors[t].shape:
+                rounded = self._rounded(t, given, bits[t])
+                outputs = self._again({t: rounded}, readers) or [(t, rounded)]
+                found += [(t, self._mean_square(self._difference(*pair)), self._energy(pair[0])) for pair in outputs]
+        return found
+
+    def _rounded(self, t: int, given: Range, bits: int) -> int:
+        encoding = affine.activation_encoding(*given, bits)
+        quantization = Quantization(np.array([encoding.scale], np.float32), np.array([encoding.zero_point]))
+        tensor = self.extension.tensors[t]
+        codes = self.extension.new(
+            Tensor(
+                f"{tensor.name}/codes", tensor.shape, encoding.dtype, tensor.shape_signature, quantization=quantization
+            )
+        )
+        self.extension.ops.append(Op("QUANTIZE", (t,), (codes,), Options("QuantizeOptions", {})))
+        return self._copy(Op("DEQUANTIZE", (codes,), (t,), Options("DequantizeOptions", {}), 2))[0]
+
+    def _copy(self, op: Op) -> list[int]:
+        """The outputs of one more operator like `op`."""
+        tensors = self.extension.tensors
+        outputs = [self.extension.new(replace(tensors[t], name=f"{tensors[t].name}/again")) for t in op.outputs]
+        self.extension.ops.append(replace(op, outputs=tuple(outputs)))
+        return outputs
+
+    def _again(self, replaced: dict[int, int], readers: Mapping[int, list[tuple[int, int]]]) -> list[tuple[int, int]]:
+        """(output, the same over the rounded tensor) of all that read it, moved or not."""
+        found = []
+        ((original, rounded),) = replaced.items()
+        for o in dict.fromkeys(o for o, _ in readers.get(original, [])):
+            op = self.main.ops[o]
+            if op.code in CONTROL_FLOW or not checkable(self.main, op):
+                continue
+            again = self._copy(replace(op, inputs=tuple(rounded if t == original else t for t in op.inputs)))
+            for before, after in zip(op.outputs, again, strict=True):
+                if op.code in MOVES_VALUES and before in readers:
+                    found += self._again({before: after}, readers)
+                elif self.main.tensors[before].dtype == "float32":
+                    found.append((before, after))
+        return found
+
+    def _difference(self, before: int, after: int) -> int:
+        shape = self.extension.tensors[before]
+        difference = self.extension.new(replace(shape, name=f"{shape.name}/difference"))
+        self.extension.ops.append(
+            Op(
+                "SUB",
+                (after, before),
+                (difference,),
+                Options("SubOptions", {"fusedActivationFunction": 0, "potScaleInt16": True}),
+            )
+        )
+        return difference
+
+    def _energy(self, t: int) -> int:
+        if t not in self._energies:
+            self._energies[t] = self._mean_square(t)
+        return self._energies[t]
+
+    def _mean_square(self, t: int) -> int:
+        tensor = self.extension.tensors[t]
+        square = self.extension.new(replace(tensor, name=f"{tensor.name}/square"))
+        self.extension.ops.append(Op("MUL", (t, t), (square,), Options("MulOptions", {"fusedActivationFunction": 0})))
+        return self.extension.reduce("MEAN", square, list(range(len(tensor.shape))), ())

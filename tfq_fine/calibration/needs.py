@@ -1,0 +1,52 @@
+"""What calibration has to find out for a graph, or for a plan of it."""
+
+from collections.abc import Sequence
+
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import ABSENT, Graph
+from tfq_converters.unrunnable import known_part
+from tfq_converters.weights import BIAS_SLOT, bias_of, data_of, weight_axes
+from tfq_fine.observation import Needs
+
+FOR_ALGORITHMS = ("channel_absmax", "channel_mean", "second_moment")
+LINEAR = frozenset({"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_3D", "TRANSPOSE_CONV", "BATCH_MATMUL"})
+
+
+def range_needs(graph: Graph) -> Needs:
+    """The range of every float tensor of the main subgraph that is fed or computed."""
+    main = known_part(graph).main
+    computed = {*main.inputs} | {t for op in main.ops for t in op.outputs}
+    return Needs(ranges=tuple((0, t) for t in sorted(computed) if main.tensors[t].dtype == "float32"))
+
+
+def mean_needs(graph: Graph) -> Needs:
+    """The channel means of the input of every operator that has weights and a bias."""
+    main = known_part(graph).main
+    found: dict[int, None] = {}
+    for op in main.ops:
+        if op.code in BIAS_SLOT and weight_axes(op, main) and bias_of(op) != ABSENT:
+            t = data_of(op)
+            if not main.tensors[t].is_constant and main.tensors[t].shape:
+                found[t] = None
+    return Needs(means=tuple((0, t) for t in found))
+
+
+def algorithm_needs(graph: Graph, names: Sequence[str]) -> Needs:
+    """What `names` say of the input of every linear operator of the main subgraph.
+
+    Raises:
+        TfqError: an unknown name.
+    """
+    unknown = [name for name in names if name not in FOR_ALGORITHMS]
+    if unknown:
+        raise TfqError(f"unknown statistics {', '.join(unknown)}; known: {', '.join(FOR_ALGORITHMS)}")
+    main = known_part(graph).main
+    linear = [o for o, op in enumerate(main.ops) if op.code in LINEAR and weight_axes(op, main)]
+    data = {o: data_of(main.ops[o]) for o in linear}
+    fed = {o: t for o, t in data.items() if not main.tensors[t].is_constant and main.tensors[t].shape}
+    tensors = tuple(dict.fromkeys((0, t) for t in fed.values()))
+    return Needs(
+        means=tensors if "channel_mean" in names else (),
+        absmax=tensors if "channel_absmax" in names else (),
+        second_moments=tuple((0, o) for o in fed) if "second_moment" in names else (),
+    )

@@ -1,0 +1,166 @@
+"""One pass over the representative data on the fast kernels; at most one batch is held per thread.
+
+Everything is computed inside the graph (`observation`) and added up (`totals`).
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tfq_converters import flatbuffer
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph
+from tfq_converters.runner_pool import RunnerPool
+from tfq_converters.runtime import Runner
+from tfq_converters.unrunnable import known_part
+from tfq_fine.calibration.needs import mean_needs, range_needs
+from tfq_fine.calibration.totals import Totals
+from tfq_fine.data import Batch
+from tfq_fine.observation import Needs, Observed, Reading, observed
+from tfq_fine.sampling import KeptSamples, Sample
+from tfq_fine.statistics import Statistics
+
+SMALL_BYTES = 32 * 2**20  # of constants, which every interpreter holds packed for itself
+OnInvalid = Literal["error", "skip"]
+
+
+def calibrate(
+    graph: Graph,
+    batches: Iterable[Batch],
+    needs: Needs | None = None,
+    threads: int = 1,
+    on_invalid: OnInvalid = "error",
+    advance: Callable[[int], None] | None = None,
+    kept: KeptSamples | None = None,
+) -> Statistics:
+    """What `needs` asks for, over all samples.
+
+    An interrupt (Ctrl-C) ends the pass and keeps what was gathered, with a warning in the statistics.
+
+    Args:
+        graph: the float graph.
+        batches: representative inputs, in input order; read once.
+        needs: what to find out; the ranges of every float tensor and the means of linear operators when None.
+        threads: that compute: an interpreter each where the model is small and keeps no state, else of one
+            interpreter. What is found does not depend on it.
+        on_invalid: a sample on which a tensor becomes NaN or infinite is an "error", or is to "skip": left out and
+            counted.
+        advance: called with the number of samples after each run.
+        kept: remembers some of the runs whose samples were fit.
+
+    Raises:
+        TfqError: the data is empty, or a tensor became NaN or infinite (the first one and the sample are named).
+        KeyboardInterrupt: before the first sample was done.
+    """
+    if needs is None:
+        needs = range_needs(graph).also(mean_needs(graph))
+    extended = observed(known_part(graph), needs)
+    totals = Totals(graph, extended)
+    if needs.histograms or needs.extremes or needs.moving or on_invalid == "skip":
+        batches = _singles(graph, batches)
+    if on_invalid == "skip":
+        batches = _finite(batches, totals)
+    kept = kept or KeptSamples()
+    try:
+        for seen, reading in _readings(extended, batches, threads, kept):
+            if reading.is_finite:
+                totals.add(reading, seen.count)
+                if seen.inputs is not None:
+                    kept.keep(seen.index, seen.inputs)
+            elif on_invalid == "skip":
+                totals.skip(seen.count)
+            else:
+                raise TfqError(_not_finite(graph, extended, reading, seen.first))
+            if advance is not None:
+                advance(seen.count)
+    except KeyboardInterrupt:
+        if not totals.samples:
+            raise
+        totals.interrupted = True
+    if not totals.samples:
+        raise TfqError(
+            "no representative data: the data holds no samples"
+            + (f" but the {totals.skipped} that were skipped for NaN or infinity" if totals.skipped else "")
+        )
+    return totals.statistics(needs)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is remembered of a batch while it runs."""
+
+    index: int  # of the run
+    first: int
+    count: int
+    inputs: Sample | None  # a copy, where it may be kept
+
+
+def _finite(batches: Iterable[Batch], totals: Totals) -> Iterator[Batch]:
+    """The batches without NaN and infinity; REDUCE_MIN and REDUCE_MAX do not see the former."""
+    for batch in batches:
+        if batch.is_finite:
+            yield batch
+        else:
+            totals.skip(batch.count)
+
+
+def _singles(graph: Graph, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """As few samples at a time as the model takes, mostly one."""
+    least = max((graph.main.tensors[t].shape or (1,))[0] for t in graph.main.inputs)
+    for batch in batches:
+        if batch.count <= least or any(len(array) != batch.count for array in batch.inputs):
+            yield batch
+            continue
+        for n in range(0, batch.count, least):
+            inputs = tuple(array[n : n + least] for array in batch.inputs)
+            yield Batch(inputs, None, batch.first + n, len(inputs[0]))
+
+
+def _readings(
+    extended: Observed, batches: Iterable[Batch], threads: int, kept: KeptSamples
+) -> Iterator[tuple[_Seen, Reading]]:
+    """(batch, what the extended graph showed), in the order of the batches."""
+
+    def seen(index: int, batch: Batch) -> _Seen:
+        copied = tuple(array.copy() for array in batch.inputs) if kept.wants(index) else None
+        return _Seen(index, batch.first, batch.count, copied)
+
+    if not extended.graph.main.outputs:
+        for index, batch in enumerate(batches):
+            yield seen(index, batch), extended.read([])
+        return
+    workers = threads if _runs_side_by_side(extended.graph) else 1
+    with flatbuffer.scratch(extended.graph) as path:
+        pool = RunnerPool(lambda: Runner(path, threads=threads if workers == 1 else 1), workers)
+    running: deque[_Seen] = deque()
+
+    def inputs() -> Iterator[tuple[np.ndarray, ...]]:
+        for index, batch in enumerate(batches):
+            running.append(seen(index, batch))
+            yield batch.inputs
+
+    for found in pool.run_all(inputs()):
+        yield running.popleft(), extended.read(found)
+
+
+def _runs_side_by_side(graph: Graph) -> bool:
+    """Whether samples may run in several interpreters: the model keeps no state, and is held several times at ease."""
+    tensors = [tensor for subgraph in graph.subgraphs for tensor in subgraph.tensors]
+    stateful = any(tensor.is_variable or tensor.dtype == "resource" for tensor in tensors)
+    return not stateful and sum(tensor.data.nbytes for tensor in tensors if tensor.data is not None) <= SMALL_BYTES
+
+
+def _not_finite(graph: Graph, extended: Observed, reading: Reading, sample: int) -> str:
+    pairs = zip(extended.needs.ranges, reading.low, reading.high, strict=True)
+    bad = {key for key, *limits in pairs if not np.isfinite(limits).all()}
+    where = f"at sample {sample} or in its batch"
+    for t, name in zip(graph.main.inputs, graph.input_names(), strict=True):
+        if (0, t) in bad:
+            return f"input {name!r} holds NaN or infinity, {where}"
+    for index, op in enumerate(graph.main.ops):
+        if any((0, t) in bad for t in op.outputs):
+            return f"{graph.main.op_name(index)} computes NaN or infinity in float, {where}"
+    return f"the float model computes NaN or infinity, {where}"

@@ -1,0 +1,36 @@
+"""`tfq-fine calibrate`: a float model and data in, statistics out, which `quantize --statistics` takes."""
+
+import argparse
+
+from absl import logging
+
+from tfq_fine.api import calibrate
+from tfq_fine.cli.outputs import check_outputs
+from tfq_fine.cli.recipe_argument import recipe_of
+from tfq_fine.statistics import Statistics
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Calibrate, save, print the table. Ctrl-C keeps what was gathered.
+
+    Raises:
+        TfqError: bad input, or a file that cannot be written.
+    """
+    check_outputs({"output": arguments.output}, [arguments.model, arguments.data, arguments.recipe])
+    logging.info("calibrating %s", arguments.model)
+    found = calibrate(
+        arguments.model,
+        arguments.data,
+        recipe_of(arguments.recipe),
+        observer=arguments.observer,
+        also=tuple(arguments.also or ()),
+        resume=None if arguments.resume is None else Statistics.load(arguments.resume),
+        num_samples=arguments.samples,
+        batch_size=arguments.batch_size,
+        on_invalid=arguments.on_invalid,
+        safe_mode=not arguments.unsafe,
+    )
+    found.save(arguments.output)
+    logging.info("wrote %s", arguments.output)
+    print(found)
+    return 0

@@ -1,0 +1,21 @@
+"""What `--recipe` says."""
+
+from pathlib import Path
+
+from tfq_converters.errors import TfqError
+from tfq_fine.presets import named
+from tfq_fine.recipe import Recipe
+
+
+def recipe_of(text: str) -> Recipe:
+    """The recipe of that name, or in that file.
+
+    Raises:
+        TfqError: an unknown name, or a file that cannot be read.
+    """
+    if not text.endswith(".json"):
+        return named(text)
+    try:
+        return Recipe.from_json(Path(text).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise TfqError(f"recipe {text} cannot be read: {error}") from error

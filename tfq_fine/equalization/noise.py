@@ -1,0 +1,111 @@
+"""What quantization will cost a linear operator, estimated from weights and from what its input channels look like.
+
+Noise of step/sqrt(12) on every input reaches the output through the weights, noise of the weights through the inputs:
+
+    act[o] = step(x)^2 / 12 * sum_i W[o, i]^2        weight[o] = step(W[o])^2 / 12 * sum_i E[x_i^2]
+
+both over the sum of squares of the row, so that outputs count alike; the sum over o is divided by that of the signal.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What is known of the channels of an activation."""
+
+    low: np.ndarray  # float64 [C]
+    high: np.ndarray  # float64 [C]
+    square: np.ndarray  # float64 [C], mean of the squares
+    count: int = 1  # values in each channel
+
+    @staticmethod
+    def of(values: np.ndarray) -> "Channels":
+        """Of values [..., C]."""
+        rows = values.reshape(-1, values.shape[-1])
+        square = np.einsum("nc,nc->c", rows, rows, dtype=np.float64) / max(len(rows), 1)
+        return Channels(rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64), square, len(rows))
+
+    def union(self, other: "Channels") -> "Channels":
+        """Of the values of both."""
+        count = self.count + other.count
+        square = (self.square * self.count + other.square * other.count) / count
+        return Channels(np.minimum(self.low, other.low), np.maximum(self.high, other.high), square, count)
+
+    def scaled(self, scale: np.ndarray) -> "Channels":
+        """Each channel times its positive scale [C]."""
+        return Channels(self.low * scale, self.high * scale, self.square * scale**2, self.count)
+
+    @property
+    def reach(self) -> np.ndarray:
+        """The largest magnitude in each channel."""
+        return np.maximum(-self.low, self.high)
+
+    @property
+    def extent(self) -> float:
+        """Length of the range of all channels and 0."""
+        return float(max(self.high.max(), 0.0) - min(self.low.min(), 0.0))
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Into how many steps the extent of an activation, and the magnitude of a weight, are cut."""
+
+    activation: float  # infinite where it stays float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The weights of a linear operator, reduced over its window."""
+
+    square: np.ndarray  # float64 [O, I], sums; [O, 1] where each output sees one channel (depthwise)
+    largest: np.ndarray  # float64, as `square`
+    window: int  # positions that the sums are over
+
+    @staticmethod
+    def of(weight: np.ndarray, channel: int, inputs: int | None) -> "Rows":
+        """Of a weight with these axes of output channels and of inputs."""
+        last = weight if inputs is None else np.moveaxis(weight, inputs, -1)
+        axis = channel if inputs is None or channel < inputs else channel - 1
+        rows = np.moveaxis(last, axis, 0)
+        rows = rows.reshape(len(rows), -1, 1) if inputs is None else rows.reshape(len(rows), -1, rows.shape[-1])
+        square = np.einsum("owi,owi->oi", rows, rows).astype(np.float64)
+        return Rows(square, np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64), rows.shape[1])
+
+    def noise(self, channels: Channels, levels: Levels, scale: np.ndarray, before: float = 0.0) -> float:
+        """Relative noise of the outputs where the inputs are multiplied, and the weights divided, by `scale` [C].
+
+        `before` is the extent of what was rounded on the way to the inputs.
+        """
+        scaled = channels.scaled(scale)
+        square, largest = self.square / self._seen(scale**2), self.largest / self._seen(scale)
+        total = np.maximum(self.square.sum(axis=1), np.finfo(np.float64).tiny)  # of the rows as they are
+        extent = scaled.extent**2 + before**2
+        activation = extent / levels.activation**2 * (square.sum(axis=1) / total).sum()
+        inputs = np.broadcast_to(self._seen(scaled.square), square.shape).sum(axis=1) * self.window
+        weight = ((largest.max(axis=1) / levels.weight) ** 2 / total * inputs).sum()
+        signal = ((square * self._seen(scaled.square)).sum(axis=1) / total).sum()
+        return float((activation + weight) / 12 / signal) if signal else 0.0
+
+    def _seen(self, values: np.ndarray) -> np.ndarray:
+        """Values [C] of the input channels as they stand in `square`."""
+        if self.square.shape[1] > 1 or len(values) == 1:
+            return values[None]
+        return np.repeat(values, len(self.square) // len(values))[:, None]
+
+    def reach(self, channels: int) -> np.ndarray:
+        """The largest share that each input channel has in a row [C]; 1 where an output sees no other."""
+        if self.square.shape[1] == 1 and channels > 1:
+            return np.ones(channels)
+        norm = np.sqrt(np.maximum(self.square.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny))
+        found: np.ndarray = (self.largest / norm).max(axis=0)
+        return found
+
+
+def decibels(before: float, after: float) -> float:
+    """How much smaller `after` is; 0 where there was nothing."""
+    return 10 * math.log10(before / after) if before > 0 and after > 0 else 0.0

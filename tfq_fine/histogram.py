@@ -1,0 +1,124 @@
+"""How often each value was seen, the values rounded to bfloat16: one fixed set of bins for tensors of every range.
+
+The bins are 128 per power of two, so that the width of a bin is at most 0.8 % of its values, near zero and in the tails
+alike; nothing has to be known of the range beforehand, the histogram grows by the values that appear. Equal samples
+give equal histograms in whatever order and partition they come: counts are integers, and the bins never change.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+HELD = 2**21  # values that wait to be counted
+_HALF = np.uint32(16)  # bits
+_LARGEST = np.uint32(0x7F7F0000).view(np.float32)  # finite value of bfloat16
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """Counts of values."""
+
+    values: np.ndarray  # float32 [n], ascending, of 8 significant bits
+    counts: np.ndarray  # int64 [n], all positive
+
+    @staticmethod
+    def of(values: np.ndarray) -> "Histogram":
+        """The histogram of an array of any shape.
+
+        >>> found = Histogram.of(np.array([1.0, 1.001, -2.0], np.float32))
+        >>> found.values.tolist(), found.counts.tolist()
+        ([-2.0, 1.0], [1, 2])
+        """
+        flat = np.ascontiguousarray(values, np.float32).reshape(-1)
+        return _counted(np.bincount(rounded(flat), minlength=2**16))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Histogram):
+            return NotImplemented
+        return np.array_equal(self.values, other.values) and np.array_equal(self.counts, other.counts)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def total(self) -> int:
+        """How many values were counted."""
+        return int(self.counts.sum())
+
+    def merge(self, other: "Histogram") -> "Histogram":
+        """The histogram of both sets of values."""
+        values, where = np.unique(np.concatenate([self.values, other.values]), return_inverse=True)
+        counts = np.zeros(len(values), np.int64)
+        np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
+        return Histogram(values, counts)
+
+    def within(self, low: float, high: float) -> "Histogram":
+        """The histogram of the values in [low, high]."""
+        inside = (self.values >= low) & (self.values <= high)
+        return Histogram(self.values[inside], self.counts[inside])
+
+    def negated(self) -> "Histogram":
+        """The histogram of the same values times -1."""
+        return Histogram(-self.values[::-1] + np.float32(0), self.counts[::-1])
+
+    def quantile(self, share: float) -> float:
+        """The smallest value that at least `share` of all values do not exceed (NumPy's method "inverted_cdf")."""
+        reached = np.cumsum(self.counts)
+        wanted = share * float(reached[-1])
+        return float(self.values[min(int(np.searchsorted(reached, wanted)), len(reached) - 1)])
+
+    def moments(self) -> tuple[float, float]:
+        """(mean, standard deviation) of the counted values."""
+        values = self.values.astype(np.float64)
+        mean = float(np.average(values, weights=self.counts))
+        return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=self.counts)))
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """The upper half, uint16, of the bits of each float32 value rounded to nearest, ties to even: bfloat16."""
+    bits = values.view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + ((bits >> _HALF) & np.uint32(1))) >> _HALF).astype(np.uint16)
+
+
+def _counted(dense: np.ndarray) -> Histogram:
+    """The histogram of `dense`, counts by the 2^16 patterns of bits."""
+    patterns = np.flatnonzero(dense)
+    values = (patterns.astype(np.uint32) << _HALF).view(np.float32)
+    values = np.clip(values, -_LARGEST, _LARGEST)  # what rounds to infinity
+    values, where = np.unique(values + np.float32(0), return_inverse=True)  # ascending; -0 is 0
+    counts = np.zeros(len(values), np.int64)
+    np.add.at(counts, where, dense[patterns])
+    return Histogram(values, counts)
+
+
+@dataclass
+class Counter:
+    """Counts the values of many tensors at once; memory grows with the bins that appear, not with the values."""
+
+    sizes: list[int]  # values of each tensor per call of `add`
+    _waiting: list[np.ndarray] = field(default_factory=list)
+    _found: list[Histogram | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._found = [None] * len(self.sizes)
+
+    def add(self, values: np.ndarray) -> None:
+        """Count one more set of values, float32: those of every tensor, one tensor after the other."""
+        self._waiting.append(rounded(values))
+        if len(self._waiting) * sum(self.sizes) > HELD:
+            self._count()
+
+    def histograms(self) -> list[Histogram]:
+        """Of every tensor."""
+        self._count()
+        empty = Histogram(np.zeros(0, np.float32), np.zeros(0, np.int64))
+        return [empty if histogram is None else histogram for histogram in self._found]
+
+    def _count(self) -> None:
+        if not self._waiting:
+            return
+        columns = np.split(np.stack(self._waiting), np.cumsum(self.sizes)[:-1], axis=1)
+        self._waiting.clear()
+        for n, patterns in enumerate(columns):
+            histogram = _counted(np.bincount(patterns.reshape(-1), minlength=2**16))
+            known = self._found[n]
+            self._found[n] = histogram if known is None else known.merge(histogram)

@@ -1,0 +1,43 @@
+"""Observers: what is remembered of an activation over the representative data, and the range that it gets.
+
+To add one for ranges, write its module (a function of `Seen`, the bits and its options to a `Range`) and its row here.
+`auto` takes, of others, the range with the least error in the outputs of the operators that read the tensor
+(`automatic.py`); on statistics alone it is the whole range within the fence.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from tfq_fine.observers.entropy import entropy
+from tfq_fine.observers.mean_std import mean_std
+from tfq_fine.observers.min_max import min_max
+from tfq_fine.observers.moving_average import moving_average
+from tfq_fine.observers.mse import mse
+from tfq_fine.observers.percentile import percentile
+from tfq_fine.observers.seen import FENCE, Seen
+from tfq_fine.observers.without_accidents import without_accidents
+from tfq_fine.statistics import Range
+
+
+@dataclass(frozen=True)
+class Observer:
+    """How a range is chosen, what it reads beside the whole range, and its options."""
+
+    choose: Callable[[Seen, int, Mapping[str, float]], Range]
+    reads: str = ""  # "", "histogram" (with the extremes), "extremes" or "moving"
+    options: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # with their defaults
+    optional: tuple[str, ...] = ()  # options without a default
+
+
+FENCED = {"fence": FENCE}
+
+OBSERVERS: dict[str, Observer] = {
+    "min_max": Observer(min_max),
+    "moving_average": Observer(moving_average, "moving", {"momentum": 0.95}),
+    "percentile": Observer(percentile, "histogram", {"percentile": 99.99, **FENCED}, ("lower", "upper")),
+    "mean_std": Observer(mean_std, "histogram", {"deviations": 6.0, **FENCED}),
+    "mse": Observer(mse, "histogram", FENCED),
+    "entropy": Observer(entropy, "histogram", FENCED),
+    "auto": Observer(without_accidents, "extremes", FENCED),
+}

@@ -1,0 +1,83 @@
+"""What calibration saw of every activation, and the range that it got."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfq_converters.graph import Graph
+from tfq_fine.histogram import Histogram
+from tfq_fine.observation import moved_from
+from tfq_fine.plan import Plan
+from tfq_fine.ranges import asked
+from tfq_fine.report.sections import Curves, Grid, brief_name
+from tfq_fine.statistics import Statistics
+
+BINS = 64
+SHOWN = 24  # pictures: those that lose most of their range
+
+
+@dataclass(frozen=True)
+class ActivationRow:
+    """One activation of an integer operator whose values are not another's."""
+
+    name: str
+    observer: str
+    seen_low: float
+    seen_high: float
+    low: float
+    high: float
+    shares: tuple[float, ...] = ()  # of the values, in `BINS` equal bins from seen_low to seen_high; where counted
+
+    @property
+    def kept(self) -> float:
+        """The chosen range as a share of what was seen."""
+        seen = self.seen_high - self.seen_low
+        return 1.0 if seen <= 0 else (min(self.high, self.seen_high) - max(self.low, self.seen_low)) / seen
+
+
+def activation_rows(graph: Graph, plan: Plan, seen: Statistics, chosen: Statistics) -> tuple[ActivationRow, ...]:
+    """A row for every activation that the plan holds in integers, in graph order."""
+    moved, rows = moved_from(graph), []
+    for t, spec in sorted(asked(graph, plan).items()):
+        key = (0, t)
+        if t in moved or key not in seen.ranges:
+            continue
+        histogram = seen.histograms.get(key)
+        shares = () if histogram is None else binned(histogram, *seen.ranges[key])
+        name = graph.main.tensors[t].name
+        rows.append(ActivationRow(name, spec.observer, *seen.ranges[key], *chosen.ranges[key], shares))
+    return tuple(rows)
+
+
+def binned(histogram: Histogram, low: float, high: float) -> tuple[float, ...]:
+    """Shares of the counted values in equal bins from `low` to `high`."""
+    if high <= low:
+        return ()
+    counts, _ = np.histogram(histogram.values, BINS, (low, high), weights=histogram.counts)
+    return tuple((counts / max(histogram.total, 1)).tolist())
+
+
+def grid(rows: tuple[ActivationRow, ...]) -> Grid:
+    """All rows as a table."""
+    cells = [
+        (
+            brief_name(r.name, 40),
+            r.observer,
+            *(f"{v:.4g}" for v in (r.seen_low, r.seen_high, r.low, r.high)),
+            f"{r.kept:.0%}",
+        )
+        for r in rows
+    ]
+    columns = ("activation", "observer", ">smallest", ">largest", ">from", ">to", ">range kept")
+    return Grid("Ranges of activations", columns, cells)
+
+
+def curves(rows: tuple[ActivationRow, ...]) -> list[Curves]:
+    """The histograms with the chosen ranges of those that were cut most."""
+    counted = sorted((row for row in rows if row.shares), key=lambda row: row.kept)[:SHOWN]
+    if not counted:
+        return []
+    limits = [(row.seen_low, row.seen_high) for row in counted]
+    marks = [(row.low, row.high) for row in counted]
+    names = [row.name for row in counted]
+    return [Curves("Activations and their ranges", names, [row.shares for row in counted], limits, marks)]
