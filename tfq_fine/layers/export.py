@@ -164,7 +164,7 @@ class Given:
             if own is not None:
                 by_root[root] = by_root[root].union(own) if root in by_root else own
         tied = {(0, node[0]): by_root[root] for node, root in members.items() if root in by_root}
-        return replace(statistics, ranges={**statistics.ranges, **tied, **self.ranges})
+        return statistics.with_ranges({**tied, **self.ranges})
 
 
 def wrapped_model(model: Any, safe_mode: bool = True) -> WrappedModel | None:
