@@ -160,7 +160,6 @@ def quantize(
         with shown.stage("reading the model"):
             source = read_model(wrapped.model if wrapped else model, safe_mode=safe_mode)
         graph = source.graph
-        own = wrapped.given(graph) if wrapped else None
         flexible = chosen_recipe.flexible and not target.compiles
         policy = Policy(prefer, flexible if on_unsupported is None else on_unsupported == "fallback", target)
         wanted = chosen_recipe.resolve(graph, source.layers)
