@@ -22,15 +22,21 @@ bench: .venv/.bench
 	$(BIN)/python -m benchmarks.fine_tuning --output bench_output/fine_tuning.json
 	$(BIN)/python -m benchmarks.parity --output bench_output/parity.json
 
-# TOSA's reference model needs another NumPy; the tests install it into a folder of its own.
+# TOSA's reference model needs another NumPy; the tests install it into a folder of its own. TFMOT asks for an older
+# absl-py than it needs, and switches tf.keras: it lies beside, for the processes that test it.
 test: export TFQ_TOSA_VENV ?= .venv/tosa
-test: check
+test: export TFQ_TFMOT ?= .venv/tfmot
+test: check .venv/.tfmot
 	$(BIN)/python -m pytest -n 2 -q
 
 check: .venv/.test
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+.venv/.tfmot: | .venv/.made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/tfmot tensorflow-model-optimization==0.8.1 dm-tree
+	touch $@
 
 clean:
 	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
