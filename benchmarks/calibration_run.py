@@ -50,9 +50,9 @@ def calibration_s(tflite: Path, samples: np.ndarray, observer: str, also: tuple[
         graph, samples, needs, Reading(threads=THREADS, kept=number_of_samples(graph) if observer == AUTO else 1)
     )
     assert found.statistics is not None
-    chosen(graph, plan, found.statistics)
+    known = chosen(graph, plan, found.statistics)
     if observer == AUTO:
-        best_ranges(graph, plan, found.statistics, found.samples, THREADS)
+        best_ranges(graph, plan, found.statistics, known, found.samples, THREADS)
     return time.perf_counter() - start
 
 

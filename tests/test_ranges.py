@@ -114,6 +114,8 @@ def test_the_report_shows_seen_and_chosen_ranges() -> None:
     np.testing.assert_allclose(row.high, values.mean() + values.std(), rtol=0.01)
     assert len(row.shares) == 64 and sum(row.shares) == pytest.approx(1, abs=0.01)  # the ends are rounded outwards
     assert "Ranges of activations" in report.table(all=True)
+    by_default = tfq.quantize(flatbuffer.write(small_cnn()), "full_int8", DATA).report
+    assert by_default.activations[0].observer == "auto" and by_default.activations[0].shares  # pictures by default too
 
 
 def dense_clip(weight: np.ndarray) -> Graph:
@@ -134,8 +136,8 @@ def auto_range(graph: Graph, data: np.ndarray) -> tuple[Range, Range]:
     plan = planned(graph, INT8.with_observer("auto"))
     statistics = observed(graph, plan, data)
     samples = [(row[None],) for row in data[::5]]
-    found = best_ranges(graph, plan, statistics, samples)
-    return statistics.ranges[0, 0], found[0, 0]
+    found = best_ranges(graph, plan, statistics, chosen(graph, plan, statistics), samples)
+    return statistics.ranges[0, 0], found.ranges[0, 0]
 
 
 def test_auto_leaves_accidents_out_and_keeps_what_is_common() -> None:

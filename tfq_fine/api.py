@@ -194,6 +194,7 @@ def quantize(
             with shown.stage("calibrating", known_count(data, num_samples)) as advance:
                 found = _gathered(graph, data, needs, replace(reading, kept=kept), executor, shards, advance)
             statistics, samples = statistics or found.statistics, found.samples
+        flatbuffer.forget_pages(trim=True)
         with shown.stage("choosing the numbers"):
             known = _ranged(graph, plan, statistics, samples) if static else statistics
             plan = place(graph, plan, known, policy, no_islands, mended.bounded_masks)
@@ -350,7 +351,7 @@ def _ranged(graph: Graph, plan: Plan, statistics: Statistics | None, samples: Se
     statistics.require_of(graph)
     known = chosen(graph, plan, statistics)
     if samples and automatic.uses_auto(graph, plan):
-        return known.with_ranges(automatic.best_ranges(graph, plan, statistics, samples, os.cpu_count() or 1))
+        return automatic.best_ranges(graph, plan, statistics, known, samples, os.cpu_count() or 1)
     return known
 
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.quantized import TensorKey
 from tfq_converters.runtime import Runner
 from tfq_converters.simulate import checkable
 from tfq_converters.unrunnable import known_part
@@ -45,14 +44,15 @@ BETTER = 0.98  # of the error of the whole range, or the whole range is kept: le
 
 
 def best_ranges(
-    graph: Graph, plan: Plan, statistics: Statistics, samples: Sequence[Sample], threads: int = 1
-) -> dict[TensorKey, Range]:
-    """The best range of every activation whose observer is `auto`.
+    graph: Graph, plan: Plan, statistics: Statistics, known: Statistics, samples: Sequence[Sample], threads: int = 1
+) -> Statistics:
+    """`known` with the best range of every activation whose observer is `auto`, and with their histograms.
 
     Args:
         graph: the float graph.
         plan: what is asked of its operators.
         statistics: ranges and extremes, as calibration found them.
+        known: the same with the ranges of the other observers chosen.
         samples: inputs, in input order; their values are counted for the observers that read histograms.
         threads: of the interpreter.
     """
@@ -69,7 +69,8 @@ def best_ranges(
     best = {t: _best(ranges, [row[t] for row in errors if t in row]) for t, ranges in several.items()}
     whole = {t: statistics.ranges[0, t] for t in bits if (0, t) in statistics.ranges} | best
     shared = {t: whole[source] for t, source in moved.items() if source in whole and specs.get(t) == specs.get(source)}
-    return {(0, t): found for t, found in {**whole, **shared}.items()}
+    ranges = {(0, t): found for t, found in {**whole, **shared}.items()}
+    return replace(known.with_ranges(ranges), histograms={**counted.histograms, **known.histograms})
 
 
 def uses_auto(graph: Graph, plan: Plan) -> bool:
@@ -103,9 +104,10 @@ def _differ_little(a: Range, b: Range) -> bool:
 
 
 def _counted(graph: Graph, tensors: Collection[int], samples: Sequence[Sample], threads: int) -> Statistics:
-    """Histograms of the values that a few samples give."""
+    """Histograms of the values that a few samples give, in one interpreter: it holds every tensor to its end."""
     batches = [Batch(sample, None, n) for n, sample in enumerate(samples)]
-    return calibrate(graph, batches, Needs(histograms=tuple((0, t) for t in tensors)), threads)
+    needs = Needs(histograms=tuple((0, t) for t in tensors))
+    return calibrate(graph, batches, needs, threads, side_by_side=False)
 
 
 def _seen(t: int, statistics: Statistics, counted: Statistics) -> Seen:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.float_simulation import float_simulation
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Graph, Options
 from tfq_converters.quantized import OpKey
 from tfq_converters.runtime import Runner
 from tfq_fine.calibration import calibrate, mean_needs, range_needs
@@ -19,6 +19,7 @@ from tfq_fine.data import Batch
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.block_factors import factor_blocks
 from tfq_fine.equalization.noise import Channels
+from tfq_fine.extension import Extension
 from tfq_fine.metrics import ErrorSums
 from tfq_fine.observation import MOVES_VALUES, Needs
 from tfq_fine.placement import place
@@ -107,11 +108,13 @@ class Trial:
         return max((float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-30)) for x, y in pairs), default=0.0)
 
     def channels(self, graph: Graph, tensors: Sequence[int]) -> dict[int, Channels]:
-        """What the channels of some activations look like."""
+        """What the channels of some activations look like, computed inside the graph."""
         found: dict[int, Channels] = {}
-        for values in self.run(with_outputs(graph, tensors)):
-            for t, value in zip(tensors, values, strict=True):
-                seen = Channels.of(value)
+        sizes = [graph.main.tensors[t].shape[-1] for t in tensors for _ in range(3)]
+        for (row,) in self.run(_with_channels(graph, tensors)):
+            pieces = iter(np.split(row.astype(np.float64), np.cumsum(sizes)[:-1]))
+            for t in tensors:
+                seen = Channels(next(pieces), next(pieces), next(pieces))
                 found[t] = found[t].union(seen) if t in found else seen
         return found
 
@@ -149,6 +152,31 @@ def judged(graph: Graph) -> Graph:
         elif op.code in ("QUANTIZE", "DEQUANTIZE") and op.inputs[0] in scores:  # of a simulation
             scores[op.outputs[0]] = scores[op.inputs[0]]
     return with_outputs(graph, [scores.get(t, t) for t in graph.main.outputs])
+
+
+def _with_channels(graph: Graph, tensors: Sequence[int]) -> Graph:
+    """The graph whose output is minimum, maximum and mean square of each channel of each of `tensors`, in one row."""
+    main, extension = graph.main, Extension(list(graph.main.tensors))
+    rows: dict[int, list[int]] = {}
+
+    def observe(t: int) -> None:
+        if t in tensors:
+            square = extension.add(
+                "MUL", [t, t], main.tensors[t].shape, Options("MulOptions", {"fusedActivationFunction": 0})
+            )
+            rows[t] = [
+                extension.over_channels(*pair) for pair in (("REDUCE_MIN", t), ("REDUCE_MAX", t), ("MEAN", square))
+            ]
+
+    for t in main.inputs:
+        observe(t)
+    for op in main.ops:
+        extension.ops.append(op)
+        for t in op.outputs:
+            observe(t)
+    row = extension.joined([piece for t in tensors for piece in rows[t]])
+    summed = replace(main, tensors=tuple(extension.tensors), ops=tuple(extension.ops), outputs=(row,))
+    return replace(graph, subgraphs=(summed, *graph.subgraphs[1:]), signatures=())
 
 
 def with_outputs(graph: Graph, tensors: Sequence[int]) -> Graph:

@@ -35,6 +35,7 @@ def calibrate(
     on_invalid: OnInvalid = "error",
     advance: Callable[[int], None] | None = None,
     kept: KeptSamples | None = None,
+    side_by_side: bool = True,
 ) -> Statistics:
     """What `needs` asks for, over all samples.
 
@@ -50,6 +51,7 @@ def calibrate(
             counted.
         advance: called with the number of samples after each run.
         kept: remembers some of the runs whose samples were fit.
+        side_by_side: False keeps to one interpreter, which takes less memory.
 
     Raises:
         TfqError: the data is empty, or a tensor became NaN or infinite (the first one and the sample are named).
@@ -65,7 +67,7 @@ def calibrate(
         batches = _finite(batches, totals)
     kept = kept or KeptSamples()
     try:
-        for seen, reading in _readings(extended, batches, threads, kept):
+        for seen, reading in _readings(extended, batches, threads, kept, side_by_side):
             if reading.is_finite:
                 totals.add(reading, seen.count)
                 if seen.inputs is not None:
@@ -120,7 +122,7 @@ def _singles(graph: Graph, batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def _readings(
-    extended: Observed, batches: Iterable[Batch], threads: int, kept: KeptSamples
+    extended: Observed, batches: Iterable[Batch], threads: int, kept: KeptSamples, side_by_side: bool
 ) -> Iterator[tuple[_Seen, Reading]]:
     """(batch, what the extended graph showed), in the order of the batches."""
 
@@ -132,7 +134,7 @@ def _readings(
         for index, batch in enumerate(batches):
             yield seen(index, batch), extended.read([])
         return
-    workers = threads if _runs_side_by_side(extended.graph) else 1
+    workers = threads if side_by_side and _runs_side_by_side(extended.graph) else 1
     with flatbuffer.scratch(extended.graph) as path:
         pool = RunnerPool(lambda: Runner(path, threads=threads if workers == 1 else 1), workers)
     running: deque[_Seen] = deque()

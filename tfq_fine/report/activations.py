@@ -42,7 +42,7 @@ def activation_rows(graph: Graph, plan: Plan, seen: Statistics, chosen: Statisti
         key = (0, t)
         if t in moved or key not in seen.ranges:
             continue
-        histogram = seen.histograms.get(key)
+        histogram = chosen.histograms.get(key)
         shares = () if histogram is None else binned(histogram, *seen.ranges[key])
         name = graph.main.tensors[t].name
         rows.append(ActivationRow(name, spec.observer, *seen.ranges[key], *chosen.ranges[key], shares))
