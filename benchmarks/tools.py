@@ -42,7 +42,7 @@ class Tool:
 
 
 def _tfq_fine(recipe: str) -> Work:
-    from tfq_fine import api
+    from tfq_fine import api, representative
 
     def work(files: Files, samples: np.ndarray) -> Made:
         spent: list[float] = []
@@ -53,8 +53,8 @@ def _tfq_fine(recipe: str) -> Work:
             spent.append(time.perf_counter() - start)
             return found
 
-        gather = api.gather
-        with patch.object(api, "gather", timed):
+        gather = representative.gather
+        with patch.object(representative, "gather", timed):
             result = api.quantize(files.tflite, recipe, samples)
         return Made(result.content, sum(spent) if spent else None)
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphs import images, small_cnn
+from graphs import DENSE, images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph, Op, Subgraph, Tensor
+from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.runtime import Runner
 from tfq_fine.calibration import Reading, algorithm_needs, calibrate, gather, range_needs
 from tfq_fine.calibration.needs import FOR_ALGORITHMS
@@ -277,3 +277,29 @@ def test_few_samples_are_kept_from_all_of_the_data() -> None:
         found = np.array([sample[0][0, 0] for sample in kept.samples])
         assert found[0] == 0 and min(count, 8) <= len(found) < 16
         assert count - found[-1] <= np.diff(found, append=count).max() and len(set(np.diff(found))) <= 1
+
+
+def test_channels_that_only_the_reader_knows() -> None:
+    """Behind a RESHAPE whose target is computed, the file knows no sizes."""
+    weight = np.eye(5, 7, dtype=np.float32)
+    tensors = (
+        Tensor("x", (1, 3, 7), "float32", (-1, 3, 7)),
+        Tensor("target", (2,), "int32", data=np.array([-1, 7], np.int32)),
+        Tensor("rows", (1, 1), "float32", (-1, -1)),
+        Tensor("w", weight.shape, "float32", data=weight),
+        Tensor("y", (1, 5), "float32", (-1, 5)),
+        Tensor("z", (1, 5), "float32", (-1, 5)),
+    )
+    ops = (
+        Op("RESHAPE", (0, 1), (2,), Options("ReshapeOptions", {"newShape": np.array([-1, 7], np.int32)})),
+        Op("FULLY_CONNECTED", (2, 3, -1), (4,), Options("FullyConnectedOptions", DENSE)),
+        Op("RELU", (4,), (5,)),
+    )
+    graph = Graph((Subgraph("main", tensors, ops, (0,), (5,)),))
+    data = np.random.default_rng(0).normal(size=(4, 3, 7)).astype(np.float32)
+    needs = Needs(means=((0, 2), (0, 4)), absmax=((0, 2), (0, 4)))
+    found = calibrate(graph, batches(data), needs)
+    rows = data.reshape(-1, 7)
+    np.testing.assert_allclose(found.means[0, 2], rows.mean(0), atol=1e-6)  # float32 sums
+    np.testing.assert_array_equal(found.absmax[0, 2], np.abs(rows).max(0))
+    np.testing.assert_allclose(found.absmax[0, 4], np.abs(rows[:, :5]).max(0), rtol=1e-6)

@@ -25,6 +25,7 @@ ROWS = (
         "tfq_fine.data",
         "tfq_fine.automatic",
         "tfq_fine.ranges",
+        "tfq_fine.representative",
         "tfq_fine.observation",
         "tfq_fine.calibration",
         "tfq_fine.sampling",

@@ -1,7 +1,7 @@
 """`quantize`: the stages in order, nothing else."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,16 +20,10 @@ from tfq_converters.unrunnable import unrunnable_names
 from tfq_converters.writer import write
 from tfq_fine import automatic
 from tfq_fine.calibration import (
-    Gathered,
     OnInvalid,
-    Reading,
     algorithm_needs,
-    first_samples,
-    gather,
-    gather_shards,
     mean_needs,
 )
-from tfq_fine.data import Peeked, input_specs, known_count
 from tfq_fine.encodings import integer_ops
 from tfq_fine.layers.calibration import calibrate_wrappers
 from tfq_fine.layers.export import wrapped_model
@@ -43,9 +37,10 @@ from tfq_fine.quantizer import corrects_biases
 from tfq_fine.quantizer import quantize as choose_numbers
 from tfq_fine.ranges import chosen
 from tfq_fine.recipe import Recipe
-from tfq_fine.repairs import SAMPLES, chosen_repairs, number_of_samples, repaired, without_repairs
+from tfq_fine.repairs import chosen_repairs, number_of_samples, repaired, without_repairs
 from tfq_fine.report.activations import activation_rows
 from tfq_fine.report.quantization import QuantizationReport
+from tfq_fine.representative import Representative
 from tfq_fine.sampling import Sample, generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.summary import summarize
@@ -154,8 +149,7 @@ def quantize(
         (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)
     )
     names = chosen_repairs(repairs)
-    _check_executor(executor, shards)
-    reading = Reading(num_samples, batch_size, _threads(threads, executor), on_invalid)
+    material = Representative(data, num_samples, batch_size, on_invalid, threads, executor, shards)
     with stages(progress) as shown, waiting() as runs:  # it starts while calibration runs
         with shown.stage("reading the model"):
             source = read_model(wrapped.model if wrapped else model, safe_mode=safe_mode)
@@ -164,35 +158,34 @@ def quantize(
         policy = Policy(prefer, flexible if on_unsupported is None else on_unsupported == "fallback", target)
         wanted = chosen_recipe.resolve(graph, source.layers)
         own = wrapped.given(graph) if wrapped else None
-        fixed = _not_repaired(graph, data, statistics, wrapped is not None)
+        fixed = _not_repaired(graph, material, statistics, wrapped is not None)
         if own:
             _, plan = planned(graph, wanted | dict.fromkeys(own.asked, None), policy, fold=False)
             plan, policy = own.merged(graph, plan, policy), replace(policy, prefer="size")
         else:
             graph, plan = planned(graph, wanted, policy, fold=statistics is None)  # they are of this graph
         static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
-        if static and data is None and statistics is None:
+        if static and not material.is_given and statistics is None:
             raise TfqError(
                 f"recipe {chosen_recipe.name!r} is static and needs representative data: "
                 "give data=..., or statistics=..."
             )
         no_islands = target.compiles or (input_type != "float32" and output_type != "float32")
-        peeked = Peeked(data)
         with shown.stage("repairing"):
-            if fixed:
-                mended = without_repairs(source.graph, wanted, names, fixed)
-            else:
-                first = partial(_first, source.graph, peeked, reading, executor, shards)
-                mended = repaired(source.graph, wanted, names, policy, no_islands, first, reading.threads)
+            first = partial(material.first, source.graph, number_of_samples(source.graph))
+            mended = (
+                without_repairs(source.graph, wanted, names, fixed)
+                if fixed
+                else repaired(source.graph, wanted, names, policy, no_islands, first, material.reading.threads)
+            )
             if not own and (mended.graph is not source.graph or mended.asked is not wanted):
                 graph, plan = planned(mended.graph, mended.asked, policy, fold=statistics is None)
-        data = peeked.data
         samples: tuple[Sample, ...] = ()
-        if data is not None:
+        if material.is_given:
             needs = _needs(graph, plan, static) if statistics is None else None
             kept = automatic.number_of_samples(graph) if static and automatic.uses_auto(graph, plan) else 1
-            with shown.stage("calibrating", known_count(data, num_samples)) as advance:
-                found = _gathered(graph, data, needs, replace(reading, kept=kept), executor, shards, advance)
+            with shown.stage("calibrating", material.count) as advance:
+                found = material.gather(graph, needs, kept, advance)
             statistics, samples = statistics or found.statistics, found.samples
         flatbuffer.forget_pages(trim=True)
         with shown.stage("choosing the numbers"):
@@ -210,10 +203,8 @@ def quantize(
     raised = own.changed(quantized) if own else []
     notes = (*source.notes, *warnings, *raised, *_notes(graph, plan, written.checked), *_meant_for(target))
     rows = activation_rows(graph, plan, statistics, known) if static and statistics and known else ()
-    size = _size(source.content)
-    report = summarize(
-        quantized, plan, written, chosen_recipe.name, size, notes, rows, mended.rows if samples or statistics else ()
-    )
+    lines = mended.rows if samples or statistics else ()
+    report = summarize(quantized, plan, written, chosen_recipe.name, _size(source.content), notes, rows, lines)
     return Result(report, written.graph, quantized, plan, statistics, written.content)
 
 
@@ -266,6 +257,7 @@ def calibrate(
     if wrappers(model):
         return Statistics(samples=calibrate_wrappers(model, data, samples=num_samples))
     chosen_recipe = _recipe(recipe, observer)
+    material = Representative(data, num_samples, batch_size, on_invalid, threads, executor, shards)
     with stages(progress) as shown:
         with shown.stage("reading the model"):
             source = read_model(model, safe_mode=safe_mode)
@@ -274,19 +266,14 @@ def calibrate(
         if resume is not None:
             resume.require_of(graph)
         needs = static_needs(graph, plan).also(algorithm_needs(graph, also))
-        reading = Reading(num_samples, batch_size, _threads(threads, executor), on_invalid)
-        with shown.stage("calibrating", known_count(data, num_samples)) as advance:
-            found = _gathered(graph, data, needs, reading, executor, shards, advance).statistics
+        with shown.stage("calibrating", material.count) as advance:
+            found = material.gather(graph, needs, advance=advance).statistics
     assert found is not None
     return found if resume is None else resume.merge(found)
 
 
 def _recipe(recipe: str | Recipe, observer: str | None) -> Recipe:
     return named(recipe) if observer is None else named(recipe).with_observer(observer)
-
-
-def _threads(threads: int | None, executor: Executor | None) -> int:
-    return threads or (1 if executor is not None else os.cpu_count() or 1)
 
 
 def _needs(graph: Graph, plan: Plan, static: bool) -> Needs | None:
@@ -296,52 +283,18 @@ def _needs(graph: Graph, plan: Plan, static: bool) -> Needs | None:
     return mean_needs(graph) if corrects_biases(graph, plan) else None
 
 
-def _check_executor(executor: Executor | None, shards: int | None) -> None:
-    if executor is None and shards is not None:
-        raise TfqError(f"shards={shards} needs an executor: give executor=...")
-
-
-def _not_repaired(graph: Graph, data: Any, statistics: Statistics | None, wrapped: bool) -> str:
+def _not_repaired(graph: Graph, data: Representative, statistics: Statistics | None, wrapped: bool) -> str:
     """Why nothing can be measured beforehand; "" when it can."""
     variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
     reasons = {
         "the wrappers hold numbers of the model as it is": wrapped,
         "the statistics hold for the model as it is": statistics is not None,
-        "there is no data to measure it on": data is None,
-        "there is a shard that can be read only once": isinstance(data, list) and any(map(_is_read_once, data)),
+        "there is no data to measure it on": not data.is_given,
+        "there is a shard that can be read only once": data.is_read_once,
         "the model keeps state between samples": variables,
         "no runtime here executes all of the model": bool(unrunnable_names(graph)),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
-
-
-def _is_read_once(shard: Any) -> bool:
-    return hasattr(shard, "__next__")
-
-
-def _first(
-    graph: Graph, peeked: Peeked, reading: Reading, executor: Executor | None, shards: int | None
-) -> list[Sample]:
-    """The first samples, for repairs to be measured on."""
-    count = min(number_of_samples(graph), reading.num_samples or SAMPLES)
-    if executor is not None:
-        return first_samples(graph, peeked.data, shards, executor, reading, count)
-    return peeked.first(input_specs(graph), count, finite=reading.on_invalid == "error")
-
-
-def _gathered(
-    graph: Graph,
-    data: Any,
-    needs: Needs | None,
-    how: Reading,
-    executor: Executor | None,
-    shards: int | None,
-    advance: Callable[[int], None],
-) -> Gathered:
-    _check_executor(executor, shards)
-    if executor is None:
-        return gather(graph, data, needs, how, advance)
-    return gather_shards(graph, data, shards, executor, needs, how, advance)
 
 
 def _ranged(graph: Graph, plan: Plan, statistics: Statistics | None, samples: Sequence[Sample]) -> Statistics | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfq_converters.graph import Graph, Tensor
 from tfq_converters.quantized import OpKey, TensorKey
-from tfq_converters.weights import data_of
+from tfq_converters.weights import channels_of, data_of
 from tfq_fine.extension import Extension
 from tfq_fine.observers import channel_absmax, channel_mean
 from tfq_fine.sampled_values import sampled
@@ -155,4 +155,4 @@ def observed(graph: Graph, needs: Needs) -> Observed:
 
 
 def _channels(graph: Graph, keys: tuple[TensorKey, ...]) -> tuple[int, ...]:
-    return tuple(graph.main.tensors[t].shape[-1] for _, t in keys)
+    return tuple(channels_of(graph.main, t) for _, t in keys)

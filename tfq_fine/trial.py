@@ -14,6 +14,7 @@ from tfq_converters.float_simulation import float_simulation
 from tfq_converters.graph import Graph, Options
 from tfq_converters.quantized import OpKey
 from tfq_converters.runtime import Runner
+from tfq_converters.weights import channels_of
 from tfq_fine.calibration import calibrate, mean_needs, range_needs
 from tfq_fine.data import Batch
 from tfq_fine.encodings import integer_ops
@@ -110,7 +111,7 @@ class Trial:
     def channels(self, graph: Graph, tensors: Sequence[int]) -> dict[int, Channels]:
         """What the channels of some activations look like, computed inside the graph."""
         found: dict[int, Channels] = {}
-        sizes = [graph.main.tensors[t].shape[-1] for t in tensors for _ in range(3)]
+        sizes = [channels_of(graph.main, t) for t in tensors for _ in range(3)]
         for (row,) in self.run(_with_channels(graph, tensors)):
             pieces = iter(np.split(row.astype(np.float64), np.cumsum(sizes)[:-1]))
             for t in tensors:

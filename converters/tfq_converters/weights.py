@@ -68,6 +68,18 @@ def groups_of(op: Op, subgraph: Subgraph) -> int:
     return subgraph.tensors[data_of(op)].shape[3] // subgraph.tensors[op.inputs[1]].shape[3]
 
 
+def channels_of(subgraph: Subgraph, tensor: int) -> int:
+    """Channels of an activation: the size of its last axis; where the file does not know it, that its readers have."""
+    found = subgraph.tensors[tensor]
+    if found.dynamic_shape[-1:] != (-1,):
+        return found.shape[-1]
+    for op in subgraph.ops:
+        axes = weight_axes(op, subgraph) if op.code in WEIGHTS and tensor in op.inputs else ()
+        if axes and data_of(op) == tensor and axes[0].inputs is not None:
+            return subgraph.tensors[op.inputs[axes[0].slot]].shape[axes[0].inputs] * groups_of(op, subgraph)
+    return found.shape[-1]
+
+
 def is_pointwise(op: Op, subgraph: Subgraph) -> bool:
     """Whether `op` is a convolution with a 1x1 window over all input channels: a matrix product per pixel."""
     if op.code != "CONV_2D":
