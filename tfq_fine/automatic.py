@@ -35,7 +35,7 @@ CANDIDATES: tuple[tuple[str, Mapping[str, float]], ...] = (
     ("auto", {}),  # without accidents
     ("mse", {}),
 )
-DIFFERENT = 0.5  # of the shorter range: ranges that differ by less are one
+DIFFERENT = 0.1  # of the shorter range: ranges that differ by less are one
 SAMPLES, SAMPLES_LARGE = 8, 4  # that ranges are compared on, at most
 LARGE = 4 * 2**20  # bytes of constants
 COMMON = 0.99  # of the samples
@@ -86,9 +86,10 @@ def number_of_samples(graph: Graph) -> int:
 def candidates(seen: Seen, bits: int) -> list[Range]:
     """The ranges that the observers choose, the whole one first; of those that are nearly the same, the first."""
     found: list[Range] = []
+    common = seen.range if seen.extremes is None else _common(seen.extremes).intersection(seen.within().range)
     for name, options in CANDIDATES:
         given = OBSERVERS[name].choose(seen, bits, {**OBSERVERS[name].options, **options})
-        given = given if seen.extremes is None else given.union(_common(seen.extremes)).intersection(seen.range)
+        given = given.union(common).intersection(seen.range)
         if not any(_differ_little(given, known) for known in found):
             found.append(given)
     return found
