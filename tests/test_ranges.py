@@ -13,10 +13,12 @@ from tfq_converters.kernels import Target
 from tfq_fine.automatic import best_ranges
 from tfq_fine.calibration import calibrate, range_needs
 from tfq_fine.data import batches, input_specs
+from tfq_fine.histogram import Histogram
 from tfq_fine.observers import OBSERVERS
 from tfq_fine.plan import Plan, Policy, make_plan
 from tfq_fine.ranges import chosen, observer_needs
 from tfq_fine.recipe import Recipe
+from tfq_fine.report.activations import binned
 from tfq_fine.statistics import Range, Statistics
 
 INT8 = tfq.RECIPES["full_int8"]
@@ -112,7 +114,9 @@ def test_the_report_shows_seen_and_chosen_ranges() -> None:
     np.testing.assert_allclose((row.seen_low, row.seen_high), (values.min(), values.max()), rtol=1e-6)
     # all 297 values of an image are sampled; they are rounded to 8 bits
     np.testing.assert_allclose(row.high, values.mean() + values.std(), rtol=0.01)
-    assert len(row.shares) == 64 and sum(row.shares) == pytest.approx(1, abs=0.01)  # the ends are rounded outwards
+    assert len(row.shares) == 64 and sum(row.shares) == pytest.approx(1)
+    inside = (row.seen_low <= DATA) & (row.seen_low + (row.seen_high - row.seen_low) / 2 > DATA)
+    assert sum(row.shares[:32]) == pytest.approx(inside.mean(), abs=0.01)  # values are rounded to 8 bits
     assert "Ranges of activations" in report.table(all=True)
     by_default = tfq.quantize(flatbuffer.write(small_cnn()), "full_int8", DATA).report
     assert by_default.activations[0].observer == "auto" and by_default.activations[0].shares  # pictures by default too
@@ -170,3 +174,9 @@ def test_auto_cuts_long_tails_and_is_never_worse_than_the_whole_range(tail: floa
     # 2 %: what must be gained before the whole range is left; the rest is float32
     assert error(found) <= 1.021 * error(whole)
     assert tail > 2 or error(found) < 0.5 * error(whole)
+
+
+def test_an_activation_that_hardly_varies_has_a_picture_too() -> None:
+    found = binned(Histogram.of(np.full(7, 50.0, np.float32)), 49.999996, 50.000004)
+    assert sum(found) == pytest.approx(1)
+    assert binned(Histogram.of(np.zeros(3, np.float32)), 0.0, 0.0) == ()
