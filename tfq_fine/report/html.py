@@ -127,6 +127,8 @@ def _curves(curves: Curves) -> Any:
             axes.stairs(shares, np.linspace(low, high, len(shares) + 1), fill=True)
             axes.axvspan(*mark, alpha=0.2, color="tab:green")
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:.2%}")  # the default one writes formulas
+            axes.yaxis.set_minor_formatter("")
             axes.set_title(brief_name(name, 36), fontsize=7)
             axes.tick_params(labelsize=6)
         return _svg(figure)
