@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import tfq_fine as tfq
 from benchmarks.arguments import parser, work_folder
 from benchmarks.evaluation import Evaluation, evaluate, outputs
 from benchmarks.float_files import Files, prepared
-from benchmarks.tables import Table, progress, save
+from benchmarks.tables import Table, present, progress
 from benchmarks.tool_run import run_tool
 from benchmarks.zoo import CASES
 from tfq_fine.repairs import REPAIRS
@@ -96,10 +96,7 @@ def main() -> None:
             for row in measure(case, work):
                 progress(f"{case} {row.setting}: {row.evaluation} {', '.join(row.applied)}")
                 rows.append(row)
-    made = table(rows)
-    made.show()
-    if given.output:
-        save(given.output, [made], {"rows": [asdict(row) for row in rows]})
+    present(table(rows), rows, given.output)
 
 
 if __name__ == "__main__":

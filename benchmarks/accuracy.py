@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.arguments import names_of, parser, work_folder
 from benchmarks.evaluation import Evaluation, evaluate, has_int16_activations, outputs
 from benchmarks.float_files import prepared
-from benchmarks.tables import Table, progress, save
+from benchmarks.tables import Table, present, progress
 from benchmarks.tool_run import ToolFailed, run_tool
 from benchmarks.tools import OURS, PEERS, TOOLS
 from benchmarks.zoo import CASES
@@ -92,10 +92,7 @@ def main() -> None:
             for row in measure(case, (*given.recipes, *given.peers), work, given.test):
                 progress(f"{case} {row.tool}: {row.evaluation or row.failure}")
                 rows.append(row)
-    made = table(rows)
-    made.show()
-    if given.output:
-        save(given.output, [made], {"rows": [asdict(row) for row in rows]})
+    present(table(rows), rows, given.output)
 
 
 if __name__ == "__main__":

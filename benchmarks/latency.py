@@ -6,14 +6,14 @@ Files are quantized by name of the recipe with default settings, and timed in tu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.arguments import names_of, parser, work_folder
 from benchmarks.evaluation import has_int16_activations
 from benchmarks.file_latency import time_files
 from benchmarks.float_files import Files, prepared
-from benchmarks.tables import Table, progress, save
+from benchmarks.tables import Table, present, progress
 from benchmarks.tool_run import ToolFailed, run_tool
 from benchmarks.tools import OURS
 from benchmarks.zoo import CASES
@@ -91,10 +91,7 @@ def main() -> None:
     given = arguments.parse_args()
     with work_folder(given.work) as work:
         rows = [row for case in given.cases for row in measure(case, given.recipes, work)]
-    made = table(rows)
-    made.show()
-    if given.output:
-        save(given.output, [made], {"rows": [asdict(row) for row in rows]})
+    present(table(rows), rows, given.output)
 
 
 if __name__ == "__main__":

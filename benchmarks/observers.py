@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import tfq_fine as tfq
 from benchmarks.arguments import parser, work_folder
 from benchmarks.evaluation import Evaluation, evaluate, outputs
 from benchmarks.float_files import prepared
-from benchmarks.tables import Table, progress, save
+from benchmarks.tables import Table, present, progress
 from benchmarks.zoo import CASES
 from tfq_fine.observers import OBSERVERS
 
@@ -66,10 +66,7 @@ def main() -> None:
     given = parser(__doc__, MEASURED, CASES).parse_args()
     with work_folder(given.work) as work:
         rows = [row for case in given.cases for row in measure(case, work)]
-    made = table(rows)
-    made.show()
-    if given.output:
-        save(given.output, [made], {"rows": [asdict(row) for row in rows]})
+    present(table(rows), rows, given.output)
 
 
 if __name__ == "__main__":

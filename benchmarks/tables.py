@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,13 @@ def save(path: str | Path, tables: Sequence[Table], numbers: Mapping[str, Any]) 
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps({"environment": environment(), **numbers}, indent=1) + "\n")
     place.with_suffix(".md").write_text("\n\n".join(table.markdown() for table in tables) + "\n")
+
+
+def present(made: Table, rows: Sequence[Any], output: str | Path | None) -> None:
+    """Print the table of `rows`, which are dataclasses, and save both where there is an `output`."""
+    made.show()
+    if output:
+        save(output, [made], {"rows": [asdict(row) for row in rows]})
 
 
 def environment() -> dict[str, Any]:

@@ -26,7 +26,7 @@ from tfq_fine.observers.seen import Seen
 from tfq_fine.plan import Plan
 from tfq_fine.ranges import asked
 from tfq_fine.sampling import Sample
-from tfq_fine.sizes import constant_bytes
+from tfq_fine.sizes import is_large
 from tfq_fine.statistics import Extremes, Range, Statistics
 
 AUTO = "auto"
@@ -37,7 +37,6 @@ CANDIDATES: tuple[tuple[str, Mapping[str, float]], ...] = (
 )
 DIFFERENT = 0.1  # of the shorter range: ranges that differ by less are one
 SAMPLES, SAMPLES_LARGE = 8, 4  # that ranges are compared on, at most
-LARGE = 4 * 2**20  # bytes of constants
 COMMON = 0.99  # of the samples
 CONTROL_FLOW = frozenset({"WHILE", "IF", "CALL_ONCE", "CALL"})
 BETTER = 0.98  # of the error of the whole range, or the whole range is kept: less is noise
@@ -80,7 +79,7 @@ def uses_auto(graph: Graph, plan: Plan) -> bool:
 
 def number_of_samples(graph: Graph) -> int:
     """How many samples ranges are compared on, where there are so many."""
-    return SAMPLES_LARGE if sum(constant_bytes(graph).values()) > LARGE else SAMPLES
+    return SAMPLES_LARGE if is_large(graph) else SAMPLES
 
 
 def candidates(seen: Seen, bits: int) -> list[Range]:
@@ -225,7 +224,5 @@ class _Trial:
         return self._energies[t]
 
     def _mean_square(self, t: int) -> int:
-        tensor = self.extension.tensors[t]
-        square = self.extension.new(replace(tensor, name=f"{tensor.name}/square"))
-        self.extension.ops.append(Op("MUL", (t, t), (square,), Options("MulOptions", {"fusedActivationFunction": 0})))
-        return self.extension.reduce("MEAN", square, list(range(len(tensor.shape))), ())
+        rank = len(self.extension.tensors[t].shape)
+        return self.extension.reduce("MEAN", self.extension.squared(t), list(range(rank)), ())

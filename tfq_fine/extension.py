@@ -1,6 +1,6 @@
 """Operators that are added to a float graph to observe its activations from inside."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -46,6 +46,13 @@ class Extension:
         """`source` reduced over all axes but the last."""
         shape = self.tensors[source].shape
         return self.reduce(code, source, list(range(len(shape) - 1)), shape[-1:])
+
+    def squared(self, t: int) -> int:
+        """`t` times itself."""
+        tensor = self.tensors[t]
+        result = self.new(replace(tensor, name=f"{tensor.name}/square"))
+        self.ops.append(Op("MUL", (t, t), (result,), Options("MulOptions", {"fusedActivationFunction": 0})))
+        return result
 
     def flat(self, t: int) -> int:
         """All values of `t` in one row."""

@@ -23,9 +23,10 @@ from tfq_fine.masks import has_masks
 from tfq_fine.plan import Policy
 from tfq_fine.quantizer import corrects_biases
 from tfq_fine.report.quantization import RepairRow
-from tfq_fine.sizes import constant_bytes
+from tfq_fine.sampling import Sample
+from tfq_fine.sizes import is_large
 from tfq_fine.specs import OpSpec
-from tfq_fine.trial import Asked, Sample, Trial, Variant, planned
+from tfq_fine.trial import Asked, Trial, Variant, planned
 
 REPAIRS: Mapping[str, str] = {
     "fold_batch_norm": "batch norm behind an activation is folded into the weights around it",
@@ -34,8 +35,7 @@ REPAIRS: Mapping[str, str] = {
     "bias_correction": "biases take back what rounded weights do to the mean of the outputs",
 }
 SAMPLES = 8  # that variants are measured on
-LARGE = 4 * 2**20  # bytes of constants: beyond, only what changes much is measured, and on fewer samples
-SAMPLES_LARGE = 2
+SAMPLES_LARGE = 2  # of a large model, where only what changes much is measured
 QUICK = 64  # output channels of each operator that estimates look at in a large model
 WORTH_DB = 2.0  # estimated gain of equalization, below which it is not measured
 BETTER_DB = 0.2  # what is not better by this much is noise
@@ -71,7 +71,7 @@ def chosen_repairs(repairs: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def number_of_samples(graph: Graph) -> int:
     """How many samples variants of this model are measured on."""
-    return SAMPLES_LARGE if _is_large(graph) else SAMPLES
+    return SAMPLES_LARGE if is_large(graph) else SAMPLES
 
 
 def repaired(
@@ -178,7 +178,7 @@ class _Decisions:
 
     def _on_or_off(self, name: str, off: Variant, text: str, enough: float = math.inf) -> None:
         """On, unless that costs more than noise; `enough` dB are accurate enough whatever it costs."""
-        if _is_large(self.best.graph):
+        if is_large(self.best.graph):
             self.rows.append(RepairRow(name, True, f"{text}; not measured on a model of this size"))
             return
         before = self.best
@@ -233,7 +233,7 @@ class _Decisions:
             return _Candidate(None, "no activation between linear operators whose channels can be scaled exactly")
         self._load()
         known = self._trial.channels(variant.graph, _looked_at(variant.graph, levels, paths))
-        found = choose_scales(variant.graph, known, levels, QUICK if _is_large(variant.graph) else None)
+        found = choose_scales(variant.graph, known, levels, QUICK if is_large(variant.graph) else None)
         gain = decibels(found.before, found.after)
         where = f"{len(found.changes)} activations, estimated gain {gain:.1f} dB"
         if gain < WORTH_DB:
@@ -283,7 +283,3 @@ def _without_bias_correction(asked: Asked) -> dict[OpKey, OpSpec | None]:
         else replace(spec, weights=replace(spec.weights, bias_correction=False))
         for key, spec in asked.items()
     }
-
-
-def _is_large(graph: Graph) -> bool:
-    return sum(constant_bytes(graph).values()) > LARGE

@@ -2,6 +2,8 @@
 
 from tfq_converters.graph import BITS, Graph, Tensor
 
+LARGE = 4 * 2**20  # bytes of constants
+
 
 def constant_bytes(graph: Graph) -> dict[str, int]:
     """Bytes of constants per type, as the file packs them; a constant that several tensors share counts once."""
@@ -14,6 +16,11 @@ def constant_bytes(graph: Graph) -> dict[str, int]:
             seen.add((id(tensor.data), tensor.dtype))
             found[tensor.dtype] = found.get(tensor.dtype, 0) + packed_bytes(tensor)
     return dict(sorted(found.items()))
+
+
+def is_large(graph: Graph) -> bool:
+    """Whether running the model is dear enough that choices are measured on fewer samples."""
+    return sum(constant_bytes(graph).values()) > LARGE
 
 
 def packed_bytes(tensor: Tensor) -> int:

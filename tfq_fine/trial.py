@@ -11,7 +11,7 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.float_simulation import float_simulation
-from tfq_converters.graph import Graph, Options
+from tfq_converters.graph import Graph
 from tfq_converters.quantized import OpKey
 from tfq_converters.runtime import Runner
 from tfq_converters.weights import channels_of
@@ -27,13 +27,13 @@ from tfq_fine.placement import place
 from tfq_fine.plan import Plan, Policy, make_plan
 from tfq_fine.quantizer import quantize
 from tfq_fine.ranges import chosen, observer_needs
+from tfq_fine.sampling import Sample
 from tfq_fine.specs import OpSpec
 
 PROBABILITIES = frozenset({"SOFTMAX", "LOG_SOFTMAX", "LOGISTIC"})
 MAY_MASK = frozenset({"ADD", "SUB", "SELECT", "SELECT_V2"})
 PASSES = MOVES_VALUES | {"QUANTIZE", "DEQUANTIZE"}
 Asked = Mapping[OpKey, OpSpec | None]
-Sample = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,7 @@ def _with_channels(graph: Graph, tensors: Sequence[int]) -> Graph:
 
     def observe(t: int) -> None:
         if t in tensors:
-            square = extension.add(
-                "MUL", [t, t], main.tensors[t].shape, Options("MulOptions", {"fusedActivationFunction": 0})
-            )
+            square = extension.squared(t)
             rows[t] = [
                 extension.over_channels(*pair) for pair in (("REDUCE_MIN", t), ("REDUCE_MAX", t), ("MEAN", square))
             ]
