@@ -11,15 +11,24 @@ from hypothesis import strategies as st
 from graphs import RELU
 from nets import Net
 from tfq_converters.flatbuffer import write
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Graph, Op, Subgraph, Tensor
+from tfq_converters.kernels import Target
 from tfq_converters.runtime import Runner
 from tfq_converters.weights import data_of, weight_axes
 from tfq_fine.equalization.channel_scaling import LINEAR, scaled
 from tfq_fine.equalization.cross_layer import MOST, choose_scales, factors, scalable
 from tfq_fine.equalization.noise import Channels, Levels, Rows
+from tfq_fine.plan import Policy
+from tfq_fine.trial import Trial
 
 INT8 = Levels(255, 127)
 RELU6 = 3
+
+
+def summed_up(values: np.ndarray) -> Channels:
+    """What the channels of values [..., C] look like."""
+    rows = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    return Channels(rows.min(axis=0), rows.max(axis=0), np.square(rows).mean(axis=0), len(rows))
 
 
 def channels_of(graph: Graph, samples: int = 4) -> Mapping[int, Channels]:
@@ -30,7 +39,7 @@ def channels_of(graph: Graph, samples: int = 4) -> Mapping[int, Channels]:
     found: dict[int, Channels] = {}
     for _ in range(samples):
         for t, value in zip(tensors, runner.run([image(graph, rng)]), strict=True):
-            seen = Channels.of(value)
+            seen = summed_up(value)
             found[t] = found[t].union(seen) if t in found else seen
     return found
 
@@ -166,5 +175,28 @@ def test_the_noise_is_that_of_rounding(case: str) -> None:
     assert bias is not None
     signal = np.square(exact - bias).mean(axis=(0, 1, 2)) / np.square(weight).sum(axis=others).reshape(-1)
     noise = np.square(found - exact).mean(axis=(0, 1, 2)) / np.square(weight).sum(axis=others).reshape(-1)
-    estimate = Rows.of(weight, axes.channel, axes.inputs).noise(Channels.of(x), INT8, np.ones(16))
+    estimate = Rows.of(weight, axes.channel, axes.inputs).noise(summed_up(x), INT8, np.ones(16))
     assert abs(10 * np.log10(noise.sum() / signal.sum() / estimate)) < 2
+
+
+def test_channels_are_summed_up_inside_the_graph() -> None:
+    rng = np.random.default_rng(6)
+    graph = Graph(
+        (
+            Subgraph(
+                "main",
+                (Tensor("x", (1, 3, 5, 7), "float32"), Tensor("y", (1, 3, 5, 7), "float32")),
+                (Op("ABS", (0,), (1,)),),
+                (0,),
+                (1,),
+            ),
+        )
+    )
+    samples = [rng.normal(size=(1, 3, 5, 7)).astype(np.float32) for _ in range(3)]
+    trial = Trial(Policy("speed", False, Target()), False, [(sample,) for sample in samples])
+    found = trial.channels(graph, [1, 0])
+    for t, values in ((0, np.concatenate(samples)), (1, np.abs(np.concatenate(samples)))):
+        expected = summed_up(values)
+        np.testing.assert_array_equal(found[t].low, expected.low)
+        np.testing.assert_array_equal(found[t].high, expected.high)
+        np.testing.assert_allclose(found[t].square, expected.square, rtol=1e-5)  # float32 sums

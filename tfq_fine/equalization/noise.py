@@ -22,13 +22,6 @@ class Channels:
     square: np.ndarray  # float64 [C], mean of the squares
     count: int = 1  # values in each channel
 
-    @staticmethod
-    def of(values: np.ndarray) -> "Channels":
-        """Of values [..., C]."""
-        rows = values.reshape(-1, values.shape[-1])
-        square = np.einsum("nc,nc->c", rows, rows, dtype=np.float64) / max(len(rows), 1)
-        return Channels(rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64), square, len(rows))
-
     def union(self, other: "Channels") -> "Channels":
         """Of the values of both."""
         count = self.count + other.count
