@@ -83,6 +83,10 @@ class Runner:
         """Copies of the outputs of the last run, in output order."""
         return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs]
 
+    def output_view(self, index: int) -> np.ndarray:
+        """An output of the last run where the interpreter has it, which refuses to run as long as it is held."""
+        return self._interpreter.tensor(self._outputs[index]["index"])()
+
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
         try:
