@@ -191,6 +191,7 @@ def quantize(
         flatbuffer.forget_pages(trim=True)
         with shown.stage("choosing the numbers"):
             known, seen = _ranged(graph, plan, statistics, samples, runs) if static else (statistics, None)
+            flatbuffer.forget_pages(trim=True)
             plan = place(graph, plan, known, policy, no_islands, mended.bounded_masks)
             known = own.with_ranges(graph, plan, known) if own else known
             codes = own.codes if own else None

@@ -11,6 +11,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tfq_converters.errors import TfqError
+from tfq_converters.pages import forget_file
 
 Kernels = Literal["default", "optimized", "reference"]
 RESOLVERS: dict[str, Any] = {
@@ -41,6 +42,7 @@ class Runner:
         keep_tensors: bool = False,
     ):
         self.kernels = kernels
+        self._path = model if isinstance(model, str) else None
         source: dict[str, Any] = {"model_path": model} if isinstance(model, str) else {"model_content": model}
         try:
             self._interpreter = Interpreter(
@@ -99,6 +101,8 @@ class Runner:
             if shape != tuple(detail["shape"]) or self._shapes is not None:
                 self._interpreter.resize_tensor_input(detail["index"], shape)
         self._interpreter.allocate_tensors()
+        if self._path is not None and self.kernels == "default":
+            forget_file(self._path)  # the delegate has packed the weights for itself
         self._shapes = shapes
 
     def run_signature(self, key: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
