@@ -43,6 +43,7 @@ ROWS = (
     ("tfq_fine.search",),
     ("tfq_fine.layers",),
     ("tfq_fine.tfmot",),
+    ("tfq_fine.pipeline",),
     ("tfq_fine.api",),
     ("tfq_fine.cli", "tfq_fine.__main__"),
 )

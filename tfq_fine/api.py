@@ -3,50 +3,32 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 from tfq_converters import flatbuffer
-from tfq_converters.child_runs import Runs, waiting
-from tfq_converters.errors import TfqError
-from tfq_converters.float_run import FloatRun
+from tfq_converters.child_runs import waiting
 from tfq_converters.graph import Graph
 from tfq_converters.kernel_table import load
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import read_model
-from tfq_converters.run_check import Checked
-from tfq_converters.unrunnable import unrunnable_names
 from tfq_converters.writer import write
-from tfq_fine import automatic
-from tfq_fine.calibration import (
-    OnInvalid,
-    algorithm_needs,
-    mean_needs,
-)
-from tfq_fine.encodings import integer_ops
+from tfq_fine.calibration import OnInvalid, algorithm_needs
 from tfq_fine.layers.calibration import calibrate_wrappers
 from tfq_fine.layers.export import wrapped_model
 from tfq_fine.layers.wrapped import wrappers
-from tfq_fine.observation import Needs
-from tfq_fine.placement import place
+from tfq_fine.pipeline import Order, choose_numbers, gathered, policy_of, prepare, reported, with_observer
 from tfq_fine.plan import OnUnsupported, Plan, Policy, Prefer, make_plan
-from tfq_fine.presets import named
 from tfq_fine.progress import stages
-from tfq_fine.quantizer import corrects_biases
-from tfq_fine.quantizer import quantize as choose_numbers
-from tfq_fine.ranges import chosen
 from tfq_fine.recipe import Recipe
-from tfq_fine.repairs import chosen_repairs, number_of_samples, repaired, without_repairs
-from tfq_fine.report.activations import activation_rows
+from tfq_fine.repairs import chosen_repairs
 from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.representative import Representative
 from tfq_fine.sampling import Sample, generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
-from tfq_fine.summary import summarize
 from tfq_fine.tfmot.qat import qat_model
-from tfq_fine.trial import planned, static_needs
+from tfq_fine.trial import static_needs
 
 DEFAULT = "dynamic_int8"  # recipe
 
@@ -145,69 +127,41 @@ def quantize(
         TfqError: bad input, an impossible request, or a file that does not compute what its numbers say.
     """
     wrapped = qat_model(model) or wrapped_model(model, safe_mode)
-    chosen_recipe = _recipe(recipe or (wrapped.recipe if wrapped else DEFAULT), observer)
     target = Target(
         (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)
     )
-    names = chosen_repairs(repairs)
+    chosen_recipe = with_observer(recipe or (wrapped.recipe if wrapped else DEFAULT), observer)
+    fallback = None if on_unsupported is None else on_unsupported == "fallback"
+    order = Order(
+        chosen_recipe,
+        policy_of(chosen_recipe, prefer, target, fallback),
+        chosen_repairs(repairs),
+        input_type,
+        output_type,
+    )
     material = Representative(data, num_samples, batch_size, on_invalid, threads, executor, shards)
     with stages(progress) as shown, waiting() as runs:  # it starts while calibration runs
         with shown.stage("reading the model"):
             source = read_model(wrapped.model if wrapped else model, safe_mode=safe_mode)
-        graph = source.graph
-        flexible = chosen_recipe.flexible and not target.compiles
-        policy = Policy(prefer, flexible if on_unsupported is None else on_unsupported == "fallback", target)
-        wanted = chosen_recipe.resolve(graph, source.layers)
-        own = wrapped.given(graph) if wrapped else None
-        fixed = _not_repaired(graph, material, statistics, wrapped is not None)
-        if own:
-            _, plan = planned(graph, wanted | dict.fromkeys(own.asked, None), policy, fold=False)
-            plan, policy = own.merged(graph, plan, policy), replace(policy, prefer="size")
-        else:
-            graph, plan = planned(graph, wanted, policy, fold=statistics is None)  # they are of this graph
-        static = bool(integer_ops(plan)) or {input_type, output_type} != {"float32"}
-        if static and not material.is_given and statistics is None:
-            raise TfqError(
-                f"recipe {chosen_recipe.name!r} is static and needs representative data: "
-                "give data=..., or statistics=..."
-            )
-        no_islands = target.compiles or (input_type != "float32" and output_type != "float32")
+            own = wrapped.given(source.graph) if wrapped else None
         with shown.stage("repairing"):
-            first = partial(material.first, source.graph, number_of_samples(source.graph))
-            mended = (
-                without_repairs(source.graph, wanted, names, fixed)
-                if fixed
-                else repaired(source.graph, wanted, names, policy, no_islands, first, material.reading.threads)
-            )
-            if not own and (mended.graph is not source.graph or mended.asked is not wanted):
-                graph, plan = planned(mended.graph, mended.asked, policy, fold=statistics is None)
+            prepared = prepare(order, source, material, statistics, own)
         samples: tuple[Sample, ...] = ()
         if material.is_given:
-            needs = _needs(graph, plan, static) if statistics is None else None
-            kept = automatic.number_of_samples(graph) if static and automatic.uses_auto(graph, plan) else 1
             with shown.stage("calibrating", material.count) as advance:
-                found = material.gather(graph, needs, kept, advance)
-            statistics, samples = statistics or found.statistics, found.samples
+                found = gathered(prepared, material, statistics, advance)
+            statistics, samples = found.statistics, found.samples
         flatbuffer.forget_pages(trim=True)
         with shown.stage("choosing the numbers"):
-            known, seen = _ranged(graph, plan, statistics, samples, runs) if static else (statistics, None)
-            flatbuffer.forget_pages(trim=True)
-            plan = place(graph, plan, known, policy, no_islands, mended.bounded_masks)
-            known = own.with_ranges(graph, plan, known) if own else known
-            codes = own.codes if own else None
-            quantized = choose_numbers(graph, plan, known, input_type, output_type, mended.bounded_masks, codes)
+            numbers = choose_numbers(prepared, statistics, samples, runs)
         flatbuffer.forget_pages(trim=True)
         with shown.stage("running the file"):
+            graph = numbers.quantized.graph
             sample = samples[0] if samples else generated_inputs(graph)
-            written = write(quantized, [sample], other_inputs(graph), runs, seen)
+            written = write(numbers.quantized, [sample], other_inputs(graph), runs, numbers.seen)
     flatbuffer.forget_pages(trim=True)
-    warnings = () if statistics is None else statistics.warnings
-    raised = own.changed(quantized) if own else []
-    notes = (*source.notes, *warnings, *raised, *_notes(graph, plan, written.checked), *_meant_for(target))
-    rows = activation_rows(graph, plan, statistics, known) if static and statistics and known else ()
-    lines = mended.rows if samples or statistics else ()
-    report = summarize(quantized, plan, written, chosen_recipe.name, _size(source.content), notes, rows, lines)
-    return Result(report, written.graph, quantized, plan, statistics, written.content)
+    report = reported(prepared, source, numbers, statistics, written)
+    return Result(report, written.graph, numbers.quantized, numbers.plan, statistics, written.content)
 
 
 def calibrate(
@@ -258,7 +212,7 @@ def calibrate(
     """
     if wrappers(model):
         return Statistics(samples=calibrate_wrappers(model, data, samples=num_samples))
-    chosen_recipe = _recipe(recipe, observer)
+    chosen_recipe = with_observer(recipe, observer)
     material = Representative(data, num_samples, batch_size, on_invalid, threads, executor, shards)
     with stages(progress) as shown:
         with shown.stage("reading the model"):
@@ -272,77 +226,3 @@ def calibrate(
             found = material.gather(graph, needs, advance=advance).statistics
     assert found is not None
     return found if resume is None else resume.merge(found)
-
-
-def _recipe(recipe: str | Recipe, observer: str | None) -> Recipe:
-    return named(recipe) if observer is None else named(recipe).with_observer(observer)
-
-
-def _needs(graph: Graph, plan: Plan, static: bool) -> Needs | None:
-    """What the plan needs to know of the data; None when that is nothing."""
-    if static:
-        return static_needs(graph, plan)
-    return mean_needs(graph) if corrects_biases(graph, plan) else None
-
-
-def _not_repaired(graph: Graph, data: Representative, statistics: Statistics | None, wrapped: bool) -> str:
-    """Why nothing can be measured beforehand; "" when it can."""
-    variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
-    reasons = {
-        "the wrappers hold numbers of the model as it is": wrapped,
-        "the statistics hold for the model as it is": statistics is not None,
-        "there is no data to measure it on": not data.is_given,
-        "there is a shard that can be read only once": data.is_read_once,
-        "the model keeps state between samples": variables,
-        "no runtime here executes all of the model": bool(unrunnable_names(graph)),
-    }
-    return next((reason for reason, holds in reasons.items() if holds), "")
-
-
-def _ranged(
-    graph: Graph, plan: Plan, statistics: Statistics | None, samples: Sequence[Sample], runs: Runs
-) -> tuple[Statistics | None, FloatRun | None]:
-    """The statistics with the ranges that the observers choose, and the run of the float model that showed more."""
-    if statistics is None:
-        return None, None
-    statistics.require_of(graph)
-    known = chosen(graph, plan, statistics)
-    if not samples or not automatic.uses_auto(graph, plan):
-        return known, None
-    threads = os.cpu_count() or 1
-    few = automatic.looked_at(graph, samples)
-    histograms, seen = automatic.counted(graph, plan, few, threads, runs)
-    return automatic.best_ranges(graph, plan, statistics, known, few, histograms, threads), seen
-
-
-def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
-    """What a user should know of the file and of its check."""
-    found = []
-    if 16 in integer_ops(plan).values():
-        found.append("16-bit activations run on slow kernels on CPUs: expect the file to be slower than float")
-    if unrunnable_names(graph):
-        names = ", ".join(unrunnable_names(graph))
-        found.append(f"{names}: no runtime here executes them; they stay float, and only what is around them was run")
-    if any(decision.form == "blockwise" for decision in plan.values()):
-        found.append(
-            "the reference kernels skip blockwise weights without a word: the file was run on the default and the "
-            "optimized kernels, which compute them"
-        )
-    elif "reference" not in checked.kernels:
-        ran = " and ".join(checked.kernels)
-        found.append(f"the reference kernels refuse the float model too; the file was run on {ran}")
-    if checked.parts > 1:
-        found.append(
-            f"kernels unpack its weights to float, so that it was run in {checked.parts} parts, one after the other"
-        )
-    return found
-
-
-def _meant_for(target: Target) -> list[str]:
-    if target.runtimes == DEFAULT_RUNTIMES:
-        return []
-    return [f"meant for {', '.join(target.runtimes)}, by the kernel table; it was run here on LiteRT"]
-
-
-def _size(content: bytes | str) -> int:
-    return os.path.getsize(content) if isinstance(content, str) else len(content)
