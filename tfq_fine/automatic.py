@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters import flatbuffer
+from tfq_converters import flatbuffer, lstm
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
 from tfq_converters.runtime import Runner
 from tfq_converters.simulate import checkable
@@ -56,7 +56,8 @@ def best_ranges(
         threads: of the interpreter.
     """
     specs, moved = asked(graph, plan), moved_from(graph)
-    bits = {t: spec.bits for t, spec in specs.items() if spec.observer == AUTO and t not in moved}
+    states = {t for op in graph.main.ops if op.code == lstm.CODE for t in op.outputs}  # its next steps read them too
+    bits = {t: spec.bits for t, spec in specs.items() if spec.observer == AUTO and t not in moved and t not in states}
     samples = samples[:: max(1, -(-len(samples) // number_of_samples(graph)))]
     counted = _counted(graph, bits, samples, threads)
     found = {t: candidates(_seen(t, statistics, counted), bits[t]) for t in bits if (0, t) in counted.histograms}
@@ -140,6 +141,7 @@ def _errors(
         runner = Runner(path, threads=threads)
     relative = []
     for sample in samples:
+        runner.reset_variables()
         error, energy = runner.run(sample)[0].astype(np.float64).reshape(-1, 2).T
         with np.errstate(divide="ignore", invalid="ignore"):
             relative.append(np.minimum(np.nan_to_num(error / energy, nan=0.0), 1.0))
