@@ -20,10 +20,15 @@ from benchmarks.chains import chain_costs
 from benchmarks.op_cases import BASE, Shape, case
 from benchmarks.single_op import Case
 from benchmarks.timing import in_turns
+from tfq_converters import lstm
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Tensor
-from tfq_converters.kernel_table import load, save
+from tfq_converters.kernel_table import Cell, load, save
 from tfq_converters.op_table import OPS, OpRow
+from tfq_converters.probe.build import cell_graph
+from tfq_converters.probe.cases import FORMS
+from tfq_converters.probe.operands import operands
+from tfq_converters.probe.reference import answer
 from tfq_converters.probe.run import measured_on
 from tfq_converters.runtime import Runner
 
@@ -38,6 +43,10 @@ OWN_SIZES: dict[str, tuple[Shape, ...]] = {
     "SOFTMAX": ((1, 16), (1, 1000), (1, 4, 128, 128)),
     "MEAN": ((1, 7, 7, 16), (1, 1, 128, 256), (1, 7, 7, 1280)),
     "MATRIX_DIAG": ((1, 4, 4, 16), (1, 8, 16, 32)),
+    lstm.CODE: ((1, 11, 5, 7), (1, 50, 16, 32), (1, 28, 28, 64), (1, 50, 40, 128)),  # batch, steps, inputs, units
+}
+LSTM_MODES = {"float32": ("float", 32, ""), "int8": ("integer8", 8, "per_tensor")} | {
+    f"{mode}_int8": (mode, 8, "per_tensor") for mode in ("dynamic", "weight_only")
 }
 BY_INPUT = {
     "MEAN",
@@ -62,6 +71,7 @@ PASSES = 5  # far apart in time, since the speed of a shared machine drifts
 NOISE_NS = 200.0
 
 BORDERS = ("QUANTIZE", "DEQUANTIZE")
+NAMES = (*BORDERS, *sorted([*BASE, "CONV_2D_1X1", lstm.CODE]))
 
 File = tuple[bytes, list[np.ndarray]]
 Sized = tuple[int, dict[str, File]]  # units, and the file of every type
@@ -70,7 +80,7 @@ Points = dict[tuple[str, int], tuple[float, bool]]
 
 def unit_of(code: str, row: OpRow) -> str:
     """What the cost of an operator grows with."""
-    if row.weight is not None or code == "BATCH_MATMUL":
+    if row.weight is not None or code in ("BATCH_MATMUL", lstm.CODE):
         return "mac"
     return "input" if code in BY_INPUT else "output"
 
@@ -119,6 +129,18 @@ def weight_files(given: Case, row: OpRow, outputs: Sequence[Tensor]) -> dict[str
     dynamic = single_op.weight_graph(given, encoded, row, outputs, HYBRID_VERSIONS[given.code])
     only = single_op.weight_graph(given, encoded, row, outputs)
     return {"dynamic_int8": (write(dynamic), fed), "weight_only_int8": (write(only), fed)}
+
+
+def lstm_files(shape: Shape) -> dict[str, File]:
+    """type -> the file of a fused LSTM in it: the cell of the probe, at the shape (batch, steps, inputs, units)."""
+    form = replace(FORMS[lstm.CODE, ""], data=shape[:3], weight=(shape[3], shape[2]))
+    made = {}
+    for name, (mode, bits, granularity) in LSTM_MODES.items():
+        cell = Cell(lstm.CODE, "", mode, bits, granularity)
+        given = operands(cell, form)
+        fed = given.data if given.encoding is None else given.encoding.encode(given.data)
+        made[name] = write(cell_graph(cell, form, given, answer(cell, form, given))), [fed]
+    return made
 
 
 def border_files(code: str, shape: Shape) -> dict[str, File]:
@@ -205,6 +227,8 @@ def sized_files(name: str) -> list[Sized]:
     """The files of one entry of `BASE` (or CONV_2D_1X1, QUANTIZE, DEQUANTIZE) at its sizes."""
     if name in BORDERS:
         return [(int(np.prod(shape)), border_files(name, shape)) for shape in SIZES]
+    if name == lstm.CODE:
+        return [(4 * b * t * n * (i + n), lstm_files((b, t, i, n))) for b, t, i, n in OWN_SIZES[name]]
     code = name.removesuffix("_1X1")
     row, sized = OPS[code], []
     for shape in OWN_SIZES.get(name, SIZES):
@@ -219,7 +243,7 @@ def all_costs() -> dict[str, Any]:
     """The whole record: what one more delegate call takes, a cost for every operator, chains."""
     empty = empty_files()
     times = interleaved(empty, 3 * ROUNDS)
-    passes: dict[str, list[Points]] = {name: [] for name in (*BORDERS, *sorted([*BASE, "CONV_2D_1X1"]))}
+    passes: dict[str, list[Points]] = {name: [] for name in NAMES}
     for number in range(PASSES):
         for name, found in passes.items():
             print(f"pass {number + 1} of {PASSES}: {name}", file=sys.stderr)

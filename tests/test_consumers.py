@@ -17,6 +17,8 @@ import tfq_fine as tfq
 from consumers import litert, netron, openvino, tosa, vela
 from consumers.cnn import FEATURES, IMAGE, LAYERS, network, samples
 from consumers.installed import need
+from test_fused_lstm import content as fused_lstm_content
+from test_fused_lstm import sequences
 from tfq_converters.consumers import by_rule
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import read, write
@@ -105,6 +107,25 @@ def test_a_file_for_tflite_micro_has_one_scale_where_it_reads_one():
     main = weights_only.graph.main
     read_by = [main.tensors[op.inputs[0]] for op in main.ops if op.code == "DEQUANTIZE"]
     assert [tensor.quantization.scale.size for tensor in read_by] == [1] * 4
+
+
+@cache
+def fused_lstm(runtimes: str) -> Result:
+    """Of tf_keras, whose states are variables."""
+    return tfq.quantize(
+        fused_lstm_content(), "full_int8", sequences(20), runtimes=runtimes, prefer="size",
+        input_type="int8", output_type="int8",
+    )  # fmt: skip
+
+
+def test_tflite_micro_computes_a_fused_lstm_as_litert_does():
+    need("tflite_micro")
+    result = fused_lstm("tflite-micro")
+    for one in litert.encoded(result, sequences(TESTED)):  # each from the beginning
+        opened = opener("tflite-micro")(result.content)
+        opened.feed([one])
+        opened.invoke()
+        assert np.abs(opened.output().astype(int) - litert.outputs(result.content, [one])).max() <= ONE_STEP
 
 
 def test_tflite_micro_reads_one_scale_of_many():
@@ -245,6 +266,14 @@ def test_vela_puts_the_whole_file_on_the_npu(recipe, npu, tmp_path):
     found = vela.compiled(quantized(recipe, runtimes="ethos-u", prefer="speed").content, npu, tmp_path)
     assert (found.exit_code, found.on_cpu) == (0, 0), found.said
     assert found.on_npu >= len(LAYERS)
+
+
+@pytest.mark.parametrize("npu", vela.NPUS)
+def test_vela_puts_a_fused_lstm_on_the_npu(npu, tmp_path):
+    need("ethosu")
+    found = vela.compiled(fused_lstm("ethos-u").content, npu, tmp_path)
+    assert (found.exit_code, found.on_cpu) == (0, 0), found.said
+    assert found.on_npu > 5  # steps, each of several operators
 
 
 @pytest.mark.parametrize("recipe", ["weight_only_int8", "dynamic_int8", "full_w4a8"])

@@ -1,5 +1,6 @@
 """The fused LSTM of tf_keras, in every way that the kernel table calls correct, against plain numpy."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from tfq_converters.reading import read_model
 from tfq_converters.runtime import Kernels, Runner
 from tfq_fine.granularity import PerChannel, PerTensor
 from tfq_fine.recipe import Recipe
-from tfq_fine.specs import OpSpec, WeightSpec
+from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
 
 CODE = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 STEPS, FEATURES, UNITS = 5, 13, 7
@@ -26,6 +27,7 @@ WAYS = (
     ("dynamic", 8, PerTensor()),
 )
 LSTM_CELLS = [Cell(OpSpec(mode, WeightSpec(bits, kind, bias_correction=False))) for mode, bits, kind in WAYS]
+INTEGER_CELL = Cell(OpSpec("integer", WeightSpec(8, PerTensor()), ActivationSpec(8)))  # `test_fused_lstm_integer`
 
 
 @cache
@@ -45,14 +47,22 @@ def content() -> bytes:
     return write(read_model(model(), check=False).graph)
 
 
-def lstm(x: np.ndarray, weights: list[np.ndarray], biases: list[np.ndarray]) -> np.ndarray:
-    """[steps, features] -> the last state [units], float64."""
+def lstm(
+    x: np.ndarray,
+    weights: list[np.ndarray],
+    biases: list[np.ndarray],
+    rounded: Callable[[np.ndarray], np.ndarray] = lambda state: state,
+    cells: list[np.ndarray] | None = None,
+) -> np.ndarray:
+    """[steps, features] -> the last state [units], float64; every state is `rounded`, every cell added to `cells`."""
     state, cell = np.zeros(UNITS), np.zeros(UNITS)
     for step in x.astype(np.float64):
         sums = [w @ step + r @ state + b for w, r, b in zip(weights[:4], weights[4:], biases, strict=True)]
         take, keep, give = (1 / (1 + np.exp(-sums[n])) for n in (0, 1, 3))
         cell = np.clip(keep * cell + take * np.tanh(sums[2]), -CELL_CLIP, CELL_CLIP)
-        state = give * np.tanh(cell)
+        state = rounded(give * np.tanh(cell))
+        if cells is not None:
+            cells.append(cell)
     return state
 
 

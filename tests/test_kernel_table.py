@@ -65,6 +65,8 @@ SAMPLE: dict[Cell, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Cell("CONV_3D", "", "weight_only", 4, "per_channel"): (LITE, ()),
     Cell(*LSTM, "dynamic", 8, "per_tensor"): (LITE, MICRO),
     Cell(*LSTM, "dynamic", 8, "per_channel"): ((), LITE + MICRO),
+    Cell(*LSTM, "integer8", 8, "per_tensor"): (LITE + MICRO, ()),
+    Cell(*LSTM, "integer8", 8, "per_channel"): ((), LITE + MICRO),
 }
 
 

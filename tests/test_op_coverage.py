@@ -29,16 +29,12 @@ SEEN = frozenset({"PRELU", "SQUEEZE", "EXPAND_DIMS", "UNIDIRECTIONAL_SEQUENCE_LS
 WRONG = {  # no right kernel, whoever writes the file
     "REDUCE_PROD": "the int8 kernel rescales after every factor: up to 255 steps off (tests/test_op_table.py)",
 }
-MISSING = {  # not written yet
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": "TFLiteConverter runs the fused LSTM of tf_keras in int8; here it stays float over "
-    "dynamic-range weights",
-}
 
 
 @pytest.mark.parametrize("code", sorted({*LITERT_QUANTIZER.split(), *CONVERTER.split(), *SEEN}))
 def test_the_op_table_covers_what_other_tools_run_in_int8(code: str):
     covered = code in OPS and OPS[code].int8
-    assert covered != (code in WRONG or code in MISSING)
+    assert covered != (code in WRONG)
 
 
 def test_the_list_of_the_stock_converter_is_true():

@@ -121,7 +121,12 @@ def answers() -> dict[str, tuple[int, float] | str]:
     return dict(zip(jobs, measure_all(list(jobs.values())), strict=True))
 
 
-NATIVE = [code for code, row in OPS.items() if any(row.takes(d) and d not in row.written for d in ("int8", "int16"))]
+ELSEWHERE = {"UNIDIRECTIONAL_SEQUENCE_LSTM": "test_fused_lstm_integer.py: it has states, and weights by the dozen"}
+NATIVE = [
+    code
+    for code, row in OPS.items()
+    if code not in ELSEWHERE and any(row.takes(d) and d not in row.written for d in ("int8", "int16"))
+]
 WRITTEN = [(code, dtype) for code, row in OPS.items() for dtype in row.written]
 
 
@@ -235,7 +240,7 @@ def test_what_is_called_refused_is_refused():
 
 
 def test_every_row_has_a_case():
-    without = {code for code, row in OPS.items() if (row.int8 or row.int16) and code not in BASE}
+    without = {code for code, row in OPS.items() if (row.int8 or row.int16) and code not in {*BASE, *ELSEWHERE}}
     assert not without
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters import flatbuffer
+from tfq_converters import flatbuffer, lstm
 from tfq_converters.child_runs import Runs
 from tfq_converters.float_run import FloatRun, float_run
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
@@ -98,6 +98,7 @@ def counted(
     moved = moved_from(graph)
     wanted = {t for t, spec in asked(graph, plan).items() if spec.observer == AUTO and t not in moved}
     wanted -= depends_on_unrunnable(graph)
+    wanted -= {t for op in graph.main.ops if op.code == lstm.CODE for t in op.outputs}  # its next steps read them too
     found: dict[int, list[np.ndarray]] = {t: [] for t in wanted}
 
     def see(t: int, value: np.ndarray) -> None:
@@ -162,6 +163,7 @@ def _errors(
         runner = trial.runner(graph, [piece for _, _, *pair in measured for piece in pair], threads)
         relative = []
         for sample in samples:
+            runner.reset_variables()
             error, energy = runner.run(sample)[0].astype(np.float64).reshape(-1, 2).T
             with np.errstate(divide="ignore", invalid="ignore"):
                 relative.append(np.minimum(np.nan_to_num(error / energy, nan=0.0), 1.0))

@@ -2,7 +2,7 @@
 
 REDUCE_MIN and REDUCE_MAX, and reductions per channel where asked, follow each operator at once, while its result is
 still in the cache; a sample of the values is gathered at the end. All results leave in a few outputs. Only second
-moments take whole tensors out of the graph, one run at a time.
+moments and the states of fused LSTMs take whole tensors out of the graph, one run at a time.
 """
 
 from dataclasses import dataclass, replace
@@ -39,10 +39,11 @@ class Needs:
     moving: tuple[tuple[TensorKey, float], ...] = ()  # with their momentum
     absmax: tuple[TensorKey, ...] = ()  # per channel
     second_moments: tuple[OpKey, ...] = ()
+    strains: tuple[OpKey, ...] = ()  # of fused LSTMs
 
     def also(self, other: "Needs") -> "Needs":
         """All that both ask for."""
-        names = ("ranges", "means", "histograms", "extremes", "moving", "absmax", "second_moments")
+        names = ("ranges", "means", "histograms", "extremes", "moving", "absmax", "second_moments", "strains")
         return Needs(**{name: tuple(dict.fromkeys(getattr(self, name) + getattr(other, name))) for name in names})
 
 
@@ -54,7 +55,7 @@ class Observed:
     needs: Needs  # tensors whose values are another's are left out of the ranges and such
     sizes: tuple[int, ...]  # of the sample of each of `needs.histograms`
     channels: tuple[tuple[int, ...], tuple[int, ...]]  # of `needs.means` and `needs.absmax`
-    fetched: tuple[int, ...]  # tensors of `needs.second_moments`
+    fetched: tuple[int, ...]  # tensors of `needs.second_moments` and `needs.strains`
 
     def read(self, outputs: list[np.ndarray]) -> "Reading":
         """The outputs of one run by what they are."""
@@ -143,7 +144,9 @@ def observed(graph: Graph, needs: Needs) -> Observed:
         outputs += [extension.joined([piece for _, t in keys for piece in found[t]])] if keys else []
     rows = [sampled(extension, t) for _, t in histograms]
     outputs += [extension.joined(rows)] if rows else []
-    fetched = tuple(dict.fromkeys(data_of(main.ops[o]) for _, o in needs.second_moments))
+    wanted = [data_of(main.ops[o]) for _, o in needs.second_moments]
+    wanted += [t for _, o in needs.strains for t in (data_of(main.ops[o]), main.ops[o].outputs[0])]
+    fetched = tuple(dict.fromkeys(wanted))
     subgraph = replace(main, tensors=tuple(extension.tensors), ops=tuple(extension.ops), outputs=(*outputs, *fetched))
     return Observed(
         replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]), signatures=()),

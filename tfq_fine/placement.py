@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters import costs
+from tfq_converters import costs, lstm
 from tfq_converters.forms import form_of
 from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.kernel_table import KernelTable
@@ -30,6 +30,9 @@ from tfq_fine.statistics import Statistics
 NOISE = 0.15  # of the measured costs: weight-only kernels are the float kernels over weights unpacked beforehand
 WORTHWHILE = 0.05  # float islands must save this share of the time of the wholly integer file,
 WORTHWHILE_NS = 10_000.0  # and this much: a file that runs in a moment anyway is quantized for smaller devices
+SATURATED = 0.05  # of a gate, whose values are between 0 and 1
+FASTER = "it is faster in float (prefer='size' quantizes it)"
+SLOW_LSTM = "its int8 kernel is slower than that on floats (prefer='size' takes it)"
 SINGULAR = frozenset({"LOG", "RSQRT"})  # at 0
 
 
@@ -65,6 +68,7 @@ def place(
         return plan
     known = statistics or Statistics()
     known = bounded(graph, plan, known) if bounded_masks else known
+    plan = {**plan, **_saturated(graph, plan, known, policy.target)}
     plan = fit(graph, _left_float(plan, _drowned(graph, ops, known)), known)
     if policy.prefer == "speed" and not keep_integer:
         candidates = {o: bits for o, bits in integer_ops(plan).items() if bits == 8}
@@ -155,14 +159,19 @@ def _feeding(main: Subgraph, tensor: int, ops: Mapping[int, int]) -> set[int]:
     return found
 
 
-def _island(graph: Graph, o: int, decision: Decision, target: Target) -> Decision:
-    """Computes in float; its weights, if it has any, stay small."""
-    op, reason = graph.main.ops[o], "it is faster in float (prefer='size' quantizes it)"
+def _island(graph: Graph, o: int, decision: Decision, target: Target, reason: str = "") -> Decision:
+    """Computes in float; its weights, if it has any, stay small. A fused LSTM computes on them as they are."""
+    op = graph.main.ops[o]
+    reason = reason or (SLOW_LSTM if op.code == lstm.CODE else FASTER)
     if decision.spec is None or not weight_axes(op, graph.main):
         return Decision(None, reason)
     small = _eight_bits(decision.spec)
-    answer = form_of(op, graph.main, fineness(small), target)
-    return Decision(None, reason) if answer.form is None else Decision(small, reason, answer.form)
+    on_the_fly = [OpSpec("dynamic", decision.spec.weights)] if op.code == lstm.CODE else []
+    for spec in (*on_the_fly, small):
+        answer = form_of(op, graph.main, fineness(spec), target)
+        if answer.form is not None:
+            return Decision(spec, reason, answer.form)
+    return Decision(None, reason)
 
 
 def _eight_bits(spec: OpSpec) -> OpSpec:
@@ -207,6 +216,17 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
             found[o] = touching
             if op.code in MOVES_VALUES:
                 moved |= dict.fromkeys(op.outputs, touching)
+    return found
+
+
+def _saturated(graph: Graph, plan: Plan, statistics: Statistics, target: Target) -> dict[OpKey, Decision]:
+    """Fused LSTMs whose integer kernel would cut the sums of gates on the data that was seen."""
+    found = {}
+    for key, (_, off) in statistics.strains.items():
+        spec = plan[key].spec
+        if spec is not None and spec.mode == "integer" and off > SATURATED:
+            reason = f"sums of its int8 kernel saturate at {lstm.SUM_LIMIT:g}, which puts a gate {off:.2f} off"
+            found[key] = _island(graph, key[1], plan[key], target, reason)
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from tfq_converters import kernels
+from tfq_converters import kernels, lstm
 from tfq_converters.errors import raise_all
 from tfq_converters.forms import Fineness, form_of
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
@@ -318,6 +318,8 @@ def no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
     if row is None or not row.takes(f"int{bits}"):
         return f"{op.label} has no int{bits} kernel"
     tensors = [subgraph.tensors[t] for t in op.inputs if t >= 0]
+    if op.code == lstm.CODE:
+        return lstm.unusual(op, subgraph)
     if any(tensor.is_variable for tensor in tensors):
         return "it keeps its state in a variable"
     data = next((tensor for tensor in tensors if tensor.dtype == "float32" and not tensor.is_constant), None)

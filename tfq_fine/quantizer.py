@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters import flatbuffer
+from tfq_converters import flatbuffer, lstm
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.op_table import OPS, OpRow
@@ -171,13 +171,19 @@ def quantize(
 
 
 def _weight_codes(
-    key: OpKey, op: Op, subgraph: Subgraph, decision: Decision, weights: _Weights, floor: np.ndarray | None = None
+    key: OpKey,
+    op: Op,
+    subgraph: Subgraph,
+    decision: Decision,
+    weights: _Weights,
+    floors: Mapping[int, np.ndarray] | None = None,
 ) -> dict[int, WeightCodes | np.ndarray]:
     assert decision.spec is not None and decision.spec.weights is not None
     found: dict[int, WeightCodes | np.ndarray] = {}
     for axes in weight_axes(op, subgraph):
         data = subgraph.tensors[op.inputs[axes.slot]].data
         assert data is not None
+        floor = (floors or {}).get(axes.slot)
         if (key, axes.slot) in weights.given:
             codes = weights.given[key, axes.slot]
             codes = codes if floor is None else _raised(data, codes, floor, axes.channel, _format(decision, codes))
@@ -222,7 +228,7 @@ def _integer(
         assert spec.weights is not None
         scales = inputs[_activation(inputs, row.weight)].scale, outputs[0].scale
         floor = _scale_floor(op, subgraph, *scales, row, spec.weights.stored_bits)
-        constants |= _weight_codes(key, op, subgraph, decision, weights, floor)
+        constants |= _weight_codes(key, op, subgraph, decision, weights, {row.weight: floor})
         corrected = _corrected(key, op, subgraph, spec, constants, known)
         source = inputs[_activation(inputs, row.weight)]
         weight = constants[row.weight]
@@ -237,12 +243,46 @@ def _integer(
             constants |= _bias(op, subgraph, bits, source.scale, weight.scales_along(axes.channel), corrected)
     elif op.code == "BATCH_MATMUL":
         constants |= _weight_codes(key, op, subgraph, decision, weights)
+    elif op.code == lstm.CODE:
+        inputs = {**inputs, **_states(key, op, outputs[0], known)}
+        floors = _gate_floors(op, subgraph, inputs)
+        constants |= _weight_codes(key, op, subgraph, decision, weights, floors)
+        constants |= _gate_biases(op, subgraph, inputs[0].scale, constants)
     for slot, encoding in inputs.items():
         data = subgraph.tensors[op.inputs[slot]].data
         if data is not None and slot not in constants:
             constants[slot] = constant_codes(data, encoding, positive=keeps_positive(op, subgraph))
     activations = {slot: encoding for slot, encoding in inputs.items() if slot not in constants}
     return OpEncoding("integer", constants, activations, outputs, decision.form, partial)
+
+
+def _states(key: OpKey, op: Op, output: ActivationEncoding, known: Statistics) -> dict[int, ActivationEncoding]:
+    """The encodings of both states of a fused LSTM; a c that was not seen may become whatever the clip allows."""
+    seen = known.strains.get(key)
+    largest = (op.option("cellClip") or np.inf) if seen is None else float(seen[0])
+    return {lstm.HIDDEN: output, lstm.CELL: lstm.cell_encoding(largest)}
+
+
+def _gate_floors(op: Op, subgraph: Subgraph, inputs: Mapping[int, ActivationEncoding]) -> dict[int, np.ndarray]:
+    """The smallest scale of each weight of a fused LSTM, as `_scale_floor` has it: sums have scale 2^-12."""
+    slots = [(slot, 0) for slot in lstm.INPUT_WEIGHTS] + [(slot, lstm.HIDDEN) for slot in lstm.STATE_WEIGHTS]
+    floors = {slot: SMALLEST_RESCALE * lstm.SUM_STEP / inputs[source].scale for slot, source in slots}
+    for slot, bias in zip(lstm.INPUT_WEIGHTS, lstm.BIASES, strict=True):
+        largest = float(np.abs(np.asarray(subgraph.tensors[op.inputs[bias]].data)).max())
+        floors[slot] = max(floors[slot], largest / (ACCUMULATOR_LIMIT * inputs[0].scale))
+    return {slot: np.array([max(floor, affine.TINY)]) for slot, floor in floors.items()}
+
+
+def _gate_biases(
+    op: Op, subgraph: Subgraph, input_scale: float, constants: Mapping[int, WeightCodes | np.ndarray]
+) -> dict[int, WeightCodes | np.ndarray]:
+    """The biases of a fused LSTM, which are added to the sum of the input."""
+    found: dict[int, WeightCodes | np.ndarray] = {}
+    for slot, bias in zip(lstm.INPUT_WEIGHTS, lstm.BIASES, strict=True):
+        weight, data = constants[slot], subgraph.tensors[op.inputs[bias]].data
+        assert isinstance(weight, WeightCodes) and data is not None
+        found[bias] = affine.encode_bias(data.reshape(-1), input_scale, weight.scale.reshape(-1), 32)
+    return found
 
 
 def _first_part(weight: WeightCodes, axes: WeightAxes) -> np.ndarray:

@@ -102,6 +102,7 @@ class Statistics:
     moving: Mapping[TensorKey, MovingRange] = field(default_factory=dict)
     absmax: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float32 [shape[-1]]
     second_moments: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [groups, K, K], K of a patch
+    strains: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [2] of a fused LSTM: `lstm.strain`
     names: Mapping[TensorKey, str] = field(default_factory=dict)  # of the tensors, which tell one model from another
     skipped: int = 0  # samples with NaN or infinity, where they were to be skipped
     warnings: tuple[str, ...] = ()  # of the one pass that these come from
@@ -122,6 +123,7 @@ class Statistics:
             _merged(self.moving, other.moving, MovingRange.then),
             _merged(self.absmax, other.absmax, np.maximum),
             _merged(self.second_moments, other.second_moments, average),
+            _merged(self.strains, other.strains, np.maximum),
             {**self.names, **other.names},
             self.skipped + other.skipped,
             tuple(dict.fromkeys((*self.warnings, *other.warnings))),
@@ -207,7 +209,7 @@ def _merged(mine: Mapping[Any, T], theirs: Mapping[Any, T], both: Callable[[T, T
     return found | {key: both(mine[key], theirs[key]) for key in mine.keys() & theirs.keys()}
 
 
-ARRAYS = ("means", "absmax", "second_moments")
+ARRAYS = ("means", "absmax", "second_moments", "strains")
 
 
 def _arrays(statistics: Statistics) -> dict[str, np.ndarray]:

@@ -55,7 +55,8 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         Rule("refuses", "Vela knows no INT2", bits=(2,)),
         Rule("refuses", _FLOATS, modes=_FLOAT_MODES),
         _NO_BLOCKS,
-        Rule("refuses", "one scale only", ops=("BATCH_MATMUL",), granularities=("per_channel",)),
+        Rule("refuses", "one scale only", ops=("BATCH_MATMUL", _LSTM), granularities=("per_channel",)),
+        Rule("correct", ops=(_LSTM,), modes=("integer8",)),
         *_MEASURED,
     ),
     "openvino": (

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tfq_converters import lstm
 from tfq_converters.graph import Op, Subgraph, Tensor
 from tfq_converters.kernel_table import KernelTable, load
 from tfq_converters.quantized import Form
@@ -83,6 +84,8 @@ def _units(op: Op, subgraph: Subgraph, unit: str) -> int:
         inner = subgraph.tensors[op.inputs[0]].shape
         return outputs * (inner[-2] if op.option("adjX") else inner[-1])
     weight = subgraph.tensors[op.inputs[1]].shape
+    if op.code == lstm.CODE:
+        return outputs * 4 * (weight[1] + weight[0])  # [units, inputs], and [units, units] of the state
     if op.code == "TRANSPOSE_CONV":
         return _size(subgraph.tensors[data_of(op)]) * int(np.prod(weight[:3]))  # every input times a window, per output
     if op.code == "DEPTHWISE_CONV_2D":

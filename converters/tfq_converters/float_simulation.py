@@ -23,7 +23,7 @@ def float_simulation(quantized: QuantizedGraph) -> Graph:
         changed = with_weights(op, encoding, rounding.tensors)
         inputs = list(changed.inputs)
         for slot, form in encoding.inputs.items():
-            if slot not in encoding.weights and inputs[slot] != ABSENT:
+            if slot not in encoding.weights and inputs[slot] != ABSENT and not main.tensors[inputs[slot]].is_variable:
                 inputs[slot] = rounding.read(inputs[slot], form)
         outputs = [rounding.written(t, encoding.outputs.get(slot)) for slot, t in enumerate(op.outputs)]
         ops += rounding.pending_reads()

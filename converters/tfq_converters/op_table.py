@@ -82,6 +82,10 @@ OPS: dict[str, OpRow] = {
         None, version_int8=2, version_int16=3, max_rank=5,
         note="a constant side is data, per-tensor; per-channel scales are silently wrong on all kernels",
     ),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": OpRow(
+        int16=False,
+        note="weights per-tensor, h in the encoding of the output, c in int16 at a power of two (`lstm`)",
+    ),
     # arithmetic
     "ADD": OpRow(None, version_int8=2, version_int16=3, note="int16: write potScaleInt16=False"),
     "SUB": OpRow(None, version_int8=2, version_int16=5, note="int16: write potScaleInt16=False"),

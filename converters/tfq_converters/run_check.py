@@ -15,6 +15,7 @@ from tfq_converters.noise import sqnr
 from tfq_converters.quantized import OpEncoding, QuantizedGraph
 from tfq_converters.realize import Realized
 from tfq_converters.realize.builder import FLOAT, ValueForm
+from tfq_converters.recurrent_check import DIFFERS, recurrent_ops, wrong_recurrent
 from tfq_converters.runtime import Kernels, Runner
 from tfq_converters.simulate import (
     Segment,
@@ -233,10 +234,15 @@ def _compare(simulated: _Simulated, n: int, results: "_Results") -> None:
             late.append(known)
     for known in late:
         _judge(simulated, n, *results.other, known, simulated.segment(known))
+    for kernels, run in results if recurrent_ops(simulated.quantized) else ():
+        _refuse(kernels, wrong_recurrent(simulated.quantized, simulated.places, run, n))
 
 
 def _judge(simulated: _Simulated, n: int, kernels: str, run: Arrays, known: Sequence[int], segment: Segment) -> None:
-    wrong = _first_wrong(simulated, n, run, known, segment)
+    _refuse(kernels, _first_wrong(simulated, n, run, known, segment))
+
+
+def _refuse(kernels: str, wrong: str) -> None:
     if wrong:
         raise TfqError(f"the file is not handed over: on the {kernels} kernels, {wrong}")
 
@@ -252,7 +258,7 @@ def _first_wrong(simulated: _Simulated, n: int, run: Arrays, known: Sequence[int
         found = {value: run[f"tensor_{n}_{places[value]}"] for value in written}
         wrong = _difference(quantized, o, found, decoded, expected, simulated.dynamic_bodies)
         if wrong:
-            return f"{main.op_name(o)} computes something else than its numbers say: {wrong}"
+            return f"{main.op_name(o)} {DIFFERS}: {wrong}"
     return ""
 
 

@@ -16,13 +16,14 @@ class RunnerPool:
         self._runners = [make() for _ in range(workers)]
 
     def run_all(self, inputs: Iterable[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
-        """The outputs for each of `inputs`, in their order.
+        """The outputs for each of `inputs`, in their order; each begins without a state.
 
         `inputs` is read one element ahead per worker; an element is copied into its interpreter as soon as it is read,
         so that the caller may use its arrays again.
         """
         if len(self._runners) == 1:
             for arrays in inputs:
+                self._runners[0].reset_variables()
                 yield self._runners[0].run(arrays)
             return
         with ThreadPoolExecutor(len(self._runners)) as executor:
@@ -32,6 +33,7 @@ class RunnerPool:
                 if not free:
                     yield _finished(running, free)
                 runner = free.popleft()
+                runner.reset_variables()
                 runner.feed(arrays)
                 running.append((runner, executor.submit(runner.invoke_fed)))
             while running:

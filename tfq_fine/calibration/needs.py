@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tfq_converters import lstm
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import ABSENT, Graph
 from tfq_converters.unrunnable import known_part
@@ -13,10 +14,12 @@ LINEAR = frozenset({"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_3D"
 
 
 def range_needs(graph: Graph) -> Needs:
-    """The range of every float tensor of the main subgraph that is fed or computed."""
+    """The range of every float tensor of the main subgraph that is fed or computed, and the states of fused LSTMs."""
     main = known_part(graph).main
     computed = {*main.inputs} | {t for op in main.ops for t in op.outputs}
-    return Needs(ranges=tuple((0, t) for t in sorted(computed) if main.tensors[t].dtype == "float32"))
+    fused = [o for o, op in enumerate(main.ops) if op.code == lstm.CODE and not lstm.unusual(op, main)]
+    ranges = tuple((0, t) for t in sorted(computed) if main.tensors[t].dtype == "float32")
+    return Needs(ranges=ranges, strains=tuple((0, o) for o in fused))
 
 
 def mean_needs(graph: Graph) -> Needs:

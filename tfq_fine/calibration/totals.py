@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tfq_converters import lstm
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import OpKey
 from tfq_converters.weights import data_of
@@ -38,6 +39,8 @@ class Totals:
         self._momentum = np.array([momentum for _, momentum in needs.moving])
         self._moving = np.zeros((3, len(needs.moving)))  # low, high, weight
         self._moments: dict[OpKey, np.ndarray] = {}
+        self._strains: dict[OpKey, np.ndarray] = {}
+        self._lstms = {key: lstm.float_constants_of(graph.main.ops[key[1]], graph.main) for key in needs.strains}
 
     def add(self, reading: Reading, count: int) -> None:
         """One more run, of `count` samples."""
@@ -57,6 +60,10 @@ class Totals:
             if key not in self._moments:
                 self._moments[key] = np.zeros(found.shape)
             self._moments[key] += found if count == 1 else found * np.float32(count)
+        for key, given in self._lstms.items():
+            op = self._graph.main.ops[key[1]]
+            found = lstm.strain(given, *(reading.tensors[t] for t in (data_of(op), op.outputs[0])))
+            self._strains[key] = np.maximum(self._strains.get(key, 0.0), found)
         self.samples += count
 
     def _add_ranges(self, reading: Reading) -> None:
@@ -90,6 +97,7 @@ class Totals:
             },
             dict(zip(extended.absmax, self._absmax, strict=True)),
             {key: total / self.samples for key, total in self._moments.items()},
+            self._strains,
             {(0, t): main.tensors[t].name for _, t in sorted({*asked, *extended.means, *extended.absmax})},
             self.skipped,
             tuple(self._warnings(ranges)),

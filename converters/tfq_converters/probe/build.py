@@ -19,6 +19,7 @@ from tfq_converters.realize.full_integer import WEIGHT_VERSIONS
 from tfq_converters.weights import BIAS_SLOT, DATA_SLOT
 
 BEHIND = {"DEQUANTIZE": "ADD"}  # the operator that reads what the one of the cell made
+LSTM_CELL = ActivationEncoding("int16", 2.0**-13, 0)  # of the cell state, which stays below 4
 GATHER_BELOW_BYTE = 7  # version of the first GATHER that reads codes of less than a byte
 
 
@@ -61,8 +62,10 @@ def cell_graph(cell: Cell, form: Form, given: Operands, expected: Answer) -> Gra
     if expected.encoding is not None:
         output = _encoded(output, expected.encoding)
     code = BEHIND.get(cell.op, cell.op)
+    intermediates: tuple[int, ...] = ()
     if cell.op == LSTM:
-        slots = _lstm_slots(data, weights, given, tensors)
+        slots = _lstm_slots(data, weights, given, expected, tensors)
+        intermediates = () if expected.encoding is None else _lstm_intermediates(expected.encoding, tensors)
     else:
         slots = _slots(code, data, weights[0], form, given, tensors)
     if cell.op == "GATHER" and cell.mode == "weight_only":
@@ -73,7 +76,8 @@ def cell_graph(cell: Cell, form: Form, given: Operands, expected: Answer) -> Gra
         outputs = (between,)
     else:
         after, outputs = [], (tensors.put(output),)
-    op = Op(code, slots, outputs, _options(form.options, cell), _version(cell, given))
+    options = _options(form.options, cell)
+    op = Op(code, slots, outputs, options, _version(cell, given), intermediates=intermediates)
     ops = (*before, op, *after)
     return Graph((Subgraph("main", tuple(tensors), ops, (data,), ops[-1].outputs),))
 
@@ -108,29 +112,39 @@ def _slots(code: str, data: int, weight: int, form: Form, given: Operands, tenso
         shape = np.array(form.output, np.int32)
         slots[0] = tensors.put(Tensor("shape", shape.shape, "int32", data=shape))
     if given.bias is not None:
-        slots[BIAS_SLOT[code]] = tensors.put(_bias(given))
+        slots[BIAS_SLOT[code]] = tensors.put(_bias(given, given.bias))
     return tuple(slots.get(slot, ABSENT) for slot in range(max(slots) + 1))
 
 
-def _bias(given: Operands) -> Tensor:
-    assert given.bias is not None
+def _bias(given: Operands, values: np.ndarray, weight: int = 0) -> Tensor:
     if given.encoding is None:
-        return Tensor("b", given.bias.shape, "float32", data=given.bias)
-    quantization = given.weights[0].quantization
+        return Tensor(f"b{weight}", values.shape, "float32", data=values)
+    quantization = given.weights[weight].quantization
     assert quantization is not None
     scale = quantization.scale.reshape(len(quantization.scale), -1).max(1) * np.float32(given.encoding.scale)
     wide = "int32" if given.encoding.dtype == "int8" else "int64"
-    codes = np.rint(given.bias / scale.astype(np.float64)).astype(wide)
-    return Tensor("b", codes.shape, wide, data=codes, quantization=Quantization(scale, np.zeros(len(scale), np.int64)))
+    codes = np.rint(values / scale.astype(np.float64)).astype(wide)
+    return Tensor(
+        f"b{weight}", codes.shape, wide, data=codes, quantization=Quantization(scale, np.zeros(len(scale), np.int64))
+    )
 
 
-def _lstm_slots(data: int, weights: list[int], given: Operands, tensors: _Tensors) -> tuple[int, ...]:
+def _lstm_slots(data: int, weights: list[int], given: Operands, expected: Answer, tensors: _Tensors) -> tuple[int, ...]:
     """Input, 8 weights, no peepholes, 4 biases, no projection, the two states, no normalization."""
     assert given.bias is not None
-    biases = [tensors.put(Tensor(f"b{n}", row.shape, "float32", data=row)) for n, row in enumerate(given.bias)]
+    biases = [tensors.put(_bias(given, row, n)) for n, row in enumerate(given.bias)]
     state = (given.data.shape[0], given.bias.shape[1])
-    states = [tensors.put(Tensor(name, state, "float32", is_variable=True)) for name in ("hidden", "cell")]
+    made = [Tensor(name, state, "float32", is_variable=True) for name in ("hidden", "cell")]
+    if expected.encoding is not None:
+        made = [_encoded(tensor, form) for tensor, form in zip(made, (expected.encoding, LSTM_CELL), strict=True)]
+    states = [tensors.put(tensor) for tensor in made]
     return (data, *weights, *[ABSENT] * 3, *biases, *[ABSENT] * 2, *states, *[ABSENT] * 4)
+
+
+def _lstm_intermediates(hidden: ActivationEncoding, tensors: _Tensors) -> tuple[int, ...]:
+    """Of four gates, which are read only when they are normalized, and of the output before a projection."""
+    gates = [Tensor(f"gate{n}", (0,), "float32") for n in range(4)]
+    return tuple(tensors.put(tensor) for tensor in (*gates, _encoded(Tensor("before", (0,), "float32"), hidden)))
 
 
 def _options(options: Options | None, cell: Cell) -> Options | None:

@@ -71,7 +71,7 @@ MODES: dict[str, tuple[str, ...]] = {
     "GATHER": ("weight_only", "integer8"),  # rows as codes, and made float after it
     "DEQUANTIZE": ("weight_only",),
     "CONV_3D": ("weight_only",),
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": ("weight_only", "dynamic"),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": ("weight_only", "dynamic", "integer8"),  # TFLite has no int16 kernel
 }
 ONE_SCALE = frozenset({"GATHER"})  # the result has the table's scale, so there can be only one
 INTEGER_BITS = {"GATHER": (8,)}  # where the result has the type of the weight

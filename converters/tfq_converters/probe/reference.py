@@ -12,6 +12,7 @@ from tfq_converters.probe.operators import OPERATORS, lstm
 from tfq_converters.quantized import ActivationEncoding
 
 FLOAT_TOLERANCE = 1e-5  # of the largest value: float32 sums of some hundred terms in any order
+LSTM_STEPS = 3.0  # its output is rounded once, and read again in the next step, which is not emulated
 LSTM_TOLERANCE = 2e-2  # of the largest value: its state is rounded on the fly in every step, which is not emulated
 
 
@@ -30,6 +31,9 @@ def answer(cell: Cell, form: Form, given: Operands) -> Answer:
     if cell.op == LSTM:
         assert given.bias is not None
         exact = lstm(given.seen, weights, given.bias.astype(np.float64))
+        if given.encoding is not None:
+            encoding = spanning(float(exact.min()), float(exact.max()), 8)
+            return Answer((encoding.encode(exact).astype(np.float64),), LSTM_STEPS, encoding)
         limit = LSTM_TOLERANCE if cell.mode == "dynamic" else FLOAT_TOLERANCE
         return Answer((exact,), limit * float(np.abs(exact).max()))
     if cell.op in TABLES and cell.mode.startswith("integer"):

@@ -12,6 +12,7 @@ from tfq_converters.graph import Op, Options, Quantization, Tensor
 from tfq_converters.op_table import OPS
 from tfq_converters.quantized import OpEncoding
 from tfq_converters.realize.builder import SubgraphBuilder, encoded
+from tfq_converters.realize.recurrent import integer_lstm
 
 
 def rectify(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
@@ -110,4 +111,5 @@ REWRITES: dict[str, Callable[[SubgraphBuilder, Op, OpEncoding], bool]] = {
     "ZEROS_LIKE": zeros,
     "SQUARE": square,
     "REVERSE_SEQUENCE": reverse_sequence,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": integer_lstm,
 }
