@@ -75,6 +75,27 @@ def test_dynamic_range_is_equal_bit_for_bit(name: str):
     np.testing.assert_array_equal(twin_outputs(model, result, data)[name], all_outputs(result, data)[name])
 
 
+GEOMETRIES: dict[str, dict[str, Any]] = {
+    "same": {"padding": "same"},
+    "stride": {"padding": "same", "strides": 2},
+    "stride valid": {"strides": 3},
+    "dilated": {"padding": "same", "dilation_rate": 2},
+    "multiplied": {"padding": "same", "depth_multiplier": 3},
+}
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_float_depthwise_sums_are_equal_bit_for_bit(geometry: str):
+    """Half-precision weights: the kernel computes in float32, in the order that the twin follows."""
+    inputs = keras.Input((11, 8, 5))
+    layer = layers.DepthwiseConv2D((3, 5), bias_initializer="random_normal", **GEOMETRIES[geometry])
+    model = keras.Model(inputs, layer(inputs))
+    result = tfq.quantize(model, tfq.Recipe("half", tfq.OpSpec("float16")))
+    data = np.random.default_rng(0).normal(size=(7, 11, 8, 5)).astype(np.float32)
+    rounding = 1e-6 if geometry == "multiplied" else 0  # another kernel, which adds in another order
+    np.testing.assert_allclose(twin_outputs(model, result, data), file_outputs(result, data), rtol=0, atol=rounding)
+
+
 def test_integer_borders_are_those_of_the_file():
     model, data = small_cnn(), images()
     result = tfq.quantize(model, "full_int8", data=data, input_type="int8", output_type="int8")
