@@ -12,9 +12,9 @@ import numpy as np
 
 from tfq_converters.graph import Op, Tensor
 from tfq_fine.layers import arithmetic
-from tfq_fine.layers.twin.codes import ACTIVATIONS, WEIGHTS, affine_of, is_quantized, limits, weight_values
+from tfq_fine.layers.twin.codes import ACTIVATIONS, WEIGHTS, affine_of, fused_limits, is_quantized, weight_values
 from tfq_fine.layers.twin.depthwise import depthwise
-from tfq_fine.layers.twin.operators import FUSED, PADDINGS, fused
+from tfq_fine.layers.twin.operators import PADDINGS, fused
 
 EXACT = 2.0**24  # whole numbers up to this are exact in float32
 SLOTS = {"TRANSPOSE_CONV": (2, 1, 3)}  # slots of data, weight and bias; (0, 1, 2) for the others
@@ -85,10 +85,7 @@ def _integer(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) -> An
         rounded = tf.round(tf.cast(total, tf.float64) * factor.astype(np.float64))
     else:
         rounded = tf.cast(tf.round(tf.cast(total, tf.float32) * factor), tf.float64)
-    low, high = limits(output)
-    kind = 0 if op.code == "BATCH_MATMUL" else op.option("fusedActivationFunction") or 0
-    below, above = (np.rint(limit / out_scale) + out_zero for limit in FUSED[kind])
-    return tf.cast(tf.clip_by_value(rounded + out_zero, max(low, below), min(high, above)), tf.float32)
+    return tf.cast(tf.clip_by_value(rounded + out_zero, *fused_limits(op, output)), tf.float32)
 
 
 def _is_exact(op: Op, data: Tensor, weight: Tensor) -> bool:
