@@ -9,6 +9,7 @@ import pytest
 from keras import layers
 
 import tfq_fine as tfq
+from graphs import codes_in_file
 from tfq_converters.quantized import WeightCodes
 from tfq_fine import affine
 from tfq_fine.affine import CodeFormat
@@ -137,15 +138,7 @@ def test_the_file_has_as_many_codes(recipe: str):
     model = clustered_net()
     data = np.random.default_rng(0).normal(size=(20, 9, 8, 5)).astype(np.float32)
     result = tfq.quantize(model, tfq.RECIPES[recipe].with_algorithm("clusters"), data=data, prefer="size")
-    main = result.graph.main
-    counts = {}
-    for op in main.ops:
-        if op.code in ("CONV_2D", "FULLY_CONNECTED"):
-            weight = main.tensors[op.inputs[1]]
-            if weight.data is None:  # behind a DEQUANTIZE
-                weight = main.tensors[next(made.inputs[0] for made in main.ops if op.inputs[1] in made.outputs)]
-            assert weight.data is not None and weight.data.dtype != np.float32
-            counts[op.layer] = len(np.unique(weight.data))
+    counts = {layer: len(np.unique(codes)) for layer, codes in codes_in_file(result).items()}
     assert set(counts) == {"conv", "second", "head"}
     assert all(count <= len(CENTRES) for count in counts.values()), counts
     assert {row.name for row in result.report.repairs if "clusters" in row.text} == {"fold_batch_norm", "cross_layer"}
