@@ -1,7 +1,10 @@
 """Small float graphs made by hand: no framework, no conversion."""
 
+from typing import Any
+
 import numpy as np
 
+from tfq_converters.flatbuffer import read
 from tfq_converters.graph import Graph, Op, Options, Signature, Subgraph, Tensor
 
 CONV = {
@@ -65,3 +68,15 @@ def small_cnn(seed: int = 0, bias: float = 0.5, weight_scale: np.ndarray | float
 def images(count: int, seed: int = 0) -> np.ndarray:
     """Float images for `small_cnn`, [count, 9, 11, 3]."""
     return np.random.default_rng(seed).normal(size=(count, 9, 11, 3)).astype(np.float32)
+
+
+def codes_in_file(result: Any) -> dict[str, np.ndarray]:
+    """Layer -> codes of its quantized kernel, read from the bytes of the file; operators have no layers there."""
+    held = read(result.content).main
+    found = {}
+    for written, op in zip(result.graph.main.ops, held.ops, strict=True):
+        assert written.code == op.code
+        for tensor in (held.tensors[t] for t in op.inputs if t >= 0):
+            if tensor.data is not None and tensor.dtype in ("int8", "int4", "int2") and tensor.data.ndim > 1:
+                found[written.layer] = tensor.data
+    return found

@@ -75,6 +75,51 @@ def test_dynamic_range_is_equal_bit_for_bit(name: str):
     np.testing.assert_array_equal(twin_outputs(model, result, data)[name], all_outputs(result, data)[name])
 
 
+GEOMETRIES: dict[str, dict[str, Any]] = {
+    "same": {"padding": "same"},
+    "stride": {"padding": "same", "strides": 2},
+    "stride valid": {"strides": 3},
+    "dilated": {"padding": "same", "dilation_rate": 2},
+    "multiplied": {"padding": "same", "depth_multiplier": 3},
+}
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_float_depthwise_sums_are_equal_bit_for_bit(geometry: str):
+    """Half-precision weights: the kernel computes in float32, in the order that the twin follows."""
+    inputs = keras.Input((11, 8, 5))
+    layer = layers.DepthwiseConv2D((3, 5), bias_initializer="random_normal", **GEOMETRIES[geometry])
+    model = keras.Model(inputs, layer(inputs))
+    result = tfq.quantize(model, tfq.Recipe("half", tfq.OpSpec("float16")))
+    data = np.random.default_rng(0).normal(size=(7, 11, 8, 5)).astype(np.float32)
+    rounding = 1e-6 if geometry == "multiplied" else 0  # another kernel, which adds in another order
+    np.testing.assert_allclose(twin_outputs(model, result, data), file_outputs(result, data), rtol=0, atol=rounding)
+
+
+def test_sums_of_codes_are_equal_bit_for_bit():
+    """Outputs reach twice as far as inputs, so that every other sum lies half way between two codes."""
+    first, second = keras.Input((40, 50, 10), name="first"), keras.Input((40, 50, 10), name="second")
+    sums = {"sum": layers.Add()([first, second]), "difference": layers.Subtract()([first, second])}
+    model = keras.Model({"first": first, "second": second}, sums)
+    rng = np.random.default_rng(0)
+    data = {name: rng.uniform(-1, 1, (4, 40, 50, 10)).astype(np.float32) for name in ("first", "second")}
+    data["first"][0, 0, 0, :4], data["second"][0, 0, 0, :4] = (1, 1, -1, -1), (1, -1, 1, -1)
+    result = tfq.quantize(model, "full_int8", data=data)
+    found, expected = twin_outputs(model, result, data), all_outputs(result, data)
+    assert {op.code for op in result.graph.main.ops} == {"QUANTIZE", "ADD", "SUB", "DEQUANTIZE"}
+    assert {name: int(np.sum(found[name] != expected[name])) for name in sums} == dict.fromkeys(sums, 0)
+
+
+def test_other_scales_are_equal_bit_for_bit():
+    """ReLU is a QUANTIZE from one scale to another, whose ratio XNNPACK cuts to 8 bits behind the point."""
+    inputs = keras.Input((40, 50, 10))
+    model = keras.Model(inputs, layers.ReLU()(inputs))
+    data = np.random.default_rng(0).uniform(-1, 0.7, (4, 40, 50, 10)).astype(np.float32)
+    result = tfq.quantize(model, "full_int8", data=data)
+    assert [op.code for op in result.graph.main.ops] == ["QUANTIZE", "QUANTIZE", "DEQUANTIZE"]
+    np.testing.assert_array_equal(twin_outputs(model, result, data), file_outputs(result, data))
+
+
 def test_integer_borders_are_those_of_the_file():
     model, data = small_cnn(), images()
     result = tfq.quantize(model, "full_int8", data=data, input_type="int8", output_type="int8")

@@ -10,7 +10,7 @@ import pytest
 
 import tfq_fine as tfq
 
-CASES = ("fine", "stock", "preserved", "pruned", "bad")
+CASES = ("fine", "stock", "preserved", "clustered", "clusters_per_channel", "clipped", "pruned", "bad")
 FOLDER = "TFQ_TFMOT"  # where TFMOT is installed, when not beside the rest (`make test` does it)
 ROOT = Path(__file__).parent.parent
 

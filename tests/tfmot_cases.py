@@ -1,6 +1,7 @@
 """What tests/test_tfmot.py runs in processes of their own, since importing TFMOT switches `tf.keras`."""
 
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,12 @@ import tf_keras
 from tf_keras import layers
 
 import tfq_fine as tfq
+from graphs import codes_in_file
 from tfq_converters.quantized import WeightCodes
 from tfq_converters.runtime import Runner
+from tfq_fine.affine import CodeFormat
+from tfq_fine.algorithms import ALGORITHMS
+from tfq_fine.algorithms.inputs import InputStatistics
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(32, 9, 8, 3)).astype(np.float32)
@@ -120,6 +125,106 @@ def preserved() -> None:
     assert np.unique(codes.codes).size > 2
 
 
+def normed() -> Any:
+    """Batch norm behind the convolution, which the converter folds into it."""
+    return tf_keras.Sequential(
+        [
+            layers.Input((9, 8, 3)),
+            layers.Conv2D(7, 3, use_bias=False, name="conv"),
+            layers.BatchNormalization(name="norm"),
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(5, name="head"),
+        ]
+    )
+
+
+CLUSTERED = ("conv", "head")
+
+
+def cloned(model: Any, wrap: Any) -> Any:
+    """A copy in which `wrap` is around the layers that are clustered."""
+    return tf_keras.models.clone_model(
+        model, clone_function=lambda layer: wrap(layer) if layer.name in CLUSTERED else layer
+    )
+
+
+def clustered_by_tfmot(model: Any, number: int) -> Any:
+    """The model, trained with clustered kernels, without the wrappers of clustering."""
+    clustering = tfmot.clustering.keras
+
+    def wrap(layer: Any) -> Any:
+        return clustering.cluster_weights(layer, number, clustering.CentroidInitialization.KMEANS_PLUS_PLUS)
+
+    found = clustering.strip_clustering(trained(cloned(trained(model), wrap)))
+    assert all(len(np.unique(found.get_layer(name).kernel)) <= number for name in CLUSTERED)
+    return found
+
+
+def clustered() -> None:
+    """A clustered model that is only quantized has as many codes as clusters, where batch norm is folded too."""
+    for make, number in ((cnn, 7), (normed, 11)):
+        plain = clustered_by_tfmot(make(), number)
+        if make is normed:
+            plain.get_layer("norm").gamma.assign(RNG.uniform(0.2, 3, 7))
+        for recipe in ("full_int8", "dynamic_int8", "weight_only_int4"):
+            asked = tfq.RECIPES[recipe].with_algorithm("clusters")
+            codes = codes_in_file(tfq.quantize(plain, asked, data=IMAGES, prefer="size"))
+            counts = {name: len(np.unique(codes[name])) for name in CLUSTERED}
+            assert all(2 < count <= number for count in counts.values()), (recipe, counts)
+        nearest = codes_in_file(tfq.quantize(plain, "dynamic_int8", prefer="size"))
+        assert any(len(np.unique(nearest[name])) > number for name in CLUSTERED)
+
+
+def clusters_per_channel() -> None:
+    """Trained with a scale for each channel, clusters survive training and the batch norm that is folded then."""
+    model = trained(normed())
+    centres = np.array([-0.3, -0.11, 0.0, 0.017, 0.2], np.float32)
+    for name in CLUSTERED:
+        kernel = model.get_layer(name).kernel
+        values = RNG.choice(centres, kernel.shape)
+        values[..., 2] = RNG.choice(centres[1:], kernel.shape[:-1])  # a channel whose extent is that of another cluster
+        kernel.assign(values)
+    model.get_layer("norm").gamma.assign(RNG.uniform(0.2, 3, 7))
+    for weights in (tfq.WeightSpec(8), tfq.WeightSpec(4, tfq.Blocks(32))):
+        config = tfq.tfmot.FineQuantizeConfig(weights, preserve_clusters=True)
+        with tf_keras.utils.custom_object_scope({"FineQuantizeConfig": tfq.tfmot.FineQuantizeConfig}):
+            applied = tfmot.quantization.keras.quantize_apply(cloned(model, partial(annotate, quantize_config=config)))
+        trained(applied)
+        result = tfq.quantize(applied)
+        codes = codes_in_file(result)
+        counts = {name: len(np.unique(codes[name])) for name in CLUSTERED}
+        assert all(2 < count <= len(centres) for count in counts.values()), (weights, counts)
+        conv, norm = applied.get_layer("quant_conv"), applied.get_layer("norm")
+        kernel, quantizer, memory = conv._weight_vars[0]
+        factor = norm.gamma / tf_keras.backend.sqrt(norm.moving_variance + norm.epsilon)
+        simulated = np.moveaxis(quantizer(kernel.value(), False, memory).numpy() * factor.numpy(), -1, 0)
+        rounding = 1e-6 if weights.bits == 8 else 2.0**-11  # float32 scales; float16 ones of blocks
+        np.testing.assert_allclose(codes_of(result, "conv").dequantize(), simulated, rtol=rounding)
+
+
+def clipped() -> None:
+    """mse_clip chooses shares of the first extents; they stay while the weights move, and are in the file."""
+    spec = tfq.WeightSpec(4, algorithm="mse_clip")
+    config = tfq.tfmot.FineQuantizeConfig(spec, mode="dynamic")
+    model = trained(cnn())
+    first = model.get_layer("head").kernel.numpy().T
+    with tf_keras.utils.custom_object_scope({"FineQuantizeConfig": tfq.tfmot.FineQuantizeConfig}):
+        marked = tf_keras.models.clone_model(
+            model, clone_function=lambda layer: annotate(layer, config) if layer.name == "head" else layer
+        )
+        applied = tfmot.quantization.keras.quantize_apply(marked)
+    trained(applied)
+    kernel, quantizer, memory = applied.layers[-1]._weight_vars[0]
+    expected = ALGORITHMS["mse_clip"](first, (1, first.shape[1]), CodeFormat(4), InputStatistics(), {}).scale
+    shares = expected / (np.abs(first).max(axis=1, keepdims=True) / 7)
+    np.testing.assert_allclose(memory["shares"].numpy(), shares, rtol=1e-5)
+    assert shares.min() < 0.95
+    assert not np.allclose(kernel.numpy().T, first, rtol=1e-2)
+    codes = codes_of(tfq.quantize(applied), "head")
+    np.testing.assert_array_equal(codes.dequantize().T, quantizer(kernel.value(), False, memory).numpy())
+
+
 def pruned() -> None:
     """A pruned model that is only quantized keeps its zeros."""
     schedule = tfmot.sparsity.keras.ConstantSparsity(0.6, 0, frequency=1)
@@ -136,9 +241,11 @@ def pruned() -> None:
 
 def bad() -> None:
     """Mistakes are one clear error."""
+    config = tfq.tfmot.FineQuantizeConfig
     for make, message in (
-        (lambda: tfq.tfmot.FineQuantizeConfig(tfq.WeightSpec(4, algorithm="mse_clip")), "algorithm 'mse_clip' cannot"),
-        (lambda: tfq.tfmot.FineQuantizeConfig(preserve_clusters=True), "PerTensor"),
+        (lambda: config(tfq.WeightSpec(4, algorithm="clusters")), "use preserve_clusters=True"),
+        (lambda: config(tfq.WeightSpec(4, algorithm="mse_clip"), preserve_clusters=True), "cannot keep clusters"),
+        (lambda: config(tfq.WeightSpec(4, algorithm="best")), "unknown algorithm 'best'; known: round_to_nearest"),
         (lambda: tfq.quantize(tfmot.quantization.keras.quantize_annotate_model(cnn())), "quantize_apply first"),
     ):
         with pytest.raises(tfq.TfqError, match=message):

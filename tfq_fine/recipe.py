@@ -16,7 +16,7 @@ import difflib
 import fnmatch
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -103,11 +103,24 @@ class Recipe:
                 return spec
             return replace(spec, activations=replace(spec.activations, observer=name, options=options))
 
-        rules = tuple(replace(rule, spec=changed(rule.spec)) for rule in self.rules)
-        found = replace(self, default=changed(self.default), rules=rules)
-        if not any(spec and spec.activations for spec in (found.default, *(rule.spec for rule in rules))):
+        found = self._with_specs(changed)
+        if not any(spec and spec.activations for spec in (found.default, *(rule.spec for rule in found.rules))):
             raise TfqError(f"recipe {self.name!r} quantizes no activations in advance: it has no use for an observer")
         return found
+
+    def with_algorithm(self, name: str) -> "Recipe":
+        """The recipe with one algorithm for all weights, and none of the options of another."""
+
+        def changed(spec: OpSpec | None) -> OpSpec | None:
+            if spec is None or spec.weights is None:
+                return spec
+            return replace(spec, weights=replace(spec.weights, algorithm=name, options=()))
+
+        return self._with_specs(changed)
+
+    def _with_specs(self, changed: Callable[[OpSpec | None], OpSpec | None]) -> "Recipe":
+        rules = tuple(replace(rule, spec=changed(rule.spec)) for rule in self.rules)
+        return replace(self, default=changed(self.default), rules=rules)
 
     def resolve(self, graph: Graph, layers: Layers | None = None) -> dict[OpKey, OpSpec | None]:
         """What is asked of every operator.

@@ -13,6 +13,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import OpKey
 from tfq_converters.weights import data_of, weight_axes
+from tfq_fine.algorithms import KEEP_EQUAL
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.channel_scaling import LINEAR, ScalingPath, scaled
 from tfq_fine.equalization.cross_layer import choose_scales, scalable, tensors_on
@@ -34,6 +35,7 @@ REPAIRS: Mapping[str, str] = {
     "bounded_masks": "attention masks reach no further than SOFTMAX can tell",
     "bias_correction": "biases take back what rounded weights do to the mean of the outputs",
 }
+SCALES_INPUTS = ("fold_batch_norm", "cross_layer")
 SAMPLES = 8  # that variants are measured on
 SAMPLES_LARGE = 2  # of a large model, where only what changes much is measured
 QUICK = 64  # output channels of each operator that estimates look at in a large model
@@ -96,12 +98,22 @@ def repaired(
     """
     if "bias_correction" not in names:
         asked = _without_bias_correction(asked)
+    off = _parting(asked, names)
+    names = [name for name in names if name not in off]
     decisions = _Decisions(graph, asked, names, Trial(policy, no_islands, (), threads, graph), samples)
     decisions.rewrite()
     decisions.masks()
     decisions.biases()
     best = decisions.best
-    return Repaired(best.graph, best.asked, best.bounded_masks, tuple(decisions.rows))
+    return Repaired(best.graph, best.asked, best.bounded_masks, (*off.values(), *decisions.rows))
+
+
+def _parting(asked: Asked, names: Sequence[str]) -> dict[str, RepairRow]:
+    """The repairs that would scale weights apart whose algorithm keeps equal values equal, and a line on each."""
+    if not any(spec and spec.weights and spec.weights.algorithm in KEEP_EQUAL for spec in asked.values()):
+        return {}
+    why = "scaled inputs would part the clusters of weights"
+    return {name: RepairRow(name, False, why) for name in names if name in SCALES_INPUTS}
 
 
 def without_repairs(graph: Graph, asked: Asked, names: Sequence[str], why: str) -> Repaired:

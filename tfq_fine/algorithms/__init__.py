@@ -9,6 +9,7 @@ import numpy as np
 
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.affine import CodeFormat
+from tfq_fine.algorithms.clusters import clusters
 from tfq_fine.algorithms.inputs import InputStatistics
 from tfq_fine.algorithms.mse_clip import mse_clip
 from tfq_fine.algorithms.round_to_nearest import round_to_nearest
@@ -18,4 +19,6 @@ Algorithm = Callable[[np.ndarray, tuple[int, ...], CodeFormat, InputStatistics, 
 ALGORITHMS: dict[str, Algorithm] = {
     "round_to_nearest": round_to_nearest,
     "mse_clip": mse_clip,
+    "clusters": clusters,
 }
+KEEP_EQUAL = frozenset({"clusters"})  # values that are equal get equal codes: nothing may scale the inputs apart

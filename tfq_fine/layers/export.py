@@ -255,7 +255,7 @@ def _factor(data: np.ndarray, values: np.ndarray, channel: int) -> np.ndarray | 
 
 
 def _codes(graph: Graph, key: OpKey, slot: int, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes | str:
-    """The codes of a constant over the scales of its wrapper."""
+    """The codes of a constant: those of the kernel, over its scales times what the converter multiplied it with."""
     subgraph = graph.subgraphs[key[0]]
     op = subgraph.ops[key[1]]
     data = subgraph.tensors[op.inputs[slot]].data
@@ -264,15 +264,18 @@ def _codes(graph: Graph, key: OpKey, slot: int, wrapper: Any, kernel: QuantizedK
     factor = _factor(data, kernel.values, channel)
     assert factor is not None
     scale, zero = wrapper.scales(kernel)
-    if (factor != 1).any():
-        if kernel.held.block[channel] != 1 and len(np.unique(np.abs(factor))) > 1:
-            return (
-                f"batch norm scales the channels of its {kernel.kernel.variable} differently, but they share a scale; "
-                "fold batch norm before you wrap layers (tfq_fine.fold_batch_norm)"
-            )
-        if zero.any() and (factor < 0).any():
-            return "batch norm turns the sign of asymmetric weights; fold it before you wrap layers"
-        along = np.abs(factor if kernel.held.block[channel] == 1 else factor[:1])
-        along = along.reshape([-1 if axis == channel else 1 for axis in range(scale.ndim)])
-        scale = affine.ROUNDED_SCALES[kernel.held.codes.scales]((scale * along).astype(np.float32))
-    return affine.encode(data, kernel.held.block, scale, zero, kernel.held.codes)
+    found = affine.encode(kernel.values, kernel.held.block, scale, zero, kernel.held.codes)
+    if (factor == 1).all():
+        return found
+    if kernel.held.block[channel] != 1 and len(np.unique(np.abs(factor))) > 1:
+        return (
+            f"batch norm scales the channels of its {kernel.kernel.variable} differently, but they share a scale; "
+            "use one per channel, or fold batch norm before you wrap layers (tfq_fine.fold_batch_norm)"
+        )
+    if zero.any() and (factor < 0).any():
+        return "batch norm turns the sign of asymmetric weights; fold it before you wrap layers"
+    along = [-1 if axis == channel else 1 for axis in range(scale.ndim)]
+    each = np.abs(factor if kernel.held.block[channel] == 1 else factor[:1]).reshape(along)
+    scale = affine.ROUNDED_SCALES[kernel.held.codes.scales]((scale * each).astype(np.float32))
+    codes = np.where(factor.reshape(along) < 0, -found.codes, found.codes)
+    return replace(found, codes=codes, scale=scale)

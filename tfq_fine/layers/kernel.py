@@ -25,7 +25,12 @@ class QuantizedKernel:
         """The float values in the operator's axes."""
         return np.ascontiguousarray(to_op(np.asarray(self.variable), self.layout))
 
-    def extent_scales(self, shares: np.ndarray | float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-        """Scales and zero points that cover `shares` of the extent of each block, as `affine` has them."""
+    def extent_scales(self, shares: np.ndarray | float = 1.0, in_common: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Scales and zero points that cover `shares` of the extent of each block, as `affine` has them.
+
+        `in_common`: the extent of all of the kernel for every block.
+        """
         low, high = affine.block_extent(self.values, self.held.block)
+        if in_common:
+            low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
         return affine.weight_scale(low * shares, high * shares, self.held.codes)

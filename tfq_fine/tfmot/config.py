@@ -7,28 +7,30 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_confi
 from tensorflow_model_optimization.python.core.quantization.keras.quantizers import MovingAverageQuantizer, Quantizer
 
 from tfq_converters.errors import TfqError
-from tfq_fine.granularity import PerTensor
+from tfq_fine import affine
+from tfq_fine.algorithms import ALGORITHMS, KEEP_EQUAL
+from tfq_fine.algorithms.inputs import InputStatistics
 from tfq_fine.layers import arithmetic
-from tfq_fine.layers.rows import from_op, to_op
+from tfq_fine.layers.rows import from_op, op_shape, to_op
 from tfq_fine.plan import Policy
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
 from tfq_fine.tfmot.qat import kernels_held
-
-CLUSTERS = 256  # most distinct values of a clustered kernel: more are no clusters
 
 
 class FineQuantizeConfig(QuantizeConfig):
     """Trains a layer's kernels as `tfq_fine` will write them, and the range of its output as TFMOT does.
 
     Args:
-        weights: how kernels are quantized; scales follow the extent of each block.
+        weights: how kernels are quantized; scales follow the extent of each block, of which an algorithm such as
+            mse_clip chooses a share once, at the start.
         activations: how the output is quantized; None leaves it float.
         mode: of the operator in the file; None is "integer" with activations, "weight_only" without.
         preserve_sparsity: weights that are 0 at the start stay 0.
-        preserve_clusters: weights that are equal at the start stay equal; that takes one scale per tensor.
+        preserve_clusters: weights that are equal at the start stay equal, and get equal codes: the blocks share the
+            scale of the whole kernel, times what a batch norm multiplies a channel with.
 
     Raises:
-        TfqError: an algorithm that needs more than the extent, or clusters over several scales.
+        TfqError: an unknown algorithm, or one beside clusters.
     """
 
     def __init__(
@@ -39,13 +41,7 @@ class FineQuantizeConfig(QuantizeConfig):
         preserve_sparsity: bool = False,
         preserve_clusters: bool = False,
     ):
-        if weights.algorithm != "round_to_nearest":
-            raise TfqError(f"FineQuantizeConfig: scales follow the weights; algorithm {weights.algorithm!r} cannot")
-        if preserve_clusters and weights.granularity != PerTensor():
-            raise TfqError(
-                "FineQuantizeConfig: several scales would make more distinct values than there are clusters; "
-                "use WeightSpec(granularity=PerTensor())"
-            )
+        _check(weights.algorithm, preserve_clusters)
         self.spec = OpSpec(mode or ("integer" if activations else "weight_only"), weights, activations)
         self.preserve_sparsity, self.preserve_clusters = preserve_sparsity, preserve_clusters
 
@@ -97,23 +93,38 @@ class FineQuantizeConfig(QuantizeConfig):
         return cls(spec.weights, spec.activations, spec.mode, **config)
 
 
+def _check(algorithm: str, preserve_clusters: bool) -> None:
+    if algorithm not in ALGORITHMS:
+        raise TfqError(f"FineQuantizeConfig: unknown algorithm {algorithm!r}; known: {', '.join(ALGORITHMS)}")
+    if algorithm in KEEP_EQUAL or (preserve_clusters and algorithm != "round_to_nearest"):
+        raise TfqError(
+            f"FineQuantizeConfig: algorithm {algorithm!r} cannot keep clusters while they are trained; use "
+            "preserve_clusters=True and the default algorithm"
+        )
+
+
 class _Weights(Quantizer):
-    """Quantizes one kernel; remembers its zeros and its clusters when it is called for the first time."""
+    """Quantizes one kernel; remembers its zeros, its clusters and its ranges when it is called for the first time."""
 
     def __init__(self, config: FineQuantizeConfig, kernel: Any):
         self.config, self.kernel = config, kernel
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
-        """The memory of zeros and clusters, where it is asked for."""
+        """The memory of zeros, clusters and shares of extents, where it is asked for."""
         found = {}
-        if self.config.preserve_sparsity or self.config.preserve_clusters:
-            found["seen"] = layer.add_weight(f"{name}_seen", (), initializer="zeros", trainable=False)
+        weights = self.kernel.held.spec.weights
+        if weights.algorithm != "round_to_nearest":
+            blocks = zip(op_shape(tuple(tensor_shape), self.kernel.layout), self.kernel.held.block, strict=True)
+            grid = [-(-size // length) for size, length in blocks]
+            found["shares"] = layer.add_weight(f"{name}_shares", grid, initializer="ones", trainable=False)
         if self.config.preserve_sparsity:
             found["kept"] = layer.add_weight(f"{name}_kept", tensor_shape, initializer="ones", trainable=False)
         if self.config.preserve_clusters:
             found["cluster"] = layer.add_weight(
                 f"{name}_cluster", tensor_shape, initializer="zeros", trainable=False, dtype=tf.float32
             )
+        if found:
+            found["seen"] = layer.add_weight(f"{name}_seen", (), initializer="zeros", trainable=False)
         return found
 
     @tf.autograph.experimental.do_not_convert
@@ -123,9 +134,15 @@ class _Weights(Quantizer):
         values = self._preserved(tf.convert_to_tensor(inputs), weights)
         values = to_op(values, self.kernel.layout, tf)
         held = self.kernel.held
-        scale, zero = arithmetic.weight_scale(
-            *arithmetic.block_extent(tf.stop_gradient(values), held.block), held.codes
-        )
+        low, high = arithmetic.block_extent(tf.stop_gradient(values), held.block)
+        if self.config.preserve_clusters:
+            low, high = tf.fill(low.shape, tf.reduce_min(low)), tf.fill(high.shape, tf.reduce_max(high))
+        if "shares" in weights:
+            shares = self._shares(values, weights)
+            low, high = low * shares, high * shares
+        if weights:
+            weights["seen"].assign(1.0)
+        scale, zero = arithmetic.weight_scale(low, high, held.codes)
         scale, zero = (arithmetic.expanded(part, held.block, tuple(values.shape)) for part in (scale, zero))
         found = arithmetic.fake_quantized(values, scale, zero, held.codes.lowest, held.codes.highest)
         return from_op(found, self.kernel.layout, shape, tf)
@@ -143,10 +160,30 @@ class _Weights(Quantizer):
             found = tf.reshape(tf.cast(index, tf.float32), tf.shape(values))
             memory["cluster"].assign(tf.where(seen, memory["cluster"], found))
             index = tf.cast(memory["cluster"], tf.int32)
-            means = tf.math.unsorted_segment_mean(values, index, CLUSTERS)
+            means = tf.math.unsorted_segment_mean(values, index, tf.reduce_max(index) + 1)
             values = tf.gather(means, index)
-        memory["seen"].assign(1.0)
         return values
+
+    def _shares(self, values: Any, memory: dict[str, Any]) -> Any:
+        """Of the extent of each block, what the algorithm makes of the first values."""
+
+        def chosen(first: Any) -> Any:
+            held = self.kernel.held
+            weights = held.spec.weights
+            codes = ALGORITHMS[weights.algorithm](
+                first, held.block, held.codes, InputStatistics(), dict(weights.options)
+            )
+            return codes.scale / affine.encode_weight(first, held.block, held.codes).scale
+
+        shares = memory["shares"]
+        first = tf.stop_gradient(values)
+        return shares.assign(
+            tf.cond(
+                memory["seen"] > 0,
+                lambda: tf.convert_to_tensor(shares),
+                lambda: tf.ensure_shape(tf.numpy_function(chosen, [first], tf.float32), shares.shape),
+            )
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Nothing: the configuration of the layer makes it anew."""

@@ -38,10 +38,12 @@ class QatLayer:
     ranges: tuple[Any, ...] = ()
     output_range: Any = None
     recipe: str | None = None
+    in_common: bool = False  # all blocks of a kernel have the scale of its extent: clusters are preserved
 
     def scales(self, kernel: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
         """Scales and zero points of a kernel, as they were in training."""
-        return kernel.extent_scales()
+        shares = 1.0 if kernel.factors is None else np.asarray(kernel.factors)
+        return kernel.extent_scales(shares, self.in_common)
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,11 @@ def _layer(wrapper: Any, has_range: bool) -> QatLayer:
     spec = getattr(wrapper.quantize_config, "spec", None)
     if not isinstance(spec, OpSpec):
         return QatLayer(EIGHT_BITS if has_range else OpSpec("float"))
-    quantizers = {id(variable): quantizer for variable, quantizer, _ in wrapper._weight_vars}
-    variables = {id(variable): _trained(wrapper, variable) for variable, *_ in wrapper._weight_vars}
-    return QatLayer(spec, tuple(replace(quantizers[key].kernel, variable=variables[key]) for key in quantizers))
+    kernels = tuple(
+        replace(quantizer.kernel, variable=_trained(wrapper, variable), factors=memory.get("shares"))
+        for variable, quantizer, memory in wrapper._weight_vars
+    )
+    return QatLayer(spec, kernels, in_common=wrapper.quantize_config.preserve_clusters)
 
 
 def kernels_held(layer: Any, spec: OpSpec, policy: Policy) -> list[tuple[QuantizedKernel, str]]:

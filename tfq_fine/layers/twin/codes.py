@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.graph import Tensor
+from tfq_converters.graph import Op, Tensor
+from tfq_fine.layers.twin.operators import FUSED
 
 ACTIVATIONS = frozenset({"int8", "uint8", "int16"})
 WEIGHTS = frozenset({"int8", "int4", "int2"})
@@ -32,6 +33,15 @@ def limits(tensor: Tensor) -> tuple[float, float]:
     """The least and the largest code of a tensor's type."""
     found = np.iinfo(tensor.dtype)
     return float(found.min), float(found.max)
+
+
+def fused_limits(op: Op, tensor: Tensor) -> tuple[float, float]:
+    """The least and the largest code that the operator's fused activation leaves of its output."""
+    kind = op.options.values.get("fusedActivationFunction") if op.options is not None else None
+    scale, zero = affine_of(tensor)
+    below, above = (np.rint(limit / scale) + zero for limit in FUSED[kind or 0])
+    low, high = limits(tensor)
+    return max(low, below), min(high, above)
 
 
 def encoded(values: Any, tensor: Tensor) -> Any:

@@ -10,6 +10,7 @@ from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 from tfq_fine.layers.twin.codes import ACTIVATIONS, decoded, encoded, is_quantized, weight_values
 from tfq_fine.layers.twin.linear import LINEAR, linear
 from tfq_fine.layers.twin.operators import OPERATORS, cast
+from tfq_fine.layers.twin.whole_numbers import in_whole_numbers, whole_numbers
 
 SPECIAL = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST", "WHILE", "AVERAGE_POOL_2D"}) | LINEAR
 
@@ -72,6 +73,8 @@ class Interpreter:
         assert output is not None
         if op.code in LINEAR:
             return [linear(tf, op, x, {**given, -1: output})]
+        if in_whole_numbers(op, {**given, -1: output}):
+            return [whole_numbers(tf, op, x, {**given, -1: output})]
         if op.code == "AVERAGE_POOL_2D" and is_quantized(output):
             return [_averaged(tf, op, x[0], given[0])]
         real = [self._decoded(tf, value, given[slot]) if slot in given else None for slot, value in enumerate(x)]

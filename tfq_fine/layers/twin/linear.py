@@ -12,8 +12,9 @@ import numpy as np
 
 from tfq_converters.graph import Op, Tensor
 from tfq_fine.layers import arithmetic
-from tfq_fine.layers.twin.codes import ACTIVATIONS, WEIGHTS, affine_of, is_quantized, limits, weight_values
-from tfq_fine.layers.twin.operators import FUSED, PADDINGS, fused
+from tfq_fine.layers.twin.codes import ACTIVATIONS, WEIGHTS, affine_of, fused_limits, is_quantized, weight_values
+from tfq_fine.layers.twin.depthwise import depthwise
+from tfq_fine.layers.twin.operators import PADDINGS, fused
 
 EXACT = 2.0**24  # whole numbers up to this are exact in float32
 SLOTS = {"TRANSPOSE_CONV": (2, 1, 3)}  # slots of data, weight and bias; (0, 1, 2) for the others
@@ -38,7 +39,7 @@ def linear(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) -> Any:
     if is_quantized(stored) and stored.dtype in WEIGHTS:
         result = _on_the_fly(tf, op, values, stored, given, x)
     elif op.code == "DEPTHWISE_CONV_2D":
-        result = _depthwise(tf, op, values, x[weight], given)
+        result = depthwise(tf, op, values, x[weight], given)
     else:
         result = product(tf, op, values, x[weight], x)
         result = result if given is None else result + given
@@ -64,38 +65,6 @@ def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list
     return tf.cast(result if bias is None else result + tf.cast(bias, tf.float64), tf.float32)
 
 
-def _depthwise(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
-    """A float depthwise convolution, in the order of XNNPACK: column by column, fused multiply-add onto the bias.
-
-    Its sums are short, so that this makes every bit equal: what quantizes the result on the fly finds the same codes.
-    """
-    _, height, width, channels = kernel.shape
-    rows, columns = op.option("strideH"), op.option("strideW")
-    down, right = op.option("dilationHFactor"), op.option("dilationWFactor")
-    if values.shape[-1] != channels:
-        values = tf.repeat(values, channels // values.shape[-1], axis=-1)
-    reach = (height - 1) * down + 1, (width - 1) * right + 1
-    if PADDINGS[op.option("padding")] == "SAME":
-        sizes = tf.shape(values)[1], tf.shape(values)[2]
-        missing = [
-            tf.maximum((-(-size // stride) - 1) * stride + window - size, 0)
-            for size, stride, window in zip(sizes, (rows, columns), reach, strict=True)
-        ]
-        sides = [[count // 2, count - count // 2] for count in missing]
-        values = tf.pad(values, [[0, 0], *sides, [0, 0]])
-    out = [(tf.shape(values)[axis + 1] - reach[axis]) // (rows, columns)[axis] + 1 for axis in (0, 1)]
-    total = tf.zeros((), tf.float32) if bias is None else bias
-    for column in range(width):
-        for row in range(height):
-            top, left = row * down, column * right
-            seen = values[
-                :, top : top + (out[0] - 1) * rows + 1 : rows, left : left + (out[1] - 1) * columns + 1 : columns
-            ]
-            term = tf.cast(seen, tf.float64) * tf.cast(kernel[0, row, column], tf.float64)
-            total = tf.cast(term + tf.cast(total, tf.float64), tf.float32)
-    return total
-
-
 def _integer(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) -> Any:
     data, weight, bias = SLOTS.get(op.code, (0, 1, 2))
     scale, zero = affine_of(tensors[data])
@@ -116,10 +85,7 @@ def _integer(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) -> An
         rounded = tf.round(tf.cast(total, tf.float64) * factor.astype(np.float64))
     else:
         rounded = tf.cast(tf.round(tf.cast(total, tf.float32) * factor), tf.float64)
-    low, high = limits(output)
-    kind = 0 if op.code == "BATCH_MATMUL" else op.option("fusedActivationFunction") or 0
-    below, above = (np.rint(limit / out_scale) + out_zero for limit in FUSED[kind])
-    return tf.cast(tf.clip_by_value(rounded + out_zero, max(low, below), min(high, above)), tf.float32)
+    return tf.cast(tf.clip_by_value(rounded + out_zero, *fused_limits(op, output)), tf.float32)
 
 
 def _is_exact(op: Op, data: Tensor, weight: Tensor) -> bool:
