@@ -21,6 +21,7 @@ from tfq_fine.algorithms.inputs import InputStatistics
 from tfq_fine.layers import arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.held import Held, held
+from tfq_fine.layers.holder import FineQuantizeHolder  # noqa: F401 - Keras knows it together with the wrapper
 from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, kernels_of, op_shape, row_of, to_op
 from tfq_fine.plan import Policy, Prefer
@@ -270,8 +271,12 @@ class FineQuantize(keras.layers.Wrapper):
 
     def get_config(self) -> dict[str, Any]:
         """Everything but the weights, as plain values."""
+        return {**self.own_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
+
+    def own_config(self) -> dict[str, Any]:
+        """The configuration without that of the wrapped layer."""
         return {
-            **super().get_config(),
+            **keras.layers.Layer.get_config(self),
             "spec": to_json(self.spec),
             "learned": self.learned,
             "outputs": self.outputs,
@@ -285,9 +290,11 @@ class FineQuantize(keras.layers.Wrapper):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "FineQuantize":
-        """The inverse of `get_config`."""
+        """The inverse of `get_config`; instead of its configuration, the layer itself may be given."""
         config = dict(config)
-        layer = keras.saving.deserialize_keras_object(config.pop("layer"), custom_objects=custom_objects)
+        layer = config.pop("layer")
+        if isinstance(layer, dict):
+            layer = keras.saving.deserialize_keras_object(layer, custom_objects=custom_objects)
         spec = from_json(config.pop("spec"))
         row = config.pop("row")
         trainable, layer.trainable = config.pop("trainable", True), True
