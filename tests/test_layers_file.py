@@ -1,5 +1,7 @@
 """The file of a wrapped model holds and computes what its wrappers simulate, for every layer type."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -49,6 +51,8 @@ def test_full_integer_files_are_within_one_step():
         "Conv2D-grouped",
         "DepthwiseConv1D",
         "DepthwiseConv2D",
+        "SeparableConv1D",
+        "SeparableConv2D",
         "Conv1DTranspose",
         "Conv2DTranspose",
     ]
@@ -58,6 +62,67 @@ def test_full_integer_files_are_within_one_step():
     found, simulated, steps = all_outputs(result, data), wrapped(list(data.values())), output_steps(result)
     for name in names:
         assert np.abs(found[name] - np.asarray(simulated[name])).max() <= 1.001 * steps[name], name
+
+
+@pytest.mark.parametrize("recipe", ["dynamic_int8", "dynamic_int4"])
+def test_dynamic_files_quantize_their_inputs_as_the_wrappers_do(recipe: str):
+    """Also inside layers: 130 dB and more, by the order of float sums; 52 dB and less where an input stays float.
+
+    Not in loops, nor of the dilated Conv1D, whose file has an image for every phase of the dilation.
+    """
+    names = [name for name in LAYERS if name not in (*RECURRENT, "Conv1D")]
+    model, data = layers_side_by_side(names)
+    wrapped = calibrated(model, recipe, data)
+    found, simulated = all_outputs(tfq.quantize(wrapped), data), wrapped(list(data.values()))
+    for name in names:
+        assert sqnr_db(found[name], np.asarray(simulated[name])) > 70, name
+
+
+def attention() -> tuple[Any, dict[str, np.ndarray]]:
+    """Attention over three tensors of different shapes, and their samples by name."""
+    rng = np.random.default_rng(0)
+    shapes = {"query": (5, 12), "value": (7, 10), "key": (7, 9)}
+    given = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
+    outputs = layers.MultiHeadAttention(3, 4)(*given.values())
+    data = {name: rng.normal(size=(8, *x.shape[1:])).astype(np.float32) for name, x in given.items()}
+    return keras.Model(given, outputs), data
+
+
+def before_the_output(model: Any, data: dict[str, np.ndarray]) -> np.ndarray:
+    """What the output projection of the attention reads, by numpy."""
+    weights = [np.asarray(weight) for weight in model.weights]
+    query, key, value = (
+        np.einsum("btc,chd->bthd", data[name], kernel) + bias
+        for name, kernel, bias in zip(("query", "key", "value"), weights[0:6:2], weights[1:6:2], strict=True)
+    )
+    scores = np.exp(np.einsum("bthd,bshd->bhts", query, key) / np.sqrt(query.shape[-1]))
+    return np.einsum("bhts,bshd->bthd", scores / scores.sum(-1, keepdims=True), value)
+
+
+@pytest.mark.parametrize(("recipe", "least"), [("dynamic_int8", 70), ("full_int16x8", 60)])
+def test_attention_over_three_tensors(recipe: str, least: float):
+    """In integers, 16-bit scores and probabilities remain that the wrapper does not round."""
+    model, data = attention()
+    wrapped = calibrated(model, recipe, data)
+    (found,) = all_outputs(tfq.quantize(wrapped, data=data), data).values()
+    assert sqnr_db(found, np.asarray(wrapped(data))) > least
+
+
+def test_a_range_inside_attention_is_observed_averaged_and_written():
+    model, data = attention()
+    wrapped = calibrated(model, "full_int8", data)
+    (wrapper,) = wrappers(wrapped)
+    (inside,) = [q.inside for q in wrapper.kernels if q.inside is not None]
+    low, high = inside.limits()
+    expected = before_the_output(model, data)
+    np.testing.assert_allclose((low, high), (expected.min(), expected.max()), rtol=1e-5)  # float32 sums
+    wrapped({name: values * 4 for name, values in data.items()}, training=True)
+    assert inside.limits()[0] < low and inside.limits()[1] > high
+    inside.low.assign(-50.0)
+    inside.high.assign(100.0)
+    main = tfq.quantize(wrapped, data=data).graph.main
+    last = [op for op in main.ops if op.code == "FULLY_CONNECTED"][-1]
+    assert main.tensors[last.inputs[0]].quantization.scale == np.float32(150 / 255)
 
 
 SPECS = {

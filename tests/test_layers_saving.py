@@ -206,6 +206,28 @@ def test_a_fine_tuned_model_goes_on_where_it_was(tmp_path: Path):
         np.testing.assert_array_equal(np.asarray(new), np.asarray(old), err_msg=old.path)
 
 
+@pytest.mark.parametrize(("learned", "jit"), [(False, True), (True, False)], ids=["averaged, jit", "learned, plain"])
+def test_ranges_inside_layers_are_trained_and_saved(learned: bool, jit: bool, tmp_path: Path):
+    inputs = keras.Input((6, 5))
+    x = layers.SeparableConv1D(7, 3, activation="relu")(inputs)
+    model = keras.Model(inputs, layers.Dense(3)(layers.MultiHeadAttention(2, 4)(x, x)))
+    data = RNG.normal(size=(16, 6, 5)).astype(np.float32)
+    found = calibrated(model, "full_int8", data, learned=learned)
+    inside = [
+        w for w in found.weights if w.name.startswith("inside") and w.name.endswith("step" if learned else "high")
+    ]
+    assert len(inside) == 2
+    before = [float(np.asarray(w)) for w in inside]
+    found.compile(keras.optimizers.Adam(1e-2), "mse", jit_compile=jit)
+    found.fit(data, np.ones((16, 4, 3), np.float32), epochs=1, batch_size=8, verbose=0)
+    assert all(float(np.asarray(w)) != old for w, old in zip(inside, before, strict=True))
+    expected = np.asarray(found(data))
+    found.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(np.asarray(loaded(data)), expected)
+    assert tfq.quantize(loaded, data=data).content == tfq.quantize(found, data=data).content
+
+
 def test_a_model_opens_in_a_fresh_process(tmp_path: Path):
     """By `custom_objects` and by registration; names that Keras made up are those of the file."""
     code = (

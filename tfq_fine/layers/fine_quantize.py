@@ -7,6 +7,8 @@ values (`keras.StatelessScope`).
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import count
 from typing import Any
 
 import keras
@@ -23,6 +25,7 @@ from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.held import Held, held
 from tfq_fine.layers.holder import FineQuantizeHolder  # noqa: F401 - Keras knows it together with the wrapper
 from tfq_fine.layers.kernel import QuantizedKernel
+from tfq_fine.layers.reading import changed_inside, is_inside, on_the_fly
 from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, kernels_of, op_shape, row_of, to_op
 from tfq_fine.plan import Policy, Prefer
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
@@ -102,7 +105,9 @@ class FineQuantize(keras.layers.Wrapper):
         for index, (kernel, variable, layout, found, _) in enumerate(decided):
             if found is not None:
                 factors = self._factors(index, found, variable, layout)
-                self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, found, factors))
+                own = kernel.reads is None and is_inside(kernel) and found.spec.mode == "integer"
+                inside = self._range(f"inside_{index}") if own else None
+                self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, found, factors, inside))
         self.inputs = inputs
         if any(q.held.spec.mode == "integer" for q in self.kernels):
             self.ranges = tuple(self._range(f"input_{index}") for index in range(inputs))
@@ -163,13 +168,14 @@ class FineQuantize(keras.layers.Wrapper):
         """The layer's output over quantized kernels and inputs."""
         arguments, named = self._quantized_inputs(inputs, named, training)
         mapping = [(q.variable, self._quantized_kernel(q)) for q in self.kernels] if not self.observing else []
+        inside = {q.kernel: partial(self._read_inside, q, training) for q in self.kernels if is_inside(q.kernel)}
         if self.layer._call_has_training_arg:
             named["training"] = training
         scope = keras.StatelessScope(mapping, collect_losses=True)
         mapped = set(scope.state_mapping)
-        with scope:
+        with scope, changed_inside(self.layer, inside):
             result = self.layer(*arguments, **named)
-        for variable in self.layer.non_trainable_variables:  # what the layer updated: states, random generators
+        for variable in self.non_trainable_variables:  # what changed: states, random generators, ranges inside
             if id(variable) not in mapped and scope.get_current_value(variable) is not None:
                 variable.assign(scope.get_current_value(variable))
         for loss in scope.losses:
@@ -180,41 +186,39 @@ class FineQuantize(keras.layers.Wrapper):
         self, inputs: Sequence[Any], named: Mapping[str, Any], training: bool
     ) -> tuple[Any, dict[str, Any]]:
         """The arguments with their float tensors quantized; tensors that are given twice are seen once each."""
-        counted = iter(self.ranges)
+        counted = count()
 
         def changed(value: Any) -> Any:
             if not _is_float_tensor(value):
                 return value
-            result = quantized(value)
+            result = self._read(next(counted), value, training)
             if getattr(value, "_keras_mask", None) is not None:
                 result._keras_mask = value._keras_mask
             return result
-
-        def quantized(value: Any) -> Any:
-            if self._on_the_fly:
-                return value if self.observing else arithmetic.dynamic(value, self._on_the_fly == "row")
-            found = next(counted, None)
-            return value if found is None else self._seen(found, value, training)
 
         arguments = keras.tree.map_structure(changed, tuple(inputs))
         changes = {name: keras.tree.map_structure(changed, value) for name, value in _data_of(named).items()}
         return arguments, {**named, **changes}
 
-    @property
-    def _on_the_fly(self) -> str:
-        """Over what the kernel quantizes its input as it comes: "row", "sample", or "" when it does not.
+    def _read(self, index: int, value: Any, training: bool) -> Any:
+        """An input of the layer as its operators read it."""
+        if index < len(self.ranges):
+            return self._seen(self.ranges[index], value, training)
+        return self._as_it_comes([q for q in self.kernels if self._reads(q, index)], value)
 
-        Where a layer has several kernels, their inputs are inside it, and are not simulated.
-        """
-        if len(self.kernels) != 1:
-            return ""
-        (q,) = self.kernels
-        if q.held.spec.mode != "dynamic" or q.kernel.op == "GATHER":
-            return ""
-        window = op_shape(tuple(q.variable.shape), q.layout)[1:-1]
-        pointwise = q.kernel.op == "CONV_2D" and {*window, *np.ravel(self.layer.strides).tolist()} == {1}
-        by_row = q.kernel.op == "FULLY_CONNECTED" or q.held.form in ("pointwise", "blockwise") or pointwise
-        return "row" if by_row else "sample"
+    def _reads(self, q: QuantizedKernel, index: int) -> bool:
+        reads = q.kernel.reads
+        return reads is not None and not is_inside(q.kernel) and reads % max(self.inputs, 1) == index
+
+    def _read_inside(self, q: QuantizedKernel, training: bool, value: Any) -> Any:
+        """What an operator inside the layer reads, as it reads it."""
+        return self._as_it_comes([q], value) if q.inside is None else self._seen(q.inside, value, training)
+
+    def _as_it_comes(self, readers: Sequence[QuantizedKernel], value: Any) -> Any:
+        """What dynamic-range kernels see of their input; as it is where not all its readers see the same."""
+        axes = {on_the_fly(self.layer, q, len(value.shape)) for q in readers}
+        found = axes.pop() if len(axes) == 1 and not self.observing else None
+        return value if found is None else arithmetic.dynamic(value, found)
 
     def _seen(self, found: ActivationRange, value: Any, training: bool) -> Any:
         if self.observing:
@@ -260,10 +264,14 @@ class FineQuantize(keras.layers.Wrapper):
         return q.extent_scales(factors)
 
     @property
+    def every_range(self) -> list[ActivationRange]:
+        """The ranges of the inputs, of tensors inside the layer, and of the output."""
+        return [r for r in (*self.ranges, *(q.inside for q in self.kernels), self.output_range) if r is not None]
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether every range is known."""
-        every = [*self.ranges, *([self.output_range] if self.output_range else [])]
-        return all(found.is_known for found in every)
+        return all(found.is_known for found in self.every_range)
 
     def compute_mask(self, *arguments: Any, **named: Any) -> Any:
         """Of the wrapped layer."""

@@ -24,11 +24,10 @@ def wrappers(model: Any) -> list[Any]:
 def freeze_ranges(model: Any, frozen: bool = True) -> None:
     """Keep the ranges of activations as they are from now on, also while training; `frozen=False` lets them move."""
     for wrapper in wrappers(model):
-        for found in (*wrapper.ranges, wrapper.output_range):
-            if found is not None:
-                found.frozen.assign(float(frozen))
-                if found.learned:
-                    found.step.trainable = not frozen
+        for found in wrapper.every_range:
+            found.frozen.assign(float(frozen))
+            if found.learned:
+                found.step.trainable = not frozen
 
 
 def plain_class(layer: Any) -> Any:
