@@ -21,7 +21,7 @@ import tfq_fine as tfq
 from tfq_converters import flatbuffer
 from tfq_converters.kernels import Target
 from tfq_converters.runtime import Runner
-from tfq_fine.automatic import AUTO, best_ranges, number_of_samples
+from tfq_fine.automatic import AUTO, best_ranges, counted, looked_at, number_of_samples
 from tfq_fine.calibration import Reading, algorithm_needs, gather, range_needs
 from tfq_fine.plan import Policy, make_plan
 from tfq_fine.presets import named
@@ -52,7 +52,9 @@ def calibration_s(tflite: Path, samples: np.ndarray, observer: str, also: tuple[
     assert found.statistics is not None
     known = chosen(graph, plan, found.statistics)
     if observer == AUTO:
-        best_ranges(graph, plan, found.statistics, known, found.samples, THREADS)
+        few = looked_at(graph, found.samples)
+        histograms, _ = counted(graph, plan, few, THREADS)
+        best_ranges(graph, plan, found.statistics, known, few, histograms, THREADS)
     return time.perf_counter() - start
 
 

@@ -10,7 +10,7 @@ from graphs import DENSE, images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.kernels import Target
-from tfq_fine.automatic import best_ranges
+from tfq_fine.automatic import best_ranges, counted
 from tfq_fine.calibration import calibrate, range_needs
 from tfq_fine.data import batches, input_specs
 from tfq_fine.histogram import Histogram
@@ -140,7 +140,8 @@ def auto_range(graph: Graph, data: np.ndarray) -> tuple[Range, Range]:
     plan = planned(graph, INT8.with_observer("auto"))
     statistics = observed(graph, plan, data)
     samples = [(row[None],) for row in data[::5]]
-    found = best_ranges(graph, plan, statistics, chosen(graph, plan, statistics), samples)
+    histograms, _ = counted(graph, plan, samples)
+    found = best_ranges(graph, plan, statistics, chosen(graph, plan, statistics), samples, histograms)
     return statistics.ranges[0, 0], found.ranges[0, 0]
 
 

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from tfq_converters import flatbuffer
-from tfq_converters.child_runs import waiting
+from tfq_converters.child_runs import Runs, waiting
 from tfq_converters.errors import TfqError
+from tfq_converters.float_run import FloatRun
 from tfq_converters.graph import Graph
 from tfq_converters.kernel_table import load
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
@@ -189,7 +190,8 @@ def quantize(
             statistics, samples = statistics or found.statistics, found.samples
         flatbuffer.forget_pages(trim=True)
         with shown.stage("choosing the numbers"):
-            known = _ranged(graph, plan, statistics, samples) if static else statistics
+            known, seen = _ranged(graph, plan, statistics, samples, runs) if static else (statistics, None)
+            flatbuffer.forget_pages(trim=True)
             plan = place(graph, plan, known, policy, no_islands, mended.bounded_masks)
             known = own.with_ranges(graph, plan, known) if own else known
             codes = own.codes if own else None
@@ -197,7 +199,7 @@ def quantize(
         flatbuffer.forget_pages(trim=True)
         with shown.stage("running the file"):
             sample = samples[0] if samples else generated_inputs(graph)
-            written = write(quantized, [sample], other_inputs(graph), runs)
+            written = write(quantized, [sample], other_inputs(graph), runs, seen)
     flatbuffer.forget_pages(trim=True)
     warnings = () if statistics is None else statistics.warnings
     raised = own.changed(quantized) if own else []
@@ -297,15 +299,20 @@ def _not_repaired(graph: Graph, data: Representative, statistics: Statistics | N
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def _ranged(graph: Graph, plan: Plan, statistics: Statistics | None, samples: Sequence[Sample]) -> Statistics | None:
-    """The statistics with the ranges that the observers choose."""
+def _ranged(
+    graph: Graph, plan: Plan, statistics: Statistics | None, samples: Sequence[Sample], runs: Runs
+) -> tuple[Statistics | None, FloatRun | None]:
+    """The statistics with the ranges that the observers choose, and the run of the float model that showed more."""
     if statistics is None:
-        return None
+        return None, None
     statistics.require_of(graph)
     known = chosen(graph, plan, statistics)
-    if samples and automatic.uses_auto(graph, plan):
-        return automatic.best_ranges(graph, plan, statistics, known, samples, os.cpu_count() or 1)
-    return known
+    if not samples or not automatic.uses_auto(graph, plan):
+        return known, None
+    threads = os.cpu_count() or 1
+    few = automatic.looked_at(graph, samples)
+    histograms, seen = automatic.counted(graph, plan, few, threads, runs)
+    return automatic.best_ranges(graph, plan, statistics, known, few, histograms, threads), seen
 
 
 def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:

@@ -6,25 +6,27 @@ or that SOFTMAX does not tell from another, costs nothing, and a bias that clipp
 The error of each sample is relative to its outputs and at most 1: a corrupted sample has one vote, however large it is.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from tfq_converters import flatbuffer
+from tfq_converters.child_runs import Runs
+from tfq_converters.float_run import FloatRun, float_run
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
 from tfq_converters.runtime import Runner
 from tfq_converters.simulate import checkable
-from tfq_converters.unrunnable import known_part
+from tfq_converters.unrunnable import depends_on_unrunnable, known_part
 from tfq_fine import affine
-from tfq_fine.calibration.passes import calibrate
-from tfq_fine.data import Batch
 from tfq_fine.extension import Extension
-from tfq_fine.observation import MOVES_VALUES, Needs, moved_from
+from tfq_fine.histogram import Histogram
+from tfq_fine.observation import MOVES_VALUES, moved_from
 from tfq_fine.observers import OBSERVERS
 from tfq_fine.observers.seen import Seen
 from tfq_fine.plan import Plan
 from tfq_fine.ranges import asked
+from tfq_fine.sampled_values import drawn
 from tfq_fine.sampling import Sample
 from tfq_fine.sizes import is_large
 from tfq_fine.statistics import Extremes, Range, Statistics
@@ -43,7 +45,13 @@ BETTER = 0.98  # of the error of the whole range, or the whole range is kept: le
 
 
 def best_ranges(
-    graph: Graph, plan: Plan, statistics: Statistics, known: Statistics, samples: Sequence[Sample], threads: int = 1
+    graph: Graph,
+    plan: Plan,
+    statistics: Statistics,
+    known: Statistics,
+    samples: Sequence[Sample],
+    histograms: Mapping[int, Histogram],
+    threads: int = 1,
 ) -> Statistics:
     """`known` with the best range of every activation whose observer is `auto`, and with their histograms.
 
@@ -52,24 +60,55 @@ def best_ranges(
         plan: what is asked of its operators.
         statistics: ranges and extremes, as calibration found them.
         known: the same with the ranges of the other observers chosen.
-        samples: inputs, in input order; their values are counted for the observers that read histograms.
+        samples: inputs, in input order, that ranges are tried on.
+        histograms: of their values, for the observers that read them; `counted` makes them.
         threads: of the interpreter.
     """
     specs, moved = asked(graph, plan), moved_from(graph)
-    bits = {t: spec.bits for t, spec in specs.items() if spec.observer == AUTO and t not in moved}
-    samples = samples[:: max(1, -(-len(samples) // number_of_samples(graph)))]
-    counted = _counted(graph, bits, samples, threads)
-    found = {t: candidates(_seen(t, statistics, counted), bits[t]) for t in bits if (0, t) in counted.histograms}
+    bits = {t: spec.bits for t, spec in specs.items() if spec.observer == AUTO and t in histograms}
+    seen = {t: Seen(statistics.ranges[0, t], histograms[t], statistics.extremes.get((0, t))) for t in bits}
+    found = {t: candidates(seen[t], bits[t]) for t in bits}
     several = {t: ranges for t, ranges in found.items() if len(ranges) > 1}
-    errors = [
-        _errors(graph, {t: ranges[n] for t, ranges in several.items() if n < len(ranges)}, bits, samples, threads)
-        for n in range(max(map(len, several.values()), default=0))
-    ]
-    best = {t: _best(ranges, [row[t] for row in errors if t in row]) for t, ranges in several.items()}
-    whole = {t: statistics.ranges[0, t] for t in bits if (0, t) in statistics.ranges} | best
+    errors = _errors(graph, several, bits, samples, threads)
+    best = {t: _best(ranges, errors[t]) for t, ranges in several.items()}
+    whole = {t: statistics.ranges[0, t] for t in bits} | best
     shared = {t: whole[source] for t, source in moved.items() if source in whole and specs.get(t) == specs.get(source)}
     ranges = {(0, t): found for t, found in {**whole, **shared}.items()}
-    return replace(known.with_ranges(ranges), histograms={**counted.histograms, **known.histograms})
+    counts = {(0, t): histogram for t, histogram in histograms.items()}
+    return replace(known.with_ranges(ranges), histograms={**counts, **known.histograms})
+
+
+def looked_at(graph: Graph, samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Those of the samples that ranges are tried on, at equal distances; the first is among them."""
+    return samples[:: max(1, -(-len(samples) // number_of_samples(graph)))]
+
+
+def counted(
+    graph: Graph, plan: Plan, samples: Sequence[Sample], threads: int = 1, runs: Runs | None = None
+) -> tuple[dict[int, Histogram], FloatRun]:
+    """(histograms of what a few samples make of the tensors whose observer is `auto`, the run that showed them).
+
+    Args:
+        graph: the float graph.
+        plan: what is asked of its operators.
+        samples: inputs, in input order.
+        threads: of the interpreter.
+        runs: where the values of the first sample are put aside.
+    """
+    moved = moved_from(graph)
+    wanted = {t for t, spec in asked(graph, plan).items() if spec.observer == AUTO and t not in moved}
+    wanted -= depends_on_unrunnable(graph)
+    found: dict[int, list[np.ndarray]] = {t: [] for t in wanted}
+
+    def see(t: int, value: np.ndarray) -> None:
+        if t in wanted:
+            found[t].append(drawn(value))
+
+    for sample in samples:
+        for t, value in zip(graph.main.inputs, sample, strict=True):
+            see(t, value)
+    run = float_run(graph, samples, runs, 1, see, threads)
+    return {t: Histogram.of(np.concatenate(rows)) for t, rows in found.items() if rows}, run
 
 
 def uses_auto(graph: Graph, plan: Plan) -> bool:
@@ -103,17 +142,6 @@ def _differ_little(a: Range, b: Range) -> bool:
     return abs(a.low - b.low) + abs(a.high - b.high) <= DIFFERENT * min(a.extent, b.extent)
 
 
-def _counted(graph: Graph, tensors: Collection[int], samples: Sequence[Sample], threads: int) -> Statistics:
-    """Histograms of the values that a few samples give, in one interpreter: it holds every tensor to its end."""
-    batches = [Batch(sample, None, n) for n, sample in enumerate(samples)]
-    needs = Needs(histograms=tuple((0, t) for t in tensors))
-    return calibrate(graph, batches, needs, threads, side_by_side=False)
-
-
-def _seen(t: int, statistics: Statistics, counted: Statistics) -> Seen:
-    return Seen(statistics.ranges[0, t], counted.histograms[0, t], statistics.extremes.get((0, t)))
-
-
 def _best(ranges: Sequence[Range], errors: Sequence[float]) -> Range:
     best = int(np.argmin(errors))
     return ranges[best] if errors[best] < BETTER * errors[0] else ranges[0]
@@ -121,33 +149,25 @@ def _best(ranges: Sequence[Range], errors: Sequence[float]) -> Range:
 
 def _errors(
     graph: Graph,
-    ranges: Mapping[int, Range],
+    ranges: Mapping[int, Sequence[Range]],
     bits: Mapping[int, int],
     samples: Sequence[Sample],
     threads: int,
-) -> dict[int, float]:
-    """Tensor -> mean over samples and readers of the relative squared error, each at most 1."""
+) -> dict[int, list[float]]:
+    """Tensor -> for each of its ranges, the mean over samples and readers of the relative squared error, at most 1."""
     trial = _Trial(known_part(graph).main)
-    measured = trial.measured(ranges, bits)
-    if not measured:
-        return dict.fromkeys(ranges, 0.0)
-    pairs = [piece for _, *pair in measured for piece in pair]
-    outputs = (trial.extension.packed(pairs),)
-    subgraph = replace(
-        trial.main, tensors=tuple(trial.extension.tensors), ops=tuple(trial.extension.ops), outputs=outputs
-    )
-    with flatbuffer.scratch(replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]), signatures=())) as path:
-        runner = Runner(path, threads=threads)
-    relative = []
-    for sample in samples:
-        error, energy = runner.run(sample)[0].astype(np.float64).reshape(-1, 2).T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            relative.append(np.minimum(np.nan_to_num(error / energy, nan=0.0), 1.0))
-    mean = np.mean(relative, axis=0)
-    found: dict[int, list[float]] = {t: [] for t in ranges}
-    for (t, _, _), value in zip(measured, mean.tolist(), strict=True):
-        found[t].append(value)
-    return {t: float(np.mean(values)) if values else 0.0 for t, values in found.items()}
+    measured = [(t, n, *pair) for t, each in ranges.items() for n, pair in trial.measured(t, each, bits[t])]
+    found = {t: [list[float]() for _ in each] for t, each in ranges.items()}
+    if measured:
+        runner = trial.runner(graph, [piece for _, _, *pair in measured for piece in pair], threads)
+        relative = []
+        for sample in samples:
+            error, energy = runner.run(sample)[0].astype(np.float64).reshape(-1, 2).T
+            with np.errstate(divide="ignore", invalid="ignore"):
+                relative.append(np.minimum(np.nan_to_num(error / energy, nan=0.0), 1.0))
+        for (t, n, _, _), value in zip(measured, np.mean(relative, axis=0).tolist(), strict=True):
+            found[t][n].append(value)
+    return {t: [float(np.mean(values)) if values else 0.0 for values in each] for t, each in found.items()}
 
 
 class _Trial:
@@ -155,20 +175,25 @@ class _Trial:
 
     def __init__(self, main: Subgraph):
         self.main = main
-        self.extension = Extension(list(main.tensors))
+        self.extension = Extension(list(main.tensors), list(main.ops))
         self._energies: dict[int, int] = {}
 
-    def measured(self, ranges: Mapping[int, Range], bits: Mapping[int, int]) -> list[tuple[int, int, int]]:
-        """(tensor, squared error of one output of a reader, its mean square), as tensors of the extended graph."""
-        readers = self.main.consumers()
-        found: list[tuple[int, int, int]] = []
-        self.extension.ops.extend(self.main.ops)
-        for t, given in ranges.items():
-            if self.main.tensors[t].shape:
-                rounded = self._rounded(t, given, bits[t])
-                outputs = self._again({t: rounded}, readers) or [(t, rounded)]
-                found += [(t, self._mean_square(self._difference(*pair)), self._energy(pair[0])) for pair in outputs]
-        return found
+    def measured(self, t: int, ranges: Sequence[Range], bits: int) -> Iterator[tuple[int, tuple[int, int]]]:
+        """(which range, (squared error of one output of a reader, its mean square)), as tensors of this graph."""
+        if not self.main.tensors[t].shape:
+            return
+        for n, given in enumerate(ranges):
+            rounded = self._rounded(t, given, bits)
+            for before, after in self._again({t: rounded}) or [(t, rounded)]:
+                yield n, (self._mean_square(self._difference(before, after)), self._energy(before))
+
+    def runner(self, graph: Graph, pieces: list[int], threads: int) -> Runner:
+        """Ready to compute `pieces`, single values, in one row."""
+        outputs = (self.extension.packed(pieces),)
+        main = replace(self.main, tensors=tuple(self.extension.tensors), ops=tuple(self.extension.ops), outputs=outputs)
+        trial = replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=())
+        with flatbuffer.scratch(trial) as path:
+            return Runner(path, threads=threads)
 
     def _rounded(self, t: int, given: Range, bits: int) -> int:
         encoding = affine.activation_encoding(*given, bits)
@@ -189,9 +214,10 @@ class _Trial:
         self.extension.ops.append(replace(op, outputs=tuple(outputs)))
         return outputs
 
-    def _again(self, replaced: dict[int, int], readers: Mapping[int, list[tuple[int, int]]]) -> list[tuple[int, int]]:
+    def _again(self, replaced: dict[int, int]) -> list[tuple[int, int]]:
         """(output, the same over the rounded tensor) of all that read it, moved or not."""
         found = []
+        readers = self.main.consumers()
         ((original, rounded),) = replaced.items()
         for o in dict.fromkeys(o for o, _ in readers.get(original, [])):
             op = self.main.ops[o]
@@ -200,7 +226,7 @@ class _Trial:
             again = self._copy(replace(op, inputs=tuple(rounded if t == original else t for t in op.inputs)))
             for before, after in zip(op.outputs, again, strict=True):
                 if op.code in MOVES_VALUES and before in readers:
-                    found += self._again({before: after}, readers)
+                    found += self._again({before: after})
                 elif self.main.tensors[before].dtype == "float32":
                     found.append((before, after))
         return found

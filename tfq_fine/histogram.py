@@ -6,6 +6,7 @@ give equal histograms in whatever order and partition they come: counts are inte
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -63,9 +64,14 @@ class Histogram:
 
     def quantile(self, share: float) -> float:
         """The smallest value that at least `share` of all values do not exceed (NumPy's method "inverted_cdf")."""
-        reached = np.cumsum(self.counts)
+        reached = self._reached
         wanted = share * float(reached[-1])
         return float(self.values[min(int(np.searchsorted(reached, wanted)), len(reached) - 1)])
+
+    @cached_property
+    def _reached(self) -> np.ndarray:
+        """How many values do not exceed each bin's."""
+        return np.cumsum(self.counts)
 
     def moments(self) -> tuple[float, float]:
         """(mean, standard deviation) of the counted values."""

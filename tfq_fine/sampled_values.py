@@ -1,9 +1,10 @@
-"""A bounded sample of a tensor's values, drawn inside the graph: the same positions in every run.
+"""A bounded sample of a tensor's values, drawn inside the graph or of what it gave: the same positions in every run.
 
 One position is drawn in each of equally long stretches of the tensor, so that all places and channels are met alike.
 The positions depend on the shape alone, never on the order of the samples or the process that runs them.
 """
 
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -14,12 +15,18 @@ from tfq_fine.extension import Extension
 SAMPLE = 512  # values of a tensor per run
 
 
+@lru_cache(maxsize=256)
 def positions(count: int) -> np.ndarray:
     """Ascending positions, int64, among `count`: all of them where there are no more than `SAMPLE`."""
     if count <= SAMPLE:
         return np.arange(count)
     edges = np.arange(SAMPLE + 1) * count // SAMPLE
     return edges[:-1] + np.random.default_rng(count).integers(0, np.diff(edges))
+
+
+def drawn(values: np.ndarray) -> np.ndarray:
+    """The sample of an array that is there already."""
+    return values.reshape(-1)[positions(values.size)]
 
 
 def sampled(extension: Extension, t: int) -> int:

@@ -6,6 +6,7 @@ Two tensors that share a constant hold the very same array object.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -110,12 +111,20 @@ class Subgraph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
 
-    def producers(self) -> dict[int, int]:
+    def producers(self) -> Mapping[int, int]:
         """tensor index -> index of the op that writes it."""
+        return self._producers
+
+    def consumers(self) -> Mapping[int, list[tuple[int, int]]]:
+        """tensor index -> [(op index, input slot), ...] in execution order."""
+        return self._consumers
+
+    @cached_property
+    def _producers(self) -> dict[int, int]:
         return {tensor: index for index, op in enumerate(self.ops) for tensor in op.outputs}
 
-    def consumers(self) -> dict[int, list[tuple[int, int]]]:
-        """tensor index -> [(op index, input slot), ...] in execution order."""
+    @cached_property
+    def _consumers(self) -> dict[int, list[tuple[int, int]]]:
         found: dict[int, list[tuple[int, int]]] = {}
         for index, op in enumerate(self.ops):
             for slot, tensor in enumerate(op.inputs):

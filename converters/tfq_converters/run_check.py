@@ -9,6 +9,7 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.child_runs import Arrays, Runs
 from tfq_converters.errors import TfqError
+from tfq_converters.float_run import FloatRun, float_run
 from tfq_converters.graph import Graph, Subgraph
 from tfq_converters.noise import sqnr
 from tfq_converters.quantized import OpEncoding, QuantizedGraph
@@ -18,7 +19,6 @@ from tfq_converters.runtime import Kernels, Runner
 from tfq_converters.simulate import (
     Segment,
     Value,
-    float_values,
     segments,
     simulated_bodies,
     values_read,
@@ -59,6 +59,7 @@ def run_check(
     samples: Sequence[Sample],
     others: Mapping[str, Sample] | None,
     runs: Runs,
+    known: FloatRun | None = None,
 ) -> Checked:
     """Execute the file on the default and the reference kernels and compare it operator by operator.
 
@@ -71,6 +72,7 @@ def run_check(
         samples: float inputs of the model; a few are enough.
         others: key of a signature on another subgraph -> its inputs, in its order.
         runs: a process that waits for the file.
+        known: a run of the float graph on the same samples; done here when None, or of another graph.
 
     Raises:
         TfqError: a kernel refuses the file, dies, yields NaN, or computes something else than the numbers say; the
@@ -87,14 +89,15 @@ def run_check(
     content = content if emitted is realized.graph else None
     fed = [[*_encoded(quantized, sample), *extra] for sample in samples]
     parts = runs.give(emitted, content, sorted(set(places.values())), fed, kernels_to_run(quantized))
-    computed = _keep_float_values(runs, runnable_part(quantized.graph), [[*sample, *extra] for sample in samples])
+    if known is None or known.graph is not quantized.graph or known.samples != len(samples):
+        known = float_run(quantized.graph, samples, runs, len(samples))
     flatbuffer.forget_pages(trim=True)
     simulated = _Simulated.of(quantized, places)
     results = _Results(quantized, runs, samples)
     for n in range(len(samples)):
         _compare(simulated, n, results)
         _same_outputs(realized, results.default, n)
-    errors = _errors(runs, computed, places, results.default, len(samples))
+    errors = _errors(runs, known, places, results.default)
     _check_signatures(quantized, realized, others or {})
     return Checked(errors, tuple(kernels for kernels, _ in results), len(samples), parts)
 
@@ -124,31 +127,19 @@ class _Results:
         yield self.other
 
 
-def _keep_float_values(runs: Runs, graph: Graph, samples: Sequence[Sample]) -> list[int]:
-    """Put aside every float value that the float graph computes; returns the tensors, in order."""
-    kept: dict[int, None] = {}
-    for n, sample in enumerate(samples):
-        for t, value in float_values(graph, sample):
-            if value.dtype == np.float32:
-                runs.keep(f"float_{n}_{t}", value)
-                kept[t] = None
-    return list(kept)
-
-
-def _errors(
-    runs: Runs, computed: Sequence[int], places: Mapping[Value, int], emitted: Arrays, samples: int
-) -> dict[int, float]:
+def _errors(runs: Runs, known: FloatRun, places: Mapping[Value, int], emitted: Arrays) -> dict[int, float]:
     """Tensor -> SQNR in dB of the file against the float model."""
     first: dict[int, tuple[ValueForm, int]] = {}
     for (t, form), index in places.items():
         first.setdefault(t, (form, index))
     found = {}
     kept = runs.kept()
-    for t in computed:
+    for t in known.tensors:
         if t in first:
             form, index = first[t]
-            pairs = [(kept[f"float_{n}_{t}"], _decoded(emitted[f"tensor_{n}_{index}"], form)) for n in range(samples)]
-            found[t] = sqnr(pairs)
+            found[t] = sqnr(
+                (kept[known.name(n, t)], _decoded(emitted[f"tensor_{n}_{index}"], form)) for n in range(known.samples)
+            )
     return found
 
 

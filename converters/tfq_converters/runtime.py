@@ -11,6 +11,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tfq_converters.errors import TfqError
+from tfq_converters.pages import forget_file
 
 Kernels = Literal["default", "optimized", "reference"]
 RESOLVERS: dict[str, Any] = {
@@ -41,6 +42,7 @@ class Runner:
         keep_tensors: bool = False,
     ):
         self.kernels = kernels
+        self._path = model if isinstance(model, str) else None
         source: dict[str, Any] = {"model_path": model} if isinstance(model, str) else {"model_content": model}
         try:
             self._interpreter = Interpreter(
@@ -83,6 +85,10 @@ class Runner:
         """Copies of the outputs of the last run, in output order."""
         return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs]
 
+    def output_view(self, index: int) -> np.ndarray:
+        """An output of the last run where the interpreter has it, which refuses to run as long as it is held."""
+        return self._interpreter.tensor(self._outputs[index]["index"])()
+
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
         try:
@@ -95,6 +101,8 @@ class Runner:
             if shape != tuple(detail["shape"]) or self._shapes is not None:
                 self._interpreter.resize_tensor_input(detail["index"], shape)
         self._interpreter.allocate_tensors()
+        if self._path is not None and self.kernels == "default":
+            forget_file(self._path)  # the delegate has packed the weights for itself
         self._shapes = shapes
 
     def run_signature(self, key: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

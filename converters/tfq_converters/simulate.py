@@ -4,7 +4,7 @@ Operators are run in float, a few at a time, each on the values that its inputs 
 operator is judged by what it does, not by what was lost before it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -81,20 +81,31 @@ def segments(subgraph: Subgraph, only_checkable: bool = True) -> Iterator[list[i
         yield current
 
 
-def float_values(graph: Graph, sample: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-    """(tensor, value) for all that the float graph computes, in order; run in segments, to bound the memory."""
+def float_values(
+    graph: Graph, samples: Sequence[Sequence[np.ndarray]], see: Callable[[int, int, np.ndarray], None], threads: int = 1
+) -> None:
+    """Call `see` with (sample, tensor, its value) for all that the float graph computes.
+
+    It runs in segments, to bound the memory. The values are the interpreter's own, and hold until `see` returns.
+    """
     main = graph.main
-    whole = keeps_state(main)
-    ranges = [list(range(len(main.ops)))] if whole else list(segments(main, only_checkable=False))
+    ranges = [list(range(len(main.ops)))] if keeps_state(main) else list(segments(main, only_checkable=False))
     last = {t: o for o, op in enumerate(main.ops) for t in op.inputs}
-    values = dict(zip(main.inputs, sample, strict=True))
+    values = [dict(zip(main.inputs, sample, strict=True)) for sample in samples]
     for indices in ranges:
         piece = part(graph, indices)
+        later = {t for t in piece.outputs if last.get(t, -1) > indices[-1]}
         with flatbuffer.scratch(piece.graph) as path:
-            found = Runner(path).run([values[t] for t in piece.inputs])
-        values |= dict(zip(piece.outputs, found, strict=True))
-        yield from zip(piece.outputs, found, strict=True)
-        values = {t: value for t, value in values.items() if last.get(t, -1) > indices[-1]}
+            runner = Runner(path, threads=threads)
+        for n, known in enumerate(values):
+            runner.reset_variables()
+            runner.invoke([known[t] for t in piece.inputs])
+            for k, t in enumerate(piece.outputs):
+                see(n, t, runner.output_view(k))
+                if t in later:
+                    known[t] = runner.output_view(k).copy()
+            values[n] = {t: value for t, value in known.items() if last.get(t, -1) > indices[-1]}
+        del runner
 
 
 class Segment:

@@ -49,13 +49,12 @@ class Leaves:
 
 def channel_affines(main: Subgraph) -> Iterator[ChannelAffine]:
     """Every maximal row of MUL, ADD and SUB with constants per channel."""
-    readers = value_readers(main)
     taken: set[int] = set()
     for o in range(len(main.ops)):
         found = None if o in taken else _affine(main, o)
         if found is None:
             continue
-        while (following := _next(main, readers, found)) is not None:
+        while (following := _next(main, found)) is not None:
             found = _joined(found, following)
         taken |= {*found.ops}
         yield found
@@ -84,10 +83,11 @@ def _affine(main: Subgraph, o: int) -> ChannelAffine | None:
     return ChannelAffine(source, result, (o,), one, values)
 
 
-def _next(main: Subgraph, readers: dict[int, list[tuple[int, int]]], found: ChannelAffine) -> ChannelAffine | None:
-    if found.result in main.outputs or len(readers.get(found.result, [])) != 1:
+def _next(main: Subgraph, found: ChannelAffine) -> ChannelAffine | None:
+    readers = value_readers(main, found.result)
+    if found.result in main.outputs or len(readers) != 1:
         return None
-    return _affine(main, readers[found.result][0][0])
+    return _affine(main, readers[0][0])
 
 
 def _joined(first: ChannelAffine, then: ChannelAffine) -> ChannelAffine:
@@ -97,7 +97,6 @@ def _joined(first: ChannelAffine, then: ChannelAffine) -> ChannelAffine:
 
 def leaves_of(main: Subgraph, tensor: int) -> Leaves | str:
     """The linear operators that read `tensor`, through what only moves or averages values; or why it ends elsewhere."""
-    readers = value_readers(main)
     leaves: list[Leaf] = []
     ordered = False
     wanted = [(tensor, 1, False)]  # tensor, how often it has the channels side by side, whether zeros were added
@@ -105,7 +104,7 @@ def leaves_of(main: Subgraph, tensor: int) -> Leaves | str:
         t, repeats, pads = wanted.pop()
         if t in main.outputs:
             return f"{main.tensors[t].name} is an output"
-        for o, slot in readers.get(t, []):
+        for o, slot in value_readers(main, t):
             op = main.ops[o]
             channels = main.tensors[t].shape[-1] // repeats
             if op.code in LINEAR:

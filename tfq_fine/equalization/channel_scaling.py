@@ -32,8 +32,7 @@ class ScalingPath:
 
 def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
     """How the channels (the last axis) of `tensor` can be scaled exactly; or why they cannot."""
-    consumers = value_readers(subgraph)
-    readers = tuple(dict.fromkeys(o for o, _ in consumers.get(tensor, [])))
+    readers = tuple(dict.fromkeys(o for o, _ in value_readers(subgraph, tensor)))
     name = subgraph.tensors[tensor].name
     if tensor in subgraph.outputs:
         return f"{name} is an output"
@@ -47,23 +46,21 @@ def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
     return ScalingPath(tensor, readers, makers, subgraph.tensors[tensor].shape[-1] // made)
 
 
-def value_readers(subgraph: Subgraph) -> dict[int, list[tuple[int, int]]]:
-    """`subgraph.consumers()` without those that read the shape alone."""
-    found = {}
-    for t, readers in subgraph.consumers().items():
-        found[t] = [(o, slot) for o, slot in readers if subgraph.ops[o].code not in READS_SHAPE]
-    return found
+def value_readers(subgraph: Subgraph, tensor: int) -> list[tuple[int, int]]:
+    """(op index, input slot) of all that read `tensor`, without those that read its shape alone."""
+    readers = subgraph.consumers().get(tensor, [])
+    return [(o, slot) for o, slot in readers if subgraph.ops[o].code not in READS_SHAPE]
 
 
 def makers_of(subgraph: Subgraph, tensor: int) -> tuple[int, ...] | str:
     """The operators that make `tensor`, last first, down to one that can scale its channels; or why there is none."""
-    producers, consumers = subgraph.producers(), value_readers(subgraph)
+    producers = subgraph.producers()
     makers: list[int] = []
     current = tensor
     while True:
         if current not in producers:
             return f"{subgraph.tensors[current].name} is an input"
-        if current != tensor and (len(consumers.get(current, [])) != 1 or current in subgraph.outputs):
+        if current != tensor and (len(value_readers(subgraph, current)) != 1 or current in subgraph.outputs):
             return f"{subgraph.tensors[current].name} is read elsewhere too"
         o = producers[current]
         makers.append(o)

@@ -85,7 +85,7 @@ def _fold(edit: Edit, main: Subgraph, affine: ChannelAffine) -> _Found:
 
 def _makers(main: Subgraph, affine: ChannelAffine) -> tuple[int, ...] | str:
     """What can scale the channels of x, where nothing else reads x."""
-    readers = [o for o, _ in value_readers(main)[affine.source]]
+    readers = [o for o, _ in value_readers(main, affine.source)]
     if affine.source in main.outputs or readers != [affine.ops[0]]:
         return f"{main.tensors[affine.source].name} is read elsewhere too"
     return makers_of(main, affine.source)

@@ -4,6 +4,7 @@ A tensor that holds the same value keeps its name. A name that is used twice in 
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tfq_converters.graph import ABSENT, BITS, Graph, Op, Subgraph, Tensor
@@ -63,7 +64,7 @@ def _constants_of(ours: Subgraph, theirs: Subgraph, s: int) -> list[Pair]:
     return list(found.values())
 
 
-def _stored(theirs: Subgraph, producers: dict[int, int], output: int, op: Op, slot: int) -> int | None:
+def _stored(theirs: Subgraph, producers: Mapping[int, int], output: int, op: Op, slot: int) -> int | None:
     """The constant behind input `slot` of the operator that computes `output`, if that is of the kind of `op`."""
     twin = theirs.ops[producers[output]]
     while twin.code in ("DEQUANTIZE", "QUANTIZE") and twin.code != op.code and twin.inputs[0] in producers:
