@@ -1,5 +1,6 @@
 """The file of a wrapped model holds and computes what its wrappers simulate, for every layer type."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -9,11 +10,16 @@ from keras import layers
 
 import tfq_fine as tfq
 from tfq_converters.quantized import WeightCodes
+from tfq_fine import affine
+from tfq_fine.affine import CodeFormat
+from tfq_fine.algorithms import ALGORITHMS
+from tfq_fine.algorithms.inputs import InputStatistics
 from tfq_fine.layers.rows import ROWS, to_op
 from tfq_fine.layers.wrapped import wrappers
 from wrapped_models import (
     LAYERS,
     RECURRENT,
+    RNG,
     all_outputs,
     calibrated,
     file_outputs,
@@ -203,3 +209,46 @@ def test_what_is_not_wrapped_follows_the_recipe():
         ops = tfq.quantize(model, recipe).quantized.ops.values()
         codes = [code for op in ops for code in op.weights.values() if isinstance(code, WeightCodes)]
         assert {code.bits for code in codes} == bits
+
+
+def by_mean(
+    weight: np.ndarray, block: Any, form: CodeFormat, inputs: InputStatistics, options: Mapping[str, float]
+) -> WeightCodes:
+    """A part of each range that depends on the mean of every input channel, and on their order."""
+    low, high = affine.block_extent(weight, block)
+    if inputs.mean is None:
+        return affine.encode_weight(weight, block, form)
+    order = np.arange(1, len(inputs.mean) + 1) / len(inputs.mean)
+    share = np.float32(0.7 + 0.2 * np.sin(order @ inputs.mean))
+    return affine.encode(weight, block, *affine.weight_scale(low * share, high * share, form), form)
+
+
+def weight_codes(result: Any) -> list[np.ndarray]:
+    every = [codes for op in result.quantized.ops.values() for codes in op.weights.values()]
+    return [codes.codes for codes in every if isinstance(codes, WeightCodes) and codes.bits == 4]
+
+
+@pytest.mark.parametrize("mode", ["integer", "weight_only"])
+def test_algorithms_know_the_same_of_the_inputs_in_wrappers_and_in_quantize(mode: Any, monkeypatch: pytest.MonkeyPatch):
+    had_mean: list[bool] = []
+
+    def recorded(
+        weight: np.ndarray, block: Any, form: CodeFormat, inputs: InputStatistics, options: Any
+    ) -> WeightCodes:
+        had_mean.append(inputs.mean is not None)
+        return by_mean(weight, block, form, inputs, options)
+
+    monkeypatch.setitem(ALGORITHMS, "by_mean", recorded)
+    names = ["EinsumDense", "Conv2D", "Conv2D-grouped", "DepthwiseConv2D", "SeparableConv1D", "MultiHeadAttention"]
+    count = 1 + 1 + 1 + 1 + 2 + 4
+    model, data = layers_side_by_side(names)
+    data = {name: values + RNG.normal(size=values.shape[-1]).astype(np.float32) for name, values in data.items()}
+    activations = tfq.ActivationSpec(8) if mode == "integer" else None
+    recipe = tfq.Recipe("by mean", tfq.OpSpec(mode, tfq.WeightSpec(4, algorithm="by_mean"), activations), flexible=True)
+    wrapped = calibrated(model, recipe, data)
+    assert had_mean == [False] * count + [True] * count  # before the data, and with it
+    found = weight_codes(tfq.quantize(wrapped, data=data))
+    expected = weight_codes(tfq.quantize(model, recipe, data=data, repairs=["bias_correction"], prefer="size"))
+    assert len(found) == count and all(had_mean[2 * count :])
+    for of_wrapper, of_file in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(of_wrapper, of_file)

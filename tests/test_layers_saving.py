@@ -251,6 +251,14 @@ def test_a_file_of_registered_classes_is_quantized_by_its_name(tmp_path: Path):
     assert file_of(tmp_path / "model.keras") == file_of(model)
 
 
+def test_a_model_with_wrappers_inside_is_cloned():
+    model = wrapped("custom layers in a Functional model")
+    found = keras.models.clone_model(model)
+    assert len(wrappers(found)) == len(wrappers(model))
+    found.set_weights(model.get_weights())
+    assert_same(found, model)
+
+
 def test_a_class_that_nobody_names_is_an_error(tmp_path: Path):
     with pytest.raises(TypeError, match="Could not locate class 'Containers'"):
         reloaded(wrapped("attributes, lists, dicts, shared"), tmp_path, own={})

@@ -31,6 +31,7 @@ def calibrate_wrappers(model: Any, data: Any, *, samples: int | None = None, bat
     for wrapper in found:
         for known in wrapper.every_range:
             known.forget()
+        wrapper.means.clear()
         wrapper.observing = True
     try:
         count = _run(model, data, samples, batch_size)

@@ -25,7 +25,7 @@ from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.held import Held, held
 from tfq_fine.layers.holder import FineQuantizeHolder  # noqa: F401 - Keras knows it together with the wrapper
 from tfq_fine.layers.kernel import QuantizedKernel
-from tfq_fine.layers.reading import changed_inside, is_inside, on_the_fly
+from tfq_fine.layers.reading import ChannelMean, changed_inside, channel_axes, is_inside, on_the_fly
 from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, kernels_of, op_shape, row_of, to_op
 from tfq_fine.plan import Policy, Prefer
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
@@ -79,6 +79,7 @@ class FineQuantize(keras.layers.Wrapper):
         self.policy = Policy(prefer, flexible)
         self.row, self.recipe = row, recipe
         self.observing = False  # calibration: look at the inputs, and leave them as they are
+        self.means: dict[str, ChannelMean] = {}  # of what the kernels' operators read, of the last calibration
         self.inputs = 0  # float tensors that the layer is called with
         self.kernels: tuple[QuantizedKernel, ...] = ()
         self.ranges: tuple[ActivationRange, ...] = ()  # of the inputs, in the order of the arguments
@@ -202,17 +203,28 @@ class FineQuantize(keras.layers.Wrapper):
 
     def _read(self, index: int, value: Any, training: bool) -> Any:
         """An input of the layer as its operators read it."""
+        readers = [q for q in self.kernels if self._reads(q, index)]
+        self._note(readers, value)
         if index < len(self.ranges):
             return self._seen(self.ranges[index], value, training)
-        return self._as_it_comes([q for q in self.kernels if self._reads(q, index)], value)
+        return self._as_it_comes(readers, value)
 
     def _reads(self, q: QuantizedKernel, index: int) -> bool:
-        reads = q.kernel.reads
-        return reads is not None and not is_inside(q.kernel) and reads % max(self.inputs, 1) == index
+        reads = None if q.kernel.loop or is_inside(q.kernel) else q.kernel.reads
+        return reads is not None and reads % max(self.inputs, 1) == index
 
     def _read_inside(self, q: QuantizedKernel, training: bool, value: Any) -> Any:
         """What an operator inside the layer reads, as it reads it."""
+        self._note([q], value)
         return self._as_it_comes([q], value) if q.inside is None else self._seen(q.inside, value, training)
+
+    def _note(self, readers: Sequence[QuantizedKernel], value: Any) -> None:
+        """Add to the means of a calibration, which calls the model with values."""
+        for q in readers if self.observing and hasattr(value, "numpy") else ():
+            if q.kernel.variable in self.means:
+                self.means[q.kernel.variable].add(value)
+            else:
+                self.means[q.kernel.variable] = ChannelMean(value, channel_axes(self.layer, q.kernel))
 
     def _as_it_comes(self, readers: Sequence[QuantizedKernel], value: Any) -> Any:
         """What dynamic-range kernels see of their input; as it is where not all its readers see the same."""
@@ -248,7 +260,9 @@ class FineQuantize(keras.layers.Wrapper):
             if weights.algorithm not in ALGORITHMS:
                 raise TfqError(f"unknown algorithm {weights.algorithm!r}; known: {', '.join(ALGORITHMS)}")
             algorithm = ALGORITHMS[weights.algorithm]
-            codes = algorithm(q.values, q.held.block, q.held.codes, InputStatistics(), dict(weights.options))
+            seen = self.means.get(q.kernel.variable)
+            inputs = InputStatistics(None if seen is None else seen.value)
+            codes = algorithm(q.values, q.held.block, q.held.codes, inputs, dict(weights.options))
             q.factors.assign(codes.scale if self.learned else self._shares(q, codes.scale))
 
     def _shares(self, q: QuantizedKernel, scale: np.ndarray) -> np.ndarray:

@@ -43,7 +43,9 @@ class FineQuantizeHolder:
     def from_config(cls, config: dict[str, Any]) -> Any:
         """The object, made by its own class, with its wrappers in their places."""
         made = keras.saving.get_registered_object(f"{PACKAGE}>{WRAPPER}")
-        found = keras.saving.deserialize_keras_object(config["object"])
+        plain = getattr(cls, "plain_class", None)  # where the class is at hand, as in `clone_model`
+        own = {} if plain is None else {plain.__name__: plain}
+        found = keras.saving.deserialize_keras_object(config["object"], custom_objects=own)
         rename(found, config["names"])
 
         def wrapped(layer: Any, path: str) -> Any:
