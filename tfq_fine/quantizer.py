@@ -42,10 +42,13 @@ LARGE_WEIGHT = 2**25  # bytes, beyond which a weight's pages in a mapped file ar
 
 
 class _Weights:
-    """Codes of constants, each computed once for all operators that share a constant and agree on its spec."""
+    """Codes of constants, each computed once for all operators that share a constant and agree on its spec.
 
-    def __init__(self, given: Mapping[tuple[OpKey, int], WeightCodes]) -> None:
-        self.given = given
+    The algorithm sees what the first of these operators reads.
+    """
+
+    def __init__(self, given: Mapping[tuple[OpKey, int], WeightCodes], means: Mapping[TensorKey, np.ndarray]) -> None:
+        self.given, self.means = given, means
         self._found: dict[tuple, tuple[WeightCodes | np.ndarray, np.ndarray]] = {}
 
     def codes(
@@ -54,9 +57,9 @@ class _Weights:
         axes: WeightAxes,
         spec: WeightSpec,
         form: Form,
-        floor: np.ndarray | None = None,
-        inputs: InputStatistics = InputStatistics(),  # noqa: B008 - frozen
-        repeated: bool = False,
+        floor: np.ndarray | None,
+        inputs: InputStatistics,
+        repeated: bool,
     ) -> WeightCodes:
         key = (id(data), axes, spec, form, repeated, None if floor is None else floor.tobytes())
         if key not in self._found:
@@ -153,7 +156,7 @@ def quantize(
     known = statistics or Statistics()
     known = bounded(graph, plan, known) if bounded_masks else known
     found = encodings(graph, plan, known)
-    weights, ops = _Weights(given or {}), {}
+    weights, ops = _Weights(given or {}, known.means), {}
     for key, decision in plan.items():
         op, subgraph = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]]
         spec = decision.spec
@@ -191,7 +194,8 @@ def _weight_codes(
             continue
         try:
             spec, form = decision.spec.weights, decision.form
-            found[axes.slot] = weights.codes(data, axes, spec, form, floor, repeated=decision.repeated)
+            inputs = InputStatistics(weights.means.get((key[0], data_of(op))))
+            found[axes.slot] = weights.codes(data, axes, spec, form, floor, inputs, decision.repeated)
         except TfqError as error:
             raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
     return found

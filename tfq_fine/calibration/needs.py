@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from tfq_converters import lstm
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import ABSENT, Graph
+from tfq_converters.graph import Graph
 from tfq_converters.unrunnable import known_part
-from tfq_converters.weights import BIAS_SLOT, bias_of, data_of, weight_axes
+from tfq_converters.weights import data_of, weight_axes
 from tfq_fine.observation import Needs
 
 FOR_ALGORITHMS = ("channel_absmax", "channel_mean", "second_moment")
@@ -23,15 +23,8 @@ def range_needs(graph: Graph) -> Needs:
 
 
 def mean_needs(graph: Graph) -> Needs:
-    """The channel means of the input of every operator that has weights and a bias."""
-    main = known_part(graph).main
-    found: dict[int, None] = {}
-    for op in main.ops:
-        if op.code in BIAS_SLOT and weight_axes(op, main) and bias_of(op) != ABSENT:
-            t = data_of(op)
-            if not main.tensors[t].is_constant and main.tensors[t].shape:
-                found[t] = None
-    return Needs(means=tuple((0, t) for t in found))
+    """The channel means of the input of every linear operator: for biases and for algorithms."""
+    return algorithm_needs(graph, ("channel_mean",))
 
 
 def algorithm_needs(graph: Graph, names: Sequence[str]) -> Needs:

@@ -89,6 +89,7 @@ def annotate(
     marked = [node for node in nodes(layer_tree(start)) if node.path in specs]
     raise_all(problem for node in marked for problem in _problems(node, wrapper_of))
     result = rebuilt(start, wrapped)
+    importlib.import_module("tfq_fine.layers.holder").hold(result)
     for wrapper in wrappers(result):
         wrapper.fit_scales()
     return result

@@ -135,20 +135,24 @@ def fake_quantized(values: Any, scale: Any, zero: Any, lowest: int, highest: int
     return (tf.clip_by_value(codes, float(lowest), float(highest)) - zero) * scale
 
 
-def dynamic(values: "tf.Tensor", per_row: bool) -> Any:
-    """`values` as dynamic-range kernels see them: 8 bits over each row, or over each sample."""
-    codes, scale = dynamic_codes(values, per_row)
+def dynamic(values: "tf.Tensor", axes: tuple[int, ...]) -> Any:
+    """`values` as dynamic-range kernels see them: on 8 bits over the range along `axes`."""
+    codes, scale = _codes_along(values, axes)
     return codes * scale
 
 
 def dynamic_codes(values: "tf.Tensor", per_row: bool) -> tuple[Any, Any]:
-    """(codes less their zero point, scale) of `values`, over each row or over each sample; value = code * scale.
+    """(codes less their zero point, scale) of `values`, over each row or over each sample; value = code * scale."""
+    return _codes_along(values, (-1,) if per_row else tuple(range(1, values.shape.rank)))
+
+
+def _codes_along(values: "tf.Tensor", axes: tuple[int, ...]) -> tuple[Any, Any]:
+    """(codes less their zero point, scale) of `values`, over their range along `axes`.
 
     The range is stretched to hold 0, and the zero point is that of the end with the smaller error, as XNNPACK has it.
     """
     import tensorflow as tf
 
-    axes = (-1,) if per_row else tuple(range(1, values.shape.rank))
     low = tf.minimum(tf.reduce_min(values, axes, keepdims=True), 0.0)
     high = tf.maximum(tf.reduce_max(values, axes, keepdims=True), 0.0)
     inverse = tf.where(high > low, 255.0 / (high - low), tf.ones_like(low))

@@ -29,9 +29,9 @@ def calibrate_wrappers(model: Any, data: Any, *, samples: int | None = None, bat
     if not found:
         raise TfqError(f"model {model.name!r} holds no FineQuantize layers; see tfq_fine.annotate")
     for wrapper in found:
-        for known in (*wrapper.ranges, wrapper.output_range):
-            if known is not None:
-                known.forget()
+        for known in wrapper.every_range:
+            known.forget()
+        wrapper.means.clear()
         wrapper.observing = True
     try:
         count = _run(model, data, samples, batch_size)
@@ -41,11 +41,10 @@ def calibrate_wrappers(model: Any, data: Any, *, samples: int | None = None, bat
     for wrapper in found:
         wrapper.build_like_call()
         wrapper.fit_scales()
-        for known in (*wrapper.ranges, wrapper.output_range):
-            if known is not None:
-                if not all(np.isfinite(known.limits())):
-                    raise TfqError(f"layer {wrapper.layer.name!r} reads or computes NaN or infinity on this data")
-                known.settle()
+        for known in wrapper.every_range:
+            if not all(np.isfinite(known.limits())):
+                raise TfqError(f"layer {wrapper.layer.name!r} reads or computes NaN or infinity on this data")
+            known.settle()
     return count
 
 

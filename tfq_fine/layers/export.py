@@ -100,10 +100,17 @@ class _Collected:
             self.problems.append(f"layer {path!r}: {found}")
             return
         self.codes[key, slot], self.asked[key], self.forms[key] = found, _exactly(kernel), kernel.held.form
-        reads = kernel.kernel.reads
-        if reads is not None and wrapper.ranges and key[0] == 0:
-            read = wrapper.ranges[reads if reads < len(wrapper.ranges) else -1]
+        read = self._read(wrapper, kernel)
+        if read is not None and key[0] == 0:
             self._widen(data_of(op_at(self.graph, key)), read)
+
+    @staticmethod
+    def _read(wrapper: Any, kernel: QuantizedKernel) -> Any:
+        """The range of what the operator of a kernel reads; None when it is not known."""
+        reads = kernel.kernel.reads
+        if reads is None or not wrapper.ranges:
+            return kernel.inside
+        return wrapper.ranges[reads if reads < len(wrapper.ranges) else -1]
 
     def _widen(self, tensor: int, found: Any) -> None:
         limits = Range(*found.limits())

@@ -7,6 +7,8 @@ values (`keras.StatelessScope`).
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import count
 from typing import Any
 
 import keras
@@ -21,7 +23,9 @@ from tfq_fine.algorithms.inputs import InputStatistics
 from tfq_fine.layers import arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.held import Held, held
+from tfq_fine.layers.holder import FineQuantizeHolder  # noqa: F401 - Keras knows it together with the wrapper
 from tfq_fine.layers.kernel import QuantizedKernel
+from tfq_fine.layers.reading import ChannelMean, changed_inside, channel_axes, is_inside, on_the_fly
 from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, kernels_of, op_shape, row_of, to_op
 from tfq_fine.plan import Policy, Prefer
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
@@ -75,6 +79,7 @@ class FineQuantize(keras.layers.Wrapper):
         self.policy = Policy(prefer, flexible)
         self.row, self.recipe = row, recipe
         self.observing = False  # calibration: look at the inputs, and leave them as they are
+        self.means: dict[str, ChannelMean] = {}  # of what the kernels' operators read, of the last calibration
         self.inputs = 0  # float tensors that the layer is called with
         self.kernels: tuple[QuantizedKernel, ...] = ()
         self.ranges: tuple[ActivationRange, ...] = ()  # of the inputs, in the order of the arguments
@@ -101,7 +106,9 @@ class FineQuantize(keras.layers.Wrapper):
         for index, (kernel, variable, layout, found, _) in enumerate(decided):
             if found is not None:
                 factors = self._factors(index, found, variable, layout)
-                self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, found, factors))
+                own = kernel.reads is None and is_inside(kernel) and found.spec.mode == "integer"
+                inside = self._range(f"inside_{index}") if own else None
+                self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, found, factors, inside))
         self.inputs = inputs
         if any(q.held.spec.mode == "integer" for q in self.kernels):
             self.ranges = tuple(self._range(f"input_{index}") for index in range(inputs))
@@ -162,13 +169,14 @@ class FineQuantize(keras.layers.Wrapper):
         """The layer's output over quantized kernels and inputs."""
         arguments, named = self._quantized_inputs(inputs, named, training)
         mapping = [(q.variable, self._quantized_kernel(q)) for q in self.kernels] if not self.observing else []
+        inside = {q.kernel: partial(self._read_inside, q, training) for q in self.kernels if is_inside(q.kernel)}
         if self.layer._call_has_training_arg:
             named["training"] = training
         scope = keras.StatelessScope(mapping, collect_losses=True)
         mapped = set(scope.state_mapping)
-        with scope:
+        with scope, changed_inside(self.layer, inside):
             result = self.layer(*arguments, **named)
-        for variable in self.layer.non_trainable_variables:  # what the layer updated: states, random generators
+        for variable in self.non_trainable_variables:  # what changed: states, random generators, ranges inside
             if id(variable) not in mapped and scope.get_current_value(variable) is not None:
                 variable.assign(scope.get_current_value(variable))
         for loss in scope.losses:
@@ -179,41 +187,50 @@ class FineQuantize(keras.layers.Wrapper):
         self, inputs: Sequence[Any], named: Mapping[str, Any], training: bool
     ) -> tuple[Any, dict[str, Any]]:
         """The arguments with their float tensors quantized; tensors that are given twice are seen once each."""
-        counted = iter(self.ranges)
+        counted = count()
 
         def changed(value: Any) -> Any:
             if not _is_float_tensor(value):
                 return value
-            result = quantized(value)
+            result = self._read(next(counted), value, training)
             if getattr(value, "_keras_mask", None) is not None:
                 result._keras_mask = value._keras_mask
             return result
-
-        def quantized(value: Any) -> Any:
-            if self._on_the_fly:
-                return value if self.observing else arithmetic.dynamic(value, self._on_the_fly == "row")
-            found = next(counted, None)
-            return value if found is None else self._seen(found, value, training)
 
         arguments = keras.tree.map_structure(changed, tuple(inputs))
         changes = {name: keras.tree.map_structure(changed, value) for name, value in _data_of(named).items()}
         return arguments, {**named, **changes}
 
-    @property
-    def _on_the_fly(self) -> str:
-        """Over what the kernel quantizes its input as it comes: "row", "sample", or "" when it does not.
+    def _read(self, index: int, value: Any, training: bool) -> Any:
+        """An input of the layer as its operators read it."""
+        readers = [q for q in self.kernels if self._reads(q, index)]
+        self._note(readers, value)
+        if index < len(self.ranges):
+            return self._seen(self.ranges[index], value, training)
+        return self._as_it_comes(readers, value)
 
-        Where a layer has several kernels, their inputs are inside it, and are not simulated.
-        """
-        if len(self.kernels) != 1:
-            return ""
-        (q,) = self.kernels
-        if q.held.spec.mode != "dynamic" or q.kernel.op == "GATHER":
-            return ""
-        window = op_shape(tuple(q.variable.shape), q.layout)[1:-1]
-        pointwise = q.kernel.op == "CONV_2D" and {*window, *np.ravel(self.layer.strides).tolist()} == {1}
-        by_row = q.kernel.op == "FULLY_CONNECTED" or q.held.form in ("pointwise", "blockwise") or pointwise
-        return "row" if by_row else "sample"
+    def _reads(self, q: QuantizedKernel, index: int) -> bool:
+        reads = None if q.kernel.loop or is_inside(q.kernel) else q.kernel.reads
+        return reads is not None and reads % max(self.inputs, 1) == index
+
+    def _read_inside(self, q: QuantizedKernel, training: bool, value: Any) -> Any:
+        """What an operator inside the layer reads, as it reads it."""
+        self._note([q], value)
+        return self._as_it_comes([q], value) if q.inside is None else self._seen(q.inside, value, training)
+
+    def _note(self, readers: Sequence[QuantizedKernel], value: Any) -> None:
+        """Add to the means of a calibration, which calls the model with values."""
+        for q in readers if self.observing and hasattr(value, "numpy") else ():
+            if q.kernel.variable in self.means:
+                self.means[q.kernel.variable].add(value)
+            else:
+                self.means[q.kernel.variable] = ChannelMean(value, channel_axes(self.layer, q.kernel))
+
+    def _as_it_comes(self, readers: Sequence[QuantizedKernel], value: Any) -> Any:
+        """What dynamic-range kernels see of their input; as it is where not all its readers see the same."""
+        axes = {on_the_fly(self.layer, q, len(value.shape)) for q in readers}
+        found = axes.pop() if len(axes) == 1 and not self.observing else None
+        return value if found is None else arithmetic.dynamic(value, found)
 
     def _seen(self, found: ActivationRange, value: Any, training: bool) -> Any:
         if self.observing:
@@ -243,7 +260,9 @@ class FineQuantize(keras.layers.Wrapper):
             if weights.algorithm not in ALGORITHMS:
                 raise TfqError(f"unknown algorithm {weights.algorithm!r}; known: {', '.join(ALGORITHMS)}")
             algorithm = ALGORITHMS[weights.algorithm]
-            codes = algorithm(q.values, q.held.block, q.held.codes, InputStatistics(), dict(weights.options))
+            seen = self.means.get(q.kernel.variable)
+            inputs = InputStatistics(None if seen is None else seen.value)
+            codes = algorithm(q.values, q.held.block, q.held.codes, inputs, dict(weights.options))
             q.factors.assign(codes.scale if self.learned else self._shares(q, codes.scale))
 
     def _shares(self, q: QuantizedKernel, scale: np.ndarray) -> np.ndarray:
@@ -259,10 +278,14 @@ class FineQuantize(keras.layers.Wrapper):
         return q.extent_scales(factors)
 
     @property
+    def every_range(self) -> list[ActivationRange]:
+        """The ranges of the inputs, of tensors inside the layer, and of the output."""
+        return [r for r in (*self.ranges, *(q.inside for q in self.kernels), self.output_range) if r is not None]
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether every range is known."""
-        every = [*self.ranges, *([self.output_range] if self.output_range else [])]
-        return all(found.is_known for found in every)
+        return all(found.is_known for found in self.every_range)
 
     def compute_mask(self, *arguments: Any, **named: Any) -> Any:
         """Of the wrapped layer."""
@@ -270,8 +293,12 @@ class FineQuantize(keras.layers.Wrapper):
 
     def get_config(self) -> dict[str, Any]:
         """Everything but the weights, as plain values."""
+        return {**self.own_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
+
+    def own_config(self) -> dict[str, Any]:
+        """The configuration without that of the wrapped layer."""
         return {
-            **super().get_config(),
+            **keras.layers.Layer.get_config(self),
             "spec": to_json(self.spec),
             "learned": self.learned,
             "outputs": self.outputs,
@@ -285,9 +312,11 @@ class FineQuantize(keras.layers.Wrapper):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "FineQuantize":
-        """The inverse of `get_config`."""
+        """The inverse of `get_config`; instead of its configuration, the layer itself may be given."""
         config = dict(config)
-        layer = keras.saving.deserialize_keras_object(config.pop("layer"), custom_objects=custom_objects)
+        layer = config.pop("layer")
+        if isinstance(layer, dict):
+            layer = keras.saving.deserialize_keras_object(layer, custom_objects=custom_objects)
         spec = from_json(config.pop("spec"))
         row = config.pop("row")
         trainable, layer.trainable = config.pop("trainable", True), True

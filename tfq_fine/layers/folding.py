@@ -14,7 +14,8 @@ import numpy as np
 
 from tfq_converters.reading.layers import layer_tree, nodes
 from tfq_converters.weights import WEIGHTS
-from tfq_fine.layers.rebuild import copied, copy_weights, is_graph, known_classes
+from tfq_fine.layers.inside import is_graph
+from tfq_fine.layers.rebuild import copied, copy_weights, known_classes
 from tfq_fine.layers.rows import from_op, kernels_of, row_of, to_op
 
 NORM = "BatchNormalization"

@@ -19,6 +19,7 @@ class QuantizedKernel:
     layout: Layout
     held: Held
     factors: Any = None  # shares of the extent of each block; the scales themselves when they are learned
+    inside: Any = None  # range of what the operator reads, when that is a tensor inside the layer
 
     @property
     def values(self) -> np.ndarray:

@@ -28,6 +28,7 @@ class Kernel:
     reads: int | None = 0  # which input of the layer the operator reads; None: a tensor inside the layer
     loop: bool = False  # the operator stands in the body of a loop, where no ranges are known
     optional: bool = False  # only some configurations of the layer have it
+    steps: str = ""  # how a layer that computes several operators in one is called (`reading.STEPS`), to see between
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,13 @@ ROWS: Mapping[str, LayerRow] = {
     "SeparableConv1D": LayerRow(
         (
             Kernel("depthwise_kernel", "DEPTHWISE_CONV_2D", ((), (), (0,), (1, 2))),
-            Kernel("pointwise_kernel", "CONV_2D", ((2,), (), (0,), (1,)), None),
+            Kernel("pointwise_kernel", "CONV_2D", ((2,), (), (0,), (1,)), None, steps="separable"),
         )
     ),
     "SeparableConv2D": LayerRow(
         (
             Kernel("depthwise_kernel", "DEPTHWISE_CONV_2D", ((), (0,), (1,), (2, 3))),
-            Kernel("pointwise_kernel", "CONV_2D", ((3,), (0,), (1,), (2,)), None),
+            Kernel("pointwise_kernel", "CONV_2D", ((3,), (0,), (1,), (2,)), None, steps="separable"),
         )
     ),
     "Conv1DTranspose": LayerRow((Kernel("kernel", "TRANSPOSE_CONV", ((1,), (), (0,), (2,))),)),
@@ -118,11 +119,8 @@ def kernels_of(layer: Any, row: LayerRow, checked: bool = True) -> list[tuple[Ke
     """
     found = []
     for kernel in row.kernels:
-        *path, last = kernel.variable.split(".")
-        holder = layer
-        for name in path:
-            holder = getattr(holder, name, None)
-        variable = getattr(holder, last, None)
+        holder = holder_of(layer, kernel.variable)
+        variable = getattr(holder, kernel.variable.rpartition(".")[2], None)
         if variable is None and kernel.optional:
             continue
         if variable is None or (checked and not hasattr(variable, "assign")):
@@ -132,6 +130,27 @@ def kernels_of(layer: Any, row: LayerRow, checked: bool = True) -> list[tuple[Ke
         layout = einsum_layout(holder) if kernel.layout == EINSUM else kernel.layout
         found.append((kernel, variable, layout))
     return found
+
+
+def holder_of(layer: Any, variable: str) -> Any:
+    """The layer in `layer` that holds a variable: `cell` of "cell.kernel", itself of "kernel"; None without one."""
+    for name in variable.split(".")[:-1]:
+        layer = getattr(layer, name, None)
+    return layer
+
+
+def summed_axes(layer: Any) -> tuple[int, ...]:
+    """The axes of an EinsumDense's input that it sums over, in the order of its kernel's axes.
+
+    >>> from types import SimpleNamespace
+    >>> summed_axes(SimpleNamespace(equation="abcd,dce->abe")), summed_axes(SimpleNamespace(equation="...x,xy->...y"))
+    ((3, 2), (-1,))
+    """
+    left, result = layer.equation.replace(" ", "").split("->")
+    data, kernel = left.split(",")
+    letters = data.replace("...", "")
+    first = -len(letters) if data.startswith("...") else 0
+    return tuple(first + letters.index(letter) for letter in kernel if letter not in result)
 
 
 def einsum_layout(layer: Any) -> Layout:

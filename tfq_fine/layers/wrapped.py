@@ -1,6 +1,10 @@
-"""The wrappers in a model."""
+"""The wrappers in a model, and the layers as they are without them."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from tfq_converters.reading.layers import inner_layers
 
 WRAPPER = "FineQuantize"
 
@@ -20,8 +24,41 @@ def wrappers(model: Any) -> list[Any]:
 def freeze_ranges(model: Any, frozen: bool = True) -> None:
     """Keep the ranges of activations as they are from now on, also while training; `frozen=False` lets them move."""
     for wrapper in wrappers(model):
-        for found in (*wrapper.ranges, wrapper.output_range):
-            if found is not None:
-                found.frozen.assign(float(frozen))
-                if found.learned:
-                    found.step.trainable = not frozen
+        for found in wrapper.every_range:
+            found.frozen.assign(float(frozen))
+            if found.learned:
+                found.step.trainable = not frozen
+
+
+def plain_class(layer: Any) -> Any:
+    """The class that the user wrote of a layer with wrappers inside; of other layers, their class."""
+    return getattr(type(layer), "plain_class", type(layer))
+
+
+@contextmanager
+def as_plain(layer: Any) -> Iterator[None]:
+    """While it lasts, a layer with wrappers inside is of the class that the user wrote."""
+    holder = type(layer)
+    object.__setattr__(layer, "__class__", plain_class(layer))
+    try:
+        yield
+    finally:
+        object.__setattr__(layer, "__class__", holder)
+
+
+def inner_names(layer: Any) -> list[str]:
+    """The names of `layer` and of all inside it, wrappers passed over, in an order that does not depend on wrappers."""
+    return [layer.name, *(inner.name for inner in _inside(layer))]
+
+
+def rename(layer: Any, names: Sequence[str]) -> None:
+    """Give `layer` and all inside it the names of `inner_names`, where Keras made up others."""
+    for inner, name in zip((layer, *_inside(layer)), names, strict=False):
+        inner.name = name
+
+
+def _inside(layer: Any) -> Iterator[Any]:
+    for child in inner_layers(layer):
+        plain = child.layer if is_wrapper(child) else child
+        yield plain
+        yield from _inside(plain)
