@@ -14,7 +14,8 @@ from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import read, write
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import ActivationEncoding
-from tfq_converters.realize import recurrent, rewrites
+from tfq_converters.reading import read_model
+from tfq_converters.realize import REALIZATIONS, recurrent, rewrites
 from tfq_converters.runtime import Kernels
 from tfq_fine import affine
 from tfq_fine.api import Result
@@ -206,6 +207,17 @@ def hidden_of_another_scale(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recurrent, "encoded", wrong)
 
 
+def gates_swapped(patch: pytest.MonkeyPatch) -> None:
+    right = REALIZATIONS["dequantize"]
+
+    def wrong(builder, op, encoding) -> None:
+        first, second = WEIGHTS[:2]
+        others = {first: encoding.weights[second], second: encoding.weights[first]} if op.code == CODE else {}
+        right(builder, op, replace(encoding, weights={**encoding.weights, **others}))
+
+    patch.setitem(REALIZATIONS, "dequantize", wrong)
+
+
 BROKEN = {
     "wrong bias scale": wrong_bias_scale,
     "cell state too small": _other_state(CELL, lambda form: replace(form, scale=2.0**-15)),
@@ -222,3 +234,18 @@ def test_a_wrong_file_is_not_handed_over(name: str, monkeypatch: pytest.MonkeyPa
     loud = x[np.argsort(cells(x))[::-1]]  # the file is run on the first one
     with pytest.raises(TfqError, match=r"LSTM.*computes something else|the runtime refuses"):
         tfq_fine.quantize(content(), "full_int8", data=loud, prefer="size")
+
+
+@pytest.mark.parametrize("recipe", ["weight_only_int8", "float16"])
+def test_so_is_one_that_computes_in_float(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gates_swapped(monkeypatch)
+    with pytest.raises(TfqError, match=r"LSTM.*computes something else than its numbers say"):
+        tfq_fine.quantize(_larger(), recipe)
+
+
+def _larger() -> bytes:
+    """Beyond the 1024 values below which float16 leaves constants alone."""
+    import tf_keras
+
+    given = tf_keras.Input((STEPS, 33), batch_size=1)
+    return write(read_model(tf_keras.Model(given, tf_keras.layers.LSTM(37)(given)), check=False).graph)
