@@ -12,7 +12,8 @@ from emitted import File, Operator, schema
 from test_fused_lstm import BIASES, CODE, STEPS, WEIGHTS, content, lstm, operands, run, sequences
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import read, write
-from tfq_converters.graph import Graph
+from tfq_converters.graph import ABSENT, Graph, Tensor
+from tfq_converters.lstm import unusual
 from tfq_converters.quantized import ActivationEncoding
 from tfq_converters.reading import read_model
 from tfq_converters.realize import REALIZATIONS, recurrent, rewrites
@@ -176,6 +177,31 @@ def test_it_keeps_to_dynamic_range_where_sums_would_saturate() -> None:
     assert off > 0.05
     _, calm = next(iter(quantized().statistics.strains.values()))
     assert calm < 0.05
+
+
+UNUSUAL: dict[str, tuple[dict[int, tuple[int, ...]], dict[str, object]]] = {  # shapes by slot, options
+    "": ({}, {}),
+    "peepholes": ({9: (7,)}, {}),
+    "a projection": ({16: (5, 7)}, {}),
+    "layer normalization": ({20: (7,)}, {}),
+    "diagonal weights": ({5: (7,)}, {}),
+    "another activation than tanh": ({}, {"fusedActivationFunction": 1}),
+    "gates without constant weights and biases of their own": ({1: ()}, {}),  # coupled: it has no input gate
+}
+
+
+@pytest.mark.parametrize("what", UNUSUAL)
+def test_what_the_integer_kernel_is_not_written_for_is_named(what: str) -> None:
+    graph = read(content())
+    (op,) = [op for op in graph.main.ops if op.code == CODE]
+    shapes, values = UNUSUAL[what]
+    tensors, inputs = list(graph.main.tensors), list(op.inputs)
+    for slot, shape in shapes.items():
+        tensors.append(Tensor("other", shape, "float32", data=np.ones(shape, np.float32)))
+        inputs[slot] = len(tensors) - 1 if shape else ABSENT
+    options = replace(op.options, values={**op.options.values, **values})
+    found = unusual(replace(op, inputs=tuple(inputs), options=options), replace(graph.main, tensors=tuple(tensors)))
+    assert found == (f"no integer kernel for {what}" if what else "")
 
 
 def wrong_bias_scale(patch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,8 @@ def unusual(op: Op, subgraph: Subgraph) -> str:
     needed = [*INPUT_WEIGHTS, *STATE_WEIGHTS, *BIASES]
     if any(slot not in given or not subgraph.tensors[given[slot]].is_constant for slot in needed):
         found.append("gates without constant weights and biases of their own")
+    elif any(len(subgraph.tensors[given[slot]].shape) != 2 for slot in needed[:-4]):
+        found.append("diagonal weights")
     if op.option("fusedActivationFunction") != TANH:
         found.append("another activation than tanh")
     return f"no integer kernel for {', '.join(found)}" if found else ""
