@@ -199,6 +199,7 @@ def test_what_the_integer_kernel_is_not_written_for_is_named(what: str) -> None:
     for slot, shape in shapes.items():
         tensors.append(Tensor("other", shape, "float32", data=np.ones(shape, np.float32)))
         inputs[slot] = len(tensors) - 1 if shape else ABSENT
+    assert op.options is not None
     options = replace(op.options, values={**op.options.values, **values})
     found = unusual(replace(op, inputs=tuple(inputs), options=options), replace(graph.main, tensors=tuple(tensors)))
     assert found == (f"no integer kernel for {what}" if what else "")
