@@ -12,9 +12,11 @@ from emitted import File, Operator, schema
 from test_fused_lstm import BIASES, CODE, STEPS, WEIGHTS, content, lstm, operands, run, sequences
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import read, write
-from tfq_converters.graph import Graph
+from tfq_converters.graph import ABSENT, Graph, Tensor
+from tfq_converters.lstm import unusual
 from tfq_converters.quantized import ActivationEncoding
-from tfq_converters.realize import recurrent, rewrites
+from tfq_converters.reading import read_model
+from tfq_converters.realize import REALIZATIONS, recurrent, rewrites
 from tfq_converters.runtime import Kernels
 from tfq_fine import affine
 from tfq_fine.api import Result
@@ -177,6 +179,32 @@ def test_it_keeps_to_dynamic_range_where_sums_would_saturate() -> None:
     assert calm < 0.05
 
 
+UNUSUAL: dict[str, tuple[dict[int, tuple[int, ...]], dict[str, object]]] = {  # shapes by slot, options
+    "": ({}, {}),
+    "peepholes": ({9: (7,)}, {}),
+    "a projection": ({16: (5, 7)}, {}),
+    "layer normalization": ({20: (7,)}, {}),
+    "diagonal weights": ({5: (7,)}, {}),
+    "another activation than tanh": ({}, {"fusedActivationFunction": 1}),
+    "gates without constant weights and biases of their own": ({1: ()}, {}),  # coupled: it has no input gate
+}
+
+
+@pytest.mark.parametrize("what", UNUSUAL)
+def test_what_the_integer_kernel_is_not_written_for_is_named(what: str) -> None:
+    graph = read(content())
+    (op,) = [op for op in graph.main.ops if op.code == CODE]
+    shapes, values = UNUSUAL[what]
+    tensors, inputs = list(graph.main.tensors), list(op.inputs)
+    for slot, shape in shapes.items():
+        tensors.append(Tensor("other", shape, "float32", data=np.ones(shape, np.float32)))
+        inputs[slot] = len(tensors) - 1 if shape else ABSENT
+    assert op.options is not None
+    options = replace(op.options, values={**op.options.values, **values})
+    found = unusual(replace(op, inputs=tuple(inputs), options=options), replace(graph.main, tensors=tuple(tensors)))
+    assert found == (f"no integer kernel for {what}" if what else "")
+
+
 def wrong_bias_scale(patch: pytest.MonkeyPatch) -> None:
     right = affine.encode_bias
     patch.setattr(affine, "encode_bias", lambda bias, scale, *rest: right(bias, 2 * scale, *rest))
@@ -206,6 +234,17 @@ def hidden_of_another_scale(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recurrent, "encoded", wrong)
 
 
+def gates_swapped(patch: pytest.MonkeyPatch) -> None:
+    right = REALIZATIONS["dequantize"]
+
+    def wrong(builder, op, encoding) -> None:
+        first, second = WEIGHTS[:2]
+        others = {first: encoding.weights[second], second: encoding.weights[first]} if op.code == CODE else {}
+        right(builder, op, replace(encoding, weights={**encoding.weights, **others}))
+
+    patch.setitem(REALIZATIONS, "dequantize", wrong)
+
+
 BROKEN = {
     "wrong bias scale": wrong_bias_scale,
     "cell state too small": _other_state(CELL, lambda form: replace(form, scale=2.0**-15)),
@@ -222,3 +261,18 @@ def test_a_wrong_file_is_not_handed_over(name: str, monkeypatch: pytest.MonkeyPa
     loud = x[np.argsort(cells(x))[::-1]]  # the file is run on the first one
     with pytest.raises(TfqError, match=r"LSTM.*computes something else|the runtime refuses"):
         tfq_fine.quantize(content(), "full_int8", data=loud, prefer="size")
+
+
+@pytest.mark.parametrize("recipe", ["weight_only_int8", "float16"])
+def test_so_is_one_that_computes_in_float(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gates_swapped(monkeypatch)
+    with pytest.raises(TfqError, match=r"LSTM.*computes something else than its numbers say"):
+        tfq_fine.quantize(_larger(), recipe)
+
+
+def _larger() -> bytes:
+    """Beyond the 1024 values below which float16 leaves constants alone."""
+    import tf_keras
+
+    given = tf_keras.Input((STEPS, 33), batch_size=1)
+    return write(read_model(tf_keras.Model(given, tf_keras.layers.LSTM(37)(given)), check=False).graph)

@@ -30,7 +30,7 @@ from tfq_fine.statistics import Statistics
 NOISE = 0.15  # of the measured costs: weight-only kernels are the float kernels over weights unpacked beforehand
 WORTHWHILE = 0.05  # float islands must save this share of the time of the wholly integer file,
 WORTHWHILE_NS = 10_000.0  # and this much: a file that runs in a moment anyway is quantized for smaller devices
-SATURATED = 0.05  # of a gate, whose values are between 0 and 1
+SATURATED = 0.05  # of a gate, whose values are between 0 and 1: on one LSTM 0.01 cost 0 dB, 0.04 5 dB, 0.9 30 dB
 FASTER = "it is faster in float (prefer='size' quantizes it)"
 SLOW_LSTM = "its int8 kernel is slower than that on floats (prefer='size' takes it)"
 SINGULAR = frozenset({"LOG", "RSQRT"})  # at 0

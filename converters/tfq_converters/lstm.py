@@ -61,7 +61,7 @@ class Lstm:
         return own, before @ self.state_weights.transpose(0, 2, 1)[:, None]
 
     def by_steps(self, values: np.ndarray) -> np.ndarray:
-        """An input or output of the operator as [steps, batch, channels]."""
+        """An input or output of the operator as [steps, batch, channels], or the reverse."""
         return values if self.time_major else values.swapaxes(0, 1)
 
 
@@ -72,6 +72,8 @@ def unusual(op: Op, subgraph: Subgraph) -> str:
     needed = [*INPUT_WEIGHTS, *STATE_WEIGHTS, *BIASES]
     if any(slot not in given or not subgraph.tensors[given[slot]].is_constant for slot in needed):
         found.append("gates without constant weights and biases of their own")
+    elif any(len(subgraph.tensors[given[slot]].shape) != 2 for slot in needed[:-4]):
+        found.append("diagonal weights")
     if op.option("fusedActivationFunction") != TANH:
         found.append("another activation than tanh")
     return f"no integer kernel for {', '.join(found)}" if found else ""
@@ -94,6 +96,19 @@ def strain(lstm: Lstm, x: np.ndarray, h: np.ndarray) -> np.ndarray:
     gates, saturated = _gates(own + state), _gates(_saturated(_saturated(own) + state))
     cells = _cells(gates, lstm.clip)
     return np.array([np.abs(cells).max(), np.abs(gates - saturated).max()], np.float64)
+
+
+def followed(lstm: Lstm, x: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """The output of every step, where the states of the steps before were `h`: float64, of the shape of `h`.
+
+    Args:
+        lstm: the constants.
+        x: the input of one run.
+        h: the output of one run.
+    """
+    own, state = lstm.sums(lstm.by_steps(x).astype(np.float64), lstm.by_steps(h).astype(np.float64))
+    gates = _gates(own + state)
+    return lstm.by_steps(gates[3] * np.tanh(_cells(gates, lstm.clip)))
 
 
 def cell_encoding(largest: float) -> ActivationEncoding:
@@ -124,7 +139,8 @@ def difference(op: Op, encoding: OpEncoding, x: np.ndarray, codes: np.ndarray) -
     own, state = lstm.sums(lstm.by_steps(x).astype(np.float64), form.decode(found).astype(np.float64))
     gates = _gates(_saturated(_saturated(own) + state))
     limit = min(lstm.clip or np.inf, cell.scale * np.iinfo("int16").max)
-    cells, off = _cells(gates, limit), _cells_off(gates, limit, cell.scale)
+    cells = _cells(gates, limit)
+    off = _cells_off(gates, cells, cell.scale)
     table = TABLE_STEPS * GATE_STEP
     expected = gates[3] * np.tanh(cells)
     allowed = off + table + np.abs(expected) * (SUM_STEP / 4 + table)
@@ -159,13 +175,12 @@ def _cells(gates: np.ndarray, limit: float) -> np.ndarray:
     return cells
 
 
-def _cells_off(gates: np.ndarray, limit: float, step: float) -> np.ndarray:
-    """How far c may be off in every step.
+def _cells_off(gates: np.ndarray, cells: np.ndarray, step: float) -> np.ndarray:
+    """How far `cells` may be off in every step.
 
     Sums are off by two roundings, half a step each, sigmoid by a quarter of that, both functions by their tables, and
     both products of c are rounded.
     """
-    cells = _cells(gates, limit)
     before = np.concatenate([np.zeros_like(cells[:1]), cells[:-1]])
     table = TABLE_STEPS * GATE_STEP
     sigmoid, tanh = SUM_STEP / 4 + table, SUM_STEP + table

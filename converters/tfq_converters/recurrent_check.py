@@ -1,24 +1,28 @@
-"""The part of the run check that no operator run alone can do: fused LSTMs in integers, whose states are variables."""
+"""The part of the run check that no operator run alone can do: fused LSTMs, whose states are variables.
+
+`lstm` follows them step by step. Not those in dynamic range: what they round on the fly goes into the next step, which
+may be anything where inputs are large.
+"""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 from tfq_converters import lstm
-from tfq_converters.quantized import ActivationEncoding, QuantizedGraph
-from tfq_converters.simulate import Value
+from tfq_converters.graph import Op
+from tfq_converters.quantized import OpEncoding, QuantizedGraph, simulated_weight
+from tfq_converters.simulate import Value, values_read, values_written
+from tfq_converters.tolerance import FLOAT_TOLERANCE, float_difference
 
 DIFFERS = "computes something else than its numbers say"
 
 
-def recurrent_ops(quantized: QuantizedGraph) -> list[int]:
-    """The operators of the main subgraph that are checked here."""
-    ops = enumerate(quantized.graph.main.ops)
-    return [o for o, op in ops if op.code == lstm.CODE and (0, o) in quantized.ops and _is_integer(quantized, o)]
-
-
-def _is_integer(quantized: QuantizedGraph, o: int) -> bool:
-    return quantized.ops[0, o].mode == "integer"
+def recurrent_ops(quantized: QuantizedGraph) -> dict[int, OpEncoding]:
+    """The operators of the main subgraph that are checked here, and their numbers."""
+    main = quantized.graph.main
+    fused = [o for o, op in enumerate(main.ops) if op.code == lstm.CODE and not lstm.unusual(op, main)]
+    found = {o: quantized.ops.get((0, o), OpEncoding("float")) for o in fused}
+    return {o: encoding for o, encoding in found.items() if encoding.mode != "dynamic"}
 
 
 def wrong_recurrent(
@@ -33,15 +37,25 @@ def wrong_recurrent(
         n: the sample.
     """
     main = quantized.graph.main
-
-    def codes(t: int, form: ActivationEncoding) -> np.ndarray:
-        return run[f"tensor_{n}_{places[t, form]}"]
-
-    for o in recurrent_ops(quantized):
-        op, encoding = main.ops[o], quantized.ops[0, o]
-        form = encoding.inputs[0]
-        x = form.decode(codes(op.inputs[0], form))
-        wrong = lstm.difference(op, encoding, x, codes(op.outputs[0], encoding.outputs[0]))
+    for o, encoding in recurrent_ops(quantized).items():
+        op = main.ops[o]
+        ends = values_read(main, op, encoding).get(0), *values_written(op, encoding)
+        if any(end not in places for end in ends):
+            continue
+        x, h = (run[f"tensor_{n}_{places[end]}"] for end in ends if end is not None)
+        wrong = _difference(quantized, op, encoding, x, h)
         if wrong:
             return f"{main.op_name(o)} {DIFFERS}: {wrong}"
     return ""
+
+
+def _difference(quantized: QuantizedGraph, op: Op, encoding: OpEncoding, x: np.ndarray, h: np.ndarray) -> str:
+    if encoding.mode == "integer":
+        return lstm.difference(op, encoding, encoding.inputs[0].decode(x), h)
+
+    def value(slot: int) -> np.ndarray:
+        stored = encoding.weights.get(slot, quantized.graph.main.tensors[op.inputs[slot]].data)
+        assert stored is not None
+        return simulated_weight(stored)
+
+    return float_difference(h, lstm.followed(lstm.Lstm.of(op, value), x, h), FLOAT_TOLERANCE)
