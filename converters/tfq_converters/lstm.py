@@ -57,8 +57,7 @@ class Lstm:
             h: the output, [steps, batch, units].
         """
         before = np.concatenate([np.zeros_like(h[:1]), h[:-1]])
-        own = x @ self.weights.transpose(0, 2, 1)[:, None] + self.biases[:, None, None]
-        return own, before @ self.state_weights.transpose(0, 2, 1)[:, None]
+        return _product(x, self.weights) + self.biases[:, None, None], _product(before, self.state_weights)
 
     def by_steps(self, values: np.ndarray) -> np.ndarray:
         """An input or output of the operator as [steps, batch, channels], or the reverse."""
@@ -93,9 +92,11 @@ def strain(lstm: Lstm, x: np.ndarray, h: np.ndarray) -> np.ndarray:
         h: the output of one run.
     """
     own, state = lstm.sums(lstm.by_steps(x), lstm.by_steps(h))
-    gates, saturated = _gates(own + state), _gates(_saturated(_saturated(own) + state))
-    cells = _cells(gates, lstm.clip)
-    return np.array([np.abs(cells).max(), np.abs(gates - saturated).max()], np.float64)
+    gates = _gates(own + state)
+    off = 0.0
+    if np.abs(own).max() > SUM_LIMIT:  # the sums of both may saturate: sigmoid is flat there
+        off = float(np.abs(gates - _gates(_saturated(_saturated(own) + state))).max())
+    return np.array([np.abs(_cells(gates, lstm.clip)).max(), off])
 
 
 def followed(lstm: Lstm, x: np.ndarray, h: np.ndarray) -> np.ndarray:
@@ -151,6 +152,12 @@ def difference(op: Op, encoding: OpEncoding, x: np.ndarray, codes: np.ndarray) -
         return ""
     steps = f"{away[worst]:.1f} steps of its scale from the simulated value, {allowed[worst] / form.scale:.1f} allowed"
     return f"step {worst[0]} is {steps}"
+
+
+def _product(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """[steps, batch, k] and [4, units, k] -> [4, steps, batch, units]."""
+    found = values.reshape(-1, values.shape[-1]) @ weights.reshape(-1, weights.shape[-1]).T
+    return np.moveaxis(found.reshape(*values.shape[:2], *weights.shape[:2]), 2, 0)
 
 
 def _saturated(sums: np.ndarray) -> np.ndarray:
