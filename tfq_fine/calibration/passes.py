@@ -23,7 +23,7 @@ from tfq_fine.observation import Needs, Observed, Reading, observed
 from tfq_fine.sampling import KeptSamples, Sample
 from tfq_fine.statistics import Statistics
 
-SMALL_BYTES = 128 * 2**20  # of constants, which every interpreter holds packed for itself
+SMALL_BYTES = 32 * 2**20  # of constants, which every interpreter holds packed for itself
 OnInvalid = Literal["error", "skip"]
 
 
