@@ -224,8 +224,11 @@ def by_mean(
 
 
 def weight_codes(result: Any) -> list[np.ndarray]:
-    every = [codes for op in result.quantized.ops.values() for codes in op.weights.values()]
-    return [codes.codes for codes in every if isinstance(codes, WeightCodes) and codes.bits == 4]
+    """All codes of 4 bits, by layer and shape: the converter's order of operators is its own."""
+    ops = dict(result.quantized.graph.ops())
+    every = [(ops[key].layer, codes) for key, op in result.quantized.ops.items() for codes in op.weights.values()]
+    found = [(layer, codes.codes) for layer, codes in every if isinstance(codes, WeightCodes) and codes.bits == 4]
+    return [codes for _, codes in sorted(found, key=lambda item: (item[0], item[1].shape))]
 
 
 @pytest.mark.parametrize("mode", ["integer", "weight_only"])

@@ -25,7 +25,7 @@ from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.held import Held, held
 from tfq_fine.layers.holder import FineQuantizeHolder  # noqa: F401 - Keras knows it together with the wrapper
 from tfq_fine.layers.kernel import QuantizedKernel
-from tfq_fine.layers.reading import ChannelMean, changed_inside, channel_axes, is_inside, on_the_fly
+from tfq_fine.layers.reading import ChannelMean, changed_inside, channel_axes, data_of, is_inside, on_the_fly
 from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, kernels_of, op_shape, row_of, to_op
 from tfq_fine.plan import Policy, Prefer
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
@@ -92,7 +92,7 @@ class FineQuantize(keras.layers.Wrapper):
         if not self.built:
             if not self.layer.built:
                 self.layer(*inputs, **named)
-            self.build(sum(_is_float_tensor(value) for value in keras.tree.flatten((inputs, _data_of(named)))))
+            self.build(sum(_is_float_tensor(value) for value in keras.tree.flatten((inputs, data_of(named)))))
         return super().__call__(*inputs, **named)
 
     def build(self, inputs: int) -> None:
@@ -198,7 +198,7 @@ class FineQuantize(keras.layers.Wrapper):
             return result
 
         arguments = keras.tree.map_structure(changed, tuple(inputs))
-        changes = {name: keras.tree.map_structure(changed, value) for name, value in _data_of(named).items()}
+        changes = {name: keras.tree.map_structure(changed, value) for name, value in data_of(named).items()}
         return arguments, {**named, **changes}
 
     def _read(self, index: int, value: Any, training: bool) -> Any:
@@ -331,11 +331,6 @@ class FineQuantize(keras.layers.Wrapper):
         )
         found.trainable = trainable
         return found
-
-
-def _data_of(named: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that are data: neither masks nor states, which are not quantized."""
-    return {name: value for name, value in named.items() if "mask" not in name and "state" not in name}
 
 
 def _is_float_tensor(value: Any) -> bool:

@@ -64,6 +64,11 @@ def _separable(layer: Any, change: Change, values: Any) -> Any:
 STEPS: Mapping[str, Callable[[Any, Change, Any], Any]] = {"separable": _separable}
 
 
+def data_of(named: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call that are data: neither masks nor states, which are not quantized."""
+    return {name: value for name, value in named.items() if "mask" not in name and "state" not in name}
+
+
 def channel_axes(layer: Any, kernel: Kernel) -> tuple[int, ...]:
     """The axes of what the operator reads that make its input channels, in the order of the kernel's."""
     return summed_axes(holder_of(layer, kernel.variable)) if kernel.layout == EINSUM else (-1,)
