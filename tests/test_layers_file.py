@@ -61,6 +61,9 @@ def test_full_integer_files_are_within_one_step():
         "SeparableConv2D",
         "Conv1DTranspose",
         "Conv2DTranspose",
+        "TimeDistributed-Dense",
+        "TimeDistributed-Conv2D",
+        "TimeDistributed-SeparableConv1D",
     ]
     model, data = layers_side_by_side(names)
     wrapped = calibrated(model, "full_int8", data)

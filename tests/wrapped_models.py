@@ -29,6 +29,13 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], Any], int]] = {
     "Conv2DTranspose": ((11, 9, 5), lambda: layers.Conv2DTranspose(7, 3, strides=2), 1),
     "MultiHeadAttention": ((6, 12), lambda: layers.MultiHeadAttention(3, 4), 2),
     "GroupQueryAttention": ((6, 12), lambda: layers.GroupQueryAttention(4, 6, 2), 2),
+    "TimeDistributed-Dense": ((4, 7), lambda: layers.TimeDistributed(layers.Dense(5)), 1),
+    "TimeDistributed-Conv2D": ((3, 9, 7, 6), lambda: layers.TimeDistributed(layers.Conv2D(8, 3, groups=2)), 1),
+    "TimeDistributed-SeparableConv1D": (
+        (3, 2, 11, 5),
+        lambda: layers.TimeDistributed(layers.TimeDistributed(layers.SeparableConv1D(7, 3))),
+        1,
+    ),
     "LSTM": ((6, 5), lambda: layers.LSTM(7), 1),
     "GRU": ((6, 5), lambda: layers.GRU(7), 1),
     "SimpleRNN": ((6, 5), lambda: layers.SimpleRNN(7), 1),

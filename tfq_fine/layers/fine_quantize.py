@@ -26,7 +26,7 @@ from tfq_fine.layers.held import Held, held
 from tfq_fine.layers.holder import FineQuantizeHolder  # noqa: F401 - Keras knows it together with the wrapper
 from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.reading import ChannelMean, changed_inside, channel_axes, data_of, is_inside, on_the_fly
-from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, kernels_of, op_shape, row_of, to_op
+from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, holder_of, kernels_of, op_shape, row_of, to_op
 from tfq_fine.plan import Policy, Prefer
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
 
@@ -101,6 +101,8 @@ class FineQuantize(keras.layers.Wrapper):
         Args:
             inputs: how many float tensors the layer is called with.
         """
+        if not isinstance(inputs, int):  # the shape that a Keras wrapper builds the layer in it with
+            raise TfqError(f"layer {self.layer.name!r}: wrap the layer around it: FineQuantize(TimeDistributed(layer))")
         decided = self.decided()
         raise_all(problem for *_, problem in decided if problem)
         for index, (kernel, variable, layout, found, _) in enumerate(decided):
@@ -141,9 +143,9 @@ class FineQuantize(keras.layers.Wrapper):
     def decided(self) -> list[tuple[Kernel, Any, Layout, Held | None, str]]:
         """(fact, variable, layout, how the file holds it, or why it cannot) of every kernel; the layer is built."""
         found = []
-        groups = getattr(self.layer, "groups", 1)
         for kernel, variable, layout in kernels_of(self.layer, self._row()):
             shape, answer, problem = op_shape(tuple(variable.shape), layout), None, ""
+            groups = getattr(holder_of(self.layer, kernel.variable), "groups", 1)
             try:
                 answer = held(kernel.op, shape, self.spec, self.policy, groups, kernel.loop)
             except TfqError as error:
@@ -367,8 +369,9 @@ def _check(layer: Any, weights: WeightSpec | None, row: LayerRow | None) -> None
             f"layer {name!r} is frozen (trainable=False): set trainable=True, wrap it, and freeze the wrapper if it is "
             "to stay as it is"
         )
-    if str(layer.compute_dtype) != "float32":
+    other = next((inner for inner in layer._flatten_layers() if str(inner.compute_dtype) != "float32"), None)
+    if other is not None:
         raise TfqError(
-            f"layer {name!r} computes in {layer.compute_dtype} (policy {layer.dtype_policy.name}): quantization is "
-            "simulated in float32; build the layer with dtype='float32'"
+            f"layer {other.name!r} computes in {other.compute_dtype} (policy {other.dtype_policy.name}): quantization "
+            "is simulated in float32; build the layer with dtype='float32'"
         )
