@@ -25,7 +25,7 @@ from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.held import Held, held
 from tfq_fine.layers.holder import FineQuantizeHolder  # noqa: F401 - Keras knows it together with the wrapper
 from tfq_fine.layers.kernel import QuantizedKernel
-from tfq_fine.layers.reading import ChannelMean, changed_inside, channel_axes, data_of, is_inside, on_the_fly
+from tfq_fine.layers.reading import ChannelMean, changed_inside, channel_axes, data_of, is_inside, on_the_fly, phases
 from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, holder_of, kernels_of, op_shape, row_of, to_op
 from tfq_fine.plan import Policy, Prefer
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
@@ -230,9 +230,17 @@ class FineQuantize(keras.layers.Wrapper):
 
     def _as_it_comes(self, readers: Sequence[QuantizedKernel], value: Any) -> Any:
         """What dynamic-range kernels see of their input; as it is where not all its readers see the same."""
-        axes = {on_the_fly(self.layer, q, len(value.shape)) for q in readers}
+        rank = len(value.shape)
+        axes = {on_the_fly(self.layer, q, rank) for q in readers}
         found = axes.pop() if len(axes) == 1 and not self.observing else None
-        return value if found is None else arithmetic.dynamic(value, found)
+        if found is None:
+            return value
+        rates = phases(self.layer, readers[0]) if found == tuple(range(1, rank)) and not self._is_static() else ()
+        return arithmetic.dynamic_by_phase(value, rates) if rates else arithmetic.dynamic(value, found)
+
+    def _is_static(self) -> bool:
+        """Whether the input has a known shape, batch included: the converter leaves a dilation to the kernel then."""
+        return any(None not in given.shape for node in self._inbound_nodes for given in node.input_tensors)
 
     def _seen(self, found: ActivationRange, value: Any, training: bool) -> Any:
         if self.observing:

@@ -88,6 +88,13 @@ def on_the_fly(layer: Any, q: QuantizedKernel, rank: int) -> tuple[int, ...] | N
     return channel_axes(layer, q.kernel) if by_row else tuple(range(1, rank))
 
 
+def phases(layer: Any, q: QuantizedKernel) -> tuple[int, ...]:
+    """The dilation of a convolution along each axis, where the file has an image of its own for every phase of it."""
+    holder = holder_of(layer, q.kernel.variable)
+    rates = tuple(np.ravel(getattr(holder, "dilation_rate", ())).tolist())
+    return rates if max(rates, default=1) > 1 and not q.kernel.steps else ()
+
+
 class ChannelMean:
     """The mean of each input channel of an operator over the samples of a calibration."""
 
