@@ -92,3 +92,13 @@ def test_a_moving_average_stops_when_it_is_frozen():
         highs.append(float(np.asarray(found.high)))
     expected = [1 + 1 - 0.9**n for n in (1, 2, 3, 3, 3)]
     np.testing.assert_allclose(highs, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["plain", "jit"])
+def test_each_phase_of_a_dilation_is_quantized_by_itself(jit: bool):
+    values = np.random.default_rng(0).normal(size=(2, 11, 7, 5)).astype(np.float32)
+    by_phase = tf.function(lambda x: arithmetic.dynamic_by_phase(x, (3, 2)), jit_compile=jit)
+    found = np.asarray(by_phase(tf.constant(values)))
+    for row, column in np.ndindex(3, 2):
+        expected = arithmetic.dynamic(tf.constant(values[:, row::3, column::2]), (1, 2, 3))
+        np.testing.assert_allclose(found[:, row::3, column::2], expected, rtol=1e-6)  # XLA divides another way

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tfq_converters import flatbuffer
@@ -15,6 +15,7 @@ from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import read_model
 from tfq_converters.writer import write
 from tfq_fine.calibration import OnInvalid, algorithm_needs
+from tfq_fine.layers.barrier import without_marks
 from tfq_fine.layers.calibration import calibrate_wrappers
 from tfq_fine.layers.export import wrapped_model
 from tfq_fine.layers.wrapped import wrappers
@@ -143,6 +144,8 @@ def quantize(
     with stages(progress) as shown, waiting() as runs:  # it starts while calibration runs
         with shown.stage("reading the model"):
             source = read_model(wrapped.model if wrapped else model, safe_mode=safe_mode)
+            if wrapped:
+                source = replace(source, graph=without_marks(source.graph))
             own = wrapped.given(source.graph) if wrapped else None
         with shown.stage("repairing"):
             prepared = prepare(order, source, material, statistics, own)

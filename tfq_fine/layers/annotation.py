@@ -1,23 +1,38 @@
 """`annotate`: a copy of a model in which every layer that a recipe quantizes is wrapped."""
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from absl import logging
 
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.graph import Op
-from tfq_converters.reading.layers import Node, layer_table, layer_tree, nodes
+from tfq_converters.reading.layers import Node, layer_table, layer_tree, nodes, own_weights
 from tfq_converters.reading.load import keras_framework
 from tfq_fine.layers.folding import fold_batch_norm
 from tfq_fine.layers.rebuild import rebuilt
-from tfq_fine.layers.rows import LayerRow, row_of
-from tfq_fine.layers.wrapped import wrappers
+from tfq_fine.layers.rows import LayerRow, is_repeated, row_of
+from tfq_fine.layers.wrapped import is_wrapper, wrappers
 from tfq_fine.plan import Prefer
 from tfq_fine.presets import named
 from tfq_fine.recipe import Recipe
 from tfq_fine.specs import OpSpec
 
+NO_KERNELS = frozenset(
+    {"PReLU", "LayerNormalization", "RMSNormalization", "SpectralNormalization"}
+)  # whose weights are never multiplied as one
 FUSED = frozenset({"ReLU", "Activation", "BatchNormalization"})  # what reads a sum before it is rounded
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a recipe asks of one layer."""
+
+    layer: Any
+    spec: OpSpec
+    row: LayerRow | None  # None: the layer has weights, and nobody says what they are
 
 
 def annotate(
@@ -44,7 +59,8 @@ def annotate(
         rows: facts on layer types of your own, by class name.
 
     Returns:
-        A model of the same inputs and outputs; `calibrate` sets its scales and ranges.
+        A model of the same inputs and outputs; `calibrate` sets its scales and ranges. A warning names each layer with
+        weights that the recipe quantizes and that could not be wrapped.
 
     Raises:
         TfqError: a rule that names no layer, a layer that is frozen or wrapped already, a spec that it cannot take.
@@ -56,13 +72,14 @@ def annotate(
         raise TfqError(f"model {model.name!r} has wrapped layers already: {names}; annotate the float model")
     chosen = named(recipe)
     start = fold_batch_norm(model).model if fold else model
-    specs = dict(_specs(start, chosen, rows or {}))
+    asked = _asked(start, chosen, rows or {})
+    specs = {path: found for path, found in asked.items() if found.row is not None}
     outputs = _read_in_float(start, set(specs))
     text = chosen.to_json()
     wrapper_class = importlib.import_module("tfq_fine.layers.fine_quantize").FineQuantize  # Keras comes with it
 
     def wrapper_of(layer: Any, path: str) -> Any:
-        spec, row = specs[path]
+        spec, row = specs[path].spec, specs[path].row
         return wrapper_class(
             layer,
             spec.weights,
@@ -74,7 +91,7 @@ def annotate(
             freeze_after=freeze_after,
             flexible=chosen.flexible,
             prefer=prefer,
-            row=row,
+            row=None if row == row_of(layer) else row,
             recipe=text,
         )
 
@@ -92,6 +109,7 @@ def annotate(
     importlib.import_module("tfq_fine.layers.holder").hold(result)
     for wrapper in wrappers(result):
         wrapper.fit_scales()
+    _report_left(result, asked)
     return result
 
 
@@ -103,25 +121,57 @@ def _problems(node: Node, wrapper_of: Callable[[Any, str], Any]) -> list[str]:
         return [str(error)]
 
 
-def _specs(
-    model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]
-) -> Iterator[tuple[str, tuple[OpSpec, LayerRow | None]]]:
-    """(path, (what is asked, the user's row)) of every layer with kernels that the recipe quantizes."""
+def _asked(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict[str, _Asked]:
+    """What the recipe asks of every layer with kernels, by path; what it keeps float is left out.
+
+    Raises:
+        TfqError: a rule that names no layer.
+    """
     layers = layer_table(model)
     raise_all(
         f"{rule} matches no layer of model {model.name!r}"
         for rule in recipe.rules
         if rule.op is None and not any(rule.matches(Op("", (), (), layer=path), layers) for path in layers)
     )
+    found: dict[str, _Asked] = {}
     inside: list[str] = []
     for node in nodes(layer_tree(model)):
         row = row_of(node.layer, rows)
-        if row is None or any(node.path.startswith(f"{path}/") for path in inside):
+        if any(node.path.startswith(f"{path}/") for path in inside) or not (row or _has_matrix(node)):
             continue
-        inside.append(node.path)
-        spec = recipe.spec_of(Op(row.kernels[0].op, (), (), layer=node.path), layers)
+        inside += [node.path] if row else []
+        op = Op(row.kernels[0].op if row else "", (), (), layer=_called(node.layer, node.path))
+        spec = recipe.spec_of(op, layers)
         if spec is not None and spec.weights is not None:
-            yield node.path, (spec, rows.get(type(node.layer).__name__))
+            found[node.path] = _Asked(node.layer, spec, row)
+    return found
+
+
+def _called(layer: Any, path: str) -> str:
+    """The path of the layer that computes: of a TimeDistributed, that in it."""
+    return _called(layer.layer, f"{path}/{layer.layer.name}") if is_repeated(layer) else path
+
+
+def _has_matrix(node: Node) -> bool:
+    """Whether a layer has weights of its own that may be a kernel."""
+    own = [weight for weight in own_weights(node) if str(weight.dtype).startswith("float")]
+    return type(node.layer).__name__ not in NO_KERNELS and any(len(weight.shape) > 1 for weight in own)
+
+
+def _report_left(result: Any, asked: Mapping[str, _Asked]) -> None:
+    """Name the layers that were to be quantized and are not wrapped."""
+    wrapped = {node.path for node in nodes(layer_tree(result)) if is_wrapper(node.layer)}
+    for path, found in asked.items():
+        if path not in wrapped:
+            why = (
+                "it is inside a layer of Keras that is taken as it is"
+                if found.row
+                else "its type has no row (rows=...)"
+            )
+            logging.warning(
+                "layer %r (%s) is not wrapped: %s. It is not simulated, and quantized as the recipe says",
+                *(path, type(found.layer).__name__, why),
+            )
 
 
 def _read_in_float(model: Any, wrapped: set[str]) -> set[str]:

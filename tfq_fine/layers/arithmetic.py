@@ -141,6 +141,20 @@ def dynamic(values: "tf.Tensor", axes: tuple[int, ...]) -> Any:
     return codes * scale
 
 
+def dynamic_by_phase(values: "tf.Tensor", rates: tuple[int, ...]) -> Any:
+    """`dynamic` over each sample and each phase of a dilation, [samples, spatial axes of these `rates`, channels].
+
+    The zeros at the end are in every range already; zeros in front, of a padding, would only give phases other names.
+    """
+    import tensorflow as tf
+
+    space = tf.shape(values)[1:-1]
+    padding = tf.stack([tf.zeros_like(space), -space % list(rates)], axis=1)
+    images = tf.space_to_batch(values, list(rates), padding)
+    found = dynamic(images, tuple(range(1, values.shape.rank)))
+    return tf.ensure_shape(tf.batch_to_space(found, list(rates), padding), values.shape)
+
+
 def dynamic_codes(values: "tf.Tensor", per_row: bool) -> tuple[Any, Any]:
     """(codes less their zero point, scale) of `values`, over each row or over each sample; value = code * scale."""
     return _codes_along(values, (-1,) if per_row else tuple(range(1, values.shape.rank)))

@@ -22,6 +22,7 @@ from tfq_converters.reading.safety import read_config
 from tfq_converters.weights import data_of, weight_axes
 from tfq_fine import affine
 from tfq_fine.encodings import groups, integer_ops
+from tfq_fine.layers.barrier import put_in_front
 from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.rebuild import rebuilt
 from tfq_fine.layers.wrapped import WRAPPER, is_wrapper, wrappers
@@ -190,7 +191,7 @@ def wrapped_model(model: Any, safe_mode: bool = True) -> WrappedModel | None:
 
 
 def unwrapped(model: Any) -> WrappedModel:
-    """The float model in a model with wrappers.
+    """The float model in a model with wrappers, with marks (`barrier`) where the wrappers were.
 
     Raises:
         TfqError: wrappers of a static recipe that were never calibrated; all are named.
@@ -201,7 +202,11 @@ def unwrapped(model: Any) -> WrappedModel:
         for path, wrapper in found.items()
         if not wrapper.is_calibrated
     )
-    return WrappedModel(rebuilt(model, lambda layer, path: layer, unwrap=True), found)
+
+    def marked(layer: Any, path: str) -> Any:
+        return put_in_front(layer) if path in found else layer
+
+    return WrappedModel(rebuilt(model, marked, unwrap=True), found)
 
 
 def _same(held: WeightCodes | np.ndarray, codes: WeightCodes) -> bool:

@@ -25,8 +25,8 @@ from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.held import Held, held
 from tfq_fine.layers.holder import FineQuantizeHolder  # noqa: F401 - Keras knows it together with the wrapper
 from tfq_fine.layers.kernel import QuantizedKernel
-from tfq_fine.layers.reading import ChannelMean, changed_inside, channel_axes, is_inside, on_the_fly
-from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, kernels_of, op_shape, row_of, to_op
+from tfq_fine.layers.reading import ChannelMean, changed_inside, channel_axes, data_of, is_inside, on_the_fly, phases
+from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, holder_of, kernels_of, op_shape, row_of, to_op
 from tfq_fine.plan import Policy, Prefer
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
 
@@ -92,7 +92,7 @@ class FineQuantize(keras.layers.Wrapper):
         if not self.built:
             if not self.layer.built:
                 self.layer(*inputs, **named)
-            self.build(sum(_is_float_tensor(value) for value in keras.tree.flatten((inputs, _data_of(named)))))
+            self.build(sum(_is_float_tensor(value) for value in keras.tree.flatten((inputs, data_of(named)))))
         return super().__call__(*inputs, **named)
 
     def build(self, inputs: int) -> None:
@@ -101,6 +101,8 @@ class FineQuantize(keras.layers.Wrapper):
         Args:
             inputs: how many float tensors the layer is called with.
         """
+        if not isinstance(inputs, int):  # the shape that a Keras wrapper builds the layer in it with
+            raise TfqError(f"layer {self.layer.name!r}: wrap the layer around it: FineQuantize(TimeDistributed(layer))")
         decided = self.decided()
         raise_all(problem for *_, problem in decided if problem)
         for index, (kernel, variable, layout, found, _) in enumerate(decided):
@@ -141,9 +143,9 @@ class FineQuantize(keras.layers.Wrapper):
     def decided(self) -> list[tuple[Kernel, Any, Layout, Held | None, str]]:
         """(fact, variable, layout, how the file holds it, or why it cannot) of every kernel; the layer is built."""
         found = []
-        groups = getattr(self.layer, "groups", 1)
         for kernel, variable, layout in kernels_of(self.layer, self._row()):
             shape, answer, problem = op_shape(tuple(variable.shape), layout), None, ""
+            groups = getattr(holder_of(self.layer, kernel.variable), "groups", 1)
             try:
                 answer = held(kernel.op, shape, self.spec, self.policy, groups, kernel.loop)
             except TfqError as error:
@@ -198,7 +200,7 @@ class FineQuantize(keras.layers.Wrapper):
             return result
 
         arguments = keras.tree.map_structure(changed, tuple(inputs))
-        changes = {name: keras.tree.map_structure(changed, value) for name, value in _data_of(named).items()}
+        changes = {name: keras.tree.map_structure(changed, value) for name, value in data_of(named).items()}
         return arguments, {**named, **changes}
 
     def _read(self, index: int, value: Any, training: bool) -> Any:
@@ -228,9 +230,17 @@ class FineQuantize(keras.layers.Wrapper):
 
     def _as_it_comes(self, readers: Sequence[QuantizedKernel], value: Any) -> Any:
         """What dynamic-range kernels see of their input; as it is where not all its readers see the same."""
-        axes = {on_the_fly(self.layer, q, len(value.shape)) for q in readers}
+        rank = len(value.shape)
+        axes = {on_the_fly(self.layer, q, rank) for q in readers}
         found = axes.pop() if len(axes) == 1 and not self.observing else None
-        return value if found is None else arithmetic.dynamic(value, found)
+        if found is None:
+            return value
+        rates = phases(self.layer, readers[0]) if found == tuple(range(1, rank)) and not self._is_static() else ()
+        return arithmetic.dynamic_by_phase(value, rates) if rates else arithmetic.dynamic(value, found)
+
+    def _is_static(self) -> bool:
+        """Whether the input has a known shape, batch included: the converter leaves a dilation to the kernel then."""
+        return any(None not in given.shape for node in self._inbound_nodes for given in node.input_tensors)
 
     def _seen(self, found: ActivationRange, value: Any, training: bool) -> Any:
         if self.observing:
@@ -333,11 +343,6 @@ class FineQuantize(keras.layers.Wrapper):
         return found
 
 
-def _data_of(named: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that are data: neither masks nor states, which are not quantized."""
-    return {name: value for name, value in named.items() if "mask" not in name and "state" not in name}
-
-
 def _is_float_tensor(value: Any) -> bool:
     return (tf.is_tensor(value) or isinstance(value, keras.KerasTensor)) and str(
         keras.backend.standardize_dtype(value.dtype)
@@ -372,8 +377,9 @@ def _check(layer: Any, weights: WeightSpec | None, row: LayerRow | None) -> None
             f"layer {name!r} is frozen (trainable=False): set trainable=True, wrap it, and freeze the wrapper if it is "
             "to stay as it is"
         )
-    if str(layer.compute_dtype) != "float32":
+    other = next((inner for inner in layer._flatten_layers() if str(inner.compute_dtype) != "float32"), None)
+    if other is not None:
         raise TfqError(
-            f"layer {name!r} computes in {layer.compute_dtype} (policy {layer.dtype_policy.name}): quantization is "
-            "simulated in float32; build the layer with dtype='float32'"
+            f"layer {other.name!r} computes in {other.compute_dtype} (policy {other.dtype_policy.name}): quantization "
+            "is simulated in float32; build the layer with dtype='float32'"
         )

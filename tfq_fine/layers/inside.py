@@ -1,16 +1,20 @@
-"""Layers exchanged inside a custom layer or a subclassed model: in its attributes, and in lists and dicts of them."""
+"""Layers exchanged inside a custom layer, a subclassed model or a TimeDistributed.
+
+They are found in its attributes, and in lists and dicts of them.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 from tfq_converters.reading.layers import layer_tree, nodes
+from tfq_fine.layers.rows import is_repeated
 from tfq_fine.layers.wrapped import is_wrapper
 
 Exchange = Callable[[Any, str], Any]  # (a layer, its path) -> what stands in its place
 
 
 def exchange_inside(layer: Any, path: str, exchange: Exchange, unwrap: bool = False) -> None:
-    """Exchange what is inside `layer`, in place; layers and wrappers of Keras itself stay as they are.
+    """Exchange what is inside `layer`, in place; layers and wrappers of Keras, TimeDistributed aside, stay as they are.
 
     Args:
         layer: a custom layer or subclassed model that nobody else uses.
@@ -39,10 +43,10 @@ class _Walk:
         self.done: dict[int, tuple[Any, Any]] = {}  # id -> (layer, what stands in its place)
 
     def inside(self, layer: Any) -> None:
-        """Exchange the layers that the attributes of a custom layer hold."""
+        """Exchange the layers that the attributes of a layer hold."""
         import keras
 
-        if not is_custom(layer):
+        if not (is_custom(layer) or is_repeated(layer)):
             return
         self.done[id(layer)] = layer, layer
         private = vars(keras.layers.Layer())

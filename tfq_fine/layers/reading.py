@@ -64,6 +64,11 @@ def _separable(layer: Any, change: Change, values: Any) -> Any:
 STEPS: Mapping[str, Callable[[Any, Change, Any], Any]] = {"separable": _separable}
 
 
+def data_of(named: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call that are data: neither masks nor states, which are not quantized."""
+    return {name: value for name, value in named.items() if "mask" not in name and "state" not in name}
+
+
 def channel_axes(layer: Any, kernel: Kernel) -> tuple[int, ...]:
     """The axes of what the operator reads that make its input channels, in the order of the kernel's."""
     return summed_axes(holder_of(layer, kernel.variable)) if kernel.layout == EINSUM else (-1,)
@@ -81,6 +86,13 @@ def on_the_fly(layer: Any, q: QuantizedKernel, rank: int) -> tuple[int, ...] | N
     pointwise = q.kernel.op == "CONV_2D" and {*window, *strides} == {1}
     by_row = q.kernel.op == "FULLY_CONNECTED" or q.held.form in ("pointwise", "blockwise") or pointwise
     return channel_axes(layer, q.kernel) if by_row else tuple(range(1, rank))
+
+
+def phases(layer: Any, q: QuantizedKernel) -> tuple[int, ...]:
+    """The dilation of a convolution along each axis, where the file has an image of its own for every phase of it."""
+    holder = holder_of(layer, q.kernel.variable)
+    rates = tuple(np.ravel(getattr(holder, "dilation_rate", ())).tolist())
+    return rates if max(rates, default=1) > 1 and not q.kernel.steps else ()
 
 
 class ChannelMean:

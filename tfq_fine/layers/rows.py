@@ -7,7 +7,7 @@ constant: `((1,), (0,))` is a transposed matrix, `((), (0,), (1,), (2, 3))` a de
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +36,10 @@ class LayerRow:
     """The kernels of one layer type."""
 
     kernels: tuple[Kernel, ...]
+
+    def inside(self, name: str) -> "LayerRow":
+        """The row of a layer that holds a layer of this row as `name`."""
+        return LayerRow(tuple(replace(kernel, variable=f"{name}.{kernel.variable}") for kernel in self.kernels))
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values; `from_json` reads them back."""
@@ -101,9 +105,21 @@ ROWS: Mapping[str, LayerRow] = {
 
 
 def row_of(layer: Any, rows: Mapping[str, LayerRow] | None = None) -> LayerRow | None:
-    """The row of a layer's class or of the nearest class that it derives from; the user's `rows` come first."""
+    """The row of a layer's class or of the nearest class that it derives from; the user's `rows` come first.
+
+    That of a TimeDistributed follows from the layer in it.
+    """
     known = {**ROWS, **(rows or {})}
-    return next((known[cls.__name__] for cls in type(layer).__mro__ if cls.__name__ in known), None)
+    found = next((known[cls.__name__] for cls in type(layer).__mro__ if cls.__name__ in known), None)
+    if found is None and is_repeated(layer):
+        inner = row_of(layer.layer, rows)
+        return None if inner is None else inner.inside("layer")
+    return found
+
+
+def is_repeated(layer: Any) -> bool:
+    """Whether `layer` calls the layer in it once for every step: its operator is then in the file as often."""
+    return type(layer).__name__ == "TimeDistributed"
 
 
 def kernels_of(layer: Any, row: LayerRow, checked: bool = True) -> list[tuple[Kernel, Any, Layout]]:
