@@ -386,10 +386,20 @@ def _main_with(body: str, arguments: Sequence[str] = ("recipes",)) -> list[str]:
     return [sys.executable, "-c", f"{code}from tfq_fine.cli import main\nmain({list(arguments)})"]
 
 
+def _takes_interrupts() -> None:
+    """In a new process: what runs in the background of a shell would ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_ends_cleanly():
     body = "def run(arguments):\n    print('ready', flush=True)\n    time.sleep(60)"
     with subprocess.Popen(
-        _main_with(body), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        _main_with(body),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_takes_interrupts,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -520,7 +530,9 @@ print(found.warnings[0])
 
 def test_ctrl_c_keeps_what_was_gathered(folder):
     command = [sys.executable, "-c", INTERRUPTED, "float.tflite"]
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, text=True, capture_output=True)
+    done = subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, text=True, capture_output=True, preexec_fn=_takes_interrupts
+    )
     assert done.returncode == 0, done.stderr
     assert "calibration was interrupted: the statistics are those of the first" in done.stdout
 
