@@ -57,6 +57,11 @@ def annotate(
     chosen = named(recipe)
     start = fold_batch_norm(model).model if fold else model
     specs = dict(_specs(start, chosen, rows or {}))
+    if not specs:
+        raise TfqError(
+            f"recipe {chosen.name!r} quantizes no kernel of model {model.name!r} to 2 to 8 bits, so that there is "
+            "nothing to wrap; tfq_fine.quantize(model, recipe) needs no wrappers"
+        )
     outputs = _read_in_float(start, set(specs))
     text = chosen.to_json()
     wrapper_class = importlib.import_module("tfq_fine.layers.fine_quantize").FineQuantize  # Keras comes with it
