@@ -44,6 +44,45 @@ def test_a_wrapper_without_a_spec_of_weights():
         wrapped(layers.Dense(3), weights=None)
 
 
+WRONG_OPTIONS = {
+    "specs that are none": ({"weights": 4}, "'wrong': OpSpec: weights must be a WeightSpec in mode 'integer', found 4"),
+    "activations that are none": ({"activations": 8}, "'wrong': OpSpec: activations must be an ActivationSpec"),
+    "mode": ({"mode": "static"}, "'wrong': OpSpec: mode must be one of"),
+    "algorithm": ({"weights": tfq.WeightSpec(algorithm="best")}, "'wrong': algorithm 'best' is unknown; known: round"),
+    "momentum": ({"momentum": 1.5}, "'wrong': momentum=1.5: expected a number from 0 to 1"),
+    "steps": ({"freeze_after": -3}, "'wrong': freeze_after=-3"),
+    "prefer": ({"prefer": "fast"}, "'wrong': prefer='fast': expected one of speed, size"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_OPTIONS)
+def test_options_that_mean_nothing(case: str):
+    options, message = WRONG_OPTIONS[case]
+    with pytest.raises(tfq.TfqError, match=message):
+        wrapped(layers.Dense(3, name="wrong"), **options)
+
+
+def test_a_recipe_that_wraps_nothing():
+    with pytest.raises(tfq.TfqError, match="recipe 'float16' quantizes no kernel of model 'cnn'"):
+        tfq.annotate(small_cnn(), "float16")
+
+
+def test_freezing_a_model_without_wrappers():
+    with pytest.raises(tfq.TfqError, match="'cnn' holds no FineQuantize layers"):
+        tfq.layers.freeze_ranges(small_cnn())
+
+
+def test_simulating_what_is_not_of_the_model():
+    other = keras.Sequential([keras.Input((7,)), layers.Dense(3)], name="other")
+    result = tfq.quantize(small_cnn(), "weight_only_int8")
+    with pytest.raises(
+        tfq.TfqError, match=r"another model: its input .* is \[-1, 12, 10, 3\], that of 'other' \[None, 7\]"
+    ):
+        tfq.simulate(other, result)
+    with pytest.raises(tfq.TfqError, match="received an object of class bytes"):
+        tfq.simulate(other, result.content)
+
+
 def test_learned_scales_of_asymmetric_weights():
     with pytest.raises(tfq.TfqError, match="learned scales are symmetric"):
         wrapped(layers.Dense(3), tfq.WeightSpec(4, symmetric=False), None, learned=True)

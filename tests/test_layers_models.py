@@ -1,5 +1,6 @@
 """Wrapping whole models: nested, shared, subclassed; training, saving, folding batch norm."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -152,12 +153,67 @@ def test_freezing_keeps_the_ranges():
     assert lows != [np.asarray(wrapper.ranges[0].low) for wrapper in wrappers(wrapped)]
 
 
-def test_freezing_keeps_learned_ranges():
-    wrapped = calibrated(sequential(), "full_int8", ROWS, learned=True)
-    steps = [weight.path for weight in wrapped.trainable_weights if weight.path.endswith("step")]
-    assert len(steps) == 3  # two inputs, and the output of the model
-    tfq.layers.freeze_ranges(wrapped)
-    assert not set(steps) & {weight.path for weight in wrapped.trainable_weights}
+def limits(model: Any) -> list[tuple[float, float]]:
+    return [found.limits() for wrapper in wrappers(model) for found in wrapper.every_range]
+
+
+@pytest.mark.parametrize("after", [None, 2], ids=["freeze_ranges", "freeze_after"])
+@pytest.mark.parametrize("recipe", ["full_int8", "full_int16x8"])
+def test_freezing_keeps_learned_ranges_without_compiling_again(recipe: str, after: int | None, tmp_path: Path):
+    wrapped = calibrated(sequential(), recipe, ROWS, learned=True, freeze_after=after)
+    start = limits(wrapped)
+    wrapped.compile(keras.optimizers.Adam(0.01), "mse")
+    wrapped.fit(ROWS, ROWS[:, :3], batch_size=8, verbose=0)  # two steps
+    before = limits(wrapped)
+    assert not np.allclose(start, before, rtol=1e-3)
+    if after is None:
+        tfq.layers.freeze_ranges(wrapped)
+    wrapped.fit(ROWS, ROWS[:, :3], batch_size=8, epochs=3, verbose=0)  # Adam's momentum still moves the steps
+    np.testing.assert_allclose(limits(wrapped), before, rtol=1e-6)  # limits of a step are rounded to float32
+    expected, content = np.asarray(wrapped(ROWS)), tfq.quantize(wrapped, data=ROWS).content
+    wrapped.save(tmp_path / "frozen.keras")
+    loaded = keras.saving.load_model(tmp_path / "frozen.keras")
+    np.testing.assert_array_equal(np.asarray(loaded(ROWS)), expected)
+    assert tfq.quantize(loaded, data=ROWS).content == content
+    frozen = limits(wrapped)
+    tfq.layers.freeze_ranges(wrapped, frozen=False)
+    np.testing.assert_allclose(limits(wrapped), frozen, rtol=1e-6)
+    if after is None:
+        wrapped.fit(ROWS, ROWS[:, :3], batch_size=8, verbose=0)
+        assert not np.allclose(limits(wrapped), frozen, rtol=1e-4)
+
+
+def test_a_tensor_that_keras_calls_sparse_is_taken():
+    """Keras 3 says so of a symbolic tensor times a number; a real sparse tensor is taken too."""
+    inputs = keras.Input((7,))
+    model = keras.Model(
+        inputs, layers.Dense(3)(layers.DepthwiseConv1D(3, padding="same")(inputs[..., None] * 0.5)[:, 1])
+    )
+    wrapped = calibrated(model, "full_int8", ROWS)
+    assert sqnr_db(np.asarray(wrapped(ROWS)), np.asarray(model(ROWS))) > 30
+    sparse = keras.Input((7,), sparse=True)
+    by_hand = keras.Model(sparse, tfq.layers.FineQuantize(layers.Dense(5), tfq.WeightSpec(8))(sparse))
+    found = np.asarray(by_hand(keras.ops.convert_to_tensor(ROWS)))
+    np.testing.assert_array_equal(np.asarray(by_hand(sparse_rows())), found)
+
+
+def sparse_rows() -> Any:
+    return importlib.import_module("tensorflow").sparse.from_dense(ROWS)
+
+
+def test_ranges_that_no_wrapper_holds_are_those_of_the_simulated_weights():
+    """The output of a subclassed model, which no wrapper knows; 2-bit codes make it half as large again."""
+    model = Subclassed()
+    model(ROWS)
+    for layer in (model.first, model.more["last"]):
+        kernel = RNG.uniform(0.55, 0.65, size=layer.kernel.shape)
+        kernel[0] = 1.0  # the scale, which all values are rounded up to
+        layer.kernel.assign(kernel)
+    recipe = tfq.Recipe("int2", tfq.OpSpec("integer", tfq.WeightSpec(2), tfq.ActivationSpec(8)))
+    wrapped = calibrated(model, recipe, ROWS)
+    expected = np.asarray(wrapped(ROWS))
+    assert expected.max() > 1.4 * np.asarray(model(ROWS)).max()
+    assert sqnr_db(file_outputs(tfq.quantize(wrapped, data=ROWS), ROWS), expected) > 35  # 8-bit steps
 
 
 def test_raised_scales_are_reported():

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 from tfq_converters import flatbuffer
 from tfq_converters.child_runs import Runs
@@ -82,6 +82,11 @@ class Prepared:
         if self.is_static:
             return static_needs(self.graph, self.plan)
         return mean_needs(self.graph) if corrects_biases(self.graph, self.plan) else None
+
+    @cached_property
+    def calibrated(self) -> Graph:
+        """What the data is run through: ranges are those of the weights that wrappers simulate."""
+        return self.own.simulated(self.graph) if self.own else self.graph
 
     @property
     def uses_auto(self) -> bool:
@@ -167,7 +172,7 @@ def gathered(
 ) -> Gathered:
     """Read the data: what the plan needs to know of it, unless there are statistics, and a few samples."""
     kept = automatic.number_of_samples(prepared.graph) if prepared.uses_auto else 1
-    found = data.gather(prepared.graph, prepared.needs if statistics is None else None, kept, advance)
+    found = data.gather(prepared.calibrated, prepared.needs if statistics is None else None, kept, advance)
     return found if statistics is None else replace(found, statistics=statistics)
 
 
@@ -193,7 +198,7 @@ def _ranged(
     """The statistics with the ranges that the observers choose, and the run of the float model that showed more."""
     if statistics is None:
         return None, None
-    graph, plan = prepared.graph, prepared.plan
+    graph, plan = prepared.calibrated, prepared.plan
     statistics.require_of(graph)
     known = chosen(graph, plan, statistics)
     if not samples or not prepared.uses_auto:
@@ -201,7 +206,8 @@ def _ranged(
     threads = os.cpu_count() or 1
     few = automatic.looked_at(graph, samples)
     histograms, seen = automatic.counted(graph, plan, few, threads, runs)
-    return automatic.best_ranges(graph, plan, statistics, known, few, histograms, threads), seen
+    best = automatic.best_ranges(graph, plan, statistics, known, few, histograms, threads)
+    return best, None if prepared.own else seen
 
 
 def reported(

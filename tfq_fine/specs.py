@@ -87,14 +87,19 @@ class OpSpec:
     def __post_init__(self) -> None:
         problems = {
             "mode": self.mode not in get_args(Mode) and f"one of {', '.join(get_args(Mode))}",
-            "weights": (self.weights is None) == (self.mode in ("weight_only", "dynamic", "integer"))
-            and ("a WeightSpec" if self.weights is None else "None"),
-            "activations": (self.activations is None) == (self.mode == "integer")
-            and ("an ActivationSpec" if self.activations is None else "None"),
+            "weights": _unlike(self.weights, WeightSpec, self.mode in ("weight_only", "dynamic", "integer")),
+            "activations": _unlike(self.activations, ActivationSpec, self.mode == "integer"),
         }
         for name, expected in problems.items():
             if expected:
                 raise TfqError(f"OpSpec: {name} must be {expected} in mode {self.mode!r}, found {getattr(self, name)}")
+
+
+def _unlike(value: Any, kind: type, needed: bool) -> str:
+    """What `value` must be and is not; "" where it is that."""
+    if isinstance(value, kind if needed else type(None)):
+        return ""
+    return f"{'an' if kind is ActivationSpec else 'a'} {kind.__name__}" if needed else "None"
 
 
 def observer_of(text: str) -> tuple[str, tuple[tuple[str, float], ...]]:

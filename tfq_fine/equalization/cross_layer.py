@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import Graph, Subgraph
-from tfq_converters.weights import data_of, weight_axes
+from tfq_converters.weights import data_of, groups_of, weight_axes
 from tfq_fine.equalization.channel_scaling import LINEAR, ScalingPath, scaling_path
 from tfq_fine.equalization.noise import Channels, Levels, Rows
 
@@ -105,7 +105,8 @@ def _rows(main: Subgraph, o: int, most: int | None) -> Rows:
     (axes,) = weight_axes(main.ops[o], main)
     data = main.tensors[main.ops[o].inputs[axes.slot]].data
     assert data is not None
-    if most is not None and axes.inputs is not None and data.shape[axes.channel] > most:
+    whole = axes.inputs is not None and groups_of(main.ops[o], main) == 1
+    if most is not None and whole and data.shape[axes.channel] > most:
         data = data[:: -(-data.shape[0] // most)]  # rows of all operators with an axis of inputs come first
     return Rows.of(data, axes.channel, axes.inputs)
 

@@ -55,7 +55,7 @@ class Levels:
 class Rows:
     """The weights of a linear operator, reduced over its window."""
 
-    square: np.ndarray  # float64 [O, I], sums; [O, 1] where each output sees one channel (depthwise)
+    square: np.ndarray  # float64 [O, I], sums; I are the channels that an output sees, one where it is depthwise
     largest: np.ndarray  # float64, as `square`
     window: int  # positions that the sums are over
 
@@ -85,17 +85,18 @@ class Rows:
         return float((activation + weight) / 12 / signal) if signal else 0.0
 
     def _seen(self, values: np.ndarray) -> np.ndarray:
-        """Values [C] of the input channels as they stand in `square`."""
-        if self.square.shape[1] > 1 or len(values) == 1:
-            return values[None]
-        return np.repeat(values, len(self.square) // len(values))[:, None]
+        """Values [C] of the input channels as they stand in `square`: a group of outputs sees channels of its own."""
+        outputs, inputs = self.square.shape
+        groups = max(len(values) // inputs, 1)
+        return np.repeat(values.reshape(groups, -1), outputs // groups, axis=0) if groups > 1 else values[None]
 
     def reach(self, channels: int) -> np.ndarray:
         """The largest share that each input channel has in a row [C]; 1 where an output sees no other."""
         if self.square.shape[1] == 1 and channels > 1:
             return np.ones(channels)
         norm = np.sqrt(np.maximum(self.square.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny))
-        found: np.ndarray = (self.largest / norm).max(axis=0)
+        shares = (self.largest / norm).reshape(channels // self.square.shape[1], -1, self.square.shape[1])
+        found: np.ndarray = shares.max(axis=1).reshape(-1)
         return found
 
 

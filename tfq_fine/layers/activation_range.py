@@ -14,7 +14,8 @@ class ActivationRange:
     """Variables of a wrapper that say how one tensor is quantized.
 
     `low` and `high` are float32 scalars; with learned scales, `step` is trained and `zero` stays as calibration set it,
-    and the range follows from them. Nothing is quantized until the range is known.
+    and the range follows from them until it is frozen: `low` and `high` then say what it was, so that an optimizer that
+    still moves `step` changes nothing. Nothing is quantized until the range is known.
     """
 
     def __init__(self, owner: Any, name: str, bits: int, learned: bool, momentum: float, freeze_after: int | None):
@@ -53,20 +54,48 @@ class ActivationRange:
         for variable in (self.low, self.high, self.known, self.steps):
             variable.assign(0.0)
 
+    def freeze(self, frozen: bool) -> None:
+        """Keep the range as it is, also under an optimizer that was compiled before, or let it move again."""
+        for variable, limit in zip((self.low, self.high), self.limits(), strict=True):
+            variable.assign(limit)
+        self.settle()
+        self.frozen.assign(float(frozen))
+
     def quantized(self, values: Any, training: bool) -> Any:
         """`values` on the codes of the range; as they are while the range is not known."""
         if training and not self.learned:
             self._average(values)
+        scale, zero = self._encoding()
         if self.learned:
-            count = math.prod(size or 1 for size in values.shape[1:])
-            positive = tf.maximum(tf.abs(self.step.value), TINY)
-            scale = arithmetic.gradient_scaled(positive, 1.0 / math.sqrt(count * (2 ** (self.bits - 1) - 1)))
-            zero = self.zero.value
-        else:
-            scale, zero = self._encoding()
+            if training:
+                self._count()
+            moves = self.frozen.value == 0
+            scale = tf.where(moves, self._learned_scale(values), scale)
+            zero = tf.where(moves, self.zero.value, zero)
         limit = 2 ** (self.bits - 1)
         found = arithmetic.fake_quantized(values, scale, zero, -limit, limit - 1)
         return tf.where(self.known.value > 0, found, values)
+
+    def _learned_scale(self, values: Any) -> Any:
+        """The trained scale, its gradient scaled by how many values of a sample share it."""
+        count = math.prod(size or 1 for size in values.shape[1:])
+        positive = tf.maximum(tf.abs(self.step.value), TINY)
+        return arithmetic.gradient_scaled(positive, 1.0 / math.sqrt(count * (2 ** (self.bits - 1) - 1)))
+
+    def _count(self) -> None:
+        """Count a training step of a learned range, which freezes it after as many as were asked for."""
+        due = tf.logical_and(self.frozen.value == 0, self.steps.value >= self.freeze_after)
+        for variable, limit in zip((self.low, self.high), self._learned_limits(), strict=True):
+            variable.assign(tf.stop_gradient(tf.where(due, limit, variable.value)))
+        self.frozen.assign(tf.where(due, 1.0, self.frozen.value))
+        self.steps.assign(self.steps.value + 1.0)
+
+    def _learned_limits(self) -> tuple[Any, Any]:
+        """The range whose encoding is the trained step."""
+        scale = tf.maximum(tf.abs(self.step.value), TINY)
+        if self.bits == 16:
+            return -32767 * scale, 32767 * scale
+        return scale * (-128 - self.zero.value), scale * (127 - self.zero.value)
 
     def _average(self, values: Any) -> None:
         """Move the range towards that of `values`, unless it is frozen."""
@@ -89,7 +118,7 @@ class ActivationRange:
 
     def limits(self) -> tuple[float, float]:
         """The range whose encoding this is: `affine.activation_encoding(*limits, bits)` gives the very same numbers."""
-        if not self.learned:
+        if not self.learned or np.asarray(self.frozen) > 0:
             return float(np.asarray(self.low)), float(np.asarray(self.high))
         scale = max(abs(float(np.asarray(self.step))), TINY)
         if self.bits == 16:

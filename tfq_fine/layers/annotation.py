@@ -74,6 +74,11 @@ def annotate(
     start = fold_batch_norm(model).model if fold else model
     asked = _asked(start, chosen, rows or {})
     specs = {path: found for path, found in asked.items() if found.row is not None}
+    if not specs:
+        raise TfqError(
+            f"recipe {chosen.name!r} quantizes no kernel of model {model.name!r} to 2 to 8 bits, so that there is "
+            "nothing to wrap; tfq_fine.quantize(model, recipe) needs no wrappers"
+        )
     outputs = _read_in_float(start, set(specs))
     text = chosen.to_json()
     wrapper_class = importlib.import_module("tfq_fine.layers.fine_quantize").FineQuantize  # Keras comes with it

@@ -7,7 +7,7 @@ import numpy as np
 from tfq_converters.errors import TfqError
 from tfq_converters.reading.call import keras_call
 from tfq_fine.data import InputSpec, batches
-from tfq_fine.layers.wrapped import wrappers
+from tfq_fine.layers.wrapped import require_wrappers
 
 
 def calibrate_wrappers(model: Any, data: Any, *, samples: int | None = None, batch_size: int = 32) -> int:
@@ -25,9 +25,7 @@ def calibrate_wrappers(model: Any, data: Any, *, samples: int | None = None, bat
     Raises:
         TfqError: the model holds no wrappers, the data no samples, or a range is not finite.
     """
-    found = wrappers(model)
-    if not found:
-        raise TfqError(f"model {model.name!r} holds no FineQuantize layers; see tfq_fine.annotate")
+    found = require_wrappers(model)
     for wrapper in found:
         for known in wrapper.every_range:
             known.forget()

@@ -161,6 +161,23 @@ class Given:
             for s, o in ops
         ]
 
+    def simulated(self, graph: Graph) -> Graph:
+        """The float graph over the weights that the wrappers simulate: what its activations are in the file."""
+        held: dict[int, dict[int, WeightCodes]] = {}  # by subgraph and tensor
+        for ((s, o), slot), codes in self.codes.items():
+            held.setdefault(s, {})[graph.subgraphs[s].ops[o].inputs[slot]] = codes
+        subgraphs = [
+            replace(
+                subgraph,
+                tensors=tuple(
+                    replace(tensor, data=held[s][t].dequantize()) if t in held.get(s, {}) else tensor
+                    for t, tensor in enumerate(subgraph.tensors)
+                ),
+            )
+            for s, subgraph in enumerate(graph.subgraphs)
+        ]
+        return replace(graph, subgraphs=tuple(subgraphs))
+
     def with_ranges(self, graph: Graph, plan: Plan, statistics: Statistics | None) -> Statistics | None:
         """Statistics with the wrappers' ranges: of their tensors, and of those that kernels tie to the same scale."""
         if statistics is None or not self.ranges:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -38,7 +38,8 @@ class FineQuantize(keras.layers.Wrapper):
     Args:
         layer: any layer type that has a row in `rows.ROWS`, or in `row`.
         weights: how its kernels are quantized.
-        activations: how its inputs are quantized; None leaves them float (or, in mode "dynamic", to each call).
+        activations: how its inputs are quantized; None leaves them float (or, in mode "dynamic", to each call). The
+            range is all that calibration sees, whatever observer the spec names.
         mode: of the operator in the file; None is "integer" with activations, "weight_only" without.
         learned: scales are trained (LSQ); else weight scales follow the weights, and ranges a moving average.
         outputs: whether the output is quantized too: where no wrapped layer reads it, as in front of a sum.
@@ -71,10 +72,11 @@ class FineQuantize(keras.layers.Wrapper):
         **arguments: Any,
     ):
         _check(layer, weights, row)
+        spec = _spec(layer.name, mode or ("integer" if activations else "weight_only"), weights, activations)
         assert weights is not None
+        _check_options(layer.name, spec, momentum, freeze_after, prefer)
         super().__init__(layer, **{"name": layer.name, "dtype": layer.dtype_policy, **arguments})
-        chosen: Mode = mode or ("integer" if activations else "weight_only")
-        self.spec = OpSpec(chosen, weights, activations)
+        self.spec = spec
         self.learned, self.outputs, self.momentum, self.freeze_after = learned, outputs, momentum, freeze_after
         self.policy = Policy(prefer, flexible)
         self.row, self.recipe = row, recipe
@@ -94,6 +96,11 @@ class FineQuantize(keras.layers.Wrapper):
                 self.layer(*inputs, **named)
             self.build(sum(_is_float_tensor(value) for value in keras.tree.flatten((inputs, data_of(named)))))
         return super().__call__(*inputs, **named)
+
+    def compute_output_spec(self, *inputs: Any, **named: Any) -> Any:
+        """As the layer has it; Keras calls a tensor that was multiplied with a number sparse, which it is not."""
+        dense = keras.tree.map_structure(_dense, (inputs, named))
+        return super().compute_output_spec(*dense[0], **dense[1])
 
     def build(self, inputs: int) -> None:
         """Make the variables that decide scales and ranges; the layer is built already.
@@ -194,7 +201,7 @@ class FineQuantize(keras.layers.Wrapper):
         def changed(value: Any) -> Any:
             if not _is_float_tensor(value):
                 return value
-            result = self._read(next(counted), value, training)
+            result = self._read(next(counted), _dense(value), training)
             if getattr(value, "_keras_mask", None) is not None:
                 result._keras_mask = value._keras_mask
             return result
@@ -267,8 +274,6 @@ class FineQuantize(keras.layers.Wrapper):
         for q in self.kernels:
             weights = q.held.spec.weights
             assert weights is not None
-            if weights.algorithm not in ALGORITHMS:
-                raise TfqError(f"unknown algorithm {weights.algorithm!r}; known: {', '.join(ALGORITHMS)}")
             algorithm = ALGORITHMS[weights.algorithm]
             seen = self.means.get(q.kernel.variable)
             inputs = InputStatistics(None if seen is None else seen.value)
@@ -343,6 +348,13 @@ class FineQuantize(keras.layers.Wrapper):
         return found
 
 
+def _dense(value: Any) -> Any:
+    """A sparse tensor, or the symbol of one, as a dense one; anything else as it is."""
+    if isinstance(value, keras.KerasTensor) and value.sparse:
+        return keras.KerasTensor(value.shape, value.dtype, name=value.name)
+    return tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
+
+
 def _is_float_tensor(value: Any) -> bool:
     return (tf.is_tensor(value) or isinstance(value, keras.KerasTensor)) and str(
         keras.backend.standardize_dtype(value.dtype)
@@ -352,6 +364,27 @@ def _is_float_tensor(value: Any) -> bool:
 def _reason(error: TfqError) -> str:
     """The planner's message without the name of its made-up operator."""
     return str(error).partition(": ")[2] or str(error)
+
+
+def _spec(name: str, mode: Mode, weights: Any, activations: Any) -> OpSpec:
+    """The specs together, with the name of the layer in the error."""
+    try:
+        return OpSpec(mode, weights, activations)
+    except TfqError as error:
+        raise TfqError(f"layer {name!r}: {error}") from error
+
+
+def _check_options(name: str, spec: OpSpec, momentum: float, freeze_after: int | None, prefer: str) -> None:
+    """Raise one error with all options that mean nothing."""
+    assert spec.weights is not None
+    algorithm = spec.weights.algorithm
+    problems = {
+        f"algorithm {algorithm!r} is unknown; known: {', '.join(ALGORITHMS)}": algorithm not in ALGORITHMS,
+        f"momentum={momentum}: expected a number from 0 to 1": not 0 <= momentum <= 1,
+        f"freeze_after={freeze_after}: expected None or a number of steps": (freeze_after or 0) < 0,
+        f"prefer={prefer!r}: expected one of {', '.join(get_args(Prefer))}": prefer not in get_args(Prefer),
+    }
+    raise_all(f"layer {name!r}: {problem}" for problem, holds in problems.items() if holds)
 
 
 def _check(layer: Any, weights: WeightSpec | None, row: LayerRow | None) -> None:

@@ -1,9 +1,10 @@
 """`simulate`: a Keras model that computes what an emitted file computes."""
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
-from tfq_converters.errors import TfqError
+from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.graph import Graph
 from tfq_converters.reading.call import KerasCall, keras_call
 from tfq_converters.reading.load import keras_framework
@@ -32,7 +33,11 @@ def simulate(model: Any, result: Any) -> Any:
         raise TfqError(f"simulate makes a Keras 3 model; {model.name!r} is of tf_keras")
     plain = unwrapped(model).model if wrappers(model) else model
     call = keras_call(plain, "keras")
-    graph: Graph = result.graph
+    graph = getattr(result, "graph", None)
+    if not isinstance(graph, Graph):
+        raise TfqError(
+            f"simulate takes what tfq_fine.quantize returned; received an object of class {type(result).__name__}"
+        )
     refuse_unknown(graph)
     inputs, slots = _inputs(call, graph)
     structure = _output_structure(call)
@@ -54,11 +59,24 @@ def _inputs(call: KerasCall, graph: Graph) -> tuple[list[Any], list[int]]:
     names = call.order(list(tensors))
     if len(names) != len(call.arguments) or set(names) != set(tensors):
         raise TfqError(f"the file has inputs {', '.join(tensors)}; the model has {', '.join(names)}")
+    raise_all(
+        f"the file is of another model: its input {name!r} is {list(tensors[name].dynamic_shape)}, "
+        f"that of {call.model.name!r} {list(argument.shape)}"
+        for argument, name in zip(call.arguments, names, strict=True)
+        if not _fits(tensors[name].dynamic_shape, argument.shape)
+    )
     inputs = [
         keras.Input(batch_shape=argument.shape, dtype=tensors[name].dtype, name=argument.name)
         for argument, name in zip(call.arguments, names, strict=True)
     ]
     return inputs, [names.index(name) for name in graph.input_names()]
+
+
+def _fits(of_file: Sequence[int], of_model: Sequence[int | None]) -> bool:
+    """Whether the shapes can be of one tensor; the sizes that either leaves open may be any."""
+    return len(of_file) == len(of_model) and all(
+        here < 0 or there is None or here == there for here, there in zip(of_file[1:], of_model[1:], strict=True)
+    )
 
 
 def _output_structure(call: KerasCall) -> Any:

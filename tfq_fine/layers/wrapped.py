@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from tfq_converters.errors import TfqError
 from tfq_converters.reading.layers import inner_layers
 
 WRAPPER = "FineQuantize"
@@ -22,12 +23,29 @@ def wrappers(model: Any) -> list[Any]:
 
 
 def freeze_ranges(model: Any, frozen: bool = True) -> None:
-    """Keep the ranges of activations as they are from now on, also while training; `frozen=False` lets them move."""
-    for wrapper in wrappers(model):
+    """Keep the ranges of activations as they are from now on, also while training; `frozen=False` lets them move.
+
+    A compiled model need not be compiled again.
+
+    Raises:
+        TfqError: the model holds no wrappers.
+    """
+    for wrapper in require_wrappers(model):
         for found in wrapper.every_range:
-            found.frozen.assign(float(frozen))
-            if found.learned:
-                found.step.trainable = not frozen
+            found.freeze(frozen)
+
+
+def require_wrappers(model: Any) -> list[Any]:
+    """The wrappers in `model`.
+
+    Raises:
+        TfqError: there are none.
+    """
+    found = wrappers(model)
+    if not found:
+        name = getattr(model, "name", type(model).__name__)
+        raise TfqError(f"model {name!r} holds no FineQuantize layers; see tfq_fine.annotate")
+    return found
 
 
 def plain_class(layer: Any) -> Any:

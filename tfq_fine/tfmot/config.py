@@ -41,8 +41,8 @@ class FineQuantizeConfig(QuantizeConfig):
         preserve_sparsity: bool = False,
         preserve_clusters: bool = False,
     ):
-        _check(weights.algorithm, preserve_clusters)
         self.spec = OpSpec(mode or ("integer" if activations else "weight_only"), weights, activations)
+        _check(weights.algorithm, preserve_clusters)
         self.preserve_sparsity, self.preserve_clusters = preserve_sparsity, preserve_clusters
 
     def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
