@@ -147,7 +147,7 @@ def test_relu6_and_what_gains_nothing_are_left() -> None:
     assert not choose_scales(even, known, levels_of(even)).changes
 
 
-@pytest.mark.parametrize("case", ["dense", "conv", "transposed", "depthwise"])
+@pytest.mark.parametrize("case", ["dense", "conv", "grouped", "transposed", "depthwise"])
 def test_the_noise_is_that_of_rounding(case: str) -> None:
     """Against rounding itself, on random inputs: within 2 dB, as inputs are not independent of their neighbours."""
     rng = np.random.default_rng(3)
@@ -155,6 +155,7 @@ def test_the_noise_is_that_of_rounding(case: str) -> None:
     made = {
         "dense": lambda: net.dense(0, 31),
         "conv": lambda: net.conv(0, 31),
+        "grouped": lambda: net.conv(0, 12, groups=4),
         "transposed": lambda: net.transposed(0, 31),
         "depthwise": lambda: net.depthwise(0),
     }[case]()
@@ -177,6 +178,21 @@ def test_the_noise_is_that_of_rounding(case: str) -> None:
     noise = np.square(found - exact).mean(axis=(0, 1, 2)) / np.square(weight).sum(axis=others).reshape(-1)
     estimate = Rows.of(weight, axes.channel, axes.inputs).noise(summed_up(x), INT8, np.ones(16))
     assert abs(10 * np.log10(noise.sum() / signal.sum() / estimate)) < 2
+
+
+def test_a_group_of_outputs_sees_channels_of_its_own() -> None:
+    """A grouped convolution is a dense one with zeros between the groups, which are not rounded."""
+    rng = np.random.default_rng(8)
+    weight = rng.normal(size=(12, 3, 3, 4)).astype(np.float32)
+    whole = np.zeros((12, 3, 3, 16), np.float32)
+    for o in range(12):
+        whole[o, :, :, o // 3 * 4 : o // 3 * 4 + 4] = weight[o]
+    channels = summed_up(rng.normal(size=(50, 16)) * np.geomspace(0.01, 3, 16))
+    grouped, dense = Rows.of(weight, 0, 3), Rows.of(whole, 0, 3)
+    scale, exact_weights = np.linspace(0.5, 2, 16), Levels(255.0, np.inf)
+    found, expected = (rows.noise(channels, exact_weights, scale) for rows in (grouped, dense))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(grouped.reach(16), dense.reach(16), rtol=1e-12)
 
 
 def test_channels_are_summed_up_inside_the_graph() -> None:

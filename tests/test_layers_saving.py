@@ -1,5 +1,6 @@
 """Custom layers and subclassed models with wrappers inside: what Keras saves is what it loads."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -241,7 +242,9 @@ def test_a_model_opens_in_a_fresh_process(tmp_path: Path):
     assert len(wrappers(model)) == 5
     path, found = tmp_path / "model.keras", tmp_path / "found.tflite"
     model.save(path)
-    subprocess.run([sys.executable, "-c", code, path, found], check=True, capture_output=True)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code, path, found], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert found.read_bytes() == file_of(model)
 
 
