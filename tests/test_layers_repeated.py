@@ -107,7 +107,7 @@ def test_layers_that_nothing_wraps_are_named(caplog: pytest.LogCaptureFixture):
     """Those that the recipe quantizes, and no others."""
     inputs = keras.Input((6, 7))
     x = layers.PReLU(name="prelu")(layers.LayerNormalization(axis=[1, 2], name="norm")(inputs))
-    x = layers.SpectralNormalization(layers.Dense(7, name="spectral"))(x)
+    x = layers.SpectralNormalization(layers.Dense(7, name="spectral"), name="spectral_normalization")(x)
     x = Matrix(name="float")(Matrix(name="own")(x))
     x = layers.RNN(layers.StackedRNNCells([layers.GRUCell(5)]), name="stacked")(x)
     model = keras.Model(inputs, layers.Dense(3, name="head")(x))
