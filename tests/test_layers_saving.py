@@ -275,3 +275,12 @@ def test_what_the_user_sees_is_his_own_class():
     assert isinstance(model.head.pair, tuple) and isinstance(model.head.pair.left, tfq.layers.FineQuantize)
     plain = tfq.fold_batch_norm(MODELS["attributes, lists, dicts, shared"][0]()).model
     assert type(plain) is Containers
+
+
+def test_inputs_without_a_name_are_called_alike_in_memory_and_loaded(tmp_path: Path):
+    x = keras.Input((7,))
+    spec = tfq.WeightSpec(8), tfq.ActivationSpec(8)
+    model = keras.Model(x, tfq.layers.FineQuantize(keras.layers.Dense(3), *spec, outputs=True)(x))
+    tfq.calibrate(model, ROWS)
+    model.save(tmp_path / "model.keras")
+    assert file_of(keras.saving.load_model(tmp_path / "model.keras")) == file_of(model)

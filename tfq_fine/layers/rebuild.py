@@ -38,7 +38,8 @@ def rebuilt(model: Any, exchange: Exchange, unwrap: bool = False) -> Any:
 
     with known_classes(model):
         if is_graph(model):
-            result = keras.models.clone_model(model, clone_function=clone, recursive=True)
+            inputs = _named_inputs(model)
+            result = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone, recursive=True)
         else:
             result = copied(model)
             pairs.append((model, result))
@@ -47,6 +48,22 @@ def rebuilt(model: Any, exchange: Exchange, unwrap: bool = False) -> Any:
         for source, found in pairs:
             exchange_inside(found, paths.get(id(source), ""), exchange, unwrap)
     return result
+
+
+def _named_inputs(model: Any) -> Any:
+    """Inputs for a copy of a Functional model, called as their layers: as Keras calls them once it has saved them.
+
+    None for a Sequential model, whose copy makes its own.
+    """
+    import keras
+
+    def named(tensor: Any) -> Any:
+        layer = tensor._keras_history.operation
+        return keras.Input(
+            batch_shape=tensor.shape, dtype=tensor.dtype, sparse=tensor.sparse, ragged=tensor.ragged, name=layer.name
+        )
+
+    return None if isinstance(model, keras.Sequential) else keras.tree.map_structure(named, model.input)
 
 
 @contextmanager
