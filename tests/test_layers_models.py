@@ -13,23 +13,10 @@ from keras import layers
 
 import tfq_fine as tfq
 from tfq_fine.layers.wrapped import wrappers
-from wrapped_models import calibrated, file_outputs, images, small_cnn, sqnr_db, weights_of
+from wrapped_models import Block, calibrated, file_outputs, images, small_cnn, sqnr_db, weights_of
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(16, 7)).astype(np.float32)
-
-
-class Block(layers.Layer):
-    def __init__(self, units: int = 7, **named: Any):
-        super().__init__(**named)
-        self.units = units
-        self.first, self.rest = layers.Dense(units, activation="relu"), [layers.Dense(units)]
-
-    def call(self, x: Any) -> Any:
-        return self.rest[0](self.first(x))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "units": self.units}
 
 
 class Subclassed(keras.Model):

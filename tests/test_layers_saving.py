@@ -14,7 +14,7 @@ from keras import layers
 
 import tfq_fine as tfq
 from tfq_fine.layers.wrapped import wrappers
-from wrapped_models import calibrated
+from wrapped_models import Block, calibrated
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(16, 7)).astype(np.float32)
@@ -24,21 +24,6 @@ MATRIX = tfq.layers.LayerRow((tfq.layers.Kernel("matrix", "FULLY_CONNECTED", ((1
 class Pair(NamedTuple):
     left: Any
     right: Any
-
-
-class Block(layers.Layer):
-    """Layers in an attribute and in a list, made in the constructor; its configuration knows its size."""
-
-    def __init__(self, units: int = 7, **named: Any):
-        super().__init__(**named)
-        self.units = units
-        self.first, self.rest = layers.Dense(units, activation="relu"), [layers.Dense(units)]
-
-    def call(self, x: Any) -> Any:
-        return self.rest[0](self.first(x))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "units": self.units}
 
 
 class Built(layers.Layer):

@@ -114,3 +114,18 @@ def calibrated(model: Any, recipe: Any, data: np.ndarray, **options: Any) -> Any
     wrapped = tfq.annotate(model, recipe, **options)
     tfq.calibrate(wrapped, data)
     return wrapped
+
+
+class Block(layers.Layer):
+    """Layers in an attribute and in a list, made in the constructor; its configuration knows its size."""
+
+    def __init__(self, units: int = 7, **named: Any):
+        super().__init__(**named)
+        self.units = units
+        self.first, self.rest = layers.Dense(units, activation="relu"), [layers.Dense(units)]
+
+    def call(self, x: Any) -> Any:
+        return self.rest[0](self.first(x))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
