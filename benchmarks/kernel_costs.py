@@ -1,9 +1,10 @@
-"""Measure what every operator costs in float and in integers: `python -m benchmarks.kernel_costs kernels.json`.
+"""Measure what operators cost in float and in integers: `python -m benchmarks.kernel_costs kernels.json [NAME ...]`.
 
 One thread, CPU time, default kernels (XNNPACK takes what it can), all types of an operator interleaved, medians.
 A cost is `ns_base + ns_per_unit * units`, fitted to the relative error over the sizes, less what an empty invocation
 takes; the points behind a fit are kept. Units are output elements; input elements for reductions and poolings;
-multiplications for linear operators.
+multiplications for linear operators. A 1x1 convolution, and FULLY_CONNECTED in its place (POINTWISE), also have
+`ns_per_row`: many rows of few inputs cost more than their multiplications.
 """
 
 import sys
@@ -14,6 +15,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 
 from benchmarks import single_op
 from benchmarks.chains import chain_costs
@@ -21,28 +23,34 @@ from benchmarks.op_cases import BASE, Shape, case
 from benchmarks.single_op import Case
 from benchmarks.timing import in_turns
 from tfq_converters import lstm
+from tfq_converters.costs import POINTWISE
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Tensor
 from tfq_converters.kernel_table import Cell, load, save
 from tfq_converters.op_table import OPS, OpRow
 from tfq_converters.probe.build import cell_graph
-from tfq_converters.probe.cases import FORMS
+from tfq_converters.probe.cases import BITS, FORMS
 from tfq_converters.probe.operands import operands
 from tfq_converters.probe.reference import answer
 from tfq_converters.probe.run import measured_on
 from tfq_converters.runtime import Runner
 
 SIZES: tuple[Shape, ...] = ((1, 4, 4, 16), (1, 16, 32, 64), (1, 56, 56, 64))
+POINTWISE_SIZES = (  # side of the image, inputs, channels: many rows of few inputs cost more than their multiplications
+    (1, 64, 10), (1, 1024, 1024), (4, 32, 128), (4, 128, 48), (7, 8, 8), (7, 96, 24), (7, 320, 1280), (14, 16, 64),
+    (14, 64, 24), (14, 192, 64), (14, 384, 64), (28, 24, 144), (28, 144, 32), (56, 64, 64), (112, 32, 16),
+)  # fmt: skip
 OWN_SIZES: dict[str, tuple[Shape, ...]] = {
     "FULLY_CONNECTED": ((1, 64, 10), (8, 64, 64), (1, 1024, 1024), (128, 256, 1024)),
     "BATCH_MATMUL": ((1, 8, 16, 8), (4, 32, 64, 32), (4, 128, 64, 128)),
     "CONV_2D": ((1, 7, 7, 8, 8, 3), (1, 14, 14, 64, 64, 3), (1, 56, 56, 64, 64, 3)),
-    "CONV_2D_1X1": ((1, 7, 7, 8, 8, 1), (1, 14, 14, 192, 64, 1), (1, 56, 56, 64, 64, 1)),
+    "CONV_2D_1X1": tuple((1, side, side, inputs, channels, 1) for side, inputs, channels in POINTWISE_SIZES),
     "DEPTHWISE_CONV_2D": ((1, 7, 7, 16, 3), (1, 14, 14, 192, 3), (1, 56, 56, 64, 3)),
     "TRANSPOSE_CONV": ((1, 4, 4, 8, 8, 3), (1, 14, 14, 32, 32, 3), (1, 28, 28, 64, 32, 3)),
     "SOFTMAX": ((1, 16), (1, 1000), (1, 4, 128, 128)),
     "MEAN": ((1, 7, 7, 16), (1, 1, 128, 256), (1, 7, 7, 1280)),
     "MATRIX_DIAG": ((1, 4, 4, 16), (1, 8, 16, 32)),
+    POINTWISE: tuple((rows * rows, inputs, channels) for rows, inputs, channels in POINTWISE_SIZES),
     lstm.CODE: ((1, 11, 5, 7), (1, 50, 16, 32), (1, 28, 28, 64), (1, 50, 40, 128)),  # batch, steps, inputs, units
 }
 LSTM_MODES = {"float32": ("float", 32, ""), "int8": ("integer8", 8, "per_tensor")} | {
@@ -69,13 +77,15 @@ HYBRID_VERSIONS = {
 ROUNDS = 5
 PASSES = 5  # far apart in time, since the speed of a shared machine drifts
 NOISE_NS = 200.0
+SLOPES = ("ns_per_unit", "ns_per_row")
 
 BORDERS = ("QUANTIZE", "DEQUANTIZE")
-NAMES = (*BORDERS, *sorted([*BASE, "CONV_2D_1X1", lstm.CODE]))
+NAMES = (*BORDERS, *sorted([*BASE, "CONV_2D_1X1", lstm.CODE, POINTWISE]))
 
 File = tuple[bytes, list[np.ndarray]]
-Sized = tuple[int, dict[str, File]]  # units, and the file of every type
-Points = dict[tuple[str, int], tuple[float, bool]]
+Units = tuple[int, ...]  # (units,), or (units, rows) for POINTWISE
+Sized = tuple[Units, dict[str, File]]  # and the file of every type
+Points = dict[tuple[str, Units], tuple[float, bool]]
 
 
 def unit_of(code: str, row: OpRow) -> str:
@@ -109,7 +119,7 @@ def files(given: Case, row: OpRow) -> dict[str, File]:
     fed = [v for slot, v in encoded.values.items() if not isinstance(given.inputs[slot], np.ndarray)]
     made = {"float32": (write(single_op.float_graph(given, encoded.values, outputs)), fed)}
     for dtype in ("int8", "int16"):
-        if row.takes(dtype):
+        if row.takes(dtype) and dtype not in row.written:  # no kernel of its own
             built = single_op.build(given, row, dtype)
             made[dtype] = (built.content, built.inputs)
     if given.code in HYBRID_VERSIONS:
@@ -140,6 +150,18 @@ def lstm_files(shape: Shape) -> dict[str, File]:
         given = operands(cell, form)
         fed = given.data if given.encoding is None else given.encoding.encode(given.data)
         made[name] = write(cell_graph(cell, form, given, answer(cell, form, given))), [fed]
+    return made
+
+
+def pointwise_files(shape: Shape) -> dict[str, File]:
+    """type -> the dynamic-range file of FULLY_CONNECTED on (rows, inputs, channels)."""
+    rows, inputs, channels = shape
+    form = replace(FORMS["FULLY_CONNECTED", ""], data=(rows, inputs), weight=(channels, inputs))
+    made = {}
+    for bits in BITS:
+        cell = Cell("FULLY_CONNECTED", "", "dynamic", bits, "per_channel")
+        given = operands(cell, form)
+        made[f"dynamic_int{bits}"] = write(cell_graph(cell, form, given, answer(cell, form, given))), [given.data]
     return made
 
 
@@ -185,17 +207,12 @@ def empty_files() -> dict[str, Any]:
     return {"plain": plain._interpreter, "delegate": open_files(tiny)["float32"]}
 
 
-def fit(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """(ns_base, ns_per_unit), both at least 0, with the least squared relative error (absolute below `NOISE_NS`)."""
-    sizes, times = np.array(points, np.float64).T
+def fit(points: Sequence[tuple[Units, float]]) -> tuple[float, ...]:
+    """Base and slopes, all at least 0, with the least squared relative error (absolute below `NOISE_NS`)."""
+    times = np.array([ns for _, ns in points])
     weight = 1 / np.maximum(times, NOISE_NS)
-    design, target = np.stack([weight, sizes * weight], 1), times * weight
-    best = np.linalg.lstsq(design, target, rcond=None)[0]
-    if best[1] < 0:
-        best = np.array([np.linalg.lstsq(design[:, :1], target, rcond=None)[0][0], 0.0])
-    if best[0] < 0:
-        best = np.array([0.0, np.linalg.lstsq(design[:, 1:], target, rcond=None)[0][0]])
-    return float(best[0]), float(best[1])
+    design = np.array([(1, *units) for units, _ in points], np.float64)
+    return tuple(map(float, nnls(design * weight[:, np.newaxis], times * weight)[0]))
 
 
 def measure(sized: Sequence[Sized], empty: Mapping[str, Any]) -> Points:
@@ -217,43 +234,54 @@ def summary(passes: Sequence[Points], unit: str) -> dict[str, Any]:
     for dtype in dict.fromkeys(key[0] for key in passes[0]):
         keys = [key for key in passes[0] if key[0] == dtype]
         measured = [(key[1], round(median(points[key][0] for points in passes), 1)) for key in keys]
-        base, slope = fit(measured)
-        numbers = {"ns_per_unit": float(f"{slope:.4g}"), "ns_base": float(f"{base:.4g}")}
-        found[dtype] = {**numbers, "delegated": passes[0][keys[-1]][1], "points": measured}
+        base, *slopes = (float(f"{number:.4g}") for number in fit(measured))
+        numbers = {**dict(zip(SLOPES, slopes, strict=False)), "ns_base": base}
+        points = [(*units, ns) for units, ns in measured]
+        found[dtype] = {**numbers, "delegated": passes[0][keys[-1]][1], "points": points}
     return found
 
 
 def sized_files(name: str) -> list[Sized]:
     """The files of one entry of `BASE` (or CONV_2D_1X1, QUANTIZE, DEQUANTIZE) at its sizes."""
     if name in BORDERS:
-        return [(int(np.prod(shape)), border_files(name, shape)) for shape in SIZES]
+        return [((int(np.prod(shape)),), border_files(name, shape)) for shape in SIZES]
     if name == lstm.CODE:
-        return [(4 * b * t * n * (i + n), lstm_files((b, t, i, n))) for b, t, i, n in OWN_SIZES[name]]
+        return [((4 * b * t * n * (i + n),), lstm_files((b, t, i, n))) for b, t, i, n in OWN_SIZES[name]]
+    if name == POINTWISE:
+        return [((r * i * c, r), pointwise_files((r, i, c))) for r, i, c in OWN_SIZES[name]]
     code = name.removesuffix("_1X1")
     row, sized = OPS[code], []
     for shape in OWN_SIZES.get(name, SIZES):
         given = BASE[code](shape)
         encoded = single_op.encode(given, row, "int8", 0)
         results = single_op.float_run(given, encoded.values, single_op.float_types(given, row))
-        sized.append((units(given, row, results), files(given, row)))
+        rows = (results[0].size // results[0].shape[-1],) if name == "CONV_2D_1X1" else ()
+        sized.append(((units(given, row, results), *rows), files(given, row)))
     return sized
+
+
+def costs_of(names: Sequence[str], empty: Mapping[str, Any]) -> dict[str, Any]:
+    """name -> the cost of that operator; `empty` are invocations that run next to nothing."""
+    passes: dict[str, list[Points]] = {name: [] for name in names}
+    for number in range(PASSES):
+        for name, found in passes.items():
+            print(f"pass {number + 1} of {PASSES}: {name}", file=sys.stderr)
+            found.append(measure(sized_files(name), empty))
+    return {name: summary(found, _unit(name)) for name, found in passes.items()}
 
 
 def all_costs() -> dict[str, Any]:
     """The whole record: what one more delegate call takes, a cost for every operator, chains."""
     empty = empty_files()
     times = interleaved(empty, 3 * ROUNDS)
-    passes: dict[str, list[Points]] = {name: [] for name in NAMES}
-    for number in range(PASSES):
-        for name, found in passes.items():
-            print(f"pass {number + 1} of {PASSES}: {name}", file=sys.stderr)
-            found.append(measure(sized_files(name), empty))
-    costs = {name: summary(found, _unit(name)) for name, found in passes.items()}
+    costs = costs_of(NAMES, empty)
     chains = chain_costs(_undelegated(costs), lambda made: interleaved(open_files(made), 3 * ROUNDS))
     return {"partition_ns": round(max(times["delegate"] - times["plain"], 0), 1), "cost": costs, "chains": chains}
 
 
 def _unit(name: str) -> str:
+    if name == POINTWISE:
+        return "mac"
     code = name.removesuffix("_1X1")
     return unit_of(code, OPS[code]) if code in OPS else "output"
 
@@ -263,12 +291,15 @@ def _undelegated(costs: Mapping[str, Any]) -> list[str]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure, and update all but the cells of the kernel table `argv[1]`."""
-    if len(argv) != 2:
-        print("usage: python -m benchmarks.kernel_costs FILE.json", file=sys.stderr)
+    """Measure, and update all but the cells of the kernel table `argv[1]`; only named operators, if any are named."""
+    if len(argv) < 2 or not {*argv[2:]} <= {*NAMES}:
+        print(
+            f"usage: python -m benchmarks.kernel_costs FILE.json [NAME ...]; names: {', '.join(NAMES)}", file=sys.stderr
+        )
         return 2
     known = load(argv[1] if Path(argv[1]).exists() else None)
-    save(replace(known, costs_on={**measured_on(), "threads": 1}, **all_costs()), argv[1])
+    named = {"cost": {**known.cost, **costs_of(argv[2:], empty_files())}} if argv[2:] else all_costs()
+    save(replace(known, costs_on={**measured_on(), "threads": 1}, **named), argv[1])
     return 0
 
 

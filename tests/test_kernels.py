@@ -152,3 +152,23 @@ def test_costs_come_from_the_table_that_is_given():
     mine = replace(load(), cost={**load().cost, "CONV_2D": {**load().cost["CONV_2D"], "float32": twice}})
     assert np.isclose(costs.cost(conv, main, "float32", mine), 2 * shipped)
     assert not costs.is_known(conv, main, "float32", replace(load(), cost={}))
+
+
+def test_pointwise_costs_grow_with_rows_too():
+    def conv(side, inputs, channels):
+        tensors = (
+            Tensor("x", (1, side, side, inputs), "float32"),
+            Tensor("w", (channels, 1, 1, inputs), "float32"),
+            Tensor("y", (1, side, side, channels), "float32"),
+        )
+        return Op("CONV_2D", (0, 1), (2,)), Subgraph("main", tensors, (), (0,), (2,))
+
+    row = {"ns_base": 100.0, "ns_per_unit": 0.5, "ns_per_row": 7.0, "delegated": True}
+    table = replace(load(), cost={"POINTWISE": {"unit": "mac", "dynamic_int4": row}})
+    expected = 100 + 0.5 * 11 * 11 * 3 * 5 + 7 * 11 * 11
+    assert costs.form_cost(*conv(11, 3, 5), "dynamic_int4", "pointwise", table=table) == expected
+    # measured: quantizing 12,544 rows of 32 inputs takes three times as long as multiplying them by 16 channels
+    few, many = conv(112, 32, 16), conv(7, 320, 1280)
+    for (op, subgraph), slower in ((few, True), (many, False)):
+        dynamic = costs.form_cost(op, subgraph, "dynamic_int4", "pointwise")
+        assert (dynamic > costs.cost(op, subgraph, "float32")) == slower

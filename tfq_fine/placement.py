@@ -98,7 +98,8 @@ def _faster(graph: Graph, key: OpKey, decision: Decision, policy: Policy) -> Dec
         return decision
     plain, stored = (costs.cost(op, subgraph, kind, table) for kind in ("float32", "weight_only_int8"))
     count = parts(op, subgraph, decision.spec)
-    dynamic = costs.form_cost(op, subgraph, "dynamic_int8", decision.form, count, table)
+    kind = f"dynamic_int{decision.spec.weights.stored_bits}" if decision.form in costs.AS_MATRIX else "dynamic_int8"
+    dynamic = costs.form_cost(op, subgraph, kind, decision.form, count, table)
     if dynamic <= plain:
         return decision
     slower = f"dynamic range would take {dynamic / plain:.1f} times as long as float (prefer='size' takes it)"

@@ -1,4 +1,7 @@
-"""What operators cost, by the measured table: `ns_base + ns_per_unit * units` on the default kernels, one thread."""
+"""What operators cost, by the measured table: `ns_base + ns_per_unit * units` on the default kernels, one thread.
+
+1x1 convolutions, and what stands in their place, also have `ns_per_row`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +14,8 @@ from tfq_converters.kernel_table import KernelTable, load
 from tfq_converters.quantized import Form
 from tfq_converters.weights import data_of
 
+POINTWISE = "POINTWISE"  # the table's name of FULLY_CONNECTED in place of a 1x1 convolution
+AS_MATRIX = frozenset({"pointwise", "blockwise"})  # forms with costs at 8, 4 and 2 bits, under that name
 AS_QUANTIZE = frozenset({"RELU", "RELU6"})  # what `realize.rewrites` makes of them, on int8
 UNKNOWN: Mapping[str, Any] = {"ns_base": 100.0, "ns_per_unit": 0.1, "delegated": True}  # the same for every kind
 
@@ -33,17 +38,19 @@ def cost(op: Op, subgraph: Subgraph, kind: str, table: KernelTable | None = None
         return conversion(subgraph.tensors[op.outputs[0]], "QUANTIZE", table=table)
     known = table or load()
     rows = known.cost.get(_row_name(op, subgraph), {})
-    return _nanoseconds(rows.get(kind, UNKNOWN), _units(op, subgraph, rows.get("unit", "output")), known)
+    return _op_cost(op, subgraph, rows.get(kind, UNKNOWN), rows.get("unit", "output"), known)
 
 
 def form_cost(
     op: Op, subgraph: Subgraph, kind: str, form: Form, parts: int = 1, table: KernelTable | None = None
 ) -> float:
-    """Nanoseconds of `op` in `form`, a split of `parts` operators and the additions between them included."""
+    """Nanoseconds of `op` in `form`, a split of `parts` operators and the additions between them included.
+
+    `kind` is as of `cost`; the forms in AS_MATRIX also have "dynamic_int4" and "dynamic_int2".
+    """
     known = table or load()
-    if form in ("pointwise", "blockwise"):
-        row = known.cost["FULLY_CONNECTED"].get(kind, UNKNOWN)
-        return _nanoseconds(row, _units(op, subgraph, "mac"), known)
+    if form in AS_MATRIX:
+        return _op_cost(op, subgraph, known.cost.get(POINTWISE, {}).get(kind, UNKNOWN), "mac", known)
     whole = cost(op, subgraph, kind, known)
     if form != "split" or parts == 1:
         return whole
@@ -57,6 +64,12 @@ def conversion(tensor: Tensor, code: str, dtype: str = "int8", table: KernelTabl
     """Nanoseconds of a QUANTIZE or DEQUANTIZE of `tensor`."""
     known = table or load()
     return _nanoseconds(known.cost[code][dtype], _size(tensor), known)
+
+
+def _op_cost(op: Op, subgraph: Subgraph, row: Mapping[str, Any], unit: str, table: KernelTable) -> float:
+    result = subgraph.tensors[op.outputs[0]]
+    rows = _size(result) // max(result.shape[-1], 1) if "ns_per_row" in row else 0
+    return _nanoseconds(row, _units(op, subgraph, unit), table) + rows * float(row.get("ns_per_row", 0.0))
 
 
 def _nanoseconds(row: Mapping[str, Any], units: int, table: KernelTable) -> float:
