@@ -1,6 +1,6 @@
 """Runs an emitted file and compares every operator with what the quantized numbers say, before anyone gets the file."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -41,6 +41,7 @@ from tfq_converters.unrunnable import runnable_part, stand_ins
 from tfq_converters.weights import data_of, weight_axes
 
 Sample = Sequence[np.ndarray]
+TRIM_AFTER = 2  # segments: what they leave behind adds up; each time costs milliseconds
 
 
 @dataclass(frozen=True)
@@ -225,17 +226,25 @@ def _compare(simulated: _Simulated, n: int, results: "_Results") -> None:
     The slow kernels may take longer than all else: as long as they are not done, the default ones are judged alone.
     """
     late = []
-    for known in simulated.known():
+    for known in _trimmed(simulated.known()):
         segment = simulated.segment(known)
         _judge(simulated, n, "default", results.default, known, segment)
         if results.other_is_there:
             _judge(simulated, n, *results.other, known, segment)
         else:
             late.append(known)
-    for known in late:
+    for known in _trimmed(late):
         _judge(simulated, n, *results.other, known, simulated.segment(known))
     for kernels, run in results if recurrent_ops(simulated.quantized) else ():
         _refuse(kernels, wrong_recurrent(simulated.quantized, simulated.places, run, n))
+
+
+def _trimmed(every: Iterable[list[int]]) -> Iterator[list[int]]:
+    """The same; what is left of runs in between is given back now and then."""
+    for number, known in enumerate(every, 1):
+        yield known
+        if number % TRIM_AFTER == 0:
+            flatbuffer.forget_pages(trim=True)
 
 
 def _judge(simulated: _Simulated, n: int, kernels: str, run: Arrays, known: Sequence[int], segment: Segment) -> None:
