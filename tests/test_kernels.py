@@ -166,7 +166,8 @@ def test_pointwise_costs_grow_with_rows_too():
     row = {"ns_base": 100.0, "ns_per_unit": 0.5, "ns_per_row": 7.0, "delegated": True}
     table = replace(load(), cost={"POINTWISE": {"unit": "mac", "dynamic_int4": row}})
     expected = 100 + 0.5 * 11 * 11 * 3 * 5 + 7 * 11 * 11
-    assert costs.form_cost(*conv(11, 3, 5), "dynamic_int4", "pointwise", table=table) == expected
+    op, subgraph = conv(11, 3, 5)
+    assert costs.form_cost(op, subgraph, "dynamic_int4", "pointwise", table=table) == expected
     # measured: quantizing 12,544 rows of 32 inputs takes three times as long as multiplying them by 16 channels
     few, many = conv(112, 32, 16), conv(7, 320, 1280)
     for (op, subgraph), slower in ((few, True), (many, False)):

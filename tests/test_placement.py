@@ -5,10 +5,12 @@ import random
 
 import pytest
 
+from graphs import small_cnn
 from tfq_converters import costs
+from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
 from tfq_converters.op_table import OPS
-from tfq_fine import placement
+from tfq_fine import placement, quantize
 from tfq_fine.placement import place
 from tfq_fine.plan import Decision, Policy
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
@@ -88,3 +90,13 @@ def test_an_additive_mask_stays_out_of_integers() -> None:
     plan = place(graph, {(0, o): Decision(INTEGER) for o in range(4)}, statistics, Policy("size"))
     assert [plan[0, o].spec is None for o in range(4)] == [True, True, True, False]
     assert "one step of sum would exceed the range of scores" in plan[0, 2].reason
+
+
+@pytest.mark.parametrize(("recipe", "told"), [("weight_only_int4", True), ("weight_only_int8", False)])
+def test_users_are_told_where_weights_of_few_bits_are_slow(recipe, told):
+    content = write(small_cnn())
+    report = quantize(content, recipe).report
+    notes = [note for note in report.notes if "by no fast kernel" in note]
+    assert bool(notes) == told
+    if told:
+        assert "CONV_2D 3.0, DEPTHWISE_CONV_2D 1.9, FULLY_CONNECTED 3.6" in notes[0]  # as kernels.json has them

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from tfq_converters import flatbuffer
+from tfq_converters import flatbuffer, kernels
 from tfq_converters.child_runs import Runs
 from tfq_converters.errors import TfqError
 from tfq_converters.float_run import FloatRun
@@ -35,6 +35,8 @@ from tfq_fine.sampling import Sample
 from tfq_fine.statistics import Statistics
 from tfq_fine.summary import summarize
 from tfq_fine.trial import planned, static_needs
+
+SLOWER = 1.1  # times float, above which users are told: less is noise
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,14 @@ def reported(
     warnings = () if statistics is None else statistics.warnings
     raised = own.changed(numbers.quantized) if own else []
     target = prepared.policy.target
-    notes = (*source.notes, *warnings, *raised, *_notes(graph, plan, written.checked), *_meant_for(target))
+    notes = (
+        *source.notes,
+        *warnings,
+        *raised,
+        *_notes(graph, plan, written.checked),
+        *_slow(graph, plan, target),
+        *_meant_for(target),
+    )
     known = numbers.known if prepared.is_static else None
     rows = activation_rows(graph, plan, statistics, known) if statistics and known else ()
     name, size = prepared.order.recipe.name, _size(source.content)
@@ -246,6 +255,25 @@ def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
             f"kernels unpack its weights to float, so that it was run in {checked.parts} parts, one after the other"
         )
     return found
+
+
+def _slow(graph: Graph, plan: Plan, target: Target) -> list[str]:
+    """That weights below 8 bits which are made float in the file keep fast kernels from their readers."""
+    ratios: dict[str, float] = {}
+    for (s, o), decision in plan.items():
+        if decision.form == "dequantize" and decision.spec and decision.spec.weights:
+            op, bits = graph.subgraphs[s].ops[o], decision.spec.weights.stored_bits
+            form = kernels.cell_form(op, graph.subgraphs[s])
+            run = kernels.status(op.code, "weight_only", bits, "per_channel", "litert", form, target.measured)
+            if bits < 8 and run.ratio is not None:
+                ratios[op.code] = max(run.ratio, ratios.get(op.code, 0.0))
+    slower = [f"{code} {ratio:.1f}" for code, ratio in sorted(ratios.items()) if ratio > SLOWER]
+    if not slower:
+        return []
+    return [
+        "weights below 8 bits that DEQUANTIZE makes float are read by no fast kernel, which took, times as long as in "
+        f"float: {', '.join(slower)}; 8 bits, or mode dynamic, is as fast as float or faster"
+    ]
 
 
 def _meant_for(target: Target) -> list[str]:
