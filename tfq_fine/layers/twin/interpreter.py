@@ -72,7 +72,7 @@ class Interpreter:
             return self._loop(tf, op, x)
         assert output is not None
         if op.code in LINEAR:
-            return [linear(tf, op, x, {**given, -1: output})]
+            return [linear(tf, op, x, subgraph)]
         if in_whole_numbers(op, {**given, -1: output}):
             return [whole_numbers(tf, op, x, {**given, -1: output})]
         if op.code == "AVERAGE_POOL_2D" and is_quantized(output):
