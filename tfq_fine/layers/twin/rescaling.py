@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from tfq_converters.graph import Op, Tensor
+from tfq_fine.layers.twin.fixed_point import once, short, twice
 
 Rounding = Literal["float", "up", "away", "eights", "once", "short"]
-BITS, SHORT_BITS = 31, 15
 AT_ONCE = 8  # channels
 MOST = 2**32 - 1  # of a sum, for a product of 63 bits; the scale of no output reaches that far
 
@@ -51,28 +51,15 @@ def rescaled(tf: Any, total: Any, scales: tuple[np.float32, np.ndarray, np.float
     data, weight, output = scales
     if how == "float":
         return tf.cast(tf.round(tf.cast(total, tf.float32) * ((data * weight) / output)), tf.float64)
-    multiplier, shift = fixed_point(np.float64(data) * weight.astype(np.float64) / np.float64(output))
+    ratio = np.float64(data) * weight.astype(np.float64) / np.float64(output)
     whole = tf.cast(tf.clip_by_value(tf.cast(total, tf.float64), -MOST, MOST), tf.int64)
     if how == "once":
-        found = _shifted(tf, whole * multiplier, BITS - shift)
+        found = once(tf, whole, ratio)
     elif how == "short":
-        short = np.where(multiplier < 0x7FFF0000, (multiplier + 2**15) >> 16, 0x7FFF)
-        found = _shifted(tf, whole * short, SHORT_BITS - shift)
+        found = short(tf, whole, ratio)
     else:
-        found = _twice(tf, whole, multiplier, shift, _away(how, total.shape[-1]))
+        found = twice(tf, whole, ratio, _away(how, total.shape[-1]))
     return tf.cast(found, tf.float64)
-
-
-def fixed_point(ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(whole number m of 31 bits, exponent e): ratio = m * 2^(e - 31), m rounded.
-
-    >>> fixed_point(np.array([0.375]))
-    (array([1610612736]), array([-1]))
-    """
-    fraction, exponent = np.frexp(ratio)
-    multiplier = np.floor(np.ldexp(fraction, BITS) + 0.5).astype(np.int64)
-    full = multiplier == 2**BITS
-    return np.where(full, multiplier >> 1, multiplier), exponent.astype(np.int64) + full
 
 
 def _away(how: Rounding, channels: int) -> np.ndarray:
@@ -80,15 +67,3 @@ def _away(how: Rounding, channels: int) -> np.ndarray:
     if how == "eights":
         return (np.arange(channels) >= channels // AT_ONCE * AT_ONCE).astype(np.int64)
     return np.full(1, how == "away", np.int64)
-
-
-def _twice(tf: Any, whole: Any, multiplier: np.ndarray, shift: np.ndarray, away: np.ndarray) -> Any:
-    product = whole * (1 << np.maximum(shift, 0)) * multiplier
-    first = _shifted(tf, product, np.array([BITS]))
-    right = np.maximum(-shift, 0)
-    return _shifted(tf, first - tf.cast(first < 0, tf.int64) * (away * (right > 0)), right)
-
-
-def _shifted(tf: Any, value: Any, bits: np.ndarray) -> Any:
-    """value / 2^bits, rounded to the nearest, halves up."""
-    return tf.bitwise.right_shift(value + ((np.int64(1) << bits) >> 1), bits)
