@@ -45,13 +45,13 @@ def fused_limits(op: Op, tensor: Tensor) -> tuple[float, float]:
 
 
 def encoded(values: Any, tensor: Tensor) -> Any:
-    """Nearest codes of real values, saturating: ties to even as XNNPACK has them, of 16 bits away from 0."""
+    """Nearest codes of real values, ties to even as the kernels have them, saturating.
+
+    Of 16 bits, the last values of a tensor beyond a multiple of eight are divided by the scale, and may part on ties.
+    """
     import tensorflow as tf
 
     scale, zero = affine_of(tensor)
-    if tensor.dtype == "int16":
-        quotient = values / scale
-        return tf.clip_by_value(tf.sign(quotient) * tf.floor(tf.abs(quotient) + np.float32(0.5)), *limits(tensor))
     return tf.clip_by_value(tf.round(values * (np.float32(1) / scale)) + zero, *limits(tensor))
 
 

@@ -12,12 +12,13 @@ import numpy as np
 
 from tfq_converters.graph import Op, Tensor
 from tfq_fine.layers.twin.codes import affine_of, fused_limits, is_quantized
-from tfq_fine.layers.twin.fixed_point import fixed_point, twice, twice_by
+from tfq_fine.layers.twin.fixed_point import fixed_point, once, twice, twice_by
 from tfq_fine.layers.twin.hard_swish import hard_swish
 from tfq_fine.layers.twin.int16_tables import anchors, logistic, looked_up, sigmoid_input, softmax, tanh
 
 Tensors = Mapping[int, Tensor]
 Row = Callable[[Any, Op, list[Any], Tensors], Any]
+Multiply = Callable[[Any, Any, Any], Any]
 SQUARED_SHIFT = 7
 
 
@@ -69,13 +70,14 @@ def _squared_difference(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
     return twice(tf, tf.square(first - second), ratio)
 
 
-def _sum(sign: int, shift: int) -> Row:
-    """ADD and SUB: both on twice the larger scale, `shift` bits up."""
+def _sum(sign: int, shift: int, whole_rows: Multiply = twice) -> Row:
+    """ADD and SUB: both on twice the larger scale, `shift` bits up; `whole_rows` does that where shapes are equal."""
 
     def applied(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
         twice_largest = np.float64(2 * max(_scale(tensors, 0), _scale(tensors, 1)))
+        onto = whole_rows if tensors[0].shape == tensors[1].shape else twice
         first, second = (
-            twice(tf, x[slot] * 2**shift, np.float64(_scale(tensors, slot)) / twice_largest) for slot in (0, 1)
+            onto(tf, x[slot] * 2**shift, np.float64(_scale(tensors, slot)) / twice_largest) for slot in (0, 1)
         )
         return twice(tf, first + sign * second, twice_largest / np.float64(np.float32(2**shift) * _scale(tensors, -1)))
 
@@ -142,9 +144,10 @@ def _sigmoid(function: Callable[[Any, Any], Any]) -> Row:
 
 ROWS: Mapping[tuple[str, str], Row] = {
     ("ADD", "int8"): _sum(1, 20),
-    ("ADD", "int16"): _sum(1, 15),
+    ("ADD", "int16"): _sum(1, 15, once),
     ("SUB", "int8"): _sum(-1, 20),
     ("SUB", "int16"): _sum(-1, 15),
+    ("MUL", "int8"): _product,
     ("MUL", "int16"): _product,
     ("SQUARED_DIFFERENCE", "int8"): _squared_difference,
     ("LEAKY_RELU", "int8"): _leaky,

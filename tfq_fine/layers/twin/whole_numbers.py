@@ -1,8 +1,8 @@
-"""What XNNPACK computes of 8-bit codes in whole numbers, without a product of floats: sums, other scales, sizes.
+"""What XNNPACK computes of 8-bit codes in whole numbers, not of real values: sums, products, other scales, sizes.
 
 Ratios of scales become whole-number multipliers and a shift; the result is rounded by adding a half and cutting, so
 that ties go up. Of 21 bits for ADD and SUB, which share a shift; of 8 bits behind the point for QUANTIZE and
-LEAKY_RELU. Ratios that it does not take are left to `fixed_kernels`.
+LEAKY_RELU. Products are rounded as those of linear operators. Ratios that it does not take: `fixed_kernels`.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ SUMS = {"ADD": (1, 1), "SUB": (1, -1)}  # signs of the inputs
 LIMITS = {  # of ratios it takes
     "ADD": (2.0**-10, 2.0**8),
     "SUB": (2.0**-10, 2.0**8),
+    "MUL": (2.0**-16, 2.0**8),
     "QUANTIZE": (2.0**-8, 2.0**7),
     "LEAKY_RELU": (2.0**-8, 2.0**7),
 }
@@ -44,6 +45,8 @@ def _ratios(op: Op, tensors: Mapping[int, Tensor]) -> list[np.float32]:
     output = affine_of(tensors[-1])[0]
     if op.code == "LEAKY_RELU":
         return [scales[0] / output, scales[0] / output * np.float32(op.option("alpha"))]
+    if op.code == "MUL":
+        return [scales[0] * scales[1] / output]
     return [sign * scale / output for sign, scale in zip(SUMS.get(op.code, (1,)), scales, strict=True)]
 
 
@@ -58,11 +61,18 @@ def whole_numbers(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) 
     codes = [
         tf.cast(x[slot], tf.float64) - np.float64(affine_of(tensors[slot])[1]) for slot in sorted(set(tensors) - {-1})
     ]
+    output = tensors[-1]
+    if op.code == "MUL":
+        found = tf.cast(tf.round(tf.cast(codes[0] * codes[1], tf.float32) * _ratios(op, tensors)[0]), tf.float64)
+        return _placed(tf, op, found, output)
     if op.code == "LEAKY_RELU":
         codes = [tf.maximum(codes[0], 0), tf.minimum(codes[0], 0)]
     total = 0.5 * 2.0**shift
     for values, multiplier in zip(codes, multipliers, strict=True):
         total += values * multiplier
-    output = tensors[-1]
-    found = tf.floor(total * 2.0**-shift) + np.float64(affine_of(output)[1])
-    return tf.cast(tf.clip_by_value(found, *fused_limits(op, output)), tf.float32)
+    return _placed(tf, op, tf.floor(total * 2.0**-shift), output)
+
+
+def _placed(tf: Any, op: Op, found: Any, output: Tensor) -> Any:
+    """Codes of whole numbers on the scale of the output."""
+    return tf.cast(tf.clip_by_value(found + np.float64(affine_of(output)[1]), *fused_limits(op, output)), tf.float32)
