@@ -158,6 +158,16 @@ def test_one_operand_on_all_codes(code: str, dtype: str):
     assert np.mean(found != expected) <= (0.005 if code == "GELU" else 0)
 
 
+@pytest.mark.parametrize(("source", "target"), [("int8", "int16"), ("int16", "int8"), ("uint8", "int8")])
+def test_other_types(source: str, target: str):
+    limits = np.iinfo(source)
+    codes = np.arange(limits.min, limits.max + 1).astype(source)
+    out = Tensor("y", codes.shape, target, quantization=coded(0.017, 9, target))
+    np.testing.assert_array_equal(
+        *found_and_expected(file_of(Op("QUANTIZE", (), ()), source, (codes.shape,), (), out), [codes])
+    )
+
+
 def test_roots_are_cut():
     codes = np.arange(5, 128).astype(np.int8)
     out = Tensor("y", codes.shape, "int8", quantization=coded(0.013, -20, "int8"))

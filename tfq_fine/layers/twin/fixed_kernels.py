@@ -24,8 +24,9 @@ SQUARED_SHIFT = 7
 
 def fixed(op: Op, tensors: Tensors) -> bool:
     """Whether there is a row for the operator and its types; `tensors` are its inputs, and its output at -1."""
-    dtype = tensors[-1].dtype
-    if (op.code, dtype) not in ROWS or not all(is_quantized(t) and t.dtype == dtype for t in _coded(tensors).values()):
+    dtype, coded = tensors[-1].dtype, _coded(tensors).values()
+    same = op.code == "QUANTIZE" or all(tensor.dtype == dtype for tensor in coded)
+    if (op.code, dtype) not in ROWS or not same or not all(is_quantized(tensor) for tensor in coded):
         return False
     return op.code != "MEAN" or (tensors[1].is_constant and _count(tensors) > 0)
 
@@ -153,6 +154,8 @@ ROWS: Mapping[tuple[str, str], Row] = {
     ("LEAKY_RELU", "int8"): _leaky,
     ("LEAKY_RELU", "int16"): _leaky,
     ("MEAN", "int16"): _mean,
+    ("QUANTIZE", "int8"): _rescaled,
+    ("QUANTIZE", "uint8"): _rescaled,
     ("QUANTIZE", "int16"): _rescaled,
     ("RSQRT", "int16"): _table(lambda x, scale: np.where(x <= 0, np.float32(2**15 - 1) * scale, 1 / np.sqrt(x))),
     ("EXP", "int16"): _table(lambda x, scale: np.exp(x)),
