@@ -45,7 +45,10 @@ def fused_limits(op: Op, tensor: Tensor) -> tuple[float, float]:
 
 
 def encoded(values: Any, tensor: Tensor) -> Any:
-    """Nearest codes of real values, ties to even as XNNPACK has them, saturating."""
+    """Nearest codes of real values, ties to even as the kernels have them, saturating.
+
+    Of 16 bits, the last values of a tensor beyond a multiple of eight are divided by the scale, and may part on ties.
+    """
     import tensorflow as tf
 
     scale, zero = affine_of(tensor)

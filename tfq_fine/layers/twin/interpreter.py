@@ -8,6 +8,7 @@ import numpy as np
 from tfq_converters.errors import raise_all
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 from tfq_fine.layers.twin.codes import ACTIVATIONS, decoded, encoded, is_quantized, weight_values
+from tfq_fine.layers.twin.fixed_kernels import fixed, fixed_codes
 from tfq_fine.layers.twin.linear import LINEAR, linear
 from tfq_fine.layers.twin.operators import OPERATORS, cast
 from tfq_fine.layers.twin.whole_numbers import in_whole_numbers, whole_numbers
@@ -72,9 +73,11 @@ class Interpreter:
             return self._loop(tf, op, x)
         assert output is not None
         if op.code in LINEAR:
-            return [linear(tf, op, x, {**given, -1: output})]
+            return [linear(tf, op, x, subgraph)]
         if in_whole_numbers(op, {**given, -1: output}):
             return [whole_numbers(tf, op, x, {**given, -1: output})]
+        if fixed(op, {**given, -1: output}):
+            return [fixed_codes(tf, op, x, {**given, -1: output})]
         if op.code == "AVERAGE_POOL_2D" and is_quantized(output):
             return [_averaged(tf, op, x[0], given[0])]
         real = [self._decoded(tf, value, given[slot]) if slot in given else None for slot, value in enumerate(x)]

@@ -1,8 +1,8 @@
 """Linear operators in float, in integers and in dynamic range, as the default kernels compute them.
 
-Integers: sums of products of codes are exact (float64 where float32 cannot hold them), then multiplied by
-input scale * weight scale / output scale in float32 and rounded to even, as XNNPACK does. Dynamic range: the input is
-put on 8 bits per row (FULLY_CONNECTED, BATCH_MATMUL, 1x1 convolutions of 8 bits) or per sample.
+Integers: sums of products of codes are exact (float64 where float32 cannot hold them), then brought to the scale of the
+output as the kernel does that runs the operator (`rescaling`). Dynamic range: the input is put on 8 bits per row
+(FULLY_CONNECTED, BATCH_MATMUL, 1x1 convolutions of 8 bits) or per sample.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.graph import Op, Tensor
+from tfq_converters.delegation import is_delegated
+from tfq_converters.graph import ABSENT, Op, Subgraph, Tensor
 from tfq_fine.layers import arithmetic
 from tfq_fine.layers.twin.codes import ACTIVATIONS, WEIGHTS, affine_of, fused_limits, is_quantized, weight_values
 from tfq_fine.layers.twin.depthwise import depthwise
 from tfq_fine.layers.twin.operators import PADDINGS, fused
+from tfq_fine.layers.twin.rescaling import rescaled, rounding
 
 EXACT = 2.0**24  # whole numbers up to this are exact in float32
 SLOTS = {"TRANSPOSE_CONV": (2, 1, 3)}  # slots of data, weight and bias; (0, 1, 2) for the others
@@ -22,18 +24,19 @@ CHANNEL = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": 0, "CONV_3D":
 LINEAR = frozenset({*CHANNEL, "BATCH_MATMUL"})
 
 
-def linear(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) -> Any:
+def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph) -> Any:
     """The output of a linear operator: codes where its output is quantized, else real values.
 
     Args:
         tf: TensorFlow.
         op: the operator.
         x: its inputs: codes of quantized tensors, None for absent ones.
-        tensors: slot -> tensor of the inputs, and -1 -> of the output.
+        subgraph: the one that holds it.
     """
     data, weight, bias = SLOTS.get(op.code, (0, 1, 2))
+    tensors = {slot: subgraph.tensors[t] for slot, t in enumerate(op.inputs) if t != ABSENT}
     if is_quantized(tensors[data]) and tensors[data].dtype in ACTIVATIONS:
-        return _integer(tf, op, x, tensors)
+        return _integer(tf, op, x, {**tensors, -1: subgraph.tensors[op.outputs[0]]}, is_delegated(op, subgraph))
     values, stored = x[data], tensors[weight]
     given = x[bias] if op.code != "BATCH_MATMUL" and bias < len(x) else None
     if is_quantized(stored) and stored.dtype in WEIGHTS:
@@ -65,27 +68,22 @@ def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list
     return tf.cast(result if bias is None else result + tf.cast(bias, tf.float64), tf.float32)
 
 
-def _integer(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) -> Any:
+def _integer(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor], delegated: bool) -> Any:
     data, weight, bias = SLOTS.get(op.code, (0, 1, 2))
     scale, zero = affine_of(tensors[data])
     codes = x[data] - zero
     stored = tensors[weight]
     assert stored.quantization is not None
-    kernel, scales = x[weight], np.asarray(stored.quantization.scale, np.float32)
-    kernel = kernel - np.float32(stored.quantization.zero_point[0])
-    exact = _is_exact(op, tensors[data], stored)
-    kind = tf.float32 if exact else tf.float64
+    kernel = x[weight] - np.float32(stored.quantization.zero_point[0])
+    kind = tf.float32 if _is_exact(op, tensors[data], stored) else tf.float64
     total = product(tf, op, tf.cast(codes, kind), tf.cast(kernel, kind), x)
     if op.code != "BATCH_MATMUL" and bias < len(x) and x[bias] is not None:
         total = tf.cast(total, tf.float64) + tf.cast(x[bias], tf.float64)
     output = tensors[-1]
     out_scale, out_zero = affine_of(output)
-    factor = (scale * scales) / out_scale
-    if output.dtype == "int16":
-        rounded = tf.round(tf.cast(total, tf.float64) * factor.astype(np.float64))
-    else:
-        rounded = tf.cast(tf.round(tf.cast(total, tf.float32) * factor), tf.float64)
-    return tf.cast(tf.clip_by_value(rounded + out_zero, *fused_limits(op, output)), tf.float32)
+    scales = (scale, np.asarray(stored.quantization.scale, np.float32), out_scale)
+    found = rescaled(tf, total, scales, rounding(op, tensors, delegated)) + out_zero
+    return tf.cast(tf.clip_by_value(found, *fused_limits(op, output)), tf.float32)
 
 
 def _is_exact(op: Op, data: Tensor, weight: Tensor) -> bool:

@@ -1,0 +1,60 @@
+"""Products of whole numbers with a ratio, as the kernels without floats compute them: a multiplier and a shift.
+
+`gemmlowp` and `ruy` hold a ratio as a whole number of 31 bits and an exponent; all values are int64 here.
+"""
+
+from typing import Any
+
+import numpy as np
+
+BITS, SHORT_BITS = 31, 15
+
+
+def fixed_point(ratio: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(whole number m of 31 bits, exponent e) of positive ratios: ratio = m * 2^(e - 31), m rounded.
+
+    >>> fixed_point(np.array([0.375]))
+    (array([1610612736]), array([-1]))
+    """
+    fraction, exponent = np.frexp(np.asarray(ratio, np.float64))
+    multiplier = np.floor(np.ldexp(fraction, BITS) + 0.5).astype(np.int64)
+    full = multiplier == 2**BITS
+    return np.where(full, multiplier >> 1, multiplier), exponent.astype(np.int64) + full
+
+
+def once(tf: Any, whole: Any, ratio: Any) -> Any:
+    """whole * ratio, halves up."""
+    multiplier, exponent = fixed_point(ratio)
+    return shifted(tf, whole * multiplier, BITS - exponent)
+
+
+def short(tf: Any, whole: Any, ratio: Any) -> Any:
+    """whole * ratio, the ratio in 15 bits, halves up."""
+    multiplier, exponent = fixed_point(ratio)
+    fewer = np.where(multiplier < 0x7FFF0000, (multiplier + 2**15) >> 16, 0x7FFF)
+    return shifted(tf, whole * fewer, SHORT_BITS - exponent)
+
+
+def twice(tf: Any, whole: Any, ratio: Any, away: Any = 1) -> Any:
+    """whole * ratio, rounded in front of the shift to the right and by it.
+
+    Args:
+        tf: TensorFlow.
+        whole: whole numbers.
+        ratio: positive.
+        away: whether the shift rounds halves away from 0, else up; 0 and 1 along the last axis.
+    """
+    return twice_by(tf, whole, *fixed_point(ratio), away)
+
+
+def twice_by(tf: Any, whole: Any, multiplier: Any, exponent: Any, away: Any = 1) -> Any:
+    """`twice` by a ratio in its parts."""
+    left, right = np.maximum(exponent, 0), np.maximum(-exponent, 0)
+    first = shifted(tf, whole * ((1 << left) * multiplier), BITS)
+    return shifted(tf, first - tf.cast(first < 0, tf.int64) * (away * (right > 0)), right)
+
+
+def shifted(tf: Any, whole: Any, bits: Any) -> Any:
+    """whole / 2^bits, halves up."""
+    half = (np.int64(1) << np.asarray(bits, np.int64)) >> 1
+    return tf.bitwise.right_shift(whole + half, np.asarray(bits, np.int64))
