@@ -9,8 +9,11 @@ from graphs import images, small_cnn
 from tfq_converters import child_runs as module
 from tfq_converters import writer
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph, Tensor
+from tfq_converters.flatbuffer import write
+from tfq_converters.graph import Graph, Op, Subgraph, Tensor
 from tfq_converters.realize import Realized, realize
+from tfq_converters.runtime import Runner
+from tfq_fine.api import quantize as quantized_model
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
 from tfq_fine.plan import Policy, make_plan
@@ -101,3 +104,14 @@ def test_files_state_the_runtime_that_they_need() -> None:
     assert all(len(entry) == 16 for entry in stated.values())
     assert stated["dynamic_int8"].rstrip(b"\0") == b"2.17.0"  # FULLY_CONNECTED version 12: per-channel hybrid
     assert stated["full_int8"].rstrip(b"\0") == b"2.3.0"
+
+
+def test_where_the_simulation_has_a_pole_integers_saturate():
+    """XNNPACK's float RSQRT of 0 is NaN, the integer kernel writes its largest code: no reason to refuse the file."""
+    tensors = (Tensor("x", (1, 3, 7), "float32"), Tensor("y", (1, 3, 7), "float32"))
+    graph = Graph((Subgraph("main", tensors, (Op("RSQRT", (0,), (1,)),), (0,), (1,)),))
+    values = np.geomspace(1e-3, 100, 21, dtype=np.float32).reshape(1, 3, 7)  # the least ones are encoded as 0
+    result = quantized_model(write(graph), "full_int8", data=values, output_type="int8")
+    codes = Runner(result.content).run([values])[0]
+    assert {row.code: row.mode for row in result.report.rows}["RSQRT"] == "integer"
+    assert codes.flat[0] == 127 and codes.flat[-1] < 0
