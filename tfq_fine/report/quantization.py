@@ -1,20 +1,16 @@
 """What quantization did to every operator."""
 
 import math
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from rich.console import Group
-
-from tfq_converters.flatbuffer import save_pieces
 from tfq_converters.quantized import Mode
-from tfq_fine.report import activations, html, plain, text
+from tfq_fine.report import activations
 from tfq_fine.report.activations import ActivationRow
+from tfq_fine.report.saved import SavedReport
 from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, listed, size
 
-KIND = "tfq_fine.quantization_report"
 WORST = 5  # how many of the worst layers the summary shows
 
 
@@ -53,8 +49,10 @@ class RepairRow:
 
 
 @dataclass(frozen=True)
-class QuantizationReport:
+class QuantizationReport(SavedReport):
     """What was quantized, what stayed float and why, and what it cost."""
+
+    KIND: ClassVar[str] = "tfq_fine.quantization_report"
 
     rows: tuple[OpRow, ...]  # in execution order
     recipe: str
@@ -65,16 +63,6 @@ class QuantizationReport:
     activations: tuple[ActivationRow, ...] = ()  # what an integer operator reads or computes, in graph order
     repairs: tuple[RepairRow, ...] = ()  # one for each that was asked for
 
-    def __str__(self) -> str:
-        return self.table()
-
-    def __rich__(self) -> Group:
-        return text.rich_group(self._summary())
-
-    def table(self, all: bool = False) -> str:
-        """Plain text: the summary, and with `all` one line per operator and activation."""
-        return text.plain_text([*self._summary(), *(self._listings() if all else [])])
-
     def left_float(self) -> tuple[OpRow, ...]:
         """The operators that compute in float although something else was asked: those with a reason."""
         return tuple(row for row in self.rows if row.mode == "float" and row.reason)
@@ -83,35 +71,11 @@ class QuantizationReport:
         """The layers with the lowest SQNR, lowest first; NaN is lowest of all."""
         return tuple(sorted(self.layer_error, key=lambda pair: (not math.isnan(pair[1]), pair[1]))[:count])
 
-    def to_json(self) -> str:
-        """JSON text; `from_json` gives the same value back."""
-        return plain.dumps(self, KIND)
+    def _sections(self, all: bool) -> list[Section]:
+        return [*self._summary(), *(self._listings() if all else [])]
 
-    @staticmethod
-    def from_json(content: str) -> "QuantizationReport":
-        """The inverse of `to_json`.
-
-        Raises:
-            TfqError: the text is not such a report.
-        """
-        return plain.loads(content, QuantizationReport, KIND)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the JSON to `path`, beside and renamed.
-
-        Raises:
-            TfqError: the path cannot be written.
-        """
-        save_pieces(iter([self.to_json().encode()]), path)
-
-    def save_html(self, path: str | os.PathLike[str]) -> None:
-        """Write a page with tables and pictures; needs the optional extra `report`.
-
-        Raises:
-            TfqError: jinja2 or matplotlib is missing, or the path cannot be written.
-        """
-        content = html.page(f"Quantization: {self.recipe}", [*self._summary(), *self._pictures(), *self._listings()])
-        save_pieces(iter([content.encode()]), path)
+    def _page(self) -> tuple[str, list[Section]]:
+        return f"Quantization: {self.recipe}", [*self._summary(), *self._pictures(), *self._listings()]
 
     def _summary(self) -> list[Section]:
         ratio = f" ({self.file_bytes / self.float_bytes:.2f})" if self.float_bytes else ""

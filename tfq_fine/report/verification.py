@@ -1,25 +1,23 @@
 """What a quantized file costs against its float model, as measured side by side."""
 
 import math
-import os
 from dataclasses import dataclass
-
-from rich.console import Group
+from typing import ClassVar
 
 from tfq_converters.errors import TfqError
-from tfq_converters.flatbuffer import save_pieces
-from tfq_fine.report import html, plain, text
 from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
+from tfq_fine.report.saved import SavedReport
 from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, share, size
 
-KIND = "tfq_fine.verification_report"
 WORST = 8  # how many of the worst layers and weights the summary shows
 ROUNDING = 1e-9  # 0.99 - 0.98 is a drop of 0.01, whatever float64 says
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(SavedReport):
     """A float model and its quantized file, run side by side."""
+
+    KIND: ClassVar[str] = "tfq_fine.verification_report"
 
     samples: int
     outputs: tuple[OutputError, ...]
@@ -51,45 +49,8 @@ class Report:
         """The weights with the lowest SQNR, lowest first."""
         return _worst(self.weights, count)
 
-    def __str__(self) -> str:
-        return self.table()
-
-    def __rich__(self) -> Group:
-        return text.rich_group(self._sections(all=False))
-
-    def table(self, all: bool = False) -> str:
-        """Plain text: the worst layers, or with `all` every layer in graph order."""
-        return text.plain_text(self._sections(all))
-
-    def to_json(self) -> str:
-        """JSON text; `from_json` gives the same value back."""
-        return plain.dumps(self, KIND)
-
-    @staticmethod
-    def from_json(content: str) -> "Report":
-        """The inverse of `to_json`.
-
-        Raises:
-            TfqError: the text is not such a report.
-        """
-        return plain.loads(content, Report, KIND)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the JSON to `path`, beside and renamed.
-
-        Raises:
-            TfqError: the path cannot be written.
-        """
-        save_pieces(iter([self.to_json().encode()]), path)
-
-    def save_html(self, path: str | os.PathLike[str]) -> None:
-        """Write a page with tables and pictures; needs the optional extra `report`.
-
-        Raises:
-            TfqError: jinja2 or matplotlib is missing, or the path cannot be written.
-        """
-        content = html.page("Verification", [*self._sections(all=False), *self._pictures(), *self._layers(all=True)])
-        save_pieces(iter([content.encode()]), path)
+    def _page(self) -> tuple[str, list[Section]]:
+        return "Verification", [*self._sections(all=False), *self._pictures(), *self._layers(all=True)]
 
     def _sections(self, all: bool) -> list[Section]:
         what = f"{self.samples} sample{'s' * (self.samples != 1)}, {self.kernels} kernels"

@@ -1,0 +1,62 @@
+"""What all reports share: JSON both ways, files, an HTML page, text."""
+
+import os
+from collections.abc import Sequence
+from typing import ClassVar, Self
+
+from rich.console import Group
+
+from tfq_converters.flatbuffer import save_pieces
+from tfq_fine.report import html, plain, text
+from tfq_fine.report.sections import Section
+
+
+class SavedReport:
+    """Base of frozen dataclasses. A subclass has a `KIND`, its `_sections`, and the title and sections of its page."""
+
+    KIND: ClassVar[str]
+
+    def _sections(self, all: bool) -> list[Section]:
+        raise NotImplementedError
+
+    def _page(self) -> tuple[str, Sequence[Section]]:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def __rich__(self) -> Group:
+        return text.rich_group(self._sections(all=False))
+
+    def table(self, all: bool = False) -> str:
+        """Plain text: the worst layers, or with `all` everything in graph order."""
+        return text.plain_text(self._sections(all))
+
+    def to_json(self) -> str:
+        """JSON text; `from_json` gives the same value back."""
+        return plain.dumps(self, self.KIND)
+
+    @classmethod
+    def from_json(cls, content: str) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            TfqError: the text is not such a report.
+        """
+        return plain.loads(content, cls, cls.KIND)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the JSON to `path`, beside and renamed.
+
+        Raises:
+            TfqError: the path cannot be written.
+        """
+        save_pieces(iter([self.to_json().encode()]), path)
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Write a page with tables and pictures; needs the optional extra `report`.
+
+        Raises:
+            TfqError: jinja2 or matplotlib is missing, or the path cannot be written.
+        """
+        save_pieces(iter([html.page(*self._page()).encode()]), path)
