@@ -25,7 +25,6 @@ from tfq_fine.placement import place
 from tfq_fine.plan import Plan, Policy, Prefer
 from tfq_fine.presets import named
 from tfq_fine.quantizer import corrects_biases, quantize
-from tfq_fine.ranges import chosen
 from tfq_fine.recipe import Recipe
 from tfq_fine.repairs import number_of_samples, repaired, without_repairs
 from tfq_fine.report.activations import activation_rows
@@ -91,7 +90,7 @@ class Prepared:
     @property
     def uses_auto(self) -> bool:
         """Whether ranges are chosen by observer `auto`."""
-        return self.is_static and automatic.uses_auto(self.graph, self.plan)
+        return self.is_static and bool(automatic.auto_tensors(self.graph, self.plan))
 
 
 @dataclass(frozen=True)
@@ -200,13 +199,7 @@ def _ranged(
         return None, None
     graph, plan = prepared.calibrated, prepared.plan
     statistics.require_of(graph)
-    known = chosen(graph, plan, statistics)
-    if not samples or not prepared.uses_auto:
-        return known, None
-    threads = os.cpu_count() or 1
-    few = automatic.looked_at(graph, samples)
-    histograms, seen = automatic.counted(graph, plan, few, threads, runs)
-    best = automatic.best_ranges(graph, plan, statistics, known, few, histograms, threads)
+    best, seen = automatic.ranged(graph, plan, statistics, samples, runs)
     return best, None if prepared.own else seen
 
 

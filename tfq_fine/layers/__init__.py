@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfq_fine.layers.annotation import annotate
-    from tfq_fine.layers.calibration import calibrate_wrappers
     from tfq_fine.layers.fine_quantize import FineQuantize
     from tfq_fine.layers.folding import fold_batch_norm
     from tfq_fine.layers.rows import Kernel, LayerRow
@@ -20,7 +19,6 @@ __all__ = [
     "Kernel",
     "LayerRow",
     "annotate",
-    "calibrate_wrappers",
     "fold_batch_norm",
     "freeze_ranges",
     "simulate",
@@ -31,7 +29,6 @@ _MODULES = {  # no name may be that of a module here, or importing the module wo
     "Kernel": "rows",
     "LayerRow": "rows",
     "annotate": "annotation",
-    "calibrate_wrappers": "calibration",
     "fold_batch_norm": "folding",
     "freeze_ranges": "wrapped",
     "simulate": "simulation",

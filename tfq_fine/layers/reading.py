@@ -93,23 +93,3 @@ def phases(layer: Any, q: QuantizedKernel) -> tuple[int, ...]:
     holder = holder_of(layer, q.kernel.variable)
     rates = tuple(np.ravel(getattr(holder, "dilation_rate", ())).tolist())
     return rates if max(rates, default=1) > 1 and not q.kernel.steps else ()
-
-
-class ChannelMean:
-    """The mean of each input channel of an operator over the samples of a calibration."""
-
-    def __init__(self, values: Any, axes: tuple[int, ...]):
-        """The first values [samples, ...], whose `axes` make the channels in this order."""
-        self.axes, self.total, self.samples = axes, np.zeros(()), 0
-        self.add(values)
-
-    def add(self, values: Any) -> None:
-        """More values: each sample counts the same, as in `calibration.totals`."""
-        found = np.moveaxis(np.asarray(values, np.float64), self.axes, range(-len(self.axes), 0))
-        mean = found.mean(axis=tuple(range(found.ndim - len(self.axes)))).reshape(-1)
-        self.total, self.samples = self.total + mean * len(values), self.samples + len(values)
-
-    @property
-    def value(self) -> np.ndarray:
-        """float64 [channels]."""
-        return self.total / self.samples

@@ -46,6 +46,14 @@ class QatLayer:
         return kernel.extent_scales(shares, self.in_common)
 
 
+class LearnedRange(Range):
+    """A range of TFMOT, with what the export reads of the ranges of `FineQuantize`."""
+
+    def limits(self) -> Range:
+        """The range itself."""
+        return self
+
+
 @dataclass(frozen=True)
 class QatModel(WrappedModel):
     """A model without TFMOT's wrappers, what they decided, and the learned ranges by the names of layers."""
@@ -57,17 +65,17 @@ class QatModel(WrappedModel):
         found = super().given(graph)
         learned = self.learned or {}
         order = {name: position for position, name in enumerate(learned)}
-        ranges = dict(found.ranges)
+        held = dict(found.held)
         main = graph.main
         for t, layer in [(t, op.layer) for op in main.ops for t in op.outputs]:
             told = {scope for scopes, _ in parts(main.tensors[t].name) for scope in scopes} | {layer}
             told &= set(learned)
             if told and main.tensors[t].dtype == "float32":
-                ranges[0, t] = learned[max(told, key=lambda name: order[name])]
+                held[0, t] = [LearnedRange(*learned[max(told, key=lambda name: order[name])])]
         inputs = [limits for name, limits in learned.items() if name.startswith("quantize_layer")]
         if len(inputs) == 1 and len(main.inputs) == 1:
-            ranges[0, main.inputs[0]] = inputs[0]
-        return replace(found, ranges=ranges)
+            held[0, main.inputs[0]] = [LearnedRange(*inputs[0])]
+        return replace(found, held=held)
 
 
 def qat_model(model: Any) -> QatModel | None:
