@@ -62,12 +62,12 @@ def ranged(
         statistics: as calibration found them.
         samples: inputs, in input order, that `auto` tries ranges on; without any, it keeps those of `ranges.chosen`.
         runs: where the values of the first sample are put aside.
-        only: the tensors whose ranges matter, where not all do: `auto` counts and tries no others.
+        only: the tensors whose ranges are to be chosen, where not all are; no others are counted and tried.
 
     Raises:
         TfqError: as `ranges.chosen`.
     """
-    known = chosen(graph, plan, statistics)
+    known = chosen(graph, plan, statistics, only)
     wanted = auto_tensors(graph, plan, only) if samples else set()
     if not wanted:
         return known, None

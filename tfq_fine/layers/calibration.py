@@ -76,11 +76,12 @@ def calibrate_wrappers(
     """
     _observe(found, data)
     graph, plan, given = found.graph, found.plan, found.given
-    needs = static_needs(graph, plan) if given.held else mean_needs(graph)
-    seen = data.gather(graph, needs, automatic.number_of_samples(graph) if given.held else 1, advance)
+    held = {t for _, t in given.held}
+    needs = static_needs(graph, plan, held) if held else mean_needs(graph)
+    seen = data.gather(graph, needs, automatic.number_of_samples(graph) if held else 1, advance)
     assert seen.statistics is not None
-    if given.held:
-        known, _ = automatic.ranged(graph, plan, seen.statistics, seen.samples, only={t for _, t in given.held})
+    if held:
+        known, _ = automatic.ranged(graph, plan, seen.statistics, seen.samples, only=held)
         _set_ranges(given, known)
     for path, wrapper in found.wrappers.items():
         tensors = {variable: key for (of, variable), key in given.read.items() if of == path}
