@@ -1,6 +1,7 @@
 """What tests/test_tfmot.py runs in processes of their own, since importing TFMOT switches `tf.keras`."""
 
 import sys
+import tempfile
 from functools import partial
 from typing import Any
 
@@ -155,6 +156,17 @@ def without_data_two_inputs() -> None:
     feeds = [[data[name][n : n + 1].astype(np.float32) for name in names] for n in range(64)]
     found = sqnr_db(np.concatenate([runner.run(feed)[0] for feed in feeds]), expected)
     assert found > 24, found  # single steps of 8 bits
+
+
+def saved() -> None:
+    """What was saved as .h5 is loaded under TFMOT's scope, and gives the same file."""
+    model = trained(tfmot.quantization.keras.quantize_model(cnn()))
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/model.h5")
+        with tfmot.quantization.keras.quantize_scope():
+            loaded = tfq.load_model(f"{folder}/model.h5", safe_mode=False)  # which names modules of TFMOT
+    assert loaded.optimizer is not None
+    assert tfq.quantize(loaded, "full_int8").content == tfq.quantize(model, "full_int8").content
 
 
 def without_data_partly() -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tfq_fine.layers.annotation import annotate
     from tfq_fine.layers.fine_quantize import FineQuantize
     from tfq_fine.layers.folding import fold_batch_norm
+    from tfq_fine.layers.loading import load_model
     from tfq_fine.layers.rows import Kernel, LayerRow
     from tfq_fine.layers.simulation import simulate
     from tfq_fine.layers.wrapped import freeze_ranges
@@ -21,6 +22,7 @@ __all__ = [
     "annotate",
     "fold_batch_norm",
     "freeze_ranges",
+    "load_model",
     "simulate",
 ]
 
@@ -31,6 +33,7 @@ _MODULES = {  # no name may be that of a module here, or importing the module wo
     "annotate": "annotation",
     "fold_batch_norm": "folding",
     "freeze_ranges": "wrapped",
+    "load_model": "loading",
     "simulate": "simulation",
 }
 
