@@ -178,7 +178,8 @@ class FineQuantize(keras.layers.Wrapper):
         """The layer's output over quantized kernels and inputs."""
         arguments, named = self._quantized_inputs(inputs, named, training)
         mapping = [(q.variable, self._quantized_kernel(q)) for q in self.kernels] if not self.observing else []
-        inside = {q.kernel: partial(self._read_inside, q, training) for q in self.kernels if is_inside(q.kernel)}
+        reached = [q for q in self.kernels if q.kernel.loop or is_inside(q.kernel)]
+        inside = {q.kernel: partial(self._read_inside, q, training) for q in reached}
         if self.layer._call_has_training_arg:
             named["training"] = training
         scope = keras.StatelessScope(mapping, collect_losses=True)
