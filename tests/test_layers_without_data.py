@@ -50,7 +50,7 @@ def test_only_what_no_wrapper_holds_is_counted(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(automatic, "best_ranges", seen)
     tfq.quantize(wrapped, data=data)
-    assert [name.removesuffix("_1") for name in found] == ["add"]
+    assert [name.partition("_")[0] for name in found] == ["add"]
 
 
 def test_tensors_without_a_range_are_named_in_one_error():
