@@ -146,14 +146,14 @@ def test_wrappers_that_were_never_calibrated_are_named():
 
 def test_calibrating_without_wrappers_and_without_samples():
     with pytest.raises(tfq.TfqError, match="holds no FineQuantize layers"):
-        tfq.layers.calibrate_wrappers(small_cnn(), np.zeros((1, 12, 10, 3), np.float32))
+        tfq.layers.freeze_ranges(small_cnn())
     with pytest.raises(tfq.TfqError, match="no samples"):
-        tfq.layers.calibrate_wrappers(tfq.annotate(small_cnn()), np.zeros((0, 12, 10, 3), np.float32))
+        tfq.calibrate(tfq.annotate(small_cnn()), np.zeros((0, 12, 10, 3), np.float32))
 
 
 def test_calibrating_on_data_that_is_not_finite():
     with pytest.raises(tfq.TfqError, match="nan is not a finite number"):
-        tfq.layers.calibrate_wrappers(tfq.annotate(small_cnn()), np.full((1, 12, 10, 3), np.nan, np.float32))
+        tfq.calibrate(tfq.annotate(small_cnn()), np.full((1, 12, 10, 3), np.nan, np.float32))
 
 
 def test_another_backend(monkeypatch: pytest.MonkeyPatch):

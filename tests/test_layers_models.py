@@ -293,3 +293,20 @@ def test_the_left_norms_are_named_with_reasons():
     model = keras.Model(inputs, [layers.BatchNormalization(name="norm")(x), layers.ReLU()(x)])
     left = tfq.fold_batch_norm(model).left
     assert "'conv' is used elsewhere" in left["norm"]
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["plain", "jit"])
+def test_recurrent_layers_train_over_states_that_are_quantized_as_they_come(jit: bool):
+    """Gradients pass through all steps, and the wrapped cell is left as it was."""
+    inputs = keras.Input((4, 5))
+    model = keras.Model(inputs, layers.Dense(1)(layers.GRU(7, dropout=0.1, name="gru")(inputs)))
+    data = np.random.default_rng(0).normal(size=(32, 4, 5)).astype(np.float32)
+    wrapped = calibrated(model, "dynamic_int8", data)
+    cell = wrapped.get_layer("gru").layer.cell
+    before, activation = set(vars(cell)), cell.recurrent_activation
+    first = np.asarray(cell.kernel).copy()
+    wrapped.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=jit)
+    loss = wrapped.fit(data, data[:, 0].sum(1), epochs=8, batch_size=8, verbose=0).history["loss"]
+    assert loss[-1] < 0.8 * loss[0]  # what the first of four steps brought
+    assert not np.array_equal(first, np.asarray(cell.kernel))
+    assert set(vars(cell)) == before and cell.recurrent_activation is activation

@@ -214,12 +214,17 @@ def test_ranges_inside_layers_are_trained_and_saved(learned: bool, jit: bool, tm
     assert tfq.quantize(loaded, data=data).content == tfq.quantize(found, data=data).content
 
 
-def test_a_model_opens_in_a_fresh_process(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("modules", "load"),
+    [("keras, tfq_fine as tfq", "keras.saving.load_model"), ("tfq_fine as tfq, keras", "tfq.load_model")],
+    ids=["by Keras, imported first", "by load_model"],
+)
+def test_a_model_opens_in_a_fresh_process(modules: str, load: str, tmp_path: Path):
     """By `custom_objects` and by registration; names that Keras made up are those of the file."""
     code = (
-        "import sys, keras, tfq_fine as tfq, test_layers_saving as own; tfq.layers.FineQuantize;"
+        f"import sys, {modules}, test_layers_saving as own;"
         "keras.layers.Dense(1), keras.layers.Dense(1);"  # so that Keras counts on from other numbers
-        "model = keras.saving.load_model(sys.argv[1], custom_objects=own.OWN);"
+        f"model = {load}(sys.argv[1], custom_objects=own.OWN);"
         "tfq.quantize(model, data=own.ROWS).save(sys.argv[2])"
     )
     own = keras.Sequential([keras.Input((7,)), Block(), Built(), Told(Built())])
@@ -231,6 +236,16 @@ def test_a_model_opens_in_a_fresh_process(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", code, path, found], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert found.read_bytes() == file_of(model)
+
+
+def test_a_loaded_model_is_compiled_as_it_was(tmp_path: Path):
+    model, path = wrapped("a registered class that tells its layers"), tmp_path / "model.keras"
+    model.compile("sgd", "mse")
+    model.save(path)
+    assert tfq.load_model(path).optimizer.name == "sgd"
+    assert getattr(tfq.load_model(path, compile=False), "optimizer", None) is None
+    with pytest.raises(tfq.TfqError, match=r"absent\.keras is not a file"):
+        tfq.load_model(tmp_path / "absent.keras")
 
 
 def test_a_file_of_registered_classes_is_quantized_by_its_name(tmp_path: Path):

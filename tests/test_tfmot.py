@@ -10,7 +10,10 @@ import pytest
 
 import tfq_fine as tfq
 
-CASES = ("fine", "stock", "preserved", "clustered", "clusters_per_channel", "clipped", "pruned", "bad")
+CASES = (
+    *("fine", "stock", "without_data", "without_data_two_inputs", "without_data_partly"),
+    *("saved", "preserved", "clustered", "clusters_per_channel", "clipped", "pruned", "bad"),
+)
 FOLDER = "TFQ_TFMOT"  # where TFMOT is installed, when not beside the rest (`make test` does it)
 ROOT = Path(__file__).parent.parent
 

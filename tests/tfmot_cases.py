@@ -1,6 +1,7 @@
 """What tests/test_tfmot.py runs in processes of their own, since importing TFMOT switches `tf.keras`."""
 
 import sys
+import tempfile
 from functools import partial
 from typing import Any
 
@@ -101,6 +102,85 @@ def stock() -> None:
     model = trained(tfmot.quantization.keras.quantize_model(cnn()))
     found = sqnr_db(outputs(tfq.quantize(model, data=IMAGES)), model.predict(IMAGES, verbose=0))
     assert found > 24, found  # single steps of 8 bits
+
+
+def branched() -> Any:
+    """What a scheme quantizes in ways of its own: fused norms, sums, poolings, concatenations, softmax in a layer."""
+    inputs = layers.Input((9, 8, 3))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(6, 3, padding="same", use_bias=False)(inputs)))
+    y = layers.ReLU(6.0)(layers.BatchNormalization()(layers.DepthwiseConv2D(3, padding="same")(x)))
+    x = layers.MaxPooling2D(2)(layers.Add()([x, layers.Conv2D(6, 1, name="thin")(y)]))
+    x = layers.Concatenate()([x, layers.Conv2D(5, 3, padding="same", activation="relu")(x)])
+    x = layers.Dropout(0.1)(layers.GlobalAveragePooling2D()(x))
+    return tf_keras.Model(inputs, layers.Dense(5, activation="softmax", name="head")(x))
+
+
+def without_data() -> None:
+    """The ranges of TFMOT's own scheme, and those that follow from them, are all that a static file needs."""
+    model = trained(tfmot.quantization.keras.quantize_model(branched()))
+    expected = model.predict(IMAGES, verbose=0)
+    before = {w.name.rsplit("/", 1)[-1]: w for w in model.layers[-1].weights}
+    result = tfq.quantize(model, "full_int8")
+    main = result.graph.main
+    borders = {*main.inputs, *main.outputs}
+    assert all(tensor.dtype != "float32" for t, tensor in enumerate(main.tensors) if t not in borders)
+    found = sqnr_db(outputs(result), expected)
+    assert found > 24, found  # single steps of 8 bits
+    (softmax,) = [op for op in main.ops if op.code == "SOFTMAX"]
+    low, high = (float(before[f"pre_activation_{end}:0"]) for end in ("min", "max"))
+    scale = main.tensors[softmax.inputs[0]].quantization.scale[0]
+    np.testing.assert_allclose(scale, (max(high, 0) - min(low, 0)) / 255, rtol=1e-6)
+    other = tfq.quantize(model, "full_int8", data=IMAGES * 3)  # ranges are not the data's; biases are corrected by it
+    scales = [[t.quantization.scale for t in r.graph.main.tensors if t.dtype == "int8"] for r in (result, other)]
+    np.testing.assert_array_equal(*(np.concatenate(each) for each in scales))
+
+
+def without_data_two_inputs() -> None:
+    """Each input has the range that its own quantizer learned."""
+    wide, narrow = layers.Input((7,), name="wide"), layers.Input((5,), name="narrow")
+    x = layers.Concatenate()([layers.Dense(6, activation="relu")(wide), layers.Dense(6, activation="tanh")(narrow)])
+    model = tf_keras.Model([wide, narrow], layers.Dense(3, activation="sigmoid")(x))
+    model = tfmot.quantization.keras.quantize_model(model)
+    model.compile("adam", "mse")
+    data: dict[str, np.ndarray] = {
+        "wide": 9 * RNG.normal(size=(64, 7)).astype(np.float32),
+        "narrow": RNG.normal(size=(64, 5)),
+    }
+    model.fit(data, RNG.random((64, 3)), epochs=30, verbose=0)
+    result = tfq.quantize(model, "full_int8")
+    main, names = result.graph.main, result.graph.input_names()
+    quantized = {op.inputs[0]: main.tensors[op.outputs[0]] for op in main.ops if op.code == "QUANTIZE"}
+    steps = {name: quantized[t].quantization.scale[0] for name, t in zip(names, main.inputs, strict=True)}
+    assert steps["wide"] > 5 * steps["narrow"]
+    runner, expected = Runner(result.content), model.predict(data, verbose=0)
+    feeds = [[data[name][n : n + 1].astype(np.float32) for name in names] for n in range(64)]
+    found = sqnr_db(np.concatenate([runner.run(feed)[0] for feed in feeds]), expected)
+    assert found > 24, found  # single steps of 8 bits
+
+
+def saved() -> None:
+    """What was saved as .h5 is loaded under TFMOT's scope, and gives the same file."""
+    model = trained(tfmot.quantization.keras.quantize_model(cnn()))
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/model.h5")
+        with tfmot.quantization.keras.quantize_scope():
+            loaded = tfq.load_model(f"{folder}/model.h5", safe_mode=False)  # which names modules of TFMOT
+    assert loaded.optimizer is not None
+    assert tfq.quantize(loaded, "full_int8").content == tfq.quantize(model, "full_int8").content
+
+
+def without_data_partly() -> None:
+    """Tensors that no range was learned for, nor follows from others, are named in one error."""
+    plain = branched()
+    marked = tf_keras.models.clone_model(
+        plain, clone_function=lambda layer: layer if layer.name in ("thin", "head") else annotate(layer)
+    )
+    model = trained(tfmot.quantization.keras.quantize_apply(marked))
+    with pytest.raises(
+        tfq.TfqError, match=r"give data=\.\.\.; the model itself holds no range of model\w*/thin/.*, .*/head/"
+    ):
+        tfq.quantize(model, "full_int8")
+    tfq.quantize(model, "full_int8", data=IMAGES)
 
 
 def preserved() -> None:

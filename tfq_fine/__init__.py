@@ -4,13 +4,14 @@ Public names are loaded when they are first used: importing the package loads ne
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfq_converters.errors import TfqError
     from tfq_fine.api import calibrate, quantize
     from tfq_fine.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
-    from tfq_fine.layers import annotate, fold_batch_norm, simulate
+    from tfq_fine.layers import annotate, fold_batch_norm, load_model, simulate
     from tfq_fine.presets import RECIPES
     from tfq_fine.recipe import Recipe, Rule
     from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
@@ -36,6 +37,7 @@ __all__ = [
     "annotate",
     "calibrate",
     "fold_batch_norm",
+    "load_model",
     "quantize",
     "simulate",
     "verify",
@@ -58,6 +60,7 @@ _MODULES = {
     "annotate": "tfq_fine.layers",
     "calibrate": "tfq_fine.api",
     "fold_batch_norm": "tfq_fine.layers",
+    "load_model": "tfq_fine.layers",
     "quantize": "tfq_fine.api",
     "simulate": "tfq_fine.layers",
     "verify": "tfq_fine.verification",
@@ -79,3 +82,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _register_with_keras() -> None:
+    """Make `FineQuantize` known to a Keras that is loaded already, so that its `load_model` finds it."""
+    keras: Any = sys.modules.get("keras")
+    if hasattr(keras, "saving") and "tensorflow" in sys.modules and keras.backend.backend() == "tensorflow":
+        importlib.import_module("tfq_fine.layers.fine_quantize")
+
+
+_register_with_keras()

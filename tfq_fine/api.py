@@ -16,7 +16,7 @@ from tfq_converters.reading import read_model
 from tfq_converters.writer import write
 from tfq_fine.calibration import OnInvalid, algorithm_needs
 from tfq_fine.layers.barrier import without_marks
-from tfq_fine.layers.calibration import calibrate_wrappers
+from tfq_fine.layers.calibration import calibrate_wrappers, converted
 from tfq_fine.layers.export import wrapped_model
 from tfq_fine.layers.wrapped import wrappers
 from tfq_fine.pipeline import Order, choose_numbers, gathered, policy_of, prepare, reported, with_observer
@@ -208,15 +208,21 @@ def calibrate(
 
     Returns:
         A value that merges, saves, loads, prints as a table, and that `quantize(statistics=...)` takes. Of a model
-        that holds `FineQuantize` layers, whose scales and ranges are set, nothing but the number of samples.
+        that holds `FineQuantize` layers, whose scales and ranges are set by their own specs, nothing but the number of
+        samples and warnings.
 
     Raises:
         TfqError: bad input, or statistics of another model.
     """
-    if wrappers(model):
-        return Statistics(samples=calibrate_wrappers(model, data, samples=num_samples))
-    chosen_recipe = with_observer(recipe, observer)
     material = Representative(data, num_samples, batch_size, on_invalid, threads, executor, shards)
+    if wrappers(model):
+        with stages(progress) as shown:
+            with shown.stage("reading the model"):
+                taken_apart = converted(model)
+            with shown.stage("calibrating", material.count) as advance:
+                seen = calibrate_wrappers(taken_apart, material, advance)
+        return Statistics(samples=seen.samples, skipped=seen.skipped, warnings=seen.warnings)
+    chosen_recipe = with_observer(recipe, observer)
     with stages(progress) as shown:
         with shown.stage("reading the model"):
             source = read_model(model, safe_mode=safe_mode)

@@ -6,7 +6,9 @@ or that SOFTMAX does not tell from another, costs nothing, and a bias that clipp
 The error of each sample is relative to its outputs and at most 1: a corrupted sample has one vote, however large it is.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +27,7 @@ from tfq_fine.observation import MOVES_VALUES, moved_from
 from tfq_fine.observers import OBSERVERS
 from tfq_fine.observers.seen import Seen
 from tfq_fine.plan import Plan
-from tfq_fine.ranges import asked
+from tfq_fine.ranges import asked, chosen
 from tfq_fine.sampled_values import drawn
 from tfq_fine.sampling import Sample
 from tfq_fine.sizes import is_large
@@ -42,6 +44,37 @@ SAMPLES, SAMPLES_LARGE = 8, 4  # that ranges are compared on, at most
 COMMON = 0.99  # of the samples
 CONTROL_FLOW = frozenset({"WHILE", "IF", "CALL_ONCE", "CALL"})
 BETTER = 0.98  # of the error of the whole range, or the whole range is kept: less is noise
+
+
+def ranged(
+    graph: Graph,
+    plan: Plan,
+    statistics: Statistics,
+    samples: Sequence[Sample],
+    runs: Runs | None = None,
+    only: AbstractSet[int] | None = None,
+) -> tuple[Statistics, FloatRun | None]:
+    """(the statistics with the range of every activation as its observer chooses it, the run that showed more, if any).
+
+    Args:
+        graph: the float graph.
+        plan: what is asked of its operators.
+        statistics: as calibration found them.
+        samples: inputs, in input order, that `auto` tries ranges on; without any, it keeps those of `ranges.chosen`.
+        runs: where the values of the first sample are put aside.
+        only: the tensors whose ranges are to be chosen, where not all are; no others are counted and tried.
+
+    Raises:
+        TfqError: as `ranges.chosen`.
+    """
+    known = chosen(graph, plan, statistics, only)
+    wanted = auto_tensors(graph, plan, only) if samples else set()
+    if not wanted:
+        return known, None
+    threads = os.cpu_count() or 1
+    few = looked_at(graph, samples)
+    histograms, seen = counted(graph, plan, few, threads, runs, only)
+    return best_ranges(graph, plan, statistics, known, few, histograms, threads), seen
 
 
 def best_ranges(
@@ -84,7 +117,12 @@ def looked_at(graph: Graph, samples: Sequence[Sample]) -> Sequence[Sample]:
 
 
 def counted(
-    graph: Graph, plan: Plan, samples: Sequence[Sample], threads: int = 1, runs: Runs | None = None
+    graph: Graph,
+    plan: Plan,
+    samples: Sequence[Sample],
+    threads: int = 1,
+    runs: Runs | None = None,
+    only: AbstractSet[int] | None = None,
 ) -> tuple[dict[int, Histogram], FloatRun]:
     """(histograms of what a few samples make of the tensors whose observer is `auto`, the run that showed them).
 
@@ -94,11 +132,9 @@ def counted(
         samples: inputs, in input order.
         threads: of the interpreter.
         runs: where the values of the first sample are put aside.
+        only: as `ranged` has it.
     """
-    moved = moved_from(graph)
-    wanted = {t for t, spec in asked(graph, plan).items() if spec.observer == AUTO and t not in moved}
-    wanted -= depends_on_unrunnable(graph)
-    wanted -= {t for op in graph.main.ops if op.code == lstm.CODE for t in op.outputs}  # its next steps read them too
+    wanted = auto_tensors(graph, plan, only)
     found: dict[int, list[np.ndarray]] = {t: [] for t in wanted}
 
     def see(t: int, value: np.ndarray) -> None:
@@ -112,9 +148,14 @@ def counted(
     return {t: Histogram.of(np.concatenate(rows)) for t, rows in found.items() if rows}, run
 
 
-def uses_auto(graph: Graph, plan: Plan) -> bool:
-    """Whether an activation of the plan has observer `auto`."""
-    return any(spec.observer == AUTO for spec in asked(graph, plan).values())
+def auto_tensors(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> set[int]:
+    """The tensors that `auto` chooses ranges for, each also for those that hold its values."""
+    moved = moved_from(graph)
+    wanted = {t for t, spec in asked(graph, plan).items() if spec.observer == AUTO and t not in moved}
+    if only is not None:
+        wanted &= {moved.get(t, t) for t in only}
+    wanted -= depends_on_unrunnable(graph)
+    return wanted - {t for op in graph.main.ops if op.code == lstm.CODE for t in op.outputs}  # its next steps read them
 
 
 def number_of_samples(graph: Graph) -> int:

@@ -19,20 +19,20 @@ from tfq_converters.writer import Written
 from tfq_fine import automatic
 from tfq_fine.calibration import Gathered, mean_needs
 from tfq_fine.encodings import integer_ops
+from tfq_fine.implied_ranges import with_implied, without_range
 from tfq_fine.layers.export import Given
 from tfq_fine.observation import Needs
 from tfq_fine.placement import place
 from tfq_fine.plan import Plan, Policy, Prefer
 from tfq_fine.presets import named
 from tfq_fine.quantizer import corrects_biases, quantize
-from tfq_fine.ranges import chosen
 from tfq_fine.recipe import Recipe
 from tfq_fine.repairs import number_of_samples, repaired, without_repairs
 from tfq_fine.report.activations import activation_rows
 from tfq_fine.report.quantization import QuantizationReport, RepairRow
 from tfq_fine.representative import Representative
 from tfq_fine.sampling import Sample
-from tfq_fine.statistics import Statistics
+from tfq_fine.statistics import Range, Statistics
 from tfq_fine.summary import summarize
 from tfq_fine.trial import planned, static_needs
 
@@ -53,6 +53,11 @@ class Order:
     def has_integer_borders(self) -> bool:
         """Whether an input or output of the file is to be quantized, whatever the recipe says."""
         return {self.input_type, self.output_type} != {"float32"}
+
+    def border_tensors(self, graph: Graph) -> set[int]:
+        """The float inputs and outputs that become integers."""
+        sides = ((graph.main.inputs, self.input_type), (graph.main.outputs, self.output_type))
+        return {t for tensors, kind in sides for t in tensors if kind != "float32" and _is_float(graph, t)}
 
     @property
     def no_islands(self) -> bool:
@@ -82,8 +87,36 @@ class Prepared:
     def needs(self) -> Needs | None:
         """What must be known of the data; None when that is nothing."""
         if self.is_static:
-            return static_needs(self.graph, self.plan)
+            return static_needs(self.graph, self.plan, self.open)
         return mean_needs(self.graph) if corrects_biases(self.graph, self.plan) else None
+
+    @cached_property
+    def known(self) -> dict[int, Range]:
+        """Tensor -> range, of those that wrappers hold and of those that follow."""
+        held = {t: found for (_, t), found in self.own.ranges.items()} if self.own else {}
+        return with_implied(self.graph, integer_ops(self.plan), held) if held else {}
+
+    @cached_property
+    def open(self) -> frozenset[int] | None:
+        """The tensors whose ranges the data tells; None for all."""
+        if not self.known:
+            return None
+        borders = self.order.border_tensors(self.graph)
+        return frozenset(without_range(self.graph, integer_ops(self.plan), self.known)) | (borders - set(self.known))
+
+    def require_ranges(self) -> None:
+        """Raise unless every range is known without data.
+
+        Raises:
+            TfqError: the recipe is static, and the model does not hold all of its ranges: those tensors are named.
+        """
+        if not self.is_static or self.open == frozenset():
+            return
+        found = f"recipe {self.order.recipe.name!r} is static and needs representative data: give data=..."
+        if self.open is None:
+            raise TfqError(f"{found}, or statistics=...")
+        names = ", ".join(self.graph.main.tensors[t].name for t in sorted(self.open))
+        raise TfqError(f"{found}; the model itself holds no range of {names}")
 
     @cached_property
     def calibrated(self) -> Graph:
@@ -93,7 +126,7 @@ class Prepared:
     @property
     def uses_auto(self) -> bool:
         """Whether ranges are chosen by observer `auto`."""
-        return self.is_static and automatic.uses_auto(self.graph, self.plan)
+        return self.is_static and bool(automatic.auto_tensors(self.graph, self.plan, self.open))
 
 
 @dataclass(frozen=True)
@@ -104,6 +137,10 @@ class Numbers:
     plan: Plan
     known: Statistics | None  # with the ranges that were chosen
     seen: FloatRun | None  # the run of the float model that showed more
+
+
+def _is_float(graph: Graph, tensor: int) -> bool:
+    return graph.main.tensors[tensor].dtype == "float32"
 
 
 def with_observer(recipe: str | Recipe, observer: str | None) -> Recipe:
@@ -139,10 +176,8 @@ def prepare(
         plan, policy = own.merged(graph, plan, policy), replace(policy, prefer="size")
     else:
         graph, plan = planned(graph, asked, policy, fold=statistics is None)
-    if (integer_ops(plan) or order.has_integer_borders) and not data.is_given and statistics is None:
-        raise TfqError(
-            f"recipe {order.recipe.name!r} is static and needs representative data: give data=..., or statistics=..."
-        )
+    if not data.is_given and statistics is None:
+        Prepared(order, graph, plan, policy, False, (), own).require_ranges()
     why = _not_repaired(source.graph, data, statistics, own is not None)
     if why:
         mended = without_repairs(source.graph, asked, order.repairs, why)
@@ -184,11 +219,12 @@ def choose_numbers(prepared: Prepared, statistics: Statistics | None, samples: S
     Raises:
         TfqError: the statistics are of another model, or do not hold what an observer reads.
     """
-    graph, own, masks = prepared.graph, prepared.own, prepared.bounded_masks
+    graph, own = prepared.graph, prepared.own
+    masks = prepared.bounded_masks and statistics is not None  # how far scores reach is seen alone
     known, seen = _ranged(prepared, statistics, samples, runs) if prepared.is_static else (statistics, None)
     flatbuffer.forget_pages(trim=True)
     plan = place(graph, prepared.plan, known, prepared.policy, prepared.order.no_islands, masks)
-    known = own.with_ranges(graph, plan, known) if own else known
+    known = own.with_ranges(graph, plan, known) if own and known else known
     borders = prepared.order.input_type, prepared.order.output_type
     quantized = quantize(graph, plan, known, *borders, masks, own.codes if own else None)
     return Numbers(quantized, plan, known, seen)
@@ -197,19 +233,17 @@ def choose_numbers(prepared: Prepared, statistics: Statistics | None, samples: S
 def _ranged(
     prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample], runs: Runs
 ) -> tuple[Statistics | None, FloatRun | None]:
-    """The statistics with the ranges that the observers choose, and the run of the float model that showed more."""
+    """The statistics with the ranges that the observers choose, and the run of the float model that showed more.
+
+    Ranges that wrappers hold are theirs.
+    """
+    own = {(0, t): found for t, found in prepared.known.items()}
     if statistics is None:
-        return None, None
+        return Statistics(ranges=own), None
     graph, plan = prepared.calibrated, prepared.plan
     statistics.require_of(graph)
-    known = chosen(graph, plan, statistics)
-    if not samples or not prepared.uses_auto:
-        return known, None
-    threads = os.cpu_count() or 1
-    few = automatic.looked_at(graph, samples)
-    histograms, seen = automatic.counted(graph, plan, few, threads, runs)
-    best = automatic.best_ranges(graph, plan, statistics, known, few, histograms, threads)
-    return best, None if prepared.own else seen
+    best, seen = automatic.ranged(graph, plan, statistics, samples, runs, prepared.open)
+    return best.with_ranges(own), None if prepared.own else seen
 
 
 def reported(

@@ -1,6 +1,7 @@
 """The stage between calibration and encodings: every activation's observer chooses its range from the statistics."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 from tfq_converters.errors import raise_all
 from tfq_converters.graph import Graph
@@ -48,13 +49,16 @@ def problems(spec: ActivationSpec) -> list[str]:
     ]
 
 
-def observer_needs(graph: Graph, plan: Plan) -> Needs:
-    """What the observers of a plan read beside the ranges, by the tensors whose values are not another's."""
+def observer_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> Needs:
+    """What the observers of a plan read beside the ranges, by the tensors whose values are not another's.
+
+    `only`: the tensors whose ranges are to be chosen, where not all are.
+    """
     moved = moved_from(graph)
     histograms: dict[TensorKey, None] = {}
     extremes: dict[TensorKey, None] = {}
     moving: dict[tuple[TensorKey, float], None] = {}
-    for t, spec in asked(graph, plan).items():
+    for t, spec in _asked_only(graph, plan, only).items():
         reads, key = OBSERVERS[spec.observer].reads, (0, moved.get(t, t))
         if reads == "histogram":
             histograms[key] = None
@@ -70,13 +74,17 @@ def options_of(spec: ActivationSpec) -> Mapping[str, float]:
     return {**OBSERVERS[spec.observer].options, **dict(spec.options)}
 
 
-def chosen(graph: Graph, plan: Plan, statistics: Statistics) -> Statistics:
-    """The statistics with the range of every activation as its observer chooses it.
+def _asked_only(graph: Graph, plan: Plan, only: AbstractSet[int] | None) -> dict[int, ActivationSpec]:
+    return {t: spec for t, spec in asked(graph, plan).items() if only is None or t in only}
+
+
+def chosen(graph: Graph, plan: Plan, statistics: Statistics, only: AbstractSet[int] | None = None) -> Statistics:
+    """The statistics with the range of every activation, or of `only` some, as its observer chooses it.
 
     Raises:
         TfqError: an observer reads what the statistics do not hold, or an unknown observer.
     """
-    moved, specs = moved_from(graph), asked(graph, plan)
+    moved, specs = moved_from(graph), _asked_only(graph, plan, only)
     roots = {t: moved.get(t, t) for t in specs if (0, moved.get(t, t)) in statistics.ranges}
     seen = {t: _seen(root, specs[t], statistics) for t, root in roots.items()}
     raise_all(

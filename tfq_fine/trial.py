@@ -5,6 +5,7 @@ The simulation is a float graph (`float_simulation`): no file that was not check
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -53,9 +54,9 @@ def planned(graph: Graph, asked: Asked, policy: Policy, fold: bool = True) -> tu
     return factored.graph, make_plan(factored.graph, asked, policy, factored.notes, factored.kept)
 
 
-def static_needs(graph: Graph, plan: Plan) -> Needs:
-    """What a plan with integer operators needs to know of the data."""
-    return range_needs(graph).also(mean_needs(graph)).also(observer_needs(graph, plan))
+def static_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> Needs:
+    """What a plan with integer operators needs to know of the data, which chooses all ranges, or `only` some."""
+    return range_needs(graph).also(mean_needs(graph)).also(observer_needs(graph, plan, only))
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfq_fine.layers.annotation import annotate
-    from tfq_fine.layers.calibration import calibrate_wrappers
     from tfq_fine.layers.fine_quantize import FineQuantize
     from tfq_fine.layers.folding import fold_batch_norm
+    from tfq_fine.layers.loading import load_model
     from tfq_fine.layers.rows import Kernel, LayerRow
     from tfq_fine.layers.simulation import simulate
     from tfq_fine.layers.wrapped import freeze_ranges
@@ -20,9 +20,9 @@ __all__ = [
     "Kernel",
     "LayerRow",
     "annotate",
-    "calibrate_wrappers",
     "fold_batch_norm",
     "freeze_ranges",
+    "load_model",
     "simulate",
 ]
 
@@ -31,9 +31,9 @@ _MODULES = {  # no name may be that of a module here, or importing the module wo
     "Kernel": "rows",
     "LayerRow": "rows",
     "annotate": "annotation",
-    "calibrate_wrappers": "calibration",
     "fold_batch_norm": "folding",
     "freeze_ranges": "wrapped",
+    "load_model": "loading",
     "simulate": "simulation",
 }
 

@@ -42,6 +42,13 @@ class ActivationRange:
         self.high.assign(tf.where(first, high, tf.maximum(self.high.value, high)))
         self.known.assign(1.0)
 
+    def set(self, low: float, high: float) -> None:
+        """Make this the range, and start the learned scale from it."""
+        self.low.assign(low)
+        self.high.assign(high)
+        self.known.assign(1.0)
+        self.settle()
+
     def settle(self) -> None:
         """Start the learned scale from the range."""
         if self.learned:

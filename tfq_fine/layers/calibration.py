@@ -1,62 +1,133 @@
-"""Calibration of wrapped models: scales from the weights, ranges from representative data."""
+"""Calibration of wrapped models: scales from the weights, ranges from representative data.
 
+What is seen and chosen of a tensor is that which `quantize` sees and chooses of it in the float model: the wrappers are
+taken off a copy, that is converted and calibrated as any model, and each wrapper is given the ranges of its tensors.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
-import numpy as np
-
 from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph
+from tfq_converters.kernels import Target
+from tfq_converters.reading import read_model
 from tfq_converters.reading.call import keras_call
+from tfq_fine import automatic
+from tfq_fine.calibration import mean_needs
 from tfq_fine.data import InputSpec, batches
+from tfq_fine.layers.barrier import without_marks
+from tfq_fine.layers.export import Given, taken_apart
 from tfq_fine.layers.wrapped import require_wrappers
+from tfq_fine.plan import Plan, Policy, make_plan
+from tfq_fine.representative import Representative
+from tfq_fine.specs import OpSpec
+from tfq_fine.statistics import Range, Statistics
+from tfq_fine.trial import static_needs
+
+BATCH = 32  # samples per call of the Keras model
 
 
-def calibrate_wrappers(model: Any, data: Any, *, samples: int | None = None, batch_size: int = 32) -> int:
+@dataclass(frozen=True)
+class Converted:
+    """A wrapped model, and the float graph in it."""
+
+    model: Any
+    graph: Graph
+    plan: Plan
+    given: Given
+    wrappers: Mapping[str, Any]  # by path
+
+
+def converted(model: Any) -> Converted:
+    """The float graph in a wrapped model, and where its wrappers are in it.
+
+    Raises:
+        TfqError: the model holds no wrappers, or cannot be converted.
+    """
+    for wrapper in require_wrappers(model):
+        wrapper.build_like_call()
+    apart = taken_apart(model)
+    source = read_model(apart.model)
+    graph = without_marks(source.graph)
+    given = apart.given(graph)
+    asked: dict[Any, OpSpec | None] = {key: None for key, _ in graph.ops()}
+    asked |= apart.annotated.resolve(graph, source.layers) if apart.annotated else {}
+    plan = make_plan(graph, asked | dict(given.asked), Policy("size", True, Target()))
+    return Converted(model, graph, plan, given, apart.wrappers)
+
+
+def calibrate_wrappers(
+    found: Converted, data: Representative, advance: Callable[[int], None] | None = None
+) -> Statistics:
     """Set the scales of all wrappers from their weights, and the ranges of activations from `data`.
 
     Args:
-        model: a Keras model that holds `FineQuantize` layers.
-        data: representative samples, in any form that `tfq_fine.data` documents.
-        samples: read at most this many.
-        batch_size: samples per call of the model.
+        found: the wrapped model.
+        data: representative samples.
+        advance: called with the number of samples after each run.
 
     Returns:
-        How many samples were read.
+        What was seen of the float model.
 
     Raises:
-        TfqError: the model holds no wrappers, the data no samples, or a range is not finite.
+        TfqError: the data holds no samples, or a tensor becomes NaN or infinite.
     """
-    found = require_wrappers(model)
-    for wrapper in found:
-        for known in wrapper.every_range:
-            known.forget()
-        wrapper.means.clear()
+    _observe(found, data)
+    graph, plan, given = found.graph, found.plan, found.given
+    held = {t for _, t in given.held}
+    needs = static_needs(graph, plan, held) if held else mean_needs(graph)
+    seen = data.gather(graph, needs, automatic.number_of_samples(graph) if held else 1, advance)
+    assert seen.statistics is not None
+    if held:
+        known, _ = automatic.ranged(graph, plan, seen.statistics, seen.samples, only=held)
+        _set_ranges(given, known)
+    for path, wrapper in found.wrappers.items():
+        tensors = {variable: key for (of, variable), key in given.read.items() if of == path}
+        means = seen.statistics.means
+        wrapper.means = {variable: means[key] for variable, key in tensors.items() if key in means}
+        wrapper.fit_scales()
+    return seen.statistics
+
+
+def _set_ranges(given: Given, known: Statistics) -> None:
+    """Give every range of a wrapper what was chosen for its tensors."""
+    chosen: dict[int, tuple[Any, list[Range]]] = {}
+    for key, held in given.held.items():
+        for one in held:
+            chosen.setdefault(id(one), (one, []))[1].append(known.ranges[key])
+    for one, ranges in chosen.values():
+        one.set(*reduce(Range.union, ranges))
+
+
+def _observe(found: Converted, data: Representative) -> None:
+    """Set the ranges of what no kernel in the graph reads, as a second input of a custom layer: all that calls see."""
+    with_tensor = {id(one) for held in found.given.held.values() for one in held}
+    every = [(w, one) for w in found.wrappers.values() for one in w.every_range if id(one) not in with_tensor]
+    if not every:
+        return
+    if hasattr(data.data, "__next__") or data.executor is not None:
+        names = ", ".join(dict.fromkeys(repr(w.layer.name) for w, _ in every))
+        raise TfqError(f"layers {names} have inputs that are observed in Keras: give data that can be read twice, here")
+    for wrapper, one in every:
+        one.forget()
         wrapper.observing = True
     try:
-        count = _run(model, data, samples, batch_size)
+        _call(found.model, data)
     finally:
-        for wrapper in found:
+        for wrapper, _ in every:
             wrapper.observing = False
-    for wrapper in found:
-        wrapper.build_like_call()
-        wrapper.fit_scales()
-        for known in wrapper.every_range:
-            if not all(np.isfinite(known.limits())):
-                raise TfqError(f"layer {wrapper.layer.name!r} reads or computes NaN or infinity on this data")
-            known.settle()
-    return count
+    for _, one in every:
+        one.settle()
 
 
-def _run(model: Any, data: Any, samples: int | None, batch_size: int) -> int:
+def _call(model: Any, data: Representative) -> None:
+    """Call the Keras model with all samples."""
     call = keras_call(model, "keras")
-    names = [argument.name for argument in call.arguments]
     specs = tuple(
         InputSpec(argument.name, tuple(-1 if size is None else size for size in argument.shape), argument.dtype)
         for argument in call.arguments
     )
-    count = 0
-    for batch in batches(data, specs, batch_size=batch_size, limit=samples):
+    for batch in batches(data.data, specs, batch_size=BATCH, limit=data.num_samples):
         call(list(batch.inputs))
-        count += batch.count
-    if not count:
-        raise TfqError(f"no representative data for {', '.join(names)}: the data holds no samples")
-    return count

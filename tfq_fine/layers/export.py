@@ -6,8 +6,9 @@ constants of the file by its values, laid out as its operator wants it.
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,16 @@ class WrappedModel:
     wrappers: Mapping[str, Any]  # `FineQuantize`, or what has its attributes
 
     @property
+    def annotated(self) -> Recipe | None:
+        """The recipe of `annotate`, if that one wrapped the layers."""
+        texts = {wrapper.recipe for wrapper in self.wrappers.values() if wrapper.recipe}
+        return Recipe.from_json(texts.pop()) if len(texts) == 1 else None
+
+    @property
     def recipe(self) -> Recipe:
         """For what is not wrapped: the recipe of `annotate`, else integers where a wrapper has them, else float."""
-        texts = {wrapper.recipe for wrapper in self.wrappers.values() if wrapper.recipe}
-        if len(texts) == 1:
-            return Recipe.from_json(texts.pop())
+        if self.annotated is not None:
+            return self.annotated
         bits = [w.spec.activations.bits for w in self.wrappers.values() if w.spec.activations is not None]
         if not bits:
             return Recipe("wrapped layers only", None)
@@ -62,7 +68,7 @@ class WrappedModel:
         for path, wrapper in self.wrappers.items():
             found.take(path, wrapper)
         raise_all(found.problems)
-        return Given(found.asked, found.codes, found.forms, found.ranges)
+        return Given(found.asked, found.codes, found.forms, found.held, found.read)
 
 
 class _Collected:
@@ -73,7 +79,8 @@ class _Collected:
         self.asked: dict[OpKey, OpSpec] = {}
         self.codes: dict[tuple[OpKey, int], WeightCodes] = {}
         self.forms: dict[OpKey, str] = {}
-        self.ranges: dict[TensorKey, Range] = {}
+        self.held: dict[TensorKey, list[Any]] = {}
+        self.read: dict[tuple[str, str], TensorKey] = {}
         self.problems: list[str] = []
 
     def take(self, path: str, wrapper: Any) -> None:
@@ -92,7 +99,7 @@ class _Collected:
             for key, slot in places:
                 self._take_kernel(path, wrapper, kernel, key, slot)
         for tensor in _leaving(self.graph, inside) if wrapper.output_range is not None else ():
-            self._widen(tensor, wrapper.output_range)
+            self._hold(tensor, wrapper.output_range)
 
     def _take_kernel(self, path: str, wrapper: Any, kernel: QuantizedKernel, key: OpKey, slot: int) -> None:
         """One place of one kernel, and the range of what its operator reads."""
@@ -101,21 +108,22 @@ class _Collected:
             self.problems.append(f"layer {path!r}: {found}")
             return
         self.codes[key, slot], self.asked[key], self.forms[key] = found, _exactly(kernel), kernel.held.form
-        read = self._read(wrapper, kernel)
+        tensor = data_of(op_at(self.graph, key))
+        self.read.setdefault((path, kernel.kernel.variable), (key[0], tensor))
+        read = self._range_of_what_it_reads(wrapper, kernel)
         if read is not None and key[0] == 0:
-            self._widen(data_of(op_at(self.graph, key)), read)
+            self._hold(tensor, read)
 
     @staticmethod
-    def _read(wrapper: Any, kernel: QuantizedKernel) -> Any:
-        """The range of what the operator of a kernel reads; None when it is not known."""
+    def _range_of_what_it_reads(wrapper: Any, kernel: QuantizedKernel) -> Any:
+        """The range of what the operator of a kernel reads; None when no wrapper holds it."""
         reads = kernel.kernel.reads
         if reads is None or not wrapper.ranges:
             return kernel.inside
         return wrapper.ranges[reads if reads < len(wrapper.ranges) else -1]
 
-    def _widen(self, tensor: int, found: Any) -> None:
-        limits = Range(*found.limits())
-        self.ranges[0, tensor] = self.ranges[0, tensor].union(limits) if (0, tensor) in self.ranges else limits
+    def _hold(self, tensor: int, found: Any) -> None:
+        self.held.setdefault((0, tensor), []).append(found)
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,15 @@ class Given:
     asked: Mapping[OpKey, OpSpec]  # of the operators with wrapped kernels, and of those behind them in their layers
     codes: Mapping[tuple[OpKey, int], WeightCodes] = field(default_factory=dict)  # by operator and slot
     forms: Mapping[OpKey, str] = field(default_factory=dict)
-    ranges: Mapping[TensorKey, Range] = field(default_factory=dict)
+    held: Mapping[TensorKey, Sequence[Any]] = field(default_factory=dict)  # the ranges of wrappers, by their tensors
+    read: Mapping[tuple[str, str], TensorKey] = field(
+        default_factory=dict
+    )  # path and kernel -> what its operator reads
+
+    @cached_property
+    def ranges(self) -> Mapping[TensorKey, Range]:
+        """The ranges that the wrappers hold now; one for all wrappers that read a tensor."""
+        return {key: reduce(Range.union, (Range(*found.limits()) for found in held)) for key, held in self.held.items()}
 
     def merged(self, graph: Graph, plan: Plan, policy: Policy) -> Plan:
         """The plan with the decisions that the wrappers simulated.
@@ -208,17 +224,23 @@ def wrapped_model(model: Any, safe_mode: bool = True) -> WrappedModel | None:
 
 
 def unwrapped(model: Any) -> WrappedModel:
-    """The float model in a model with wrappers, with marks (`barrier`) where the wrappers were.
+    """The float model in a calibrated model with wrappers, with marks (`barrier`) where the wrappers were.
 
     Raises:
         TfqError: wrappers of a static recipe that were never calibrated; all are named.
     """
-    found = {node.path: node.layer for node in nodes(layer_tree(model)) if is_wrapper(node.layer)}
+    found = taken_apart(model)
     raise_all(
         f"layer {path!r} is wrapped for integers and knows no range: run tfq_fine.calibrate(model, data) first"
-        for path, wrapper in found.items()
+        for path, wrapper in found.wrappers.items()
         if not wrapper.is_calibrated
     )
+    return found
+
+
+def taken_apart(model: Any) -> WrappedModel:
+    """The float model in a model with wrappers, as `unwrapped` has it, and the wrappers, calibrated or not."""
+    found = {node.path: node.layer for node in nodes(layer_tree(model)) if is_wrapper(node.layer)}
 
     def marked(layer: Any, path: str) -> Any:
         return put_in_front(layer) if path in found else layer

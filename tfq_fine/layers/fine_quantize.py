@@ -25,7 +25,7 @@ from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.held import Held, held
 from tfq_fine.layers.holder import FineQuantizeHolder  # noqa: F401 - Keras knows it together with the wrapper
 from tfq_fine.layers.kernel import QuantizedKernel
-from tfq_fine.layers.reading import ChannelMean, changed_inside, channel_axes, data_of, is_inside, on_the_fly, phases
+from tfq_fine.layers.reading import changed_inside, data_of, is_inside, on_the_fly, phases
 from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, holder_of, kernels_of, op_shape, row_of, to_op
 from tfq_fine.plan import Policy, Prefer
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
@@ -38,8 +38,8 @@ class FineQuantize(keras.layers.Wrapper):
     Args:
         layer: any layer type that has a row in `rows.ROWS`, or in `row`.
         weights: how its kernels are quantized.
-        activations: how its inputs are quantized; None leaves them float (or, in mode "dynamic", to each call). The
-            range is all that calibration sees, whatever observer the spec names.
+        activations: how its inputs are quantized; None leaves them float (or, in mode "dynamic", to each call). As in
+            `quantize`, the observer of what computes a tensor comes before that of what reads it.
         mode: of the operator in the file; None is "integer" with activations, "weight_only" without.
         learned: scales are trained (LSQ); else weight scales follow the weights, and ranges a moving average.
         outputs: whether the output is quantized too: where no wrapped layer reads it, as in front of a sum.
@@ -81,7 +81,7 @@ class FineQuantize(keras.layers.Wrapper):
         self.policy = Policy(prefer, flexible)
         self.row, self.recipe = row, recipe
         self.observing = False  # calibration: look at the inputs, and leave them as they are
-        self.means: dict[str, ChannelMean] = {}  # of what the kernels' operators read, of the last calibration
+        self.means: dict[str, np.ndarray] = {}  # by channel, of what kernels' operators read, of the last calibration
         self.inputs = 0  # float tensors that the layer is called with
         self.kernels: tuple[QuantizedKernel, ...] = ()
         self.ranges: tuple[ActivationRange, ...] = ()  # of the inputs, in the order of the arguments
@@ -178,7 +178,8 @@ class FineQuantize(keras.layers.Wrapper):
         """The layer's output over quantized kernels and inputs."""
         arguments, named = self._quantized_inputs(inputs, named, training)
         mapping = [(q.variable, self._quantized_kernel(q)) for q in self.kernels] if not self.observing else []
-        inside = {q.kernel: partial(self._read_inside, q, training) for q in self.kernels if is_inside(q.kernel)}
+        reached = [q for q in self.kernels if q.kernel.loop or is_inside(q.kernel)]
+        inside = {q.kernel: partial(self._read_inside, q, training) for q in reached}
         if self.layer._call_has_training_arg:
             named["training"] = training
         scope = keras.StatelessScope(mapping, collect_losses=True)
@@ -212,11 +213,9 @@ class FineQuantize(keras.layers.Wrapper):
 
     def _read(self, index: int, value: Any, training: bool) -> Any:
         """An input of the layer as its operators read it."""
-        readers = [q for q in self.kernels if self._reads(q, index)]
-        self._note(readers, value)
         if index < len(self.ranges):
             return self._seen(self.ranges[index], value, training)
-        return self._as_it_comes(readers, value)
+        return self._as_it_comes([q for q in self.kernels if self._reads(q, index)], value)
 
     def _reads(self, q: QuantizedKernel, index: int) -> bool:
         reads = None if q.kernel.loop or is_inside(q.kernel) else q.kernel.reads
@@ -224,16 +223,7 @@ class FineQuantize(keras.layers.Wrapper):
 
     def _read_inside(self, q: QuantizedKernel, training: bool, value: Any) -> Any:
         """What an operator inside the layer reads, as it reads it."""
-        self._note([q], value)
         return self._as_it_comes([q], value) if q.inside is None else self._seen(q.inside, value, training)
-
-    def _note(self, readers: Sequence[QuantizedKernel], value: Any) -> None:
-        """Add to the means of a calibration, which calls the model with values."""
-        for q in readers if self.observing and hasattr(value, "numpy") else ():
-            if q.kernel.variable in self.means:
-                self.means[q.kernel.variable].add(value)
-            else:
-                self.means[q.kernel.variable] = ChannelMean(value, channel_axes(self.layer, q.kernel))
 
     def _as_it_comes(self, readers: Sequence[QuantizedKernel], value: Any) -> Any:
         """What dynamic-range kernels see of their input; as it is where not all its readers see the same."""
@@ -275,8 +265,7 @@ class FineQuantize(keras.layers.Wrapper):
             weights = q.held.spec.weights
             assert weights is not None
             algorithm = ALGORITHMS[weights.algorithm]
-            seen = self.means.get(q.kernel.variable)
-            inputs = InputStatistics(None if seen is None else seen.value)
+            inputs = InputStatistics(self.means.get(q.kernel.variable))
             codes = algorithm(q.values, q.held.block, q.held.codes, inputs, dict(weights.options))
             q.factors.assign(codes.scale if self.learned else self._shares(q, codes.scale))
 

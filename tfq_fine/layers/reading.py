@@ -1,7 +1,8 @@
 """What the operators of a layer read: over which axes kernels quantize it as it comes, and how it is changed inside.
 
 A tensor inside a layer is reached through the layer that holds the kernel: for as long as the wrapped layer is called,
-that one's `call` changes what it is given. A layer that computes two operators in one call is called in steps.
+that one's `call` changes what it is given. A layer that computes two operators in one call is called in steps; the cell
+of a recurrent layer is given another input and another state.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,8 +24,16 @@ def is_inside(kernel: Kernel) -> bool:
 
 @contextmanager
 def changed_inside(layer: Any, changes: Mapping[Kernel, Change]) -> Iterator[None]:
-    """While it lasts, every call of `layer` changes what the operators of these kernels read."""
+    """While it lasts, every call of `layer`, or step of its loop, changes what the operators of these kernels read."""
+    loops: dict[int, tuple[Any, dict[str, Change]]] = {}
+    for kernel, change in changes.items():
+        if kernel.loop:
+            cell = holder_of(layer, kernel.variable)
+            loops.setdefault(id(cell), (cell, {}))[1][kernel.variable.rpartition(".")[2]] = change
     with ExitStack() as stack:
+        for cell, of_cell in loops.values():
+            stack.enter_context(_changed_in_loop(cell, of_cell))
+        changes = {kernel: change for kernel, change in changes.items() if not kernel.loop}
         for kernel in sorted(changes, key=lambda kernel: not kernel.steps):  # whose call knows of no other change
             stack.enter_context(_changed(holder_of(layer, kernel.variable), kernel, changes[kernel]))
         yield
@@ -32,20 +41,66 @@ def changed_inside(layer: Any, changes: Mapping[Kernel, Change]) -> Iterator[Non
 
 @contextmanager
 def _changed(holder: Any, kernel: Kernel, change: Change) -> Iterator[None]:
-    own, call = vars(holder), holder.call  # of the object, where nothing is tracked; the class stays as it is
-    before = {name: own[name] for name in ("call",) if name in own}
+    call = holder.call
 
     def changed(values: Any, *others: Any, **named: Any) -> Any:
         if kernel.steps:
             return STEPS[kernel.steps](holder, change, values)
         return call(change(values), *others, **named)
 
-    own["call"] = changed
+    with _replaced(holder, {"call": changed}):
+        yield
+
+
+@contextmanager
+def _replaced(layer: Any, attributes: Mapping[str, Any]) -> Iterator[None]:
+    """While it lasts, a layer has other attributes: of the object, where nothing is tracked; its class stays."""
+    own = vars(layer)
+    before = {name: own[name] for name in attributes if name in own}
+    own.update(attributes)
     try:
         yield
     finally:
-        del own["call"]
+        for name in attributes:
+            del own[name]
         own.update(before)
+
+
+@contextmanager
+def _changed_in_loop(cell: Any, changes: Mapping[str, Change]) -> Iterator[None]:
+    """While it lasts, every step of a recurrent cell changes what its two operators read, and nothing else.
+
+    What reads the state h besides is put right: a GRU mixes it with the new one, z h + (1 - z) n, by its first gate z.
+    """
+    call, gated = cell.call, hasattr(cell, "reset_after")
+    gates: list[Any] = []
+
+    def recorded(values: Any) -> Any:
+        gates.append(activation(values))
+        return gates[-1]
+
+    def changed(inputs: Any, states: Any, *others: Any, **named: Any) -> Any:
+        nested = isinstance(states, list | tuple)
+        state, *rest = states if nested else (states,)
+        read = changes.get("recurrent_kernel", _as_it_is)(state)
+        gates.clear()
+        given = [read, *rest] if nested else read
+        result, after = call(changes.get("kernel", _as_it_is)(inputs), given, *others, **named)
+        if gated:
+            result = result + gates[0] * (state - read)
+            after = [result] if nested else result
+        return result, after
+
+    replaced: dict[str, Any] = {"call": changed}
+    if gated:
+        activation = cell.recurrent_activation
+        replaced["recurrent_activation"] = recorded
+    with _replaced(cell, replaced):
+        yield
+
+
+def _as_it_is(values: Any) -> Any:
+    return values
 
 
 def _separable(layer: Any, change: Change, values: Any) -> Any:
@@ -77,9 +132,9 @@ def channel_axes(layer: Any, kernel: Kernel) -> tuple[int, ...]:
 def on_the_fly(layer: Any, q: QuantizedKernel, rank: int) -> tuple[int, ...] | None:
     """The axes of a tensor of `rank` over which the kernel quantizes it as it comes: a row, or a sample.
 
-    None where it does not, and in loops, where the states that it reads are not at hand.
+    None where it does not.
     """
-    if q.held.spec.mode != "dynamic" or q.kernel.op == "GATHER" or q.kernel.loop:
+    if q.held.spec.mode != "dynamic" or q.kernel.op == "GATHER":
         return None
     window = op_shape(tuple(q.variable.shape), q.layout)[1:-1]
     strides = () if q.kernel.steps else np.ravel(getattr(holder_of(layer, q.kernel.variable), "strides", ())).tolist()
@@ -93,23 +148,3 @@ def phases(layer: Any, q: QuantizedKernel) -> tuple[int, ...]:
     holder = holder_of(layer, q.kernel.variable)
     rates = tuple(np.ravel(getattr(holder, "dilation_rate", ())).tolist())
     return rates if max(rates, default=1) > 1 and not q.kernel.steps else ()
-
-
-class ChannelMean:
-    """The mean of each input channel of an operator over the samples of a calibration."""
-
-    def __init__(self, values: Any, axes: tuple[int, ...]):
-        """The first values [samples, ...], whose `axes` make the channels in this order."""
-        self.axes, self.total, self.samples = axes, np.zeros(()), 0
-        self.add(values)
-
-    def add(self, values: Any) -> None:
-        """More values: each sample counts the same, as in `calibration.totals`."""
-        found = np.moveaxis(np.asarray(values, np.float64), self.axes, range(-len(self.axes), 0))
-        mean = found.mean(axis=tuple(range(found.ndim - len(self.axes)))).reshape(-1)
-        self.total, self.samples = self.total + mean * len(values), self.samples + len(values)
-
-    @property
-    def value(self) -> np.ndarray:
-        """float64 [channels]."""
-        return self.total / self.samples

@@ -6,15 +6,16 @@ the name of a tensor of the converted model tells.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.reading.load import framework_of
 from tfq_converters.reading.names import parts
+from tfq_converters.weights import weight_axes
 from tfq_fine.layers.export import Given, WrappedModel
 from tfq_fine.layers.held import held
 from tfq_fine.layers.kernel import QuantizedKernel
@@ -46,28 +47,41 @@ class QatLayer:
         return kernel.extent_scales(shares, self.in_common)
 
 
+class LearnedRange(Range):
+    """A range of TFMOT, with what the export reads of the ranges of `FineQuantize`."""
+
+    def limits(self) -> Range:
+        """The range itself."""
+        return self
+
+
 @dataclass(frozen=True)
 class QatModel(WrappedModel):
     """A model without TFMOT's wrappers, what they decided, and the learned ranges by the names of layers."""
 
-    learned: Mapping[str, Range] | None = None  # in the order of the model
+    learned: Mapping[str, Range] = field(default_factory=dict)  # of what layers write, in the order of the model
+    before: Mapping[str, Range] = field(default_factory=dict)  # of what their activations read: SOFTMAX and such
+    inputs: Mapping[str, Range] = field(default_factory=dict)  # of what the model reads
 
     def given(self, graph: Graph) -> Given:
         """What the wrappers decided about the operators of `graph`."""
-        found = super().given(graph)
-        learned = self.learned or {}
-        order = {name: position for position, name in enumerate(learned)}
-        ranges = dict(found.ranges)
-        main = graph.main
-        for t, layer in [(t, op.layer) for op in main.ops for t in op.outputs]:
-            told = {scope for scopes, _ in parts(main.tensors[t].name) for scope in scopes} | {layer}
-            told &= set(learned)
-            if told and main.tensors[t].dtype == "float32":
-                ranges[0, t] = learned[max(told, key=lambda name: order[name])]
-        inputs = [limits for name, limits in learned.items() if name.startswith("quantize_layer")]
-        if len(inputs) == 1 and len(main.inputs) == 1:
-            ranges[0, main.inputs[0]] = inputs[0]
-        return replace(found, ranges=ranges)
+        found, main = super().given(graph), graph.main
+        ranges: dict[int, Range] = {}
+        for op in main.ops:
+            for t in op.outputs if main.tensors[op.outputs[0]].dtype == "float32" else ():
+                written = self._written(op, main)
+                ranges |= {} if written is None else {t: written}
+        names = graph.input_names() if len(main.inputs) > 1 else [*self.inputs][:1]
+        ranges |= {t: self.inputs[name] for name, t in zip(names, main.inputs, strict=False) if name in self.inputs}
+        return replace(found, held={**found.held, **{(0, t): [LearnedRange(*limits)] for t, limits in ranges.items()}})
+
+    def _written(self, op: Op, main: Subgraph) -> Range | None:
+        """The learned range of what an operator writes: that of the last layer which the name of the tensor tells."""
+        told = {scope for scopes, _ in parts(main.tensors[op.outputs[0]].name) for scope in scopes} | {op.layer}
+        layer = next((name for name in reversed([*self.wrappers]) if name in told & {*self.learned, *self.before}), "")
+        if layer in self.before and weight_axes(op, main):
+            return self.before[layer]
+        return self.learned.get(layer)
 
 
 def qat_model(model: Any) -> QatModel | None:
@@ -85,18 +99,21 @@ def qat_model(model: Any) -> QatModel | None:
         return None
     layers: dict[str, QatLayer] = {}
     learned: dict[str, Range] = {}
+    before: dict[str, Range] = {}
+    inputs: dict[str, Range] = {}
     for layer in model.layers:
         if type(layer).__name__ == INPUT:
             found = _range(layer, f"{layer.name}_")
             if found is not None and found.extent:
-                learned[layer.name] = found
+                inputs[layer.input._keras_history.layer.name] = found
         elif type(layer).__name__ in WRAPPERS:
             name = layer.layer.name
             found = _range(layer, "post_activation_") or _range(layer, "output_")
-            if found is not None:
-                learned[name] = found
-            layers[name] = _layer(layer, found is not None)
-    return QatModel(_stripped(model), layers, learned)
+            read = _range(layer, "pre_activation_")
+            learned |= {} if found is None else {name: found}
+            before |= {} if read is None else {name: read}
+            layers[name] = _layer(layer, (found or read) is not None)
+    return QatModel(_stripped(model), layers, learned, before, inputs)
 
 
 def _range(layer: Any, prefix: str) -> Range | None:

@@ -1,6 +1,7 @@
 """Files and objects -> a Keras model in memory, and which Keras it belongs to."""
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,12 +44,16 @@ def keras_framework(model: object) -> Framework:
     return "keras" if found == "keras" else "tf_keras"
 
 
-def load_model(path: Path, safe_mode: bool) -> tuple[Any, list[str]]:
+def load_model(
+    path: Path, safe_mode: bool, custom_objects: Mapping[str, Any] | None = None, compile: bool = False
+) -> tuple[Any, list[str]]:
     """Load a `.keras` or `.h5` file with Keras 3; a file of Keras 2 that only tf_keras understands, with tf_keras.
 
     Args:
         path: the file.
         safe_mode: refuse files whose loading would run code.
+        custom_objects: classes by name, beside those that are registered.
+        compile: compile the model as it was.
 
     Returns:
         The model, and notes on how it was loaded.
@@ -59,24 +64,26 @@ def load_model(path: Path, safe_mode: bool) -> tuple[Any, list[str]]:
     saved = read_config(path)
     if safe_mode:
         refuse_code(path, saved, any_module=True)
+    options = {"custom_objects": custom_objects, "compile": compile, "safe_mode": safe_mode}
     try:
         with silenced():
-            keras = importlib.import_module("keras")
-            return keras.saving.load_model(str(path), compile=False, safe_mode=safe_mode), []
+            return importlib.import_module("keras").saving.load_model(str(path), **options), []
     except Exception as error:  # Keras raises every kind of error on files that it does not understand
         if not saved.keras_version.startswith("2."):
             raise TfqError(f"Keras does not load {path}: {_first_lines(error)}") from error
-        return _load_with_tf_keras(path, saved, safe_mode, error)
+        return _load_with_tf_keras(path, saved, error, options)
 
 
-def _load_with_tf_keras(path: Path, saved: SavedConfig, safe_mode: bool, reason: Exception) -> tuple[Any, list[str]]:
+def _load_with_tf_keras(
+    path: Path, saved: SavedConfig, reason: Exception, options: Mapping[str, Any]
+) -> tuple[Any, list[str]]:
     said = f"{path} was written by Keras {saved.keras_version} and Keras 3 does not load it ({_first_lines(reason, 1)})"
-    if safe_mode:
+    if options["safe_mode"]:
         refuse_code(path, saved, any_module=False)
     try:
         with silenced():
             tf_keras = importlib.import_module("tf_keras")
-            model = tf_keras.models.load_model(str(path), compile=False, safe_mode=safe_mode)
+            model = tf_keras.models.load_model(str(path), **options)
     except ImportError as error:
         raise TfqError(f"{said}; install tf_keras to load it") from error
     except Exception as error:  # see above
