@@ -19,7 +19,6 @@ from tfq_fine.layers.wrapped import wrappers
 from wrapped_models import (
     LAYERS,
     RECURRENT,
-    RNG,
     all_outputs,
     calibrated,
     file_outputs,
@@ -29,6 +28,8 @@ from wrapped_models import (
     small_cnn,
     sqnr_db,
 )
+
+RNG = np.random.default_rng(0)
 
 
 def test_every_row_is_tested():

@@ -10,7 +10,6 @@ from keras import layers
 import tfq_fine as tfq
 from tfq_converters.runtime import Runner
 
-RNG = np.random.default_rng(0)
 RECURRENT = ("LSTM", "GRU", "SimpleRNN", "Bidirectional")
 
 # name -> (shape of the input, the layer, how many times the layer takes it)
@@ -47,15 +46,15 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], Any], int]] = {
 
 def layers_side_by_side(names: list[str]) -> tuple[Any, dict[str, np.ndarray]]:
     """A model of one input, one layer and one output for each name, with random weights; eight samples."""
-    inputs, outputs = {}, {}
+    inputs, outputs, rng = {}, {}, np.random.default_rng(0)  # whichever tests ran before
     for name in names:
         shape, make, times = LAYERS[name]
         inputs[name] = keras.Input(shape, name=name.replace("-", "_"))
         outputs[name] = make()(*[inputs[name]] * times)
     model = keras.Model(list(inputs.values()), outputs)
     for weight in model.weights:
-        weight.assign(RNG.normal(size=weight.shape) * 0.5)
-    data = {x.name: RNG.normal(size=(8, *x.shape[1:])).astype(np.float32) for x in inputs.values()}
+        weight.assign(rng.normal(size=weight.shape) * 0.5)
+    data = {x.name: rng.normal(size=(8, *x.shape[1:])).astype(np.float32) for x in inputs.values()}
     return model, data
 
 
@@ -68,14 +67,15 @@ def small_cnn() -> Any:
     y = layers.ReLU()(layers.BatchNormalization(name="depthwise_norm")(y))
     x = layers.Add()([x, layers.Conv2D(8, 1, name="project")(y)])
     model = keras.Model(inputs, layers.Dense(5, name="head")(layers.GlobalAveragePooling2D()(x)), name="cnn")
+    rng = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
-            layer.set_weights([RNG.uniform(0.5, 2.0, weight.shape) for weight in layer.weights])
+            layer.set_weights([rng.uniform(0.5, 2.0, weight.shape) for weight in layer.weights])
     return model
 
 
 def images(count: int = 16) -> np.ndarray:
-    return RNG.normal(size=(count, 12, 10, 3)).astype(np.float32)
+    return np.random.default_rng(count).normal(size=(count, 12, 10, 3)).astype(np.float32)
 
 
 def weights_of(model: Any) -> list[np.ndarray]:
