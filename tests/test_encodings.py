@@ -51,6 +51,18 @@ def test_a_constant_that_is_never_chosen_widens_nothing(code):
     assert found.outputs[0, 0][0].scale == pytest.approx(4 / 255)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["limited", "read-elsewhere"])
+def test_what_limits_cut_off_takes_no_codes(elsewhere: bool):
+    """A sum, MINIMUM(.., 1), MAXIMUM(.., 0): only from 0 to 1, unless the sum itself is an output."""
+    tensors = [*floats("x", "sum", "low", "out"), constant(1.0), constant(0.0)]
+    ops = [Op("ADD", (0, 0), (1,)), Op("MINIMUM", (1, 4), (2,)), Op("MAXIMUM", (2, 5), (3,))]
+    graph = graph_of(tensors, ops, (0,), (3, 1) if elsewhere else (3,))
+    ranges = {(0, 0): Range(-2, 3), (0, 1): Range(-4, 6), (0, 2): Range(-4, 1), (0, 3): Range(0, 1)}
+    found = encodings(graph, integer(graph), Statistics(ranges))
+    assert found.outputs[0, 0][0] == found.outputs[0, 2][0]
+    assert found.outputs[0, 0][0].scale == pytest.approx((10 if elsewhere else 1) / 255)
+
+
 def test_a_constant_that_is_always_in_the_result_widens_it():
     graph = graph_of([*floats("x", "out"), constant(9.0)], [Op("CONCATENATION", (0, 2), (1,))], (0,), (1,))
     found = encodings(graph, integer(graph), Statistics({(0, 0): Range(0, 4), (0, 1): Range(0, 4)}))

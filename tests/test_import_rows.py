@@ -40,7 +40,7 @@ ROWS = (
     ("tfq_fine.verification", "tfq_fine.summary"),
     ("tfq_fine.trial",),
     ("tfq_fine.repairs",),
-    ("tfq_fine.progress",),
+    ("tfq_fine.progress", "tfq_fine.options"),
     ("tfq_fine.search",),
     ("tfq_fine.layers",),
     ("tfq_fine.tfmot",),

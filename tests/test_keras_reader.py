@@ -1,5 +1,6 @@
 """What can be read, and what is refused with one clear error."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -14,7 +15,9 @@ import tensorflow as tf
 from keras import layers
 
 from keras_models import MODELS, inputs_of, run, source
+from tfq_converters import flatbuffer
 from tfq_converters.reading import read_model
+from tfq_converters.runtime import Runner
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -29,6 +32,22 @@ def test_the_file_computes_what_the_model_does(name: str):
     outputs = run(found.graph, found.content, inputs)
     for value, output in zip(expected, (outputs[key] for key in sorted(outputs)), strict=True):
         np.testing.assert_allclose(output, np.asarray(value), rtol=0, atol=2e-6)  # values below 3, order of additions
+
+
+@pytest.mark.parametrize("package", ["keras", "tf_keras"])
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a"), ("n", "z", "m")], ids="".join)
+def test_inputs_have_the_models_order(package: str, names: tuple[str, ...]):
+    """They have one shape: whoever passes a list would not notice that they are swapped."""
+    library = importlib.import_module(package)
+    inputs = [library.Input((3,), name=name) for name in names]
+    scaled = [library.layers.Rescaling(factor)(x) for factor, x in enumerate(inputs, 1)]
+    model = library.Model(inputs, library.layers.Add()(scaled))
+    found = read_model(model)
+    assert found.graph.input_names() == list(names)
+    values = [np.full((1, 3), 10.0**place, np.float32) for place in range(len(names))]
+    expected = sum(factor * value for factor, value in enumerate(values, 1))
+    for content in (found.content, flatbuffer.write(found.graph)):
+        np.testing.assert_allclose(Runner(content).run(values)[0], expected, rtol=1e-6)  # an addition or two
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])

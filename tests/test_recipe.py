@@ -85,7 +85,14 @@ def test_rules_survive_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "{", '{"name": "x"}', '{"name": "x", "default": {"mode": "dynamic", "wieghts": 8}}']
+    "text",
+    [
+        "[]",
+        "{",
+        '{"name": "x"}',
+        '{"name": "x", "default": {"mode": "dynamic", "wieghts": 8}}',
+        '{"name": "x", "default": null, "ruels": []}',
+    ],
 )
 def test_damaged_json_is_a_clear_error(text: str) -> None:
     with pytest.raises(TfqError, match="recipe"):

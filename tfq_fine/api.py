@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from tfq_converters import flatbuffer
 from tfq_converters.child_runs import waiting
@@ -19,9 +19,11 @@ from tfq_fine.layers.barrier import without_marks
 from tfq_fine.layers.calibration import calibrate_wrappers, converted
 from tfq_fine.layers.export import wrapped_model
 from tfq_fine.layers.wrapped import wrappers
+from tfq_fine.options import check_options
 from tfq_fine.pipeline import Order, choose_numbers, gathered, policy_of, prepare, reported, with_observer
 from tfq_fine.plan import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
+from tfq_fine.quantizer import BORDER_TYPES
 from tfq_fine.recipe import Recipe
 from tfq_fine.repairs import chosen_repairs
 from tfq_fine.report.quantization import QuantizationReport
@@ -127,6 +129,14 @@ def quantize(
     Raises:
         TfqError: bad input, an impossible request, or a file that does not compute what its numbers say.
     """
+    words = {
+        "input_type": (input_type, BORDER_TYPES),
+        "output_type": (output_type, BORDER_TYPES),
+        "prefer": (prefer, get_args(Prefer)),
+        "on_unsupported": (on_unsupported or "error", get_args(OnUnsupported)),
+        "on_invalid": (on_invalid, get_args(OnInvalid)),
+    }
+    check_options(words, {"num_samples": num_samples, "batch_size": batch_size, "shards": shards, "threads": threads})
     wrapped = qat_model(model) or wrapped_model(model, safe_mode)
     target = Target(
         (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)
@@ -214,6 +224,8 @@ def calibrate(
     Raises:
         TfqError: bad input, or statistics of another model.
     """
+    counts = {"num_samples": num_samples, "batch_size": batch_size, "shards": shards, "threads": threads}
+    check_options({"on_invalid": (on_invalid, get_args(OnInvalid))}, counts)
     material = Representative(data, num_samples, batch_size, on_invalid, threads, executor, shards)
     if wrappers(model):
         with stages(progress) as shown:

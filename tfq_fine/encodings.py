@@ -13,6 +13,7 @@ from tfq_fine.plan import Plan
 from tfq_fine.statistics import Range, Statistics
 
 Node = tuple[int, int]  # (tensor, activation bits)
+LIMITS = frozenset({"MAXIMUM", "MINIMUM"})
 CHOOSE = frozenset({"MAXIMUM", "MINIMUM", "SELECT", "SELECT_V2"})  # their results are values of one of their inputs
 
 
@@ -131,6 +132,22 @@ def group_ranges(
     return found
 
 
+def without_cut_off(graph: Graph, ops: Mapping[int, int], ranges: Mapping[Node, Range]) -> dict[Node, Range]:
+    """The ranges without what a MINIMUM or MAXIMUM takes away: where nothing else reads it, it may saturate before.
+
+    Inputs keep the range of the data, and outputs theirs, since they are seen from outside.
+    """
+    found, consumers = dict(ranges), graph.main.consumers()
+    seen = {*graph.main.inputs, *graph.main.outputs}
+    for o in sorted(ops, reverse=True):  # a limit behind a limit first
+        op = graph.main.ops[o]
+        for t in op.inputs if op.code in LIMITS else ():
+            node = (t, ops[o])
+            if node in found and len(consumers[t]) == 1 and t not in seen:
+                found[node] = found[op.outputs[0], ops[o]]
+    return found
+
+
 def fixed_output(op: Op, bits: int) -> ActivationEncoding | None:
     """The encoding that the kernel of `op` writes whatever the range, if it has one."""
     row = OPS[op.code]
@@ -144,7 +161,7 @@ def encodings(graph: Graph, plan: Plan, statistics: Statistics) -> Encodings:
     """Choose the encoding of everything that an integer operator reads or writes."""
     ops = integer_ops(plan)
     members = groups(graph, ops)
-    ranges = {node: tensor_range(graph.main, node[0], statistics) for node in members}
+    ranges = without_cut_off(graph, ops, {node: tensor_range(graph.main, node[0], statistics) for node in members})
     widest = group_ranges(graph, ops, members, ranges)
     centred = {members[graph.main.ops[o].inputs[slot], bits] for o, bits in ops.items() for slot in _centred(graph, o)}
     by_root = {

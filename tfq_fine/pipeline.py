@@ -112,7 +112,10 @@ class Prepared:
         """
         if not self.is_static or self.open == frozenset():
             return
-        found = f"recipe {self.order.recipe.name!r} is static and needs representative data: give data=..."
+        order = self.order
+        static = f"recipe {order.recipe.name!r} is static and needs representative data"
+        borders = f"input type {order.input_type} and output type {order.output_type} need representative data"
+        found = f"{static if integer_ops(self.plan) else borders}: give data=..."
         if self.open is None:
             raise TfqError(f"{found}, or statistics=...")
         names = ", ".join(self.graph.main.tensors[t].name for t in sorted(self.open))

@@ -409,9 +409,7 @@ def _borders(
     graph: Graph, found: Encodings, statistics: Statistics | None, input_type: str, output_type: str
 ) -> dict[TensorKey, ActivationEncoding]:
     borders = {}
-    for side, tensors, dtype in (("input", graph.main.inputs, input_type), ("output", graph.main.outputs, output_type)):
-        if dtype not in BORDER_TYPES:
-            raise TfqError(f"{side} type {dtype!r} is not supported; supported: {', '.join(BORDER_TYPES)}")
+    for tensors, dtype in ((graph.main.inputs, input_type), (graph.main.outputs, output_type)):
         for t in tensors if dtype != "float32" else ():
             if graph.main.tensors[t].dtype == "float32":
                 borders[0, t] = _border(t, found, statistics, dtype)

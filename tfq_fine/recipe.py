@@ -160,15 +160,12 @@ class Recipe:
         """Read what `to_json` wrote.
 
         Raises:
-            TfqError: the text is not a recipe.
+            TfqError: the text is not a recipe, or has a key that no recipe has.
         """
         try:
             content: dict[str, Any] = json.loads(text)
             rules = tuple(Rule(**{**rule, "spec": from_json(rule["spec"])}) for rule in content.get("rules", []))
-            described = content.get("description", "")
-            return Recipe(
-                content["name"], from_json(content["default"]), rules, described, content.get("flexible", False)
-            )
+            return Recipe(**{**content, "default": from_json(content["default"]), "rules": rules})
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise TfqError(f"the text is not a recipe: {error!r}") from error
 

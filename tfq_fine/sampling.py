@@ -37,7 +37,7 @@ class KeptSamples:
 
 
 def generated_inputs(graph: Graph, seed: int = 0, subgraph: int = 0) -> tuple[np.ndarray, ...]:
-    """Normal values for float inputs; for integer inputs, values that are valid rows of every table in the graph."""
+    """Normal values for float inputs; for integers, valid rows of every table in the graph; empty strings."""
     rng = np.random.default_rng(seed)
     entry = graph.subgraphs[subgraph]
     tables = [entry.tensors[op.inputs[0]] for op in entry.ops if op.code == "GATHER"]
@@ -49,6 +49,8 @@ def generated_inputs(graph: Graph, seed: int = 0, subgraph: int = 0) -> tuple[np
             found.append(rng.normal(size=tensor.shape).astype(tensor.dtype))
         elif tensor.dtype == "bool":
             found.append(np.ones(tensor.shape, bool))
+        elif tensor.dtype == "string":
+            found.append(np.full(tensor.shape, b"", np.bytes_))
         else:
             found.append(rng.integers(0, max(highest, 1), tensor.shape).astype(tensor.dtype))
     return tuple(found)

@@ -53,7 +53,12 @@ def known_part(graph: Graph) -> Graph:
 
 
 def stand_ins(graph: Graph, seed: int = 0) -> list[np.ndarray]:
-    """Values in place of what such operators compute, for the inputs that `runnable_part` adds."""
+    """Values in place of what such operators compute, for the inputs that `runnable_part` adds; strings are empty."""
     rng = np.random.default_rng(seed)
     tensors = [graph.main.tensors[t] for op in graph.main.ops if is_unrunnable(op) for t in op.outputs]
-    return [rng.normal(size=tensor.shape).astype(tensor.dtype) for tensor in tensors]
+    return [
+        np.full(tensor.shape, b"", np.bytes_)
+        if tensor.dtype == "string"
+        else rng.normal(size=tensor.shape).astype(tensor.dtype)
+        for tensor in tensors
+    ]

@@ -17,5 +17,5 @@ def recipe_of(text: str) -> Recipe:
         return named(text)
     try:
         return Recipe.from_json(Path(text).read_text())
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, TfqError) as error:
         raise TfqError(f"recipe {text} cannot be read: {error}") from error

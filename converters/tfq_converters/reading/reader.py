@@ -22,6 +22,7 @@ from tfq_converters.reading.layers import layer_tree, nodes
 from tfq_converters.reading.load import keras_framework, load_model
 from tfq_converters.reading.model import convert_model
 from tfq_converters.reading.names import Resolver
+from tfq_converters.reading.order import in_models_order
 from tfq_converters.reading.provenance import LayerInfo, Provenance, layer_from_names, named_layers, trace_layers
 from tfq_converters.reading.safety import refuse_unsafe_nodes
 from tfq_converters.reading.saved_model import convert_folder, load_signatures
@@ -97,7 +98,7 @@ def _from_keras(model: Any, notes: tuple[str, ...], check: bool) -> Source:
     names = Resolver(tree, suffixed=framework == "keras")
 
     def convert(settings: Mapping[str, Any]) -> Conversion:
-        return convert_model(call, settings, names.layer)
+        return in_models_order(convert_model(call, settings, names.layer), call)
 
     conversion = convert({})
     found = _traced(conversion, model)

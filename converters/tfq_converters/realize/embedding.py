@@ -32,9 +32,10 @@ def look_up(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
     """Add `op`, an embedding, over its quantized table; the result is float."""
     table = encoding.weights[0]
     assert isinstance(table, WeightCodes)
-    ids = builder.source.tensors[op.inputs[1]]
+    ids, rows = builder.source.tensors[op.inputs[1]], builder.source.tensors[op.outputs[0]]
     unknown = sum(size < 0 for size in ids.dynamic_shape)
-    if unknown <= 1:
+    ranked = len(rows.shape) == len(ids.shape) + 1  # behind a string lookup neither shape is known
+    if unknown <= 1 and ranked:
         _embedding_lookup(builder, op, table, ids)
     else:
         _gather_then_dequantize(builder, op, table)

@@ -1,0 +1,31 @@
+"""Options that are words or counts, looked at before any work is done."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tfq_converters.errors import raise_all
+
+
+def check_options(words: Mapping[str, tuple[Any, Sequence[str]]], counts: Mapping[str, int | None]) -> None:
+    """Raise unless every option can mean something.
+
+    Args:
+        words: option -> what was given, and the words that it may be.
+        counts: option -> what was given: a number from 1, or None.
+
+    Raises:
+        TfqError: one error that lists all problems.
+    """
+    raise_all([*_bad_words(words), *_bad_counts(counts)])
+
+
+def _bad_words(words: Mapping[str, tuple[Any, Sequence[str]]]) -> Iterator[str]:
+    for name, (value, known) in words.items():
+        if value not in known:
+            yield f"{name}={value!r}: expected one of {', '.join(known)}"
+
+
+def _bad_counts(counts: Mapping[str, int | None]) -> Iterator[str]:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            yield f"{name}={value}: expected at least 1"
