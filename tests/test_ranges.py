@@ -82,6 +82,7 @@ def test_recipes_with_observers_are_json() -> None:
     [
         ("median", "unknown observer 'median'; known: min_max, moving_average, percentile"),
         ("mse:p=3", "observer 'mse' has no option 'p'; it has fence"),
+        ("percentile:percentile=150", "observer 'percentile' has percentile=150: expected 50 to 100"),
         ("percentile:p=high", "cannot be read; expected a name, or NAME:OPTION=NUMBER"),
     ],
 )

@@ -11,8 +11,10 @@ from tfq_converters import writer
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
+from tfq_converters.quantized import ActivationEncoding
 from tfq_converters.realize import Realized, realize
 from tfq_converters.runtime import Runner
+from tfq_converters.tolerance import integer_difference
 from tfq_fine.api import quantize as quantized_model
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
@@ -115,3 +117,10 @@ def test_where_the_simulation_has_a_pole_integers_saturate():
     codes = Runner(result.content).run([values])[0]
     assert {row.code: row.mode for row in result.report.rows}["RSQRT"] == "integer"
     assert codes.flat[0] == 127 and codes.flat[-1] < 0
+
+
+def test_a_number_may_come_as_a_row_of_one():
+    """The int8 SUM and MEAN of everything give shape (1,) where the float ones give ()."""
+    form = ActivationEncoding("int8", 0.5, 3)
+    assert integer_difference(np.array([7], np.int8), np.array(2.0, np.float32), form, 0) == ""
+    assert "4.0 steps" in integer_difference(np.array([3], np.int8), np.array(2.0, np.float32), form, 0)

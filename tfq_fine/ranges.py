@@ -42,11 +42,11 @@ def problems(spec: ActivationSpec) -> list[str]:
         return [f"unknown observer {spec.observer!r}; known: {', '.join(OBSERVERS)}"]
     observer = OBSERVERS[spec.observer]
     known = (*observer.options, *observer.optional)
-    return [
-        f"observer {spec.observer!r} has no option {name!r}; it has {', '.join(known) or 'none'}"
-        for name, _ in spec.options
-        if name not in known
+    found = [
+        observer.problem(name, value) if name in known else f"no option {name!r}; it has {', '.join(known) or 'none'}"
+        for name, value in spec.options
     ]
+    return [f"observer {spec.observer!r} has {problem}" for problem in found if problem]
 
 
 def observer_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> Needs:

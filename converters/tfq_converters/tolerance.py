@@ -53,7 +53,7 @@ def integer_difference(found: np.ndarray, expected: np.ndarray, form: Activation
     exact += np.float32(form.zero_point)
     np.clip(exact, limits.min, limits.max, out=exact)
     noise = 1e-4 * float(np.abs(exact).max(initial=0.0)) if form.dtype == "int16" else 0.0
-    exact -= found
+    exact -= found.reshape(exact.shape)  # a runtime may give a number as a row of one
     away = float(np.fmax.reduce(np.abs(exact, out=exact), axis=None, initial=0.0))
     if not away <= steps + 0.51 + noise:
         return f"{away:.1f} steps of its scale from the simulated value, {steps:g} allowed"

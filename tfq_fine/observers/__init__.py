@@ -7,6 +7,7 @@ To add one for ranges, write its module (a function of `Seen`, the bits and its 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from types import MappingProxyType
 
 from tfq_fine.observers.entropy import entropy
@@ -29,7 +30,20 @@ class Observer:
     options: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # with their defaults
     optional: tuple[str, ...] = ()  # options without a default
 
+    def problem(self, option: str, value: float) -> str:
+        """What is wrong with the value of an option; "" when nothing is."""
+        low, high = LIMITS[option]
+        return "" if low <= value <= high else f"{option}={value:g}: expected {low:g} to {high:g}"
 
+
+LIMITS = {  # of options, whatever the observer
+    "momentum": (0.0, 1.0),
+    "percentile": (50.0, 100.0),
+    "lower": (0.0, 100.0),
+    "upper": (0.0, 100.0),
+    "deviations": (0.0, inf),
+    "fence": (0.0, inf),
+}
 FENCED = {"fence": FENCE}
 
 OBSERVERS: dict[str, Observer] = {

@@ -48,7 +48,7 @@ def read(source: bytes | str | os.PathLike) -> Graph:
 
 def _open(source: bytes | str | os.PathLike) -> tuple[str, Any]:
     if isinstance(source, bytes | bytearray | memoryview):
-        return "the given bytes", bytes(source) if isinstance(source, bytearray) else source
+        return "the content given", bytes(source) if isinstance(source, bytearray) else source
     path = Path(source)
     try:
         with path.open("rb") as file:

@@ -17,7 +17,7 @@ CODE_CLASSES = {
 SAFE_MODULES = ("keras", "tf_keras", "builtins")
 UNSAFE_FUNCTIONS = ("io.", "raw_ops.", "py_function", "numpy_function", "load_", "data.", "saved_model.")
 UNSAFE_NODES = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile"}
-ADVICE = "open it with safe_mode=False if you trust its origin"
+ADVICE = "open it with safe_mode=False (--unsafe) if you trust its origin"
 
 
 @dataclass(frozen=True)
