@@ -191,3 +191,15 @@ def test_a_row_that_names_no_variable():
     row = tfq.layers.LayerRow((tfq.layers.Kernel("matrix", "FULLY_CONNECTED", ((1,), (0,))),))
     with pytest.raises(tfq.TfqError, match="no variable 'matrix'"):
         wrapped(layers.Dense(3), row=row)(keras.Input((7,)))
+
+
+def test_annotating_a_path():
+    with pytest.raises(tfq.TfqError, match=r"a model in memory, not a path: load 'model\.keras' with Keras first"):
+        tfq.annotate("model.keras", "full_int8")
+
+
+@pytest.mark.parametrize("layout", [((1,), (2,)), ((1,), ()), ((0, 1), (0,))], ids=str)
+def test_a_row_with_other_axes_than_its_kernel(layout: Any):
+    row = tfq.layers.LayerRow((tfq.layers.Kernel("kernel", "FULLY_CONNECTED", layout),))
+    with pytest.raises(tfq.TfqError, match=r"'wrong' \(Dense\): layout .* does not name each of the 2 axes of kernel"):
+        wrapped(layers.Dense(3, name="wrong"), row=row)(keras.Input((7,)))

@@ -77,17 +77,17 @@ def test_full_integer_files_are_within_one_step():
 @pytest.mark.parametrize("recurrent", [False, True], ids=["plain", "recurrent"])
 @pytest.mark.parametrize("recipe", ["dynamic_int8", "dynamic_int4"])
 def test_dynamic_files_quantize_their_inputs_as_the_wrappers_do(recipe: str, recurrent: bool):
-    """Also inside layers: 130 dB and more, by the order of float sums; 52 dB and less where an input stays float.
+    """Also inside layers: 130 dB and more, by the order of float sums, 65 where that moves a state by one step.
 
-    Of dilated convolutions, where the file has an image for every phase of the dilation, it was 44; in loops, where it
-    quantizes input and state at every step, 37.
+    Where an input stays float, 52 and less; of dilated convolutions, where the file has an image for every phase of the
+    dilation, it was 44; in loops, where it quantizes input and state at every step, 37.
     """
     names = [name for name in LAYERS if (name in RECURRENT) == recurrent]
     model, data = layers_side_by_side(names)
     wrapped = calibrated(model, recipe, data)
     found, simulated = all_outputs(tfq.quantize(wrapped), data), wrapped(list(data.values()))
     for name in names:
-        assert sqnr_db(found[name], np.asarray(simulated[name])) > 70, name
+        assert sqnr_db(found[name], np.asarray(simulated[name])) > 60, name
 
 
 def test_a_dilation_is_left_to_the_kernel_where_the_batch_is_fixed():
@@ -271,3 +271,41 @@ def test_algorithms_know_the_same_of_the_inputs_in_wrappers_and_in_quantize(mode
     assert len(found) == count and all(had_mean[2 * count :])
     for of_wrapper, of_file in zip(found, expected, strict=True):
         np.testing.assert_array_equal(of_wrapper, of_file)
+
+
+@pytest.mark.parametrize("granularity", [tfq.PerTensor(), tfq.ChannelGroups(4)], ids=str)
+def test_a_kernel_that_the_converter_cuts_keeps_its_scales(granularity: Any):
+    """Of 21 channels of a GRU, 14 and 7 stand in two constants; the second begins inside a group of four."""
+    inputs = keras.Input((6, 5))
+    gru = layers.GRU(7, reset_after=False)
+    wrapped = keras.Model(
+        inputs, tfq.layers.FineQuantize(gru, tfq.WeightSpec(4, granularity), mode="weight_only")(inputs)
+    )
+    data = np.random.default_rng(0).normal(size=(8, 6, 5)).astype(np.float32)
+    tfq.calibrate(wrapped, data)
+    result = tfq.quantize(wrapped)
+    expected = np.asarray(wrapped(data))
+    assert np.abs(file_outputs(result, data) - expected).max() <= 1e-5 * np.abs(expected).max()  # order of float32 sums
+    (wrapper,) = wrappers(wrapped)
+    kernel = wrapper.kernels[1]
+    codes = [c for op in result.quantized.ops.values() for c in op.weights.values() if isinstance(c, WeightCodes)]
+    pieces = sorted((c for c in codes if c.codes.shape[1] == 7), key=lambda c: -len(c.codes))
+    simulated = to_op(np.asarray(wrapper._quantized_kernel(kernel)), kernel.layout)
+    np.testing.assert_array_equal(np.concatenate([c.dequantize() for c in pieces]), simulated)
+
+
+@pytest.mark.parametrize("implementation", [1, 2])
+def test_dropout_in_a_gru_that_resets_before(implementation: int):
+    """With the seed of its masks set back, a step in training is that of the cell, over the quantized kernels."""
+    inputs = keras.Input((6, 5))
+    gru = layers.GRU(7, reset_after=False, dropout=0.3, recurrent_dropout=0.2, implementation=implementation, seed=1)
+    wrapped = keras.Model(inputs, tfq.layers.FineQuantize(gru, tfq.WeightSpec(8), mode="weight_only")(inputs))
+    data = np.random.default_rng(0).normal(size=(8, 6, 5)).astype(np.float32)
+    seed = np.asarray(gru.cell.seed_generator.state)
+    found = np.asarray(wrapped(data, training=True))
+    (wrapper,) = wrappers(wrapped)
+    for q in wrapper.kernels:
+        q.variable.assign(wrapper._quantized_kernel(q))
+    gru.cell.seed_generator.state.assign(seed)
+    np.testing.assert_allclose(found, np.asarray(gru(data, training=True)), atol=1e-5)  # order of float32 sums
+    assert np.abs(found - np.asarray(wrapped(data))).max() > 0.01

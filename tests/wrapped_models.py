@@ -10,7 +10,7 @@ from keras import layers
 import tfq_fine as tfq
 from tfq_converters.runtime import Runner
 
-RECURRENT = ("LSTM", "GRU", "SimpleRNN", "Bidirectional")
+RECURRENT = ("LSTM", "GRU", "GRU-before", "LSTM-by-gates", "SimpleRNN", "Bidirectional", "Bidirectional-before")
 
 # name -> (shape of the input, the layer, how many times the layer takes it)
 LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], Any], int]] = {
@@ -39,8 +39,11 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], Any], int]] = {
     ),
     "LSTM": ((6, 5), lambda: layers.LSTM(7), 1),
     "GRU": ((6, 5), lambda: layers.GRU(7), 1),
+    "GRU-before": ((6, 5), lambda: layers.GRU(7, reset_after=False), 1),
+    "LSTM-by-gates": ((6, 5), lambda: layers.LSTM(7, implementation=1), 1),
     "SimpleRNN": ((6, 5), lambda: layers.SimpleRNN(7), 1),
     "Bidirectional": ((6, 5), lambda: layers.Bidirectional(layers.LSTM(7)), 1),
+    "Bidirectional-before": ((6, 5), lambda: layers.Bidirectional(layers.GRU(7, reset_after=False)), 1),
 }
 
 

@@ -1,6 +1,7 @@
 """`annotate`: a copy of a model in which every layer that a recipe quantizes is wrapped."""
 
 import importlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,8 @@ def annotate(
     Raises:
         TfqError: a rule that names no layer, a layer that is frozen or wrapped already, a spec that it cannot take.
     """
+    if isinstance(model, str | os.PathLike):
+        raise TfqError(f"annotate wraps a model in memory, not a path: load {os.fspath(model)!r} with Keras first")
     if keras_framework(model) != "keras":
         raise TfqError(f"annotate wraps Keras 3 models; {model.name!r} is of tf_keras: see tfq_fine.tfmot")
     if wrappers(model):

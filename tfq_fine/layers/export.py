@@ -25,14 +25,13 @@ from tfq_fine import affine
 from tfq_fine.encodings import groups, integer_ops
 from tfq_fine.layers.barrier import put_in_front
 from tfq_fine.layers.kernel import QuantizedKernel
+from tfq_fine.layers.places import Place, find_places
 from tfq_fine.layers.rebuild import rebuilt
 from tfq_fine.layers.wrapped import WRAPPER, is_wrapper, wrappers
 from tfq_fine.plan import Decision, Plan, Policy, make_plan
 from tfq_fine.recipe import Recipe
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
 from tfq_fine.statistics import Range, Statistics
-
-ALIGNED = 1e-5  # relative difference of a row from a multiple of a kernel's row, where the converter folded a factor
 
 
 @dataclass(frozen=True)
@@ -90,24 +89,24 @@ class _Collected:
             plain = [key for key, op in inside.items() if not weight_axes(op, self.graph.subgraphs[key[0]])]
             self.asked |= dict.fromkeys(plain, wrapper.spec)
         for kernel in wrapper.kernels:
-            places = list(_places(self.graph, kernel, path))
+            places = find_places(self.graph, kernel, path)
             if not places:
                 self.problems.append(
                     f"layer {path!r}: its {kernel.kernel.variable} is no constant of a {kernel.kernel.op} in the "
                     "converted model, as its wrapper expects"
                 )
-            for key, slot in places:
-                self._take_kernel(path, wrapper, kernel, key, slot)
+            for place in places:
+                self._take_kernel(path, wrapper, kernel, place)
         for tensor in _leaving(self.graph, inside) if wrapper.output_range is not None else ():
             self._hold(tensor, wrapper.output_range)
 
-    def _take_kernel(self, path: str, wrapper: Any, kernel: QuantizedKernel, key: OpKey, slot: int) -> None:
+    def _take_kernel(self, path: str, wrapper: Any, kernel: QuantizedKernel, place: Place) -> None:
         """One place of one kernel, and the range of what its operator reads."""
-        found = _codes(self.graph, key, slot, wrapper, kernel)
+        found, key = _codes(place, wrapper, kernel), place.key
         if isinstance(found, str):
             self.problems.append(f"layer {path!r}: {found}")
             return
-        self.codes[key, slot], self.asked[key], self.forms[key] = found, _exactly(kernel), kernel.held.form
+        self.codes[key, place.slot], self.asked[key], self.forms[key] = found, _exactly(kernel), kernel.held.form
         tensor = data_of(op_at(self.graph, key))
         self.read.setdefault((path, kernel.kernel.variable), (key[0], tensor))
         read = self._range_of_what_it_reads(wrapper, kernel)
@@ -279,43 +278,11 @@ def _leaving(graph: Graph, inside: Mapping[OpKey, Op]) -> Iterator[int]:
                 yield tensor
 
 
-def _places(graph: Graph, kernel: QuantizedKernel, path: str) -> Iterator[tuple[OpKey, int]]:
-    """(operator, slot) of the constants that hold a kernel: those of the layer, else those of any layer."""
-    values = kernel.values
-    found = []
-    for key, op in graph.ops():
-        subgraph = graph.subgraphs[key[0]]
-        for axes in weight_axes(op, subgraph) if op.code == kernel.kernel.op else ():
-            data = subgraph.tensors[op.inputs[axes.slot]].data
-            assert data is not None
-            if data.shape == values.shape and _factor(data, values, axes.channel) is not None:
-                found.append((key, axes.slot))
-    own = [place for place in found if _within(op_at(graph, place[0]).layer, path)]
-    yield from own or found
-
-
-def _factor(data: np.ndarray, values: np.ndarray, channel: int) -> np.ndarray | None:
-    """What the converter multiplied each channel of a kernel with, float64 [channels]; None if it is another one."""
-    if np.array_equal(data, values):
-        return np.ones(values.shape[channel])
-    rows, kernel = (np.moveaxis(a, channel, 0).reshape(a.shape[channel], -1).astype(np.float64) for a in (data, values))
-    square = np.einsum("rv,rv->r", kernel, kernel)
-    factor = np.divide(np.einsum("rv,rv->r", rows, kernel), square, out=np.ones(len(square)), where=square > 0)
-    away = np.abs(rows - factor[:, None] * kernel).max(axis=1)
-    return factor if (away <= ALIGNED * np.abs(rows).max(axis=1)).all() and factor.all() else None
-
-
-def _codes(graph: Graph, key: OpKey, slot: int, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes | str:
+def _codes(place: Place, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes | str:
     """The codes of a constant: those of the kernel, over its scales times what the converter multiplied it with."""
-    subgraph = graph.subgraphs[key[0]]
-    op = subgraph.ops[key[1]]
-    data = subgraph.tensors[op.inputs[slot]].data
-    channel = next(axes.channel for axes in weight_axes(op, subgraph) if axes.slot == slot)
-    assert data is not None
-    factor = _factor(data, kernel.values, channel)
-    assert factor is not None
+    factor, channel = place.factor, place.channel
     scale, zero = wrapper.scales(kernel)
-    found = affine.encode(kernel.values, kernel.held.block, scale, zero, kernel.held.codes)
+    found = place.of(affine.encode(kernel.values, kernel.held.block, scale, zero, kernel.held.codes))
     if (factor == 1).all():
         return found
     if kernel.held.block[channel] != 1 and len(np.unique(np.abs(factor))) > 1:

@@ -82,6 +82,9 @@ def _changed_in_loop(cell: Any, changes: Mapping[str, Change]) -> Iterator[None]
     def changed(inputs: Any, states: Any, *others: Any, **named: Any) -> Any:
         nested = isinstance(states, list | tuple)
         state, *rest = states if nested else (states,)
+        if gated and not cell.reset_after:
+            after = _reset_before(cell, changes, inputs, state, bool(named.get("training", others and others[0])))
+            return after, [after] if nested else after
         read = changes.get("recurrent_kernel", _as_it_is)(state)
         gates.clear()
         given = [read, *rest] if nested else read
@@ -97,6 +100,33 @@ def _changed_in_loop(cell: Any, changes: Mapping[str, Change]) -> Iterator[None]
         replaced["recurrent_activation"] = recorded
     with _replaced(cell, replaced):
         yield
+
+
+def _reset_before(cell: Any, changes: Mapping[str, Change], inputs: Any, state: Any, training: bool) -> Any:
+    """The next state of a GRU that resets its state in front of its kernel: another operator, which reads that."""
+    from keras import ops
+
+    read = changes.get("recurrent_kernel", _as_it_is)
+    inputs = changes.get("kernel", _as_it_is)(inputs)
+    inputs = _dropped(inputs, cell.dropout, cell.get_dropout_mask, training)
+    given, kept = (
+        _dropped(
+            values, cell.recurrent_dropout if cell.implementation == 1 else 0, cell.get_recurrent_dropout_mask, training
+        )
+        for values in (read(state), state)
+    )
+    kernels, recurrent = (ops.split(kernel, 3, axis=-1) for kernel in (cell.kernel, cell.recurrent_kernel))
+    biases = ops.split(cell.bias, 3, axis=-1) if cell.use_bias else (0.0, 0.0, 0.0)
+    sums = [ops.matmul(x, kernel) + bias for x, kernel, bias in zip(inputs, kernels, biases, strict=True)]
+    z, r = (cell.recurrent_activation(sums[n] + ops.matmul(given[n], recurrent[n])) for n in (0, 1))
+    new = cell.activation(sums[2] + ops.matmul(read(r * kept[2]), recurrent[2]))
+    return z * state + (1 - z) * new
+
+
+def _dropped(values: Any, rate: float, mask: Callable[[Any], Any], training: bool) -> list[Any]:
+    """What each gate sees of `values`: in training, behind its dropout."""
+    found = mask(values) if training and 0 < rate < 1 else None
+    return [values if found is None else values * part for part in (found if isinstance(found, list) else [found] * 3)]
 
 
 def _as_it_is(values: Any) -> Any:

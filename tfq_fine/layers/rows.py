@@ -131,7 +131,7 @@ def kernels_of(layer: Any, row: LayerRow, checked: bool = True) -> list[tuple[Ke
         checked: whether what it has there must be a variable, and may not be a tensor that stands for one.
 
     Raises:
-        TfqError: the layer has no such variable, or an equation without a matrix.
+        TfqError: the layer has no such variable, other axes than its row says, or an equation without a matrix.
     """
     found = []
     for kernel in row.kernels:
@@ -144,6 +144,11 @@ def kernels_of(layer: Any, row: LayerRow, checked: bool = True) -> list[tuple[Ke
                 f"layer {layer.name!r} ({type(layer).__name__}) has no variable {kernel.variable!r}, as its row says"
             )
         layout = einsum_layout(holder) if kernel.layout == EINSUM else kernel.layout
+        if sorted(axis for axes in layout for axis in axes) != list(range(len(variable.shape))):
+            raise TfqError(
+                f"layer {layer.name!r} ({type(layer).__name__}): layout {layout} of its row does not name each of the "
+                f"{len(variable.shape)} axes of {kernel.variable} once"
+            )
         found.append((kernel, variable, layout))
     return found
 
