@@ -60,27 +60,30 @@ def test_the_range_of_a_learned_step_gives_that_step_back(bits: int):
     found = ActivationRange(keras.layers.Layer(), "x", bits, True, 0.99, None)
     found.observe(tf.constant([-0.37, 1.91]))
     found.settle()
-    found.step.assign(found.step * 1.2345)
+    found.step.times.assign(1.2345)
     encoding = affine.activation_encoding(*found.limits(), bits)
-    assert np.float32(encoding.scale) == np.float32(np.asarray(found.step))
+    assert np.float32(encoding.scale) == found.step.numpy()
     assert encoding.zero_point == int(np.asarray(found.zero))
 
 
 def test_gradients_are_those_of_lsq():
-    """Equation 3 of the paper: round(v / s) - v / s within the range, the outermost code beyond it; times g."""
-    form, step = CodeFormat(4), 0.31
+    """Equation 3 of the paper: round(v / s) - v / s within the range, the outermost code beyond it; times g.
+
+    What is trained is a multiple of the start: a step of size 1 against its gradient moves the scale by start times it.
+    """
+    form, start, times = CodeFormat(4), 0.2, tf.constant([1.55], tf.float32)
     values = tf.constant([0.1, 0.4, -0.7, 5.0, -5.0, 1.0], tf.float32)
-    scale = tf.constant([step], tf.float32)
     with tf.GradientTape() as tape:
-        tape.watch([values, scale])
-        used = arithmetic.learned_scale(scale, 6, form)
+        tape.watch([values, times])
+        used = arithmetic.learned_scale(times, tf.constant([start], tf.float32), 6, form.highest)
         total = tf.reduce_sum(arithmetic.fake_quantized(values, used, 0.0, form.lowest, form.highest))
-    by_values, by_scale = tape.gradient(total, [values, scale])
-    ratio = np.asarray(values) / np.float32(step)
+    by_values, by_times = tape.gradient(total, [values, times])
+    ratio = np.asarray(values) / np.asarray(used)
+    np.testing.assert_allclose(np.asarray(used), [0.31], rtol=1e-6)
     inside = np.abs(ratio) < 7
     expected = np.where(inside, np.rint(ratio) - ratio, np.sign(ratio) * 7).sum() / np.sqrt(6 * 7)
     np.testing.assert_array_equal(np.asarray(by_values), inside.astype(np.float32))
-    np.testing.assert_allclose(np.asarray(by_scale), [expected], rtol=1e-5)  # a sum of six float32
+    np.testing.assert_allclose(np.asarray(by_times) * start, [expected], rtol=1e-5)  # a sum of six float32
 
 
 def test_a_moving_average_stops_when_it_is_frozen():

@@ -138,5 +138,5 @@ def test_data_that_can_be_read_only_once_and_bad_samples():
     assert limits_of(wrapped) == known
     low, high = known["first"]
     first = next(w for w in wrappers(wrapped) if w.name == "first")
-    step = float(np.asarray(first.ranges[0].step))  # learned ranges start from what was chosen
+    step = float(first.ranges[0].step.numpy())  # learned ranges start from what was chosen
     np.testing.assert_allclose(step, (high - low) / 255, rtol=1e-6)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfq_fine.affine import TINY
 from tfq_fine.layers import arithmetic
+from tfq_fine.layers.trained_scale import TrainedScale
 
 
 class ActivationRange:
@@ -19,15 +20,15 @@ class ActivationRange:
     """
 
     def __init__(self, owner: Any, name: str, bits: int, learned: bool, momentum: float, freeze_after: int | None):
-        def scalar(kind: str, trainable: bool = False) -> Any:
-            return owner.add_weight(shape=(), initializer="zeros", trainable=trainable, name=f"{name}_{kind}")
+        def scalar(kind: str) -> Any:
+            return owner.add_weight(shape=(), initializer="zeros", trainable=False, name=f"{name}_{kind}")
 
         self.bits, self.learned, self.momentum = bits, learned, momentum
         self.freeze_after = math.inf if freeze_after is None else freeze_after
         self.low, self.high = scalar("low"), scalar("high")
         self.known, self.frozen, self.steps = scalar("known"), scalar("frozen"), scalar("steps")
         if learned:
-            self.step, self.zero = scalar("step", trainable=True), scalar("zero")
+            self.step, self.zero = TrainedScale(owner, f"{name}_step"), scalar("zero")
 
     @property
     def is_known(self) -> bool:
@@ -53,7 +54,7 @@ class ActivationRange:
         """Start the learned scale from the range."""
         if self.learned:
             step, zero = self._encoding()
-            self.step.assign(step)
+            self.step.set(step)
             self.zero.assign(zero)
 
     def forget(self) -> None:
@@ -85,9 +86,7 @@ class ActivationRange:
 
     def _learned_scale(self, values: Any) -> Any:
         """The trained scale, its gradient scaled by how many values of a sample share it."""
-        count = math.prod(size or 1 for size in values.shape[1:])
-        positive = tf.maximum(tf.abs(self.step.value), TINY)
-        return arithmetic.gradient_scaled(positive, 1.0 / math.sqrt(count * (2 ** (self.bits - 1) - 1)))
+        return self.step.trained(math.prod(size or 1 for size in values.shape[1:]), 2 ** (self.bits - 1) - 1)
 
     def _count(self) -> None:
         """Count a training step of a learned range, which freezes it after as many as were asked for."""
@@ -99,7 +98,7 @@ class ActivationRange:
 
     def _learned_limits(self) -> tuple[Any, Any]:
         """The range whose encoding is the trained step."""
-        scale = tf.maximum(tf.abs(self.step.value), TINY)
+        scale = self.step.value
         if self.bits == 16:
             return -32767 * scale, 32767 * scale
         return scale * (-128 - self.zero.value), scale * (127 - self.zero.value)
@@ -127,7 +126,7 @@ class ActivationRange:
         """The range whose encoding this is: `affine.activation_encoding(*limits, bits)` gives the very same numbers."""
         if not self.learned or np.asarray(self.frozen) > 0:
             return float(np.asarray(self.low)), float(np.asarray(self.high))
-        scale = max(abs(float(np.asarray(self.step))), TINY)
+        scale = float(self.step.numpy())
         if self.bits == 16:
             return -32767 * scale, 32767 * scale
         zero = float(np.asarray(self.zero))

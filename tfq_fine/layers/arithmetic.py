@@ -99,29 +99,27 @@ def straight_through(function: Any) -> Any:
     return applied
 
 
-def gradient_scaled(values: Any, factor: float) -> Any:
-    """The very same values; gradients are multiplied by `factor`."""
-    import tensorflow as tf
+def learned_scale(times: Any, start: Any, values: int, highest: int) -> Any:
+    """The positive scale |times * start|, its gradient scaled as LSQ has it.
 
-    @tf.custom_gradient
-    def applied(x: Any) -> Any:
-        return tf.identity(x), lambda upstream: upstream * factor
-
-    return applied(values)
-
-
-def learned_scale(scale: Any, values: int, form: CodeFormat) -> Any:
-    """A learned scale as it is used: positive, rounded as the file holds it, its gradient scaled.
+    A step of gradient descent on `times` moves the scale as one on the scale itself would.
 
     Args:
-        scale: the variable's value, one per block.
+        times: what is trained, float32.
+        start: the scales at times = 1, of the same shape.
         values: how many values share a scale.
-        form: of the codes.
+        highest: code.
     """
     import tensorflow as tf
 
-    positive = tf.maximum(tf.abs(scale), TINY)
-    return rounded_scale(gradient_scaled(positive, 1.0 / math.sqrt(values * form.highest)), form)
+    share = 1.0 / math.sqrt(values * highest)
+
+    @tf.custom_gradient
+    def applied(x: Any) -> Any:
+        product = x * start
+        return tf.maximum(tf.abs(product), TINY), lambda upstream: upstream * tf.sign(x) * share / start
+
+    return applied(times)
 
 
 def fake_quantized(values: Any, scale: Any, zero: Any, lowest: int, highest: int) -> Any:

@@ -168,12 +168,24 @@ class Given:
         return merged
 
     def changed(self, quantized: QuantizedGraph) -> list[str]:
-        """Notes on operators whose scales had to be raised above the simulated ones."""
-        ops = [key for (key, slot), codes in self.codes.items() if not _same(quantized.ops[key].weights[slot], codes)]
+        """Notes on operators that are not what was simulated: left in float, or with scales that had to be raised."""
+        names = {key: quantized.graph.subgraphs[key[0]].op_name(key[1]) for key, _ in self.codes}
+        lost = [key for key in names if key not in quantized.ops]
+        raised = [
+            key
+            for (key, slot), codes in self.codes.items()
+            if key not in lost and not _same(quantized.ops[key].weights[slot], codes)
+        ]
         return [
-            f"{quantized.graph.subgraphs[s].op_name(o)}: scales were raised above the simulated ones, where its bias "
-            "would overflow the kernel's sums"
-            for s, o in ops
+            *(
+                f"{names[key]}: in float in the file, unlike in its wrapper; the row of the operator says why"
+                for key in lost
+            ),
+            *(
+                f"{names[key]}: scales were raised above the simulated ones, where its bias would overflow the "
+                "kernel's sums"
+                for key in raised
+            ),
         ]
 
     def simulated(self, graph: Graph) -> Graph:

@@ -27,6 +27,7 @@ from tfq_fine.layers.holder import FineQuantizeHolder  # noqa: F401 - Keras know
 from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.reading import changed_inside, data_of, is_inside, on_the_fly, phases
 from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, holder_of, kernels_of, op_shape, row_of, to_op
+from tfq_fine.layers.trained_scale import TrainedScale
 from tfq_fine.plan import Policy, Prefer
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
 
@@ -163,12 +164,9 @@ class FineQuantize(keras.layers.Wrapper):
     def _factors(self, index: int, found: Held, variable: Any, layout: Layout) -> Any:
         shape = op_shape(tuple(variable.shape), layout)
         blocks = tuple(-(-size // length) for size, length in zip(shape, found.block, strict=True))
-        return self.add_weight(
-            shape=blocks,
-            initializer="ones",
-            trainable=self.learned,
-            name=f"{'scale' if self.learned else 'share'}_{index}",
-        )
+        if self.learned:
+            return TrainedScale(self, f"scale_{index}", blocks)
+        return self.add_weight(shape=blocks, initializer="ones", trainable=False, name=f"share_{index}")
 
     def _range(self, name: str) -> ActivationRange:
         assert self.spec.activations is not None
@@ -249,7 +247,8 @@ class FineQuantize(keras.layers.Wrapper):
         values = to_op(q.variable.value, q.layout, keras.ops)
         shape = tuple(values.shape)
         if self.learned:
-            scale = arithmetic.learned_scale(q.factors.value, math.prod(q.held.block), q.held.codes)
+            exact = q.factors.trained(math.prod(q.held.block), q.held.codes.highest)
+            scale = arithmetic.rounded_scale(exact, q.held.codes)
             zero = tf.zeros_like(scale)
         else:
             low, high = arithmetic.block_extent(tf.stop_gradient(values), q.held.block)
@@ -267,7 +266,10 @@ class FineQuantize(keras.layers.Wrapper):
             algorithm = ALGORITHMS[weights.algorithm]
             inputs = InputStatistics(self.means.get(q.kernel.variable))
             codes = algorithm(q.values, q.held.block, q.held.codes, inputs, dict(weights.options))
-            q.factors.assign(codes.scale if self.learned else self._shares(q, codes.scale))
+            if self.learned:
+                q.factors.set(codes.scale)
+            else:
+                q.factors.assign(self._shares(q, codes.scale))
 
     def _shares(self, q: QuantizedKernel, scale: np.ndarray) -> np.ndarray:
         whole, _ = q.extent_scales()
@@ -275,11 +277,10 @@ class FineQuantize(keras.layers.Wrapper):
 
     def scales(self, q: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
         """Scales and zero points that the simulation uses now, as `affine` has them."""
-        factors = np.asarray(q.factors)
         if self.learned:
-            positive = np.maximum(np.abs(factors), np.float32(affine.TINY))
-            return affine.ROUNDED_SCALES[q.held.codes.scales](positive), np.zeros(factors.shape, np.int64)
-        return q.extent_scales(factors)
+            scale = q.factors.numpy()
+            return affine.ROUNDED_SCALES[q.held.codes.scales](scale), np.zeros(scale.shape, np.int64)
+        return q.extent_scales(np.asarray(q.factors))
 
     @property
     def every_range(self) -> list[ActivationRange]:

@@ -18,7 +18,7 @@ class QuantizedKernel:
     variable: Any
     layout: Layout
     held: Held
-    factors: Any = None  # shares of the extent of each block; the scales themselves when they are learned
+    factors: Any = None  # shares of the extent of each block; a `TrainedScale` when they are learned
     inside: Any = None  # range of what the operator reads, when that is a tensor inside the layer
 
     @property
