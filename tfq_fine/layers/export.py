@@ -25,7 +25,7 @@ from tfq_fine import affine
 from tfq_fine.encodings import groups, integer_ops
 from tfq_fine.layers.barrier import put_in_front
 from tfq_fine.layers.kernel import QuantizedKernel
-from tfq_fine.layers.places import Place, find_places
+from tfq_fine.layers.places import Place, find_places, is_of
 from tfq_fine.layers.rebuild import rebuilt
 from tfq_fine.layers.wrapped import WRAPPER, is_wrapper, wrappers
 from tfq_fine.plan import Decision, Plan, Policy, make_plan
@@ -84,7 +84,7 @@ class _Collected:
 
     def take(self, path: str, wrapper: Any) -> None:
         """All that one wrapper decided; `path` is that of its layer."""
-        inside = {key: op for key, op in self.graph.ops() if _within(op.layer, path)}
+        inside = {key: op for key, op in self.graph.ops() if is_of(self.graph, key, path)}
         if wrapper.spec.mode == "integer":
             plain = [key for key, op in inside.items() if not weight_axes(op, self.graph.subgraphs[key[0]])]
             self.asked |= dict.fromkeys(plain, wrapper.spec)
@@ -266,10 +266,6 @@ def _same(held: WeightCodes | np.ndarray, codes: WeightCodes) -> bool:
 def op_at(graph: Graph, key: OpKey) -> Op:
     """The operator of a key."""
     return graph.subgraphs[key[0]].ops[key[1]]
-
-
-def _within(layer: str, path: str) -> bool:
-    return layer == path or layer.startswith(f"{path}/")
 
 
 def _exactly(kernel: QuantizedKernel) -> OpSpec:

@@ -49,7 +49,7 @@ def find_places(graph: Graph, kernel: QuantizedKernel, path: str) -> list[Place]
         None of them where they do not hold all of the kernel.
     """
     found = list(_places(graph, kernel, path))
-    own = [place for place in found if _is_own(graph, place.key, path)] or found
+    own = [place for place in found if is_of(graph, place.key, path)] or found
     held = {channel for place in own for channel in range(place.channels.start, place.channels.stop)}
     return own if own and len(held) == kernel.values.shape[own[0].channel] else []
 
@@ -62,13 +62,14 @@ def _places(graph: Graph, kernel: QuantizedKernel, path: str) -> Iterator[Place]
             data = subgraph.tensors[op.inputs[axes.slot]].data
             assert data is not None
             factor, start = _factor(data, values, axes.channel), 0
-            if factor is None and kernel.kernel.loop and _is_own(graph, key, path):
+            if factor is None and kernel.kernel.loop and is_of(graph, key, path):
                 factor, start = _run(data, values, axes.channel)
             if factor is not None:
                 yield Place(key, axes.slot, axes.channel, slice(start, start + len(factor)), factor)
 
 
-def _is_own(graph: Graph, key: OpKey, path: str) -> bool:
+def is_of(graph: Graph, key: OpKey, path: str) -> bool:
+    """Whether an operator came from the layer of that path, or from one inside it."""
     layer = graph.subgraphs[key[0]].ops[key[1]].layer
     return layer == path or layer.startswith(f"{path}/")
 
