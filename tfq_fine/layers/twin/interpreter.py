@@ -1,6 +1,6 @@
 """Walks a `.tflite` graph and computes it in TensorFlow."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,9 @@ from tfq_converters.errors import raise_all
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 from tfq_fine.layers.twin.codes import ACTIVATIONS, decoded, encoded, is_quantized, weight_values
 from tfq_fine.layers.twin.fixed_kernels import fixed, fixed_codes
-from tfq_fine.layers.twin.linear import LINEAR, linear
+from tfq_fine.layers.twin.linear import LINEAR, linear, rounds_activations
 from tfq_fine.layers.twin.operators import OPERATORS, cast
+from tfq_fine.layers.twin.sums import mean
 from tfq_fine.layers.twin.whole_numbers import in_whole_numbers, whole_numbers
 
 SPECIAL = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST", "WHILE", "AVERAGE_POOL_2D"}) | LINEAR
@@ -36,6 +37,7 @@ class Interpreter:
     def __init__(self, graph: Graph):
         refuse_unknown(graph)
         self.graph = graph
+        self._ordered = rounds_activations(graph)
 
     def __call__(self, inputs: Sequence[Any], subgraph: int = 0) -> list[Any]:
         """The outputs of a subgraph: codes as the file's types, float as float32."""
@@ -73,7 +75,7 @@ class Interpreter:
             return self._loop(tf, op, x)
         assert output is not None
         if op.code in LINEAR:
-            return [linear(tf, op, x, subgraph)]
+            return [linear(tf, op, x, subgraph, self._ordered)]
         if in_whole_numbers(op, {**given, -1: output}):
             return [whole_numbers(tf, op, x, {**given, -1: output})]
         if fixed(op, {**given, -1: output}):
@@ -85,6 +87,8 @@ class Interpreter:
             results = [real[0]]
         elif op.code == "CAST":
             results = [cast(tf, real[0], output.dtype)]
+        elif self._ordered and _is_spatial_mean(op, given):
+            results = [mean(tf, real[0], _axes(given), bool(op.option("keepDims")))]
         else:
             found = OPERATORS[op.code](tf, op, [value for value in real if value is not None])
             results = list(found) if isinstance(found, list | tuple) else [found]
@@ -110,6 +114,18 @@ class Interpreter:
                 shape_invariants=tuple(free),
             )
         )
+
+
+def _is_spatial_mean(op: Op, given: Mapping[int, Tensor]) -> bool:
+    """Whether `op` is a mean whose order of sums is known: over axes that are known and not the last."""
+    if op.code != "MEAN" or given[1].data is None or not given[1].data.size:
+        return False
+    return len(given[0].shape) - 1 not in _axes(given)
+
+
+def _axes(given: Mapping[int, Tensor]) -> list[int]:
+    assert given[1].data is not None
+    return [int(axis) % len(given[0].shape) for axis in given[1].data.ravel()]
 
 
 def _averaged(tf: Any, op: Op, codes: Any, tensor: Tensor) -> Any:

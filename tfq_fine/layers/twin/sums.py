@@ -1,0 +1,65 @@
+"""Float sums in the order of XNNPACK: products one fused multiply-add after the other, means one value after the other.
+
+The order of a sum decides its last bit, and what quantizes it then finds another code now and then; behind twenty layers
+nothing is left of the agreement. A fused multiply-add is a product and a sum in float64, rounded to float32.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+UNROLLED = 8  # products of one step of the loop, whose sums stay in registers
+
+
+def matrix_product(tf: Any, rows: Any, kernel: Any, bias: Any = None) -> Any:
+    """`rows` [..., n, k] times `kernel` [..., k, m], onto `bias` [m]: float32 [..., n, m]. Leading axes broadcast."""
+    return _compiled(tf)(rows, kernel, tf.zeros(tf.shape(kernel)[-1:]) if bias is None else bias)
+
+
+def mean(tf: Any, values: Any, axes: Sequence[int], keep: bool) -> Any:
+    """The mean along `axes`, the last not among them: the sum times what float32 has for one over the count."""
+    shape = tf.shape(values)
+    kept = [axis for axis in range(values.shape.rank) if axis not in axes]
+    count = tf.reduce_prod(tf.gather(shape, axes))
+    rows = tf.reshape(tf.transpose(values, [*kept, *axes]), [-1, count])
+    found = matrix_product(tf, rows, tf.ones([count, 1])) * (1.0 / tf.cast(count, tf.float32))
+    ones = [axis in axes for axis in range(values.shape.rank)]
+    return tf.reshape(found, tf.where(ones, 1, shape) if keep else tf.gather(shape, kept))
+
+
+@cache  # one function for all, so that each shape is compiled once
+def _compiled(tf: Any) -> Any:
+    """(rows, kernel, bias) -> sums."""
+
+    def sums(rows: Any, kernel: Any, bias: Any) -> Any:
+        depth = tf.shape(rows)[-1]
+        steps = (depth + UNROLLED - 1) // UNROLLED
+        columns = _first(tf, rows, -1, steps * UNROLLED - depth)
+        lines = _first(tf, kernel, -2, steps * UNROLLED - depth)
+
+        def step(index: Any, total: Any) -> Any:
+            given, factors = (tf.cast(_piece(tf, part, index), tf.float64) for part in (columns, lines))
+            for k in range(UNROLLED):
+                exact = given[k][..., :, None] * factors[k][..., None, :] + tf.cast(total, tf.float64)
+                total = tf.cast(exact, tf.float32)
+            return index + 1, total
+
+        leading = tf.broadcast_dynamic_shape(tf.shape(rows)[:-2], tf.shape(kernel)[:-2])
+        start = tf.broadcast_to(bias, tf.concat([leading, tf.shape(rows)[-2:-1], tf.shape(kernel)[-1:]], 0))
+        return tf.while_loop(lambda index, _: index < steps, step, (0, start))[1]
+
+    return tf.function(sums, autograph=False, jit_compile=True)
+
+
+def _first(tf: Any, values: Any, axis: int, missing: Any) -> Any:
+    """`values` with `axis` in front, and zeros behind its end, which change no sum."""
+    rank = values.shape.rank
+    axis %= rank
+    moved = tf.transpose(values, [axis, *(other for other in range(rank) if other != axis)])
+    return tf.pad(moved, [[0, missing], *[[0, 0]] * (rank - 1)])
+
+
+def _piece(tf: Any, part: Any, index: Any) -> Any:
+    """The values of one step of the loop."""
+    rest = part.shape.rank - 1
+    return tf.slice(part, [index * UNROLLED, *[0] * rest], [UNROLLED, *[-1] * rest])
