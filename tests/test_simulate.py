@@ -79,25 +79,50 @@ def test_dynamic_range_is_equal_bit_for_bit(name: str):
     np.testing.assert_array_equal(twin_outputs(model, result, data)[name], all_outputs(result, data)[name])
 
 
-GEOMETRIES: dict[str, dict[str, Any]] = {
-    "same": {"padding": "same"},
-    "stride": {"padding": "same", "strides": 2},
-    "stride valid": {"strides": 3},
-    "dilated": {"padding": "same", "dilation_rate": 2},
-    "multiplied": {"padding": "same", "depth_multiplier": 3},
+def _scores(values: Any) -> Any:
+    """A product of two activations, as in attention."""
+    flat = layers.Reshape((88, 5))(values)
+    return layers.Dot((2, 2))([flat, flat])
+
+
+FLOAT_SUMS: dict[str, Any] = {
+    "depthwise": layers.DepthwiseConv2D((3, 5), padding="same", bias_initializer="random_normal"),
+    "depthwise, stride": layers.DepthwiseConv2D((3, 5), strides=2, padding="same", bias_initializer="random_normal"),
+    "depthwise, stride, valid": layers.DepthwiseConv2D((3, 5), strides=3, bias_initializer="random_normal"),
+    "depthwise, dilated": layers.DepthwiseConv2D((3, 5), padding="same", dilation_rate=2),
+    "conv": layers.Conv2D(7, 3, padding="same", bias_initializer="random_normal"),
+    "conv, stride": layers.Conv2D(7, (3, 2), strides=(2, 3), padding="same", use_bias=False),
+    "conv, dilated, valid": layers.Conv2D(7, 3, dilation_rate=2, activation="relu"),
+    "conv of 1x1": layers.Conv2D(17, 1, bias_initializer="random_normal"),
+    "conv, grouped": layers.Conv2D(10, 3, groups=5, bias_initializer="random_normal"),
+    "dense": layers.Dense(13, bias_initializer="random_normal"),
+    "scores": layers.Lambda(_scores),
+    "mean": layers.GlobalAveragePooling2D(),
+    "mean of rows": layers.Lambda(lambda values: keras.ops.mean(values, axis=1, keepdims=True)),
 }
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_float_depthwise_sums_are_equal_bit_for_bit(geometry: str):
-    """Half-precision weights: the kernel computes in float32, in the order that the twin follows."""
+@pytest.mark.parametrize("name", FLOAT_SUMS)
+def test_float_sums_are_equal_bit_for_bit(name: str):
+    """In a file that rounds activations somewhere, float kernels keep to the order that the twin follows."""
     inputs = keras.Input((11, 8, 5))
-    layer = layers.DepthwiseConv2D((3, 5), bias_initializer="random_normal", **GEOMETRIES[geometry])
-    model = keras.Model(inputs, layer(inputs))
+    rounded = layers.Dense(3, name="rounds")(inputs)
+    model = keras.Model(inputs, {"float": FLOAT_SUMS[name](inputs), "rounded": rounded})
+    dynamic = tfq.Rule(tfq.OpSpec("dynamic", tfq.WeightSpec()), layer="rounds")
+    result = tfq.quantize(model, tfq.Recipe("half", tfq.OpSpec("float16"), (dynamic,)), prefer="size")
+    data = np.random.default_rng(0).normal(size=(7, 11, 8, 5)).astype(np.float32)
+    expected = all_outputs(result, {result.graph.input_names()[0]: data})
+    np.testing.assert_array_equal(twin_outputs(model, result, data)["float"], expected["float"])
+
+
+@pytest.mark.parametrize("multiplier", [2, 3])
+def test_float_depthwise_with_a_multiplier(multiplier: int):
+    """Another kernel, which adds in another order."""
+    inputs = keras.Input((11, 8, 5))
+    model = keras.Model(inputs, layers.DepthwiseConv2D((3, 5), depth_multiplier=multiplier)(inputs))
     result = tfq.quantize(model, tfq.Recipe("half", tfq.OpSpec("float16")))
     data = np.random.default_rng(0).normal(size=(7, 11, 8, 5)).astype(np.float32)
-    rounding = 1e-6 if geometry == "multiplied" else 0  # another kernel, which adds in another order
-    np.testing.assert_allclose(twin_outputs(model, result, data), file_outputs(result, data), rtol=0, atol=rounding)
+    np.testing.assert_allclose(twin_outputs(model, result, data), file_outputs(result, data), rtol=0, atol=1e-6)
 
 
 def test_sums_of_codes_are_equal_bit_for_bit():

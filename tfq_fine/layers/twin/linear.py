@@ -2,8 +2,8 @@
 
 Integers: sums of products of codes are exact (float64 where float32 cannot hold them), then brought to the scale of the
 output as the kernel does that runs the operator (`rescaling`). Dynamic range: the input is put on 8 bits per row
-(FULLY_CONNECTED, BATCH_MATMUL, 1x1 convolutions of 8 bits) or per sample. Float: in the order of XNNPACK (`depthwise`,
-`sums`) in a graph that rounds activations, where the last bit of a sum may decide about a code.
+(FULLY_CONNECTED, BATCH_MATMUL, 1x1 convolutions of 8 bits) or per sample. Float: in the order of XNNPACK (`sums`) in a
+graph that rounds activations, where the last bit of a sum may decide about a code.
 """
 
 from collections.abc import Mapping
@@ -15,10 +15,9 @@ from tfq_converters.delegation import is_delegated
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 from tfq_fine.layers import arithmetic
 from tfq_fine.layers.twin.codes import ACTIVATIONS, WEIGHTS, affine_of, fused_limits, is_quantized, weight_values
-from tfq_fine.layers.twin.depthwise import depthwise
 from tfq_fine.layers.twin.operators import PADDINGS, fused
 from tfq_fine.layers.twin.rescaling import rescaled, rounding
-from tfq_fine.layers.twin.sums import matrix_product
+from tfq_fine.layers.twin.sums import ORDERED, ordered_sums
 
 EXACT = 2.0**24  # whole numbers up to this are exact in float32
 SLOTS = {"TRANSPOSE_CONV": (2, 1, 3)}  # slots of data, weight and bias; (0, 1, 2) for the others
@@ -56,49 +55,12 @@ def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, ordered: bool) -> 
     given = x[bias] if op.code != "BATCH_MATMUL" and bias < len(x) else None
     if _is_dynamic(op, subgraph):
         result = _on_the_fly(tf, op, values, tensors[weight], given, x)
+    elif ordered and op.code in ORDERED:
+        result = ordered_sums(tf, op, values, x[weight], given)
     else:
-        result = (_ordered_sums if ordered else _sums)(tf, op, values, x[weight], given, x)
+        result = product(tf, op, values, x[weight], x)
+        result = result if given is None else result + given
     return result if op.code == "BATCH_MATMUL" else fused(tf, op, result)
-
-
-def _sums(tf: Any, op: Op, values: Any, kernel: Any, bias: Any, x: list[Any]) -> Any:
-    """A float operator, whatever the order of its sums."""
-    result = product(tf, op, values, kernel, x)
-    return result if bias is None else result + bias
-
-
-def _ordered_sums(tf: Any, op: Op, values: Any, kernel: Any, bias: Any, x: list[Any]) -> Any:
-    """A float operator with its sums in the order of the kernel, where that is known: rows of a window's values first."""
-    if op.code == "DEPTHWISE_CONV_2D":
-        return depthwise(tf, op, values, kernel, bias)
-    if op.code == "BATCH_MATMUL":
-        left, right = (
-            tf.linalg.matrix_transpose(part) if op.option(flag) else part
-            for part, flag in ((values, "adjX"), (kernel, "adjY"))
-        )
-        return matrix_product(tf, left, right)
-    if op.code == "FULLY_CONNECTED":
-        rows = values if op.option("keepNumDims") else tf.reshape(values, [-1, kernel.shape[1]])
-        flat = matrix_product(tf, tf.reshape(rows, [-1, kernel.shape[1]]), tf.transpose(kernel), bias)
-        return tf.reshape(flat, tf.concat([tf.shape(rows)[:-1], kernel.shape[:1]], 0))
-    if op.code != "CONV_2D":
-        return _sums(tf, op, values, kernel, bias, x)
-    outputs, height, width, inputs = kernel.shape
-    groups = values.shape[-1] // inputs
-    biases = [None] * groups if bias is None else tf.split(bias, groups)
-    found = []
-    for part, own, start in zip(tf.split(values, groups, -1), tf.split(kernel, groups), biases, strict=True):
-        windows = tf.image.extract_patches(
-            part,
-            [1, height, width, 1],
-            [1, op.option("strideH"), op.option("strideW"), 1],
-            [1, op.option("dilationHFactor"), op.option("dilationWFactor"), 1],
-            PADDINGS[op.option("padding")],
-        )
-        lines = tf.transpose(tf.reshape(own, (outputs // groups, -1)))
-        flat = matrix_product(tf, tf.reshape(windows, [-1, height * width * inputs]), lines, start)
-        found.append(tf.reshape(flat, tf.concat([tf.shape(windows)[:-1], [outputs // groups]], 0)))
-    return tf.concat(found, -1)
 
 
 def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list[Any]) -> Any:

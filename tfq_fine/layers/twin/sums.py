@@ -1,14 +1,54 @@
-"""Float sums in the order of XNNPACK: products one fused multiply-add after the other, means one value after the other.
+"""Float sums in the order of XNNPACK: of products, fused multiply-adds one by one; of means, one value after the other.
 
-The order of a sum decides its last bit, and what quantizes it then finds another code now and then; behind twenty layers
-nothing is left of the agreement. A fused multiply-add is a product and a sum in float64, rounded to float32.
+The order of a sum decides its last bit, and what quantizes it then finds another code now and then; behind twenty
+layers nothing is left of the agreement. A fused multiply-add is a product and a sum in float64, rounded to float32.
 """
 
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from tfq_converters.graph import Op
+from tfq_fine.layers.twin.depthwise import depthwise
+from tfq_fine.layers.twin.operators import PADDINGS
+
+ORDERED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"})  # whose order is known
 UNROLLED = 8  # products of one step of the loop, whose sums stay in registers
+
+
+def ordered_sums(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
+    """A float operator of `ORDERED`, without its activation."""
+    if op.code == "DEPTHWISE_CONV_2D":
+        return depthwise(tf, op, values, kernel, bias)
+    if op.code == "CONV_2D":
+        return _convolution(tf, op, values, kernel, bias)
+    if op.code == "BATCH_MATMUL":
+        left = tf.linalg.matrix_transpose(values) if op.option("adjX") else values
+        return matrix_product(tf, left, tf.linalg.matrix_transpose(kernel) if op.option("adjY") else kernel)
+    rows = values if op.option("keepNumDims") else tf.reshape(values, [-1, kernel.shape[1]])
+    return _along_last(tf, rows, tf.transpose(kernel), bias)
+
+
+def _convolution(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
+    """Group by group, the values under each window row by row, channels last: a row of a matrix."""
+    outputs, height, width, inputs = kernel.shape
+    groups = values.shape[-1] // inputs
+    window, strides = [1, height, width, 1], [1, op.option("strideH"), op.option("strideW"), 1]
+    dilations = [1, op.option("dilationHFactor"), op.option("dilationWFactor"), 1]
+    biases = [None] * groups if bias is None else tf.split(bias, groups)
+    found = []
+    for part, own, start in zip(tf.split(values, groups, -1), tf.split(kernel, groups), biases, strict=True):
+        seen = tf.image.extract_patches(part, window, strides, dilations, PADDINGS[op.option("padding")])
+        lines = tf.transpose(tf.reshape(own, (outputs // groups, height * width * inputs)))
+        found.append(_along_last(tf, seen, lines, start))
+    return tf.concat(found, -1)
+
+
+def _along_last(tf: Any, values: Any, kernel: Any, bias: Any) -> Any:
+    """The rows that the last axis of `values` makes, times one `kernel` [k, m]."""
+    depth, width = kernel.shape
+    found = matrix_product(tf, tf.reshape(values, [-1, depth]), kernel, bias)
+    return tf.reshape(found, tf.concat([tf.shape(values)[:-1], [width]], 0))
 
 
 def matrix_product(tf: Any, rows: Any, kernel: Any, bias: Any = None) -> Any:
