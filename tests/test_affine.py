@@ -15,6 +15,7 @@ from tfq_fine.affine import CodeFormat
 from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.algorithms.inputs import InputStatistics
 from tfq_fine.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor, block_shape
+from tfq_fine.layers import arithmetic
 
 SHAPES = st.sampled_from([(5, 6), (7, 3, 2, 4), (1, 3, 5, 8), (12, 35)])
 VALUES = st.floats(-1e3, 1e3, width=32)
@@ -89,15 +90,25 @@ def test_extremes_of_granularity_coincide() -> None:
     assert block_shape(Blocks(35), (6, 35), 0, 1) == block_shape(PerChannel(), (6, 35), 0)
 
 
+def test_pixels_of_a_symmetric_range_lie_on_no_tie() -> None:
+    """Images in [-1, 1]: with 2 / 255 for a scale, every one of the 256 values is half a step from its code."""
+    pixels = np.arange(256) / 127.5 - 1
+    encoding = affine.activation_encoding(-1.0, 1.0, 8)
+    steps = pixels / encoding.scale
+    assert np.mean(np.abs(steps - np.rint(steps))) < 0.26  # a quarter where they are anywhere
+
+
 @given(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32))
 def test_activation_encodings_cover_their_range_and_zero(a: float, b: float) -> None:
     low, high = min(a, b), max(a, b)
     encoding = affine.activation_encoding(low, high, 8)
     limits = np.array([-128, 127], np.int8)
     ends = encoding.decode(limits)
-    # the zero point is rounded, which shifts both ends by at most half a step
-    assert ends[0] <= min(low, 0.0) + 0.51 * encoding.scale
-    assert ends[1] >= max(high, 0.0) - 0.51 * encoding.scale
+    # a zero point at the end of the codes leaves what is less than half a step beyond it; else 1e-6 for float32
+    least, most = min(low, 0.0), max(high, 0.0)
+    assert ends[0] <= least * (1 - 1e-6) + (0.51 * encoding.scale if encoding.zero_point == -128 else 0)
+    assert ends[1] >= most * (1 - 1e-6) - (0.51 * encoding.scale if encoding.zero_point == 127 else 0)
+    assert encoding.scale <= (most - least) / 254 * (1 + 1e-6) or encoding.scale == 1
     assert encoding.decode(encoding.encode(np.zeros(1)))[0] == 0.0
     assert -128 <= encoding.zero_point <= 127
 
@@ -289,3 +300,18 @@ def test_clipping_finds_the_best_of_its_candidates(bits: int, seed: int) -> None
         errors.append(np.square(codes * np.float64(scale) - values).sum())
     found = affine.squared_error(values, clipped(values, (7,), CodeFormat(bits)))
     np.testing.assert_allclose(found, min(errors), rtol=1e-5)  # sums in float32
+
+
+@given(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32))
+def test_activation_encodings_are_their_own(a: float, b: float) -> None:
+    """The range whose values the codes are gives the same encoding again."""
+    encoding = affine.activation_encoding(min(a, b), max(a, b), 8)
+    low, high = (encoding.scale * (code - encoding.zero_point) for code in (-128, 127))
+    assert affine.activation_encoding(low, high, 8) == encoding
+
+
+@given(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32))
+def test_wrappers_choose_the_same_encoding(a: float, b: float) -> None:
+    expected = affine.activation_encoding(min(a, b), max(a, b), 8)
+    scale, zero = arithmetic.activation_scale(min(a, b), max(a, b), 8)
+    assert (float(scale), int(zero)) == (expected.scale, expected.zero_point)

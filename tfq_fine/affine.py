@@ -65,6 +65,28 @@ def asymmetric_scale(low: np.ndarray | float, high: np.ndarray | float, bits: in
     return scale, zero_point.astype(np.int64)
 
 
+def activation_scale(low: np.ndarray | float, high: np.ndarray | float, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """The least scales (float32), and zero points (int64), with [min(low, 0), max(high, 0)] among the codes' values.
+
+    The zero point is a whole number, and with the scale of `asymmetric_scale` one end is clipped by up to half a step.
+    Where low = -high it is exactly half a step, and every pixel of images in [-1, 1] would lie on a tie. What reaches
+    beyond 0 by less than half a step is still clipped: that takes no code away from the other side.
+    """
+    least, most = np.minimum(np.asarray(low, np.float64), 0.0), np.maximum(np.asarray(high, np.float64), 0.0)
+    last = 2**bits - 1
+    below = -least * last / np.maximum(most - least, TINY)  # codes under 0, not yet whole
+    counts = np.stack([np.floor(below), np.ceil(below)])
+    needed = np.maximum(_step(-least, counts, below), _step(most, last - counts, last - below))
+    best = np.argmin(needed, axis=0)[None]
+    scale, count = (np.take_along_axis(found, best, axis=0)[0] for found in (needed, counts))
+    return np.where(scale < TINY, 1.0, scale).astype(np.float32), (count - 2 ** (bits - 1)).astype(np.int64)
+
+
+def _step(extent: np.ndarray, codes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The scale at which this many codes reach `extent`; with none, 0 where less than half a code was wanted."""
+    return np.where(codes > 0, extent / np.maximum(codes, 1), np.where(wanted < 0.5, 0.0, np.inf))
+
+
 def bfloat16(scale: np.ndarray) -> np.ndarray:
     """`scale`, float32, rounded to the nearest value of 8 significant bits that float16 holds exactly.
 
@@ -200,7 +222,7 @@ def activation_encoding(low: float, high: float, bits: int) -> ActivationEncodin
     if bits == 16:
         scale = symmetric_scale(max(-low, high), 16)
         return ActivationEncoding("int16", float(scale), 0)
-    scale, zero_point = asymmetric_scale(low, high, bits)
+    scale, zero_point = activation_scale(low, high, bits)
     return ActivationEncoding("int8", float(scale), int(zero_point))
 
 
@@ -210,7 +232,7 @@ def round_trip(values: np.ndarray, low: np.ndarray, high: np.ndarray, bits: int)
         scale, zero_point = symmetric_scale(np.maximum(-low, high), 16), np.zeros(len(low), np.int64)
         lowest = -(2**15) + 1
     else:
-        scale, zero_point = asymmetric_scale(low, high, bits)
+        scale, zero_point = activation_scale(low, high, bits)
         lowest = -(2 ** (bits - 1))
     shift, step = zero_point[:, None].astype(np.float32), scale[:, None]
     codes = values[None] / step

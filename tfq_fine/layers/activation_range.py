@@ -120,7 +120,7 @@ class ActivationRange:
         if self.bits == 16:
             scale = tf.cast(tf.maximum(-low, high), tf.float64) / 32767
             return tf.cast(tf.where(scale < TINY, tf.ones_like(scale), scale), tf.float32), 0.0
-        return arithmetic.asymmetric_scale(low, high, self.bits)
+        return arithmetic.activation_scale(low, high, self.bits)
 
     def limits(self) -> tuple[float, float]:
         """The range whose encoding this is: `affine.activation_encoding(*limits, bits)` gives the very same numbers."""

@@ -70,6 +70,31 @@ def asymmetric_scale(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
     return scale, tf.cast(zero, tf.float32)
 
 
+def activation_scale(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
+    """`affine.activation_scale`: scale and zero point, both float32, of the codes that hold low, high and 0."""
+    import tensorflow as tf
+
+    least, most = tf.minimum(tf.cast(low, tf.float64), 0.0), tf.maximum(tf.cast(high, tf.float64), 0.0)
+    last = 2.0**bits - 1
+    below = -least * last / tf.maximum(most - least, TINY)
+    found = [
+        (tf.maximum(_step(-least, count, below), _step(most, last - count, last - below)), count)
+        for count in (tf.floor(below), tf.math.ceil(below))
+    ]
+    (scale, count), (other, next_count) = found
+    lower = scale <= other
+    zero = tf.where(lower, count, next_count) - 2.0 ** (bits - 1)
+    return _at_least_tiny(tf.where(lower, scale, other)), tf.cast(zero, tf.float32)
+
+
+def _step(extent: Any, codes: Any, wanted: Any) -> Any:
+    """`affine._step`."""
+    import tensorflow as tf
+
+    none = tf.where(wanted < 0.5, tf.zeros_like(wanted), wanted.dtype.max * tf.ones_like(wanted))
+    return tf.where(codes > 0, extent / tf.maximum(codes, 1.0), none)
+
+
 def _at_least_tiny(scale: Any) -> Any:
     import tensorflow as tf
 

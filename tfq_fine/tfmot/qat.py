@@ -16,6 +16,7 @@ from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.reading.load import framework_of
 from tfq_converters.reading.names import parts
 from tfq_converters.weights import weight_axes
+from tfq_fine import affine
 from tfq_fine.layers.export import Given, WrappedModel
 from tfq_fine.layers.held import held
 from tfq_fine.layers.kernel import QuantizedKernel
@@ -117,9 +118,17 @@ def qat_model(model: Any) -> QatModel | None:
 
 
 def _range(layer: Any, prefix: str) -> Range | None:
+    """A range of a layer as its training saw it: of 8 bits, TFMOT rounds the zero point and leaves the scale."""
     ends = {w.name.split(":")[0].rsplit("/", 1)[-1]: w for w in layer.weights}
     low, high = ends.get(f"{prefix}min"), ends.get(f"{prefix}max")
-    return None if low is None or high is None else Range(float(low.numpy()), float(high.numpy()))
+    if low is None or high is None:
+        return None
+    spec = getattr(getattr(layer, "quantize_config", None), "spec", None)
+    given = Range(float(low.numpy()), float(high.numpy()))
+    if not given.extent or (isinstance(spec, OpSpec) and spec.activations and spec.activations.bits == 16):
+        return given
+    scale, zero_point = (float(part) for part in affine.asymmetric_scale(*given, 8))
+    return Range(scale * (-128 - zero_point), scale * (127 - zero_point))
 
 
 def _layer(wrapper: Any, has_range: bool) -> QatLayer:
