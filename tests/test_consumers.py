@@ -40,6 +40,7 @@ from tfq_fine.specs import Mode, OpSpec, WeightSpec
 TESTED = 8  # samples
 TYPES = {"full_int8": "int8", "full_int16x8": "int16", "full_w4a8": "int8"}  # of inputs and outputs
 ONE_STEP = 1  # each rounds a result in its own way: once or twice, half up or away from zero
+PASSED_ON = 2  # the last layer's step, and one that the layers before it left (one or two of 48 values, any samples)
 # LiteRT and TOSA rescale int16 results by multipliers of 15 bits, in their own ways, and OpenVINO computes in float32:
 # at the end of the range that is a step in each layer
 INT16_STEPS = len(LAYERS)
@@ -178,7 +179,7 @@ def test_a_file_for_openvino_suits_it(recipe, tmp_path):
     result = quantized(recipe, runtimes="openvino", prefer="size" if recipe in TYPES else "speed")
     assert any("on openvino (refuses: " in decision.reason for decision in result.plan.values())
     largest = np.abs(litert.outputs(result.content, inputs(result))).max()
-    tolerance = ONE_STEP if recipe in TYPES else FLOAT * largest
+    tolerance = PASSED_ON if recipe in TYPES else FLOAT * largest
     assert gap(result, openvino.outputs(result.content, inputs(result), tmp_path)) <= tolerance
 
 

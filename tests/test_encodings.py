@@ -36,8 +36,8 @@ def test_a_shared_constant_ties_nothing():
     graph = graph_of(tensors, [Op("MAXIMUM", (0, 4), (2,)), Op("MAXIMUM", (1, 4), (3,))], (0, 1), (2, 3))
     ranges = {(0, 0): Range(-1, 1), (0, 1): Range(-100, 100), (0, 2): Range(0, 1), (0, 3): Range(0, 100)}
     found = encodings(graph, integer(graph), Statistics(ranges))
-    assert found.inputs[0, 0][0].scale == pytest.approx(2 / 255)
-    assert found.inputs[0, 1][0].scale == pytest.approx(200 / 255)
+    assert found.inputs[0, 0][0].scale == pytest.approx(1 / 127)
+    assert found.inputs[0, 1][0].scale == pytest.approx(100 / 127)
     assert found.inputs[0, 0][1] == found.inputs[0, 0][0] == found.outputs[0, 0][0]
     assert found.inputs[0, 1][1] == found.inputs[0, 1][0] == found.outputs[0, 1][0]
 
