@@ -10,7 +10,7 @@ from typing import Any
 
 from tfq_converters.graph import Op
 from tfq_fine.layers.twin.depthwise import depthwise
-from tfq_fine.layers.twin.operators import PADDINGS
+from tfq_fine.layers.twin.windows import dilations, met, padded, strides
 
 ORDERED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"})  # whose order is known
 UNROLLED = 8  # products of one step of the loop, whose sums stay in registers
@@ -30,30 +30,33 @@ def ordered_sums(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
 
 
 def _convolution(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
-    """Group by group, the values under each window row by row, channels last: a row of a matrix."""
-    outputs, height, width, inputs = kernel.shape
+    """Group by group; position of the window by position, row by row, and channel by channel."""
+    height, width, inputs = kernel.shape[1:]
+    values, steps, rates = padded(tf, op, values, (height, width)), strides(op), dilations(op)
     groups = values.shape[-1] // inputs
-    window, strides = [1, height, width, 1], [1, op.option("strideH"), op.option("strideW"), 1]
-    dilations = [1, op.option("dilationHFactor"), op.option("dilationWFactor"), 1]
     biases = [None] * groups if bias is None else tf.split(bias, groups)
     found = []
-    for part, own, start in zip(tf.split(values, groups, -1), tf.split(kernel, groups), biases, strict=True):
-        seen = tf.image.extract_patches(part, window, strides, dilations, PADDINGS[op.option("padding")])
-        lines = tf.transpose(tf.reshape(own, (outputs // groups, height * width * inputs)))
-        found.append(_along_last(tf, seen, lines, start))
+    for part, own, total in zip(tf.split(values, groups, -1), tf.split(kernel, groups), biases, strict=True):
+        for row in range(height):
+            for column in range(width):
+                rows, columns = met((row, column), (height, width), steps, rates)
+                total = _along_last(tf, part[:, rows, columns], tf.transpose(own[:, row, column]), total)
+        found.append(total)
     return tf.concat(found, -1)
 
 
-def _along_last(tf: Any, values: Any, kernel: Any, bias: Any) -> Any:
-    """The rows that the last axis of `values` makes, times one `kernel` [k, m]."""
+def _along_last(tf: Any, values: Any, kernel: Any, start: Any) -> Any:
+    """The rows that the last axis of `values` makes, times one `kernel` [k, m], onto `start` [m] or of their shape."""
     depth, width = kernel.shape
-    found = matrix_product(tf, tf.reshape(values, [-1, depth]), kernel, bias)
+    if start is not None and start.shape.rank > 1:
+        start = tf.reshape(start, [-1, width])
+    found = matrix_product(tf, tf.reshape(values, [-1, depth]), kernel, start)
     return tf.reshape(found, tf.concat([tf.shape(values)[:-1], [width]], 0))
 
 
-def matrix_product(tf: Any, rows: Any, kernel: Any, bias: Any = None) -> Any:
-    """`rows` [..., n, k] times `kernel` [..., k, m], onto `bias` [m]: float32 [..., n, m]. Leading axes broadcast."""
-    return _compiled(tf)(rows, kernel, tf.zeros(tf.shape(kernel)[-1:]) if bias is None else bias)
+def matrix_product(tf: Any, rows: Any, kernel: Any, start: Any = None) -> Any:
+    """`rows` [..., n, k] times `kernel` [..., k, m], onto `start`, that or [m]: float32 [..., n, m]. Axes broadcast."""
+    return _compiled(tf)(rows, kernel, tf.zeros(tf.shape(kernel)[-1:]) if start is None else start)
 
 
 def mean(tf: Any, values: Any, axes: Sequence[int], keep: bool) -> Any:
@@ -69,9 +72,9 @@ def mean(tf: Any, values: Any, axes: Sequence[int], keep: bool) -> Any:
 
 @cache  # one function for all, so that each shape is compiled once
 def _compiled(tf: Any) -> Any:
-    """(rows, kernel, bias) -> sums."""
+    """(rows, kernel, start) -> sums."""
 
-    def sums(rows: Any, kernel: Any, bias: Any) -> Any:
+    def sums(rows: Any, kernel: Any, start: Any) -> Any:
         depth = tf.shape(rows)[-1]
         steps = (depth + UNROLLED - 1) // UNROLLED
         columns = _first(tf, rows, -1, steps * UNROLLED - depth)
@@ -85,8 +88,8 @@ def _compiled(tf: Any) -> Any:
             return index + 1, total
 
         leading = tf.broadcast_dynamic_shape(tf.shape(rows)[:-2], tf.shape(kernel)[:-2])
-        start = tf.broadcast_to(bias, tf.concat([leading, tf.shape(rows)[-2:-1], tf.shape(kernel)[-1:]], 0))
-        return tf.while_loop(lambda index, _: index < steps, step, (0, start))[1]
+        first = tf.broadcast_to(start, tf.concat([leading, tf.shape(rows)[-2:-1], tf.shape(kernel)[-1:]], 0))
+        return tf.while_loop(lambda index, _: index < steps, step, (0, first))[1]
 
     return tf.function(sums, autograph=False, jit_compile=True)
 
