@@ -17,8 +17,8 @@ def twin_outputs(model: Any, result: Any, data: Any) -> Any:
     return tfq.simulate(model, result).predict(data, verbose=0)
 
 
-@pytest.mark.parametrize("recipe", ["full_int8", "full_w4a8"])
-def test_integer_files_are_equal_bit_for_bit(recipe: str):
+@pytest.mark.parametrize("recipe", ["full_int8", "full_w4a8", "dynamic_int8", "dynamic_int4"])
+def test_files_with_rounded_activations_are_equal_bit_for_bit(recipe: str):
     """What the fast kernels compute of convolutions, depthwise ones, sums, means and dense layers."""
     model, data = small_cnn(), images()
     result = tfq.quantize(model, recipe, data=data)
@@ -26,12 +26,12 @@ def test_integer_files_are_equal_bit_for_bit(recipe: str):
     np.testing.assert_array_equal(twin_outputs(model, result, data), expected)
 
 
-CLOSE = {"dynamic_int8": 110, "full_int16x8": 100, "weight_only_int4_block32": 110}
+CLOSE = {"full_int16x8": 100, "weight_only_int4_block32": 110}
 
 
 @pytest.mark.parametrize("recipe", CLOSE)
 def test_other_files_are_close(recipe: str):
-    """Float kernels (also of the mean in a dynamic file) add in another order; int16 inputs part on ties."""
+    """Without rounded activations, the order of float sums is left to TensorFlow; int16 inputs part on ties."""
     model, data = small_cnn(), images()
     result = tfq.quantize(model, recipe, data=data)
     assert sqnr_db(twin_outputs(model, result, data), file_outputs(result, data)) > CLOSE[recipe]
@@ -51,7 +51,7 @@ def test_a_recurrent_file_runs_one_sample_after_the_other():
     model, data = layers_side_by_side(["LSTM", "GRU"])
     result = tfq.quantize(model, "dynamic_int8")
     found, expected = twin_outputs(model, result, data), all_outputs(result, data)
-    assert all(sqnr_db(found[name], expected[name]) > 60 for name in found)  # codes part on rounding boundaries
+    assert all(sqnr_db(found[name], expected[name]) > 120 for name in found)  # the last bits of exponentials
 
 
 def test_a_transformer_block_with_an_embedding():
@@ -62,11 +62,8 @@ def test_a_transformer_block_with_an_embedding():
     x = layers.Dense(8, activation="gelu")(layers.LayerNormalization()(x))
     model = keras.Model({"ids": ids}, {"logits": layers.Dense(5)(layers.GlobalAveragePooling1D()(x))})
     data = {"ids": np.random.default_rng(0).integers(0, 13, (8, 6)).astype(np.int32)}
-    for recipe, least in (
-        ("full_int8", 300),
-        ("full_w4a8", 300),
-        ("dynamic_int4_block32", 60),
-    ):  # in integers, no bit differs
+    # In integers, no bit differs; in float, roots and exponentials have other last bits, and codes part now and then
+    for recipe, least in (("full_int8", 300), ("full_w4a8", 300), ("dynamic_int4_block32", 60)):
         result = tfq.quantize(model, recipe, data=data, prefer="size")
         found, expected = twin_outputs(model, result, data), all_outputs(result, data)
         assert sqnr_db(found["logits"], expected["logits"]) > least
