@@ -18,6 +18,7 @@ import numpy as np
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
 from tfq_fine.specs import stored_bits
 
+SYMMETRIC = 1e-3  # of the larger end, by which the ends of a symmetric range may part: an eighth of a step of 8 bits
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal scale; kernels divide by scales
 SMALLEST_HALF, LARGEST_HALF = 2.0**-24, 65504.0  # of float16
 HALF_SCALES = (2.0**-16, 2.0**15)  # of scales stored as float16 with bfloat16's 8 bits: exact in this range
@@ -66,25 +67,15 @@ def asymmetric_scale(low: np.ndarray | float, high: np.ndarray | float, bits: in
 
 
 def activation_scale(low: np.ndarray | float, high: np.ndarray | float, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """The least scales (float32), and zero points (int64), with [min(low, 0), max(high, 0)] among the codes' values.
+    """`asymmetric_scale`; but of a range that is symmetric about 0, the zero point is 0 and no end is clipped.
 
-    The zero point is a whole number, and with the scale of `asymmetric_scale` one end is clipped by up to half a step.
-    Where low = -high it is exactly half a step, and every pixel of images in [-1, 1] would lie on a tie. What reaches
-    beyond 0 by less than half a step is still clipped: that takes no code away from the other side.
+    The other's zero point would lie between two codes there, so that one end loses half a step and, what is worse,
+    each of the 256 pixels of images in [-1, 1] lies half a step from its code.
     """
-    least, most = np.minimum(np.asarray(low, np.float64), 0.0), np.maximum(np.asarray(high, np.float64), 0.0)
-    last = 2**bits - 1
-    below = -least * last / np.maximum(most - least, TINY)  # codes under 0, not yet whole
-    counts = np.stack([np.floor(below), np.ceil(below)])
-    needed = np.maximum(_step(-least, counts, below), _step(most, last - counts, last - below))
-    best = np.argmin(needed, axis=0)[None]
-    scale, count = (np.take_along_axis(found, best, axis=0)[0] for found in (needed, counts))
-    return np.where(scale < TINY, 1.0, scale).astype(np.float32), (count - 2 ** (bits - 1)).astype(np.int64)
-
-
-def _step(extent: np.ndarray, codes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The scale at which this many codes reach `extent`; with none, 0 where less than half a code was wanted."""
-    return np.where(codes > 0, extent / np.maximum(codes, 1), np.where(wanted < 0.5, 0.0, np.inf))
+    scale, zero_point = asymmetric_scale(low, high, bits)
+    absmax = np.maximum(-np.asarray(low, np.float64), np.asarray(high, np.float64))
+    symmetric = np.abs(np.add(low, high, dtype=np.float64)) < SYMMETRIC * absmax
+    return np.where(symmetric, symmetric_scale(absmax, bits), scale), np.where(symmetric, 0, zero_point)
 
 
 def bfloat16(scale: np.ndarray) -> np.ndarray:

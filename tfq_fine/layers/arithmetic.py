@@ -8,7 +8,7 @@ arXiv 1308.3432); clipping passes none beyond the range. Scales that are learned
 import math
 from typing import TYPE_CHECKING, Any
 
-from tfq_fine.affine import HALF_SCALES, LARGEST_HALF, SMALLEST_HALF, TINY, CodeFormat
+from tfq_fine.affine import HALF_SCALES, LARGEST_HALF, SMALLEST_HALF, SYMMETRIC, TINY, CodeFormat
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -71,28 +71,15 @@ def asymmetric_scale(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
 
 
 def activation_scale(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
-    """`affine.activation_scale`: scale and zero point, both float32, of the codes that hold low, high and 0."""
+    """`affine.activation_scale`: scale and zero point, both float32."""
     import tensorflow as tf
 
-    least, most = tf.minimum(tf.cast(low, tf.float64), 0.0), tf.maximum(tf.cast(high, tf.float64), 0.0)
-    last = 2.0**bits - 1
-    below = -least * last / tf.maximum(most - least, TINY)
-    found = [
-        (tf.maximum(_step(-least, count, below), _step(most, last - count, last - below)), count)
-        for count in (tf.floor(below), tf.math.ceil(below))
-    ]
-    (scale, count), (other, next_count) = found
-    lower = scale <= other
-    zero = tf.where(lower, count, next_count) - 2.0 ** (bits - 1)
-    return _at_least_tiny(tf.where(lower, scale, other)), tf.cast(zero, tf.float32)
-
-
-def _step(extent: Any, codes: Any, wanted: Any) -> Any:
-    """`affine._step`."""
-    import tensorflow as tf
-
-    none = tf.where(wanted < 0.5, tf.zeros_like(wanted), wanted.dtype.max * tf.ones_like(wanted))
-    return tf.where(codes > 0, extent / tf.maximum(codes, 1.0), none)
+    scale, zero = asymmetric_scale(low, high, bits)
+    least, most = tf.cast(low, tf.float64), tf.cast(high, tf.float64)
+    absmax = tf.maximum(-least, most)
+    symmetric = tf.abs(least + most) < SYMMETRIC * absmax
+    centred = _at_least_tiny(absmax / (2 ** (bits - 1) - 1))
+    return tf.where(symmetric, centred, scale), tf.where(symmetric, tf.zeros_like(zero), zero)
 
 
 def _at_least_tiny(scale: Any) -> Any:
