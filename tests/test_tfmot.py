@@ -5,10 +5,15 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfq_fine as tfq
+from tfq_fine import affine
+from tfq_fine.tfmot.qat import _range
 
 CASES = (
     *("fine", "stock", "without_data", "without_data_two_inputs", "without_data_partly"),
@@ -35,3 +40,17 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.delitem(sys.modules, "tfq_fine.tfmot.config", raising=False)
     with pytest.raises(tfq.TfqError, match=r"pip install 'tfq-fine\[tfmot\]'"):
         _ = tfq.tfmot.FineQuantizeConfig
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-0.7, 3.1), (0.0, 6.0)])
+def test_ranges_are_encoded_as_they_were_trained(low: float, high: float):
+    """TFMOT's fake quantization: scale (max - min) / 255 and a rounded zero point, of symmetric ranges too."""
+    ends = {"output_min:0": low, "output_max:0": high}
+    weights = [SimpleNamespace(name=name, numpy=lambda value=value: np.float32(value)) for name, value in ends.items()]
+    found = _range(SimpleNamespace(weights=weights), "output_")
+    assert found is not None
+    encoding = affine.activation_encoding(*found, 8)
+    scale = np.float32((np.float32(high) - np.float32(low)) / np.float32(255))
+    np.testing.assert_allclose(encoding.scale, scale, rtol=1e-6)
+    trained = tf.quantization.fake_quant_with_min_max_args([-10.0, 10.0], low, high, 8)  # its least and largest value
+    np.testing.assert_allclose(encoding.decode(np.array([-128, 127], np.int8)), trained, atol=1e-6)
