@@ -320,5 +320,6 @@ def test_activation_encodings_are_their_own(extent: tuple[float, float]) -> None
 @given(ranges())
 def test_wrappers_choose_the_same_encoding(extent: tuple[float, float]) -> None:
     expected = affine.activation_encoding(*extent, 8)
-    scale, zero = arithmetic.activation_scale(*(tf.constant(end, tf.float64) for end in extent), 8)
+    low, high = (tf.constant(end, tf.float64) for end in extent)
+    scale, zero = arithmetic.activation_scale(low, high, 8)
     assert (float(scale), int(zero)) == (expected.scale, expected.zero_point)

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from tfq_converters.errors import raise_all
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
-from tfq_fine.layers.twin.codes import ACTIVATIONS, decoded, encoded, is_quantized, weight_values
+from tfq_fine.layers.twin.codes import ACTIVATIONS, decoded, encoded, is_quantized
+from tfq_fine.layers.twin.constants import Constants
 from tfq_fine.layers.twin.fixed_kernels import fixed, fixed_codes
 from tfq_fine.layers.twin.linear import LINEAR, linear, rounds_activations
 from tfq_fine.layers.twin.operators import OPERATORS, cast
@@ -37,6 +36,7 @@ class Interpreter:
     def __init__(self, graph: Graph):
         refuse_unknown(graph)
         self.graph = graph
+        self._constants = Constants()
         self._ordered = rounds_activations(graph)
 
     def __call__(self, inputs: Sequence[Any], subgraph: int = 0) -> list[Any]:
@@ -61,10 +61,7 @@ class Interpreter:
         if t == ABSENT:
             return None
         if t not in values:
-            tensor = subgraph.tensors[t]
-            data = tensor.data
-            assert data is not None, tensor.name
-            values[t] = tf.constant(data.astype(np.float32) if is_quantized(tensor) else data)
+            values[t] = self._constants.stored(tf, subgraph.tensors[t])
         return values[t]
 
     def _run(self, tf: Any, op: Op, subgraph: Subgraph, values: dict[int, Any]) -> list[Any]:
@@ -75,7 +72,7 @@ class Interpreter:
             return self._loop(tf, op, x)
         assert output is not None
         if op.code in LINEAR:
-            return [linear(tf, op, x, subgraph, self._ordered)]
+            return [linear(tf, op, x, subgraph, self._constants, self._ordered)]
         if in_whole_numbers(op, {**given, -1: output}):
             return [whole_numbers(tf, op, x, {**given, -1: output})]
         if fixed(op, {**given, -1: output}):
@@ -100,7 +97,7 @@ class Interpreter:
         if not is_quantized(tensor):
             return tf.cast(value, tf.float32) if tensor.dtype == "float16" else value
         if tensor.is_constant:
-            return tf.constant(weight_values(tensor))
+            return self._constants.real(tf, tensor)
         return decoded(value, tensor)
 
     def _loop(self, tf: Any, op: Op, x: list[Any]) -> list[Any]:

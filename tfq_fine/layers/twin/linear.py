@@ -14,7 +14,8 @@ import numpy as np
 from tfq_converters.delegation import is_delegated
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 from tfq_fine.layers import arithmetic
-from tfq_fine.layers.twin.codes import ACTIVATIONS, WEIGHTS, affine_of, fused_limits, is_quantized, weight_values
+from tfq_fine.layers.twin.codes import ACTIVATIONS, WEIGHTS, affine_of, fused_limits, is_quantized
+from tfq_fine.layers.twin.constants import Constants
 from tfq_fine.layers.twin.operators import PADDINGS, fused
 from tfq_fine.layers.twin.rescaling import rescaled, rounding
 from tfq_fine.layers.twin.sums import ORDERED, ordered_sums
@@ -37,7 +38,7 @@ def _is_dynamic(op: Op, subgraph: Subgraph) -> bool:
     return is_quantized(weight) and weight.dtype in WEIGHTS and not is_quantized(data)
 
 
-def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, ordered: bool) -> Any:
+def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, constants: Constants, ordered: bool) -> Any:
     """The output of a linear operator: codes where its output is quantized, else real values.
 
     Args:
@@ -45,6 +46,7 @@ def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, ordered: bool) -> 
         op: the operator.
         x: its inputs: codes of quantized tensors, None for absent ones.
         subgraph: the one that holds it.
+        constants: of the file.
         ordered: float sums in the order of the kernel, which takes longer.
     """
     data, weight, bias = SLOTS.get(op.code, (0, 1, 2))
@@ -54,7 +56,7 @@ def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, ordered: bool) -> 
     values = x[data]
     given = x[bias] if op.code != "BATCH_MATMUL" and bias < len(x) else None
     if _is_dynamic(op, subgraph):
-        result = _on_the_fly(tf, op, values, tensors[weight], given, x)
+        result = _on_the_fly(tf, op, values, tensors[weight], given, x, constants)
     elif ordered and op.code in ORDERED:
         result = ordered_sums(tf, op, values, x[weight], given)
     else:
@@ -63,7 +65,7 @@ def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, ordered: bool) -> 
     return result if op.code == "BATCH_MATMUL" else fused(tf, op, result)
 
 
-def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list[Any]) -> Any:
+def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list[Any], constants: Constants) -> Any:
     """A dynamic-range operator: exact sums of codes, times the input's scale, times the weight's, and the bias."""
     strided = op.code == "CONV_2D" and (op.option("strideH"), op.option("strideW")) != (1, 1)
     pointwise = op.code == "CONV_2D" and weight.shape[1:3] == (1, 1) and weight.dtype == "int8" and not strided
@@ -73,10 +75,10 @@ def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list
     codes, scale = arithmetic.dynamic_codes(values, per_row)
     assert weight.data is not None and weight.quantization is not None
     if weight.quantization.block_size or op.code == "BATCH_MATMUL":
-        result = product(tf, op, codes, tf.constant(weight_values(weight)), x) * scale
+        result = product(tf, op, codes, constants.real(tf, weight), x) * scale
         return result if bias is None else result + bias
     kind = tf.float32 if _reach(op, weight) * 255.0 < EXACT else tf.float64
-    total = product(tf, op, tf.cast(codes, kind), tf.constant(weight.data.astype(kind.as_numpy_dtype)), x)
+    total = product(tf, op, tf.cast(codes, kind), tf.cast(constants.stored(tf, weight), kind), x)
     scaled = tf.cast(tf.cast(total, tf.float32) * scale, tf.float64)
     result = scaled * np.asarray(weight.quantization.scale, np.float64)  # float64 rounds once, as fused multiply-add
     return tf.cast(result if bias is None else result + tf.cast(bias, tf.float64), tf.float32)
