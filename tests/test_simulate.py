@@ -1,5 +1,6 @@
 """`simulate` against the kernels: what the twin computes is what the file computes."""
 
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,6 +12,8 @@ import tfq_fine as tfq
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
 from tfq_fine.layers.twin.interpreter import refuse_unknown
 from wrapped_models import LAYERS, RECURRENT, all_outputs, file_outputs, images, layers_side_by_side, small_cnn, sqnr_db
+
+CPU = Path("/proc/cpuinfo")
 
 
 def twin_outputs(model: Any, result: Any, data: Any) -> Any:
@@ -120,6 +123,34 @@ def test_float_depthwise_with_a_multiplier(multiplier: int):
     result = tfq.quantize(model, tfq.Recipe("half", tfq.OpSpec("float16")))
     data = np.random.default_rng(0).normal(size=(7, 11, 8, 5)).astype(np.float32)
     np.testing.assert_allclose(twin_outputs(model, result, data), file_outputs(result, data), rtol=0, atol=1e-6)
+
+
+def test_blocks_of_unlike_scales_are_added_one_after_the_other():
+    """40 blocks in a row whose scales part by factors: float32 does not hold their sum exactly in another order."""
+    inputs = keras.Input((3, 1280))
+    layer = layers.Dense(17, bias_initializer="random_normal")
+    model = keras.Model(inputs, layer(inputs))
+    rng = np.random.default_rng(0)
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel * np.exp(2 * rng.normal(size=kernel.shape)), bias])
+    result = tfq.quantize(model, "dynamic_int4_block32", prefer="size")
+    assert any(t.quantization is not None and t.quantization.block_size for t in result.graph.main.tensors)
+    data = rng.normal(size=(7, 3, 1280)).astype(np.float32)
+    found, expected = twin_outputs(model, result, data), file_outputs(result, data)
+    parted = np.mean(found != expected)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    assert parted == 0 or "avx512_vnni" not in CPU.read_text()  # other kernels begin with other codes
+
+
+def test_sums_of_a_bias_and_another_tensor_keep_their_order():
+    """(x + bias) + y of different layers, where TensorFlow's optimizer would begin with x + y."""
+    inputs = keras.Input((5, 7, 32))
+    x = layers.Dense(32, bias_initializer="random_normal", name="x")(inputs)
+    y = layers.Dense(32, bias_initializer="random_normal", name="y")(inputs)
+    model = keras.Model(inputs, layers.Dense(9)(layers.Add()([x, y]) * 3.7 * x))
+    result = tfq.quantize(model, "dynamic_int4_block32", prefer="size")
+    data = np.random.default_rng(0).normal(size=(40, 5, 7, 32)).astype(np.float32)
+    np.testing.assert_array_equal(twin_outputs(model, result, data), file_outputs(result, data))
 
 
 def test_sums_of_codes_are_equal_bit_for_bit():

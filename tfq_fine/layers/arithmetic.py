@@ -147,8 +147,8 @@ def fake_quantized(values: Any, scale: Any, zero: Any, lowest: int, highest: int
 
 def dynamic(values: "tf.Tensor", axes: tuple[int, ...]) -> Any:
     """`values` as dynamic-range kernels see them: on 8 bits over the range along `axes`."""
-    codes, scale = _codes_along(values, axes)
-    return codes * scale
+    codes, zero, scale = _codes_along(values, axes)
+    return (codes - zero) * scale
 
 
 def dynamic_by_phase(values: "tf.Tensor", rates: tuple[int, ...]) -> Any:
@@ -165,13 +165,13 @@ def dynamic_by_phase(values: "tf.Tensor", rates: tuple[int, ...]) -> Any:
     return tf.ensure_shape(tf.batch_to_space(found, list(rates), padding), values.shape)
 
 
-def dynamic_codes(values: "tf.Tensor", per_row: bool) -> tuple[Any, Any]:
-    """(codes less their zero point, scale) of `values`, over each row or over each sample; value = code * scale."""
+def dynamic_codes(values: "tf.Tensor", per_row: bool) -> tuple[Any, Any, Any]:
+    """(codes, zero point, scale) of `values`, over each row or over each sample."""
     return _codes_along(values, (-1,) if per_row else tuple(range(1, values.shape.rank)))
 
 
-def _codes_along(values: "tf.Tensor", axes: tuple[int, ...]) -> tuple[Any, Any]:
-    """(codes less their zero point, scale) of `values`, over their range along `axes`.
+def _codes_along(values: "tf.Tensor", axes: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    """(codes, zero point, scale) of `values`, over their range along `axes`; all are float32.
 
     The range is stretched to hold 0, and the zero point is that of the end with the smaller error, as XNNPACK has it.
     """
@@ -188,4 +188,4 @@ def _codes_along(values: "tf.Tensor", axes: tuple[int, ...]) -> tuple[Any, Any]:
     scale = tf.cast(
         1.0 / tf.cast(inverse, tf.float64), tf.float32
     )  # in float32, TensorFlow would divide by 255 instead
-    return codes - zero, scale
+    return codes, zero, scale

@@ -49,7 +49,7 @@ class Interpreter:
             tensor = current.tensors[t]
             values[t] = tf.cast(value, tf.float32) if is_quantized(tensor) else value
         for op in current.ops:
-            results = self._run(tf, op, current, values)
+            results = [_as_it_is(tf, value) for value in self._run(tf, op, current, values)]
             values |= dict(zip(op.outputs, results, strict=True))
         found = []
         for t in current.outputs:
@@ -111,6 +111,11 @@ class Interpreter:
                 shape_invariants=tuple(free),
             )
         )
+
+
+def _as_it_is(tf: Any, value: Any) -> Any:
+    """`value`, out of the reach of TensorFlow's optimizer, which would add (x + bias) + y in another order."""
+    return tf.raw_ops.Snapshot(input=value) if value.dtype == tf.float32 else value
 
 
 def _is_spatial_mean(op: Op, given: Mapping[int, Tensor]) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from tfq_converters.delegation import is_delegated
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 from tfq_fine.layers import arithmetic
+from tfq_fine.layers.twin.blocks import in_blocks
 from tfq_fine.layers.twin.codes import ACTIVATIONS, WEIGHTS, affine_of, fused_limits, is_quantized
 from tfq_fine.layers.twin.constants import Constants
 from tfq_fine.layers.twin.operators import PADDINGS, fused
@@ -72,8 +73,12 @@ def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list
     per_row = op.code in ("FULLY_CONNECTED", "BATCH_MATMUL") or pointwise
     if op.code == "FULLY_CONNECTED" and not op.option("keepNumDims"):
         values = tf.reshape(values, [-1, weight.shape[1]])
-    codes, scale = arithmetic.dynamic_codes(values, per_row)
+    seen, zero, scale = arithmetic.dynamic_codes(values, per_row)
+    codes = seen - zero
     assert weight.data is not None and weight.quantization is not None
+    if weight.quantization.block_size and weight.dtype == "int4":
+        result = in_blocks(tf, seen, zero, weight, constants) * scale
+        return result if bias is None else result + bias
     if weight.quantization.block_size or op.code == "BATCH_MATMUL":
         result = product(tf, op, codes, constants.real(tf, weight), x) * scale
         return result if bias is None else result + bias
