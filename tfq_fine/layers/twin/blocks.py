@@ -22,9 +22,8 @@ def in_blocks(tf: Any, codes: Any, zero: Any, weight: Tensor, constants: Constan
     size, (outputs, depth) = weight.quantization.block_size, weight.shape
     scales = weight.quantization.scale.reshape(outputs, -1).T.astype(np.float32)
     shift = np.zeros(outputs, np.float32)
-    for sums, scale in zip(
-        np.add.reduceat(weight.data, range(0, depth, size), axis=1, dtype=np.int64).T, scales, strict=True
-    ):
+    whole = np.add.reduceat(weight.data, range(0, depth, size), axis=1, dtype=np.int64)
+    for sums, scale in zip(whole.T, scales, strict=True):
         shift -= sums.astype(np.float32) * scale
     rows = tf.reshape(codes + UNSIGNED, [-1, depth // size, size])
     kernel = tf.reshape(constants.stored(tf, weight), [outputs, depth // size, size])
@@ -38,10 +37,9 @@ def _compiled(tf: Any) -> Any:
     """(rows [blocks, n, size], kernel [blocks, size, m], scales [blocks, m], start [n, m]) -> sums [n, m]."""
 
     def sums(rows: Any, kernel: Any, scales: Any, start: Any) -> Any:
-        exact = tf.matmul(rows, kernel)
-
         def step(index: Any, total: Any) -> Any:
-            product = tf.cast(exact[index], tf.float64) * tf.cast(scales[index], tf.float64)
+            exact = tf.cast(tf.matmul(rows[index], kernel[index]), tf.float64)
+            product = exact * tf.cast(scales[index], tf.float64)
             return index + 1, tf.cast(product + tf.cast(total, tf.float64), tf.float32)
 
         return tf.while_loop(lambda index, _: index < tf.shape(scales)[0], step, (0, start))[1]
