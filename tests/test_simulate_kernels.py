@@ -10,6 +10,7 @@ import pytest
 from keras import layers
 
 import tfq_fine as tfq
+from graphs import DENSE
 from tfq_converters import flatbuffer
 from tfq_converters.delegation import is_delegated
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
@@ -218,3 +219,22 @@ def test_whole_models_of_few_bits(recipe: str):
         assert "int4" in {tensor.dtype for tensor in result.graph.main.tensors}
         np.testing.assert_array_equal(found, file_outputs(result, data))
         assert len(np.unique(found)) > 30 and output_steps(result)
+
+
+@pytest.mark.parametrize("output", [2.0**-6, 2.0**-7, 0.0123], ids=["quarters of codes", "eighths", "any"])
+def test_halves_of_dense_layers_of_16_bits(output: float):
+    """All codes times 7; where the ratio is a power of two, many results lie between two codes."""
+    codes = np.arange(-(2**15), 2**15, dtype=np.int16)[:, None]
+    tensors = (
+        Tensor("x", codes.shape, "int16", quantization=one_scale(2.0**-10)),
+        Tensor("w", (1, 1), "int8", data=np.array([[7]], np.int8), quantization=one_scale(1.0)),
+        Tensor("b", (1,), "int64", data=np.array([3], np.int64), quantization=one_scale(2.0**-10)),
+        Tensor("y", codes.shape, "int16", quantization=one_scale(output)),
+    )
+    op = Op("FULLY_CONNECTED", (0, 1, 2), (3,), Options("FullyConnectedOptions", DENSE))
+    found, expected = found_and_expected(Graph((Subgraph("main", tensors, (op,), (0,), (3,)),)), [codes])
+    np.testing.assert_array_equal(found, expected)
+
+
+def one_scale(scale: float) -> Quantization:
+    return Quantization(np.array([scale], np.float32), np.zeros(1, np.int64))
