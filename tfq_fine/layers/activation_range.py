@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfq_fine.affine import TINY
 from tfq_fine.layers import arithmetic
 from tfq_fine.layers.trained_scale import TrainedScale
 
@@ -118,8 +117,7 @@ class ActivationRange:
         """Scale and zero point as `affine.activation_encoding` has them."""
         low, high = self.low.value, self.high.value
         if self.bits == 16:
-            scale = tf.cast(tf.maximum(-low, high), tf.float64) / 32767
-            return tf.cast(tf.where(scale < TINY, tf.ones_like(scale), scale), tf.float32), 0.0
+            return arithmetic.symmetric_scale(tf.maximum(-low, high), 16), 0.0
         return arithmetic.activation_scale(low, high, self.bits)
 
     def limits(self) -> tuple[float, float]:

@@ -54,9 +54,16 @@ def weight_scale(low: Any, high: Any, form: CodeFormat) -> tuple[Any, Any]:
     import tensorflow as tf
 
     if form.symmetric:
-        scale = _at_least_tiny(tf.cast(tf.maximum(-low, high), tf.float64) / (2 ** (form.bits - 1) - 1))
+        scale = symmetric_scale(tf.maximum(-low, high), form.bits)
         return rounded_scale(scale, form), tf.zeros_like(scale)
     return asymmetric_scale(low, high, form.bits)
+
+
+def symmetric_scale(absmax: Any, bits: int) -> Any:
+    """`affine.symmetric_scale`: float32."""
+    import tensorflow as tf
+
+    return _at_least_tiny(tf.cast(absmax, tf.float64) / (2 ** (bits - 1) - 1))
 
 
 def asymmetric_scale(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
@@ -78,8 +85,7 @@ def activation_scale(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
     least, most = tf.cast(low, tf.float64), tf.cast(high, tf.float64)
     absmax = tf.maximum(-least, most)
     symmetric = tf.abs(least + most) < SYMMETRIC * absmax
-    centred = _at_least_tiny(absmax / (2 ** (bits - 1) - 1))
-    return tf.where(symmetric, centred, scale), tf.where(symmetric, tf.zeros_like(zero), zero)
+    return tf.where(symmetric, symmetric_scale(absmax, bits), scale), tf.where(symmetric, tf.zeros_like(zero), zero)
 
 
 def _at_least_tiny(scale: Any) -> Any:

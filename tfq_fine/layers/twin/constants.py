@@ -18,20 +18,21 @@ class Constants:
 
     def stored(self, tf: Any, tensor: Tensor) -> Any:
         """What the file has: codes of a quantized tensor in float32, else values of its type."""
-        assert tensor.data is not None, tensor.name
-        held = self._held(tf, tensor.data, tensor.data, False)
+        held = self._held(tf, tensor, decoded=False)
         return tf.cast(held, tf.float32) if is_quantized(tensor) else held
 
     def real(self, tf: Any, tensor: Tensor) -> Any:
         """The real values of a quantized tensor, float32."""
-        assert tensor.data is not None, tensor.name
-        return self._held(tf, tensor.data, weight_values(tensor), True)
+        return self._held(tf, tensor, decoded=True)
 
-    def _held(self, tf: Any, source: np.ndarray, values: np.ndarray, decoded: bool) -> Any:
-        if values.size <= SMALL:
-            return tf.constant(values)
+    def _held(self, tf: Any, tensor: Tensor, decoded: bool) -> Any:
+        source = tensor.data
+        assert source is not None, tensor.name
+        if source.size <= SMALL:
+            return tf.constant(weight_values(tensor) if decoded else source)
         key = id(source), decoded
         if key not in self._beside:
+            values = weight_values(tensor) if decoded else source
             with tf.init_scope():
                 self._beside[key] = source, tf.constant(values)  # the source lives on, so that its id stays its own
         return self._beside[key][1]

@@ -45,15 +45,16 @@ def _coded(tensors: Tensors) -> Tensors:
     return {slot: tensor for slot, tensor in tensors.items() if tensor.dtype != "int32"}
 
 
-def _axes(tensors: Tensors) -> list[int]:
+def reduced_axes(tensors: Tensors) -> list[int]:
+    """The axes of a reduction, counted from the first."""
     data = tensors[1].data
     assert data is not None
-    return [int(axis) for axis in data.reshape(-1)]
+    return [int(axis) % len(tensors[0].shape) for axis in data.reshape(-1)]
 
 
 def _count(tensors: Tensors) -> int:
     """Values that a reduction makes one of; not above 0 when the file does not know."""
-    sizes = [tensors[0].dynamic_shape[axis] for axis in _axes(tensors)]
+    sizes = [tensors[0].dynamic_shape[axis] for axis in reduced_axes(tensors)]
     return min(sizes, default=1) if min(sizes, default=1) < 1 else int(np.prod(sizes))
 
 
@@ -107,7 +108,7 @@ def _root(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
 
 def _mean(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
     """The count is divided out of a multiplier that was moved up by its bits."""
-    total = tf.reduce_sum(x[0], axis=_axes(tensors), keepdims=bool(op.option("keepDims")))
+    total = tf.reduce_sum(x[0], axis=reduced_axes(tensors), keepdims=bool(op.option("keepDims")))
     count = _count(tensors)
     multiplier, exponent = fixed_point(np.float64(_scale(tensors, 0)) / np.float64(_scale(tensors, -1)))
     shift = min(count.bit_length() - 1, 32, 31 + int(exponent))

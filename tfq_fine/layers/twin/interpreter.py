@@ -7,7 +7,7 @@ from tfq_converters.errors import raise_all
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 from tfq_fine.layers.twin.codes import ACTIVATIONS, decoded, encoded, is_quantized
 from tfq_fine.layers.twin.constants import Constants
-from tfq_fine.layers.twin.fixed_kernels import fixed, fixed_codes
+from tfq_fine.layers.twin.fixed_kernels import fixed, fixed_codes, reduced_axes
 from tfq_fine.layers.twin.linear import LINEAR, linear, rounds_activations
 from tfq_fine.layers.twin.operators import OPERATORS, cast
 from tfq_fine.layers.twin.sums import mean
@@ -85,7 +85,7 @@ class Interpreter:
         elif op.code == "CAST":
             results = [cast(tf, real[0], output.dtype)]
         elif self._ordered and _is_spatial_mean(op, given):
-            results = [mean(tf, real[0], _axes(given), bool(op.option("keepDims")))]
+            results = [mean(tf, real[0], reduced_axes(given), bool(op.option("keepDims")))]
         else:
             found = OPERATORS[op.code](tf, op, [value for value in real if value is not None])
             results = list(found) if isinstance(found, list | tuple) else [found]
@@ -122,12 +122,7 @@ def _is_spatial_mean(op: Op, given: Mapping[int, Tensor]) -> bool:
     """Whether `op` is a mean whose order of sums is known: over axes that are known and not the last."""
     if op.code != "MEAN" or given[1].data is None or not given[1].data.size:
         return False
-    return len(given[0].shape) - 1 not in _axes(given)
-
-
-def _axes(given: Mapping[int, Tensor]) -> list[int]:
-    assert given[1].data is not None
-    return [int(axis) % len(given[0].shape) for axis in given[1].data.ravel()]
+    return len(given[0].shape) - 1 not in reduced_axes(given)
 
 
 def _averaged(tf: Any, op: Op, codes: Any, tensor: Tensor) -> Any:

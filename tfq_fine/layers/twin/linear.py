@@ -20,6 +20,7 @@ from tfq_fine.layers.twin.constants import Constants
 from tfq_fine.layers.twin.operators import PADDINGS, fused
 from tfq_fine.layers.twin.rescaling import rescaled, rounding
 from tfq_fine.layers.twin.sums import ORDERED, ordered_sums
+from tfq_fine.layers.twin.windows import dilations, strides
 
 EXACT = 2.0**24  # whole numbers up to this are exact in float32
 SLOTS = {"TRANSPOSE_CONV": (2, 1, 3)}  # slots of data, weight and bias; (0, 1, 2) for the others
@@ -68,7 +69,7 @@ def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, constants: Constan
 
 def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list[Any], constants: Constants) -> Any:
     """A dynamic-range operator: exact sums of codes, times the input's scale, times the weight's, and the bias."""
-    strided = op.code == "CONV_2D" and (op.option("strideH"), op.option("strideW")) != (1, 1)
+    strided = op.code == "CONV_2D" and strides(op) != (1, 1)
     pointwise = op.code == "CONV_2D" and weight.shape[1:3] == (1, 1) and weight.dtype == "int8" and not strided
     per_row = op.code in ("FULLY_CONNECTED", "BATCH_MATMUL") or pointwise
     if op.code == "FULLY_CONNECTED" and not op.option("keepNumDims"):
@@ -133,23 +134,20 @@ def product(tf: Any, op: Op, x: Any, kernel: Any, inputs: list[Any]) -> Any:
     if op.code == "BATCH_MATMUL":
         return tf.matmul(x, kernel, transpose_a=bool(op.option("adjX")), transpose_b=bool(op.option("adjY")))
     padding = PADDINGS[op.option("padding")]
-    strides = [op.option("strideH"), op.option("strideW")]
+    steps = strides(op)
     if op.code == "TRANSPOSE_CONV":
-        return tf.nn.conv2d_transpose(x, tf.transpose(kernel, (1, 2, 0, 3)), inputs[0], strides, padding)
-    dilations = [op.option("dilationHFactor"), op.option("dilationWFactor")]
+        return tf.nn.conv2d_transpose(x, tf.transpose(kernel, (1, 2, 0, 3)), inputs[0], steps, padding)
+    rates = dilations(op)
     if op.code == "CONV_3D":
-        every = [op.option("strideD"), *strides]
-        return tf.nn.conv3d(
-            x, kernel, [1, *every, 1], padding, dilations=[1, op.option("dilationDFactor"), *dilations, 1]
-        )
+        every = [op.option("strideD"), *steps]
+        return tf.nn.conv3d(x, kernel, [1, *every, 1], padding, dilations=[1, op.option("dilationDFactor"), *rates, 1])
     if op.code == "DEPTHWISE_CONV_2D":
         _, height, width, channels = kernel.shape
         shaped = tf.reshape(kernel, (height, width, x.shape[-1], channels // x.shape[-1]))
-        return tf.nn.depthwise_conv2d(x, shaped, [1, *strides, 1], padding, dilations=dilations)
+        return tf.nn.depthwise_conv2d(x, shaped, [1, *steps, 1], padding, dilations=rates)
     groups = x.shape[-1] // kernel.shape[-1]
     parts = zip(tf.split(x, groups, -1), tf.split(kernel, groups, 0), strict=True) if groups > 1 else [(x, kernel)]
     found = [
-        tf.nn.conv2d(part, tf.transpose(own, (1, 2, 3, 0)), strides, padding, dilations=dilations)
-        for part, own in parts
+        tf.nn.conv2d(part, tf.transpose(own, (1, 2, 3, 0)), steps, padding, dilations=rates) for part, own in parts
     ]
     return tf.concat(found, -1) if groups > 1 else found[0]
