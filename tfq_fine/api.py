@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from tfq_converters import flatbuffer
 from tfq_converters.child_runs import waiting
+from tfq_converters.file_runs import file_runs
 from tfq_converters.graph import Graph
 from tfq_converters.kernel_table import load
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
@@ -20,7 +21,7 @@ from tfq_fine.layers.calibration import calibrate_wrappers, converted
 from tfq_fine.layers.export import wrapped_model
 from tfq_fine.layers.wrapped import wrappers
 from tfq_fine.options import check_options
-from tfq_fine.pipeline import Order, choose_numbers, gathered, policy_of, prepare, reported, with_observer
+from tfq_fine.pipeline import Order, decide, gathered, judged_file, policy_of, prepare, reported, with_observer
 from tfq_fine.plan import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
 from tfq_fine.quantizer import BORDER_TYPES
@@ -28,7 +29,7 @@ from tfq_fine.recipe import Recipe
 from tfq_fine.repairs import chosen_repairs
 from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.representative import Representative
-from tfq_fine.sampling import Sample, generated_inputs, other_inputs
+from tfq_fine.sampling import generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.tfmot.qat import qat_model
 from tfq_fine.trial import static_needs
@@ -151,30 +152,32 @@ def quantize(
         output_type,
     )
     material = Representative(data, num_samples, batch_size, on_invalid, threads, executor, shards)
-    with stages(progress) as shown, waiting() as runs:  # it starts while calibration runs
+    with stages(progress) as shown, waiting() as runs, file_runs() as files:  # `runs` starts meanwhile
         with shown.stage("reading the model"):
             source = read_model(wrapped.model if wrapped else model, safe_mode=safe_mode)
             if wrapped:
                 source = replace(source, graph=without_marks(source.graph))
             own = wrapped.given(source.graph) if wrapped else None
-        with shown.stage("repairing"):
-            prepared = prepare(order, source, material, statistics, own)
-        samples: tuple[Sample, ...] = ()
+        prepared = prepare(order, source, material, statistics, own)
+        given, samples = statistics is not None, statistics.kept if statistics else ()
         if material.is_given:
             with shown.stage("calibrating", material.count) as advance:
                 found = gathered(prepared, material, statistics, advance)
             statistics, samples = found.statistics, found.samples
         flatbuffer.forget_pages(trim=True)
         with shown.stage("choosing the numbers"):
-            numbers = choose_numbers(prepared, statistics, samples, runs)
+            decided = decide(prepared, material, statistics, given, samples, files)
         flatbuffer.forget_pages(trim=True)
         with shown.stage("running the file"):
-            graph = numbers.quantized.graph
-            sample = samples[0] if samples else generated_inputs(graph)
-            written = write(numbers.quantized, [sample], other_inputs(graph), runs, numbers.seen)
+            quantized, generated = decided.numbers.quantized, not samples
+            seen = samples or (generated_inputs(quantized.graph),)
+            written = write(quantized, [seen[0]], other_inputs(quantized.graph), runs)
+            verdict = judged_file(
+                source.graph, quantized, written.graph, seen, files, generated, material.reading.threads
+            )
     flatbuffer.forget_pages(trim=True)
-    report = reported(prepared, source, numbers, statistics, written)
-    return Result(report, written.graph, numbers.quantized, numbers.plan, statistics, written.content)
+    report = reported(prepared, source, decided, written, verdict, generated)
+    return Result(report, written.graph, quantized, decided.numbers.plan, decided.statistics, written.content)
 
 
 def calibrate(

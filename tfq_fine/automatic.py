@@ -6,7 +6,6 @@ or that SOFTMAX does not tell from another, costs nothing, and a bias that clipp
 The error of each sample is relative to its outputs and at most 1: a corrupted sample has one vote, however large it is.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -14,8 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters import flatbuffer, lstm
-from tfq_converters.child_runs import Runs
-from tfq_converters.float_run import FloatRun, float_run
+from tfq_converters.float_run import float_run
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
 from tfq_converters.runtime import Runner
 from tfq_converters.simulate import checkable
@@ -23,13 +21,13 @@ from tfq_converters.unrunnable import depends_on_unrunnable, known_part
 from tfq_fine import affine
 from tfq_fine.extension import Extension
 from tfq_fine.histogram import Histogram
+from tfq_fine.kept_samples import Sample
 from tfq_fine.observation import MOVES_VALUES, moved_from
 from tfq_fine.observers import OBSERVERS
 from tfq_fine.observers.seen import Seen
 from tfq_fine.plan import Plan
 from tfq_fine.ranges import asked, chosen
 from tfq_fine.sampled_values import drawn
-from tfq_fine.sampling import Sample
 from tfq_fine.sizes import is_large
 from tfq_fine.statistics import Extremes, Range, Statistics
 
@@ -51,17 +49,17 @@ def ranged(
     plan: Plan,
     statistics: Statistics,
     samples: Sequence[Sample],
-    runs: Runs | None = None,
+    threads: int = 1,
     only: AbstractSet[int] | None = None,
-) -> tuple[Statistics, FloatRun | None]:
-    """(the statistics with the range of every activation as its observer chooses it, the run that showed more, if any).
+) -> Statistics:
+    """The statistics with the range of every activation as its observer chooses it.
 
     Args:
         graph: the float graph.
         plan: what is asked of its operators.
         statistics: as calibration found them.
         samples: inputs, in input order, that `auto` tries ranges on; without any, it keeps those of `ranges.chosen`.
-        runs: where the values of the first sample are put aside.
+        threads: of the interpreter.
         only: the tensors whose ranges are to be chosen, where not all are; no others are counted and tried.
 
     Raises:
@@ -70,11 +68,10 @@ def ranged(
     known = chosen(graph, plan, statistics, only)
     wanted = auto_tensors(graph, plan, only) if samples else set()
     if not wanted:
-        return known, None
-    threads = os.cpu_count() or 1
+        return known
     few = looked_at(graph, samples)
-    histograms, seen = counted(graph, plan, few, threads, runs, only)
-    return best_ranges(graph, plan, statistics, known, few, histograms, threads), seen
+    histograms = counted(graph, plan, few, threads, only)
+    return best_ranges(graph, plan, statistics, known, few, histograms, threads)
 
 
 def best_ranges(
@@ -112,8 +109,8 @@ def best_ranges(
 
 
 def looked_at(graph: Graph, samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Those of the samples that ranges are tried on, at equal distances; the first is among them."""
-    return samples[:: max(1, -(-len(samples) // number_of_samples(graph)))]
+    """Those of the samples that ranges are tried on: as good as drawn at random (`kept_samples`)."""
+    return samples[: number_of_samples(graph)]
 
 
 def counted(
@@ -121,17 +118,15 @@ def counted(
     plan: Plan,
     samples: Sequence[Sample],
     threads: int = 1,
-    runs: Runs | None = None,
     only: AbstractSet[int] | None = None,
-) -> tuple[dict[int, Histogram], FloatRun]:
-    """(histograms of what a few samples make of the tensors whose observer is `auto`, the run that showed them).
+) -> dict[int, Histogram]:
+    """Histograms of what a few samples make of the tensors whose observer is `auto`.
 
     Args:
         graph: the float graph.
         plan: what is asked of its operators.
         samples: inputs, in input order.
         threads: of the interpreter.
-        runs: where the values of the first sample are put aside.
         only: as `ranged` has it.
     """
     wanted = auto_tensors(graph, plan, only)
@@ -144,8 +139,8 @@ def counted(
     for sample in samples:
         for t, value in zip(graph.main.inputs, sample, strict=True):
             see(t, value)
-    run = float_run(graph, samples, runs, 1, see, threads)
-    return {t: Histogram.of(np.concatenate(rows)) for t, rows in found.items() if rows}, run
+    float_run(graph, samples, None, 0, see, threads)
+    return {t: Histogram.of(np.concatenate(rows)) for t, rows in found.items() if rows}
 
 
 def auto_tensors(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> set[int]:

@@ -5,7 +5,7 @@ still in the cache; a sample of the values is gathered at the end. All results l
 moments and the states of fused LSTMs take whole tensors out of the graph, one run at a time.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from tfq_converters.graph import Graph, Tensor
 from tfq_converters.quantized import OpKey, TensorKey
 from tfq_converters.weights import channels_of, data_of
 from tfq_fine.extension import Extension
-from tfq_fine.observers import channel_absmax, channel_mean
+from tfq_fine.observers import channel_absmax, channel_limits, channel_mean
 from tfq_fine.sampled_values import sampled
 
 # operators whose outputs hold values of their first float input, or means of them, and zeros at most
@@ -38,12 +38,13 @@ class Needs:
     extremes: tuple[TensorKey, ...] = ()
     moving: tuple[tuple[TensorKey, float], ...] = ()  # with their momentum
     absmax: tuple[TensorKey, ...] = ()  # per channel
+    channels: tuple[TensorKey, ...] = ()  # low, high and mean square per channel
     second_moments: tuple[OpKey, ...] = ()
     strains: tuple[OpKey, ...] = ()  # of fused LSTMs
 
     def also(self, other: "Needs") -> "Needs":
         """All that both ask for."""
-        names = ("ranges", "means", "histograms", "extremes", "moving", "absmax", "second_moments", "strains")
+        names = tuple(field.name for field in fields(Needs))
         return Needs(**{name: tuple(dict.fromkeys(getattr(self, name) + getattr(other, name))) for name in names})
 
 
@@ -54,7 +55,7 @@ class Observed:
     graph: Graph
     needs: Needs  # tensors whose values are another's are left out of the ranges and such
     sizes: tuple[int, ...]  # of the sample of each of `needs.histograms`
-    channels: tuple[tuple[int, ...], tuple[int, ...]]  # of `needs.means` and `needs.absmax`
+    channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # of `needs.means`, `.absmax`, `.channels`
     fetched: tuple[int, ...]  # tensors of `needs.second_moments` and `needs.strains`
 
     def read(self, outputs: list[np.ndarray]) -> "Reading":
@@ -66,6 +67,7 @@ class Observed:
         limits_of_channels = (
             _pieces(next(left), [n for n in self.channels[1] for _ in range(2)]) if self.needs.absmax else []
         )
+        rows = _pieces(next(left), [n for n in self.channels[2] for _ in range(3)]) if self.needs.channels else []
         values = next(left) if self.needs.histograms else np.zeros(0, np.float32)
         pairs = zip(limits_of_channels[::2], limits_of_channels[1::2], strict=True)
         return Reading(
@@ -73,6 +75,7 @@ class Observed:
             limits[count:],
             [channel_mean.value([mean]) for mean in means],
             [channel_absmax.value(list(pair)) for pair in pairs],
+            [np.stack(rows[k : k + 3]).astype(np.float64) for k in range(0, len(rows), 3)],
             values,
             dict(zip(self.fetched, left, strict=True)),
         )
@@ -86,13 +89,14 @@ class Reading:
     high: np.ndarray
     means: list[np.ndarray]  # float64 [channels] each
     absmax: list[np.ndarray]  # float32 [channels] each
+    limits: list[np.ndarray]  # float64 [3, channels] each: low, high, mean square
     values: np.ndarray  # float32 [sum of the sizes of the samples]
     tensors: dict[int, np.ndarray]  # whole activations
 
     @property
     def is_finite(self) -> bool:
         """Whether no tensor holds NaN or infinity."""
-        return all(np.isfinite(part).all() for part in (self.low, self.high, *self.means, *self.absmax))
+        return all(np.isfinite(part).all() for part in (self.low, self.high, *self.means, *self.absmax, *self.limits))
 
 
 def _pieces(row: np.ndarray, sizes: tuple[int, ...] | list[int]) -> list[np.ndarray]:
@@ -123,6 +127,7 @@ def observed(graph: Graph, needs: Needs) -> Observed:
     limits: dict[int, tuple[int, int]] = {}
     means: dict[int, list[int]] = {}
     absmax: dict[int, list[int]] = {}
+    channels: dict[int, list[int]] = {}
 
     def observe(t: int, low: int | None = None) -> None:
         if (0, t) in ranges:
@@ -131,6 +136,8 @@ def observed(graph: Graph, needs: Needs) -> Observed:
             means[t] = channel_mean.outputs(extension, t)
         if (0, t) in needs.absmax:
             absmax[t] = channel_absmax.outputs(extension, t)
+        if (0, t) in needs.channels:
+            channels[t] = channel_limits.outputs(extension, t)
 
     for t in main.inputs:
         observe(t)
@@ -140,7 +147,7 @@ def observed(graph: Graph, needs: Needs) -> Observed:
         for t in op.outputs:
             observe(t, zero if rectified else None)
     outputs = [extension.packed([limits[t][side] for side in (0, 1) for _, t in ranges])] if ranges else []
-    for keys, found in ((needs.means, means), (needs.absmax, absmax)):
+    for keys, found in ((needs.means, means), (needs.absmax, absmax), (needs.channels, channels)):
         outputs += [extension.joined([piece for _, t in keys for piece in found[t]])] if keys else []
     rows = [sampled(extension, t) for _, t in histograms]
     outputs += [extension.joined(rows)] if rows else []
@@ -152,7 +159,7 @@ def observed(graph: Graph, needs: Needs) -> Observed:
         replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]), signatures=()),
         replace(needs, ranges=ranges, histograms=histograms, extremes=extremes, moving=moving),
         tuple(extension.tensors[row].shape[0] for row in rows),
-        (_channels(graph, needs.means), _channels(graph, needs.absmax)),
+        (_channels(graph, needs.means), _channels(graph, needs.absmax), _channels(graph, needs.channels)),
         fetched,
     )
 

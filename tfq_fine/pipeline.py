@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from tfq_converters import flatbuffer, kernels
-from tfq_converters.child_runs import Runs
+from tfq_converters import kernels
 from tfq_converters.errors import TfqError
-from tfq_converters.float_run import FloatRun
+from tfq_converters.file_runs import FileRuns
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
 from tfq_converters.quantized import QuantizedGraph
@@ -16,25 +15,28 @@ from tfq_converters.reading.reader import Source
 from tfq_converters.run_check import Checked
 from tfq_converters.unrunnable import unrunnable_names
 from tfq_converters.writer import Written
-from tfq_fine import automatic
 from tfq_fine.calibration import Gathered, mean_needs
 from tfq_fine.encodings import integer_ops
 from tfq_fine.implied_ranges import with_implied, without_range
+from tfq_fine.islands import Mended, mended
+from tfq_fine.kept_samples import Sample
 from tfq_fine.layers.export import Given
+from tfq_fine.numbers import Numbers, Settings, choose_numbers, choose_ranges
 from tfq_fine.observation import Needs
-from tfq_fine.placement import place
 from tfq_fine.plan import Plan, Policy, Prefer
 from tfq_fine.presets import named
-from tfq_fine.quantizer import corrects_biases, quantize
+from tfq_fine.quantizer import corrects_biases, with_corrections
 from tfq_fine.recipe import Recipe
-from tfq_fine.repairs import number_of_samples, repaired, without_repairs
+from tfq_fine.repairs import SCALES_INPUTS, repaired, without_repairs
 from tfq_fine.report.activations import activation_rows
 from tfq_fine.report.quantization import QuantizationReport, RepairRow
+from tfq_fine.report.verdict import Verdict
 from tfq_fine.representative import Representative
-from tfq_fine.sampling import Sample
+from tfq_fine.sizes import is_large
 from tfq_fine.statistics import Range, Statistics
 from tfq_fine.summary import summarize
-from tfq_fine.trial import planned, static_needs
+from tfq_fine.trial import Asked, Trial, Variant, number_of_samples, planned, static_needs, too_large
+from tfq_fine.verdict import verdict_on
 
 SLOWER = 1.1  # times float, above which users are told: less is noise
 
@@ -68,14 +70,14 @@ class Order:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The graph that is going to be quantized, repaired, and what is planned for it."""
+    """The model as it was read, and what is planned for it before anything is repaired."""
 
     order: Order
-    graph: Graph
+    source: Graph  # as it was read
+    asked: Asked  # of its operators
+    graph: Graph  # with the factors of blocks folded
     plan: Plan
     policy: Policy
-    bounded_masks: bool
-    rows: tuple[RepairRow, ...]
     own: Given | None  # the numbers of wrappers
 
     @property
@@ -127,19 +129,21 @@ class Prepared:
         return self.own.simulated(self.graph) if self.own else self.graph
 
     @property
-    def uses_auto(self) -> bool:
-        """Whether ranges are chosen by observer `auto`."""
-        return self.is_static and bool(automatic.auto_tensors(self.graph, self.plan, self.open))
+    def settings(self) -> Settings:
+        """What is the same for all ways to quantize this model."""
+        order = self.order
+        return Settings(self.policy, order.no_islands, order.input_type, order.output_type)
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """All that will be in the file."""
+class Decided:
+    """What was chosen: the numbers of the file, and how it came to them."""
 
-    quantized: QuantizedGraph
-    plan: Plan
-    known: Statistics | None  # with the ranges that were chosen
-    seen: FloatRun | None  # the run of the float model that showed more
+    graph: Graph  # that is quantized, which may be repaired
+    numbers: Numbers
+    statistics: Statistics | None  # of that graph
+    rows: tuple[RepairRow, ...] = ()
+    mended: Mended | None = None
 
 
 def _is_float(graph: Graph, tensor: int) -> bool:
@@ -160,12 +164,12 @@ def policy_of(recipe: Recipe, prefer: Prefer, target: Target, fallback: bool | N
 def prepare(
     order: Order, source: Source, data: Representative, statistics: Statistics | None, own: Given | None
 ) -> Prepared:
-    """Plan the graph, repair it where that was measured to help, and plan again.
+    """Plan the graph.
 
     Args:
         order: what was asked for.
         source: the float model.
-        data: representative samples; the first ones are looked at.
+        data: representative samples.
         statistics: of an earlier calibration, which hold for the graph as it is.
         own: the numbers of wrappers, which hold for it too.
 
@@ -179,81 +183,156 @@ def prepare(
         plan, policy = own.merged(graph, plan, policy), replace(policy, prefer="size")
     else:
         graph, plan = planned(graph, asked, policy, fold=statistics is None)
+    prepared = Prepared(order, source.graph, asked, graph, plan, policy, own)
     if not data.is_given and statistics is None:
-        Prepared(order, graph, plan, policy, False, (), own).require_ranges()
-    why = _not_repaired(source.graph, data, statistics, own is not None)
-    if why:
-        mended = without_repairs(source.graph, asked, order.repairs, why)
-    else:
-        first = partial(data.first, source.graph, number_of_samples(source.graph))
-        mended = repaired(source.graph, asked, order.repairs, policy, order.no_islands, first, data.reading.threads)
-    if not own and (mended.graph is not source.graph or mended.asked is not asked):
-        graph, plan = planned(mended.graph, mended.asked, policy, fold=statistics is None)
-    rows = mended.rows if data.is_given or statistics else ()
-    return Prepared(order, graph, plan, policy, mended.bounded_masks, rows, own)
-
-
-def _not_repaired(graph: Graph, data: Representative, statistics: Statistics | None, wrapped: bool) -> str:
-    """Why nothing can be measured beforehand; "" when it can."""
-    variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
-    reasons = {
-        "the wrappers hold numbers of the model as it is": wrapped,
-        "the statistics hold for the model as it is": statistics is not None,
-        "there is no data to measure it on": not data.is_given,
-        "there is a shard that can be read only once": data.is_read_once,
-        "the model keeps state between samples": variables,
-        "no runtime here executes all of the model": bool(unrunnable_names(graph)),
-    }
-    return next((reason for reason, holds in reasons.items() if holds), "")
+        prepared.require_ranges()
+    return prepared
 
 
 def gathered(
     prepared: Prepared, data: Representative, statistics: Statistics | None, advance: Callable[[int], None] | None
 ) -> Gathered:
     """Read the data: what the plan needs to know of it, unless there are statistics, and a few samples."""
-    kept = automatic.number_of_samples(prepared.graph) if prepared.uses_auto else 1
-    found = data.gather(prepared.calibrated, prepared.needs if statistics is None else None, kept, advance)
+    again = not prepared.own and not SCALES_INPUTS.isdisjoint(prepared.order.repairs)
+    found = data.gather(prepared.calibrated, prepared.needs if statistics is None else None, advance, again)
     return found if statistics is None else replace(found, statistics=statistics)
 
 
-def choose_numbers(prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample], runs: Runs) -> Numbers:
-    """Ranges, places, codes, scales.
+def decide(
+    prepared: Prepared,
+    data: Representative,
+    statistics: Statistics | None,
+    given: bool,
+    samples: Sequence[Sample],
+    files: FileRuns,
+) -> Decided:
+    """Choose repairs, islands and all numbers.
+
+    Args:
+        prepared: the model and its plan.
+        data: representative samples, which are read again for a graph that a repair rewrites.
+        statistics: of `prepared.calibrated`; None where nothing had to be known.
+        given: the statistics are those of an earlier calibration, and hold for the model as it is.
+        samples: a few samples.
+        files: the process that runs the files of variants.
 
     Raises:
         TfqError: the statistics are of another model, or do not hold what an observer reads.
     """
+    names = prepared.order.repairs
+    why = _not_measured(prepared, samples)
+    if why:
+        repaired_ = without_repairs(prepared.source, prepared.asked, names, why, bool(statistics and statistics.means))
+        rows = repaired_.rows if data.is_given or statistics else ()
+        masks = repaired_.variant.bounded_masks
+        return Decided(prepared.graph, _unmeasured(prepared, statistics, samples, masks), statistics, rows)
+    assert statistics is not None or prepared.needs is None
+    once = _read_once(data, statistics, given)
+    trial = Trial(
+        prepared.source,
+        prepared.settings,
+        lambda graph, needs: _calibrated(data, graph, needs),
+        samples,
+        files,
+        data.reading.threads,
+        fold=not given,
+    )
+    trial.know(Variant(prepared.source, prepared.asked), prepared.graph, prepared.plan, statistics or Statistics())
+    left = tuple(name for name in names if not (once and name in SCALES_INPUTS))
+    found = repaired(prepared.source, prepared.asked, left, trial)
+    rows = (*(RepairRow(name, False, once) for name in names if name not in left), *found.rows)
+    patched = mended(found.variant, trial)
+    best = patched.variant
+    return Decided(trial.planned(best)[0], trial.numbers(best), trial.whole(best), rows, patched)
+
+
+def _not_measured(prepared: Prepared, samples: Sequence[Sample]) -> str:
+    """Why no ways to quantize the model can be compared; "" when they can."""
+    graph = prepared.source
+    variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
+    reasons = {
+        "the wrappers hold numbers of the model as it is": prepared.own is not None,
+        "there is no data to measure it on": not samples,
+        "the model keeps state between samples": variables,
+        "no runtime here executes all of the model": bool(unrunnable_names(graph)),
+        "kernels may unpack all of a model of this size": too_large(graph),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _read_once(data: Representative, statistics: Statistics | None, given: bool) -> str:
+    """Why the ranges of a rewritten graph cannot be found; "" when they can."""
+    reasons = {
+        "the statistics hold for the model as it is": given,
+        "there is a shard that can be read only once": data.is_read_once,
+        "calibration was interrupted": statistics is not None and statistics.is_interrupted,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _calibrated(data: Representative, graph: Graph, needs: Needs) -> Statistics:
+    found = data.gather(graph, needs).statistics
+    assert found is not None
+    return found
+
+
+def _unmeasured(
+    prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample], bounded_masks: bool
+) -> Numbers:
+    """The numbers of a model of which no variants are compared."""
     graph, own = prepared.graph, prepared.own
-    masks = prepared.bounded_masks and statistics is not None  # how far scores reach is seen alone
-    known, seen = _ranged(prepared, statistics, samples, runs) if prepared.is_static else (statistics, None)
-    flatbuffer.forget_pages(trim=True)
-    plan = place(graph, prepared.plan, known, prepared.policy, prepared.order.no_islands, masks)
-    known = own.with_ranges(graph, plan, known) if own and known else known
-    borders = prepared.order.input_type, prepared.order.output_type
-    quantized = quantize(graph, plan, known, *borders, masks, own.codes if own else None)
-    return Numbers(quantized, plan, known, seen)
+    masks = bounded_masks and statistics is not None  # how far scores reach is seen alone
+    known = _ranged(prepared, statistics, samples) if prepared.is_static else statistics
+    plan = prepared.plan if own else with_corrections(prepared.plan, frozenset())
+    adjusted = partial(own.with_ranges, graph) if own else None
+    codes = own.codes if own else None
+    return choose_numbers(graph, plan, known, prepared.settings, masks, given=codes, adjusted=adjusted)
 
 
-def _ranged(
-    prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample], runs: Runs
-) -> tuple[Statistics | None, FloatRun | None]:
-    """The statistics with the ranges that the observers choose, and the run of the float model that showed more.
-
-    Ranges that wrappers hold are theirs.
-    """
+def _ranged(prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample]) -> Statistics | None:
+    """The statistics with the ranges that the observers choose. Ranges that wrappers hold are theirs."""
     own = {(0, t): found for t, found in prepared.known.items()}
     if statistics is None:
-        return Statistics(ranges=own), None
-    graph, plan = prepared.calibrated, prepared.plan
-    statistics.require_of(graph)
-    best, seen = automatic.ranged(graph, plan, statistics, samples, runs, prepared.open)
-    return best.with_ranges(own), None if prepared.own else seen
+        return Statistics(ranges=own)
+    best = choose_ranges(prepared.calibrated, prepared.plan, statistics, samples, prepared.open)
+    return best.with_ranges(own)
+
+
+def judged_file(
+    model: Graph,
+    quantized: QuantizedGraph,
+    emitted: Graph,
+    samples: Sequence[Sample],
+    files: FileRuns,
+    generated: bool,
+    threads: int,
+) -> Verdict | None:
+    """What the finished file computes (`verdict`); None where it cannot be run as a whole.
+
+    Raises:
+        TfqError: an output is not finite where the float model's is.
+    """
+    if unrunnable_names(model) or too_large(model):
+        return None
+    seen = samples[: number_of_samples(model)] if is_large(model) else samples
+    return verdict_on(model, quantized, emitted, seen, files, generated, threads)
 
 
 def reported(
-    prepared: Prepared, source: Source, numbers: Numbers, statistics: Statistics | None, written: Written
+    prepared: Prepared, source: Source, decided: Decided, written: Written, verdict: Verdict | None, generated: bool
 ) -> QuantizationReport:
-    """What was done, and what the file's run showed."""
-    graph, plan, own = prepared.graph, numbers.plan, prepared.own
+    """What was done, and what the file's run showed.
+
+    Args:
+        prepared: the model and its plan.
+        source: the float model.
+        decided: the numbers of the file.
+        written: the file.
+        verdict: of the file; None where it could not be run as a whole.
+        generated: the file was run on generated inputs.
+    """
+    numbers, own, statistics = decided.numbers, prepared.own, decided.statistics
+    graph, plan = decided.graph, numbers.plan
     warnings = () if statistics is None else statistics.warnings
     raised = own.changed(numbers.quantized) if own else []
     target = prepared.policy.target
@@ -261,6 +340,7 @@ def reported(
         *source.notes,
         *warnings,
         *raised,
+        *_islands(decided.mended),
         *_notes(graph, plan, written.checked),
         *_slow(graph, plan, target),
         *_meant_for(target),
@@ -268,7 +348,15 @@ def reported(
     known = numbers.known if prepared.is_static else None
     rows = activation_rows(graph, plan, statistics, known) if statistics and known else ()
     name, size = prepared.order.recipe.name, _size(source.content)
-    return summarize(numbers.quantized, plan, written, name, size, notes, rows, prepared.rows)
+    report = summarize(numbers.quantized, plan, written, name, size, notes, rows, decided.rows)
+    return replace(report, verdict=verdict, generated=generated)
+
+
+def _islands(found: Mended | None) -> list[str]:
+    if found is None or not found.names:
+        return []
+    names, gained = ", ".join(found.names), f"from {found.before:.1f} to {found.after:.1f} dB"
+    return [f"kept out of 8 bits with what feeds them: {names}; that took the outputs {gained}"]
 
 
 def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:

@@ -6,7 +6,7 @@ it. The cheapest labelling of such a graph is a minimum cut (Greig, Porteous, Se
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,29 @@ SATURATED = 0.05  # of a gate, whose values are between 0 and 1: on one LSTM 0.0
 FASTER = "it is faster in float (prefer='size' quantizes it)"
 SLOW_LSTM = "its int8 kernel is slower than that on floats (prefer='size' takes it)"
 SINGULAR = frozenset({"LOG", "RSQRT"})  # at 0
+
+
+@dataclass(frozen=True)
+class Island:
+    """What an operator gets instead of 8-bit integers, and why."""
+
+    reason: str
+    bits: int | None = None  # of its activations; None: float
+
+
+def with_islands(graph: Graph, plan: Plan, islands: Mapping[int, Island], target: Target) -> Plan:
+    """The plan whose operators `islands` of the main subgraph compute in float, or on wider integers."""
+    changed = {}
+    for o, island in islands.items():
+        decision = plan[0, o]
+        if decision.spec is None or decision.spec.mode not in ("integer", "dynamic"):
+            continue
+        if island.bits is None or decision.spec.activations is None:
+            changed[0, o] = _island(graph, o, decision, target, island.reason)
+        else:
+            wider = replace(decision.spec, activations=replace(decision.spec.activations, bits=island.bits))
+            changed[0, o] = replace(decision, spec=wider).because(island.reason)
+    return {**plan, **changed}
 
 
 def place(

@@ -1,6 +1,7 @@
 """The stage that chooses the numbers: (float graph, plan, statistics) -> `QuantizedGraph`."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from tfq_converters.quantized import (
 from tfq_converters.realize.embedding import kernel_reads_rows
 from tfq_converters.weights import BIAS_SLOT, WeightAxes, bias_of, data_of, float_constants, weight_axes
 from tfq_fine import affine
-from tfq_fine.algorithms import ALGORITHMS
+from tfq_fine.algorithms import ALGORITHMS, DATA_FREE
 from tfq_fine.algorithms.inputs import InputStatistics
 from tfq_fine.encodings import Encodings, encodings, keeps_positive
 from tfq_fine.equalization.bias_correction import corrected_bias
@@ -41,15 +42,25 @@ LARGEST_HALF = 65504.0
 LARGE_WEIGHT = 2**25  # bytes, beyond which a weight's pages in a mapped file are let go once it is encoded
 
 
+# (constant, its spec ...) -> its codes, and the constant, so that its identity stays its own
+CodeCache = dict[tuple, tuple[WeightCodes | np.ndarray, np.ndarray]]
+
+
 class _Weights:
     """Codes of constants, each computed once for all operators that share a constant and agree on its spec.
 
     The algorithm sees what the first of these operators reads.
     """
 
-    def __init__(self, given: Mapping[tuple[OpKey, int], WeightCodes], means: Mapping[TensorKey, np.ndarray]) -> None:
+    def __init__(
+        self,
+        given: Mapping[tuple[OpKey, int], WeightCodes],
+        means: Mapping[TensorKey, np.ndarray],
+        cache: CodeCache | None = None,
+    ) -> None:
         self.given, self.means = given, means
-        self._found: dict[tuple, tuple[WeightCodes | np.ndarray, np.ndarray]] = {}
+        self._found: CodeCache = {} if cache is None else cache
+        self._own: CodeCache = {}  # of algorithms that look at the inputs, which differ from variant to variant
 
     def codes(
         self,
@@ -61,8 +72,10 @@ class _Weights:
         inputs: InputStatistics,
         repeated: bool,
     ) -> WeightCodes:
-        key = (id(data), axes, spec, form, repeated, None if floor is None else floor.tobytes())
-        if key not in self._found:
+        same = replace(spec, bias_correction=False)  # which changes no code
+        key = (id(data), axes, same, form, repeated, None if floor is None else floor.tobytes())
+        cache = self._found if spec.algorithm in DATA_FREE else self._own
+        if key not in cache:
             if spec.algorithm not in ALGORITHMS:
                 raise TfqError(f"unknown algorithm {spec.algorithm!r}; known: {', '.join(ALGORITHMS)}")
             block, codes_form = layout(data.shape, axes, spec, form)
@@ -71,10 +84,10 @@ class _Weights:
                 codes = _raised(data, codes, floor, axes.channel, codes_form)
             if repeated:
                 codes = _one_scale_each(codes, axes.channel)
-            self._found[key] = (codes, data)
+            cache[key] = (codes, data)
             if data.nbytes > LARGE_WEIGHT:
                 flatbuffer.forget_pages()
-        return self._found[key][0]  # type: ignore[return-value]
+        return cache[key][0]  # type: ignore[return-value]
 
     def half(self, data: np.ndarray) -> np.ndarray:
         key = (id(data), "half")
@@ -138,6 +151,7 @@ def quantize(
     output_type: str = "float32",
     bounded_masks: bool = True,
     given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
+    cache: CodeCache | None = None,
 ) -> QuantizedGraph:
     """Choose all codes, scales and zero points.
 
@@ -149,6 +163,7 @@ def quantize(
         output_type: of its float outputs.
         bounded_masks: the ranges of masked scores are cut (`masks`).
         given: (operator, slot) -> codes that were chosen already. Their scales are raised where a bias would overflow.
+        cache: codes that were computed for other variants of the model; those of this one are added.
 
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
@@ -156,7 +171,7 @@ def quantize(
     known = statistics or Statistics()
     known = bounded(graph, plan, known) if bounded_masks else known
     found = encodings(graph, plan, known)
-    weights, ops = _Weights(given or {}, known.means), {}
+    weights, ops = _Weights(given or {}, known.means, cache), {}
     for key, decision in plan.items():
         op, subgraph = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]]
         spec = decision.spec
@@ -340,11 +355,27 @@ def _scale_floor(
 
 def corrects_biases(graph: Graph, plan: Plan) -> bool:
     """Whether channel means would change a bias of the main subgraph."""
-    ops = {o: decision.spec for (s, o), decision in plan.items() if s == 0 and decision.spec is not None}
-    return any(
-        spec.weights is not None and spec.weights.bias_correction and bias_of(graph.main.ops[o]) != ABSENT
-        for o, spec in ops.items()
-    )
+    return any(s == 0 and corrects(plan[s, o]) and bias_of(graph.main.ops[o]) != ABSENT for s, o in plan)
+
+
+def corrects(decision: Decision) -> bool:
+    """Whether the recipe wants the bias of an operator corrected."""
+    spec = decision.spec
+    return spec is not None and spec.weights is not None and spec.weights.bias_correction
+
+
+def with_corrections(plan: Plan, only: AbstractSet[OpKey]) -> Plan:
+    """The plan in which no other biases are corrected."""
+    return {
+        key: _uncorrected(decision) if key not in only and corrects(decision) else decision
+        for key, decision in plan.items()
+    }
+
+
+def _uncorrected(decision: Decision) -> Decision:
+    assert decision.spec is not None and decision.spec.weights is not None
+    weights = replace(decision.spec.weights, bias_correction=False)
+    return replace(decision, spec=replace(decision.spec, weights=weights))
 
 
 def _corrected(

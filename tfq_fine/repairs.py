@@ -1,33 +1,32 @@
 """Repairs: changes of the float graph, or of ranges, that keep what the model computes and make it easier to quantize.
 
-Which ones a model gets is measured, never guessed by its name: it is quantized with and without on a few of the samples
-(`trial`), and what lowers the error of the outputs stays. Where nothing is applicable nothing is run; where a cheap
-estimate says that little is to be gained, or a model is large, that is not measured either, and the report says so.
+Which ones a model gets is measured, never guessed by its name: the file with and without is run on some of the samples
+(`trial`). Doing nothing is always a candidate. A repair is kept where it brings `BETTER_DB` and more than the standard
+error of that gain over the samples; a folded batch norm, which removes operators, where it costs no more than
+`BETTER_DB`. What cannot be measured is not kept on. A finished file that is worse than the one without repairs is given
+up for that. Where nothing is applicable nothing is run.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.quantized import OpKey
 from tfq_converters.weights import data_of, weight_axes
 from tfq_fine.algorithms import KEEP_EQUAL
+from tfq_fine.bias_choice import folds, helped
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.channel_scaling import LINEAR, ScalingPath, scaled
 from tfq_fine.equalization.cross_layer import choose_scales, scalable, tensors_on
 from tfq_fine.equalization.editing import Rewritten
 from tfq_fine.equalization.fold_batch_norm import fold_batch_norm
 from tfq_fine.equalization.noise import Levels, decibels
+from tfq_fine.judging import gain, mean_decibels
 from tfq_fine.masks import has_masks
-from tfq_fine.plan import Policy
-from tfq_fine.quantizer import corrects_biases
+from tfq_fine.quantizer import corrects, corrects_biases
 from tfq_fine.report.quantization import RepairRow
-from tfq_fine.sampling import Sample
 from tfq_fine.sizes import is_large
-from tfq_fine.specs import OpSpec
-from tfq_fine.trial import Asked, Trial, Variant, planned
+from tfq_fine.trial import Asked, Measured, Trial, Variant
 
 REPAIRS: Mapping[str, str] = {
     "fold_batch_norm": "batch norm behind an activation is folded into the weights around it",
@@ -35,14 +34,13 @@ REPAIRS: Mapping[str, str] = {
     "bounded_masks": "attention masks reach no further than SOFTMAX can tell",
     "bias_correction": "biases take back what rounded weights do to the mean of the outputs",
 }
-SCALES_INPUTS = ("fold_batch_norm", "cross_layer")
-SAMPLES = 8  # that variants are measured on
-SAMPLES_LARGE = 2  # of a large model, where only what changes much is measured
+SCALES_INPUTS = frozenset({"fold_batch_norm", "cross_layer"})
 QUICK = 64  # output channels of each operator that estimates look at in a large model
-WORTH_DB = 2.0  # estimated gain of equalization, below which it is not measured
+WORTH_DB = 2.0  # estimated gain of equalization over all samples, below which it is not measured
+HOPEFUL_DB = 1.0  # estimated gain on a few samples, below which the others are not looked at
 BETTER_DB = 0.2  # what is not better by this much is noise
-WORSE_DB = 1.0  # what helps nearly always is switched off only where it costs this much
-RUINED_DB = 20.0  # less than that is no price for having masked scores in integers
+MASKS_DB = 1.0  # what masked scores in integers may cost, for they would be float, and slower, otherwise
+FINE_DB = 20.0  # or they may cost anything that leaves so much
 EXACT = 1e-5  # how far float outputs may move, to the largest one
 
 
@@ -50,9 +48,7 @@ EXACT = 1e-5  # how far float outputs may move, to the largest one
 class Repaired:
     """The model with its repairs, and a line on each."""
 
-    graph: Graph
-    asked: Asked
-    bounded_masks: bool
+    variant: Variant
     rows: tuple[RepairRow, ...]
 
 
@@ -71,41 +67,22 @@ def chosen_repairs(repairs: str | Sequence[str] | None) -> tuple[str, ...]:
     return names
 
 
-def number_of_samples(graph: Graph) -> int:
-    """How many samples variants of this model are measured on."""
-    return SAMPLES_LARGE if is_large(graph) else SAMPLES
-
-
-def repaired(
-    graph: Graph,
-    asked: Asked,
-    names: Sequence[str],
-    policy: Policy,
-    no_islands: bool,
-    samples: Callable[[], Sequence[Sample]],
-    threads: int = 1,
-) -> Repaired:
+def repaired(graph: Graph, asked: Asked, names: Sequence[str], trial: Trial) -> Repaired:
     """Decide on every repair.
 
     Args:
         graph: the float graph.
         asked: what the recipe asks of its operators.
         names: of the repairs that are wanted; the others are off.
-        policy: how the recipe is bent to what kernels can do.
-        no_islands: as for `placement.place`.
-        samples: reads the first samples of the data; called once, and only where something is to be measured.
-        threads: of the interpreter.
+        trial: measures variants of the model.
     """
-    if "bias_correction" not in names:
-        asked = _without_bias_correction(asked)
     off = _parting(asked, names)
-    names = [name for name in names if name not in off]
-    decisions = _Decisions(graph, asked, names, Trial(policy, no_islands, (), threads, graph), samples)
+    decisions = _Decisions(graph, asked, [name for name in names if name not in off], trial)
     decisions.rewrite()
     decisions.masks()
     decisions.biases()
-    best = decisions.best
-    return Repaired(best.graph, best.asked, best.bounded_masks, (*off.values(), *decisions.rows))
+    decisions.finish()
+    return Repaired(decisions.best, (*off.values(), *decisions.rows))
 
 
 def _parting(asked: Asked, names: Sequence[str]) -> dict[str, RepairRow]:
@@ -116,31 +93,30 @@ def _parting(asked: Asked, names: Sequence[str]) -> dict[str, RepairRow]:
     return {name: RepairRow(name, False, why) for name in names if name in SCALES_INPUTS}
 
 
-def without_repairs(graph: Graph, asked: Asked, names: Sequence[str], why: str) -> Repaired:
-    """No rewriting; masks and biases as asked for, unmeasured."""
-    if "bias_correction" not in names:
-        asked = _without_bias_correction(asked)
-    kept = {name: f"not measured: {why}" for name in names if name in ("bounded_masks", "bias_correction")}
-    rows = tuple(RepairRow(name, name in kept, kept.get(name, why)) for name in names)
-    return Repaired(graph, asked, "bounded_masks" in names, rows)
+def without_repairs(graph: Graph, asked: Asked, names: Sequence[str], why: str, means: bool) -> Repaired:
+    """The model as it is, with `why` nothing can be measured.
+
+    Masks that are wanted are bounded all the same: what they leave out is nothing that SOFTMAX could tell. Biases are
+    not corrected, unless wrappers hold the numbers and nothing is chosen here.
+    """
+    kept = {"bounded_masks"} & set(names)
+    rows = tuple(
+        RepairRow(name, name in kept, f"not measured: {why}" if name in kept else why)
+        for name in names
+        if name != "bias_correction" or means
+    )
+    return Repaired(Variant(graph, asked, "bounded_masks" in kept), rows)
 
 
 class _Decisions:
     """One repair after the other, each on top of those that stay."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        asked: Asked,
-        names: Sequence[str],
-        trial: Trial,
-        samples: Callable[[], Sequence[Sample]],
-    ):
-        self.best = Variant(graph, asked, "bounded_masks" in names)
+    def __init__(self, graph: Graph, asked: Asked, names: Sequence[str], trial: Trial):
+        self.plain = self.best = Variant(graph, asked, False)
         self.rows: list[RepairRow] = []
-        self._names, self._trial, self._read = names, trial, samples
-        self._found: dict[int, float] = {}  # id of a variant -> dB
-        self._kept: list[Variant] = []  # so that ids stay theirs
+        self._names, self._trial = names, trial
+        if "bounded_masks" in names:
+            self.best = replace(self.best, bounded_masks=True)
 
     def rewrite(self) -> None:
         """Fold batch norm, equalize: each alone and both, as one may need the other."""
@@ -150,108 +126,124 @@ class _Decisions:
         if folded is not None and not folded.folded:
             why = f"nothing to fold: {folded.kept[0]}" if folded.kept else "nothing to fold"
             self.rows.append(RepairRow("fold_batch_norm", False, why))
-        after = _rewritten(start, folded.rewritten) if folded is not None and folded.folded else None
-        if after is not None and folded is not None:
-            both = self._equalized(after) if equalizes else None
-            candidates = [v for v in (start, after, both.variant if both else None) if v is not None]
-            self.best = self._better(candidates)
-            applied = self.best is not start
+        if folded is not None and folded.folded:
             text = f"{len(folded.folded)} folded, such as {folded.folded[0]}"
-            self.rows.append(self._row("fold_batch_norm", applied, text, start, after))
-            if both is not None and both.variant is not None and applied:
-                self.rows.append(self._row("cross_layer", self.best is both.variant, both.text, after, both.variant))
+            after = replace(start, graph=folded.rewritten.graph, asked=_moved(start.asked, folded.rewritten))
+            both = self._equalized(after) if equalizes else None
+            why = self._not_better(start, after, faster=True)
+            if why and both is not None and both.variant is not None:
+                why = self._not_better(start, both.variant, faster=True)
+            self.rows.append(self._row("fold_batch_norm", text, why, start, after))
+            if not why:
+                self.best = after
+                if both is not None:
+                    self._equalize(both)
                 return
         if equalizes:
-            found = self._equalized(self.best)
-            if found.variant is None:
-                self.rows.append(RepairRow("cross_layer", False, found.text))
-                return
-            before, self.best = self.best, self._better([self.best, found.variant])
-            self.rows.append(self._row("cross_layer", self.best is found.variant, found.text, before, found.variant))
+            self._equalize(self._equalized(start))
+
+    def _equalize(self, candidate: "_Candidate") -> None:
+        if candidate.variant is None:
+            self.rows.append(RepairRow("cross_layer", False, candidate.text))
+            return
+        before = self.best
+        why = self._not_better(before, candidate.variant)
+        self.best = before if why else candidate.variant
+        self.rows.append(self._row("cross_layer", candidate.text, why, before, candidate.variant))
 
     def masks(self) -> None:
         """With ranges cut, or not."""
-        if "bounded_masks" in self._names:
-            if not has_masks(self.best.graph) or not self._is_integer():
-                self.rows.append(RepairRow("bounded_masks", False, "no masks in integers"))
-                return
-            text = "masks in front of SOFTMAX; what they are added to would stay float without"
-            self._on_or_off("bounded_masks", replace(self.best, bounded_masks=False), text, RUINED_DB)
+        if "bounded_masks" not in self._names:
+            return
+        if not has_masks(self.best.graph) or not integer_ops(self._trial.planned(self.best)[1]):
+            self.best = replace(self.best, bounded_masks=False)
+            self.rows.append(RepairRow("bounded_masks", False, "no masks in integers"))
+            return
+        off, on = replace(self.best, bounded_masks=False), self.best
+        before, after = self._measured(off), self._measured(on)
+        cost = -gain(before.each, after.each)[0]
+        why = f"it costs {cost:.1f} dB" if cost > MASKS_DB and after.db < FINE_DB else ""
+        self.best = off if why else on
+        text = "masks in front of SOFTMAX; what they are added to would stay float without"
+        self.rows.append(self._row("bounded_masks", text, why, off, on))
 
     def biases(self) -> None:
-        """Corrected, or not."""
-        if "bias_correction" in self._names:
-            graph, plan = planned(self.best.graph, self.best.asked, self._trial.policy)
-            if not corrects_biases(graph, plan):
-                self.rows.append(RepairRow("bias_correction", False, "no quantized weights with a bias"))
-                return
-            off = replace(self.best, asked=_without_bias_correction(self.best.asked))
-            self._on_or_off("bias_correction", off, "operators with weights and a bias")
-
-    def _on_or_off(self, name: str, off: Variant, text: str, enough: float = math.inf) -> None:
-        """On, unless that costs more than noise; `enough` dB are accurate enough whatever it costs."""
-        if is_large(self.best.graph):
-            self.rows.append(RepairRow(name, True, f"{text}; not measured on a model of this size"))
+        """Corrected where that helps on samples that the correction was not fitted to, or not at all."""
+        if "bias_correction" not in self._names:
             return
-        before = self.best
-        worse = self._db(before) < enough and self._db(off) > self._db(before) + WORSE_DB
-        self.best = off if worse else before
-        self.rows.append(self._row(name, self.best is before, text, off, before))
+        graph, plan = self._trial.planned(self.best)
+        if not corrects_biases(graph, plan):
+            self.rows.append(RepairRow("bias_correction", False, "no quantized weights with a bias"))
+            return
+        each = self._trial.means(self.best)
+        apart = folds(self._trial.statistics(self.best), each, self._trial.counts)
+        if not apart:
+            why = "there are no other samples to judge it on"
+            self.rows.append(RepairRow("bias_correction", False, why))
+            return
+        every = [key for key in helped(self._trial.numbers(self.best).quantized, each, apart) if corrects(plan[key])]
+        if not every:
+            why = "other samples than those it was fitted to gain nothing"
+            self.rows.append(RepairRow("bias_correction", False, why))
+            return
+        on = replace(self.best, corrected=frozenset(every))
+        before = self._measured(self.best)
+        after = self._trial.measured_apart(on, [(fold.samples, fold.means) for fold in apart])
+        why = after.problem or _worthless(before.each, after.each)
+        text = f"{len(every)} operators with weights and a bias, judged on other samples"
+        self.rows.append(self._line("bias_correction", text, why, before, after))
+        self.best = self.best if why else on
 
-    def _is_integer(self) -> bool:
-        return bool(integer_ops(planned(self.best.graph, self.best.asked, self._trial.policy)[1]))
+    def finish(self) -> None:
+        """Nothing, where the finished file is worse than the one without any repair."""
+        if self.best is self.plain or not any(row.applied for row in self.rows):
+            return
+        before, after = self._measured(self.plain), self._measured(self.best)
+        lost = -gain(before.each, after.each)[0]
+        if lost > BETTER_DB and after.db < FINE_DB:
+            why = f"the finished file has {after.db:.1f} dB, that without repairs {before.db:.1f} dB"
+            self.rows = [replace(r, applied=False, text=f"{r.text}; {why}") if r.applied else r for r in self.rows]
+            self.best = self.plain
 
-    def _better(self, variants: Sequence[Variant]) -> Variant:
-        """The one with the smallest error; the first where others are not better by more than noise.
+    def _not_better(self, before: Variant, after: Variant, faster: bool = False) -> str:
+        """Why `after` is not taken in place of `before`; "" where it is."""
+        one, two = self._measured(before), self._measured(after)
+        if two.problem:
+            return f"its file cannot be run: {two.problem}"
+        why = _worthless(one.each, two.each, -BETTER_DB if faster else BETTER_DB)
+        if why:
+            return why
+        moved = self._trial.difference(after.graph)
+        return f"the float outputs would move by {moved:.1g} of the largest" if moved > EXACT else ""
 
-        A folded graph is faster, so that it is enough if it is not worse.
-        """
-        best = variants[0]
-        for variant in variants[1:]:
-            fewer = len(variant.graph.main.ops) < len(best.graph.main.ops)
-            needed = -BETTER_DB if fewer else BETTER_DB
-            if self._db(variant) > self._db(best) + needed and self._is_exact(variant):
-                best = variant
-        return best
+    def _measured(self, variant: Variant) -> Measured:
+        return self._trial.measured(variant)
 
-    def _is_exact(self, variant: Variant) -> bool:
-        return self._trial.difference(variant.graph) <= EXACT
+    def _row(self, name: str, text: str, why: str, before: Variant, after: Variant) -> RepairRow:
+        return self._line(name, text, why, self._measured(before), self._measured(after))
 
-    def _db(self, variant: Variant) -> float:
-        self._load()
-        if id(variant) not in self._found:
-            self._found[id(variant)] = self._measured(variant)
-            self._kept.append(variant)
-        return self._found[id(variant)]
-
-    def _measured(self, variant: Variant) -> float:
-        try:
-            return self._trial.sqnr(variant)
-        except TfqError:  # whatever it is, the file itself will show it
-            return -math.inf
-
-    def _load(self) -> None:
-        """Read the samples when they are first needed."""
-        if not self._trial.samples:
-            self._trial.samples = self._read()
-
-    def _row(self, name: str, applied: bool, text: str, before: Variant, after: Variant) -> RepairRow:
-        return RepairRow(name, applied, text, self._db(before), self._db(after), len(self._trial.samples))
+    def _line(self, name: str, text: str, why: str, before: Measured, after: Measured) -> RepairRow:
+        said = f"{text}; off: {why}" if why else text
+        return RepairRow(name, not why, said, before.db, after.db, len(self._trial.samples))
 
     def _equalized(self, variant: Variant) -> "_Candidate":
-        """The variant with equalized channels, where the estimate says that it pays to measure it."""
+        """The variant with equalized channels, where the estimate says that it pays to measure it.
+
+        A few samples say whether there is hope; the factors come from all of them, so that no channel is scaled up
+        because it slept in a few.
+        """
         levels, paths = _levels(variant), scalable(variant.graph)
         if not levels or not paths:
             return _Candidate(None, "no activation between linear operators whose channels can be scaled exactly")
-        self._load()
-        known = self._trial.channels(variant.graph, _looked_at(variant.graph, levels, paths))
-        found = choose_scales(variant.graph, known, levels, QUICK if is_large(variant.graph) else None)
-        gain = decibels(found.before, found.after)
-        where = f"{len(found.changes)} activations, estimated gain {gain:.1f} dB"
-        if gain < WORTH_DB:
-            return _Candidate(None, f"{where}: not worth measuring")
-        equalized = scaled(variant.graph, found.changes)
-        return _Candidate(_rewritten(variant, Rewritten.nothing(equalized)), where)
+        rows, looked_at = QUICK if is_large(variant.graph) else None, _looked_at(variant.graph, levels, paths)
+        for all_samples, enough in ((False, HOPEFUL_DB), (True, WORTH_DB)):
+            known = self._trial.channels(variant.graph, looked_at, all_samples)
+            found = choose_scales(variant.graph, known, levels, rows)
+            estimate = decibels(found.before, found.after)
+            where = f"{len(found.changes)} activations, estimated gain {estimate:.1f} dB"
+            if estimate < enough:
+                return _Candidate(None, f"{where}: not worth measuring")
+        return _Candidate(replace(variant, graph=scaled(variant.graph, found.changes)), where)
 
 
 @dataclass(frozen=True)
@@ -260,11 +252,20 @@ class _Candidate:
     text: str
 
 
-def _rewritten(variant: Variant, rewritten: Rewritten) -> Variant:
-    """The variant with the main subgraph rewritten; its operators are asked what they were."""
-    others = {key: spec for key, spec in variant.asked.items() if key[0]}
-    asked = {(0, new): variant.asked[0, old] for new, old in enumerate(rewritten.origin)}
-    return replace(variant, graph=rewritten.graph, asked=asked | others)
+def _worthless(before: Sequence[float], after: Sequence[float], needed: float = BETTER_DB) -> str:
+    """Why a gain is not enough; "" where it is."""
+    brings, error = gain(before, after)
+    if brings >= needed and (needed < 0 or brings > error):
+        return ""
+    if mean_decibels(after) == float("-inf"):
+        return "its outputs are not finite"
+    return f"it brings {brings:.1f} dB, with a standard error of {error:.1f}, and {needed:.1f} are asked for"
+
+
+def _moved(asked: Asked, rewritten: Rewritten) -> Asked:
+    """What is asked of the operators of a rewritten main subgraph: what was asked of those that they come from."""
+    others = {key: spec for key, spec in asked.items() if key[0]}
+    return {(0, new): asked[0, old] for new, old in enumerate(rewritten.origin)} | others
 
 
 def _looked_at(graph: Graph, levels: Mapping[int, Levels], paths: Mapping[int, ScalingPath]) -> list[int]:
@@ -286,12 +287,3 @@ def _levels(variant: Variant) -> dict[int, Levels]:
             bits = 8 if spec.mode == "dynamic" else spec.activations.bits if spec.activations else 0
             found[o] = Levels(2.0**bits - 1 if bits else float("inf"), 2.0 ** (spec.weights.bits - 1) - 1)
     return found
-
-
-def _without_bias_correction(asked: Asked) -> dict[OpKey, OpSpec | None]:
-    return {
-        key: spec
-        if spec is None or spec.weights is None
-        else replace(spec, weights=replace(spec.weights, bias_correction=False))
-        for key, spec in asked.items()
-    }

@@ -1,22 +1,25 @@
-"""The representative data that a caller gave, and how it is to be read: here, or in shards by an executor."""
+"""The representative data that a caller gave, and how it is to be read: here, or in shards by an executor.
+
+Rewritten forms of a model have ranges of their own, so that data may be read several times. What can be read only once
+is put aside on disk at the first time (`calibration.spool`).
+"""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_fine.calibration import Gathered, OnInvalid, Reading, first_samples, gather, gather_shards
-from tfq_fine.data import Peeked, input_specs, known_count
+from tfq_fine.calibration import Gathered, OnInvalid, Reading, Spool, gather, gather_shards
+from tfq_fine.data import known_count
 from tfq_fine.observation import Needs
-from tfq_fine.sampling import Sample
 
 
 @dataclass
 class Representative:
-    """Data that is looked at first, and read once afterwards.
+    """Data that is read once or several times.
 
     Raises:
         TfqError: a number of shards without an executor to read them.
@@ -49,23 +52,25 @@ class Representative:
     @property
     def count(self) -> int | None:
         """How many samples there are; None where only reading tells."""
-        return None if self.executor is not None else known_count(self.data, self.num_samples)
-
-    def first(self, graph: Graph, count: int) -> Sequence[Sample]:
-        """The first samples; the data can still be read."""
-        count = min(count, self.num_samples or count)
-        if self.executor is not None:
-            return first_samples(graph, self.data, self.shards, self.executor, self.reading, count)
-        peeked = Peeked(self.data)
-        found = peeked.first(input_specs(graph), count, finite=self.on_invalid == "error")
-        self.data = peeked.data
-        return found
+        if self.executor is not None or isinstance(self.data, Spool):
+            return None
+        return known_count(self.data, self.num_samples)
 
     def gather(
-        self, graph: Graph, needs: Needs | None, kept: int = 1, advance: Callable[[int], None] | None = None
+        self, graph: Graph, needs: Needs | None, advance: Callable[[int], None] | None = None, again: bool = False
     ) -> Gathered:
-        """Read all of it: what `needs` asks for, and a few samples."""
-        how = replace(self.reading, kept=kept)
-        if self.executor is None:
-            return gather(graph, self.data, needs, how, advance)
-        return gather_shards(graph, self.data, self.shards, self.executor, needs, how, advance)
+        """Read all of it: what `needs` asks for, and a few samples.
+
+        Args:
+            graph: the float graph.
+            needs: what to find out; None when that is nothing.
+            advance: called with the number of samples after each run.
+            again: the data may be asked for once more, so that what can be read only once is put aside.
+        """
+        if self.executor is not None:
+            return gather_shards(graph, self.data, self.shards, self.executor, needs, self.reading, advance)
+        spool = Spool() if again and hasattr(self.data, "__next__") else None
+        found = gather(graph, self.data, needs, self.reading, advance, spool)
+        if spool is not None:
+            self.data = spool
+        return found

@@ -17,8 +17,10 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import OpKey, TensorKey
 from tfq_fine.histogram import Histogram
+from tfq_fine.kept_samples import KeptSamples, Sample
 
 T = TypeVar("T")
+INTERRUPTED = "calibration was interrupted"  # how the warning begins
 
 
 class Range(NamedTuple):
@@ -101,11 +103,13 @@ class Statistics:
     extremes: Mapping[TensorKey, Extremes] = field(default_factory=dict)
     moving: Mapping[TensorKey, MovingRange] = field(default_factory=dict)
     absmax: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float32 [shape[-1]]
+    channels: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # float64 [3, C]: low, high, mean square
     second_moments: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [groups, K, K], K of a patch
     strains: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [2] of a fused LSTM: `lstm.strain`
     names: Mapping[TensorKey, str] = field(default_factory=dict)  # of the tensors, which tell one model from another
     skipped: int = 0  # samples with NaN or infinity, where they were to be skipped
     warnings: tuple[str, ...] = ()  # of the one pass that these come from
+    kept: tuple[Sample, ...] = field(default=(), repr=False)  # a few of the samples (`kept_samples`)
 
     def merge(self, other: "Statistics") -> "Statistics":
         """The statistics of both sets of samples, `other`'s behind these."""
@@ -113,6 +117,9 @@ class Statistics:
 
         def average(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
             return (mine * self.samples + theirs * other.samples) / max(samples, 1)
+
+        def limits(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+            return merged_limits(mine, self.samples, theirs, other.samples)
 
         return Statistics(
             _merged(self.ranges, other.ranges, Range.union),
@@ -122,15 +129,17 @@ class Statistics:
             _merged(self.extremes, other.extremes, Extremes.merge),
             _merged(self.moving, other.moving, MovingRange.then),
             _merged(self.absmax, other.absmax, np.maximum),
+            _merged(self.channels, other.channels, limits),
             _merged(self.second_moments, other.second_moments, average),
             _merged(self.strains, other.strains, np.maximum),
             {**self.names, **other.names},
             self.skipped + other.skipped,
             tuple(dict.fromkeys((*self.warnings, *other.warnings))),
+            KeptSamples.of((*self.kept, *other.kept)),
         )
 
     def __eq__(self, other: object) -> bool:
-        """Whether both hold the same numbers, to the last bit; warnings are no matter."""
+        """Whether both hold the same numbers, to the last bit; warnings and the kept samples are no matter."""
         if not isinstance(other, Statistics):
             return NotImplemented
         mine, theirs = _arrays(self), _arrays(other)
@@ -159,6 +168,11 @@ class Statistics:
         """These statistics with other ranges for some tensors."""
         return replace(self, ranges={**self.ranges, **ranges})
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the pass over the data was ended before all of it was read."""
+        return any(warning.startswith(INTERRUPTED) for warning in self.warnings)
+
     def require_of(self, graph: Graph) -> None:
         """Raise unless these are statistics of `graph`.
 
@@ -181,7 +195,7 @@ class Statistics:
             TfqError: the path cannot be written.
         """
         content = io.BytesIO()
-        np.savez(content, **_arrays(self))  # type: ignore[arg-type]
+        np.savez(content, **_arrays(self), **_kept_arrays(self))  # type: ignore[arg-type]
         target = Path(path)
         beside = target.with_name(f".{target.name}.part")
         try:
@@ -204,12 +218,22 @@ class Statistics:
             raise TfqError(f"{path} does not hold saved statistics: {error}") from error
 
 
+def merged_limits(mine: np.ndarray, mine_count: int, other: np.ndarray, other_count: int) -> np.ndarray:
+    """What both sets of samples show; float64 [3, C] each: low, high, mean square.
+
+    >>> merged_limits(np.array([[-1.0], [1.0], [1.0]]), 1, np.array([[0.0], [3.0], [4.0]]), 2).tolist()
+    [[-1.0], [3.0], [3.0]]
+    """
+    square = (mine[2] * mine_count + other[2] * other_count) / max(mine_count + other_count, 1)
+    return np.stack([np.minimum(mine[0], other[0]), np.maximum(mine[1], other[1]), square])
+
+
 def _merged(mine: Mapping[Any, T], theirs: Mapping[Any, T], both: Callable[[T, T], T]) -> dict[Any, T]:
     found = {**mine, **theirs}
     return found | {key: both(mine[key], theirs[key]) for key in mine.keys() & theirs.keys()}
 
 
-ARRAYS = ("means", "absmax", "second_moments", "strains")
+ARRAYS = ("means", "absmax", "channels", "second_moments", "strains")
 
 
 def _arrays(statistics: Statistics) -> dict[str, np.ndarray]:
@@ -227,6 +251,12 @@ def _arrays(statistics: Statistics) -> dict[str, np.ndarray]:
     for (s, t), moving in statistics.moving.items():
         found[f"moving/{s}/{t}"] = np.array([moving.momentum, moving.low, moving.high, moving.weight])
     return found
+
+
+def _kept_arrays(statistics: Statistics) -> dict[str, np.ndarray]:
+    """The kept samples by names such as `kept/3/0`: the sample, then the input; no Python objects."""
+    plain = [sample for sample in statistics.kept if all(array.dtype.kind != "O" for array in sample)]
+    return {f"kept/{n}/{k}": array for n, sample in enumerate(plain) for k, array in enumerate(sample)}
 
 
 def _histograms(statistics: Statistics) -> dict[str, Mapping[TensorKey, Histogram]]:
@@ -251,6 +281,9 @@ def _statistics(found: Mapping[str, np.ndarray]) -> Statistics:
     def keyed(keys: str, values: str) -> Iterator[tuple[TensorKey, Any]]:
         return zip(map(tuple, found[keys].tolist()), found[values].tolist(), strict=True)
 
+    samples: dict[int, dict[int, np.ndarray]] = {}
+    for (n, k), array in of("kept").items():
+        samples.setdefault(n, {})[k] = array
     low, high = histograms("low"), histograms("high")
     return Statistics(
         {key: Range(*limits) for key, limits in keyed("keys", "ranges")},
@@ -260,5 +293,6 @@ def _statistics(found: Mapping[str, np.ndarray]) -> Statistics:
         moving={key: MovingRange(*numbers.tolist()) for key, numbers in of("moving").items()},
         skipped=int(found["skipped"]),
         names=dict(keyed("name_keys", "names")),
+        kept=tuple(tuple(samples[n][k] for k in sorted(samples[n])) for n in sorted(samples)),
         **{kind: of(kind) for kind in ARRAYS},  # type: ignore[arg-type]
     )

@@ -1,40 +1,52 @@
-"""What a way to quantize a model costs, measured: quantize it with a few samples, run the simulation on them, compare.
+"""What a way to quantize a model brings, measured on the file that it would be.
 
-The simulation is a float graph (`float_simulation`): no file that was not checked runs in the user's process.
+A variant is quantized with the same function and from the same statistics as the file that a user gets
+(`numbers.choose_numbers`: ranges over all samples), written, and run in a process of its own on some of the samples.
+So kernels, the on-the-fly rounding of dynamic-range inputs, and errors on their way through the model all count.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from tfq_converters import flatbuffer
-from tfq_converters.float_simulation import float_simulation
+from tfq_converters import costs, flatbuffer
+from tfq_converters.errors import TfqError
+from tfq_converters.file_runs import FileRuns
+from tfq_converters.float_run import float_run
 from tfq_converters.graph import Graph
-from tfq_converters.quantized import OpKey
+from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey
+from tfq_converters.realize import realize
+from tfq_converters.realize.builder import ValueForm
+from tfq_converters.run_check import decoded, encoded
 from tfq_converters.runtime import Runner
-from tfq_converters.weights import channels_of
 from tfq_fine.calibration import calibrate, mean_needs, range_needs
 from tfq_fine.data import Batch
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.block_factors import factor_blocks
 from tfq_fine.equalization.noise import Channels
-from tfq_fine.extension import Extension
+from tfq_fine.judging import WORST, Judged, decibels_of, judged, mean_decibels
+from tfq_fine.kept_samples import Sample
 from tfq_fine.metrics import ErrorSums
-from tfq_fine.observation import MOVES_VALUES, Needs
-from tfq_fine.placement import place
+from tfq_fine.numbers import Numbers, Settings, choose_numbers, choose_ranges
+from tfq_fine.observation import Needs
+from tfq_fine.placement import Island
 from tfq_fine.plan import Plan, Policy, make_plan
-from tfq_fine.quantizer import quantize
-from tfq_fine.ranges import chosen, observer_needs
-from tfq_fine.sampling import Sample
+from tfq_fine.quantizer import CodeCache, with_corrections
+from tfq_fine.ranges import observer_needs
+from tfq_fine.sizes import constant_bytes
 from tfq_fine.specs import OpSpec
+from tfq_fine.statistics import Statistics
 
-PROBABILITIES = frozenset({"SOFTMAX", "LOG_SOFTMAX", "LOGISTIC"})
-MAY_MASK = frozenset({"ADD", "SUB", "SELECT", "SELECT_V2"})
-PASSES = MOVES_VALUES | {"QUANTIZE", "DEQUANTIZE"}
 Asked = Mapping[OpKey, OpSpec | None]
+Calibrated = Callable[[Graph, Needs], Statistics]  # what all samples show of a graph
+SAMPLES, SAMPLES_QUICK = 8, 16  # that variants are measured on: of a model that takes long, and of a quick one
+INSIDE = 4  # samples of which all tensors of a file are looked at
+QUICK_NS = 20e6  # of one run of the float model, by the table of costs
+LARGEST = 2**28  # bytes of constants, beyond which no variants are run: kernels may unpack all of them
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,21 @@ class Variant:
     graph: Graph
     asked: Asked
     bounded_masks: bool = True
+    corrected: frozenset[OpKey] = frozenset()  # the operators whose biases are corrected
+    islands: Mapping[int, Island] = field(default_factory=dict)  # operators of the main subgraph kept out of 8 bits
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the file of a variant computes."""
+
+    each: tuple[float, ...]  # SQNR of the outputs in dB, one figure per sample; -inf where one is not finite
+    problem: str = ""  # why it could not be run
+
+    @property
+    def db(self) -> float:
+        """The mean over samples."""
+        return mean_decibels(self.each)
 
 
 def planned(graph: Graph, asked: Asked, policy: Policy, fold: bool = True) -> tuple[Graph, Plan]:
@@ -59,124 +86,243 @@ def static_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None)
     return range_needs(graph).also(mean_needs(graph)).also(observer_needs(graph, plan, only))
 
 
-@dataclass
+def number_of_samples(graph: Graph) -> int:
+    """How many samples variants are measured on. It follows from the model alone, so that a file does too."""
+    cost = sum(costs.cost(op, graph.main, "float32") for op in graph.main.ops)
+    return SAMPLES_QUICK if cost < QUICK_NS else SAMPLES
+
+
+def too_large(graph: Graph) -> bool:
+    """Whether no variants of a model are run."""
+    return sum(constant_bytes(graph).values()) > LARGEST
+
+
 class Trial:
-    """Variants of one model, measured on the same samples; each once."""
+    """The variants of one model, each planned, calibrated and measured once.
 
-    policy: Policy
-    no_islands: bool
-    samples: Sequence[Sample]
-    threads: int = 1
-    model: Graph | None = None  # the float model
-    _held: dict[str, list[list[np.ndarray]]] = field(default_factory=dict)
+    Args:
+        model: the float model.
+        settings: of the job.
+        calibrated: what all samples show of a graph; called once for every graph.
+        samples: a few of them, inputs in input order.
+        runs: the process that runs the files.
+        threads: of the interpreter that runs the float model.
+        fold: the factors of blocks are folded into the graph; not where statistics hold for the graph as it is.
+    """
 
-    def sqnr(self, variant: Variant) -> float:
-        """How far the outputs are from the float model's, in dB."""
-        graph, plan = planned(variant.graph, variant.asked, self.policy)
-        static = bool(integer_ops(plan))
-        batches = [Batch(sample, None, n) for n, sample in enumerate(self.samples)]
-        statistics = calibrate(graph, batches, static_needs(graph, plan) if static else mean_needs(graph), self.threads)
-        known = chosen(graph, plan, statistics) if static else statistics
-        masks = variant.bounded_masks
-        plan = place(graph, plan, known, self.policy, self.no_islands, masks)
-        quantized = quantize(graph, plan, known, bounded_masks=masks)
-        return self._compared(self.run(judged(float_simulation(quantized))))
+    def __init__(
+        self,
+        model: Graph,
+        settings: Settings,
+        calibrated: Calibrated,
+        samples: Sequence[Sample],
+        runs: FileRuns,
+        threads: int = 1,
+        fold: bool = True,
+    ):
+        self.model, self.settings, self.kept, self.fold = model, settings, samples, fold
+        self.samples = samples[: number_of_samples(model)]
+        self._calibrated, self._runs, self._threads = calibrated, runs, threads
+        self._codes: CodeCache = {}
+        self._held: dict[Any, Any] = {}
+        self._graphs: list[Any] = []  # so that ids stay theirs
+
+    def _once(self, key: tuple, make: Callable[[], Any], *objects: object) -> Any:
+        """What `make` gives, computed once for `key`, which may hold ids of `objects`."""
+        if key not in self._held:
+            self._graphs += objects
+            self._held[key] = make()
+        return self._held[key]
 
     @property
-    def _expected(self) -> list[list[np.ndarray]]:
-        """The outputs of the float model."""
-        return self._once("outputs", lambda graph: graph)
+    def counts(self) -> list[int]:
+        """How many samples of the data each of the samples is: batches hold several."""
+        sizes = [{len(array) if array.ndim else 1 for array in sample} for sample in self.samples]
+        return [size.pop() if len(size) == 1 else 1 for size in sizes]
+
+    def planned(self, variant: Variant) -> tuple[Graph, Plan]:
+        """The graph that is quantized, and what every operator gets."""
+        graph, asked, policy = variant.graph, variant.asked, self.settings.policy
+        key = ("plan", id(graph), id(asked))
+        found: tuple[Graph, Plan] = self._once(key, lambda: planned(graph, asked, policy, self.fold), graph, asked)
+        return found
+
+    def know(self, variant: Variant, graph: Graph, plan: Plan, statistics: Statistics) -> None:
+        """Take over what was planned and calibrated for a variant."""
+        self._once(("plan", id(variant.graph), id(variant.asked)), lambda: (graph, plan), variant, graph)
+        self._once(("statistics", id(graph), self._is_static(plan)), lambda: statistics, graph)
+
+    def _is_static(self, plan: Plan) -> bool:
+        borders = {self.settings.input_type, self.settings.output_type}
+        return bool(integer_ops(plan)) or borders != {"float32"}
+
+    def whole(self, variant: Variant) -> Statistics:
+        """What all samples show of the variant's graph."""
+        graph, plan = self.planned(variant)
+        static = self._is_static(plan)
+        found: Statistics = self._once(
+            ("statistics", id(graph), static),
+            lambda: self._calibrated(graph, static_needs(graph, plan) if static else mean_needs(graph)),
+            graph,
+        )
+        return found
+
+    def statistics(self, variant: Variant) -> Statistics:
+        """The same with the ranges that the observers choose."""
+        graph, plan = self.planned(variant)
+        whole = self.whole(variant)
+        if not self._is_static(plan):
+            return whole
+        ops = tuple(sorted(integer_ops(plan).items()))
+        found: Statistics = self._once(
+            ("ranges", id(graph), ops), lambda: choose_ranges(graph, plan, whole, self.samples), graph
+        )
+        return found
+
+    def numbers(self, variant: Variant, means: Mapping[TensorKey, np.ndarray] | None = None) -> Numbers:
+        """All that would be in the file; biases corrected by other channel `means` than those of all samples."""
+        graph, plan = self.planned(variant)
+        known = self.statistics(variant)
+        if means is not None:
+            known = replace(known, means=means)
+        plan = with_corrections(plan, variant.corrected)
+        return choose_numbers(
+            graph, plan, known, self.settings, variant.bounded_masks, variant.islands, cache=self._codes
+        )
+
+    def measured(self, variant: Variant) -> Measured:
+        """The file of a variant on the samples."""
+        key = ("measured", id(variant))
+        found: Measured = self._once(
+            key, lambda: self._measured(lambda: self.numbers(variant), range(len(self.samples))), variant
+        )
+        return found
+
+    def measured_apart(
+        self, variant: Variant, folds: Sequence[tuple[Sequence[int], Mapping[TensorKey, np.ndarray]]]
+    ) -> Measured:
+        """The files of a variant whose biases are corrected by samples other than those that it is measured on.
+
+        Args:
+            variant: the variant.
+            folds: (which samples are measured, channel means of others).
+        """
+        each = np.zeros(len(self.samples))
+        for indices, means in folds:
+            found = self._measured(lambda means=means: self.numbers(variant, means), indices)  # type: ignore[misc]
+            if found.problem:
+                return found
+            each[list(indices)] = found.each
+        return Measured(tuple(each.tolist()))
+
+    def tensors(self, variant: Variant) -> Mapping[int, float]:
+        """Tensor of the quantized graph -> SQNR in dB of what its file holds there, over a few samples.
+
+        Raises:
+            TfqError: the file cannot be run.
+        """
+        quantized = self.numbers(variant).quantized
+        graph, few = quantized.graph, self.samples[:INSIDE]
+        computed = [t for op in graph.main.ops for t in op.outputs if graph.main.tensors[t].dtype == "float32"]
+        found = self._run(quantized, few, computed)
+        sums = {t: ErrorSums() for t in found[0]}
+        seen: dict[int, int] = {}
+
+        def see(t: int, value: np.ndarray) -> None:
+            n = seen[t] = seen.get(t, -1) + 1
+            if t in sums and np.isfinite(value).all():
+                sums[t] += ErrorSums.of(value, found[n][t].reshape(value.shape))
+
+        float_run(graph, few, None, 0, see, self._threads)
+        return {t: WORST if math.isnan(total.sqnr_db) else total.sqnr_db for t, total in sums.items()}
+
+    def _measured(self, numbers: Callable[[], Numbers], indices: Sequence[int]) -> Measured:
+        try:
+            quantized = numbers().quantized
+            judges = judged(quantized.graph)
+            outputs = quantized.graph.main.outputs
+            found = self._run(quantized, [self.samples[n] for n in indices], [*(j.tensor for j in judges), *outputs])
+        except TfqError as error:  # whatever it is, such a file is not handed over
+            return Measured((WORST,) * len(indices), str(error))
+        each = []
+        for n, values in zip(indices, found, strict=True):
+            expected, seen = [], []
+            for k, (judge, t) in enumerate(zip(judges, outputs, strict=True)):
+                of_scores = judge.tensor in values
+                judge = judge if of_scores else Judged(t)
+                expected.append(judge.seen(self._expected[n][k][0 if of_scores else 1]))
+                seen.append(judge.seen(values[judge.tensor]))
+            each.append(decibels_of(expected, seen))
+        return Measured(tuple(db for db in each if db is not None))
+
+    def _run(
+        self, quantized: QuantizedGraph, samples: Sequence[Sample], wanted: Sequence[int]
+    ) -> list[dict[int, np.ndarray]]:
+        """Of every sample, tensor of the quantized graph -> its value in the file, decoded, where the file has it."""
+        realized = realize(quantized)
+        places: dict[int, tuple[ValueForm, int]] = {}
+        for t in dict.fromkeys(wanted):
+            for form, index in realized.places.get((0, t), {}).items():
+                if not realized.graph.main.tensors[index].is_constant:
+                    places.setdefault(t, (form, index))
+        fed = [encoded(quantized, sample) for sample in samples]
+        rows = self._runs.run(realized.graph, fed, [index for _, index in places.values()])
+        return [
+            {t: decoded(value, form) for value, (t, (form, _)) in zip(row, places.items(), strict=True)} for row in rows
+        ]
 
     @property
-    def _judged(self) -> list[list[np.ndarray]]:
-        """What errors are judged on, of the float model."""
-        return self._once("judged", judged)
+    def _expected(self) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+        """Of every sample and output, (what the float model's output is judged by, the output itself)."""
 
-    def _once(self, what: str, changed: Callable[[Graph], Graph]) -> list[list[np.ndarray]]:
-        if what not in self._held:
-            assert self.model is not None
-            self._held[what] = self.run(changed(self.model))
-        return self._held[what]
+        def run() -> list[list[tuple[np.ndarray, np.ndarray]]]:
+            outputs = self.model.main.outputs
+            tensors = tuple(dict.fromkeys((*(judge.tensor for judge in judged(self.model)), *outputs)))
+            where = {t: k for k, t in enumerate(tensors)}
+            rows = self.float_outputs(with_outputs(self.model, tensors))
+            pairs = [(where[j.tensor], where[t]) for j, t in zip(judged(self.model), outputs, strict=True)]
+            return [[(row[scores], row[output]) for scores, output in pairs] for row in rows]
 
-    def run(self, graph: Graph) -> list[list[np.ndarray]]:
+        found: list[list[tuple[np.ndarray, np.ndarray]]] = self._once(("expected",), run)
+        return found
+
+    def float_outputs(self, graph: Graph) -> list[list[np.ndarray]]:
         """The outputs of a float graph for every sample."""
         with flatbuffer.scratch(graph) as path:
-            runner = Runner(path, threads=self.threads)
+            runner = Runner(path, threads=self._threads)
         return [runner.run(sample) for sample in self.samples]
 
     def difference(self, graph: Graph) -> float:
         """The largest difference between the float outputs of `graph` and of the model, to the largest output."""
-        pairs = self._pairs(self.run(graph))
-        return max((float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-30)) for x, y in pairs), default=0.0)
+        expected: list[list[np.ndarray]] = self._once(("outputs",), lambda: self.float_outputs(self.model))
+        pairs = (
+            pair for both in zip(expected, self.float_outputs(graph), strict=True) for pair in zip(*both, strict=True)
+        )
+        shares = [
+            float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-30))
+            for x, y in pairs
+            if x.dtype == np.float32 and x.size
+        ]
+        return math.inf if any(math.isnan(share) for share in shares) else max(shares, default=0.0)
 
-    def channels(self, graph: Graph, tensors: Sequence[int]) -> dict[int, Channels]:
-        """What the channels of some activations look like, computed inside the graph."""
-        found: dict[int, Channels] = {}
-        sizes = [channels_of(graph.main, t) for t in tensors for _ in range(3)]
-        for (row,) in self.run(_with_channels(graph, tensors)):
-            pieces = iter(np.split(row.astype(np.float64), np.cumsum(sizes)[:-1]))
-            for t in tensors:
-                seen = Channels(next(pieces), next(pieces), next(pieces))
-                found[t] = found[t].union(seen) if t in found else seen
-        return found
+    def channels(self, graph: Graph, tensors: Sequence[int], all_samples: bool) -> dict[int, Channels]:
+        """What the channels of some activations look like, on the samples that are kept or on all of them."""
+        needs = Needs(channels=tuple((0, t) for t in tensors))
+        if all_samples:
+            found = self._calibrated(graph, needs)
+        else:
+            batches = [Batch(sample, None, n, 1) for n, sample in enumerate(self.samples)]
+            found = calibrate(graph, batches, needs, self._threads)
+        return {t: Channels(*found.channels[0, t]) for t in tensors}
 
-    def _pairs(self, found: list[list[np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
-        both = zip(self._expected, found, strict=True)
-        pairs = [pair for before, after in both for pair in zip(before, after, strict=True)]
-        return [(x, y) for x, y in pairs if x.dtype == np.float32 and x.size]
-
-    def _compared(self, found: list[list[np.ndarray]]) -> float:
-        """The mean over samples of the SQNR in dB, so that no single sample decides."""
-        each = [_sqnr(*pair) for pair in zip(self._judged, found, strict=True)]
-        return float(np.mean(each)) if each else math.inf
-
-
-def _sqnr(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
-    """Of all outputs for one sample; all of them count alike."""
-    sums = [ErrorSums.of(x, y) for x, y in zip(expected, found, strict=True) if x.dtype == np.float32]
-    noise = [total.noise / total.signal for total in sums if total.signal]
-    return -10 * math.log10(max(sum(noise) / len(noise), 1e-12)) if noise else 120.0
-
-
-def judged(graph: Graph) -> Graph:
-    """The graph with the outputs that errors are judged on: scores in front of what turns them into probabilities.
-
-    Probabilities near 0 and 1 hide what happens to the scores, and few samples have others. Scores that may be masked
-    are no measure: where they are, they may be anything.
-    """
-    scores: dict[int, int] = {}  # probabilities -> scores
-    masked: set[int] = set()
-    for op in graph.main.ops:
-        if op.code in MAY_MASK or (op.code in PASSES and op.inputs[0] in masked):
-            masked |= {*op.outputs}
-        elif op.code in PROBABILITIES and op.inputs[0] not in masked:
-            scores[op.outputs[0]] = op.inputs[0]
-        elif op.code in ("QUANTIZE", "DEQUANTIZE") and op.inputs[0] in scores:  # of a simulation
-            scores[op.outputs[0]] = scores[op.inputs[0]]
-    return with_outputs(graph, [scores.get(t, t) for t in graph.main.outputs])
-
-
-def _with_channels(graph: Graph, tensors: Sequence[int]) -> Graph:
-    """The graph whose output is minimum, maximum and mean square of each channel of each of `tensors`, in one row."""
-    main, extension = graph.main, Extension(list(graph.main.tensors))
-    rows: dict[int, list[int]] = {}
-
-    def observe(t: int) -> None:
-        if t in tensors:
-            square = extension.squared(t)
-            rows[t] = [
-                extension.over_channels(*pair) for pair in (("REDUCE_MIN", t), ("REDUCE_MAX", t), ("MEAN", square))
-            ]
-
-    for t in main.inputs:
-        observe(t)
-    for op in main.ops:
-        extension.ops.append(op)
-        for t in op.outputs:
-            observe(t)
-    row = extension.joined([piece for t in tensors for piece in rows[t]])
-    summed = replace(main, tensors=tuple(extension.tensors), ops=tuple(extension.ops), outputs=(row,))
-    return replace(graph, subgraphs=(summed, *graph.subgraphs[1:]), signatures=())
+    def means(self, variant: Variant) -> list[Statistics]:
+        """The channel means of the inputs of linear operators, of every sample by itself."""
+        graph, _ = self.planned(variant)
+        needs = mean_needs(graph)
+        return [
+            calibrate(graph, [Batch(sample, None, n, 1)], needs, self._threads, side_by_side=False)
+            for n, sample in enumerate(self.samples)
+        ]
 
 
 def with_outputs(graph: Graph, tensors: Sequence[int]) -> Graph:

@@ -89,7 +89,7 @@ def run_check(
     extra = stand_ins(quantized.graph)
     emitted = runnable_part(realized.graph)
     content = content if emitted is realized.graph else None
-    fed = [[*_encoded(quantized, sample), *extra] for sample in samples]
+    fed = [[*encoded(quantized, sample), *extra] for sample in samples]
     parts = runs.give(emitted, content, sorted(set(places.values())), fed, kernels_to_run(quantized))
     if known is None or known.graph is not quantized.graph or known.samples != len(samples):
         known = float_run(quantized.graph, samples, runs, len(samples))
@@ -140,7 +140,7 @@ def _errors(runs: Runs, known: FloatRun, places: Mapping[Value, int], emitted: A
         if t in first:
             form, index = first[t]
             found[t] = sqnr(
-                (kept[known.name(n, t)], _decoded(emitted[f"tensor_{n}_{index}"], form)) for n in range(known.samples)
+                (kept[known.name(n, t)], decoded(emitted[f"tensor_{n}_{index}"], form)) for n in range(known.samples)
             )
     return found
 
@@ -150,12 +150,14 @@ def _readable(graph: Graph, index: int) -> bool:
     return not tensor.is_constant and not tensor.is_variable and tensor.dtype not in {"resource", "variant", "string"}
 
 
-def _encoded(quantized: QuantizedGraph, sample: Sample) -> list[np.ndarray]:
+def encoded(quantized: QuantizedGraph, sample: Sample) -> list[np.ndarray]:
+    """A sample in the types of the file's inputs."""
     borders = [quantized.borders.get((0, t)) for t in quantized.graph.main.inputs]
     return [array if form is None else form.encode(array) for array, form in zip(sample, borders, strict=True)]
 
 
-def _decoded(values: np.ndarray, form: ValueForm) -> np.ndarray:
+def decoded(values: np.ndarray, form: ValueForm) -> np.ndarray:
+    """The real numbers that values of the file stand for."""
     return values if form is FLOAT else form.decode(values)
 
 
@@ -260,12 +262,12 @@ def _first_wrong(simulated: _Simulated, n: int, run: Arrays, known: Sequence[int
     """The first of the operators `known` that differs from the simulated one, and how; "" when none does."""
     quantized, places = simulated.quantized, simulated.places
     main = quantized.graph.main
-    decoded = {value: _decoded(run[f"tensor_{n}_{places[value]}"], value[1]) for value in segment.inputs}
-    expected = segment.run(decoded)
+    read = {value: decoded(run[f"tensor_{n}_{places[value]}"], value[1]) for value in segment.inputs}
+    expected = segment.run(read)
     for o in known:
         written = values_written(main.ops[o], _encoding(quantized, o))
         found = {value: run[f"tensor_{n}_{places[value]}"] for value in written}
-        wrong = _difference(quantized, o, found, decoded, expected, simulated.dynamic_bodies)
+        wrong = _difference(quantized, o, found, read, expected, simulated.dynamic_bodies)
         if wrong:
             return f"{main.op_name(o)} {DIFFERS}: {wrong}"
     return ""

@@ -22,3 +22,4 @@ ALGORITHMS: dict[str, Algorithm] = {
     "clusters": clusters,
 }
 KEEP_EQUAL = frozenset({"clusters"})  # values that are equal get equal codes: nothing may scale the inputs apart
+DATA_FREE = frozenset(ALGORITHMS)  # look at the weight alone: what they give for it holds for every variant of a model

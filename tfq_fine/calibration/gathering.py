@@ -1,19 +1,21 @@
 """The representative data, read once: the statistics, and the few samples that later stages run the model on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, TypeVar
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_fine.calibration.passes import OnInvalid, calibrate
-from tfq_fine.data import Peeked, batches, input_specs
+from tfq_fine.calibration.spool import Spool
+from tfq_fine.data import Batch, batches, input_specs
+from tfq_fine.kept_samples import LEAST, KeptSamples, Sample
 from tfq_fine.observation import Needs
-from tfq_fine.sampling import KeptSamples, Sample
-from tfq_fine.statistics import Statistics
+from tfq_fine.statistics import INTERRUPTED, Statistics
 
 Shards = Sequence[Any] | Callable[[int], Any]
 T = TypeVar("T")
@@ -27,7 +29,6 @@ class Reading:
     batch_size: int = 1
     threads: int = 1
     on_invalid: OnInvalid = "error"
-    kept: int = 1  # samples: the first one alone, or this many to twice as many over all of the data
 
 
 @dataclass(frozen=True)
@@ -35,31 +36,50 @@ class Gathered:
     """What the data showed."""
 
     statistics: Statistics | None  # None where no statistics were needed
-    samples: tuple[Sample, ...] = field(repr=False)  # a batch each
+    samples: tuple[Sample, ...] = field(repr=False)  # a few batches, in the order of their digests
 
     def then(self, other: "Gathered") -> "Gathered":
         """What this data and `other`, which comes after it, showed."""
         if self.statistics is None or other.statistics is None:
-            return Gathered(None, self.samples + other.samples)
-        return Gathered(self.statistics.merge(other.statistics), self.samples + other.samples)
+            return Gathered(None, KeptSamples.of((*self.samples, *other.samples)))
+        merged = self.statistics.merge(other.statistics)
+        return Gathered(merged, merged.kept)
 
 
 def gather(
-    graph: Graph, data: Any, needs: Needs | None, how: Reading, advance: Callable[[int], None] | None = None
+    graph: Graph,
+    data: Any,
+    needs: Needs | None,
+    how: Reading,
+    advance: Callable[[int], None] | None = None,
+    spool: Spool | None = None,
 ) -> Gathered:
-    """Read `data` once; no more than its first batch when nothing is needed.
+    """Read `data` once; no more than its first `LEAST` batches when nothing is needed.
+
+    Args:
+        graph: the float graph.
+        data: in any form that `tfq_fine.data` documents, or what a `Spool` recorded.
+        needs: what to find out; None when that is nothing.
+        how: the data is read.
+        advance: called with the number of samples after each run.
+        spool: records what is read, so that it can be read again.
 
     Raises:
         TfqError: bad data (`tfq_fine.data`, `calibrate`).
     """
     finite = how.on_invalid == "error"
-    read = batches(data, input_specs(graph), batch_size=how.batch_size, limit=how.num_samples, finite=finite)
+    read: Iterable[Batch]
+    if isinstance(data, Spool):
+        read = data.batches()
+    else:
+        read = batches(data, input_specs(graph), batch_size=how.batch_size, limit=how.num_samples, finite=finite)
+    if spool is not None:
+        read = spool.recorded(read)
     if needs is None:
-        first = next((batch for batch in read if batch.is_finite), None)
-        return Gathered(None, () if first is None else (first.inputs,))
-    kept = KeptSamples(how.kept)
-    found = calibrate(graph, read, needs, how.threads, how.on_invalid, advance, kept)
-    return Gathered(found, kept.samples)
+        fit = islice((batch for batch in read if batch.is_finite), LEAST)
+        return Gathered(None, KeptSamples.of(tuple(array.copy() for array in batch.inputs) for batch in fit))
+    found = calibrate(graph, read, needs, how.threads, how.on_invalid, advance)
+    return Gathered(found, found.kept)
 
 
 def gather_shards(
@@ -88,7 +108,7 @@ def gather_shards(
         TfqError: no shards, or what `gather` raises, with the shard's index.
     """
     content = flatbuffer.write(graph)
-    how = replace(how, kept=max(1, -(-how.kept // _number(shards, count))))
+    _number(shards, count)
     futures = [executor.submit(_gathered, content, piece, n, needs, how) for n, piece in _pieces(shards, count)]
     done: list[Gathered] = []
     interrupted = False
@@ -108,33 +128,10 @@ def gather_shards(
     for piece in done[1:]:
         found = found.then(piece)
     if interrupted and found.statistics is not None:
-        said = f"calibration was interrupted: the statistics are those of the first {len(done)} shards"
+        said = f"{INTERRUPTED}: the statistics are those of the first {len(done)} shards"
         warned = replace(found.statistics, warnings=(*found.statistics.warnings, said))
         found = replace(found, statistics=warned)
     return found
-
-
-def first_samples(
-    graph: Graph, shards: Shards, count: int | None, executor: Executor, how: Reading, number: int
-) -> list[Sample]:
-    """The first samples of the shards, no more than `number`, read by the executor; all is read again afterwards.
-
-    Raises:
-        TfqError: as `gather_shards`.
-    """
-    _number(shards, count)
-    content, found = flatbuffer.write(graph), list[Sample]()
-    for n, piece in _pieces(shards, count):
-        finite = how.on_invalid == "error"
-        found += _result(executor.submit(_first_samples, content, piece, n, number - len(found), finite), n)
-        if len(found) >= number:
-            break
-    return found
-
-
-def _first_samples(content: bytes, shard: Callable[[int], Any], index: int, number: int, finite: bool) -> list[Sample]:
-    """What an executor runs."""
-    return Peeked(shard(index)).first(input_specs(flatbuffer.read(content)), number, finite)
 
 
 def _number(shards: Shards, count: int | None) -> int:

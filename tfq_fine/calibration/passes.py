@@ -5,7 +5,7 @@ Everything is computed inside the graph (`observation`) and added up (`totals`).
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,8 +19,8 @@ from tfq_converters.unrunnable import known_part
 from tfq_fine.calibration.needs import mean_needs, range_needs
 from tfq_fine.calibration.totals import Totals
 from tfq_fine.data import Batch
+from tfq_fine.kept_samples import KeptSamples, Sample
 from tfq_fine.observation import Needs, Observed, Reading, observed
-from tfq_fine.sampling import KeptSamples, Sample
 from tfq_fine.statistics import Statistics
 
 SMALL_BYTES = 32 * 2**20  # of constants, which every interpreter holds packed for itself
@@ -34,7 +34,6 @@ def calibrate(
     threads: int = 1,
     on_invalid: OnInvalid = "error",
     advance: Callable[[int], None] | None = None,
-    kept: KeptSamples | None = None,
     side_by_side: bool = True,
 ) -> Statistics:
     """What `needs` asks for, over all samples.
@@ -50,7 +49,6 @@ def calibrate(
         on_invalid: a sample on which a tensor becomes NaN or infinite is an "error", or is to "skip": left out and
             counted.
         advance: called with the number of samples after each run.
-        kept: remembers some of the runs whose samples were fit.
         side_by_side: False keeps to one interpreter, which takes less memory.
 
     Raises:
@@ -65,13 +63,13 @@ def calibrate(
         batches = _singles(graph, batches)
     if on_invalid == "skip":
         batches = _finite(batches, totals)
-    kept = kept or KeptSamples()
+    kept = KeptSamples()
     try:
         for seen, reading in _readings(extended, batches, threads, kept, side_by_side):
             if reading.is_finite:
                 totals.add(reading, seen.count)
                 if seen.inputs is not None:
-                    kept.keep(seen.index, seen.inputs)
+                    kept.keep(seen.inputs)
             elif on_invalid == "skip":
                 totals.skip(seen.count)
             else:
@@ -87,14 +85,13 @@ def calibrate(
             "no representative data: the data holds no samples"
             + (f" but the {totals.skipped} that were skipped for NaN or infinity" if totals.skipped else "")
         )
-    return totals.statistics(needs)
+    return replace(totals.statistics(needs), kept=kept.samples)
 
 
 @dataclass(frozen=True)
 class _Seen:
     """What is remembered of a batch while it runs."""
 
-    index: int  # of the run
     first: int
     count: int
     inputs: Sample | None  # a copy, where it may be kept
@@ -126,13 +123,13 @@ def _readings(
 ) -> Iterator[tuple[_Seen, Reading]]:
     """(batch, what the extended graph showed), in the order of the batches."""
 
-    def seen(index: int, batch: Batch) -> _Seen:
-        copied = tuple(array.copy() for array in batch.inputs) if kept.wants(index) else None
-        return _Seen(index, batch.first, batch.count, copied)
+    def seen(batch: Batch) -> _Seen:
+        copied = tuple(array.copy() for array in batch.inputs) if kept.wants(batch.inputs) else None
+        return _Seen(batch.first, batch.count, copied)
 
     if not extended.graph.main.outputs:
-        for index, batch in enumerate(batches):
-            yield seen(index, batch), extended.read([])
+        for batch in batches:
+            yield seen(batch), extended.read([])
         return
     workers = threads if side_by_side and _runs_side_by_side(extended.graph) else 1
     with flatbuffer.scratch(extended.graph) as path:
@@ -140,8 +137,8 @@ def _readings(
     running: deque[_Seen] = deque()
 
     def inputs() -> Iterator[tuple[np.ndarray, ...]]:
-        for index, batch in enumerate(batches):
-            running.append(seen(index, batch))
+        for batch in batches:
+            running.append(seen(batch))
             yield batch.inputs
 
     for found in pool.run_all(inputs()):

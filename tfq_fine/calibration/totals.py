@@ -9,7 +9,7 @@ from tfq_converters.weights import data_of
 from tfq_fine.histogram import Counter, Histogram
 from tfq_fine.observation import Needs, Observed, Reading, moved_from
 from tfq_fine.observers.second_moment import second_moment
-from tfq_fine.statistics import Extremes, MovingRange, Range, Statistics
+from tfq_fine.statistics import INTERRUPTED, Extremes, MovingRange, Range, Statistics, merged_limits
 
 WIDENED = 0.05  # of the extent: less is no news
 LAST = 0.1  # of the samples
@@ -31,6 +31,7 @@ class Totals:
         self._widened = np.zeros(len(needs.ranges), np.int64)  # samples before a range last grew
         self._means = [np.zeros(n) for n in extended.channels[0]]
         self._absmax = [np.zeros(n, np.float32) for n in extended.channels[1]]
+        self._channels: list[np.ndarray] = []
         where = {key: n for n, key in enumerate(needs.ranges)}
         self._counter = Counter(list(extended.sizes))
         self._extremes_at = np.array([where[key] for key in needs.extremes], np.int64)
@@ -49,6 +50,10 @@ class Totals:
             total += mean * count
         for known, found in zip(self._absmax, reading.absmax, strict=True):
             np.maximum(known, found, out=known)
+        self._channels = [
+            merged_limits(known, self.samples, found, count)
+            for known, found in zip(self._channels or reading.limits, reading.limits, strict=True)
+        ]
         if len(reading.values):
             self._counter.add(reading.values)
         if len(self._extremes_at):
@@ -96,9 +101,13 @@ class Totals:
                 for (key, momentum), numbers in zip(extended.moving, self._moving.T.tolist(), strict=True)
             },
             dict(zip(extended.absmax, self._absmax, strict=True)),
+            dict(zip(extended.channels, self._channels, strict=True)),
             {key: total / self.samples for key, total in self._moments.items()},
             self._strains,
-            {(0, t): main.tensors[t].name for _, t in sorted({*asked, *extended.means, *extended.absmax})},
+            {
+                (0, t): main.tensors[t].name
+                for _, t in sorted({*asked, *extended.means, *extended.absmax, *extended.channels})
+            },
             self.skipped,
             tuple(self._warnings(ranges)),
         )
@@ -110,7 +119,7 @@ class Totals:
         """What a user should know of the data."""
         found = []
         if self.interrupted:
-            found.append(f"calibration was interrupted: the statistics are those of the first {self.samples} samples")
+            found.append(f"{INTERRUPTED}: the statistics are those of the first {self.samples} samples")
         if self.skipped:
             found.append(f"{self.skipped} samples were skipped: the model computes NaN or infinity on them")
         constant = [self._graph.main.tensors[t].name for (_, t), found in ranges.items() if found.low == found.high]

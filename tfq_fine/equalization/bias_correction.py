@@ -9,6 +9,32 @@ import numpy as np
 from tfq_converters.weights import WeightAxes
 
 
+def mean_shift(weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, means: np.ndarray) -> np.ndarray:
+    """What the error of the weights does to the mean of every output of a linear operator.
+
+    Args:
+        weight: the float weight.
+        stored: what its codes stand for, of the same shape.
+        axes: which axes of the weight are output channels and inputs; without an inputs axis, channel c of the output
+            sees channel c of the input alone (depthwise; channel c // m with a depth multiplier m).
+        means: means of the input per channel, [N, I]: each row is one case.
+
+    Returns:
+        float64 [N, O].
+    """
+    error = stored.astype(np.float64) - weight
+    if axes.inputs is None:
+        per_channel = error.sum(axis=tuple(axis for axis in range(error.ndim) if axis != axes.channel))
+        found: np.ndarray = per_channel * np.repeat(means, len(per_channel) // means.shape[1], axis=1)
+        return found
+    rest = tuple(axis for axis in range(error.ndim) if axis not in (axes.channel, axes.inputs))
+    per_input = error.sum(axis=rest)  # [O, I], or [I, O] when the inputs come first
+    per_input = per_input if axes.channel < axes.inputs else per_input.T
+    groups = means.shape[1] // per_input.shape[1]  # grouped convolutions see a slice of the input each
+    pairs = zip(np.split(per_input, groups), np.split(means, groups, axis=1), strict=True)
+    return np.concatenate([piece @ part.T for part, piece in pairs], axis=1)
+
+
 def corrected_bias(
     bias: np.ndarray, weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, mean: np.ndarray
 ) -> np.ndarray:
@@ -16,25 +42,12 @@ def corrected_bias(
 
     Args:
         bias: float32 [O].
-        weight: the float weight.
-        stored: what its codes stand for, of the same shape.
-        axes: which axes of the weight are output channels and inputs; without an inputs axis, channel c of the output
-            sees channel c of the input alone (depthwise; channel c // m with a depth multiplier m).
+        weight: as `mean_shift` has it.
+        stored: as `mean_shift` has it.
+        axes: as `mean_shift` has it.
         mean: mean of the input per channel [I].
 
     Returns:
         float32 [O].
     """
-    error = stored.astype(np.float64) - weight
-    if axes.inputs is None:
-        per_channel = error.sum(axis=tuple(axis for axis in range(error.ndim) if axis != axes.channel))
-        shift = per_channel * np.repeat(mean, len(per_channel) // len(mean))
-    else:
-        rest = tuple(axis for axis in range(error.ndim) if axis not in (axes.channel, axes.inputs))
-        per_input = error.sum(axis=rest)  # [O, I], or [I, O] when the inputs come first
-        per_input = per_input if axes.channel < axes.inputs else per_input.T
-        groups = len(mean) // per_input.shape[1]  # grouped convolutions see a slice of the input each
-        shift = np.concatenate(
-            [part @ piece for part, piece in zip(np.split(per_input, groups), np.split(mean, groups), strict=True)]
-        )
-    return (bias - shift).astype(np.float32)
+    return (bias - mean_shift(weight, stored, axes, mean[None])[0]).astype(np.float32)

@@ -78,10 +78,10 @@ def calibrate_wrappers(
     graph, plan, given = found.graph, found.plan, found.given
     held = {t for _, t in given.held}
     needs = static_needs(graph, plan, held) if held else mean_needs(graph)
-    seen = data.gather(graph, needs, automatic.number_of_samples(graph) if held else 1, advance)
+    seen = data.gather(graph, needs, advance)
     assert seen.statistics is not None
     if held:
-        known, _ = automatic.ranged(graph, plan, seen.statistics, seen.samples, only=held)
+        known = automatic.ranged(graph, plan, seen.statistics, seen.samples, only=held)
         _set_ranges(given, known)
     for path, wrapper in found.wrappers.items():
         tensors = {variable: key for (of, variable), key in given.read.items() if of == path}

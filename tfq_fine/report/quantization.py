@@ -10,6 +10,7 @@ from tfq_fine.report import activations
 from tfq_fine.report.activations import ActivationRow
 from tfq_fine.report.saved import SavedReport
 from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, listed, size
+from tfq_fine.report.verdict import Verdict
 
 WORST = 5  # how many of the worst layers the summary shows
 
@@ -62,6 +63,8 @@ class QuantizationReport(SavedReport):
     layer_error: tuple[tuple[str, float], ...] = ()  # (layer or tensor, SQNR in dB), in graph order; or not measured
     activations: tuple[ActivationRow, ...] = ()  # what an integer operator reads or computes, in graph order
     repairs: tuple[RepairRow, ...] = ()  # one for each that was asked for
+    verdict: Verdict | None = None  # of the file as a whole; None where it could not be run so
+    generated: bool = False  # errors per layer were measured on generated inputs, for want of data
 
     def left_float(self) -> tuple[OpRow, ...]:
         """The operators that compute in float although something else was asked: those with a reason."""
@@ -89,8 +92,42 @@ class QuantizationReport(SavedReport):
             sections.append(self._repairs())
         if self.layer_error:
             worst = [(brief_name(name), decibels(sqnr)) for name, sqnr in self.worst_layers()]
-            sections.append(Grid("Worst layers", ("layer", ">SQNR dB"), worst))
-        return sections + [Paragraph(f"Note: {note}") for note in self.notes]
+            sections.append(Grid(f"Worst layers{self._on}", ("layer", ">SQNR dB"), worst))
+        sections += [Paragraph(f"Note: {note}") for note in self.notes]
+        return sections + ([] if self.verdict is None else [self.verdict.grid(), *self._warnings(self.verdict)])
+
+    @property
+    def _on(self) -> str:
+        return " (on generated inputs)" if self.generated else ""
+
+    def _warnings(self, verdict: Verdict) -> list[Section]:
+        """What to make of a file that is a poor likeness of the model, and what to try."""
+        weak = verdict.weak()
+        if not weak:
+            return []
+        seen = ", ".join(f"{row.name} {decibels(row.sqnr)} dB" for row in weak)
+        blamed = ", ".join(brief_name(name) for name, _ in self.lossy_layers())
+        advice = (
+            "give representative data, so that this is measured on it"
+            if verdict.generated
+            else "try full_int16x8 or dynamic_int8, other samples, or keep these layers float by Rule(None, layer=...)"
+        )
+        layers = f"; the most is lost in {blamed}" if blamed else ""
+        return [
+            Paragraph(
+                f"Warning: the outputs are far from the float model's ({seen}, on {verdict.on}){layers}: {advice}"
+            )
+        ]
+
+    def lossy_layers(self, count: int = 3) -> tuple[tuple[str, float], ...]:
+        """The layers in which the SQNR falls most below that of the layers before, in dB, the greatest fall first."""
+        best, falls = math.inf, []
+        for name, sqnr in self.layer_error:
+            value = -math.inf if math.isnan(sqnr) else sqnr
+            falls.append((name, best - value))
+            best = min(best, value) if math.isfinite(value) else best
+        finite = [(name, fall) for name, fall in falls if fall > 0 and math.isfinite(fall)]
+        return tuple(sorted(finite, key=lambda pair: -pair[1])[:count])
 
     def _repairs(self) -> Grid:
         rows = []
@@ -134,7 +171,7 @@ class QuantizationReport(SavedReport):
         pictures: list[Section] = [*activations.curves(self.activations)]
         if self.layer_error:
             names, values = zip(*self.layer_error, strict=True)
-            pictures.append(Bars("Error per layer", "SQNR (dB)", names, {"": values}))
+            pictures.append(Bars(f"Error per layer{self._on}", "SQNR (dB)", names, {"": values}))
         groups = _grouped((row for row in self.rows if row.bytes_before), lambda row: row.weights or "float32")
         if groups:
             before = [sum(row.bytes_before for row in rows) for rows in groups.values()]

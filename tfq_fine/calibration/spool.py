@@ -1,0 +1,42 @@
+"""Data that can be read only once, put aside on disk while it is read, so that it can be read again."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tfq_converters.array_file import ArrayFile, ArrayWriter
+from tfq_fine.data import Batch
+
+
+class Spool:
+    """Batches on disk, in a temporary folder that goes when the spool does."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="tfq_fine_")
+        self._path = Path(self._folder.name) / "samples"
+        self._writer = ArrayWriter(self._path)
+        self._written: list[tuple[int, int, int]] = []  # first sample, count, inputs of each batch
+        self._objects: dict[str, np.ndarray] = {}  # arrays of Python objects (strings), which stay in memory
+
+    def recorded(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches, each put aside before it is given on."""
+        for batch in batches:
+            n = len(self._written)
+            for k, array in enumerate(batch.inputs):
+                if array.dtype.kind == "O":
+                    self._objects[f"{n}_{k}"] = array.copy()
+                else:
+                    self._writer.add(f"{n}_{k}", array)
+            self._written.append((batch.first, batch.count, len(batch.inputs)))
+            yield batch
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches that were recorded; no more can be recorded."""
+        self._writer.close()
+        found = ArrayFile(self._path)
+        for n, (first, count, inputs) in enumerate(self._written):
+            names = [f"{n}_{k}" for k in range(inputs)]
+            arrays = tuple(self._objects[name] if name in self._objects else found[name] for name in names)
+            yield Batch(arrays, None, first, count)

@@ -1,0 +1,105 @@
+"""How far the outputs of a quantized model are from the float model's, as a user sees them.
+
+Outputs are compared as they are. Probabilities are compared as log-probabilities, computed from the scores in front of
+SOFTMAX: a shift that all scores share is lost in SOFTMAX and counts as nothing, and what happens to scores whose
+probabilities are near 0 or 1 still shows. LOGISTIC has no such shift; its score is the logarithm of the odds.
+Scores that may be masked are no measure, for where they are masked they may be anything: there the probabilities count.
+
+Every sample has one figure, and the mean over samples decides, so that no single sample does. NaN is the worst value.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfq_converters.graph import Graph
+from tfq_fine.metrics import ErrorSums
+from tfq_fine.observation import MOVES_VALUES
+
+MAY_MASK = frozenset({"ADD", "SUB", "SELECT", "SELECT_V2"})
+EXACT_DB = 120.0  # of a sample whose outputs are equal
+WORST = -math.inf
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one output of a model is judged by."""
+
+    tensor: int  # of the main subgraph
+    beta: float | None = None  # of the SOFTMAX whose scores these are; None where values are compared as they are
+
+    def seen(self, values: np.ndarray) -> np.ndarray:
+        """`values` of the tensor as they are compared."""
+        return values if self.beta is None else log_softmax(values * np.float32(self.beta))
+
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    """The logarithm of softmax over the last axis.
+
+    >>> log_softmax(np.array([0.0, 0.0])).round(4).tolist()
+    [-0.6931, -0.6931]
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        shifted = scores - scores.max(axis=-1, keepdims=True)
+        found: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return found
+
+
+def judged(graph: Graph) -> list[Judged]:
+    """What each output of `graph` is judged by."""
+    scores: dict[int, Judged] = {}  # probabilities -> their scores
+    masked: set[int] = set()
+    for op in graph.main.ops:
+        if op.code in MAY_MASK or (op.code in MOVES_VALUES and op.inputs[0] in masked):
+            masked |= {*op.outputs}
+        elif op.code == "SOFTMAX" and op.inputs[0] not in masked:
+            beta = op.option("beta")
+            scores[op.outputs[0]] = Judged(op.inputs[0], 1.0 if beta is None else float(beta))
+        elif op.code == "LOGISTIC" and op.inputs[0] not in masked:
+            scores[op.outputs[0]] = Judged(op.inputs[0])
+    return [scores.get(t, Judged(t)) for t in graph.main.outputs]
+
+
+def decibels_of(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float | None:
+    """The SQNR of one sample in dB, all outputs counting alike; `WORST` where an output is not finite.
+
+    None where there is nothing to compare: no float output, or none of the float model's that is finite.
+    """
+    shares = []
+    for x, y in zip(expected, found, strict=True):
+        if x.dtype != np.float32 or not x.size or not np.isfinite(x).all():
+            continue
+        if x.shape != y.shape or not np.isfinite(y).all():
+            return WORST
+        sums = ErrorSums.of(x, y)
+        if sums.signal:
+            shares.append(sums.noise / sums.signal)
+        elif sums.noise:
+            return WORST
+    if not shares:
+        return None
+    mean = sum(shares) / len(shares)
+    return min(-10 * math.log10(mean), EXACT_DB) if mean > 0 else EXACT_DB
+
+
+def mean_decibels(each: Sequence[float]) -> float:
+    """The mean over samples; `WORST` where one of them is."""
+    return float(np.mean(each)) if len(each) else EXACT_DB
+
+
+def gain(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
+    """(the mean gain of `after` over `before` in dB, its standard error), over the same samples.
+
+    >>> gain([10.0, 12.0], [13.0, 13.0])
+    (2.0, 1.0)
+    """
+    if mean_decibels(after) == WORST or mean_decibels(before) == WORST:
+        both = mean_decibels(after) == mean_decibels(before)
+        return (0.0 if both else math.inf if mean_decibels(after) != WORST else -math.inf), 0.0
+    differences = np.subtract(after, before)
+    if not len(differences):
+        return 0.0, 0.0
+    error = float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else 0.0
+    return float(differences.mean()), error

@@ -1,0 +1,55 @@
+"""What the finished file computes on samples, beside the float model: the last word of a report."""
+
+from dataclasses import dataclass
+
+from tfq_fine.report.sections import Grid, decibels
+
+WEAK_DB = 15.0  # dB, below which the outputs are a poor likeness
+WEAK_AGREEMENT = 0.9  # below, more than one answer in ten is another
+
+
+@dataclass(frozen=True)
+class OutputVerdict:
+    """One output of the file."""
+
+    name: str
+    sqnr: float  # dB, over all samples; NaN where nothing can be compared
+    agreement: float | None = None  # share of the samples with the same highest class; None where there are no classes
+    tied: int = 0  # samples whose highest class of the file is shared by several
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All outputs of the file."""
+
+    outputs: tuple[OutputVerdict, ...]
+    samples: int
+    generated: bool = False  # the samples are made up, since there is no data
+
+    @property
+    def on(self) -> str:
+        """What the file was run on."""
+        plural = "" if self.samples == 1 else "s"
+        return (
+            f"{self.samples} generated input{plural}"
+            if self.generated
+            else f"{self.samples} sample{plural} of the data"
+        )
+
+    def grid(self) -> Grid:
+        """A table, one row per output."""
+        rows = [
+            (row.name, decibels(row.sqnr), "" if row.agreement is None else f"{row.agreement:.1%}")
+            for row in self.outputs
+        ]
+        return Grid(f"The file beside the float model, on {self.on}", ("output", ">SQNR dB", ">same top-1"), rows)
+
+    def weak(self) -> tuple[OutputVerdict, ...]:
+        """The outputs that are a poor likeness of the float model's. NaN is no likeness."""
+        return tuple(row for row in self.outputs if _is_weak(row))
+
+
+def _is_weak(row: OutputVerdict) -> bool:
+    if row.agreement is not None and row.agreement < WEAK_AGREEMENT:
+        return True
+    return not row.sqnr >= WEAK_DB
