@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import tfq_fine as tfq
+from benchmarks import child
 from tfq_converters import flatbuffer
 from tfq_converters.kernels import Target
 from tfq_converters.runtime import Runner
@@ -76,8 +77,8 @@ def _ready(number: int) -> int:
 
 def peak_bytes(tflite: Path, observer: str, samples: int) -> int:
     """Peak resident memory of a process that calibrates on so many samples."""
-    command = [sys.executable, "-m", "benchmarks.calibration_run", str(tflite), observer, str(samples)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = child.command("calibration_run", tflite, observer, samples)
+    done = subprocess.run(command, env=child.environment(), capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])
 
 
