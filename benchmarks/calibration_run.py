@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 import tfq_fine as tfq
+from benchmarks import child
 from tfq_converters import flatbuffer
 from tfq_converters.kernels import Target
 from tfq_converters.runtime import Runner
-from tfq_fine.automatic import AUTO, best_ranges, counted, looked_at, number_of_samples
+from tfq_fine.automatic import AUTO, best_ranges, counted, looked_at
 from tfq_fine.calibration import Reading, algorithm_needs, gather, range_needs
 from tfq_fine.plan import Policy, make_plan
 from tfq_fine.presets import named
@@ -46,9 +47,7 @@ def calibration_s(tflite: Path, samples: np.ndarray, observer: str, also: tuple[
     recipe = named("full_int8").with_observer(observer)
     plan = make_plan(graph, recipe.resolve(graph), Policy("speed", False, Target()))
     needs = range_needs(graph).also(observer_needs(graph, plan)).also(algorithm_needs(graph, also))
-    found = gather(
-        graph, samples, needs, Reading(threads=THREADS, kept=number_of_samples(graph) if observer == AUTO else 1)
-    )
+    found = gather(graph, samples, needs, Reading(threads=THREADS))
     assert found.statistics is not None
     known = chosen(graph, plan, found.statistics)
     if observer == AUTO:
@@ -76,8 +75,8 @@ def _ready(number: int) -> int:
 
 def peak_bytes(tflite: Path, observer: str, samples: int) -> int:
     """Peak resident memory of a process that calibrates on so many samples."""
-    command = [sys.executable, "-m", "benchmarks.calibration_run", str(tflite), observer, str(samples)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = child.command("calibration_run", tflite, observer, samples)
+    done = subprocess.run(command, env=child.environment(), capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])
 
 

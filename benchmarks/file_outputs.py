@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import child
 from benchmarks.evaluation import outputs
 
 
 def outputs_apart(path: Path, samples: Path, count: int) -> np.ndarray | str:
     """The first output (count, *output) on the first samples in the file `samples`; or how the run ended."""
     target = path.with_suffix(".npy")
-    command = [sys.executable, "-m", "benchmarks.file_outputs", str(path), str(samples), str(count), str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = child.command("file_outputs", path, samples, count, target)
+    done = subprocess.run(command, env=child.environment(), capture_output=True, text=True, check=False)
     if done.returncode < 0:
         return f"running it ended the process with signal {-done.returncode}"
     if done.returncode:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import child
 from benchmarks.zoo import CASES, Case
 
 
@@ -79,8 +80,8 @@ def prepared(name: str, work: Path) -> Files:
         with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=work) as beside:
             made = Path(beside) / name
             made.mkdir()
-            command = [sys.executable, "-m", "benchmarks.float_files", name, str(made)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            command = child.command("float_files", name, made)
+            done = subprocess.run(command, env=child.environment(), capture_output=True, text=True, check=False)
             if done.returncode:
                 raise RuntimeError(f"{name}: making its float files failed\n{done.stderr[-3000:]}")
             made.rename(place)

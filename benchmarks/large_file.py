@@ -7,16 +7,16 @@ weights, FULLY_CONNECTED layers of 64 Mi values), quantizes it from its path, sa
 import argparse
 import os
 import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import child
 from benchmarks.memory import peak_while_running
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Signature, Subgraph, Tensor
+from tfq_converters.temporary import temporary_folder
 
 WIDTH, LAYER_BYTES = 8192, 8192 * 8192 * 4
 MIB = 2**20
@@ -77,11 +77,11 @@ def main() -> None:
         source_path, target_path = arguments.child
         quantize(source_path, target_path, arguments.recipe)
         return
-    with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
-        source, target = Path(folder, "float.tflite"), Path(folder, "quantized.tflite")
+    with temporary_folder() as folder:
+        source, target = folder / "float.tflite", folder / "quantized.tflite"
         write_float(source, arguments.gigabytes)
-        command = [sys.executable, "-m", "benchmarks.large_file", "--recipe", arguments.recipe]
-        process = subprocess.Popen([*command, "--child", str(source), str(target)])
+        command = child.command("large_file", "--recipe", arguments.recipe)
+        process = subprocess.Popen([*command, "--child", str(source), str(target)], env=child.environment())
         together = peak_while_running(process)
         if process.returncode:
             raise SystemExit(process.returncode)

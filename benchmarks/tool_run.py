@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from benchmarks import child
 from benchmarks.float_files import Files
 from benchmarks.granularity_peer import SETTINGS
 from benchmarks.memory import peak_while_running
@@ -44,9 +45,9 @@ def run_tool(name: str, files: Files, output: Path, samples: int = 100) -> ToolR
     Raises:
         ToolFailed: with its last words.
     """
-    command = [sys.executable, "-m", "benchmarks.tool_run", name, str(files.folder), str(output), str(samples)]
+    command = child.command("tool_run", name, files.folder, output, samples)
     with output.with_suffix(".log").open("w+b") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, env=child.environment(), stdout=log, stderr=subprocess.STDOUT)
         peak = peak_while_running(process)
         if process.returncode:
             log.seek(0)

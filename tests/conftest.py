@@ -8,8 +8,11 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import contextlib
 import random
+import stat
 import sys
+from collections.abc import Iterator
 
 import hypothesis
 import numpy as np
@@ -27,3 +30,24 @@ def seeds() -> None:
     for name in ("keras", "tf_keras"):
         if name in sys.modules:
             sys.modules[name].utils.set_random_seed(0)
+
+
+def _devices() -> dict[str, tuple[int, int, int]]:
+    """Path -> mode, device number and owner of every node in `/dev` that a careless program could replace."""
+    found = {}
+    with os.scandir("/dev") as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if not stat.S_ISDIR(status.st_mode):
+                    found[entry.path] = (status.st_mode, status.st_rdev, status.st_uid)
+    return found
+
+
+@pytest.fixture(autouse=True, scope="session")
+def devices() -> Iterator[None]:
+    """Fail the run if it replaced a device: as root, a test that writes to `/dev/null` harms the whole machine."""
+    before = _devices()
+    yield
+    after = _devices()
+    assert {path: after.get(path) for path in before} == before

@@ -3,6 +3,7 @@
 Each row is a function that the converter turns into the operator of its name, among others.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -181,7 +182,9 @@ def integer_ops(content: bytes) -> set[str]:
 
 def measured(codes: Sequence[str]) -> set[str]:
     """`integer_ops` of `codes`, each half alone where the converter fails; in child processes, as it may die."""
-    done = subprocess.run([sys.executable, __file__, *codes], capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-P", __file__, *codes]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode == 0:
         return set(done.stdout.strip().splitlines()[-1].split())
     half = len(codes) // 2

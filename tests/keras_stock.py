@@ -30,7 +30,7 @@ def litert_counts(group: str, cases: Sequence[Case]) -> Counts:
 
 def _in_children(tool: str, group: str, cases: Sequence[Case]) -> Counts:
     """All cases as one model; each alone where that fails."""
-    command = [sys.executable, __file__, "--child", tool, group, *(case.name for case in cases)]
+    command = [sys.executable, "-P", __file__, "--child", tool, group, *(case.name for case in cases)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode == 0:

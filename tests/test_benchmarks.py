@@ -61,8 +61,8 @@ def test_short_runs_are_repeated():
 def test_memory_of_children_counts():
     held = 64 * 2**20
     child = f"import time; kept = b'x' * {held}; time.sleep(0.5)"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    peak = peak_while_running(subprocess.Popen([sys.executable, "-c", parent]))
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-P', '-c', {child!r}])"
+    peak = peak_while_running(subprocess.Popen([sys.executable, "-P", "-c", parent]))
     assert held < peak < 3 * held  # two interpreters take far less than the rest
 
 

@@ -20,10 +20,10 @@ from tfq_fine.calibration import Reading, algorithm_needs, calibrate, gather, ra
 from tfq_fine.calibration.needs import FOR_ALGORITHMS
 from tfq_fine.data import Batch
 from tfq_fine.histogram import Histogram
+from tfq_fine.kept_samples import BUDGET, LEAST, MOST, KeptSamples
 from tfq_fine.observation import Needs
 from tfq_fine.observers.second_moment import second_moment
 from tfq_fine.sampled_values import positions
-from tfq_fine.sampling import KeptSamples
 from tfq_fine.statistics import Range, Statistics
 
 COMPUTED = (0, 3, 6, 8, 11, 12)  # tensors of small_cnn that are not constants
@@ -211,7 +211,8 @@ def test_bad_samples_are_skipped_and_counted() -> None:
     with pytest.raises(TfqError, match="holds no samples but the 1 that were skipped"):
         calibrate(graph, batches(data[2:3]), on_invalid="skip")
     gathered = gather(graph, data[2:], range_needs(graph), Reading(on_invalid="skip"))
-    np.testing.assert_array_equal(gathered.samples[0][0], data[3:4])  # what later stages run on
+    expected = KeptSamples.of((data[n : n + 1],) for n in (3, 4, 6))
+    assert [x.tolist() for (x,) in gathered.samples] == [x.tolist() for (x,) in expected]  # what later stages run on
     with pytest.raises(TfqError, match="sample 2: nan is not a finite number"):
         gather(graph, data, range_needs(graph), Reading())
 
@@ -269,14 +270,36 @@ def test_statistics_of_another_model_are_refused() -> None:
         found.require_of(replace(small_cnn(), subgraphs=(other,)))
 
 
+def numbered(count: int, size: int = 1) -> list[tuple[np.ndarray, ...]]:
+    return [(np.full((1, size), n, np.float32),) for n in range(count)]
+
+
 def test_few_samples_are_kept_from_all_of_the_data() -> None:
-    for count in (1, 5, 8, 15, 16, 17, 100, 1000):
-        kept = KeptSamples(8)
-        for n in range(count):
-            kept.keep(n, (np.full((1, 1), n, np.float32),))
-        found = np.array([sample[0][0, 0] for sample in kept.samples])
-        assert found[0] == 0 and min(count, 8) <= len(found) < 16
-        assert count - found[-1] <= np.diff(found, append=count).max() and len(set(np.diff(found))) <= 1
+    for count in (1, 5, MOST, MOST + 1, 1000):
+        kept = KeptSamples.of(numbered(count))
+        found = {float(sample[0][0, 0]) for sample in kept}
+        assert len(kept) == len(found) == min(count, MOST)
+        assert count < 1000 or (max(found) > 900 and min(found) < 100)  # not the first ones, nor the last
+
+
+def test_the_same_samples_are_kept_in_every_order_and_partition() -> None:
+    data = numbered(300)
+    kept = KeptSamples.of(data)
+    parts = (KeptSamples.of(data[::2]), KeptSamples.of(data[1::2]))
+    for others in (data[::-1], sorted(data, key=lambda s: -(s[0][0, 0] % 7)), [*parts[1], *parts[0]], data + data[:50]):
+        found = KeptSamples.of(others)
+        assert [x.tolist() for (x,) in found] == [x.tolist() for (x,) in kept]
+
+
+def test_equal_samples_count_once() -> None:
+    blank = [(np.zeros((1, 3), np.float32),)] * 40
+    assert len(KeptSamples.of(blank + numbered(3, 3))) == 3  # the first of the numbered ones is blank too
+
+
+def test_large_samples_are_kept_in_smaller_number() -> None:
+    size = BUDGET // 4 // 20  # bytes of float32: twenty of them fill the budget
+    assert len(KeptSamples.of(numbered(40, size))) == 20
+    assert len(KeptSamples.of(numbered(40, 20 * size))) == LEAST
 
 
 def test_channels_that_only_the_reader_knows() -> None:

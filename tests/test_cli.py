@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ SAMPLES = RNG.normal(size=(40, 64)).astype(np.float32)
 
 def run(*arguments: str | Path, cwd: Path, **options) -> subprocess.CompletedProcess[str]:
     """`python -m tfq_fine` in a process of its own."""
-    command = [sys.executable, "-m", "tfq_fine", *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", "tfq_fine", *map(str, arguments)]
     defaults: dict[str, Any] = {"env": ENVIRONMENT, "text": True, "capture_output": True}
     return subprocess.run(command, cwd=cwd, **(defaults | options))
 
@@ -99,7 +100,7 @@ def test_help_loads_nothing_heavy(command):
         "    heavy = {'numpy', 'rich', 'tensorflow', 'keras', 'ai_edge_litert', 'tfq_fine.api'} & set(sys.modules)\n"
         "    print(sorted(heavy), file=sys.stderr)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.startswith("usage: tfq-fine")
     assert done.stderr.strip() == "[]"
@@ -377,13 +378,91 @@ def test_data_that_holds_objects_is_not_unpickled(folder, tmp_path):
     assert "without pickle" in done.stderr
 
 
+# -------------------------------------------------------------------------------------- stdout, pipes, links
+
+
+CALIBRATE = ("calibrate", "float.tflite", "--data", "calib.npz")
+
+
+@pytest.mark.parametrize("path", ["-", "/dev/stdout"])
+def test_an_output_that_is_stdout_stays_alone_there(folder, tmp_path, path):
+    done = run(*_with(QUANTIZE, output=path), cwd=folder, text=False)
+    assert done.returncode == 0, done.stderr
+    assert flatbuffer.read(done.stdout).main.ops and b"Recipe full_int8" in done.stderr
+    assert done.stdout == _written(tmp_path, folder, *_with(QUANTIZE, output=str(tmp_path / "m.tflite")))
+    saved = run(*CALIBRATE, "--output", path, cwd=folder, text=False)
+    (tmp_path / "s.npz").write_bytes(saved.stdout)
+    assert tfq.Statistics.load(tmp_path / "s.npz").samples == 40 and b"40 samples" in saved.stderr
+    told = run(*VERIFY, "--no-latency", "--report", path, cwd=folder)
+    assert Report.from_json(told.stdout).samples == 40 and "Float against quantized" in told.stderr
+
+
+def _written(tmp_path: Path, folder: Path, *arguments: str) -> bytes:
+    assert run(*arguments, cwd=folder).returncode == 0
+    (made,) = tmp_path.glob("*.tflite")
+    return made.read_bytes()
+
+
+def test_stdout_that_is_a_file_is_not_replaced(folder, tmp_path):
+    """The shell's `> file` beside `--output file`: the shell's file is written, and nothing is lost."""
+    with (tmp_path / "s.npz").open("wb") as file:
+        before = os.fstat(file.fileno()).st_ino
+        done = run(*CALIBRATE, "--output", tmp_path / "s.npz", cwd=folder, capture_output=False, stdout=file)
+    assert done.returncode == 0 and (tmp_path / "s.npz").stat().st_ino == before
+    assert tfq.Statistics.load(tmp_path / "s.npz").samples == 40
+
+
+def test_only_one_output_can_be_stdout(folder):
+    done = run(*_with(QUANTIZE, output="-", report="-"), cwd=folder)
+    assert done.returncode == 2 and "- is the file of --output too" in done.stderr and done.stdout == ""
+
+
+def test_stdout_that_nobody_reads_is_no_error(folder):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = (*CALIBRATE, "--output", "-")
+    done = run(*command, cwd=folder, capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert done.returncode == 141 and "Traceback" not in done.stderr
+
+
+def test_an_output_that_is_a_fifo_or_a_link_stays_one(folder, tmp_path):
+    fifo, link = tmp_path / "fifo", tmp_path / "link"
+    os.mkfifo(fifo)
+    link.symlink_to("target.tflite")
+    reader = subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE)
+    done = run(*_with(QUANTIZE, output=str(link), report=str(fifo)), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    report, _ = reader.communicate(timeout=20)
+    assert QuantizationReport.from_json(report.decode()).recipe == "full_int8"
+    assert fifo.is_fifo() and link.is_symlink() and flatbuffer.read(tmp_path / "target.tflite").main.ops
+    assert _files(tmp_path) == {"fifo", "link", "target.tflite"}
+
+
+def test_modules_in_the_current_folder_are_not_imported(folder, tmp_path):
+    """No child process takes what lies there for a package."""
+    for name in ("numpy", "flatbuffers", "ai_edge_litert", "json", "tfq_converters"):
+        (tmp_path / f"{name}.py").write_text(f"open('{name}.ran', 'w').close()\n")
+    shutil.copy(folder / "float.tflite", tmp_path)
+    shutil.copy(folder / "calib.npz", tmp_path)
+    done = run(*QUANTIZE, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("*.ran")) == []
+    # A script that lies elsewhere and looks in the current folder for modules of its own, once it has what it needs.
+    code = "import sys, tfq_fine as tfq; tfq.quantize; sys.path.insert(0, sys.argv[1]); tfq.quantize('float.tflite')"
+    command = [sys.executable, "-P", "-c", code, str(tmp_path)]
+    script = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert script.returncode == 0, script.stderr
+    assert list(tmp_path.glob("*.ran")) == []
+
+
 # ------------------------------------------------------------------------------- interrupts, pipes, terminals
 
 
 def _main_with(body: str, arguments: Sequence[str] = ("recipes",)) -> list[str]:
     """A command line whose `recipes` does something else."""
     code = f"import sys, time\nimport tfq_fine.cli.recipes as command\n{body}\ncommand.run = run\n"
-    return [sys.executable, "-c", f"{code}from tfq_fine.cli import main\nmain({list(arguments)})"]
+    return [sys.executable, "-P", "-c", f"{code}from tfq_fine.cli import main\nmain({list(arguments)})"]
 
 
 def _takes_interrupts() -> None:
@@ -529,7 +608,7 @@ print(found.warnings[0])
 
 
 def test_ctrl_c_keeps_what_was_gathered(folder):
-    command = [sys.executable, "-c", INTERRUPTED, "float.tflite"]
+    command = [sys.executable, "-P", "-c", INTERRUPTED, "float.tflite"]
     done = subprocess.run(
         command, cwd=folder, env=ENVIRONMENT, text=True, capture_output=True, preexec_fn=_takes_interrupts
     )
@@ -537,9 +616,9 @@ def test_ctrl_c_keeps_what_was_gathered(folder):
     assert "calibration was interrupted: the statistics are those of the first" in done.stdout
 
 
-def test_the_progress_of_a_calibration_has_rate_and_time_left(folder):
+def test_the_progress_of_a_calibration_has_rate_and_time_left(folder, tmp_path):
     leader, follower = pty.openpty()
-    command = ("calibrate", "float.tflite", "--data", "calib.npz", "--output", os.devnull)
+    command = ("calibrate", "float.tflite", "--data", "calib.npz", "--output", tmp_path / "s.npz")
     done = run(*command, cwd=folder, capture_output=False, stdout=subprocess.DEVNULL, stderr=follower)
     os.close(follower)
     shown = os.read(leader, 2**16).decode()

@@ -12,14 +12,14 @@ from graphs import RELU
 from nets import Net
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
-from tfq_converters.kernels import Target
 from tfq_converters.runtime import Runner
 from tfq_converters.weights import data_of, weight_axes
+from tfq_fine.calibration import calibrate
+from tfq_fine.data import Batch
 from tfq_fine.equalization.channel_scaling import LINEAR, scaled
 from tfq_fine.equalization.cross_layer import MOST, choose_scales, factors, scalable
 from tfq_fine.equalization.noise import Channels, Levels, Rows
-from tfq_fine.plan import Policy
-from tfq_fine.trial import Trial
+from tfq_fine.observation import Needs
 
 INT8 = Levels(255, 127)
 RELU6 = 3
@@ -209,10 +209,10 @@ def test_channels_are_summed_up_inside_the_graph() -> None:
         )
     )
     samples = [rng.normal(size=(1, 3, 5, 7)).astype(np.float32) for _ in range(3)]
-    trial = Trial(Policy("speed", False, Target()), False, [(sample,) for sample in samples])
-    found = trial.channels(graph, [1, 0])
+    found = calibrate(graph, [Batch((x,), None, n) for n, x in enumerate(samples)], Needs(channels=((0, 1), (0, 0))))
     for t, values in ((0, np.concatenate(samples)), (1, np.abs(np.concatenate(samples)))):
         expected = summed_up(values)
-        np.testing.assert_array_equal(found[t].low, expected.low)
-        np.testing.assert_array_equal(found[t].high, expected.high)
-        np.testing.assert_allclose(found[t].square, expected.square, rtol=1e-5)  # float32 sums
+        low, high, square = found.channels[0, t]
+        np.testing.assert_array_equal(low, expected.low)
+        np.testing.assert_array_equal(high, expected.high)
+        np.testing.assert_allclose(square, expected.square, rtol=1e-5)  # float32 sums

@@ -85,9 +85,9 @@ def test_reading_a_tflite_loads_no_framework(tmp_path: Path):
         "import sys; from tfq_converters.reading import read_model; read_model(sys.argv[1]);"
         "print([name for name in ('tensorflow', 'keras', 'tf_keras', 'h5py') if name in sys.modules])"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, env=environment, check=True
+        [sys.executable, "-P", "-c", code, str(path)], capture_output=True, text=True, env=environment, check=True
     )
     assert done.stdout.strip() == "[]"
 

@@ -219,7 +219,8 @@ def test_a_saved_model_opens_in_a_fresh_process(tmp_path: Path):
     wrapped.save(path)
     np.save(samples, ROWS)
     code = "import sys, tfq_fine as tfq; tfq.quantize(sys.argv[1], data=sys.argv[2]).save(sys.argv[3])"
-    subprocess.run([sys.executable, "-c", code, path, samples, found], check=True, capture_output=True)
+    command = [sys.executable, "-P", "-c", code, path, samples, found]
+    subprocess.run(command, check=True, capture_output=True)
     assert found.read_bytes() == tfq.quantize(wrapped, data=ROWS).content
 
 

@@ -232,8 +232,10 @@ def test_a_model_opens_in_a_fresh_process(modules: str, load: str, tmp_path: Pat
     assert len(wrappers(model)) == 5
     path, found = tmp_path / "model.keras", tmp_path / "found.tflite"
     model.save(path)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code, path, found], env=environment, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, path, found], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert found.read_bytes() == file_of(model)
 

@@ -25,7 +25,11 @@ def python(code: str, path: list[Path] | None = None) -> str:
     roots = [ROOT, ROOT / "converters"] if path is None else path
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots))}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, cwd=Path.home()
+        [sys.executable, "-P", "-c", textwrap.dedent(code)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=Path.home(),
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -112,7 +116,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("tfq_fine", "converters", "tests"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     target = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(copy)]
+    build = [sys.executable, "-P", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(copy)]
     done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (found,) = target.glob("*.whl")
@@ -143,7 +147,18 @@ def test_the_layout_names_every_folder():
 
 def test_the_wheel_works_where_it_is_unpacked(wheel: Path, tmp_path: Path):
     target = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    install = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(target),
+    ]
     done = subprocess.run([*install, str(wheel)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     code = """

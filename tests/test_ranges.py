@@ -108,7 +108,9 @@ def test_statistics_without_what_an_observer_reads() -> None:
 
 
 def test_the_report_shows_seen_and_chosen_ranges() -> None:
-    report = tfq.quantize(flatbuffer.write(small_cnn()), "full_int8", DATA, observer="mean_std:deviations=1").report
+    report = tfq.quantize(
+        flatbuffer.write(small_cnn()), "full_int8", DATA, observer="mean_std:deviations=1", repairs=None
+    ).report
     row = report.activations[0]
     assert (row.name, row.observer) == ("images", "mean_std")
     values = DATA.astype(np.float64)
@@ -140,8 +142,8 @@ def auto_range(graph: Graph, data: np.ndarray) -> tuple[Range, Range]:
     """(whole, chosen by auto) of the input."""
     plan = planned(graph, INT8.with_observer("auto"))
     statistics = observed(graph, plan, data)
-    samples = [(row[None],) for row in data[::5]]
-    histograms, _ = counted(graph, plan, samples)
+    samples = [(row[None],) for row in data[:: -(-len(data) // 8)]]
+    histograms = counted(graph, plan, samples)
     found = best_ranges(graph, plan, statistics, chosen(graph, plan, statistics), samples, histograms)
     return statistics.ranges[0, 0], found.ranges[0, 0]
 

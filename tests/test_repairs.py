@@ -1,5 +1,6 @@
 """Repairs are chosen by what they bring, one line each."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +16,12 @@ from tfq_converters.graph import Graph, Op, Options
 from tfq_converters.runtime import Runner
 from tfq_fine import repairs as module
 from tfq_fine.cli import arguments
+from tfq_fine.equalization.fold_batch_norm import fold_batch_norm
+from tfq_fine.judging import decibels_of, gain, judged
 from tfq_fine.metrics import ErrorSums
 from tfq_fine.repairs import REPAIRS
 from tfq_fine.report.quantization import QuantizationReport
-from tfq_fine.trial import judged
+from tfq_fine.trial import Measured, Variant
 
 
 def behind_relu() -> Graph:
@@ -86,24 +89,43 @@ def specs(result: object) -> list[tfq.OpSpec]:
 
 
 def test_nothing_is_run_where_nothing_is_applicable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.Trial, "run", lambda *_: pytest.fail("something was run"))
+    monkeypatch.setattr(module.Trial, "measured", lambda *_: pytest.fail("something was run"))
     result = tfq.quantize(write(plain()), "full_int8", data(), repairs=("fold_batch_norm", "bounded_masks"))
     assert [row.text for row in result.report.repairs] == ["nothing to fold", "no masks in integers"]
 
 
-def test_what_does_not_help_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if every change made it worse."""
-    start = behind_relu()
-    content = write(start)
+def measured_as(
+    monkeypatch: pytest.MonkeyPatch, start: Graph, plain: tuple[float, ...], other: tuple[float, ...]
+) -> None:
+    """Every file of a rewritten graph has the figures `other`, that of the graph as it is `plain`."""
     before = [tensor.name for tensor in start.main.tensors]
 
-    def worse(trial: object, variant: module.Variant) -> float:
-        return 40.0 if [tensor.name for tensor in variant.graph.main.tensors] == before else 30.0
+    def measured(trial: object, variant: Variant) -> Measured:
+        same = [tensor.name for tensor in variant.graph.main.tensors] == before
+        return Measured(plain if same else other)
 
-    monkeypatch.setattr(module.Trial, "sqnr", worse)
-    result = tfq.quantize(content, "full_int8", data(), repairs=("fold_batch_norm", "cross_layer"))
+    monkeypatch.setattr(module.Trial, "measured", measured)
+
+
+@pytest.mark.parametrize("other", [(30.0,) * 16, (39.9,) * 15 + (math.nan,), (-math.inf,) * 16])
+def test_what_does_not_help_is_left(other: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if every change made it worse, or gave values that are not finite; each line says why."""
+    start = behind_relu()
+    measured_as(monkeypatch, start, (40.0,) * 16, other)
+    result = tfq.quantize(write(start), "full_int8", data(), repairs=("fold_batch_norm", "cross_layer"))
     assert not any(row.applied for row in result.report.repairs)
+    folded, scaled = result.report.repairs
+    assert "off: it" in folded.text and scaled.text
     assert [op.code for op in result.quantized.graph.main.ops] == [op.code for op in start.main.ops]
+
+
+def test_a_gain_within_its_standard_error_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = behind_relu()
+    folded = fold_batch_norm(start).rewritten.graph
+    measured_as(monkeypatch, folded, (40.0,) * 4, (45.0, 36.0, 45.0, 36.0))  # 0.5 dB more, give or take 2.6
+    result = tfq.quantize(write(folded), "full_int8", data(), repairs=("cross_layer",))
+    (row,) = result.report.repairs
+    assert not row.applied and "it brings 0.5 dB, with a standard error of 2.6" in row.text
 
 
 def test_float_outputs_that_move_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +133,7 @@ def test_float_outputs_that_move_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     result = tfq.quantize(write(behind_relu()), "full_int8", data(), repairs=("fold_batch_norm",))
     (row,) = result.report.repairs
     assert not row.applied and row.before is not None and row.after is not None and row.after > row.before
+    assert row.text.endswith("off: the float outputs would move by 2e-05 of the largest")
 
 
 def test_rules_follow_their_operators() -> None:
@@ -133,18 +156,30 @@ def test_a_generator_is_read_once() -> None:
     result = tfq.quantize(write(behind_relu()), "full_int8", samples())
     assert seen == list(range(11))
     assert result.statistics is not None and result.statistics.samples == 11
-    assert result.report.repairs[0].samples == 8
+    assert result.report.repairs[0].samples == 11  # all of them: the data is put aside, and read again from there
 
 
 def test_statistics_hold_for_the_model_as_it_is() -> None:
+    """The graph is left alone; biases are judged on the samples that statistics keep, also once they were saved."""
     content = write(behind_relu())
-    result = tfq.quantize(content, "full_int8", statistics=tfq.calibrate(content, data()))
+    statistics = tfq.calibrate(content, data())
+    result = tfq.quantize(content, "full_int8", statistics=statistics)
     why = "the statistics hold for the model as it is"
-    assert [(row.applied, row.text) for row in result.report.repairs] == [
-        *[(False, why)] * 2,
-        *[(True, f"not measured: {why}")] * 2,
-    ]
+    rows = {row.name: row for row in result.report.repairs}
+    assert {name for name, row in rows.items() if row.text == why} == {"fold_batch_norm", "cross_layer"}
+    assert rows["bias_correction"].samples == 16 and rows["bias_correction"].after is not None
     assert len(result.quantized.graph.main.ops) == len(behind_relu().main.ops)
+    assert result.report.verdict is not None and not result.report.generated
+
+
+def test_statistics_without_samples_leave_biases_alone() -> None:
+    content = write(behind_relu())
+    bare = replace(tfq.calibrate(content, data()), kept=())
+    result = tfq.quantize(content, "full_int8", statistics=bare)
+    rows = {row.name: row for row in result.report.repairs}
+    assert not rows["bias_correction"].applied
+    assert rows["bias_correction"].text == "there is no data to measure it on"
+    assert result.report.generated and "on 1 generated input" in str(result.report)
 
 
 def test_the_simulation_computes_what_the_file_computes() -> None:
@@ -160,16 +195,26 @@ def test_the_simulation_computes_what_the_file_computes() -> None:
     assert errors[0].noise < 0.1 * errors[1].noise  # much nearer to the file than the file to the float model
 
 
-def test_scores_are_judged_in_front_of_softmax() -> None:
+def test_probabilities_are_judged_by_log_probabilities() -> None:
     net = Net(3, 5)
     scores = net.dense(0, 7)
     graph = net.graph(net.add("SOFTMAX", (scores,), net.shape(scores), Options("SoftmaxOptions", {"beta": 1.0})))
-    assert judged(graph).main.outputs == (scores,)
-    result = tfq.quantize(write(graph), "full_int8", np.ones((4, 3, 5), np.float32), prefer="size")
-    outputs = judged(float_simulation(result.quantized)).main
-    assert len(outputs.outputs) == 1 and outputs.tensors[outputs.outputs[0]].shape == (3, 7)
-    ops = [op for op in outputs.ops if outputs.outputs[0] in op.inputs]
-    assert [op.code for op in ops] == ["SOFTMAX"]
+    (judge,) = judged(graph)
+    assert judge.tensor == scores
+    values = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
+    expected = np.log(np.exp(values) / np.exp(values).sum(-1, keepdims=True))
+    np.testing.assert_allclose(judge.seen(values), expected, atol=1e-6)
+    np.testing.assert_allclose(judge.seen(values + 5), expected, atol=1e-5)  # a common shift is nothing
+
+
+def test_what_is_not_finite_is_the_worst() -> None:
+    ones = np.ones((2, 3), np.float32)
+    assert decibels_of([ones], [ones]) == 120
+    assert decibels_of([ones], [np.float32([[1, 1, 1], [1, np.nan, 1]])]) == -math.inf
+    assert decibels_of([ones], [ones * np.float32(np.inf)]) == -math.inf
+    assert decibels_of([ones * np.float32(np.nan)], [ones]) is None  # the float model's own
+    assert gain([10.0, 11.0], [12.0, -math.inf]) == (-math.inf, 0.0)
+    assert gain([-math.inf, 11.0], [12.0, 12.0]) == (math.inf, 0.0)
 
 
 def test_a_model_with_state_is_not_measured() -> None:

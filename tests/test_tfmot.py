@@ -30,7 +30,7 @@ def test_case(case: str):
     if not here and not beside:
         pytest.skip(f"TFMOT is not installed: make test, or set {FOLDER} to a folder that has it")
     path = os.pathsep.join(map(str, (ROOT, ROOT / "converters", ROOT / "tests", *([ROOT / beside] if beside else []))))
-    command = [sys.executable, str(ROOT / "tests" / "tfmot_cases.py"), case]
+    command = [sys.executable, "-P", str(ROOT / "tests" / "tfmot_cases.py"), case]
     ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
 

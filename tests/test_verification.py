@@ -519,7 +519,7 @@ def test_without_tensorflow(files, tmp_path):
     """
     code = "\n".join(line.strip() for line in code.splitlines())
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=_environment()
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, env=_environment()
     )
     assert done.stdout.strip() == "[]", done.stderr
 

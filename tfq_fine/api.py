@@ -9,6 +9,7 @@ from typing import Any, get_args
 from tfq_converters import flatbuffer
 from tfq_converters.child_runs import waiting
 from tfq_converters.file_runs import file_runs
+from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Graph
 from tfq_converters.kernel_table import load
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
@@ -53,13 +54,13 @@ class Result:
         """The bytes of the file; of a large one, which is not held, made anew at each call."""
         return flatbuffer.write(self.graph) if self.held is None else self.held
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file to `path`, beside and renamed.
+    def save(self, place: Place) -> None:
+        """Write the file to a path or open descriptor (`tfq_converters.files`).
 
         Raises:
-            TfqError: the path cannot be written.
+            TfqError: the place cannot be written.
         """
-        flatbuffer.save_pieces(flatbuffer.pieces(self.graph) if self.held is None else iter([self.held]), path)
+        write_file(place, flatbuffer.pieces(self.graph) if self.held is None else [self.held])
 
 
 def quantize(
@@ -162,7 +163,7 @@ def quantize(
         given, samples = statistics is not None, statistics.kept if statistics else ()
         if material.is_given:
             with shown.stage("calibrating", material.count) as advance:
-                found = gathered(prepared, material, statistics, advance)
+                found = gathered(prepared, material, statistics, advance, files.folder)
             statistics, samples = found.statistics, found.samples
         flatbuffer.forget_pages(trim=True)
         with shown.stage("choosing the numbers"):

@@ -8,13 +8,15 @@ long as that helps its result, and the smallest island that does stays, if the o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.graph import Subgraph
 from tfq_fine.judging import gain
 from tfq_fine.placement import Island
 from tfq_fine.plan import Plan
+from tfq_fine.report.quantization import RepairRow
 from tfq_fine.trial import Trial, Variant
 
 GOOD_DB = 25.0  # of the outputs: files as good as this are left alone; and of a result, that needs no larger island
@@ -25,52 +27,36 @@ LONGEST = 12  # steps that an island grows
 MOST = 6  # islands
 
 
-@dataclass(frozen=True)
-class Mended:
-    """A variant with its islands, and what was seen on the way."""
-
-    variant: Variant
-    before: float  # dB of the outputs
-    after: float
-    names: tuple[str, ...] = ()  # of the operators that were hopeless
-
-
-def mended(variant: Variant, trial: Trial) -> Mended:
-    """The variant with islands where they make its outputs better; the variant itself where they do not."""
+def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
+    """(The variant with islands where they make its outputs better, else the variant itself; what was done)."""
     start = trial.measured(variant)
-    nothing = Mended(variant, start.db, start.db)
-    if start.problem or start.db >= GOOD_DB:
-        return nothing
+    if start.problem:
+        return variant, RepairRow("islands", False, f"the file without them cannot be run: {start.problem}")
+    if start.db >= GOOD_DB:
+        return variant, RepairRow("islands", False, f"the outputs have {start.db:.1f} dB, {GOOD_DB:.0f} are enough")
     bits = 16 if trial.settings.policy.target.compiles else None
     best, tried, names = variant, set[int](), list[str]()
-    try:
-        for _ in range(MOST):
-            if trial.measured(best).db >= GOOD_DB:
-                break
-            graph, plan = _current(best, trial)
-            errors = trial.tensors(best)
-            suspect = next((o for o in suspects(graph.main, plan, errors) if o not in tried), None)
+    with suppress(TfqError):  # a file with an island cannot be run: the one without is there
+        while len(names) < MOST and trial.measured(best).db < GOOD_DB:
+            numbers = trial.numbers(best)
+            main, errors = numbers.quantized.graph.main, trial.tensors(best)
+            suspect = next((o for o in suspects(main, numbers.plan, errors) if o not in tried), None)
             if suspect is None:
                 break
             tried.add(suspect)
-            grown = _grown(best, trial, graph, plan, suspect, errors, bits)
+            grown = _grown(best, trial, main, numbers.plan, suspect, errors, bits)
             if grown is not None:
                 best = grown
-                names.append(graph.main.op_name(suspect))
-    except TfqError:  # a file with an island cannot be run: the one without is there
-        pass
+                names.append(main.op_name(suspect))
     if best is variant:
-        return nothing
+        why = "no operator reads good values and gives bad ones" if not tried else "none mends what is bad"
+        return variant, RepairRow("islands", False, why)
     end = trial.measured(best)
     brings, error = gain(start.each, end.each)
-    if end.problem or brings < WORTH_DB or brings <= error:
-        return nothing
-    return Mended(best, start.db, end.db, tuple(names))
-
-
-def _current(variant: Variant, trial: Trial) -> tuple[Graph, Plan]:
-    numbers = trial.numbers(variant)
-    return numbers.quantized.graph, numbers.plan
+    text = f"around {', '.join(names)}"
+    why = end.problem or (f"off: it brings {brings:.1f} dB" if brings < WORTH_DB or brings <= error else "")
+    row = RepairRow("islands", not why, f"{text}; {why}" if why else text, start.db, end.db, len(trial.samples))
+    return variant if why else best, row
 
 
 def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> list[int]:
@@ -88,22 +74,23 @@ def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> list[in
 
 
 def is_rounded(plan: Plan, o: int) -> bool:
-    """Whether operator `o` of the main subgraph rounds its activations."""
+    """Whether operator `o` of the main subgraph rounds its activations; who asks for few bits in weights gets them."""
     spec = plan[0, o].spec
-    return spec is not None and spec.mode in ("integer", "dynamic")
+    if spec is None or spec.mode not in ("integer", "dynamic"):
+        return False
+    return spec.weights is None or spec.activations is None or spec.weights.stored_bits == 8
 
 
 def _grown(
     variant: Variant,
     trial: Trial,
-    graph: Graph,
+    main: Subgraph,
     plan: Plan,
     suspect: int,
     errors: Mapping[int, float],
     bits: int | None,
 ) -> Variant | None:
     """The variant with the smallest island around `suspect` that mends its result; None where none does."""
-    main = graph.main
     result = min(main.ops[suspect].outputs, key=lambda t: errors.get(t, float("inf")))
     island, found = {suspect}, list[tuple[float, Variant]]()
     for _ in range(LONGEST):

@@ -85,8 +85,11 @@ def decibels_of(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> 
 
 
 def mean_decibels(each: Sequence[float]) -> float:
-    """The mean over samples; `WORST` where one of them is."""
-    return float(np.mean(each)) if len(each) else EXACT_DB
+    """The mean over samples; `WORST` where one of them is that, or NaN."""
+    if not len(each):
+        return EXACT_DB
+    mean = float(np.mean(each))
+    return WORST if math.isnan(mean) else mean
 
 
 def gain(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:

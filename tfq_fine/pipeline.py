@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 
 from tfq_converters import kernels
 from tfq_converters.errors import TfqError
@@ -18,7 +19,7 @@ from tfq_converters.writer import Written
 from tfq_fine.calibration import Gathered, mean_needs
 from tfq_fine.encodings import integer_ops
 from tfq_fine.implied_ranges import with_implied, without_range
-from tfq_fine.islands import Mended, mended
+from tfq_fine.islands import mended
 from tfq_fine.kept_samples import Sample
 from tfq_fine.layers.export import Given
 from tfq_fine.numbers import Numbers, Settings, choose_numbers, choose_ranges
@@ -143,7 +144,6 @@ class Decided:
     numbers: Numbers
     statistics: Statistics | None  # of that graph
     rows: tuple[RepairRow, ...] = ()
-    mended: Mended | None = None
 
 
 def _is_float(graph: Graph, tensor: int) -> bool:
@@ -190,11 +190,16 @@ def prepare(
 
 
 def gathered(
-    prepared: Prepared, data: Representative, statistics: Statistics | None, advance: Callable[[int], None] | None
+    prepared: Prepared,
+    data: Representative,
+    statistics: Statistics | None,
+    advance: Callable[[int], None] | None,
+    folder: Path,
 ) -> Gathered:
     """Read the data: what the plan needs to know of it, unless there are statistics, and a few samples."""
     again = not prepared.own and not SCALES_INPUTS.isdisjoint(prepared.order.repairs)
-    found = data.gather(prepared.calibrated, prepared.needs if statistics is None else None, advance, again)
+    needs = prepared.needs if statistics is None else None
+    found = data.gather(prepared.calibrated, needs, advance, folder if again else None)
     return found if statistics is None else replace(found, statistics=statistics)
 
 
@@ -222,10 +227,10 @@ def decide(
     names = prepared.order.repairs
     why = _not_measured(prepared, samples)
     if why:
-        repaired_ = without_repairs(prepared.source, prepared.asked, names, why, bool(statistics and statistics.means))
-        rows = repaired_.rows if data.is_given or statistics else ()
-        masks = repaired_.variant.bounded_masks
-        return Decided(prepared.graph, _unmeasured(prepared, statistics, samples, masks), statistics, rows)
+        plain = without_repairs(prepared.source, prepared.asked, names, why)
+        rows = plain.rows if data.is_given or statistics else ()
+        numbers = _unmeasured(prepared, statistics, samples, plain.variant.bounded_masks)
+        return Decided(prepared.graph, numbers, statistics, rows)
     assert statistics is not None or prepared.needs is None
     once = _read_once(data, statistics, given)
     trial = Trial(
@@ -241,9 +246,11 @@ def decide(
     left = tuple(name for name in names if not (once and name in SCALES_INPUTS))
     found = repaired(prepared.source, prepared.asked, left, trial)
     rows = (*(RepairRow(name, False, once) for name in names if name not in left), *found.rows)
-    patched = mended(found.variant, trial)
-    best = patched.variant
-    return Decided(trial.planned(best)[0], trial.numbers(best), trial.whole(best), rows, patched)
+    best = found.variant
+    if "islands" in names:
+        best, row = mended(best, trial)
+        rows = (*rows, row)
+    return Decided(trial.planned(best)[0], trial.numbers(best), trial.whole(best), rows)
 
 
 def _not_measured(prepared: Prepared, samples: Sequence[Sample]) -> str:
@@ -340,7 +347,6 @@ def reported(
         *source.notes,
         *warnings,
         *raised,
-        *_islands(decided.mended),
         *_notes(graph, plan, written.checked),
         *_slow(graph, plan, target),
         *_meant_for(target),
@@ -350,13 +356,6 @@ def reported(
     name, size = prepared.order.recipe.name, _size(source.content)
     report = summarize(numbers.quantized, plan, written, name, size, notes, rows, decided.rows)
     return replace(report, verdict=verdict, generated=generated)
-
-
-def _islands(found: Mended | None) -> list[str]:
-    if found is None or not found.names:
-        return []
-    names, gained = ", ".join(found.names), f"from {found.before:.1f} to {found.after:.1f} dB"
-    return [f"kept out of 8 bits with what feeds them: {names}; that took the outputs {gained}"]
 
 
 def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:

@@ -33,6 +33,7 @@ REPAIRS: Mapping[str, str] = {
     "cross_layer": "channels of an activation are scaled to one range, and the weights that read them divided",
     "bounded_masks": "attention masks reach no further than SOFTMAX can tell",
     "bias_correction": "biases take back what rounded weights do to the mean of the outputs",
+    "islands": "operators whose results are hopeless in 8 bits are kept in float, or in 16 bits, with what feeds them",
 }
 SCALES_INPUTS = frozenset({"fold_batch_norm", "cross_layer"})
 QUICK = 64  # output channels of each operator that estimates look at in a large model
@@ -93,18 +94,13 @@ def _parting(asked: Asked, names: Sequence[str]) -> dict[str, RepairRow]:
     return {name: RepairRow(name, False, why) for name in names if name in SCALES_INPUTS}
 
 
-def without_repairs(graph: Graph, asked: Asked, names: Sequence[str], why: str, means: bool) -> Repaired:
+def without_repairs(graph: Graph, asked: Asked, names: Sequence[str], why: str) -> Repaired:
     """The model as it is, with `why` nothing can be measured.
 
-    Masks that are wanted are bounded all the same: what they leave out is nothing that SOFTMAX could tell. Biases are
-    not corrected, unless wrappers hold the numbers and nothing is chosen here.
+    Masks that are wanted are bounded all the same: what they leave out is nothing that SOFTMAX could tell.
     """
     kept = {"bounded_masks"} & set(names)
-    rows = tuple(
-        RepairRow(name, name in kept, f"not measured: {why}" if name in kept else why)
-        for name in names
-        if name != "bias_correction" or means
-    )
+    rows = tuple(RepairRow(name, name in kept, f"not measured: {why}" if name in kept else why) for name in names)
     return Repaired(Variant(graph, asked, "bounded_masks" in kept), rows)
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tfq_converters.errors import TfqError
@@ -57,7 +58,7 @@ class Representative:
         return known_count(self.data, self.num_samples)
 
     def gather(
-        self, graph: Graph, needs: Needs | None, advance: Callable[[int], None] | None = None, again: bool = False
+        self, graph: Graph, needs: Needs | None, advance: Callable[[int], None] | None = None, aside: Path | None = None
     ) -> Gathered:
         """Read all of it: what `needs` asks for, and a few samples.
 
@@ -65,11 +66,11 @@ class Representative:
             graph: the float graph.
             needs: what to find out; None when that is nothing.
             advance: called with the number of samples after each run.
-            again: the data may be asked for once more, so that what can be read only once is put aside.
+            aside: a temporary folder where data that can be read only once is put, so that it can be read again.
         """
         if self.executor is not None:
             return gather_shards(graph, self.data, self.shards, self.executor, needs, self.reading, advance)
-        spool = Spool() if again and hasattr(self.data, "__next__") else None
+        spool = Spool(aside) if aside is not None and hasattr(self.data, "__next__") else None
         found = gather(graph, self.data, needs, self.reading, advance, spool)
         if spool is not None:
             self.data = spool

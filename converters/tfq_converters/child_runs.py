@@ -1,9 +1,6 @@
 """Runs of a file in processes of their own: a bad file may take the process down, and must not take the user's."""
 
-import os
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,10 +11,13 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.array_file import ArrayFile, ArrayWriter
+from tfq_converters.child_process import python_command, python_environment
 from tfq_converters.errors import TfqError
+from tfq_converters.files import write_file
 from tfq_converters.graph import Graph
 from tfq_converters.parts import Part, cut
 from tfq_converters.runtime import Kernels
+from tfq_converters.temporary import temporary_folder
 
 POLL = 0.002  # seconds between two looks for a result
 
@@ -31,8 +31,8 @@ def waiting() -> Iterator["Runs"]:
 
     The process loads what it needs meanwhile, so that it pays to start it before there is anything to run.
     """
-    with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
-        runs = Runs(Path(folder))
+    with temporary_folder() as folder:
+        runs = Runs(folder)
         try:
             yield runs
         finally:
@@ -54,7 +54,7 @@ def _save_parts(graph: Graph, parts: Sequence[Part], here: Path) -> None:
 def _save_probe(graph: Graph, content: bytes | None, wanted: tuple[int, ...], path: Path) -> None:
     """The file with the wanted tensors as its outputs."""
     if content is not None:
-        flatbuffer.save_pieces(flatbuffer.with_outputs(content, wanted), path)
+        write_file(path, flatbuffer.with_outputs(content, wanted))
         return
     main = replace(graph.main, outputs=wanted)
     flatbuffer.save(replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=()), path, behind=True)
@@ -71,9 +71,8 @@ class Runs:
 
     def _started(self) -> subprocess.Popen:
         """A process that waits to be told its kernels."""
-        roots = [str(Path(__file__).parents[1]), *(path for path in sys.path if path)]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(roots), "OPENBLAS_NUM_THREADS": "1"}  # it uses none
-        command = [sys.executable, "-S", "-m", "tfq_converters.run_child", str(self._here)]
+        environment = python_environment(OPENBLAS_NUM_THREADS="1")  # it uses none
+        command = python_command("tfq_converters.run_child", str(self._here), site=False)
         with (self._here / "errors").open("ab") as errors:
             return subprocess.Popen(
                 command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors
@@ -96,8 +95,7 @@ class Runs:
             samples: inputs in the types of the file.
             kernels: which ones.
         """
-        pieces = flatbuffer.pieces(graph) if content is None else iter([content])
-        flatbuffer.save_pieces(pieces, self._here / "file.tflite")
+        write_file(self._here / "file.tflite", flatbuffer.pieces(graph) if content is None else [content])
         parts = cut(graph, wanted)
         if parts:
             _save_parts(graph, parts, self._here)

@@ -4,11 +4,8 @@
 choices are made between; they run on the default kernels, as on a phone.
 """
 
-import os
 import selectors
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,8 +15,10 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.array_file import ArrayFile, ArrayWriter
+from tfq_converters.child_process import python_command, python_environment
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
+from tfq_converters.temporary import temporary_folder
 
 LIMIT = 600.0  # seconds that one file may take for all of its samples
 Outputs = list[list[np.ndarray]]  # of every sample, of every output
@@ -29,7 +28,7 @@ class FileRuns:
     """A process that runs files; it is started at the first one, and again when a file ended it."""
 
     def __init__(self, here: Path):
-        self._here, self._count = here, 0
+        self.folder, self._count = here, 0
         self._child: subprocess.Popen[str] | None = None
 
     def run(
@@ -55,22 +54,22 @@ class FileRuns:
         if outputs is not None:
             main = replace(graph.main, outputs=tuple(outputs))
             graph = replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=())
-        flatbuffer.save(graph, self._here / f"{name}.tflite", behind=True)
-        given = ArrayWriter(self._here / f"{name}.inputs")
+        flatbuffer.save(graph, self.folder / f"{name}.tflite", behind=True)
+        given = ArrayWriter(self.folder / f"{name}.inputs")
         for n, sample in enumerate(samples):
             for k, array in enumerate(sample):
                 given.add(f"{n}_{k}", array)
         given.close()
         try:
             self._ask(name, limit)
-            error = self._here / f"{name}.error"
+            error = self.folder / f"{name}.error"
             if error.exists():
                 raise TfqError(error.read_text())
-            found = ArrayFile(self._here / f"{name}.outputs")
+            found = ArrayFile(self.folder / f"{name}.outputs")
             return [[found[f"{n}_{k}"] for k in range(len(graph.main.outputs))] for n in range(len(samples))]
         finally:
             for kind in ("tflite", "inputs", "outputs", "error"):
-                (self._here / f"{name}.{kind}").unlink(missing_ok=True)
+                (self.folder / f"{name}.{kind}").unlink(missing_ok=True)
 
     def _ask(self, name: str, limit: float) -> None:
         child = self._ready()
@@ -91,11 +90,9 @@ class FileRuns:
 
     def _ready(self) -> "subprocess.Popen[str]":
         if self._child is None:
-            roots = [str(Path(__file__).parents[1]), *(path for path in sys.path if path)]
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(roots), "OPENBLAS_NUM_THREADS": "1"}
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-S", "-m", "tfq_converters.file_child", str(self._here)],
-                env=environment,
+                python_command("tfq_converters.file_child", str(self.folder), site=False),
+                env=python_environment(OPENBLAS_NUM_THREADS="1"),  # it uses none
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -119,7 +116,7 @@ class FileRuns:
 @contextmanager
 def file_runs() -> Iterator[FileRuns]:
     """A `FileRuns` whose process and temporary folder last as long as the block."""
-    with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
+    with temporary_folder() as folder:
         runs = FileRuns(Path(folder))
         try:
             yield runs

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tfq_converters.errors import TfqError
-from tfq_converters.flatbuffer import save_pieces
+from tfq_converters.files import Place, write_file
 
 Status = Literal["correct", "refuses", "wrong", "crashes", "absent"]
 FORMAT = 1  # of the file
@@ -96,18 +96,18 @@ def _table(content: Mapping[str, Any]) -> KernelTable:
     return KernelTable(cells, *(content[field.name] for field in fields(KernelTable)[1:]))
 
 
-def save(table: KernelTable, path: str | os.PathLike[str]) -> None:
-    """Write `table` to `path`, one line for each cell and for each type of each operator.
+def save(table: KernelTable, place: Place) -> None:
+    """Write `table` to a path or open descriptor, one line for each cell and for each type of each operator.
 
     Raises:
-        TfqError: the path cannot be written.
+        TfqError: the place cannot be written.
     """
     cells = [
         asdict(cell) | {"runs": {name: _brief(run) for name, run in runs.items()}} for cell, runs in table.cells.items()
     ]
     rest = {field.name: getattr(table, field.name) for field in fields(KernelTable)[1:]}
     record = {"format": FORMAT, **rest, "cells": cells}
-    save_pieces(iter([_dumps(record).encode() + b"\n"]), path)
+    write_file(place, [_dumps(record).encode() + b"\n"])
 
 
 def _brief(run: Run) -> dict[str, Any]:

@@ -28,6 +28,6 @@ def tosa_python() -> Path:
         pytest.skip(f"{TOSA_PACKAGE} is not installed: set {TOSA_VENV}=FOLDER, where the tests then install it")
     python = Path(folder).absolute() / "bin" / "python"
     if not python.with_name("tosa-opt").exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", TOSA_PACKAGE], check=True)
+        subprocess.run([sys.executable, "-P", "-m", "venv", folder], check=True)
+        subprocess.run([python, "-P", "-m", "pip", "install", "--quiet", TOSA_PACKAGE], check=True)
     return python

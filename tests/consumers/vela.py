@@ -23,7 +23,17 @@ def compiled(content: bytes, npu: str, folder: Path) -> Compiled:
     """Compile a file for `npu`."""
     path = folder / "model.tflite"
     path.write_bytes(content)
-    command = [sys.executable, "-m", "ethosu.vela", str(path), "--accelerator-config", npu, "--output-dir", str(folder)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "ethosu.vela",
+        str(path),
+        "--accelerator-config",
+        npu,
+        "--output-dir",
+        str(folder),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     counts = dict(re.findall(r"(CPU|NPU) operators = (\d+)", done.stdout))
     return Compiled(done.returncode, int(counts.get("NPU", -1)), int(counts.get("CPU", -1)), done.stdout + done.stderr)

@@ -1,6 +1,5 @@
 """Data that can be read only once, put aside on disk while it is read, so that it can be read again."""
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,11 +10,14 @@ from tfq_fine.data import Batch
 
 
 class Spool:
-    """Batches on disk, in a temporary folder that goes when the spool does."""
+    """Batches on disk.
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="tfq_fine_")
-        self._path = Path(self._folder.name) / "samples"
+    Args:
+        folder: a temporary one, which lasts as long as the spool.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "samples"
         self._writer = ArrayWriter(self._path)
         self._written: list[tuple[int, int, int]] = []  # first sample, count, inputs of each batch
         self._objects: dict[str, np.ndarray] = {}  # arrays of Python objects (strings), which stay in memory

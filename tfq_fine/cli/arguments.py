@@ -16,7 +16,7 @@ TARGETS = (
 )  # fmt: skip
 OBSERVERS = ("min_max", "moving_average", "percentile", "mean_std", "mse", "entropy", "auto")
 STATISTICS = ("channel_absmax", "channel_mean", "second_moment")
-REPAIRS = ("fold_batch_norm", "cross_layer", "bounded_masks", "bias_correction")
+REPAIRS = ("fold_batch_norm", "cross_layer", "bounded_masks", "bias_correction", "islands")
 TYPES = ("float32", "int8", "uint8", "int16")
 MODEL = "Keras model (.keras, .h5), SavedModel folder or float .tflite"
 DATA = ".npz with one array per input, samples along axis 0 (and labels, as 'labels' or 'y'), or .npy"
@@ -49,7 +49,7 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     _option(parser, "recipe", required=True, help="name of a recipe (see `recipes`), or a .json file that holds one")
     _option(parser, "data", help=f"representative data, for recipes that need it: {DATA}")
-    _option(parser, "output", required=True, metavar="FILE", help="the .tflite to write")
+    _option(parser, "output", required=True, metavar="FILE", help="the .tflite to write; - is stdout")
     _option(parser, "input-type", choices=TYPES, default="float32", help="type of the file's inputs")
     _option(parser, "output-type", choices=TYPES, default="float32", help="type of its outputs")
     _option(
@@ -86,7 +86,7 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
 def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     _option(parser, "data", required=True, help=f"representative data: {DATA}")
-    _option(parser, "output", required=True, metavar="FILE", help="the .npz to write")
+    _option(parser, "output", required=True, metavar="FILE", help="the .npz to write; - is stdout")
     _option(parser, "recipe", default="full_int8", help="whose observers say what is needed (default: full_int8)")
     _option(parser, "also", choices=STATISTICS, action="append", help="for algorithms; may be given several times")
     _option(parser, "resume", metavar="FILE", help="statistics that these samples are added to")
@@ -136,13 +136,13 @@ def _inspect(parser: argparse.ArgumentParser) -> None:
 
 def _kernels(parser: argparse.ArgumentParser) -> None:
     _option(parser, "probe", action="store_true", help="measure here, on the runtimes that are installed: some minutes")
-    _option(parser, "output", metavar="FILE", help="write what was measured, for `quantize(..., kernels=FILE)`")
+    _option(parser, "output", metavar="FILE", help="write what was measured, for quantize(kernels=FILE); - is stdout")
     _option(parser, "table", metavar="FILE", help="show this table instead of the one that comes with the program")
     _option(parser, "runtime", choices=RUNTIMES, action="append", help="only this runtime; may be given several times")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
-    _option(parser, "report", metavar="FILE", help="write the report as JSON")
+    _option(parser, "report", metavar="FILE", help="write the report as JSON; - is stdout")
     _option(parser, "html", metavar="FILE", help="write the report as a page with pictures (extra: tfq_fine[report])")
     _option(parser, "unsafe", action="store_true", help="allow a Keras file to run code that it holds")
 

@@ -4,8 +4,9 @@ import argparse
 
 from absl import logging
 
+from tfq_converters.files import Place
 from tfq_fine.api import calibrate
-from tfq_fine.cli.outputs import check_outputs
+from tfq_fine.cli.outputs import places
 from tfq_fine.cli.recipe_argument import recipe_of
 from tfq_fine.statistics import Statistics
 
@@ -16,7 +17,12 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         TfqError: bad input, or a file that cannot be written.
     """
-    check_outputs({"output": arguments.output}, [arguments.model, arguments.data, arguments.recipe])
+    inputs = [arguments.model, arguments.data, arguments.recipe]
+    with places({"output": arguments.output}, inputs) as targets:
+        return _run(arguments, targets["output"])
+
+
+def _run(arguments: argparse.Namespace, target: Place | None) -> int:
     logging.info("calibrating %s", arguments.model)
     found = calibrate(
         arguments.model,
@@ -30,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
         on_invalid=arguments.on_invalid,
         safe_mode=not arguments.unsafe,
     )
-    found.save(arguments.output)
+    assert target is not None
+    found.save(target)
     logging.info("wrote %s", arguments.output)
     print(found)
     return 0

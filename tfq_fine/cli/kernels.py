@@ -9,7 +9,7 @@ from rich.console import Console
 from tfq_converters.errors import TfqError
 from tfq_converters.kernel_table import ABSENT, Cell, KernelTable, Run, load, save
 from tfq_converters.probe import CELLS, VARIANTS, present, probe
-from tfq_fine.cli.outputs import check_outputs
+from tfq_fine.cli.outputs import places
 from tfq_fine.cli.terminal import counted
 from tfq_fine.report.sections import Grid, Paragraph, Section
 from tfq_fine.report.text import plain_text, rich_group
@@ -38,11 +38,11 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.table:
         raise TfqError("--table prints what was measured before, --probe measures; give one of them")
-    check_outputs({"output": arguments.output}, [])
-    table = _measured(wanted)
-    if arguments.output:
-        save(table, arguments.output)
-    _show(describe(table, wanted))
+    with places({"output": arguments.output}, []) as targets:
+        table = _measured(wanted)
+        if targets["output"] is not None:
+            save(table, targets["output"])
+        _show(describe(table, wanted))
     return 0
 
 

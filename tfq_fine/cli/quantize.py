@@ -1,13 +1,15 @@
 """`tfq-fine quantize`: a model and a recipe in, a file that has been run out."""
 
 import argparse
+from collections.abc import Mapping
 
 from absl import logging
 
+from tfq_converters.files import Place
 from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_fine.api import quantize
 from tfq_fine.cli.arguments import REPAIRS
-from tfq_fine.cli.outputs import check_outputs
+from tfq_fine.cli.outputs import places
 from tfq_fine.cli.recipe_argument import recipe_of
 from tfq_fine.cli.terminal import show
 from tfq_fine.report.html import require_extra
@@ -21,7 +23,12 @@ def run(arguments: argparse.Namespace) -> int:
         TfqError: bad input, or a file that cannot be written.
     """
     outputs = {"output": arguments.output, "report": arguments.report, "html": arguments.html}
-    check_outputs(outputs, [arguments.model, arguments.data, arguments.recipe, arguments.kernels, arguments.statistics])
+    inputs = [arguments.model, arguments.data, arguments.recipe, arguments.kernels, arguments.statistics]
+    with places(outputs, inputs) as targets:
+        return _run(arguments, targets)
+
+
+def _run(arguments: argparse.Namespace, targets: Mapping[str, Place | None]) -> int:
     if arguments.html:
         require_extra()
     recipe = recipe_of(arguments.recipe)
@@ -43,11 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
         statistics=None if arguments.statistics is None else Statistics.load(arguments.statistics),
         safe_mode=not arguments.unsafe,
     )
-    if arguments.report:
-        result.report.save(arguments.report)
-    if arguments.html:
-        result.report.save_html(arguments.html)
-    result.save(arguments.output)
+    output, report, page = targets["output"], targets["report"], targets["html"]
+    if report is not None:
+        result.report.save(report)
+    if page is not None:
+        result.report.save_html(page)
+    assert output is not None
+    result.save(output)
     logging.info("wrote %s", arguments.output)
     show(result.report)
     return 0

@@ -2,11 +2,13 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 
 from absl import logging
 
 from tfq_converters.errors import TfqError
-from tfq_fine.cli.outputs import check_outputs
+from tfq_converters.files import Place
+from tfq_fine.cli.outputs import places
 from tfq_fine.cli.terminal import progress, show
 from tfq_fine.report.html import require_extra
 from tfq_fine.verification import verify
@@ -22,9 +24,12 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.max_drop is not None and arguments.metric is None:
         raise TfqError("--max-drop needs --metric, and labels in the data")
-    check_outputs(
-        {"report": arguments.report, "html": arguments.html}, [arguments.model, arguments.tflite, arguments.data]
-    )
+    inputs = [arguments.model, arguments.tflite, arguments.data]
+    with places({"report": arguments.report, "html": arguments.html}, inputs) as targets:
+        return _run(arguments, targets)
+
+
+def _run(arguments: argparse.Namespace, targets: Mapping[str, Place | None]) -> int:
     if arguments.html:
         require_extra()
     logging.info("comparing %s with %s", arguments.tflite, arguments.model)
@@ -43,10 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
             safe_mode=not arguments.unsafe,
             on_batch=lambda samples: update(f"{samples} samples"),
         )
-    if arguments.report:
-        report.save(arguments.report)
-    if arguments.html:
-        report.save_html(arguments.html)
+    saved, page = targets["report"], targets["html"]
+    if saved is not None:
+        report.save(saved)
+    if page is not None:
+        report.save_html(page)
     show(report)
     if arguments.max_drop is None or report.passed(arguments.max_drop):
         return 0

@@ -1,12 +1,11 @@
 """What all reports share: JSON both ways, files, an HTML page, text."""
 
-import os
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from rich.console import Group
 
-from tfq_converters.flatbuffer import save_pieces
+from tfq_converters.files import Place, write_file
 from tfq_fine.report import html, plain, text
 from tfq_fine.report.sections import Section
 
@@ -45,18 +44,18 @@ class SavedReport:
         """
         return plain.loads(content, cls, cls.KIND)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the JSON to `path`, beside and renamed.
+    def save(self, place: Place) -> None:
+        """Write the JSON to a path or open descriptor (`tfq_converters.files`).
 
         Raises:
-            TfqError: the path cannot be written.
+            TfqError: the place cannot be written.
         """
-        save_pieces(iter([self.to_json().encode()]), path)
+        write_file(place, [self.to_json().encode()])
 
-    def save_html(self, path: str | os.PathLike[str]) -> None:
+    def save_html(self, place: Place) -> None:
         """Write a page with tables and pictures; needs the optional extra `report`.
 
         Raises:
-            TfqError: jinja2 or matplotlib is missing, or the path cannot be written.
+            TfqError: jinja2 or matplotlib is missing, or the place cannot be written.
         """
-        save_pieces(iter([html.page(*self._page()).encode()]), path)
+        write_file(place, [html.page(*self._page()).encode()])

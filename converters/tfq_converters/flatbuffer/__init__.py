@@ -6,7 +6,7 @@ flatbuffer cannot address, keep their constants behind it, each found by the `of
 
 from tfq_converters.flatbuffer.names import IDENTIFIER
 from tfq_converters.flatbuffer.reading import forget_pages, read
-from tfq_converters.flatbuffer.saving import save, save_pieces, scratch
+from tfq_converters.flatbuffer.saving import save, scratch
 from tfq_converters.flatbuffer.writing import pieces, with_outputs, write
 
-__all__ = ["IDENTIFIER", "forget_pages", "pieces", "read", "save", "save_pieces", "scratch", "with_outputs", "write"]
+__all__ = ["IDENTIFIER", "forget_pages", "pieces", "read", "save", "scratch", "with_outputs", "write"]

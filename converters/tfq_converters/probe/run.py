@@ -1,23 +1,22 @@
 """Tries cells on every runtime that is installed: builds files, runs them in child processes, judges the answers."""
 
 import json
-import os
 import platform
 import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from tfq_converters.child_process import python_command, python_environment
 from tfq_converters.errors import TfqError
 from tfq_converters.kernel_table import Cell, KernelTable, Run
 from tfq_converters.probe.build import Job, job
 from tfq_converters.probe.cases import CELLS, float_cell
 from tfq_converters.probe.runtimes import VARIANTS, installed
 from tfq_converters.probe.verdict import crash, judge, reason
+from tfq_converters.temporary import temporary_folder
 
 Runs = dict[str, Run]  # runtime variant -> run
 FEATURES = {"avx512_vnni": "AVX512-VNNI", "avx512f": "AVX512", "avx2": "AVX2", "asimddp": "NEON dot product"}
@@ -74,8 +73,7 @@ def run_jobs(
         progress: called with the variant's name after each file.
     """
     numbers = {cell: str(number) for number, cell in enumerate(jobs)}
-    with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
-        here = Path(folder)
+    with temporary_folder() as here:
         for cell, given in jobs.items():
             (here / f"{numbers[cell]}.tflite").write_bytes(given.content)
             np.savez(here / f"{numbers[cell]}.npz", *given.inputs)
@@ -119,12 +117,11 @@ def _child(here: Path, variant: str, numbers: list[str]) -> Iterator[tuple[str, 
     Raises:
         TfqError: the process does not get as far as the first file.
     """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-m", "tfq_converters.probe.child", str(here), variant, *numbers]
+    command = python_command("tfq_converters.probe.child", str(here), variant, *numbers)
     said = here / f"{variant}.txt"
     with (
         said.open("w") as stream,
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stream, text=True) as child,
+        subprocess.Popen(command, env=python_environment(), stdout=subprocess.PIPE, stderr=stream, text=True) as child,
     ):
         assert child.stdout is not None
         for number in numbers:

@@ -1,7 +1,6 @@
 """A Keras model in memory -> a float `.tflite`, at its own batch size where that converts, else at batch 1."""
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import Any
 from tfq_converters.reading.call import KerasCall
 from tfq_converters.reading.convert import Conversion, ConversionRefused, convert, failure
 from tfq_converters.reading.layers import is_recurrent, layer_tree, nodes
+from tfq_converters.temporary import temporary_folder
 
 SINGLE_BATCH = (
     "converted at batch 1, because the TFLite converter takes {what} only at a fixed batch; feed one sample at a time"
@@ -65,9 +65,9 @@ def _opened(call: KerasCall, batch: int | None) -> Iterator[Any]:
     """
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as folder:
-        _export(call, batch, folder)
-        yield tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
+    with temporary_folder() as folder:
+        _export(call, batch, str(folder))
+        yield tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serving_default"])
 
 
 def _export(call: KerasCall, batch: int | None, folder: str) -> None:

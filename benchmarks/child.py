@@ -1,0 +1,17 @@
+"""How a module of the benchmarks is run in a process of its own."""
+
+from pathlib import Path
+
+from tfq_converters.child_process import python_command, python_environment
+
+ROOT = str(Path(__file__).parents[1])
+
+
+def command(module: str, *arguments: object) -> list[str]:
+    """The command that runs a module of this folder."""
+    return python_command(f"benchmarks.{module}", *map(str, arguments))
+
+
+def environment() -> dict[str, str]:
+    """The environment to run it in."""
+    return python_environment(ROOT)
