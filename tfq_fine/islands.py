@@ -8,23 +8,25 @@ long as that helps its result, and the smallest island that does stays, if the o
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Subgraph
 from tfq_fine.judging import gain
+from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.placement import Island
 from tfq_fine.plan import Plan
 from tfq_fine.report.quantization import RepairRow
 from tfq_fine.trial import Trial, Variant
 
-GOOD_DB = 25.0  # of the outputs: files as good as this are left alone; and of a result, that needs no larger island
-BAD_DB = 15.0  # of a result: below, nothing much can be made of it
+GOOD_DB = 25.0  # files whose outputs are as good as this are left alone, and so are results inside
 LOST_DB = 8.0  # between the worst input and the result: an operator that loses less hands on what was bad before
 WORTH_DB = 1.0  # that an island must bring, to a result to grow, and to the outputs to stay
-LONGEST = 12  # steps that an island grows
-MOST = 6  # islands
+PATIENCE = 4  # steps that an island grows without bringing that
+MOST = 4  # islands
+TRIES = 24  # files that are looked at
 
 
 def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
@@ -34,17 +36,17 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
         return variant, RepairRow("islands", False, f"the file without them cannot be run: {start.problem}")
     if start.db >= GOOD_DB:
         return variant, RepairRow("islands", False, f"the outputs have {start.db:.1f} dB, {GOOD_DB:.0f} are enough")
-    bits = 16 if trial.settings.policy.target.compiles else None
+    search = _Search(trial, 16 if trial.settings.policy.target.compiles else None)
     best, tried, names = variant, set[int](), list[str]()
     with suppress(TfqError):  # a file with an island cannot be run: the one without is there
-        while len(names) < MOST and trial.measured(best).db < GOOD_DB:
+        while len(names) < MOST and search.tries < TRIES and trial.measured(best).db < GOOD_DB:
             numbers = trial.numbers(best)
             main, errors = numbers.quantized.graph.main, trial.tensors(best)
             suspect = next((o for o in suspects(main, numbers.plan, errors) if o not in tried), None)
             if suspect is None:
                 break
             tried.add(suspect)
-            grown = _grown(best, trial, main, numbers.plan, suspect, errors, bits)
+            grown = search.grown(best, main, numbers.plan, suspect, errors)
             if grown is not None:
                 best = grown
                 names.append(main.op_name(suspect))
@@ -60,15 +62,14 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
 
 
 def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> list[int]:
-    """The quantized operators that read good values and give bad ones, the greatest loss first."""
+    """The operators that read good values and give bad ones, and round or read what was rounded; the worst first."""
     lost = {}
     for o, op in enumerate(main.ops):
         results = [errors[t] for t in op.outputs if t in errors]
-        if not results or not is_rounded(plan, o) or min(results) >= BAD_DB:
+        if not results or min(results) >= GOOD_DB or not (is_rounded(plan, o) or feeding(main, plan, {o})):
             continue
-        read = [errors[t] for t in op.inputs if t in errors]
-        loss = min(read, default=float("inf")) - min(results)
-        if not loss < LOST_DB:  # also where both are -inf, which tells nothing
+        loss = min((errors[t] for t in op.inputs if t in errors), default=float("inf")) - min(results)
+        if loss >= LOST_DB:  # not where both are -inf, which tells nothing
             lost[o] = loss
     return sorted(lost, key=lambda o: -lost[o])
 
@@ -81,53 +82,63 @@ def is_rounded(plan: Plan, o: int) -> bool:
     return spec.weights is None or spec.activations is None or spec.weights.stored_bits == 8
 
 
-def _grown(
-    variant: Variant,
-    trial: Trial,
-    main: Subgraph,
-    plan: Plan,
-    suspect: int,
-    errors: Mapping[int, float],
-    bits: int | None,
-) -> Variant | None:
-    """The variant with the smallest island around `suspect` that mends its result; None where none does."""
-    result = min(main.ops[suspect].outputs, key=lambda t: errors.get(t, float("inf")))
-    island, found = {suspect}, list[tuple[float, Variant]]()
-    for _ in range(LONGEST):
-        found.append(_with_island(variant, trial, main, island, suspect, errors[result], result, bits))
-        if found[-1][0] >= GOOD_DB:
-            break
-        larger = island | _feeding(main, plan, island)
-        if larger == island:
-            break
-        island = larger
-    most = max(db for db, _ in found)
-    if not most >= errors[result] + WORTH_DB:
-        return None
-    return next(candidate for db, candidate in found if db >= most - WORTH_DB)
+def feeding(main: Subgraph, plan: Plan, island: AbstractSet[int]) -> set[int]:
+    """The nearest operators before the island that round their activations, and those between that only move values."""
+    producers, seen = main.producers(), set(island)
+    wanted = [t for o in island for t in main.ops[o].inputs]
+    found = set()
+    while wanted:
+        o = producers.get(wanted.pop())
+        if o is None or o in seen:
+            continue
+        seen.add(o)
+        if is_rounded(plan, o):
+            found.add(o)
+        if o not in found or main.ops[o].code in MOVES_VALUES:
+            wanted += main.ops[o].inputs
+    return found
 
 
-def _with_island(
-    variant: Variant,
-    trial: Trial,
-    main: Subgraph,
-    island: set[int],
-    suspect: int,
-    before: float,
-    result: int,
-    bits: int | None,
-) -> tuple[float, Variant]:
-    """(SQNR in dB of `result` with the island, the variant that has it)."""
-    kind = "float" if bits is None else f"{bits} bits"
-    own = f"in 8 bits its result has {before:.1f} dB on the samples, so that it is kept in {kind}"
-    feeds = f"it feeds {main.op_name(suspect)}, whose result has {before:.1f} dB in 8 bits"
-    islands = {o: Island(own if o == suspect else feeds, bits) for o in island}
-    candidate = replace(variant, islands={**islands, **variant.islands})
-    return trial.tensors(candidate).get(result, float("-inf")), candidate
+class _Search:
+    """Islands that are tried, one file each.
 
+    Args:
+        trial: measures variants.
+        bits: of activations in islands; None for float.
+    """
 
-def _feeding(main: Subgraph, plan: Plan, island: set[int]) -> set[int]:
-    """The quantized operators that compute what the island reads."""
-    producers = main.producers()
-    makers = {producers[t] for o in island for t in main.ops[o].inputs if t in producers}
-    return {o for o in makers if is_rounded(plan, o)}
+    def __init__(self, trial: Trial, bits: int | None):
+        self._trial, self._bits, self.tries = trial, bits, 0
+
+    def grown(
+        self, variant: Variant, main: Subgraph, plan: Plan, suspect: int, errors: Mapping[int, float]
+    ) -> Variant | None:
+        """The variant with the smallest island around `suspect` that mends its result; None where none does."""
+        result = min(main.ops[suspect].outputs, key=lambda t: errors.get(t, float("inf")))
+        before = errors[result]
+        island = {suspect} if is_rounded(plan, suspect) else feeding(main, plan, {suspect})
+        found: list[tuple[float, Variant]] = []
+        while self.tries < TRIES:
+            found.append(self._with_island(variant, main, island, suspect, before, result))
+            recent, earlier = found[-PATIENCE:], found[:-PATIENCE]
+            stuck = earlier and max(db for db, _ in recent) < max(db for db, _ in earlier) + WORTH_DB
+            larger = island | feeding(main, plan, island)
+            if found[-1][0] >= GOOD_DB or stuck or larger == island:
+                break
+            island = larger
+        most = max((db for db, _ in found), default=float("-inf"))
+        if not most >= before + WORTH_DB:
+            return None
+        return next(candidate for db, candidate in found if db >= most - WORTH_DB)
+
+    def _with_island(
+        self, variant: Variant, main: Subgraph, island: AbstractSet[int], suspect: int, before: float, result: int
+    ) -> tuple[float, Variant]:
+        """(SQNR in dB of `result` with the island, the variant that has it)."""
+        self.tries += 1
+        kind = "float" if self._bits is None else f"{self._bits} bits"
+        own = f"its result has {before:.1f} dB on the samples as it was rounded, so that it is kept in {kind}"
+        feeds = f"it feeds {main.op_name(suspect)}, whose result has {before:.1f} dB on the samples as it was rounded"
+        islands = {o: Island(own if o == suspect else feeds, self._bits) for o in island}
+        candidate = replace(variant, islands={**islands, **variant.islands})
+        return self._trial.tensors(candidate).get(result, float("-inf")), candidate

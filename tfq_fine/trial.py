@@ -231,7 +231,8 @@ class Trial:
         def see(t: int, value: np.ndarray) -> None:
             n = seen[t] = seen.get(t, -1) + 1
             if t in sums and np.isfinite(value).all():
-                sums[t] += ErrorSums.of(value, found[n][t].reshape(value.shape))
+                mine = found[n][t].reshape(value.shape)
+                sums[t] += ErrorSums.of(value, mine) if np.isfinite(mine).all() else ErrorSums(noise=math.nan)
 
         float_run(graph, few, None, 0, see, self._threads)
         return {t: WORST if math.isnan(total.sqnr_db) else total.sqnr_db for t, total in sums.items()}
