@@ -127,8 +127,8 @@ class _Decisions:
             after = replace(start, graph=folded.rewritten.graph, asked=_moved(start.asked, folded.rewritten))
             both = self._equalized(after) if equalizes else None
             why = self._not_better(start, after, faster=True)
-            if why and both is not None and both.variant is not None:
-                why = self._not_better(start, both.variant, faster=True)
+            if why and both is not None and both.variants:
+                why = self._not_better(start, self._best_of(both), faster=True)
             self.rows.append(self._row("fold_batch_norm", text, why, start, after))
             if not why:
                 self.best = after
@@ -138,14 +138,17 @@ class _Decisions:
         if equalizes:
             self._equalize(self._equalized(start))
 
-    def _equalize(self, candidate: "_Candidate") -> None:
-        if candidate.variant is None:
-            self.rows.append(RepairRow("cross_layer", False, candidate.text))
+    def _equalize(self, found: "_Candidates") -> None:
+        if not found.variants:
+            self.rows.append(RepairRow("cross_layer", False, found.text))
             return
-        before = self.best
-        why = self._not_better(before, candidate.variant)
-        self.best = before if why else candidate.variant
-        self.rows.append(self._row("cross_layer", candidate.text, why, before, candidate.variant))
+        before, after = self.best, self._best_of(found)
+        why = self._not_better(before, after)
+        self.best = before if why else after
+        self.rows.append(self._row("cross_layer", found.text, why, before, after))
+
+    def _best_of(self, found: "_Candidates") -> Variant:
+        return max(found.variants, key=lambda variant: self._measured(variant).db)
 
     def masks(self) -> None:
         """With ranges cut, or not."""
@@ -222,30 +225,33 @@ class _Decisions:
         said = f"{text}; off: {why}" if why else text
         return RepairRow(name, not why, said, before.db, after.db, len(self._trial.samples))
 
-    def _equalized(self, variant: Variant) -> "_Candidate":
+    def _equalized(self, variant: Variant) -> "_Candidates":
         """The variant with equalized channels, where the estimate says that it pays to measure it.
 
         A few samples say whether there is hope; the factors come from all of them, so that no channel is scaled up
-        because it slept in a few.
+        because it slept in a few. They are those of the largest values, or of the typical ones.
         """
         levels, paths = _levels(variant), scalable(variant.graph)
         if not levels or not paths:
-            return _Candidate(None, "no activation between linear operators whose channels can be scaled exactly")
-        rows, looked_at = QUICK if is_large(variant.graph) else None, _looked_at(variant.graph, levels, paths)
+            return _Candidates("no activation between linear operators whose channels can be scaled exactly")
+        graph, rows = variant.graph, QUICK if is_large(variant.graph) else None
+        looked_at = _looked_at(graph, levels, paths)
         for all_samples, enough in ((False, HOPEFUL_DB), (True, WORTH_DB)):
-            known = self._trial.channels(variant.graph, looked_at, all_samples)
-            found = choose_scales(variant.graph, known, levels, rows)
-            estimate = decibels(found.before, found.after)
-            where = f"{len(found.changes)} activations, estimated gain {estimate:.1f} dB"
-            if estimate < enough:
-                return _Candidate(None, f"{where}: not worth measuring")
-        return _Candidate(replace(variant, graph=scaled(variant.graph, found.changes)), where)
+            known = self._trial.channels(graph, looked_at, all_samples)
+            typical = {t: channels.typical() for t, channels in known.items()}
+            found = [choose_scales(graph, channels, levels, rows) for channels in (known, typical)]
+            estimates = [decibels(scales.before, scales.after) for scales in found]
+            text = f"{len(found[0].changes)} activations, estimated gain {estimates[0]:.1f} dB"
+            if max(estimates) < enough:
+                return _Candidates(f"{text}: not worth measuring")
+        changed = (replace(variant, graph=scaled(graph, scales.changes)) for scales in found if scales.changes)
+        return _Candidates(text, tuple(changed))
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    variant: Variant | None
+class _Candidates:
     text: str
+    variants: tuple[Variant, ...] = ()
 
 
 def _worthless(before: Sequence[float], after: Sequence[float], needed: float = BETTER_DB) -> str:

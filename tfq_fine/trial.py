@@ -43,9 +43,10 @@ from tfq_fine.statistics import Statistics
 
 Asked = Mapping[OpKey, OpSpec | None]
 Calibrated = Callable[[Graph, Needs], Statistics]  # what all samples show of a graph
-SAMPLES, SAMPLES_QUICK = 8, 16  # that variants are measured on: of a model that takes long, and of a quick one
+SAMPLES, SAMPLES_QUICK = 8, 16  # at least, that variants are measured on: of a model that takes long, of a quick one
 INSIDE = 4  # samples of which all tensors of a file are looked at
 QUICK_NS = 20e6  # of one run of the float model, by the table of costs
+BUDGET_NS, AT_MOST = 200e6, 64  # of all runs: the quicker a model, the more samples, up to so many
 LARGEST = 2**28  # bytes of constants, beyond which no variants are run: kernels may unpack all of them
 
 
@@ -89,7 +90,8 @@ def static_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None)
 def number_of_samples(graph: Graph) -> int:
     """How many samples variants are measured on. It follows from the model alone, so that a file does too."""
     cost = sum(costs.cost(op, graph.main, "float32") for op in graph.main.ops)
-    return SAMPLES_QUICK if cost < QUICK_NS else SAMPLES
+    least = SAMPLES_QUICK if cost < QUICK_NS else SAMPLES
+    return max(least, min(int(BUDGET_NS / max(cost, 1.0)), AT_MOST))
 
 
 def too_large(graph: Graph) -> bool:

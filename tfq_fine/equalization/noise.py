@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+TYPICAL = 4.0  # root mean squares
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -31,6 +33,11 @@ class Channels:
     def scaled(self, scale: np.ndarray) -> "Channels":
         """Each channel times its positive scale [C]."""
         return Channels(self.low * scale, self.high * scale, self.square * scale**2, self.count)
+
+    def typical(self) -> "Channels":
+        """The channels as if none went beyond `TYPICAL` times its root mean square: a rare peak decides nothing."""
+        reach = TYPICAL * np.sqrt(self.square)
+        return Channels(np.maximum(self.low, -reach), np.minimum(self.high, reach), self.square, self.count)
 
     @property
     def reach(self) -> np.ndarray:
