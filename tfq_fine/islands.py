@@ -19,11 +19,13 @@ from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.placement import Island
 from tfq_fine.plan import Plan
 from tfq_fine.report.quantization import RepairRow
-from tfq_fine.trial import Trial, Variant
+from tfq_fine.trial import Measured, Trial, Variant
 
-GOOD_DB = 25.0  # files whose outputs are as good as this are left alone, and so are results inside
+POOR_DB, LOW_DB = 20.0, 10.0  # of the outputs, in the mean and in nine of ten samples: better files are left alone
+GOOD_DB = 25.0  # of a result inside: it needs no larger island
 LOST_DB = 8.0  # between the worst input and the result: an operator that loses less hands on what was bad before
-WORTH_DB = 1.0  # that an island must bring, to a result to grow, and to the outputs to stay
+GROWS_DB = 1.0  # that a step must bring to the result of the suspect
+WORTH_DB = 3.0  # that islands must bring to the outputs, since they cost time
 PATIENCE = 4  # steps that an island grows without bringing that
 MOST = 4  # islands
 TRIES = 24  # files that are looked at
@@ -34,12 +36,12 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
     start = trial.measured(variant)
     if start.problem:
         return variant, RepairRow("islands", False, f"the file without them cannot be run: {start.problem}")
-    if start.db >= GOOD_DB:
-        return variant, RepairRow("islands", False, f"the outputs have {start.db:.1f} dB, {GOOD_DB:.0f} are enough")
+    if not is_poor(start):
+        return variant, RepairRow("islands", False, f"the outputs have {start.db:.1f} dB, {POOR_DB:.0f} are enough")
     search = _Search(trial, 16 if trial.settings.policy.target.compiles else None)
     best, tried, names = variant, set[int](), list[str]()
     with suppress(TfqError):  # a file with an island cannot be run: the one without is there
-        while len(names) < MOST and search.tries < TRIES and trial.measured(best).db < GOOD_DB:
+        while len(names) < MOST and search.tries < TRIES and is_poor(trial.measured(best)):
             numbers = trial.numbers(best)
             main, errors = numbers.quantized.graph.main, trial.tensors(best)
             suspect = next((o for o in suspects(main, numbers.plan, errors) if o not in tried), None)
@@ -59,6 +61,11 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
     why = end.problem or (f"off: it brings {brings:.1f} dB" if brings < WORTH_DB or brings <= error else "")
     row = RepairRow("islands", not why, f"{text}; {why}" if why else text, start.db, end.db, len(trial.samples))
     return variant if why else best, row
+
+
+def is_poor(found: Measured) -> bool:
+    """Whether a file is bad enough that operators in it may be hopeless."""
+    return found.db < POOR_DB or found.low < LOW_DB
 
 
 def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> list[int]:
@@ -121,15 +128,15 @@ class _Search:
         while self.tries < TRIES:
             found.append(self._with_island(variant, main, island, suspect, before, result))
             recent, earlier = found[-PATIENCE:], found[:-PATIENCE]
-            stuck = earlier and max(db for db, _ in recent) < max(db for db, _ in earlier) + WORTH_DB
+            stuck = earlier and max(db for db, _ in recent) < max(db for db, _ in earlier) + GROWS_DB
             larger = island | feeding(main, plan, island)
             if found[-1][0] >= GOOD_DB or stuck or larger == island:
                 break
             island = larger
         most = max((db for db, _ in found), default=float("-inf"))
-        if not most >= before + WORTH_DB:
+        if not most >= before + GROWS_DB:
             return None
-        return next(candidate for db, candidate in found if db >= most - WORTH_DB)
+        return next(candidate for db, candidate in found if db >= most - GROWS_DB)
 
     def _with_island(
         self, variant: Variant, main: Subgraph, island: AbstractSet[int], suspect: int, before: float, result: int
