@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from child_programs import done
 from keras_models import run, shared
 from tfq_converters.errors import TfqError
 from tfq_converters.reading import read_model
@@ -98,3 +100,55 @@ def test_silence_catches_everything_and_ends(capfd: pytest.CaptureFixture[str]):
     captured = capfd.readouterr()
     assert captured.out == "after\nafter natively\n"
     assert captured.err == "a logger that kept the stream\n"
+
+
+def test_silences_that_overlap_end_with_the_last(capfd: pytest.CaptureFixture[str]):
+    """One thread leaves while another is still in: each gets back what it found only by counting."""
+    entered, left, texts = threading.Event(), threading.Event(), {}
+
+    def second() -> None:
+        with silenced() as caught:
+            print("in the second")
+            entered.set()
+            left.wait()
+            os.write(1, b"still silent\n")
+            texts["second"] = caught()
+
+    thread = threading.Thread(target=second)
+    with silenced() as caught:
+        print("in the first")
+        thread.start()
+        entered.wait()
+        texts["first"] = caught()
+    left.set()
+    thread.join()
+    print("after")
+    os.write(2, b"after natively\n")
+    assert texts == {"first": "in the first\nin the second\n", "second": "in the second\nstill silent\n"}
+    assert capfd.readouterr() == ("after\n", "after natively\n")
+
+
+def test_threads_that_quantize_at_once_leave_the_streams_alone():
+    code = """
+        import os, sys, threading, warnings
+        import keras, tfq_fine as tfq
+        models = [keras.Sequential([keras.Input((7,)), keras.layers.Dense(n + 1)]) for n in range(4)]
+        before = sys.stdout, sys.stderr, list(warnings.filters), os.fstat(1).st_ino, os.fstat(2).st_ino
+        found = []
+        def work(model):
+            for _ in range(2):
+                found.append(len(tfq.quantize(model).content))
+        threads = [threading.Thread(target=work, args=(model,)) for model in models]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        assert len(found) == 8
+        after = sys.stdout, sys.stderr, list(warnings.filters), os.fstat(1).st_ino, os.fstat(2).st_ino
+        assert after == before
+        print("by Python")
+        os.system("echo by a shell")
+        print("an error", file=sys.stderr)
+    """
+    found = done(code)
+    assert found.returncode == 0, found.stderr
+    assert sorted(found.stdout.splitlines()) == ["by Python", "by a shell"]
+    assert found.stderr.splitlines()[-1] == "an error"

@@ -4,8 +4,9 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, TextIO
 
 
@@ -26,36 +27,86 @@ class _Switched:
             self.target.flush()
 
 
+class _Silence:
+    """The one silence of this process: the first that enters makes it, the last that leaves ends it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._count = 0
+        self._stack = contextlib.ExitStack()
+        self._sink: BinaryIO | None = None
+        self._writer: TextIO | None = None
+
+    def enter(self) -> int:
+        """Begin; returns how much had been caught by then."""
+        with self._lock:
+            if not self._count:
+                with contextlib.ExitStack() as stack:
+                    self._sink = stack.enter_context(tempfile.TemporaryFile())
+                    stack.enter_context(_descriptors_into(self._sink))
+                    stack.enter_context(warnings.catch_warnings())
+                    warnings.simplefilter("ignore")
+                    target = os.dup(self._sink.fileno())
+                    self._writer = stack.enter_context(open(target, "w", errors="replace", buffering=1))
+                    stack.enter_context(_streams_into(self._writer))
+                    self._stack = stack.pop_all()
+            self._count += 1
+            return self._size()
+
+    def leave(self) -> None:
+        """End, unless others are still in it."""
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                self._sink = self._writer = None
+                self._stack.close()
+
+    def _size(self) -> int:
+        assert self._sink is not None and self._writer is not None
+        self._writer.flush()
+        return os.fstat(self._sink.fileno()).st_size
+
+    def caught(self, start: int) -> str:
+        """What was caught since there were `start` bytes."""
+        with self._lock:
+            size = self._size()
+            assert self._sink is not None
+            return os.pread(self._sink.fileno(), size - start, start).decode(errors="replace")
+
+
+_SILENCE = _Silence()
+
+
 @contextlib.contextmanager
 def silenced() -> Iterator[Callable[[], str]]:
     """Catch everything printed to stdout and stderr, by Python or by native code, and hide warnings.
 
-    The file descriptors are the process's own: what other threads print meanwhile is caught as well.
+    The file descriptors are the process's own, so that what other threads print meanwhile is caught as well. Several
+    threads may be silent at a time; the descriptors are put back when the last one is done.
 
     Yields:
         A function that returns the text caught so far.
     """
-    with tempfile.TemporaryFile() as sink, _descriptors_into(sink), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with open(os.dup(sink.fileno()), "w", errors="replace", buffering=1) as writer, _streams_into(writer):
-
-            def caught() -> str:
-                writer.flush()
-                return os.pread(sink.fileno(), os.fstat(sink.fileno()).st_size, 0).decode(errors="replace")
-
-            yield caught
+    start = _SILENCE.enter()
+    try:
+        yield lambda: _SILENCE.caught(start)
+    finally:
+        _SILENCE.leave()
 
 
 @contextlib.contextmanager
 def _streams_into(writer: TextIO) -> Iterator[None]:
-    """Point `sys.stdout` and `sys.stderr` to `writer`, and back at the end."""
+    """Point `sys.stdout` and `sys.stderr` to `writer`, and back at the end, unless somebody else pointed them away."""
     before = sys.stdout, sys.stderr
     during = _Switched(writer), _Switched(writer)
     sys.stdout, sys.stderr = during
     try:
         yield
     finally:
-        sys.stdout, sys.stderr = before
+        if sys.stdout is during[0]:
+            sys.stdout = before[0]
+        if sys.stderr is during[1]:
+            sys.stderr = before[1]
         for stream, original in zip(during, before, strict=True):
             stream.target = original
 
@@ -73,10 +124,22 @@ def _descriptors_into(sink: BinaryIO) -> Iterator[None]:
             os.dup2(sink.fileno(), descriptor)
         yield
     finally:
-        _flush()
-        for descriptor, copy in saved:
-            os.dup2(copy, descriptor)
-            os.close(copy)
+        try:
+            _flush()
+        finally:
+            try:
+                _put_back(saved)
+            except KeyboardInterrupt:
+                _put_back(saved)
+                raise
+            for _, copy in saved:
+                os.close(copy)
+
+
+def _put_back(saved: Sequence[tuple[int, int]]) -> None:
+    """Give every descriptor what its copy has; may be done again."""
+    for descriptor, copy in saved:
+        os.dup2(copy, descriptor)
 
 
 def _flush() -> None:
