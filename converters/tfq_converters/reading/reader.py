@@ -18,6 +18,7 @@ from tfq_converters.reading.convert import Conversion
 from tfq_converters.reading.culprit import first_difference
 from tfq_converters.reading.float_model import validate_model
 from tfq_converters.reading.float_source import refuse_quantized, validate_constants
+from tfq_converters.reading.half_constants import without_half_constants
 from tfq_converters.reading.layers import layer_tree, nodes
 from tfq_converters.reading.load import keras_framework, load_model
 from tfq_converters.reading.model import convert_model
@@ -83,11 +84,14 @@ def _is_tflite(path: Path) -> bool:
 
 
 def _from_tflite(content: bytes | str, called: str, name: str) -> Source:
-    graph = flatbuffer.read(content)
-    refuse_quantized(graph, called)
-    graph = layer_from_names(graph)
+    folded = without_half_constants(flatbuffer.read(content))
+    refuse_quantized(folded.graph, called)
+    graph = layer_from_names(folded.graph)
     validate_constants(graph)
-    return Source(graph, content, None, name, (), named_layers(graph))
+    notes = folded.notes
+    if graph.sparse:
+        notes += (f"the model stores {graph.sparse} constants sparse; they are written dense, which takes more space",)
+    return Source(graph, content, None, name, notes, named_layers(graph))
 
 
 def _from_keras(model: Any, notes: tuple[str, ...], check: bool) -> Source:
