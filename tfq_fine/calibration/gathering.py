@@ -52,13 +52,25 @@ def gather(
     Raises:
         TfqError: bad data (`tfq_fine.data`, `calibrate`).
     """
-    finite = how.on_invalid == "error"
-    read = batches(data, input_specs(graph), batch_size=how.batch_size, limit=how.num_samples, finite=finite)
+    left_over: list[int] = []
+    read = batches(
+        data,
+        input_specs(graph),
+        batch_size=how.batch_size,
+        limit=how.num_samples,
+        finite=how.on_invalid == "error",
+        left_over=left_over.append,
+    )
     if needs is None:
         first = next((batch for batch in read if batch.is_finite), None)
         return Gathered(None, () if first is None else (first.inputs,))
     kept = KeptSamples(how.kept)
     found = calibrate(graph, read, needs, how.threads, how.on_invalid, advance, kept)
+    if left_over:
+        said = (
+            f"{sum(left_over)} samples were left out: they do not fill a batch of the fixed size that the model takes"
+        )
+        found = replace(found, warnings=(*found.warnings, said))
     return Gathered(found, kept.samples)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.errors import TfqError
+from tfq_converters.reading.batch import is_sequential, undeclared_batch
 from tfq_converters.reading.layers import is_recurrent, layer_tree, nodes
 from tfq_converters.reading.load import Framework
 
@@ -60,7 +61,7 @@ class KerasCall:
 
     def declared_outputs(self) -> Any:
         """The symbolic outputs of a Sequential or Functional model, in the structure that it returns."""
-        return self.model.outputs[0] if _is_sequential(self.model) else self.model.output
+        return self.model.outputs[0] if is_sequential(self.model) else self.model.output
 
     def order(self, names: Sequence[str]) -> list[str]:
         """`names` of a signature's inputs, in the order of `arguments`: by name, else by their numbering."""
@@ -90,12 +91,13 @@ def keras_call(model: Any, framework: Framework) -> KerasCall:
 
     structure = _declared(model) or _recorded(model, framework)
     leaves = tf.nest.flatten(structure)
+    any_batch = bool(undeclared_batch(model, framework))
     names: list[str] = []
     for index, leaf in enumerate(leaves):
         name = _identifier(str(getattr(leaf, "name", None) or f"args_{index}").split(":")[0])
         names.append(name if name not in names else f"{name}_{index}")
     arguments = (
-        Argument(name, tuple(leaf.shape), tf.as_dtype(leaf.dtype).name)
+        Argument(name, (None, *leaf.shape[1:]) if any_batch else tuple(leaf.shape), tf.as_dtype(leaf.dtype).name)
         for name, leaf in zip(names, leaves, strict=True)
     )
     return KerasCall(model, framework, tuple(arguments), structure)
@@ -111,11 +113,7 @@ def _declared(model: Any) -> tuple[Any, ...] | None:
     """The inputs of a Sequential or Functional model, which declares them."""
     if not getattr(model, "inputs", None):
         return None
-    return (model.inputs[0] if _is_sequential(model) else model.input,)
-
-
-def _is_sequential(model: Any) -> bool:
-    return "Sequential" in {cls.__name__ for cls in type(model).__mro__}
+    return (model.inputs[0] if is_sequential(model) else model.input,)
 
 
 def _recorded(model: Any, framework: Framework) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Signature
+from tfq_converters.reading.batch import undeclared_batch
 from tfq_converters.reading.call import KerasCall, keras_call, unchanged
 from tfq_converters.reading.checked import checked
 from tfq_converters.reading.conversion_check import Arrays, Difference, Reference
@@ -117,7 +118,8 @@ def _from_keras(model: Any, notes: tuple[str, ...], check: bool) -> Source:
             )
         found = found if compared.content is conversion.content else _traced(compared, model)
         conversion = compared
-    all_notes = (*notes, *conversion.notes, *found.notes)
+    undeclared = undeclared_batch(model, framework)
+    all_notes = (*notes, *([undeclared] if undeclared else []), *conversion.notes, *found.notes)
     return Source(found.graph, conversion.content, model, model.name, all_notes, found.layers)
 
 
