@@ -81,8 +81,13 @@ def _natural(name: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def keras_call(model: Any, framework: Framework) -> KerasCall:
+def keras_call(model: Any, framework: Framework, any_batch: bool | None = None) -> KerasCall:
     """How `model` is called.
+
+    Args:
+        model: a built model.
+        framework: whose it is.
+        any_batch: whether the first dimension of its inputs is free whatever they say; found out when None.
 
     Raises:
         TfqError: a subclassed model that was never called, so that its input shapes are unknown.
@@ -91,7 +96,7 @@ def keras_call(model: Any, framework: Framework) -> KerasCall:
 
     structure = _declared(model) or _recorded(model, framework)
     leaves = tf.nest.flatten(structure)
-    any_batch = bool(undeclared_batch(model, framework))
+    any_batch = bool(undeclared_batch(model, framework)) if any_batch is None else any_batch
     names: list[str] = []
     for index, leaf in enumerate(leaves):
         name = _identifier(str(getattr(leaf, "name", None) or f"args_{index}").split(":")[0])

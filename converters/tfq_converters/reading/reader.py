@@ -17,6 +17,7 @@ from tfq_converters.reading.checked import checked
 from tfq_converters.reading.conversion_check import Arrays, Difference, Reference
 from tfq_converters.reading.convert import Conversion
 from tfq_converters.reading.culprit import first_difference
+from tfq_converters.reading.float32 import in_float32
 from tfq_converters.reading.float_model import validate_model
 from tfq_converters.reading.float_source import refuse_quantized, validate_constants
 from tfq_converters.reading.half_constants import without_half_constants
@@ -97,9 +98,12 @@ def _from_tflite(content: bytes | str, called: str, name: str) -> Source:
 
 def _from_keras(model: Any, notes: tuple[str, ...], check: bool) -> Source:
     framework = keras_framework(model)
+    undeclared = undeclared_batch(model, framework)
+    model, rebuilt = in_float32(model, framework)
+    notes = (*notes, *rebuilt, *([undeclared] if undeclared else []))
     tree = layer_tree(model)
     validate_model(tree, model.name)
-    call = keras_call(model, framework)
+    call = keras_call(model, framework, bool(undeclared))
     names = Resolver(tree, suffixed=framework == "keras")
 
     def convert(settings: Mapping[str, Any]) -> Conversion:
@@ -118,8 +122,7 @@ def _from_keras(model: Any, notes: tuple[str, ...], check: bool) -> Source:
             )
         found = found if compared.content is conversion.content else _traced(compared, model)
         conversion = compared
-    undeclared = undeclared_batch(model, framework)
-    all_notes = (*notes, *([undeclared] if undeclared else []), *conversion.notes, *found.notes)
+    all_notes = (*notes, *conversion.notes, *found.notes)
     return Source(found.graph, conversion.content, model, model.name, all_notes, found.layers)
 
 
