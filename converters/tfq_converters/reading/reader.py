@@ -28,7 +28,7 @@ from tfq_converters.reading.names import Resolver
 from tfq_converters.reading.order import in_models_order
 from tfq_converters.reading.provenance import LayerInfo, Provenance, layer_from_names, named_layers, trace_layers
 from tfq_converters.reading.safety import refuse_unsafe_nodes
-from tfq_converters.reading.saved_model import convert_folder, load_signatures
+from tfq_converters.reading.saved_model import convert_folder, load_signatures, without_training_state
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -163,23 +163,24 @@ def _place(call: KerasCall, graph: Graph, content: bytes, difference: Difference
 def _from_folder(path: Path, safe_mode: bool, check: bool) -> Source:
     if safe_mode:
         refuse_unsafe_nodes(path)
-    functions = load_signatures(path)
+    with without_training_state(path) as folder:
+        functions = load_signatures(folder, str(path))
 
-    def convert(settings: Mapping[str, Any]) -> Conversion:
-        return convert_folder(path, list(functions), settings)
+        def convert(settings: Mapping[str, Any]) -> Conversion:
+            return convert_folder(folder, list(functions), settings, str(path))
 
-    conversion = convert({})
-    found = _named(conversion, path)
-    if check:
-        compared = checked(
-            str(path),
-            conversion,
-            convert,
-            lambda signature: _signature_reference(functions[signature.key]),
-            lambda graph, content, difference: "",
-        )
-        found = found if compared.content is conversion.content else _named(compared, path)
-        conversion = compared
+        conversion = convert({})
+        found = _named(conversion, path)
+        if check:
+            compared = checked(
+                str(path),
+                conversion,
+                convert,
+                lambda signature: _signature_reference(functions[signature.key]),
+                lambda graph, content, difference: "",
+            )
+            found = found if compared.content is conversion.content else _named(compared, path)
+            conversion = compared
     return Source(found, conversion.content, None, path.name, conversion.notes, named_layers(found))
 
 
