@@ -9,7 +9,7 @@ from typing import Any
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_fine.calibration import Gathered, OnInvalid, Reading, first_samples, gather, gather_shards
-from tfq_fine.data import Peeked, input_specs, known_count
+from tfq_fine.data import Described, Peeked, input_specs, known_count
 from tfq_fine.observation import Needs
 from tfq_fine.sampling import Sample
 
@@ -58,6 +58,17 @@ class Representative:
             return first_samples(graph, self.data, self.shards, self.executor, self.reading, count)
         peeked = Peeked(self.data)
         found = peeked.first(input_specs(graph), count, finite=self.on_invalid == "error")
+        self.data = peeked.data
+        return found
+
+    @property
+    def shapes(self) -> Callable[[Sequence[str]], list[list[Described]]] | None:
+        """What tells the shapes of the inputs of a model that does not know them; None where nothing does."""
+        return self._shapes if self.is_given and self.executor is None else None
+
+    def _shapes(self, names: Sequence[str]) -> list[list[Described]]:
+        peeked = Peeked(self.data)
+        found = peeked.shapes(names)
         self.data = peeked.data
         return found
 
