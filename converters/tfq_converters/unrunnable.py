@@ -8,6 +8,7 @@ import numpy as np
 
 from tfq_converters.custom_ops import executes
 from tfq_converters.graph import Graph, Op, Subgraph
+from tfq_converters.input_values import drawn, role_of
 from tfq_converters.runtime import Kernels
 
 
@@ -60,12 +61,6 @@ def known_part(graph: Graph) -> Graph:
 
 def stand_ins(graph: Graph, kernels: Kernels = "default", seed: int = 0) -> list[np.ndarray]:
     """Values in place of what such operators compute, for the inputs that `runnable_part` adds; strings are empty."""
-    rng = np.random.default_rng(seed)
-    main = graph.main
-    tensors = [main.tensors[t] for o in unrunnable_ops(graph, kernels) for t in main.ops[o].outputs]
-    return [
-        np.full(tensor.shape, b"", np.bytes_)
-        if tensor.dtype == "string"
-        else rng.normal(size=tensor.shape).astype(tensor.dtype)
-        for tensor in tensors
-    ]
+    rng, main = np.random.default_rng(seed), graph.main
+    missing = [t for o in unrunnable_ops(graph, kernels) for t in main.ops[o].outputs]
+    return [drawn(rng, main.tensors[t], role_of(main, t)) for t in missing]
