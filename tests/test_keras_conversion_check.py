@@ -11,11 +11,11 @@ from keras import layers
 
 from keras_models import inputs_of, run, source, two_signatures
 from tfq_converters.errors import TfqError
+from tfq_converters.input_values import Role, role_of
 from tfq_converters.reading import Source, read_model
 from tfq_converters.reading import checked as keras_checked
 from tfq_converters.reading.call import keras_call
 from tfq_converters.reading.conversion_check import check_signature
-from tfq_converters.reading.inputs import index_limit
 from tfq_converters.reading.layers import layer_tree
 from tfq_converters.reading.model import convert_model
 from tfq_converters.reading.names import Resolver
@@ -116,11 +116,11 @@ def test_reading_leaves_the_state_of_a_model_alone():
 
 def test_indices_are_drawn_from_the_smallest_table():
     graph = source("embeddings").graph
-    assert index_limit(graph.main, graph.main.inputs[0]) == 3
+    assert role_of(graph.main, graph.main.inputs[0]) == Role("index", 0, 3)
     drawn = inputs_of(graph, samples=20)["ids"]
     assert drawn.dtype == np.int32
     assert set(np.unique(drawn)) == {0, 1, 2}
-    assert index_limit(source("cnn").graph.main, source("cnn").graph.main.inputs[0]) is None
+    assert role_of(source("cnn").graph.main, source("cnn").graph.main.inputs[0]) == Role("plain")
 
 
 def test_a_float_input_that_is_cast_to_an_index():

@@ -155,7 +155,7 @@ def quantize(
     material = Representative(data, num_samples, batch_size, on_invalid, threads, executor, shards)
     with stages(progress) as shown, waiting() as runs, file_runs() as files:  # `runs` starts meanwhile
         with shown.stage("reading the model"):
-            source = read_model(wrapped.model if wrapped else model, safe_mode=safe_mode)
+            source = read_model(wrapped.model if wrapped else model, safe_mode=safe_mode, shapes=material.shapes)
             if wrapped:
                 source = replace(source, graph=without_marks(source.graph))
             own = wrapped.given(source.graph) if wrapped else None
@@ -241,7 +241,7 @@ def calibrate(
     chosen_recipe = with_observer(recipe, observer)
     with stages(progress) as shown:
         with shown.stage("reading the model"):
-            source = read_model(model, safe_mode=safe_mode)
+            source = read_model(model, safe_mode=safe_mode, shapes=material.shapes)
         graph = source.graph
         plan = make_plan(graph, chosen_recipe.resolve(graph, source.layers), Policy("speed", True, Target()))
         if resume is not None:

@@ -5,7 +5,7 @@ is put aside on disk at the first time (`calibration.spool`).
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_fine.calibration import Gathered, OnInvalid, Reading, Spool, gather, gather_shards
-from tfq_fine.data import known_count
+from tfq_fine.data import Described, Peeked, known_count
 from tfq_fine.observation import Needs
 
 
@@ -56,6 +56,17 @@ class Representative:
         if self.executor is not None or isinstance(self.data, Spool):
             return None
         return known_count(self.data, self.num_samples)
+
+    @property
+    def shapes(self) -> Callable[[Sequence[str]], list[list[Described]]] | None:
+        """What tells the shapes of the inputs of a model that does not know them; None where nothing does."""
+        return self._shapes if self.is_given and self.executor is None else None
+
+    def _shapes(self, names: Sequence[str]) -> list[list[Described]]:
+        peeked = Peeked(self.data)
+        found = peeked.shapes(names)
+        self.data = peeked.data
+        return found
 
     def gather(
         self, graph: Graph, needs: Needs | None, advance: Callable[[int], None] | None = None, aside: Path | None = None

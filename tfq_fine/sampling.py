@@ -3,26 +3,14 @@
 import numpy as np
 
 from tfq_converters.graph import Graph
+from tfq_converters.input_values import drawn, role_of
 
 
 def generated_inputs(graph: Graph, seed: int = 0, subgraph: int = 0) -> tuple[np.ndarray, ...]:
-    """Normal values for float inputs; for integers, valid rows of every table in the graph; empty strings."""
+    """Values that suit what the graph does with its inputs (`tfq_converters.input_values`)."""
     rng = np.random.default_rng(seed)
     entry = graph.subgraphs[subgraph]
-    tables = [entry.tensors[op.inputs[0]] for op in entry.ops if op.code == "GATHER"]
-    highest = min((table.shape[0] for table in tables if table.is_constant and table.shape), default=2)
-    found = []
-    for t in entry.inputs:
-        tensor = entry.tensors[t]
-        if tensor.dtype.startswith("float"):
-            found.append(rng.normal(size=tensor.shape).astype(tensor.dtype))
-        elif tensor.dtype == "bool":
-            found.append(np.ones(tensor.shape, bool))
-        elif tensor.dtype == "string":
-            found.append(np.full(tensor.shape, b"", np.bytes_))
-        else:
-            found.append(rng.integers(0, max(highest, 1), tensor.shape).astype(tensor.dtype))
-    return tuple(found)
+    return tuple(drawn(rng, entry.tensors[t], role_of(entry, t)) for t in entry.inputs)
 
 
 def other_inputs(graph: Graph) -> dict[str, tuple[np.ndarray, ...]]:

@@ -157,6 +157,7 @@ class Graph:
     signatures: tuple[Signature, ...] = ()
     metadata: Mapping[str, bytes] = field(default_factory=dict)
     description: str = ""
+    sparse: int = 0  # constants that the file stores sparse; they are dense here, and where the graph is written
 
     @property
     def main(self) -> Subgraph:

@@ -1,13 +1,14 @@
 """Runs an emitted file and compares every operator with what the quantized numbers say, before anyone gets the file."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from tfq_converters import flatbuffer
-from tfq_converters.child_runs import Arrays, Runs
+from tfq_converters.child_runs import Arrays, Runs, waiting
 from tfq_converters.errors import TfqError
 from tfq_converters.float_run import FloatRun, float_run
 from tfq_converters.graph import Graph, Subgraph
@@ -37,7 +38,7 @@ from tfq_converters.tolerance import (
     float_tolerance,
     integer_difference,
 )
-from tfq_converters.unrunnable import runnable_part, stand_ins
+from tfq_converters.unrunnable import is_unrunnable, runnable_part, stand_ins, unrunnable_ops
 from tfq_converters.weights import data_of, weight_axes
 
 Sample = Sequence[np.ndarray]
@@ -65,7 +66,8 @@ def run_check(
 ) -> Checked:
     """Execute the file on the default and the reference kernels and compare it operator by operator.
 
-    Operators that no runtime here executes (`unrunnable`) are cut out; everything around them is run.
+    Operators that no runtime here executes (`unrunnable`) are cut out; everything around them is run. Those that only
+    the default kernels execute are cut out of what the slow ones run.
 
     Args:
         quantized: the numbers.
@@ -86,45 +88,54 @@ def run_check(
         for form, index in forms.items()
         if s == 0 and _readable(realized.graph, index)
     }
-    extra = stand_ins(quantized.graph)
-    emitted = runnable_part(realized.graph)
-    content = content if emitted is realized.graph else None
-    fed = [[*encoded(quantized, sample), *extra] for sample in samples]
-    parts = runs.give(emitted, content, sorted(set(places.values())), fed, kernels_to_run(quantized))
-    if known is None or known.graph is not quantized.graph or known.samples != len(samples):
-        known = float_run(quantized.graph, samples, runs, len(samples))
-    flatbuffer.forget_pages(trim=True)
-    simulated = _Simulated.of(quantized, places)
-    results = _Results(quantized, runs, samples)
-    for n in range(len(samples)):
-        _compare(simulated, n, results)
-        _same_outputs(realized, results.default, n)
-    errors = _errors(runs, known, places, results.default)
-    _check_signatures(quantized, realized, others or {})
-    return Checked(errors, tuple(kernels for kernels, _ in results), len(samples), parts)
+    fast, slow = kernels_to_run(quantized)
+    wanted = sorted(set(places.values()))
+
+    def give(to: Runs, kernels: Sequence[Kernels], content: bytes | None) -> int:
+        emitted, extra = runnable_part(realized.graph, kernels[-1]), stand_ins(quantized.graph, kernels[-1])
+        fed = [[*encoded(quantized, sample), *extra] for sample in samples]
+        return to.give(emitted, content if emitted is realized.graph else None, wanted, fed, kernels)
+
+    with ExitStack() as stack:
+        if unrunnable_ops(realized.graph, fast) == unrunnable_ops(realized.graph, slow):
+            slow_runs, parts = runs, give(runs, (fast, slow), content)
+        else:
+            slow_runs, parts = stack.enter_context(waiting()), give(runs, (fast,), content)
+            give(slow_runs, (slow,), content)
+        if known is None or known.graph is not quantized.graph or known.samples != len(samples):
+            known = float_run(quantized.graph, samples, runs, len(samples))
+        flatbuffer.forget_pages(trim=True)
+        simulated = _Simulated.of(quantized, places)
+        results = _Results(quantized, runs, slow_runs, samples)
+        for n in range(len(samples)):
+            _compare(simulated, n, results)
+            _same_outputs(realized, results.default, n)
+        errors = _errors(runs, known, places, results.default)
+        _check_signatures(quantized, realized, others or {})
+        return Checked(errors, tuple(kernels for kernels, _ in results), len(samples), parts)
 
 
 class _Results:
     """(kernels, what they computed), the default ones first; the others are waited for when they are asked for."""
 
-    def __init__(self, quantized: QuantizedGraph, runs: Runs, samples: Sequence[Sample]):
-        self._quantized, self._runs, self._samples = quantized, runs, samples
+    def __init__(self, quantized: QuantizedGraph, runs: Runs, slow_runs: Runs, samples: Sequence[Sample]):
+        self._quantized, self._runs, self._slow_runs, self._samples = quantized, runs, slow_runs, samples
 
     @cached_property
     def default(self) -> Arrays:
         return self._runs.result("default")
 
     @cached_property
-    def other(self) -> tuple[str, Arrays]:
+    def other(self) -> tuple[Kernels, Arrays]:
         _, kernels = kernels_to_run(self._quantized)
-        return _on_slow_kernels(self._quantized.graph, self._runs, self._samples, kernels)
+        return _on_slow_kernels(self._quantized.graph, self._slow_runs, self._samples, kernels)
 
     @property
     def other_is_there(self) -> bool:
         """Whether the slow kernels are done, so that nobody waits for `other`."""
-        return self._runs.is_done(kernels_to_run(self._quantized)[1])
+        return self._slow_runs.is_done(kernels_to_run(self._quantized)[1])
 
-    def __iter__(self) -> Iterator[tuple[str, Arrays]]:
+    def __iter__(self) -> Iterator[tuple[Kernels, Arrays]]:
         yield "default", self.default
         yield self.other
 
@@ -170,7 +181,7 @@ def kernels_to_run(quantized: QuantizedGraph) -> tuple[Kernels, Kernels]:
     return "default", "optimized" if blockwise else "reference"
 
 
-def _on_slow_kernels(graph: Graph, runs: Runs, samples: Sequence[Sample], kernels: Kernels) -> tuple[str, Arrays]:
+def _on_slow_kernels(graph: Graph, runs: Runs, samples: Sequence[Sample], kernels: Kernels) -> tuple[Kernels, Arrays]:
     """What these kernels computed; the optimized ones where the reference ones refuse the float model too.
 
     The reference kernels lack some operators (ELU).
@@ -186,7 +197,7 @@ def _on_slow_kernels(graph: Graph, runs: Runs, samples: Sequence[Sample], kernel
 
 def _runs(graph: Graph, kernels: Kernels, sample: Sample) -> bool:
     try:
-        Runner(flatbuffer.write(runnable_part(graph)), kernels).run([*sample, *stand_ins(graph)])
+        Runner(flatbuffer.write(runnable_part(graph, kernels)), kernels).run([*sample, *stand_ins(graph, kernels)])
     except TfqError:
         return False
     return True
@@ -249,8 +260,12 @@ def _trimmed(every: Iterable[list[int]]) -> Iterator[list[int]]:
             flatbuffer.forget_pages(trim=True)
 
 
-def _judge(simulated: _Simulated, n: int, kernels: str, run: Arrays, known: Sequence[int], segment: Segment) -> None:
-    _refuse(kernels, _first_wrong(simulated, n, run, known, segment))
+def _judge(
+    simulated: _Simulated, n: int, kernels: Kernels, run: Arrays, known: Sequence[int], segment: Segment
+) -> None:
+    main = simulated.quantized.graph.main
+    run_here = [o for o in known if not is_unrunnable(main.ops[o], main, kernels)]
+    _refuse(kernels, _first_wrong(simulated, n, run, run_here, segment))
 
 
 def _refuse(kernels: str, wrong: str) -> None:

@@ -60,7 +60,7 @@ def with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
 def checkable(subgraph: Subgraph, op: Op) -> bool:
     """Whether `op` can be run alone."""
     tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t != ABSENT]
-    return not is_unrunnable(op) and not any(t.dtype in UNCHECKED_TYPES or t.is_variable for t in tensors)
+    return not is_unrunnable(op, subgraph) and not any(t.dtype in UNCHECKED_TYPES or t.is_variable for t in tensors)
 
 
 def segments(subgraph: Subgraph, only_checkable: bool = True) -> Iterator[list[int]]:

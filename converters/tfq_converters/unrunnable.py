@@ -1,42 +1,49 @@
-"""Operators that no runtime here executes: custom ones, and TensorFlow's own (SELECT_TF_OPS, which take a delegate that
-neither LiteRT's nor TensorFlow's Python package holds). They stay as they are; everything around them is still run.
+"""Operators that no runtime here executes: most custom ones, and TensorFlow's own (SELECT_TF_OPS). They stay as they
+are; everything around them is still run. `custom_ops` finds out which they are.
 """
 
 from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.graph import Graph, Op
+from tfq_converters.custom_ops import executes
+from tfq_converters.graph import Graph, Op, Subgraph
+from tfq_converters.input_values import drawn, role_of
+from tfq_converters.runtime import Kernels
 
-REGISTERED = frozenset({"TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogram", "NumericVerify"})
+
+def is_unrunnable(op: Op, subgraph: Subgraph, kernels: Kernels = "default") -> bool:
+    """Whether `op` of `subgraph` is custom, and `kernels` do not execute it."""
+    return op.code == "CUSTOM" and not executes(kernels, op, subgraph)
 
 
-def is_unrunnable(op: Op) -> bool:
-    """Whether `op` is custom, and not one of the custom operators that the runtimes bring along."""
-    return op.code == "CUSTOM" and op.custom_code not in REGISTERED
+def unrunnable_ops(graph: Graph, kernels: Kernels = "default") -> list[int]:
+    """The operators of the main subgraph that `kernels` do not execute."""
+    return [o for o, op in enumerate(graph.main.ops) if is_unrunnable(op, graph.main, kernels)]
 
 
 def unrunnable_names(graph: Graph) -> list[str]:
     """The kinds of such operators in the main subgraph, sorted."""
-    return sorted({op.custom_code for op in graph.main.ops if is_unrunnable(op)})
+    return sorted({graph.main.ops[o].custom_code for o in unrunnable_ops(graph)})
 
 
 def depends_on_unrunnable(graph: Graph) -> set[int]:
     """Tensors of the main subgraph whose values cannot be known here."""
     found: set[int] = set()
     for op in graph.main.ops:
-        if is_unrunnable(op) or not found.isdisjoint(op.inputs):
+        if not found.isdisjoint(op.inputs) or is_unrunnable(op, graph.main):
             found |= set(op.outputs)
     return found
 
 
-def runnable_part(graph: Graph) -> Graph:
-    """`graph` without such operators; what they compute becomes further inputs of the main subgraph."""
+def runnable_part(graph: Graph, kernels: Kernels = "default") -> Graph:
+    """`graph` without operators that `kernels` do not execute; what those compute becomes further inputs."""
     main = graph.main
-    missing = tuple(t for op in main.ops if is_unrunnable(op) for t in op.outputs)
-    if not missing:
+    gone = unrunnable_ops(graph, kernels)
+    if not gone:
         return graph
-    ops = tuple(op for op in main.ops if not is_unrunnable(op))
+    missing = tuple(t for o in gone for t in main.ops[o].outputs)
+    ops = tuple(op for o, op in enumerate(main.ops) if o not in gone)
     cut = replace(main, ops=ops, inputs=(*main.inputs, *missing))
     return replace(graph, subgraphs=(cut, *graph.subgraphs[1:]), signatures=())
 
@@ -52,13 +59,8 @@ def known_part(graph: Graph) -> Graph:
     return replace(graph, subgraphs=(replace(main, ops=ops, outputs=outputs), *graph.subgraphs[1:]), signatures=())
 
 
-def stand_ins(graph: Graph, seed: int = 0) -> list[np.ndarray]:
+def stand_ins(graph: Graph, kernels: Kernels = "default", seed: int = 0) -> list[np.ndarray]:
     """Values in place of what such operators compute, for the inputs that `runnable_part` adds; strings are empty."""
-    rng = np.random.default_rng(seed)
-    tensors = [graph.main.tensors[t] for op in graph.main.ops if is_unrunnable(op) for t in op.outputs]
-    return [
-        np.full(tensor.shape, b"", np.bytes_)
-        if tensor.dtype == "string"
-        else rng.normal(size=tensor.shape).astype(tensor.dtype)
-        for tensor in tensors
-    ]
+    rng, main = np.random.default_rng(seed), graph.main
+    missing = [t for o in unrunnable_ops(graph, kernels) for t in main.ops[o].outputs]
+    return [drawn(rng, main.tensors[t], role_of(main, t)) for t in missing]

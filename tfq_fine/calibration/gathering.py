@@ -67,18 +67,30 @@ def gather(
     Raises:
         TfqError: bad data (`tfq_fine.data`, `calibrate`).
     """
-    finite = how.on_invalid == "error"
+    left_over: list[int] = []
     read: Iterable[Batch]
     if isinstance(data, Spool):
         read = data.batches()
     else:
-        read = batches(data, input_specs(graph), batch_size=how.batch_size, limit=how.num_samples, finite=finite)
+        read = batches(
+            data,
+            input_specs(graph),
+            batch_size=how.batch_size,
+            limit=how.num_samples,
+            finite=how.on_invalid == "error",
+            left_over=left_over.append,
+        )
     if spool is not None:
         read = spool.recorded(read)
     if needs is None:
         fit = islice((batch for batch in read if batch.is_finite), LEAST)
         return Gathered(None, KeptSamples.of(tuple(array.copy() for array in batch.inputs) for batch in fit))
     found = calibrate(graph, read, needs, how.threads, how.on_invalid, advance)
+    if left_over:
+        said = (
+            f"{sum(left_over)} samples were left out: they do not fill a batch of the fixed size that the model takes"
+        )
+        found = replace(found, warnings=(*found.warnings, said))
     return Gathered(found, found.kept)
 
 

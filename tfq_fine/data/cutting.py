@@ -1,6 +1,6 @@
 """User data in, batches of the size that the model takes out. At most one batch and one of the user's are held."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -24,6 +24,7 @@ def batches(
     limit: int | None = None,
     keep_labels: bool = True,
     finite: bool = True,
+    left_over: Callable[[int], None] | None = None,
 ) -> Iterator[Batch]:
     """Read `data` once, as batches for the model; problems are raised where they are met.
 
@@ -36,6 +37,8 @@ def batches(
         limit: read no more samples than this; where the model takes n samples at a time, the largest multiple of n.
         keep_labels: False where labels are of no use: they are then neither checked nor returned.
         finite: False lets NaN and infinities pass to float inputs; else they are errors.
+        left_over: where the model takes n samples at a time, called with the number of samples that do not fill a
+            batch; they are dropped. Without it they are an error.
 
     Raises:
         TfqError: no data; samples that do not fit the model's names, shapes or types; NaN or infinities; different
@@ -51,7 +54,7 @@ def batches(
     chunks = _chunks(source, Wanted(specs, batch_axis(specs), batch_size, source.single, finite), keep_labels)
     if keep_labels and labels is not None:
         chunks = _labelled(chunks, label_array(labels), source.whole)
-    return _recut(_divisible(_limited(chunks, limit), source.whole))
+    return _some(_recut(_divisible(_limited(chunks, limit), source.whole, left_over), left_over), specs)
 
 
 # Each stage lets go of a chunk before it asks for the next, or two of the user's batches would be alive at once.
@@ -105,22 +108,35 @@ def _limited(chunks: Iterator[Chunk], limit: int | None) -> Iterator[Chunk]:
         del chunk
 
 
-def _divisible(chunks: Iterator[Chunk], whole: bool) -> Iterator[Chunk]:
+def _divisible(chunks: Iterator[Chunk], whole: bool, left_over: Callable[[int], None] | None) -> Iterator[Chunk]:
     """The chunks; all the data at once is refused before any of it is cut, if samples would be left over."""
     for chunk in chunks:
-        if whole and chunk.count % chunk.unit:
-            raise TfqError(_left_over(chunk.unit, chunk.count - chunk.count % chunk.unit, chunk.count))
+        rest = chunk.count % chunk.unit
+        if whole and rest and left_over is None:
+            raise TfqError(_left_over(chunk.unit, chunk.count - rest, chunk.count))
         yield chunk
         del chunk
 
 
-def _recut(chunks: Iterator[Chunk]) -> Iterator[Batch]:
+def _some(batches: Iterator[Batch], specs: Sequence[InputSpec]) -> Iterator[Batch]:
+    """The batches, at least one."""
+    empty = True
+    for batch in batches:
+        empty = False
+        yield batch
+        del batch
+    if empty:
+        size = batch_axis(specs).size
+        raise TfqError(f"the model takes exactly {size} samples at a time, and the data holds fewer")
+
+
+def _recut(chunks: Iterator[Chunk], left_over: Callable[[int], None] | None) -> Iterator[Batch]:
     """Batches of the size that each chunk asks for; what is left of a chunk is copied and completed by the next."""
     pending: list[Batch] = []
     key, unit = None, 1
     for chunk in chunks:
         if pending and chunk.key != key:
-            yield _last(pending, unit)
+            yield from _last(pending, unit, left_over)
         key, unit = chunk.key, chunk.unit
         start, held = 0, sum(batch.count for batch in pending)
         while (stop := start + chunk.size - held) <= chunk.count:
@@ -131,14 +147,18 @@ def _recut(chunks: Iterator[Chunk]) -> Iterator[Batch]:
             pending.append(_copied(chunk.batch(start, chunk.count)))
         del chunk
     if pending:
-        yield _last(pending, unit)
+        yield from _last(pending, unit, left_over)
 
 
-def _last(pending: list[Batch], unit: int) -> Batch:
+def _last(pending: list[Batch], unit: int, left_over: Callable[[int], None] | None) -> Iterator[Batch]:
+    """All that is pending, where the model takes so few samples; else they are left over."""
     batch = _taken(pending)
-    if batch.count % unit:
+    if not batch.count % unit:
+        yield batch
+    elif left_over is None:
         raise TfqError(_left_over(unit, batch.first, batch.first + batch.count))
-    return batch
+    else:
+        left_over(batch.count)
 
 
 def _taken(pending: list[Batch]) -> Batch:

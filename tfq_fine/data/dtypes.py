@@ -23,6 +23,8 @@ def converted(values: np.ndarray, dtype: str, finite: bool = True) -> np.ndarray
     Floats are rounded to a narrower float type; every other conversion must be exact. NaN and infinities pass
     only to float types, and only where not all must be `finite`.
     """
+    if dtype == "string":
+        return _strings(values)
     if dtype not in NUMPY_TYPES:
         return Misfit(f"the model takes {dtype}, which arrays cannot hold")
     target = np.dtype(NUMPY_TYPES[dtype])
@@ -44,6 +46,20 @@ def converted(values: np.ndarray, dtype: str, finite: bool = True) -> np.ndarray
     with np.errstate(over="ignore", invalid="ignore"):
         changed = result.astype(values.dtype) != values
     return _unless(values, changed, f"cannot be held by {dtype}", result)
+
+
+def _strings(values: np.ndarray) -> np.ndarray | Misfit:
+    """Arrays of str, of bytes, or of objects that are either, as bytes; str in UTF-8, as TensorFlow has it."""
+    if values.dtype.kind == "S":
+        return values
+    if values.dtype.kind not in "UO":
+        return Misfit(f"expected strings, found {values.dtype}")
+    found = np.empty(values.shape, object)
+    for at, value in np.ndenumerate(values):
+        if not isinstance(value, str | bytes):
+            return Misfit(f"{value!r} is no string", at)
+        found[at] = value.encode() if isinstance(value, str) else value
+    return found.astype(np.bytes_)
 
 
 def _to_integers(values: np.ndarray, target: np.dtype) -> np.ndarray | Misfit:

@@ -66,7 +66,7 @@ def _array(value: Any) -> Any:
     """`value` if it has a shape and can be sliced, an array of it if it converts, else None."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return value
-    if hasattr(value, "__array__") or isinstance(value, bool | int | float):
+    if hasattr(value, "__array__") or isinstance(value, bool | int | float | str | bytes):
         return np.asarray(value)
     return None
 

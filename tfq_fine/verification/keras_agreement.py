@@ -49,7 +49,7 @@ def _predict(source: Source, inputs: Sequence[np.ndarray]) -> Mapping[str, np.nd
     """Outputs of the Keras model by the names of the graph."""
     names = source.graph.input_names()
     given = dict(zip(names, inputs, strict=True))
-    call = keras_call(source.keras_model, keras_framework(source.keras_model))
+    call = source.call or keras_call(source.keras_model, keras_framework(source.keras_model))
     result = call.by_signature(call([given[name] for name in call.order(names)]), source.graph.output_names())
     return {name: np.asarray(value) for name, value in result.items()}
 

@@ -52,6 +52,8 @@ def encode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
     Raises:
         TfqError: real values for an integer input without a scale.
     """
+    if tensor.dtype == "string":
+        return values
     dtype = np.dtype(NUMPY_TYPES[tensor.dtype])
     if values.dtype == dtype:
         return values

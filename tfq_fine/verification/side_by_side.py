@@ -10,7 +10,7 @@ from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.reading import Source, read_model
 from tfq_converters.runtime import RESOLVERS, Kernels
-from tfq_fine.data import batches, require_data
+from tfq_fine.data import Peeked, batches, require_data
 from tfq_fine.report import FileSize, Report
 from tfq_fine.sizes import constant_bytes
 from tfq_fine.task_metrics import task_metric
@@ -71,7 +71,8 @@ def verify(
     wanted = None if metric is None else task_metric(metric)
     content = _content(tflite)
     quantized = flatbuffer.read(content)
-    source = model if isinstance(model, Source) else read_model(model, safe_mode=safe_mode)
+    peeked = Peeked(data)
+    source = model if isinstance(model, Source) else read_model(model, safe_mode=safe_mode, shapes=peeked.shapes)
     borders = match_borders(source.graph, quantized)
     ours = Side(source.graph, source.content, kernels, threads)
     theirs = Side(quantized, content, kernels, threads)
@@ -79,7 +80,7 @@ def verify(
     if labels is not None and wanted is None:
         notes += ("labels were given without a metric, and were not used",)
     read = batches(
-        data, borders.inputs, labels=labels, batch_size=batch_size, limit=limit, keep_labels=wanted is not None
+        peeked.data, borders.inputs, labels=labels, batch_size=batch_size, limit=limit, keep_labels=wanted is not None
     )
     for batch in read:
         x, their_inputs = ours.run(batch.inputs), borders.to_quantized_inputs(batch.inputs)

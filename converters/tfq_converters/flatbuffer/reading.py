@@ -18,15 +18,18 @@ from ai_edge_litert.schema_py_generated import QuantizationDetails
 from tfq_converters import packing
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer.names import IDENTIFIER, OPERATORS, TYPES
+from tfq_converters.flatbuffer.sparse import dense
 from tfq_converters.graph import NUMPY_TYPES, Graph, Op, Options, Quantization, Signature, Subgraph, Tensor
 
 _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # of glibc
 _MAPPED: WeakSet[mmap.mmap] = WeakSet()  # files whose constants are views into them
-_TENSOR_FIELDS = {"shape", "type", "buffer", "name", "quantization", "isVariable", "shapeSignature", "hasRank"}
+_TENSOR_FIELDS = {
+    *("shape", "type", "buffer", "name", "quantization", "isVariable", "shapeSignature", "hasRank", "sparsity"),
+}
 
 
 def read(source: bytes | str | os.PathLike) -> Graph:
-    """Read a `.tflite` file.
+    """Read a `.tflite` file. Sparse constants are read as dense ones, and DENSIFY, which unpacks them, is left out.
 
     Args:
         source: the bytes of the file, or its path.
@@ -83,6 +86,7 @@ def _graph(model: Any, content: np.ndarray) -> Graph:
         signatures=tuple(_signature(signature) for signature in model.signatureDefs or []),
         metadata={_text(entry.name): _metadata(buffers[entry.buffer]) for entry in model.metadata or []},
         description=_text(model.description),
+        sparse=sum(tensor.sparsity is not None for subgraph in model.subgraphs for tensor in subgraph.tensors or []),
     )
 
 
@@ -104,8 +108,9 @@ def _subgraph(subgraph: Any, codes: list, buffers: list, views: dict) -> Subgrap
     packed = subgraph.tensors or []
     ops = tuple(_op(op, codes[op.opcodeIndex]) for op in _sequence(subgraph.operators))
     inputs = _ints(subgraph.inputs)
-    computed = {*inputs, *(t for op in ops for t in (*op.outputs, *op.intermediates))}
     tensors = _with_blocks(packed, [_tensor(tensor, buffers, views) for tensor in packed])
+    ops, tensors = _without_densify(ops, tensors)
+    computed = {*inputs, *(t for op in ops for t in (*op.outputs, *op.intermediates))}
     return Subgraph(
         name=_text(subgraph.name),
         tensors=tuple(tensor if t in computed else _with_no_elements(tensor) for t, tensor in enumerate(tensors)),
@@ -113,6 +118,20 @@ def _subgraph(subgraph: Any, codes: list, buffers: list, views: dict) -> Subgrap
         inputs=inputs,
         outputs=_ints(subgraph.outputs),
     )
+
+
+def _without_densify(ops: tuple[Op, ...], tensors: list[Tensor]) -> tuple[tuple[Op, ...], list[Tensor]]:
+    """Without the operators that unpack sparse constants, which were unpacked in reading."""
+    unpacking = [op for op in ops if op.code == "DENSIFY" and tensors[op.inputs[0]].is_constant]
+    if not unpacking:
+        return ops, tensors
+    found, gone = list(tensors), {id(op) for op in unpacking}
+    for op in unpacking:
+        found[op.outputs[0]] = replace(found[op.outputs[0]], data=tensors[op.inputs[0]].data)
+    kept = tuple(op for op in ops if id(op) not in gone)
+    for t in {op.inputs[0] for op in unpacking} - {t for op in kept for t in op.inputs}:
+        found[t] = replace(found[t], data=None)
+    return kept, found
 
 
 def _with_blocks(packed: Sequence[Any], tensors: list[Tensor]) -> list[Tensor]:
@@ -151,9 +170,11 @@ def _tensor(tensor: Any, buffers: list, views: dict) -> Tensor:
     data = None
     if raw is not None:
         key = (tensor.buffer, dtype, shape)
-        if key not in views:
+        if tensor.sparsity is not None:
+            data = _dense(raw, dtype, shape, tensor)
+        elif key not in views:
             views[key] = _typed(raw, dtype, shape, _text(tensor.name))
-        data = views[key]
+        data = views[key] if data is None else data
     extra = {k: _plain(v) for k, v in vars(tensor).items() if k not in _TENSOR_FIELDS and v not in (None, 0)}
     return Tensor(
         name=_text(tensor.name),
@@ -179,6 +200,17 @@ def _typed(raw: np.ndarray, dtype: str, shape: tuple[int, ...], name: str) -> np
     return (
         raw.view(NUMPY_TYPES[dtype]).reshape(shape) if raw.flags.c_contiguous else raw.copy().view(NUMPY_TYPES[dtype])
     )
+
+
+def _dense(raw: np.ndarray, dtype: str, shape: tuple[int, ...], tensor: Any) -> np.ndarray:
+    """A sparse constant, unpacked."""
+    name = _text(tensor.name)
+    if dtype not in NUMPY_TYPES or dtype in packing.PACKED_BITS:
+        raise TfqError(f"tensor {name!r} is sparse, of type {dtype}, which cannot be unpacked")
+    try:
+        return dense(np.ascontiguousarray(raw).view(NUMPY_TYPES[dtype]), shape, tensor.sparsity)
+    except TfqError as error:
+        raise TfqError(f"sparse tensor {name!r}: {error}") from error
 
 
 def _quantization(quantization: Any) -> Quantization | None:

@@ -3,17 +3,20 @@
 import inspect
 import keyword
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tfq_converters.errors import TfqError
+from tfq_converters.reading.batch import is_sequential, undeclared_batch
 from tfq_converters.reading.layers import is_recurrent, layer_tree, nodes
 from tfq_converters.reading.load import Framework
 
+Described = tuple[tuple[int | None, ...], str]  # shape and type of an input
+Shapes = Callable[[Sequence[str]], Sequence[Sequence[Described]]]  # names of arguments -> what they may be
 PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -60,7 +63,7 @@ class KerasCall:
 
     def declared_outputs(self) -> Any:
         """The symbolic outputs of a Sequential or Functional model, in the structure that it returns."""
-        return self.model.outputs[0] if _is_sequential(self.model) else self.model.output
+        return self.model.outputs[0] if is_sequential(self.model) else self.model.output
 
     def order(self, names: Sequence[str]) -> list[str]:
         """`names` of a signature's inputs, in the order of `arguments`: by name, else by their numbering."""
@@ -80,22 +83,31 @@ def _natural(name: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def keras_call(model: Any, framework: Framework) -> KerasCall:
+def keras_call(
+    model: Any, framework: Framework, any_batch: bool | None = None, shapes: Shapes | None = None
+) -> KerasCall:
     """How `model` is called.
 
+    Args:
+        model: a built model.
+        framework: whose it is.
+        any_batch: whether the first dimension of its inputs is free whatever they say; found out when None.
+        shapes: what is known of the inputs of a subclassed model that does not know their shapes itself.
+
     Raises:
-        TfqError: a subclassed model that was never called, so that its input shapes are unknown.
+        TfqError: the shapes of the inputs are unknown.
     """
     import tensorflow as tf
 
-    structure = _declared(model) or _recorded(model, framework)
+    structure = _declared(model) or _recorded(model, framework, shapes)
     leaves = tf.nest.flatten(structure)
+    any_batch = bool(undeclared_batch(model, framework)) if any_batch is None else any_batch
     names: list[str] = []
     for index, leaf in enumerate(leaves):
         name = _identifier(str(getattr(leaf, "name", None) or f"args_{index}").split(":")[0])
         names.append(name if name not in names else f"{name}_{index}")
     arguments = (
-        Argument(name, tuple(leaf.shape), tf.as_dtype(leaf.dtype).name)
+        Argument(name, (None, *leaf.shape[1:]) if any_batch else tuple(leaf.shape), tf.as_dtype(leaf.dtype).name)
         for name, leaf in zip(names, leaves, strict=True)
     )
     return KerasCall(model, framework, tuple(arguments), structure)
@@ -111,30 +123,45 @@ def _declared(model: Any) -> tuple[Any, ...] | None:
     """The inputs of a Sequential or Functional model, which declares them."""
     if not getattr(model, "inputs", None):
         return None
-    return (model.inputs[0] if _is_sequential(model) else model.input,)
+    return (model.inputs[0] if is_sequential(model) else model.input,)
 
 
-def _is_sequential(model: Any) -> bool:
-    return "Sequential" in {cls.__name__ for cls in type(model).__mro__}
-
-
-def _recorded(model: Any, framework: Framework) -> tuple[Any, ...]:
-    """The inputs of a subclassed model, which are known from its first call."""
+def _recorded(model: Any, framework: Framework, given: Shapes | None) -> tuple[Any, ...]:
+    """The inputs of a subclassed model, which are known from its first call, or from what is `given`."""
     if framework == "tf_keras":
         spec = model.save_spec()
         if spec is not None:
             return tuple(spec[0])
-    shapes = getattr(model, "_build_shapes_dict", None)
-    if not shapes:
-        raise TfqError(f"model {model.name!r} does not know the shapes of its inputs; call it once on data")
+    shapes = (getattr(model, "_build_shapes_dict", None) or {}) if framework == "keras" else {}
     taken = inspect.signature(model.call).parameters.values()
     wanted = [parameter.name for parameter in taken if parameter.default is parameter.empty and parameter.kind in PLAIN]
-    if len(wanted) > len(shapes):
+    if shapes and len(wanted) <= len(shapes):
+        return tuple(_specs(shape, model.input_dtype, name.removesuffix("_shape")) for name, shape in shapes.items())
+    if given is not None and wanted:
+        return _accepted(model, wanted, given(wanted))
+    if not shapes:
         raise TfqError(
-            f"model {model.name!r} takes {', '.join(wanted)}, and Keras recorded the shape of the first only; "
-            "pass a Functional model around it: keras.Model([a, b], model(a, b))"
+            f"model {model.name!r} does not know the shapes of its inputs; call it once on data, or give data=..."
         )
-    return tuple(_specs(shape, model.input_dtype, name.removesuffix("_shape")) for name, shape in shapes.items())
+    raise TfqError(
+        f"model {model.name!r} takes {', '.join(wanted)}, and Keras recorded the shape of the first only; "
+        "pass a Functional model around it: keras.Model([a, b], model(a, b))"
+    )
+
+
+def _accepted(model: Any, names: Sequence[str], candidates: Sequence[Sequence[Described]]) -> tuple[Any, ...]:
+    """The first of the described inputs that the model takes; the last where it takes none, for it says why."""
+    import tensorflow as tf
+
+    every = [
+        tuple(tf.TensorSpec(shape, kind, name) for name, (shape, kind) in zip(names, described, strict=True))
+        for described in candidates
+    ]
+    for specs in every[:-1]:
+        with suppress(Exception):  # whatever the user's `call` raises on shapes that it does not take
+            tf.function(lambda *values: model(*values)).get_concrete_function(*specs)
+            return specs
+    return every[-1]
 
 
 def _specs(shape: Any, dtype: str, name: str) -> Any:

@@ -15,6 +15,7 @@ from tfq_converters.graph import NUMPY_TYPES, Graph, Signature
 from tfq_converters.reading.inputs import random_inputs
 from tfq_converters.reading.saved_model import with_main
 from tfq_converters.runtime import Kernels, Runner
+from tfq_converters.unrunnable import is_unrunnable
 
 Arrays = dict[str, np.ndarray]
 Reference = Callable[[Mapping[str, np.ndarray]], Arrays]  # inputs by name -> outputs by name
@@ -67,7 +68,7 @@ def check_signature(graph: Graph, content: bytes, signature: Signature, referenc
     Raises:
         TfqError: the runtime cannot run the file.
     """
-    custom = sorted({op.custom_code for _, op in graph.ops() if op.code == "CUSTOM"})
+    custom = sorted({op.custom_code for (s, _), op in graph.ops() if is_unrunnable(op, graph.subgraphs[s])})
     if custom:
         return Check(notes=(f"the conversion was not compared with the model: {', '.join(custom)} cannot be run here",))
     if signature.subgraph != 0:

@@ -11,13 +11,16 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Signature
-from tfq_converters.reading.call import KerasCall, keras_call, unchanged
+from tfq_converters.reading.batch import undeclared_batch
+from tfq_converters.reading.call import KerasCall, Shapes, keras_call, unchanged
 from tfq_converters.reading.checked import checked
 from tfq_converters.reading.conversion_check import Arrays, Difference, Reference
 from tfq_converters.reading.convert import Conversion
 from tfq_converters.reading.culprit import first_difference
+from tfq_converters.reading.float32 import in_float32
 from tfq_converters.reading.float_model import validate_model
 from tfq_converters.reading.float_source import refuse_quantized, validate_constants
+from tfq_converters.reading.half_constants import without_half_constants
 from tfq_converters.reading.layers import layer_tree, nodes
 from tfq_converters.reading.load import keras_framework, load_model
 from tfq_converters.reading.model import convert_model
@@ -25,7 +28,7 @@ from tfq_converters.reading.names import Resolver
 from tfq_converters.reading.order import in_models_order
 from tfq_converters.reading.provenance import LayerInfo, Provenance, layer_from_names, named_layers, trace_layers
 from tfq_converters.reading.safety import refuse_unsafe_nodes
-from tfq_converters.reading.saved_model import convert_folder, load_signatures
+from tfq_converters.reading.saved_model import convert_folder, load_signatures, without_training_state
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -40,9 +43,10 @@ class Source:
     name: str
     notes: tuple[str, ...] = ()  # sentences on how it was read
     layers: Mapping[str, LayerInfo] = field(default_factory=dict)  # by path, and by own name where that is unique
+    call: KerasCall | None = None  # how the Keras model is called
 
 
-def read_model(model: Any, *, safe_mode: bool = True, check: bool = True) -> Source:
+def read_model(model: Any, *, safe_mode: bool = True, check: bool = True, shapes: Shapes | None = None) -> Source:
     """Read a float model. TensorFlow is loaded only for Keras models and SavedModels.
 
     Args:
@@ -50,6 +54,7 @@ def read_model(model: Any, *, safe_mode: bool = True, check: bool = True) -> Sou
             folder; the bytes of a `.tflite`.
         safe_mode: refuse files that would run code by being opened.
         check: compare what the stock converter makes of the model with the model, on random inputs.
+        shapes: tells the shapes and types of the inputs of a subclassed model that does not know them.
 
     Raises:
         TfqError: the model cannot be read or converted, is quantized already, holds NaN or infinite weights, or its
@@ -58,18 +63,18 @@ def read_model(model: Any, *, safe_mode: bool = True, check: bool = True) -> Sou
     if isinstance(model, bytes | bytearray | memoryview):
         return _from_tflite(bytes(model), "the given file", "model")
     if isinstance(model, str | os.PathLike):
-        return _from_path(Path(model), safe_mode, check)
-    return _from_keras(model, (), check)
+        return _from_path(Path(model), safe_mode, check, shapes)
+    return _from_keras(model, (), check, shapes)
 
 
-def _from_path(path: Path, safe_mode: bool, check: bool) -> Source:
+def _from_path(path: Path, safe_mode: bool, check: bool, shapes: Shapes | None) -> Source:
     if not path.exists():
         raise TfqError(f"{path} does not exist")
     if (path / "saved_model.pb").exists():
         return _from_folder(path, safe_mode, check)
     if path.suffix.lower() in KERAS_SUFFIXES and path.is_file():
         model, notes = load_model(path, safe_mode)
-        return _from_keras(model, tuple(notes), check)
+        return _from_keras(model, tuple(notes), check, shapes)
     if path.is_dir():
         raise TfqError(f"{path} is a folder without saved_model.pb; a SavedModel folder has one")
     if path.suffix.lower() == ".tflite" or _is_tflite(path):
@@ -83,18 +88,24 @@ def _is_tflite(path: Path) -> bool:
 
 
 def _from_tflite(content: bytes | str, called: str, name: str) -> Source:
-    graph = flatbuffer.read(content)
-    refuse_quantized(graph, called)
-    graph = layer_from_names(graph)
+    folded = without_half_constants(flatbuffer.read(content))
+    refuse_quantized(folded.graph, called)
+    graph = layer_from_names(folded.graph)
     validate_constants(graph)
-    return Source(graph, content, None, name, (), named_layers(graph))
+    notes = folded.notes
+    if graph.sparse:
+        notes += (f"the model stores {graph.sparse} constants sparse; they are written dense, which takes more space",)
+    return Source(graph, content, None, name, notes, named_layers(graph))
 
 
-def _from_keras(model: Any, notes: tuple[str, ...], check: bool) -> Source:
+def _from_keras(model: Any, notes: tuple[str, ...], check: bool, shapes: Shapes | None) -> Source:
     framework = keras_framework(model)
+    undeclared = undeclared_batch(model, framework)
+    model, rebuilt = in_float32(model, framework)
+    notes = (*notes, *rebuilt, *([undeclared] if undeclared else []))
     tree = layer_tree(model)
     validate_model(tree, model.name)
-    call = keras_call(model, framework)
+    call = keras_call(model, framework, bool(undeclared), shapes)
     names = Resolver(tree, suffixed=framework == "keras")
 
     def convert(settings: Mapping[str, Any]) -> Conversion:
@@ -114,7 +125,7 @@ def _from_keras(model: Any, notes: tuple[str, ...], check: bool) -> Source:
         found = found if compared.content is conversion.content else _traced(compared, model)
         conversion = compared
     all_notes = (*notes, *conversion.notes, *found.notes)
-    return Source(found.graph, conversion.content, model, model.name, all_notes, found.layers)
+    return Source(found.graph, conversion.content, model, model.name, all_notes, found.layers, call)
 
 
 def _traced(conversion: Conversion, model: Any) -> Provenance:
@@ -154,23 +165,24 @@ def _place(call: KerasCall, graph: Graph, content: bytes, difference: Difference
 def _from_folder(path: Path, safe_mode: bool, check: bool) -> Source:
     if safe_mode:
         refuse_unsafe_nodes(path)
-    functions = load_signatures(path)
+    with without_training_state(path) as folder:
+        functions = load_signatures(folder, str(path))
 
-    def convert(settings: Mapping[str, Any]) -> Conversion:
-        return convert_folder(path, list(functions), settings)
+        def convert(settings: Mapping[str, Any]) -> Conversion:
+            return convert_folder(folder, list(functions), settings, str(path))
 
-    conversion = convert({})
-    found = _named(conversion, path)
-    if check:
-        compared = checked(
-            str(path),
-            conversion,
-            convert,
-            lambda signature: _signature_reference(functions[signature.key]),
-            lambda graph, content, difference: "",
-        )
-        found = found if compared.content is conversion.content else _named(compared, path)
-        conversion = compared
+        conversion = convert({})
+        found = _named(conversion, path)
+        if check:
+            compared = checked(
+                str(path),
+                conversion,
+                convert,
+                lambda signature: _signature_reference(functions[signature.key]),
+                lambda graph, content, difference: "",
+            )
+            found = found if compared.content is conversion.content else _named(compared, path)
+            conversion = compared
     return Source(found, conversion.content, None, path.name, conversion.notes, named_layers(found))
 
 

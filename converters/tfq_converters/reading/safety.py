@@ -99,11 +99,11 @@ def _name(entry: dict[str, Any]) -> str:
     return str(config.get("name", "")) if isinstance(config, dict) else str(config or "")
 
 
-def refuse_unsafe_nodes(path: Path) -> None:
-    """Raise when the graphs of a SavedModel read or write files, or call back into Python.
+def parsed(path: Path) -> Any:
+    """The protocol buffer of a SavedModel folder.
 
     Raises:
-        TfqError: lists every such operation, or says that the protocol buffer is damaged.
+        TfqError: it is damaged.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -113,8 +113,17 @@ def refuse_unsafe_nodes(path: Path) -> None:
         saved.ParseFromString((path / "saved_model.pb").read_bytes())
     except DecodeError as error:
         raise TfqError(f"{path}/saved_model.pb is damaged: {error}") from error
+    return saved
+
+
+def refuse_unsafe_nodes(path: Path) -> None:
+    """Raise when the graphs of a SavedModel read or write files, or call back into Python.
+
+    Raises:
+        TfqError: lists every such operation, or says that the protocol buffer is damaged.
+    """
     found = set()
-    for meta_graph in saved.meta_graphs:
+    for meta_graph in parsed(path).meta_graphs:
         functions = meta_graph.graph_def.library.function
         for nodes in (meta_graph.graph_def.node, *(function.node_def for function in functions)):
             found |= {f"operation {node.name!r} is a {node.op}" for node in nodes if node.op in UNSAFE_NODES}

@@ -1,5 +1,6 @@
 """A SavedModel folder, all its signatures -> a float `.tflite`."""
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Subgraph, Tensor
 from tfq_converters.reading.convert import LOOP_LENGTH, Conversion, ConversionRefused, convert, failure
+from tfq_converters.reading.safety import parsed
 from tfq_converters.reading.silence import silenced
 
 DEFAULT_KEY = "serving_default"
@@ -21,7 +23,29 @@ SINGLE_BATCH = (
 )
 
 
-def load_signatures(path: Path) -> dict[str, Any]:
+@contextmanager
+def without_training_state(path: Path) -> Iterator[Path]:
+    """A SavedModel folder that loads without the Keras that wrote it: `path`, or a copy without its optimizer's slots.
+
+    TensorFlow gives slots to the optimizer of tf_keras, and fails ("has no attribute 'add_slot'") where that is not
+    installed. Inference needs none. The copy links to the variables, and holds as long as the context.
+    """
+    saved = parsed(path)
+    optimizers = [node for graph in saved.meta_graphs for node in graph.object_graph_def.nodes if node.slot_variables]
+    if not optimizers:
+        yield path
+        return
+    for node in optimizers:
+        node.ClearField("slot_variables")
+    with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
+        for part in path.iterdir():
+            if part.name != "saved_model.pb":
+                (Path(folder) / part.name).symlink_to(part.resolve())
+        (Path(folder) / "saved_model.pb").write_bytes(saved.SerializeToString())
+        yield Path(folder)
+
+
+def load_signatures(path: Path, name: str) -> dict[str, Any]:
     """The signatures of a SavedModel by key, the default one first; endpoints that Keras exports twice, once.
 
     Raises:
@@ -33,10 +57,10 @@ def load_signatures(path: Path) -> dict[str, Any]:
         with silenced():
             loaded = tf.saved_model.load(str(path))
     except Exception as error:  # a damaged folder raises nearly anything
-        raise TfqError(f"{path} cannot be loaded as a SavedModel: {error}") from error
+        raise TfqError(f"{name} cannot be loaded as a SavedModel: {error}") from error
     signatures = dict(loaded.signatures)
     if not signatures:
-        raise TfqError(f"{path} has no signature; save it with tf.saved_model.save(..., signatures=...)")
+        raise TfqError(f"{name} has no signature; save it with tf.saved_model.save(..., signatures=...)")
     if DEFAULT_KEY in signatures and "serve" in signatures and _same(signatures["serve"], signatures[DEFAULT_KEY]):
         del signatures["serve"]  # `model.export` writes one endpoint under both names
     for function in signatures.values():
@@ -51,8 +75,8 @@ def _same(first: Any, second: Any) -> bool:
     )
 
 
-def convert_folder(path: Path, keys: list[str], settings: Mapping[str, Any]) -> Conversion:
-    """Convert the signatures `keys` of a SavedModel; subgraph 0 of the file is that of the first.
+def convert_folder(path: Path, keys: list[str], settings: Mapping[str, Any], name: str) -> Conversion:
+    """Convert the signatures `keys` of a SavedModel, called `name`; subgraph 0 of the file is that of the first.
 
     Raises:
         TfqError: the converter fails.
@@ -60,7 +84,7 @@ def convert_folder(path: Path, keys: list[str], settings: Mapping[str, Any]) -> 
     try:
         conversion = convert(lambda: _opened(path, keys), settings)
     except ConversionRefused as refused:
-        conversion = _at_single_batch(path, keys, settings, refused)
+        conversion = _at_single_batch(path, keys, settings, refused, name)
     graph = flatbuffer.read(conversion.content)
     main = next((signature.subgraph for signature in graph.signatures if signature.key == keys[0]), 0)
     if main == 0:
@@ -69,15 +93,15 @@ def convert_folder(path: Path, keys: list[str], settings: Mapping[str, Any]) -> 
 
 
 def _at_single_batch(
-    path: Path, keys: list[str], settings: Mapping[str, Any], refused: ConversionRefused
+    path: Path, keys: list[str], settings: Mapping[str, Any], refused: ConversionRefused, name: str
 ) -> Conversion:
     if LOOP_LENGTH not in refused.text:
-        raise failure(str(path), refused, _no_layer) from refused
+        raise failure(name, refused, _no_layer) from refused
     try:
         single = {**settings, "_experimental_default_to_single_batch_in_tensor_list_ops": True}
         conversion = convert(lambda: _opened(path, keys), single)
     except ConversionRefused as again:
-        raise failure(str(path), again, _no_layer) from again
+        raise failure(name, again, _no_layer) from again
     graph = pinned_batch(flatbuffer.read(conversion.content))
     return replace(conversion, content=flatbuffer.write(graph), notes=(SINGLE_BATCH, *conversion.notes))
 
