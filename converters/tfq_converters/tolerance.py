@@ -71,7 +71,8 @@ def float_difference(found: np.ndarray, expected: np.ndarray, tolerance: float) 
     finite = np.abs(expected[np.isfinite(expected)])
     largest = max(float(finite.max(initial=0.0)), 1e-6)
     exact = np.complex128 if found.dtype.kind == "c" else np.float64
-    away = np.abs(np.where(same, 0.0, found.astype(exact) - expected))
+    with np.errstate(invalid="ignore"):  # infinity less itself, which is the same
+        away = np.abs(np.where(same, 0.0, found.astype(exact) - expected))
     if away.size and not away.max() <= tolerance * largest:
         return f"{away.max():.3g} from the simulated value, where the largest value is {largest:.3g}"
     return ""

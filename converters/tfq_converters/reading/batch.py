@@ -53,7 +53,9 @@ def _origin(model: Any, framework: Framework) -> str:
         return "called"
     if arguments.get("sparse") is not None:
         first = model.layers[0].name if model.layers else ""
-        named = framework == "keras" or layer.name == f"{first}_input"  # tf_keras names what it made itself
+        named = (
+            framework == "keras" or getattr(layer, "name", "") == f"{first}_input"
+        )  # tf_keras names what it made itself
         return "saved" if named else "declared"
     made = framework == "keras" and arguments.get("batch_shape") is not None and arguments.get("dtype") is not None
     return "called" if made else "declared"
