@@ -93,6 +93,7 @@ def run_check(
     parts = runs.give(emitted, content, sorted(set(places.values())), fed, kernels_to_run(quantized))
     if known is None or known.graph is not quantized.graph or known.samples != len(samples):
         known = float_run(quantized.graph, samples, runs, len(samples))
+    runs.float_seconds = known.seconds * len(samples)
     flatbuffer.forget_pages(trim=True)
     simulated = _Simulated.of(quantized, places)
     results = _Results(quantized, runs, samples)
