@@ -18,7 +18,7 @@ def begun(code: str, *arguments: str | Path) -> "subprocess.Popen[str]":
     return process
 
 
-def done(code: str, *arguments: str | Path, **options) -> "subprocess.CompletedProcess[str]":  # type: ignore[no-untyped-def]
+def done(code: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     """What a process that ran `code` to its end said."""
     command = [sys.executable, "-P", "-c", textwrap.dedent(code), *map(str, arguments)]
-    return subprocess.run(command, **({"env": ENVIRONMENT, "capture_output": True, "text": True} | options))
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)

@@ -30,7 +30,7 @@ WEIGHT = RNG.normal(size=(5, 64)).astype(np.float32)
 SAMPLES = RNG.normal(size=(40, 64)).astype(np.float32)
 
 
-def run(*arguments: str | Path, cwd: Path, **options) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, cwd: Path, **options) -> Any:
     """`python -m tfq_fine` in a process of its own."""
     command = [sys.executable, "-P", "-m", "tfq_fine", *map(str, arguments)]
     defaults: dict[str, Any] = {"env": ENVIRONMENT, "text": True, "capture_output": True}
@@ -139,7 +139,7 @@ def test_version(capsys):
 def test_hyphens_and_underscores():
     for option in ("--max-drop", "--max_drop"):
         found = program.parse(["tfq-fine", "verify", "m", "q", "--data", "d", option, "0.25", "--no-latency"])
-        assert (found.max_drop, found.latency, found.layers, found.batch_size) == (0.25, False, True, 1)
+        assert (found.max_drop, found.latency, found.layers, found.batch_size) == ("0.25", False, True, 1)
 
 
 # --------------------------------------------------------------------------------------------------- recipes
@@ -192,7 +192,7 @@ def test_verify_prints_and_writes_the_report(folder, tmp_path):
     assert _files(tmp_path) == {"report.json", "report.html"}
 
 
-@pytest.mark.parametrize(("allowed", "code"), [("0.9", 0), ("0.01", 1)])
+@pytest.mark.parametrize(("allowed", "code"), [("90%", 0), ("0.01", 1), ("1%", 1)])
 @pytest.mark.parametrize("option", ["--max-drop", "--max_drop"])
 def test_verify_says_whether_it_passed(folder, tmp_path, allowed, code, option):
     done = run(
@@ -273,6 +273,7 @@ def test_options_reach_the_library(given, safe_mode, tmp_path, monkeypatch, caps
         "statistics": None,
         "num_samples": 3,
         "safe_mode": safe_mode,
+        "timeout": None,
     }
     found.clear()
     with pytest.raises(SystemExit):
@@ -354,6 +355,8 @@ def _with(arguments: Sequence[str], **changes: str) -> list[str]:
         (_with(VERIFY, metric="f1"), "unknown metric 'f1'"),
         (_with(VERIFY, metric="top1", data="calib.npz"), "metric 'top1' needs labels"),
         ([*VERIFY, "--max-drop", "0.1"], "--max-drop needs --metric"),
+        ([*VERIFY, "--metric", "top1", "--max-drop", "1"], "write 1% for 1 of 100"),
+        ([*VERIFY, "--metric", "top1", "--max-drop=-0.1"], "expected a number from 0"),
         (_with(VERIFY, report="test.npz"), "test.npz is an input"),
         (("inspect", "no.tflite"), "no.tflite cannot be read"),
         (("inspect", "test.npz"), "test.npz is not a TFLite file"),

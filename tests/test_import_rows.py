@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # Each module imports only from its own row and from earlier ones; a folder stands for all that is in it.
 ROWS = (
     ("tfq_converters",),
-    ("tfq_fine.granularity",),
+    ("tfq_fine.granularity", "tfq_fine.max_drop"),
     ("tfq_fine.specs",),
     ("tfq_fine.affine", "tfq_fine.metrics", "tfq_fine.sizes", "tfq_fine.histogram", "tfq_fine.kept_samples"),
     ("tfq_fine.statistics",),

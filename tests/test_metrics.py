@@ -281,3 +281,10 @@ def test_labels_may_be_overwritten_between_batches():
         labels[:] = wanted
         score.add({"output": np.array([0.1, 0.9])}, labels)
     assert score.result() == 0.5
+
+
+def test_ties_of_either_side_are_counted_apart():
+    x = np.array([[0, 1, 1], [0, 1, 2], [0, 1, 2], [np.nan, 1, 1]], np.float32)
+    y = np.array([[0, 1, 2], [0, 2, 2], [0, 1, 2], [0, 1, 2]], np.float32)
+    assert Agreement.of(x, y).tied == 2
+    assert (Agreement.of(x, y) + Agreement.of(y, x)).tied == 4

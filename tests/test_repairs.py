@@ -167,7 +167,7 @@ def test_statistics_hold_for_the_model_as_it_is() -> None:
     why = "the statistics hold for the model as it is"
     rows = {row.name: row for row in result.report.repairs}
     assert {name for name, row in rows.items() if row.text == why} == {"fold_batch_norm", "cross_layer"}
-    assert rows["bias_correction"].samples == 16 and rows["bias_correction"].after is not None
+    assert rows["bias_correction"].samples == 24 and rows["bias_correction"].after is not None
     assert len(result.quantized.graph.main.ops) == len(behind_relu().main.ops)
     assert result.report.verdict is not None and not result.report.generated
 

@@ -13,6 +13,7 @@ from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Graph
 from tfq_converters.kernel_table import load
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
+from tfq_converters.patience import check_timeout
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import read_model
 from tfq_converters.writer import write
@@ -85,6 +86,7 @@ def quantize(
     threads: int | None = None,
     progress: bool | None = None,
     safe_mode: bool = True,
+    timeout: float | None = None,
 ) -> Result:
     """Quantize a Keras model, a SavedModel folder or a float `.tflite`, and run what came out.
 
@@ -124,6 +126,8 @@ def quantize(
         threads: of the interpreter during calibration; all cores when None, and one with an executor.
         progress: show what is being done on stderr; when None, if that is a terminal.
         safe_mode: refuse Keras files that would run code by being opened.
+        timeout: seconds that a run of the finished file may take, in a process of its own, before it is stopped; None:
+            60 seconds and 1000 times what the float model takes.
 
     Returns:
         The file's bytes, the report, and every intermediate.
@@ -139,6 +143,7 @@ def quantize(
         "on_invalid": (on_invalid, get_args(OnInvalid)),
     }
     check_options(words, {"num_samples": num_samples, "batch_size": batch_size, "shards": shards, "threads": threads})
+    check_timeout(timeout)
     wrapped = qat_model(model) or wrapped_model(model, safe_mode)
     target = Target(
         (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)
@@ -153,7 +158,7 @@ def quantize(
         output_type,
     )
     material = Representative(data, num_samples, batch_size, on_invalid, threads, executor, shards)
-    with stages(progress) as shown, waiting() as runs, file_runs() as files:  # `runs` starts meanwhile
+    with stages(progress) as shown, waiting(timeout) as runs, file_runs(timeout) as files:  # `runs` starts meanwhile
         with shown.stage("reading the model"):
             source = read_model(wrapped.model if wrapped else model, safe_mode=safe_mode, shapes=material.shapes)
             if wrapped:

@@ -103,6 +103,7 @@ class Agreement:
     top1: int = 0  # samples whose highest class is the same
     top5: int = 0  # samples whose highest class of the reference is among the five highest of the other
     count: int = 0
+    tied: int = 0  # samples whose highest score several classes share, on either side; they are in `top1` too
 
     @staticmethod
     def of(reference: np.ndarray, approximation: np.ndarray) -> "Agreement":
@@ -112,10 +113,22 @@ class Agreement:
             top1=int(in_top(approximation, expected, 1).sum()),
             top5=int(in_top(approximation, expected, 5).sum()),
             count=len(reference),
+            tied=int((is_tied(reference) | is_tied(approximation)).sum()),
         )
 
     def __add__(self, other: "Agreement") -> "Agreement":
-        return Agreement(self.top1 + other.top1, self.top5 + other.top5, self.count + other.count)
+        return Agreement(
+            self.top1 + other.top1, self.top5 + other.top5, self.count + other.count, self.tied + other.tied
+        )
+
+
+def is_tied(scores: np.ndarray) -> np.ndarray:
+    """Whether several classes share the highest score [n], of scores [n, C].
+
+    >>> is_tied(np.array([[0.5, 0.5, 0.2], [0.1, 0.1, 0.8]]))
+    array([ True, False])
+    """
+    return (scores == scores.max(axis=-1, keepdims=True)).sum(axis=-1) > 1
 
 
 def is_classes(output: np.ndarray) -> bool:

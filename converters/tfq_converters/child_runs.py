@@ -16,6 +16,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.files import write_file
 from tfq_converters.graph import Graph
 from tfq_converters.parts import Part, cut
+from tfq_converters.patience import Clock, limit_of
 from tfq_converters.runtime import Kernels
 from tfq_converters.temporary import temporary_folder
 
@@ -26,13 +27,16 @@ Arrays = Mapping[str, np.ndarray]
 
 
 @contextmanager
-def waiting() -> Iterator["Runs"]:
+def waiting(timeout: float | None = None) -> Iterator["Runs"]:
     """Start a process that will run a file; `Runs.give` hands it over.
 
     The process loads what it needs meanwhile, so that it pays to start it before there is anything to run.
+
+    Args:
+        timeout: seconds that a run of the file may take; None to scale it with the float model's time.
     """
     with temporary_folder() as folder:
-        runs = Runs(folder)
+        runs = Runs(folder, timeout)
         try:
             yield runs
         finally:
@@ -63,8 +67,9 @@ def _save_probe(graph: Graph, content: bytes | None, wanted: tuple[int, ...], pa
 class Runs:
     """The processes that run the file of one folder."""
 
-    def __init__(self, here: Path):
-        self._here = here
+    def __init__(self, here: Path, timeout: float | None = None):
+        self._here, self.timeout = here, timeout
+        self.float_seconds = 0.0  # what the float model takes for the samples that are run
         self._ready = self._started()
         self._children: dict[str, subprocess.Popen] = {}  # by kernels; several may share one
         self._kept = ArrayWriter(here / "kept")
@@ -134,12 +139,20 @@ class Runs:
         """Wait for the run on `kernels`; ask for what comes first, first.
 
         Raises:
-            TfqError: the runtime refused the file, or died on it.
+            TfqError: the runtime refused the file, died on it, or did not end.
         """
         result, error = self._here / kernels, self._here / f"{kernels}.error"
         child = self._children[kernels]
+        clock, limit = Clock(), limit_of(self.float_seconds, self.timeout)
         while not self.is_done(kernels):
             time.sleep(POLL)
+            if clock.look() > limit:
+                child.kill()
+                raise TfqError(
+                    f"the file is not handed over: running it on the {kernels} kernels did not end within {limit:.4g} "
+                    f"seconds, and was stopped (the float model took {self.float_seconds:.3g}); if it only takes long, "
+                    "give it more: timeout=SECONDS"
+                )
         if result.exists():
             return ArrayFile(result)
         if error.exists():

@@ -3,6 +3,7 @@
 The first sample's values are put aside, for the run check to compare the file with.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ class FloatRun:
     graph: Graph
     tensors: tuple[int, ...]  # of the main subgraph, in the order in which they are computed
     samples: int  # whose values they are, the first ones
+    seconds: float = 0.0  # that one sample took
 
     def name(self, sample: int, tensor: int) -> str:
         """Of an array that `Runs.kept` has."""
@@ -56,5 +58,7 @@ def float_run(
         if see is not None:
             see(t, value)
 
+    start = time.perf_counter()
     float_values(runnable_part(graph), fed, each, threads)
-    return replace(done, tensors=tuple(found))
+    seconds = (time.perf_counter() - start) / max(1, len(samples))
+    return replace(done, tensors=tuple(found), seconds=seconds)

@@ -100,10 +100,11 @@ def run_check(
         if unrunnable_ops(realized.graph, fast) == unrunnable_ops(realized.graph, slow):
             slow_runs, parts = runs, give(runs, (fast, slow), content)
         else:
-            slow_runs, parts = stack.enter_context(waiting()), give(runs, (fast,), content)
+            slow_runs, parts = stack.enter_context(waiting(runs.timeout)), give(runs, (fast,), content)
             give(slow_runs, (slow,), content)
         if known is None or known.graph is not quantized.graph or known.samples != len(samples):
             known = float_run(quantized.graph, samples, runs, len(samples))
+        runs.float_seconds = slow_runs.float_seconds = known.seconds * len(samples)
         flatbuffer.forget_pages(trim=True)
         simulated = _Simulated.of(quantized, places)
         results = _Results(quantized, runs, slow_runs, samples)

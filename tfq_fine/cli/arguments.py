@@ -117,7 +117,8 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tflite", metavar="TFLITE", help="the quantized file")
     _option(parser, "data", required=True, help=f"test data: {DATA}")
     _option(parser, "metric", help="top1, top5, accuracy, auc, mae or mse against the labels")
-    _option(parser, "max-drop", type=float, metavar="D", help="exit with 1 if the metric gets worse by more than D")
+    said = "exit with 1 if the metric gets worse by more than D, such as 0.01 or 1%%"
+    _option(parser, "max-drop", metavar="D", help=said)
     _option(parser, "samples", type=positive_integer, metavar="N", help="use the first N samples")
     _option(
         parser, "batch-size", type=positive_integer, default=1, metavar="N", help="samples per run, where that is free"
@@ -143,6 +144,13 @@ def _kernels(parser: argparse.ArgumentParser) -> None:
 
 def _common(parser: argparse.ArgumentParser) -> None:
     _option(parser, "report", metavar="FILE", help="write the report as JSON; - is stdout")
+    _option(
+        parser,
+        "timeout",
+        type=seconds,
+        metavar="S",
+        help="seconds that one run of the file may take (default: 60, and 1000 times what the float model takes)",
+    )
     _option(parser, "html", metavar="FILE", help="write the report as a page with pictures (extra: tfq_fine[report])")
     _option(parser, "unsafe", action="store_true", help="allow a Keras file to run code that it holds")
 
@@ -161,4 +169,12 @@ def positive_integer(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, found {text}")
+    return value
+
+
+def seconds(text: str) -> float:
+    """An argument that is a time."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"expected more than 0 seconds, found {text}")
     return value

@@ -49,6 +49,7 @@ def _run(arguments: argparse.Namespace, targets: Mapping[str, Place | None]) -> 
         on_invalid=arguments.on_invalid,
         statistics=None if arguments.statistics is None else Statistics.load(arguments.statistics),
         safe_mode=not arguments.unsafe,
+        timeout=arguments.timeout,
     )
     output, report, page = targets["output"], targets["report"], targets["html"]
     if report is not None:

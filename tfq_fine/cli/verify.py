@@ -10,6 +10,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.files import Place
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.terminal import progress, show
+from tfq_fine.max_drop import SHARES, MaxDrop
 from tfq_fine.report.html import require_extra
 from tfq_fine.verification import verify
 
@@ -24,6 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.max_drop is not None and arguments.metric is None:
         raise TfqError("--max-drop needs --metric, and labels in the data")
+    if arguments.max_drop is not None:
+        MaxDrop.of(arguments.max_drop).limit(arguments.metric in SHARES, 1.0)
     inputs = [arguments.model, arguments.tflite, arguments.data]
     with places({"report": arguments.report, "html": arguments.html}, inputs) as targets:
         return _run(arguments, targets)
@@ -46,6 +49,7 @@ def _run(arguments: argparse.Namespace, targets: Mapping[str, Place | None]) -> 
             latency=arguments.latency,
             layers=arguments.layers,
             safe_mode=not arguments.unsafe,
+            timeout=arguments.timeout,
             on_batch=lambda samples: update(f"{samples} samples"),
         )
     saved, page = targets["report"], targets["html"]
@@ -57,5 +61,5 @@ def _run(arguments: argparse.Namespace, targets: Mapping[str, Place | None]) -> 
     if arguments.max_drop is None or report.passed(arguments.max_drop):
         return 0
     assert report.task is not None
-    print(f"{report.task.name} got worse by {report.task.drop:.6g}, more than {arguments.max_drop:g}", file=sys.stderr)
+    print(f"{report.task.name} got worse by {report.task.drop:.6g}, more than {arguments.max_drop}", file=sys.stderr)
     return FELL_SHORT

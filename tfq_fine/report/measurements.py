@@ -16,6 +16,7 @@ class OutputError:
     cosine: float
     top1_agreement: float | None  # share of samples of the same highest class; None: not scores of classes
     top5_agreement: float | None  # highest float class among the five highest; None: fewer than 6 classes
+    tied: int | None = None  # samples whose highest score several classes share, in float or in the file
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tfq_converters.errors import TfqError
+from tfq_fine.max_drop import MaxDrop
 from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
 from tfq_fine.report.saved import SavedReport
 from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, share, size
@@ -31,15 +32,17 @@ class Report(SavedReport):
     kernels: str = "default"
     notes: tuple[str, ...] = ()
 
-    def passed(self, max_drop: float) -> bool:
-        """Whether the metric fell by at most `max_drop`; False when the drop is NaN.
+    def passed(self, max_drop: float | str | MaxDrop) -> bool:
+        """Whether the metric got worse by at most `max_drop` (`0.01`, or `"1%"`); False when the drop is NaN.
 
         Raises:
-            TfqError: no metric was measured.
+            TfqError: no metric was measured; a negative limit, or one above 0.5 of a share without a percent sign.
         """
         if self.task is None:
             raise TfqError("the report holds no metric: verify with metric=... and labels")
-        return self.task.drop <= max_drop + ROUNDING
+        task = self.task
+        is_share = task.higher_is_better and all(not abs(v) > 1 for v in (task.float_value, task.quantized_value))
+        return task.drop <= MaxDrop.of(max_drop).limit(is_share, task.float_value) + ROUNDING
 
     def worst_layers(self, count: int = WORST) -> tuple[LayerError, ...]:
         """The activations with the lowest SQNR, lowest first; NaN is lowest of all."""
@@ -69,11 +72,12 @@ class Report(SavedReport):
                 f"{o.max_error:.4g}",
                 f"{o.cosine:.6f}",
                 share(o.top1_agreement),
+                "" if o.tied is None else str(o.tied),
                 share(o.top5_agreement),
             )
             for o in self.outputs
         ]
-        columns = ("output", ">SQNR dB", ">max error", ">cosine", ">same top-1", ">in top-5")
+        columns = ("output", ">SQNR dB", ">max error", ">cosine", ">same top-1", ">tied", ">in top-5")
         found += [Grid("Outputs", columns, outputs), self._sizes()]
         if self.latency is not None:
             t = self.latency

@@ -39,6 +39,7 @@ class OutputSums:
             cosine=errors.cosine,
             top1_agreement=agreement.top1 / agreement.count if agreement else None,
             top5_agreement=agreement.top5 / agreement.count if agreement and self.classes > 5 else None,
+            tied=agreement.tied if agreement else None,
         )
 
 

@@ -1,16 +1,13 @@
 """How long two files take for the same inputs: interleaved, so that a busy machine slows both alike."""
 
-import statistics
-import time
 from collections.abc import Sequence
 
 import numpy as np
 
+from tfq_converters.apart import ApartRunner
+from tfq_converters.apart_child import timed
 from tfq_fine.report import Latency
 from tfq_fine.verification.side import Side
-
-WARM_UP = 2  # runs of each that are not counted
-FEWEST, MOST = 3, 1000  # counted runs of each
 
 
 def compare_latency(
@@ -27,16 +24,10 @@ def compare_latency(
         batch_size: samples in the inputs.
         seconds: about how long to measure in all.
     """
-    sides = [(side.runner, side.encode(inputs)) for side, inputs in (floating, quantized)]
-    start = time.perf_counter()
-    for runner, inputs in sides * WARM_UP:
-        runner.invoke(inputs)
-    times: tuple[list[float], list[float]] = ([], [])
-    while len(times[0]) < FEWEST or (len(times[0]) < MOST and time.perf_counter() - start < seconds):
-        for which in (0, 1) if len(times[0]) % 2 else (1, 0):
-            runner, inputs = sides[which]
-            before = time.perf_counter()
-            runner.invoke(inputs)
-            times[which].append(1e3 * (time.perf_counter() - before))
-    before_ms, after_ms = statistics.median(times[0]), statistics.median(times[1])
-    return Latency(before_ms, after_ms, after_ms / before_ms, len(times[0]), batch_size, floating[0].threads)
+    runners = [side.runner for side, _ in (floating, quantized)]
+    fed = [side.encode(inputs) for side, inputs in (floating, quantized)]
+    apart = [runner for runner in runners if isinstance(runner, ApartRunner)]
+    before_ms, after_ms, repeats = (
+        apart[0].process.time(apart, fed, seconds) if len(apart) == 2 else timed(runners, fed, seconds)  # type: ignore[arg-type]
+    )
+    return Latency(before_ms, after_ms, after_ms / before_ms, repeats, batch_size, floating[0].threads)

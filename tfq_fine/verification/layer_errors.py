@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters import flatbuffer
+from tfq_converters.apart import Apart
 from tfq_converters.graph import Graph
 from tfq_converters.runtime import Kernels
 from tfq_fine.metrics import ErrorSums
 from tfq_fine.report import LayerError
-from tfq_fine.verification.side import Side, decode
+from tfq_fine.verification.side import FLOAT_FILE, QUANTIZED_FILE, Side, decode
 from tfq_fine.verification.tensor_pairs import Pair, activation_pairs, constant_pairs
 
 PROBE_BYTES = 2**28  # of float activations that one probe holds at a time, per file
@@ -34,6 +35,8 @@ def activation_errors(
     quantized: Graph,
     samples: Sequence[tuple[Sequence[np.ndarray], Sequence[np.ndarray]]],
     kernels: Kernels = "default",
+    elsewhere: Apart | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> tuple[LayerError, ...]:
     """The activations of the main subgraph that both files compute, in graph order.
 
@@ -42,17 +45,23 @@ def activation_errors(
         quantized: the graph of the quantized file.
         samples: real inputs of the two files, each in its own input order.
         kernels: which implementation of the operators runs.
+        elsewhere: the process that runs both; this one when None.
+        limits: seconds that one run of each may take there.
     """
     batch = len(samples[0][0][0]) if samples[0][0] else 1
     found = []
     for pairs in _chunks(floating, activation_pairs(floating, quantized), batch):
-        ours = probe(floating, [pair.floating for pair in pairs], kernels)
-        theirs = probe(quantized, [pair.quantized for pair in pairs], kernels)
+        ours = probe(floating, [pair.floating for pair in pairs], kernels, elsewhere, FLOAT_FILE)
+        theirs = probe(quantized, [pair.quantized for pair in pairs], kernels, elsewhere, QUANTIZED_FILE)
+        for side, limit in zip((ours, theirs), limits or (), strict=False):
+            side.allow(limit)
         sums = [ErrorSums() for _ in pairs]
         for our_inputs, their_inputs in samples:
             for index, (x, y) in enumerate(zip(ours.run(our_inputs), theirs.run(their_inputs), strict=True)):
                 if x.shape == y.shape:
                     sums[index] += ErrorSums.of(x, y)
+        ours.close()
+        theirs.close()
         for pair, errors in zip(pairs, sums, strict=True):
             if errors.count:
                 name, dtype = floating.main.tensors[pair.floating].name, quantized.main.tensors[pair.quantized].dtype
@@ -60,11 +69,17 @@ def activation_errors(
     return tuple(found)
 
 
-def probe(graph: Graph, tensors: Sequence[int], kernels: Kernels = "default") -> Side:
+def probe(
+    graph: Graph,
+    tensors: Sequence[int],
+    kernels: Kernels = "default",
+    elsewhere: Apart | None = None,
+    what: str = QUANTIZED_FILE,
+) -> Side:
     """The file of `graph` whose outputs are `tensors` of its main subgraph."""
     main = replace(graph.main, outputs=tuple(tensors))
     changed = replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=())
-    return Side(changed, flatbuffer.write(changed), kernels)
+    return Side(changed, flatbuffer.write(changed), kernels, elsewhere=elsewhere, what=what)
 
 
 def _chunks(graph: Graph, pairs: Sequence[Pair], batch: int) -> Iterator[list[Pair]]:

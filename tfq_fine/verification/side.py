@@ -5,24 +5,57 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfq_converters.apart import Apart, ApartRunner
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import NUMPY_TYPES, Graph, Quantization, Tensor
 from tfq_converters.runtime import Kernels, Runner
+
+FLOAT_FILE, QUANTIZED_FILE = "the float model", "the quantized file"  # how errors call them
 
 
 class Side:
     """One file on one set of kernels, fed with real values.
 
+    Args:
+        graph: of the file.
+        content: its bytes or path.
+        kernels: which implementation of the operators runs.
+        threads: of the interpreter.
+        elsewhere: the process that runs it; this one when None.
+        what: how errors of that process call the file.
+
     State that the file keeps between runs is cleared after each, so that samples do not see one another.
     """
 
-    def __init__(self, graph: Graph, content: bytes | str, kernels: Kernels = "default", threads: int = 1):
+    def __init__(
+        self,
+        graph: Graph,
+        content: bytes | str,
+        kernels: Kernels = "default",
+        threads: int = 1,
+        elsewhere: Apart | None = None,
+        what: str = "the file",
+    ):
         self.graph = graph
         self.threads = threads
+        self.runner: Runner | ApartRunner
+        if elsewhere is None:
+            self.runner = Runner(content, kernels, threads)
+        else:
+            self.runner = elsewhere.open(content, kernels, threads, what)
         self._open = lambda: Runner(content, kernels, threads)
-        self.runner = self._open()
         self._variables = any(tensor.is_variable for subgraph in graph.subgraphs for tensor in subgraph.tensors)
         self._resources = _assigns_resources(graph)
+
+    def allow(self, seconds: float) -> None:
+        """Let one run in another process take so long."""
+        if isinstance(self.runner, ApartRunner):
+            self.runner.limit = seconds
+
+    def close(self) -> None:
+        """Let another process forget the file."""
+        if isinstance(self.runner, ApartRunner):
+            self.runner.close()
 
     def encode(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """`inputs`, in input order, as the file takes them."""
@@ -31,11 +64,26 @@ class Side:
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs in output order, decoded, for `inputs` in input order."""
-        outputs = self.runner.run(self.encode(inputs))
+        return self.run_all([inputs])[0]
+
+    def run_all(self, inputs: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
+        """The outputs for the inputs of several runs; a process elsewhere is asked once for all."""
+        encoded = [self.encode(each) for each in inputs]
+        if isinstance(self.runner, ApartRunner) and encoded[0] and not self._resources:
+            return [self._decoded(outputs) for outputs in self.runner.run_all(encoded, self._variables)]
+        return [self._decoded(self._run(each)) for each in encoded]
+
+    def _run(self, encoded: Sequence[np.ndarray]) -> list[np.ndarray]:
+        outputs = self.runner.run(encoded)
         if self._variables:
             self.runner.reset_variables()
-        if self._resources:
+        if self._resources and isinstance(self.runner, ApartRunner):
+            self.runner.reopen()
+        elif self._resources:
             self.runner = self._open()
+        return outputs
+
+    def _decoded(self, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         tensors = [self.graph.main.tensors[index] for index in self.graph.main.outputs]
         return [decode(array, tensor) for array, tensor in zip(outputs, tensors, strict=True)]
 

@@ -1,27 +1,33 @@
 """A float model and its quantized file side by side, on the same samples: what the quantization cost."""
 
 import os
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from tfq_converters import flatbuffer
+from tfq_converters.apart import Apart, apart
 from tfq_converters.errors import TfqError
+from tfq_converters.patience import check_timeout, float_seconds
 from tfq_converters.reading import Source, read_model
 from tfq_converters.runtime import RESOLVERS, Kernels
-from tfq_fine.data import Peeked, batches, require_data
+from tfq_fine.data import Batch, Peeked, batches, require_data
 from tfq_fine.report import FileSize, Report
 from tfq_fine.sizes import constant_bytes
-from tfq_fine.task_metrics import task_metric
+from tfq_fine.task_metrics import TaskMetric, task_metric
 from tfq_fine.verification.borders import match_borders
 from tfq_fine.verification.comparison import Comparison
 from tfq_fine.verification.keras_agreement import check_keras
 from tfq_fine.verification.latency import compare_latency
 from tfq_fine.verification.layer_errors import activation_errors, constant_errors
-from tfq_fine.verification.side import Side, file_size
+from tfq_fine.verification.side import FLOAT_FILE, QUANTIZED_FILE, Side, file_size
 
 LAYER_SAMPLES = 8  # samples that the error per layer is measured on
+MOST, GROUP_BYTES = 32, 2**22  # batches, and bytes of what goes in and comes out, that are handed over at a time
 
 
 def verify(
@@ -39,6 +45,7 @@ def verify(
     layers: bool = True,
     safe_mode: bool = True,
     on_batch: Callable[[int], object] | None = None,
+    timeout: float | None = None,
 ) -> Report:
     """Run the float model and the quantized file on the same samples, and compare.
 
@@ -60,6 +67,8 @@ def verify(
         layers: whether to measure the error of each activation (on 8 samples) and weight.
         safe_mode: whether loading a Keras file may not run code that it holds.
         on_batch: called with the number of samples done so far.
+        timeout: seconds that one run of a file on one batch may take, in the process that runs both; None: 60 seconds
+            and 1000 times what the float model takes.
 
     Raises:
         TfqError: a file cannot be read or run, the two do not belong together, the data or the labels do not fit, or
@@ -68,43 +77,81 @@ def verify(
     require_data(data, "verification compares the two models on samples")
     if kernels not in RESOLVERS:
         raise TfqError(f"kernels: expected one of {', '.join(RESOLVERS)}, found {kernels!r}")
+    check_timeout(timeout)
     wanted = None if metric is None else task_metric(metric)
     content = _content(tflite)
+    with apart(timeout) as elsewhere:  # it starts while the model is read
+        peeked = Peeked(data)
+        source = model if isinstance(model, Source) else read_model(model, safe_mode=safe_mode, shapes=peeked.shapes)
+        given = (peeked.data, labels, wanted, batch_size, limit)
+        return _verified(source, content, *given, kernels, threads, latency, layers, on_batch, elsewhere)
+
+
+def _verified(
+    source: Source,
+    content: bytes | str,
+    data: Any,
+    labels: Any,
+    wanted: TaskMetric | None,
+    batch_size: int,
+    limit: int | None,
+    kernels: Kernels,
+    threads: int,
+    latency: bool,
+    layers: bool,
+    on_batch: Callable[[int], object] | None,
+    elsewhere: Apart,
+) -> Report:
     quantized = flatbuffer.read(content)
-    peeked = Peeked(data)
-    source = model if isinstance(model, Source) else read_model(model, safe_mode=safe_mode, shapes=peeked.shapes)
     borders = match_borders(source.graph, quantized)
-    ours = Side(source.graph, source.content, kernels, threads)
-    theirs = Side(quantized, content, kernels, threads)
+    ours = Side(source.graph, source.content, kernels, threads, elsewhere, FLOAT_FILE)
+    theirs = Side(quantized, content, kernels, threads, elsewhere, QUANTIZED_FILE)
+    took = 0.0  # seconds, of the slowest float run
     seen, kept, samples, notes = Comparison(borders.output_names, wanted), _Kept(), 0, source.notes
     if labels is not None and wanted is None:
         notes += ("labels were given without a metric, and were not used",)
     read = batches(
-        peeked.data, borders.inputs, labels=labels, batch_size=batch_size, limit=limit, keep_labels=wanted is not None
+        data, borders.inputs, labels=labels, batch_size=batch_size, limit=limit, keep_labels=wanted is not None
     )
-    for batch in read:
-        x, their_inputs = ours.run(batch.inputs), borders.to_quantized_inputs(batch.inputs)
+    group = 1  # batches that are handed over at a time: the first shows how large they are
+    while several := [_copied(batch) for batch in islice(read, group)]:
+        ours.allow(elsewhere.limit(float_seconds(source.graph, several[0].count)))
+        start = time.perf_counter()
+        every_x = ours.run_all([batch.inputs for batch in several])
+        took = max(took, (time.perf_counter() - start) / len(several))
+        theirs.allow(elsewhere.limit(took))
+        their_inputs = [borders.to_quantized_inputs(batch.inputs) for batch in several]
+        every_y = theirs.run_all(their_inputs)
         if not samples:
-            notes += check_keras(source, batch.inputs, x)
-        seen.add(x, borders.to_float_outputs(theirs.run(their_inputs)), batch.labels)
-        kept.add(batch.inputs, their_inputs, batch.count)
-        samples += batch.count
-        if on_batch is not None:
-            on_batch(samples)
+            notes += check_keras(source, several[0].inputs, every_x[0])
+            size = sum(array.nbytes for array in (*several[0].inputs, *every_x[0]))
+            group = max(1, min(MOST, GROUP_BYTES // max(1, size)))
+        for batch, x, y, fed in zip(several, every_x, every_y, their_inputs, strict=True):
+            seen.add(x, borders.to_float_outputs(y), batch.labels)
+            kept.add(batch.inputs, fed, batch.count)
+            samples += batch.count
+            if on_batch is not None:
+                on_batch(samples)
     first = kept.inputs[0]
+    limits = elsewhere.limit(float_seconds(source.graph, kept.batch_size)), elsewhere.limit(took)
     return Report(
         samples=samples,
         outputs=seen.outputs(),
         float_size=FileSize(file_size(source.content), constant_bytes(source.graph)),
         quantized_size=FileSize(file_size(content), constant_bytes(quantized)),
         task=seen.task(),
-        layers=activation_errors(source.graph, quantized, kept.inputs, kernels) if layers else (),
+        layers=activation_errors(source.graph, quantized, kept.inputs, kernels, elsewhere, limits) if layers else (),
         weights=constant_errors(source.graph, quantized) if layers else (),
         layer_samples=kept.samples if layers else 0,
         latency=compare_latency((ours, first[0]), (theirs, first[1]), kept.batch_size) if latency else None,
         kernels=kernels,
         notes=notes,
     )
+
+
+def _copied(batch: Batch) -> Batch:
+    """A batch that stays when the user's generator writes the next one to the same place."""
+    return replace(batch, inputs=tuple(array.copy() for array in batch.inputs))
 
 
 class _Kept:
