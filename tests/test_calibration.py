@@ -96,6 +96,45 @@ def test_an_overflowing_layer_is_named() -> None:
         calibrate(small_cnn(), batches(data))
 
 
+def logarithm(code: str = "LOG") -> Graph:
+    """A function of one value in front of a product that adds all values up: x -> LOG -> ADD -> FULLY_CONNECTED."""
+    ones = np.ones((3, 7), np.float32)
+    tensors = (
+        Tensor("x", (1, 7), "float32"),
+        Tensor("log", (1, 7), "float32"),
+        Tensor("one", (1,), "float32", data=np.ones(1, np.float32)),
+        Tensor("sum", (1, 7), "float32"),
+        Tensor("kernel", (3, 7), "float32", data=ones),
+        Tensor("y", (1, 3), "float32"),
+    )
+    ops = (
+        Op(code, (0,), (1,), layer="front"),
+        Op("ADD", (1, 2), (3,), Options("AddOptions", {"fusedActivationFunction": 0}), layer="shift"),
+        Op("FULLY_CONNECTED", (3, 4, -1), (5,), Options("FullyConnectedOptions", DENSE), layer="head"),
+    )
+    return Graph((Subgraph("main", tensors, ops, (0,), (5,)),))
+
+
+@pytest.mark.parametrize(("code", "value"), [("LOG", -1.0), ("LOG", 0.0), ("SQRT", -1.0), ("RSQRT", -1.0)])
+@pytest.mark.parametrize("asked", [(0, 3, 5), (5,)], ids=["all", "the last"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_first_operator_that_is_not_finite_is_named(
+    code: str, value: float, asked: tuple[int, ...], threads: int
+) -> None:
+    """REDUCE_MIN and REDUCE_MAX skip one NaN of seven, and nobody asks for the range of what a float operator gives."""
+    data = np.full((5, 7), 2.0, np.float32)
+    data[3, 4] = value
+    buffer = np.empty((1, 7), np.float32)
+
+    def reused() -> Iterator[Batch]:
+        for n, row in enumerate(data):
+            buffer[:] = row
+            yield Batch((buffer,), None, n)
+
+    with pytest.raises(TfqError, match=rf"front \({code}\) computes NaN or infinity in float, at sample 3"):
+        calibrate(logarithm(code), reused(), Needs(ranges=tuple((0, t) for t in asked)), threads=threads)
+
+
 def test_statistics_that_are_none_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.npz"
     np.savez(path, a=np.zeros(3))

@@ -1,7 +1,7 @@
 """The op table against the kernels: what a row claims is true, and what it warns of is really wrong.
 
-Tolerances are the rows' own `steps`: they were measured on other seeds. The reference is the float operator on the
-dequantized inputs, encoded in numpy.
+Answers are within a step of the float operator on the dequantized inputs, encoded in numpy; those of kernels with
+coarse tables run here, and are compared in `test_kernel_arithmetic`.
 """
 
 from dataclasses import replace
@@ -14,6 +14,7 @@ from benchmarks.op_cases import BASE, case, ints, options, weights
 from benchmarks.single_op import Case, Job, measure_all
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Tensor
+from tfq_converters.kernel_arithmetic import KERNELS as EMULATED
 from tfq_converters.op_table import OPS, OpRow, misfits
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, QuantizedGraph
 from tfq_converters.realize import realize
@@ -135,11 +136,10 @@ def test_row_holds_on_its_kernels(code, answers):
     jobs = {name: job for name, job in _true_jobs().items() if job[0].code == code}
     assert jobs, f"no case for {code}"
     wrong = []
-    for name, (_, row, dtype, *_) in jobs.items():
-        limit = row.steps if dtype == "int8" else row.steps_int16
+    for name, (_, _, dtype, *_) in jobs.items():
         answer = answers[name]
-        if isinstance(answer, str) or answer[0] > limit:
-            wrong.append(f"{name}: {answer}, {limit} steps claimed")
+        if isinstance(answer, str) or (answer[0] > 1 and (code, dtype) not in EMULATED):
+            wrong.append(f"{name}: {answer}")
     assert not wrong, "\n".join(wrong)
 
 
@@ -158,7 +158,7 @@ def test_a_written_operator_holds(code, dtype, kernels):
         quantized = QuantizedGraph(graph, {(0, 0): encoding}, {(0, t): end for t, end in ends.items()})
         (found,) = Runner(write(realize(quantized).graph), kernels).run([operands.codes[0]])
         gap = np.abs(found.astype(int) - form.encode(exact).astype(int)).max()
-        assert gap <= (row.steps if dtype == "int8" else row.steps_int16)
+        assert gap <= 1
 
 
 def _wrong(given: Case, row: OpRow, dtype: str, kernels: Kernels = "default") -> Job:

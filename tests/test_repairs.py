@@ -210,7 +210,7 @@ def test_probabilities_are_judged_by_log_probabilities() -> None:
 def test_what_is_not_finite_is_the_worst() -> None:
     ones = np.ones((2, 3), np.float32)
     assert decibels_of([ones], [ones]) == 120
-    assert decibels_of([ones], [np.float32([[1, 1, 1], [1, np.nan, 1]])]) == -math.inf
+    assert decibels_of([ones], [np.array([[1, 1, 1], [1, np.nan, 1]], np.float32)]) == -math.inf
     assert decibels_of([ones], [ones * np.float32(np.inf)]) == -math.inf
     assert decibels_of([ones * np.float32(np.nan)], [ones]) is None  # the float model's own
     assert gain([10.0, 11.0], [12.0, -math.inf]) == (-math.inf, 0.0)

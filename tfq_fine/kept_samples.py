@@ -48,10 +48,6 @@ class KeptSamples:
             kept.keep(sample)
         return kept.samples
 
-    def wants(self, sample: Sample) -> bool:
-        """Whether `sample` would be kept, as far as is known."""
-        return self._fits(digest(sample), sample)
-
     def _fits(self, mark: bytes, sample: Sample) -> bool:
         if any(mark == known for known, _ in self._kept):
             return False

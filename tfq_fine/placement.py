@@ -18,12 +18,13 @@ from tfq_converters.kernels import Target
 from tfq_converters.op_table import misfits
 from tfq_converters.quantized import OpKey
 from tfq_converters.weights import weight_axes
-from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, keeps_positive, tensor_range
+from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, tensor_range
 from tfq_fine.granularity import Blocks, PerChannel
 from tfq_fine.masks import bounded
 from tfq_fine.minimum_cut import Network
 from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.plan import Decision, Plan, Policy, fineness
+from tfq_fine.poles import feeding, near_poles
 from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Statistics
 
@@ -164,23 +165,11 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
                 misfit[o] = f"the int{bits} kernel of {op.code} does not take its scales: {'; '.join(wrong)}"
                 if op.code in SINGULAR:
                     reason = f"rounded to 0, its values would have no finite {op.code} in float"
-                    misfit |= dict.fromkeys(_feeding(graph.main, first, integer_ops(plan)), reason)
+                    misfit |= dict.fromkeys(feeding(graph.main, first, integer_ops(plan)), reason)
+        misfit |= near_poles(graph.main, integer_ops(plan), found.tensors, statistics)
         if not misfit:
             return plan
         plan = _left_float(plan, misfit)
-
-
-def _feeding(main: Subgraph, tensor: int, ops: Mapping[int, int]) -> set[int]:
-    """The operators of `ops` that compute `tensor`, and those that move it; not what keeps it above 0 in integers."""
-    producers, wanted = main.producers(), [tensor]
-    found: set[int] = set()
-    while wanted:
-        o = producers.get(wanted.pop())
-        if o is not None and o in ops and not keeps_positive(main.ops[o], main):
-            found.add(o)
-            if main.ops[o].code in MOVES_VALUES:
-                wanted += [main.ops[o].inputs[slot] for slot in data_slots(main.ops[o], main)]
-    return found
 
 
 def _island(graph: Graph, o: int, decision: Decision, target: Target, reason: str = "") -> Decision:

@@ -14,7 +14,7 @@ from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 from tfq_converters.parts import UNCHECKED_TYPES, keeps_state, part, without_unused
 from tfq_converters.quantized import OpEncoding, QuantizedGraph, simulated_weight
 from tfq_converters.realize.builder import ValueForm
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime import Kernels, Runner
 from tfq_converters.unrunnable import is_unrunnable
 
 Value = tuple[int, ValueForm]  # a tensor of the float graph, in one of the forms in which the file holds it
@@ -111,7 +111,13 @@ def float_values(
 class Segment:
     """Some operators of the main subgraph as a file: every activation is an input, every result an output."""
 
-    def __init__(self, quantized: QuantizedGraph, bodies: tuple[Subgraph, ...], indices: Sequence[int]):
+    def __init__(
+        self,
+        quantized: QuantizedGraph,
+        bodies: tuple[Subgraph, ...],
+        indices: Sequence[int],
+        kernels: Kernels = "default",
+    ):
         main = quantized.graph.main
         tensors: list[Tensor] = list(main.tensors)
         ops: list[Op] = []
@@ -136,7 +142,7 @@ class Segment:
         outputs = tuple(t for op in ops for t in op.outputs)
         subgraph = without_unused(Subgraph("main", tuple(tensors), tuple(ops), tuple(fed.values()), outputs))
         with flatbuffer.scratch(Graph((subgraph, *bodies))) as path:
-            self._runner = Runner(path)
+            self._runner = Runner(path, kernels)
 
     def run(self, values: Mapping[Value, np.ndarray]) -> dict[int, np.ndarray]:
         """Tensor -> what its operator makes of the decoded `values`."""

@@ -17,6 +17,7 @@ from tfq_converters.runner_pool import RunnerPool
 from tfq_converters.runtime import Runner
 from tfq_converters.unrunnable import known_part
 from tfq_fine.calibration.needs import mean_needs, range_needs
+from tfq_fine.calibration.not_finite import first_not_finite
 from tfq_fine.calibration.totals import Totals
 from tfq_fine.data import Batch
 from tfq_fine.kept_samples import KeptSamples, Sample
@@ -65,15 +66,14 @@ def calibrate(
         batches = _finite(batches, totals)
     kept = KeptSamples()
     try:
-        for seen, reading in _readings(extended, batches, threads, kept, side_by_side):
+        for seen, reading in _readings(extended, batches, threads, side_by_side):
             if reading.is_finite:
                 totals.add(reading, seen.count)
-                if seen.inputs is not None:
-                    kept.keep(seen.inputs)
+                kept.keep(seen.inputs)
             elif on_invalid == "skip":
                 totals.skip(seen.count)
             else:
-                raise TfqError(_not_finite(graph, extended, reading, seen.first))
+                raise TfqError(_not_finite(graph, extended, reading, seen))
             if advance is not None:
                 advance(seen.count)
     except KeyboardInterrupt:
@@ -94,7 +94,7 @@ class _Seen:
 
     first: int
     count: int
-    inputs: Sample | None  # a copy, where it may be kept
+    inputs: Sample  # a copy: the caller may use its arrays again
 
 
 def _finite(batches: Iterable[Batch], totals: Totals) -> Iterator[Batch]:
@@ -119,13 +119,12 @@ def _singles(graph: Graph, batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def _readings(
-    extended: Observed, batches: Iterable[Batch], threads: int, kept: KeptSamples, side_by_side: bool
+    extended: Observed, batches: Iterable[Batch], threads: int, side_by_side: bool
 ) -> Iterator[tuple[_Seen, Reading]]:
     """(batch, what the extended graph showed), in the order of the batches."""
 
     def seen(batch: Batch) -> _Seen:
-        copied = tuple(array.copy() for array in batch.inputs) if kept.wants(batch.inputs) else None
-        return _Seen(batch.first, batch.count, copied)
+        return _Seen(batch.first, batch.count, tuple(array.copy() for array in batch.inputs))
 
     if not extended.graph.main.outputs:
         for batch in batches:
@@ -152,14 +151,15 @@ def _runs_side_by_side(graph: Graph) -> bool:
     return not stateful and sum(tensor.data.nbytes for tensor in tensors if tensor.data is not None) <= SMALL_BYTES
 
 
-def _not_finite(graph: Graph, extended: Observed, reading: Reading, sample: int) -> str:
+def _not_finite(graph: Graph, extended: Observed, reading: Reading, seen: _Seen) -> str:
     pairs = zip(extended.needs.ranges, reading.low, reading.high, strict=True)
     bad = {key for key, *limits in pairs if not np.isfinite(limits).all()}
-    where = f"at sample {sample} or in its batch"
+    where = f"at sample {seen.first} or in its batch"
     for t, name in zip(graph.main.inputs, graph.input_names(), strict=True):
         if (0, t) in bad:
             return f"input {name!r} holds NaN or infinity, {where}"
+    first = first_not_finite(graph, seen.inputs)
     for index, op in enumerate(graph.main.ops):
-        if any((0, t) in bad for t in op.outputs):
+        if index == first or any((0, t) in bad for t in op.outputs):
             return f"{graph.main.op_name(index)} computes NaN or infinity in float, {where}"
     return f"the float model computes NaN or infinity, {where}"

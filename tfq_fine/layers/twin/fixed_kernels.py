@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.graph import Op, Tensor
+from tfq_converters.kernel_arithmetic.fixed_point import fixed_point
+from tfq_converters.kernel_arithmetic.tables import anchors
 from tfq_fine.layers.twin.codes import affine_of, fused_limits, is_quantized
-from tfq_fine.layers.twin.fixed_point import fixed_point, once, twice, twice_by
+from tfq_fine.layers.twin.fixed_point import once, twice, twice_by
 from tfq_fine.layers.twin.hard_swish import hard_swish
-from tfq_fine.layers.twin.int16_tables import anchors, logistic, looked_up, sigmoid_input, softmax, tanh
+from tfq_fine.layers.twin.int16_tables import logistic, looked_up, sigmoid_input, softmax, tanh
 
 Tensors = Mapping[int, Tensor]
 Row = Callable[[Any, Op, list[Any], Tensors], Any]

@@ -7,19 +7,9 @@ from typing import Any
 
 import numpy as np
 
-BITS, SHORT_BITS = 31, 15
+from tfq_converters.kernel_arithmetic.fixed_point import BITS, fixed_point
 
-
-def fixed_point(ratio: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(whole number m of 31 bits, exponent e) of positive ratios: ratio = m * 2^(e - 31), m rounded.
-
-    >>> fixed_point(np.array([0.375]))
-    (array([1610612736]), array([-1]))
-    """
-    fraction, exponent = np.frexp(np.asarray(ratio, np.float64))
-    multiplier = np.floor(np.ldexp(fraction, BITS) + 0.5).astype(np.int64)
-    full = multiplier == 2**BITS
-    return np.where(full, multiplier >> 1, multiplier), exponent.astype(np.int64) + full
+SHORT_BITS = 15
 
 
 def once(tf: Any, whole: Any, ratio: Any) -> Any:

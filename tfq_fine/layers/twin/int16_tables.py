@@ -1,45 +1,14 @@
 """int16 functions of one value as the kernels look them up: 513 anchors, straight lines between them.
 
-`LUTPopulate` and `LUTLookup` of TFLite for RSQRT, LOG, EXP, GELU and the exponentials of SOFTMAX; an older table of the
-logistic function, of 256 steps, for LOGISTIC and TANH.
+`tfq_converters.kernel_arithmetic.tables` makes the tables.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from tfq_converters.kernel_arithmetic.tables import LEAST, MOST, SIGMOID, STEPS, anchors
 from tfq_fine.layers.twin.fixed_point import shifted, twice
-
-STEPS = 512
-LEAST, MOST = -(2**15), 2**15 - 1
-# Steps at which the kernel's table of the logistic function is one above the nearest code (measured).
-ABOVE = (
-    *(4, 8, 12, 14, 15, 16, 17, 19, 20, 21, 22, 25, 27, 28, 29, 30, 31, 33, 34, 35, 37, 39, 40, 41, 43, 44, 45, 46),
-    *(49, 50, 54, 62, 63, 64, 66, 82, 86, 93, 100, 103, 112, 116, 135, 255),
-)
-SIGMOID = np.rint(2**16 / (1 + np.exp(-np.arange(256) / 24))).astype(np.int64) + np.isin(np.arange(256), ABOVE)
-
-
-def anchors(
-    function: Callable[[Any], Any], scale: Any, zero: int, output_scale: Any, kind: type[np.floating[Any]] = np.float32
-) -> np.ndarray:
-    """The table of a function of real values [513], each anchor moved by half the error in the middle behind it."""
-    first, last = (kind(scale) * kind(code - zero) for code in (LEAST, MOST))
-    step = (last - first) / kind(STEPS)
-    inverse = kind(2**16) / (kind(output_scale) * kind(MOST) - kind(output_scale) * kind(LEAST))
-    at = first + np.arange(STEPS).astype(kind) * step
-    here, middle = function(at), function(at + step / kind(2))
-    behind = function(first + np.arange(1, STEPS + 1).astype(kind) * step)
-    sample = _nearest(here * inverse)
-    off = _nearest((behind * inverse + sample) / kind(2)) - _nearest(middle * inverse)
-    found = np.append(sample - _nearest(off / kind(2)), _nearest(function(last) * inverse))
-    return np.clip(found, LEAST, MOST).astype(np.int64)
-
-
-def _nearest(values: Any) -> Any:
-    """Halves away from 0, as C rounds."""
-    return np.trunc(values + np.copysign(np.asarray(values).dtype.type(0.5), values))
 
 
 def looked_up(tf: Any, table: np.ndarray, codes: Any) -> Any:
