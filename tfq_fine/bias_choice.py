@@ -16,6 +16,9 @@ from tfq_converters.weights import bias_of, data_of, weight_axes
 from tfq_fine.equalization.bias_correction import mean_shift
 from tfq_fine.statistics import Statistics
 
+FOLDS = 5  # a correction by four fifths of the samples is nearly as good as one by all of them
+ENOUGH = 5  # times as many samples as are judged leave enough others without folds
+
 Means = Mapping[TensorKey, np.ndarray]
 
 
@@ -35,8 +38,8 @@ def folds(whole: Statistics, each: Sequence[Statistics], counts: Sequence[int]) 
         each: those of the samples that are judged, which are part of `whole`.
         counts: how many samples of the data each of them is.
     """
-    enough = whole.samples >= 2 * sum(counts)
-    parts = [range(len(each))] if enough else [range(0, len(each), 2), range(1, len(each), 2)]
+    number = 1 if whole.samples >= ENOUGH * sum(counts) else min(FOLDS, len(each))
+    parts = [range(k, len(each), number) for k in range(number)]
     found = []
     for part in parts:
         left = whole.samples - sum(counts[n] for n in part)

@@ -3,8 +3,10 @@
 Which ones a model gets is measured, never guessed by its name: the file with and without is run on some of the samples
 (`trial`). Doing nothing is always a candidate. A repair is kept where it brings `BETTER_DB` and more than the standard
 error of that gain over the samples; a folded batch norm, which removes operators, where it costs no more than
-`BETTER_DB`. What cannot be measured is not kept on. A finished file that is worse than the one without repairs is given
-up for that. Where nothing is applicable nothing is run.
+`BETTER_DB`. Corrected biases cost nothing when the file runs: they are kept for the operators where they help on
+samples that they were not fitted to, unless the file is worse on such samples by more than two standard errors. What
+cannot be measured is not kept on. A finished file that is worse than the one without repairs is given up for that.
+Where nothing is applicable nothing is run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,6 +42,7 @@ QUICK = 64  # output channels of each operator that estimates look at in a large
 WORTH_DB = 2.0  # estimated gain of equalization over all samples, below which it is not measured
 HOPEFUL_DB = 1.0  # estimated gain on a few samples, below which the others are not looked at
 BETTER_DB = 0.2  # what is not better by this much is noise
+SHOWN = 2.0  # standard errors, by which a loss is shown
 MASKS_DB = 1.0  # what masked scores in integers may cost, for they would be float, and slower, otherwise
 FINE_DB = 20.0  # or they may cost anything that leaves so much
 EXACT = 1e-5  # how far float outputs may move, to the largest one
@@ -188,7 +191,7 @@ class _Decisions:
         on = replace(self.best, corrected=frozenset(every))
         before = self._measured(self.best)
         after = self._trial.measured_apart(on, [(fold.samples, fold.means) for fold in apart])
-        why = after.problem or _worthless(before.each, after.each)
+        why = after.problem or _worthless(before.each, after.each, free=True)
         text = f"{len(every)} operators with weights and a bias, judged on other samples"
         self.rows.append(self._line("bias_correction", text, why, before, after))
         self.best = self.best if why else on
@@ -254,14 +257,15 @@ class _Candidates:
     variants: tuple[Variant, ...] = ()
 
 
-def _worthless(before: Sequence[float], after: Sequence[float], needed: float = BETTER_DB) -> str:
-    """Why a gain is not enough; "" where it is."""
+def _worthless(before: Sequence[float], after: Sequence[float], needed: float = BETTER_DB, free: bool = False) -> str:
+    """Why a gain is not enough; "" where it is. What is `free`, and is expected to help, may be within the noise."""
     brings, error = gain(before, after)
-    if brings >= needed and (needed < 0 or brings > error):
+    if (brings >= -SHOWN * error) if free else (brings >= needed and (needed < 0 or brings > error)):
         return ""
     if mean_decibels(after) == float("-inf"):
         return "its outputs are not finite"
-    return f"it brings {brings:.1f} dB, with a standard error of {error:.1f}, and {needed:.1f} are asked for"
+    asked = f"no more than {SHOWN:.0f} times that may be lost" if free else f"{needed:.1f} are asked for"
+    return f"it brings {brings:.1f} dB, with a standard error of {error:.1f}, and {asked}"
 
 
 def _moved(asked: Asked, rewritten: Rewritten) -> Asked:
