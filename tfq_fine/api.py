@@ -99,7 +99,8 @@ def quantize(
         recipe: name of a preset (`tfq_fine.RECIPES`), or a `Recipe`; None is dynamic_int8, or for a wrapped model what
             it was annotated with.
         data: representative samples, in any form that `tfq_fine.data` documents; needed by static recipes, and by
-            bias correction in the others.
+            bias correction in the others. They may be read more than once; what can be read only once is put aside on
+            disk for as long as the call lasts.
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: type of its float outputs.
         prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
@@ -112,14 +113,15 @@ def quantize(
         observer: how the ranges of all activations are chosen (`tfq_fine.observers`), in place of what the recipe
             says: "min_max", "percentile:percentile=99.9", "auto" ...
         repairs: changes of the float graph, or of ranges, that make it easier to quantize (`tfq_fine.repairs`): "auto"
-            for all, some by name, or None. Each is kept where it lowers the error of the outputs on the first
-            samples; the report has a line on each.
+            for all, some by name, or None. Each is kept where the file that it gives is better on some of the samples;
+            the report has a line on each, with the reason where it is off.
         num_samples: read at most this many samples of `data` (of each shard).
         batch_size: samples per run of the interpreter during calibration.
         on_invalid: a sample with NaN or infinity, or on which the model computes one, is an "error", or is to "skip":
             left out and counted.
         statistics: of an earlier calibration (`tfq_fine.calibrate`), instead of `data`. They hold for the model as it
-            is, so that no scales of blocks are folded into what makes their inputs, and nothing is repaired in it.
+            is, so that no scales of blocks are folded into what makes their inputs, and its graph is not repaired;
+            biases and islands are decided on the samples that statistics keep.
         executor: any `concurrent.futures.Executor`, which reads and runs the shards of the data: `data` is a list of
             shards then, or a function of a shard's index.
         shards: how many there are, where `data` is a function.
@@ -133,7 +135,8 @@ def quantize(
         The file's bytes, the report, and every intermediate.
 
     Raises:
-        TfqError: bad input, an impossible request, or a file that does not compute what its numbers say.
+        TfqError: bad input, an impossible request, a file that does not compute what its numbers say, or one whose
+            outputs are not finite on samples on which the float model's are.
     """
     words = {
         "input_type": (input_type, BORDER_TYPES),
