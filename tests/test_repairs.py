@@ -11,7 +11,6 @@ from graphs import RELU
 from nets import Net
 from test_cross_layer import uneven
 from tfq_converters.flatbuffer import read, write
-from tfq_converters.float_simulation import float_simulation
 from tfq_converters.graph import Graph, Op, Options
 from tfq_converters.runtime import Runner
 from tfq_fine import repairs as module
@@ -180,19 +179,6 @@ def test_statistics_without_samples_leave_biases_alone() -> None:
     assert not rows["bias_correction"].applied
     assert rows["bias_correction"].text == "there is no data to measure it on"
     assert result.report.generated and "on 1 generated input" in str(result.report)
-
-
-def test_the_simulation_computes_what_the_file_computes() -> None:
-    """Within a step of the output and what a step of each activation does: 2 % of the largest output here."""
-    graph = behind_relu()
-    result = tfq.quantize(write(graph), "full_int8", data(), repairs=None, prefer="size")
-    simulated, file = Runner(write(float_simulation(result.quantized))), Runner(result.content)
-    float_file = Runner(write(graph))
-    errors = ErrorSums(), ErrorSums()
-    for image in data(20, seed=1):
-        (found,), (expected,), (exact,) = (runner.run([image[None]]) for runner in (simulated, file, float_file))
-        errors = errors[0] + ErrorSums.of(expected, found), errors[1] + ErrorSums.of(exact, expected)
-    assert errors[0].noise < 0.1 * errors[1].noise  # much nearer to the file than the file to the float model
 
 
 def test_probabilities_are_judged_by_log_probabilities() -> None:

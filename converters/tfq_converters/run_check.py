@@ -65,7 +65,6 @@ def run_check(
     samples: Sequence[Sample],
     others: Mapping[str, Sample] | None,
     runs: Runs,
-    known: FloatRun | None = None,
 ) -> Checked:
     """Execute the file on the default and the reference kernels and compare it operator by operator.
 
@@ -79,7 +78,6 @@ def run_check(
         samples: float inputs of the model; a few are enough.
         others: key of a signature on another subgraph -> its inputs, in its order.
         runs: a process that waits for the file.
-        known: a run of the float graph on the same samples; done here when None, or of another graph.
 
     Raises:
         TfqError: a kernel refuses the file, dies, yields NaN, or computes something else than the numbers say; the
@@ -105,8 +103,7 @@ def run_check(
         else:
             slow_runs, parts = stack.enter_context(waiting(runs.timeout)), give(runs, (fast,), content)
             give(slow_runs, (slow,), content)
-        if known is None or known.graph is not quantized.graph or known.samples != len(samples):
-            known = float_run(quantized.graph, samples, runs, len(samples))
+        known = float_run(quantized.graph, samples, runs, len(samples))
         runs.float_seconds = slow_runs.float_seconds = known.seconds * len(samples)
         flatbuffer.forget_pages(trim=True)
         simulated = _Simulated.of(quantized, places)

@@ -8,7 +8,6 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.child_runs import Runs, waiting
-from tfq_converters.float_run import FloatRun
 from tfq_converters.graph import Graph, Tensor
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.realize import realize
@@ -33,7 +32,6 @@ def write(
     samples: Sequence[Sequence[np.ndarray]],
     others: Mapping[str, Sequence[np.ndarray]] | None = None,
     runs: Runs | None = None,
-    known: FloatRun | None = None,
 ) -> Written:
     """The `.tflite` file of `quantized`, executed on `samples` on the default and the reference kernels.
 
@@ -42,7 +40,6 @@ def write(
         samples: float inputs of the main subgraph.
         others: key of a signature on another subgraph -> its inputs, in its order.
         runs: a process that waits for the file (`child_runs.waiting`); started here when None.
-        known: a run of the float graph on `samples` with the same `runs`, which is done here when None.
 
     Raises:
         TfqError: the file does not compute what the numbers say; see `run_check`.
@@ -54,7 +51,7 @@ def write(
         realized = replace(realized, graph=replace(realized.graph, metadata=metadata))
         constants = sum(tensor.data.nbytes for tensor in _tensors(realized.graph) if tensor.data is not None)
         content = flatbuffer.write(realized.graph) if constants <= LARGE else None
-        checked = run_check(quantized, realized, content, samples, others, ready, known)
+        checked = run_check(quantized, realized, content, samples, others, ready)
     nbytes = sum(len(piece) for piece in flatbuffer.pieces(realized.graph)) if content is None else len(content)
     return Written(realized.graph, checked, nbytes, content)
 
