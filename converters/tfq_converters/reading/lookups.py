@@ -1,4 +1,4 @@
-"""Shapes behind a table of strings: the stock converter writes none for what is looked up, nor for what follows.
+"""Shapes after a table of strings or numbers: the stock converter writes none for a looked-up value, nor further on.
 
 The runtime finds most of them when it runs. But of one key, whose result has as many elements as the file says, namely
 one, it keeps a scalar: a GATHER of rows then lacks an axis, and a RESHAPE by that shape fails.
@@ -28,7 +28,7 @@ def with_shapes_behind_lookups(graph: Graph) -> Graph:
 
 
 def _shaped(subgraph: Subgraph) -> Subgraph:
-    if all(op.code != "HASHTABLE_FIND" for op in subgraph.ops):
+    if not any(_looks_up(op) for op in subgraph.ops):
         return subgraph
     tensors = list(subgraph.tensors)
     for op in subgraph.ops:
@@ -43,9 +43,14 @@ def _shaped(subgraph: Subgraph) -> Subgraph:
     return replace(subgraph, tensors=tuple(tensors))
 
 
+def _looks_up(op: Op) -> bool:
+    """Whether `op` takes a table, keys and a default value, and gives a value for each key."""
+    return op.code == "HASHTABLE_FIND" or op.custom_code == "FlexLookupTableFindV2"
+
+
 def _result(op: Op, inputs: list[Tensor]) -> Shape | None:
     """The shape of what `op` computes, -1 where it is open; None where that is not known."""
-    if op.code == "HASHTABLE_FIND":
+    if _looks_up(op):
         return _known(inputs[1])
     shapes = [_known(tensor) for tensor in inputs]
     if any(shape is None for shape in shapes):
