@@ -32,6 +32,7 @@ ROWS = (
         "tfq_fine.sampling",
         "tfq_fine.encodings",
         "tfq_fine.implied_ranges",
+        "tfq_fine.borders",
         "tfq_fine.minimum_cut",
         "tfq_fine.masks",
         "tfq_fine.placement",

@@ -115,8 +115,8 @@ def moved_from(graph: Graph) -> dict[int, int]:
 
 
 def observed(graph: Graph, needs: Needs) -> Observed:
-    """The graph whose outputs are what `needs` asks for."""
-    main, moved = graph.main, moved_from(graph)
+    """The graph whose outputs are what `needs` asks for; of tensors without elements there is nothing to see."""
+    main, moved, needs = graph.main, moved_from(graph), _with_elements(graph, needs)
     histograms = tuple(dict.fromkeys((0, moved.get(t, t)) for _, t in needs.histograms))
     extremes = tuple(dict.fromkeys([*histograms, *((0, moved.get(t, t)) for _, t in needs.extremes)]))
     moving = tuple(dict.fromkeys(((0, moved.get(t, t)), momentum) for (_, t), momentum in needs.moving))
@@ -161,6 +161,23 @@ def observed(graph: Graph, needs: Needs) -> Observed:
         tuple(extension.tensors[row].shape[0] for row in rows),
         (_channels(graph, needs.means), _channels(graph, needs.absmax), _channels(graph, needs.channels)),
         fetched,
+    )
+
+
+def _with_elements(graph: Graph, needs: Needs) -> Needs:
+    """What is asked of tensors that have elements."""
+
+    def some(key: TensorKey) -> bool:
+        return 0 not in graph.main.tensors[key[1]].shape
+
+    return replace(
+        needs,
+        ranges=tuple(filter(some, needs.ranges)),
+        means=tuple(filter(some, needs.means)),
+        histograms=tuple(filter(some, needs.histograms)),
+        extremes=tuple(filter(some, needs.extremes)),
+        moving=tuple(pair for pair in needs.moving if some(pair[0])),
+        absmax=tuple(filter(some, needs.absmax)),
     )
 
 

@@ -16,6 +16,7 @@ from tfq_converters.reading.reader import Source
 from tfq_converters.run_check import Checked
 from tfq_converters.unrunnable import unrunnable_names
 from tfq_converters.writer import Written
+from tfq_fine.borders import integer_borders, left_float
 from tfq_fine.calibration import Gathered, mean_needs
 from tfq_fine.encodings import integer_ops
 from tfq_fine.implied_ranges import with_implied, without_range
@@ -59,8 +60,7 @@ class Order:
 
     def border_tensors(self, graph: Graph) -> set[int]:
         """The float inputs and outputs that become integers."""
-        sides = ((graph.main.inputs, self.input_type), (graph.main.outputs, self.output_type))
-        return {t for tensors, kind in sides for t in tensors if kind != "float32" and _is_float(graph, t)}
+        return set(integer_borders(graph, self.input_type, self.output_type))
 
     @property
     def no_islands(self) -> bool:
@@ -144,10 +144,6 @@ class Decided:
     numbers: Numbers
     statistics: Statistics | None  # of that graph
     rows: tuple[RepairRow, ...] = ()
-
-
-def _is_float(graph: Graph, tensor: int) -> bool:
-    return graph.main.tensors[tensor].dtype == "float32"
 
 
 def with_observer(recipe: str | Recipe, observer: str | None) -> Recipe:
@@ -348,6 +344,7 @@ def reported(
         *warnings,
         *raised,
         *_notes(graph, plan, written.checked),
+        *left_float(graph, prepared.order.output_type),
         *_slow(graph, plan, target),
         *_meant_for(target),
     )

@@ -104,7 +104,7 @@ def make_plan(
         else:
             if factored and key in factored:
                 spec = _with(spec, granularity=PerChannel())
-            beyond = _beyond_calibration(key, op, unknown)
+            beyond = _beyond_calibration(key, op, subgraph, unknown)
             if key[0] == 0 and key[1] in indices:
                 beyond = "it moves an index, which must not be rounded"
             choice = _Choice(op, subgraph, policy, beyond)
@@ -118,12 +118,14 @@ def make_plan(
     return plan
 
 
-def _beyond_calibration(key: OpKey, op: Op, unknown: set[int]) -> str:
+def _beyond_calibration(key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int]) -> str:
     """Why the ranges of an operator cannot be known; "" when they can."""
     if key[0] > 0:
         return "it is inside a control-flow body, or in another signature"
     if not unknown.isdisjoint(op.inputs) or not unknown.isdisjoint(op.outputs):
         return "it comes after an operator that no runtime here executes"
+    if any(0 in subgraph.tensors[t].shape for t in (*op.inputs, *op.outputs) if t != ABSENT):
+        return "a tensor of it has no elements"
     return ""
 
 

@@ -25,6 +25,7 @@ from tfq_converters.weights import BIAS_SLOT, WeightAxes, bias_of, data_of, floa
 from tfq_fine import affine
 from tfq_fine.algorithms import ALGORITHMS, DATA_FREE
 from tfq_fine.algorithms.inputs import InputStatistics
+from tfq_fine.borders import integer_borders
 from tfq_fine.encodings import Encodings, encodings, keeps_positive
 from tfq_fine.equalization.bias_correction import corrected_bias
 from tfq_fine.granularity import block_shape
@@ -439,12 +440,8 @@ def constant_codes(data: np.ndarray, encoding: ActivationEncoding, positive: boo
 def _borders(
     graph: Graph, found: Encodings, statistics: Statistics | None, input_type: str, output_type: str
 ) -> dict[TensorKey, ActivationEncoding]:
-    borders = {}
-    for tensors, dtype in ((graph.main.inputs, input_type), (graph.main.outputs, output_type)):
-        for t in tensors if dtype != "float32" else ():
-            if graph.main.tensors[t].dtype == "float32":
-                borders[0, t] = _border(t, found, statistics, dtype)
-    return borders
+    asked = integer_borders(graph, input_type, output_type)
+    return {(0, t): _border(t, found, statistics, dtype) for t, dtype in asked.items()}
 
 
 def _border(t: int, found: Encodings, statistics: Statistics | None, dtype: str) -> ActivationEncoding:

@@ -38,8 +38,12 @@ def _asked(op: Op, subgraph: Subgraph) -> dict[str, bool]:
     """Run the operator alone, over its constants and random values."""
     producers = subgraph.producers()
     unpacking = [producers[t] for t in dict.fromkeys(op.inputs) if t in producers and _unpacks(subgraph, producers[t])]
-    index = next(o for o, other in enumerate(subgraph.ops) if other.outputs == op.outputs)
+    index = next(
+        o for o, other in enumerate(subgraph.ops) if other is op or (op.outputs and other.outputs == op.outputs)
+    )
     alone = part(Graph((subgraph,)), [*unpacking, index])
+    if not alone.graph.main.outputs:  # it makes a resource or nothing, which no answer would show
+        return dict.fromkeys(ASKED, False)
     rng = np.random.default_rng(0)
     values = [_value(rng, alone.graph.main.tensors[t]) for t in alone.graph.main.inputs]
     with waiting() as runs:

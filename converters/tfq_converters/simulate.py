@@ -4,7 +4,7 @@ Operators are run in float, a few at a time, each on the values that its inputs 
 operator is judged by what it does, not by what was lost before it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -63,12 +63,12 @@ def checkable(subgraph: Subgraph, op: Op) -> bool:
     return not is_unrunnable(op, subgraph) and not any(t.dtype in UNCHECKED_TYPES or t.is_variable for t in tensors)
 
 
-def segments(subgraph: Subgraph, only_checkable: bool = True) -> Iterator[list[int]]:
-    """Indices of operators to run together, in order; few enough to bound the memory."""
+def segments(subgraph: Subgraph, only_checkable: bool = True, without: Collection[int] = ()) -> Iterator[list[int]]:
+    """Indices of operators to run together, in order, but for `without`; few enough to bound the memory."""
     current: list[int] = []
     size = 0
     for index, op in enumerate(subgraph.ops):
-        if only_checkable and not checkable(subgraph, op):
+        if index in without or (only_checkable and not checkable(subgraph, op)):
             continue
         touched = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t != ABSENT]
         nbytes = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in touched)

@@ -45,11 +45,11 @@ def bias_of(op: Op) -> int:
 
 
 def weight_axes(op: Op, subgraph: Subgraph) -> tuple[WeightAxes, ...]:
-    """The constant float weights of `op`, with non-negative axes; empty when it has none."""
+    """The constant float weights of `op` that have elements, with non-negative axes; empty when it has none."""
     found = []
     for row in WEIGHTS.get(op.code, ()):
         tensor = op.inputs[row.slot] if row.slot < len(op.inputs) else ABSENT
-        if tensor == ABSENT or not _is_float_constant(subgraph, tensor):
+        if tensor == ABSENT or not _is_float_constant(subgraph, tensor) or 0 in subgraph.tensors[tensor].shape:
             continue
         rank = len(subgraph.tensors[tensor].shape)
         if op.code == "GATHER" and (rank != 2 or op.option("axis") != 0 or op.option("batchDims")):

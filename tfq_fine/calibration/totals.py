@@ -13,6 +13,7 @@ from tfq_fine.statistics import INTERRUPTED, Extremes, MovingRange, Range, Stati
 
 WIDENED = 0.05  # of the extent: less is no news
 LAST = 0.1  # of the samples
+NOTHING = Range(0.0, 0.0)  # the range of a tensor without elements
 MANY = 0.2  # of the tensors
 ENOUGH = 10  # samples, before anything is said of the last ones
 NAMED = 5  # tensors in a warning
@@ -91,7 +92,7 @@ class Totals:
         ranges = dict(zip(extended.ranges, map(Range, self._low.tolist(), self._high.tolist()), strict=True))
         asked = set(needs.ranges) | set(extended.extremes) | {key for key, _ in extended.moving}
         return Statistics(
-            {(0, t): ranges[0, moved.get(t, t)] for _, t in sorted(asked)},
+            {(0, t): ranges.get((0, moved.get(t, t)), NOTHING) for _, t in sorted(asked)},
             self.samples,
             {key: mean / self.samples for key, mean in zip(extended.means, self._means, strict=True)},
             dict(zip(extended.histograms, self._counter.histograms(), strict=True)),

@@ -6,7 +6,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
+from tfq_converters.reading.lookups import with_shapes_behind_lookups
 from tfq_converters.reading.silence import silenced
 
 Opener = Callable[[], AbstractContextManager[Any]]  # opens a tf.lite.TFLiteConverter for as long as it is needed
@@ -68,9 +70,16 @@ def _run(opener: Opener, settings: Mapping[str, Any], builtins_only: bool) -> by
                         tf.lite.OpsSet.SELECT_TF_OPS,
                     ]
                     converter.allow_custom_ops = True
-                return bytes(converter.convert())
+                return _with_shapes(bytes(converter.convert()))
         except Exception as error:  # whatever exporting, tracing and compiling may raise
             raise ConversionRefused(error, caught()) from error
+
+
+def _with_shapes(content: bytes) -> bytes:
+    """A file that has the shapes behind its lookups, which the converter leaves out."""
+    graph = flatbuffer.read(content)
+    shaped = with_shapes_behind_lookups(graph)
+    return content if shaped is graph else flatbuffer.write(shaped)
 
 
 def missing_operations(text: str) -> list[str]:

@@ -106,7 +106,7 @@ def _kernels_by_size(tree: Node) -> dict[tuple[int, int], list[_Kernel]]:
     for node in nodes(tree):
         for weight in own_weights(node):
             shape = tuple(int(size) for size in weight.shape)
-            if len(shape) < 2:
+            if len(shape) < 2 or 0 in shape:
                 continue
             for gates in (1, 4) if "LSTM" in type(node.layer).__name__ and shape[-1] % 4 == 0 else (1,):
                 cut = (*shape[:-1], shape[-1] // gates)
