@@ -33,6 +33,7 @@ ROWS = (
         "tfq_fine.implied_ranges",
         "tfq_fine.minimum_cut",
         "tfq_fine.masks",
+        "tfq_fine.movers",
         "tfq_fine.placement",
         "tfq_fine.poles",
         "tfq_fine.quantizer",
