@@ -74,7 +74,8 @@ def quantized(cases: Sequence[Case], dtype: str, rng: np.random.Generator) -> tu
     samples = [tuple(_values(rng, t, spans[k]) for k, t in enumerate(_inputs(graph))) for _ in range(3)]
     beyond = tuple(_beyond(values, spans[k]) for k, values in enumerate(samples[0]))
     statistics = calibrate(graph, (Batch(sample, None, n) for n, sample in enumerate(samples)))
-    plan = place(graph, make_plan(graph, RECIPES[RECIPE[dtype]].resolve(graph), POLICY), statistics, POLICY)
+    planned = make_plan(graph, RECIPES[RECIPE[dtype]].resolve(graph), POLICY)
+    plan = place(graph, planned, statistics, POLICY, keep_integer=True)
     return quantize(graph, plan, statistics), [samples[0], beyond]
 
 

@@ -35,6 +35,7 @@ ROWS = (
         "tfq_fine.borders",
         "tfq_fine.minimum_cut",
         "tfq_fine.masks",
+        "tfq_fine.movers",
         "tfq_fine.placement",
         "tfq_fine.poles",
         "tfq_fine.quantizer",

@@ -22,6 +22,7 @@ from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops
 from tfq_fine.granularity import Blocks, PerChannel
 from tfq_fine.masks import bounded
 from tfq_fine.minimum_cut import Network
+from tfq_fine.movers import between_floats
 from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.plan import Decision, Plan, Policy, fineness
 from tfq_fine.poles import feeding, near_poles
@@ -100,7 +101,8 @@ def place(
         islands = _islands(graph, candidates, pinned, policy.target.table)
         plan = {**plan, **{(0, o): _island(graph, o, plan[0, o], policy.target) for o in islands}}
         plan = fit(graph, plan, known)
-    return plan
+    following = between_floats(graph.main, integer_ops(plan), keep_integer)
+    return fit(graph, _left_float(plan, following), known) if following else plan
 
 
 def _below_8_bits(plan: Plan) -> set[int]:

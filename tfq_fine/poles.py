@@ -42,8 +42,9 @@ def near_poles(
         makers = feeding(main, t, ops)
         if o not in ops and not makers:
             continue
-        writer = producers.get(t, -1)  # -1: an input of the model
-        bits = ops[writer] if writer in ops else ops[o] if o in ops else max(ops[maker] for maker in makers)
+        writer = producers.get(t)
+        written = ops.get(o) if writer is None or writer not in ops else ops[writer]
+        bits = written or max(ops[maker] for maker in makers)
         form = tensors.get((t, bits))
         least = smallest(tensor_range(main, t, statistics))
         if form is None or least >= form.scale:

@@ -9,8 +9,9 @@ import importlib
 from collections.abc import Callable
 
 from benchmarks.zoo.case import Case, Dataset
+from benchmarks.zoo.file_case import FileCase
 
-__all__ = ["CASES", "Case", "Dataset"]
+__all__ = ["CASES", "FILES", "Case", "Dataset", "FileCase"]
 
 
 def _later(module: str, function: str) -> Callable[[], Case]:
@@ -40,4 +41,28 @@ CASES: dict[str, Callable[[], Case]] = {
     "mobilenet_v2": _later("random_models", "mobilenet_v2"),
     "resnet50": _later("random_models", "resnet50"),
     "encoder": _later("random_models", "encoder"),
+}
+
+
+def _file(module: str, function: str, *arguments: str) -> Callable[[], FileCase]:
+    def build() -> FileCase:
+        case: FileCase = getattr(importlib.import_module(f"{__name__}.{module}"), function)(*arguments)
+        return case
+
+    return build
+
+
+MEDIAPIPE = (  # float32 first; then float16 weights, some of them sparse
+    *("hand_recrop", "iris_landmark"),
+    *("face_detection_short_range", "face_detection_full_range_sparse", "face_landmark"),
+    *("face_landmark_with_attention", "hand_landmark_lite", "hand_landmark_full"),
+    *("palm_detection_lite", "palm_detection_full", "pose_detection", "pose_landmark_full"),
+    *("selfie_segmentation", "selfie_segmentation_landscape"),
+)
+# as packages ship them, without labels: compared with their own float results
+FILES: dict[str, Callable[[], FileCase]] = {
+    **{name: _file("mediapipe", "mediapipe", name) for name in MEDIAPIPE},
+    "basic_pitch": _file("basic_pitch", "basic_pitch"),
+    "basic_pitch_file": _file("basic_pitch", "basic_pitch_file"),
+    **{f"mtcnn_{name}": _file("mtcnn", "mtcnn", name) for name in ("pnet", "rnet", "onet")},
 }

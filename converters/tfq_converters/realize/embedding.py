@@ -11,6 +11,7 @@ from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.blocks import dequantized, stored_blocks
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, dequantize, stored
 
+ASIDE_BYTES = 2**13  # of zero points: below it, the two operators more are not worth it
 LOOKUP_VERSIONS = {8: 3, 4: 4, 2: 5}  # registered for the table's type; per runtime.md's measurements
 
 
@@ -64,6 +65,11 @@ def _embedding_lookup(builder: SubgraphBuilder, op: Op, table: WeightCodes, ids:
     stored = builder.once(table, "rows", lambda: builder.new(_stored_rows(builder, op.inputs[0], table)))
     result = rows("rows", count, builder.tensors[stored].shape[1])
     found = builder.step("EMBEDDING_LOOKUP", (index, stored), result, None, LOOKUP_VERSIONS[table.bits])
+    if scales_aside(table):
+        column = builder.once(table, "scales", lambda: builder.new(_scale_column(builder, op.inputs[0], table)))
+        scales = builder.step("EMBEDDING_LOOKUP", (index, column), rows("scales", count, 1), None)
+        scaled = rows("scaled_rows", count, result.shape[1])
+        found = builder.step("MUL", (found, scales), scaled, Options("MulOptions", {"fusedActivationFunction": 0}))
     found = _first_columns(builder, found, rows("whole_rows", count, width))
     if in_blocks and parts * width != depth:
         found = builder.reshape(found, rows("joined", count // parts, parts * width))
@@ -90,6 +96,21 @@ def kernel_reads_rows(depth: int, block: int) -> bool:
     return block in KERNEL_BLOCKS and depth % block == 0
 
 
+def scales_aside(table: WeightCodes) -> bool:
+    """Whether the scales of the rows are a table of their own, looked up by the same ids.
+
+    A file gives every scale of a tensor a zero point of 8 bytes, and every runtime refuses fewer of them than scales.
+    A product with the scale is what the kernel computes, so the results are the same bit for bit.
+    """
+    return not reads_blocks(table) and not table.zero_point.any() and 8 * table.scale.size > ASIDE_BYTES
+
+
+def _scale_column(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> Tensor:
+    """The scale of each row of the stored table, [rows, 1] float32."""
+    data = table.scale.reshape(-1, 1).astype(np.float32)
+    return Tensor(f"{builder.tensors[tensor].name}_scales", data.shape, "float32", data=data)
+
+
 def _stored_rows(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> Tensor:
     """The table as the lookup reads it: rows, or blocks as rows of their own; zeros fill each row to whole bytes."""
     source = builder.tensors[tensor]
@@ -102,6 +123,8 @@ def _stored_rows(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> T
         block = (1, width)
     codes = np.pad(codes, ((0, 0), (0, -codes.shape[1] % (8 // table.bits))))
     scale, zero_point = (a.reshape(-1, 1) for a in (table.scale, table.zero_point))
+    if scales_aside(table):
+        scale, zero_point, block = np.ones((1, 1), np.float32), np.zeros((1, 1), np.int64), codes.shape
     rows = WeightCodes(codes, scale, zero_point, table.bits, block)
     return stored(replace(source, shape=codes.shape, shape_signature=None), rows)
 

@@ -1,0 +1,52 @@
+"""Operators that only move values follow what is around them: between float operators they stay float.
+
+In integers such an operator costs two conversions, and a rounding that the model did not need.
+"""
+
+from collections.abc import Mapping
+
+from tfq_converters.graph import Subgraph
+from tfq_fine.encodings import data_slots
+from tfq_fine.observation import MOVES_VALUES
+
+MOVERS = (MOVES_VALUES - {"AVERAGE_POOL_2D", "RESIZE_BILINEAR"}) | {
+    *("CONCATENATION", "PACK", "GATHER", "GATHER_ND", "PADV2", "REVERSE_SEQUENCE", "SELECT", "SELECT_V2"),
+    *("DYNAMIC_UPDATE_SLICE", "MATRIX_DIAG", "MATRIX_SET_DIAG", "REDUCE_MAX", "REDUCE_MIN", "TOPK_V2"),
+}
+FOLLOWS = "it only moves values between operators in float"
+
+
+def between_floats(main: Subgraph, ops: Mapping[int, int], integer_borders: bool) -> dict[int, str]:
+    """The operators of `ops` that only move float values, at least one reader of which wants them in float -> reason.
+
+    A value that is read in integers alone is quantized before it is moved, which is as exact, and moves fewer bytes.
+
+    Args:
+        main: the main subgraph.
+        ops: its operators in integers -> bits of their activations.
+        integer_borders: inputs and outputs of the file are integers, or it is meant for a device without float.
+    """
+    producers, consumers = main.producers(), main.consumers()
+    floats = {o for o in ops if main.ops[o].code in MOVERS}
+
+    def is_float(o: int) -> bool:
+        return o not in ops or o in floats
+
+    def made_in_float(t: int) -> bool:
+        if main.tensors[t].is_constant:
+            return True
+        return is_float(producers[t]) if t in producers else not integer_borders
+
+    def read_in_float(t: int) -> bool:
+        return (t in main.outputs and not integer_borders) or any(is_float(o) for o, _ in consumers.get(t, ()))
+
+    while True:
+        wrong = set()
+        for o in floats:
+            op = main.ops[o]
+            sources = [op.inputs[slot] for slot in data_slots(op, main)]
+            if not (all(map(made_in_float, sources)) and any(map(read_in_float, op.outputs))):
+                wrong.add(o)
+        if not wrong:
+            return dict.fromkeys(sorted(floats), FOLLOWS)
+        floats -= wrong
