@@ -17,6 +17,7 @@ from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import read_model
 from tfq_converters.writer import write
 from tfq_fine.calibration import OnInvalid, algorithm_needs
+from tfq_fine.data_warnings import data_warnings
 from tfq_fine.layers.barrier import without_marks
 from tfq_fine.layers.calibration import calibrate_wrappers, converted
 from tfq_fine.layers.export import wrapped_model
@@ -179,7 +180,8 @@ def quantize(
             sample = samples[0] if samples else generated_inputs(graph)
             written = write(numbers.quantized, [sample], other_inputs(graph), runs, numbers.seen)
     flatbuffer.forget_pages(trim=True)
-    report = reported(prepared, source, numbers, statistics, written)
+    warnings = data_warnings(prepared.graph, numbers.quantized, statistics, samples)
+    report = replace(reported(prepared, source, numbers, statistics, written), warnings=warnings)
     return Result(report, written.graph, numbers.quantized, numbers.plan, statistics, written.content)
 
 

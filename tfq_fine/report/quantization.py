@@ -62,6 +62,7 @@ class QuantizationReport(SavedReport):
     layer_error: tuple[tuple[str, float], ...] = ()  # (layer or tensor, SQNR in dB), in graph order; or not measured
     activations: tuple[ActivationRow, ...] = ()  # what an integer operator reads or computes, in graph order
     repairs: tuple[RepairRow, ...] = ()  # one for each that was asked for
+    warnings: tuple[str, ...] = ()  # of mistakes in the data that calibration cannot refuse
 
     def left_float(self) -> tuple[OpRow, ...]:
         """The operators that compute in float although something else was asked: those with a reason."""
@@ -90,7 +91,8 @@ class QuantizationReport(SavedReport):
         if self.layer_error:
             worst = [(brief_name(name), decibels(sqnr)) for name, sqnr in self.worst_layers()]
             sections.append(Grid("Worst layers", ("layer", ">SQNR dB"), worst))
-        return sections + [Paragraph(f"Note: {note}") for note in self.notes]
+        sections += [Paragraph(f"Note: {note}") for note in self.notes]
+        return sections + [Paragraph(f"Warning: {warning}") for warning in self.warnings]
 
     def _repairs(self) -> Grid:
         rows = []
