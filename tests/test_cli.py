@@ -142,6 +142,15 @@ def test_hyphens_and_underscores():
         assert (found.max_drop, found.latency, found.layers, found.batch_size) == ("0.25", False, True, 1)
 
 
+def test_the_timeout_is_a_number_of_seconds(capsys):
+    for command in (["quantize", "m", "--recipe", "float16", "--output", "o"], ["verify", "m", "q", "--data", "d"]):
+        assert program.parse(["tfq-fine", *command, "--timeout", "2.5"]).timeout == 2.5
+        for bad in ("0", "-1", "nan", "soon"):
+            with pytest.raises(SystemExit):
+                program.parse(["tfq-fine", *command, f"--timeout={bad}"])
+    assert "expected more than 0 seconds, found nan" in capsys.readouterr().err
+
+
 # --------------------------------------------------------------------------------------------------- recipes
 
 

@@ -77,9 +77,9 @@ def constant_outputs(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
         return
     if any(_all_equal([sample[k] for sample in some]) for k in range(len(some[0]))):
         return  # `constant_inputs` says so
-    runner = Runner(write(graph))
+    outputs = []
     try:
-        outputs = []
+        runner = Runner(write(graph))
         for sample in some:
             outputs.append(runner.run(sample))
             runner.reset_variables()
