@@ -55,6 +55,16 @@ def test_pixels_for_a_model_trained_on_3(dtype):
     assert "to which conv (CONV_2D) answers with about 1" in warning
 
 
+def test_a_model_trained_on_pixels_as_they_are_brings_no_warning():
+    """Its first layer answers with 85 or so, and later layers bring that back to scores of some units."""
+    graph = _trained()
+    dense = next(t for t, tensor in enumerate(graph.main.tensors) if tensor.name == "dense/kernel")
+    tensors = list(graph.main.tensors)
+    tensors[dense] = replace(tensors[dense], data=np.asarray(tensors[dense].data) / np.float32(100))
+    quiet = replace(graph, subgraphs=(replace(graph.main, tensors=tuple(tensors)),))
+    assert list(unlikely_scale(quiet, [(row[None].astype(np.float32),) for row in PIXELS])) == []
+
+
 def test_pixels_that_were_rescaled_twice():
     (warning,) = unlikely_scale(_trained(1 / 255), [((PIXELS / 255 / 255).astype(np.float32),)])
     assert "from 0 to 0.003922" in warning and "answers with about 8.5e-06" in warning

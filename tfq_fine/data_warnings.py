@@ -1,6 +1,7 @@
 """Mistakes in representative data that calibration cannot refuse: each gets a warning with the figure that shows it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,7 +20,9 @@ from tfq_fine.statistics import Range, Statistics
 FEW_SAMPLES = 8  # fewer say little of ranges
 # A trained layer answers its inputs with values around 1: batch norm and usual initial weights see to that. Images of
 # 0 to 255 in front of a layer for [-1, 1] or [-3, 3] give 100 or more.
-LARGE_ANSWER, SMALL_ANSWER = 40.0, 0.005  # root mean square
+# A network trained on pixels as they are answers with 85 without a mistake; so large alone says nothing: without batch
+# norm the scores of the classes grow with the input, too, and with it the answer grows to some hundred.
+LARGE_ANSWER, CERTAIN_ANSWER, SMALL_ANSWER = 40.0, 150.0, 0.005  # root mean square
 LARGE_SCORES = 300.0  # between the scores of one SOFTMAX: all but one of its probabilities are 0
 FEW_CODES = 8  # of 8 bits, that the values of one part of an output share
 MOST_RUN = 8  # samples that outputs are compared on
@@ -73,20 +76,9 @@ def constant_inputs(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
 def constant_outputs(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
     """That a float output is the same for samples that differ; nothing of models that take long, or do not run here."""
     some = [sample for sample in samples if sample][:MOST_RUN]
-    if len(some) < 2 or unrunnable_names(graph) or float_seconds(graph, len(some)) > MOST_SECONDS:
-        return
-    if any(_all_equal([sample[k] for sample in some]) for k in range(len(some[0]))):
+    if len(some) < 2 or any(_all_equal([sample[k] for sample in some]) for k in range(len(some[0]))):
         return  # `constant_inputs` says so
-    outputs = []
-    try:
-        runner = Runner(write(graph))
-        for sample in some:
-            outputs.append(runner.run(sample))
-            runner.reset_variables()
-    except TfqError:
-        return
-    for k, t in enumerate(graph.main.outputs):
-        values = [output[k] for output in outputs]
+    for t, values in zip(graph.main.outputs, _run(graph, some), strict=False):
         if values[0].dtype.kind == "f" and values[0].size and _all_equal(values):
             yield (
                 f"output {graph.main.tensors[t].name!r} of the float model is the same for {len(values)} samples that "
@@ -120,9 +112,34 @@ def unlikely_scale(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
             channels = weight.shape[axes.channel]
             gain = float(np.sqrt(np.square(weight, dtype=np.float64).sum() / channels))
             answer = gain * float(np.sqrt(np.mean(np.square(reached))))
-            if answer > LARGE_ANSWER or 0 < answer < SMALL_ANSWER:
+            large = answer > LARGE_ANSWER and _scores_span(graph, samples) > LARGE_SCORES
+            if large or answer > CERTAIN_ANSWER or 0 < answer < SMALL_ANSWER:
                 yield _scale_said(main.tensors[t].name, seen, main.op_name(main.ops.index(op)), answer)
             break
+
+
+def _scores_span(graph: Graph, samples: Sequence[Sample]) -> float:
+    """How far the scores in front of an output's SOFTMAX lie apart, in the mean of samples; 0 where that is unknown."""
+    main = graph.main
+    scores = tuple(op.inputs[0] for op in main.ops if op.code == "SOFTMAX" and op.outputs[0] in main.outputs)
+    changed = replace(graph, subgraphs=(replace(main, outputs=scores), *graph.subgraphs[1:]), signatures=())
+    runs = _run(changed, samples[:MOST_RUN]) if scores else []
+    return float(np.mean([np.ptp(values) for values in runs[0]])) if runs else 0.0
+
+
+def _run(graph: Graph, samples: Sequence[Sample]) -> list[list[np.ndarray]]:
+    """Output -> its values for each sample; nothing of models that take long, or do not run here."""
+    if not samples or unrunnable_names(graph) or float_seconds(graph, len(samples)) > MOST_SECONDS:
+        return []
+    found = []
+    try:
+        runner = Runner(write(graph))
+        for sample in samples:
+            found.append(runner.run(sample))
+            runner.reset_variables()
+    except TfqError:
+        return []
+    return [list(values) for values in zip(*found, strict=True)]
 
 
 def _scale_said(name: str, seen: np.ndarray, layer: str, answer: float) -> str:
