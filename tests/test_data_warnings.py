@@ -55,6 +55,17 @@ def test_pixels_for_a_model_trained_on_3(dtype):
     assert "to which conv (CONV_2D) answers with about 1" in warning
 
 
+def test_pixels_for_a_model_that_gives_scores():
+    """Its first layer answers with 70, as one for pixels might; the scores tell."""
+    main = _trained().main
+    tensors = [replace(t, data=KERNEL / 2) if t.name == "conv/kernel" else t for t in main.tensors]
+    graph = Graph((replace(main, tensors=tuple(tensors), ops=main.ops[:-1], outputs=(main.ops[-1].inputs[0],)),))
+    samples = [(row[None].astype(np.float32),) for row in PIXELS]
+    (warning,) = unlikely_scale(graph, samples)
+    assert "answers with about 7" in warning
+    assert list(unlikely_scale(graph, [(sample / np.float32(128),) for (sample,) in samples])) == []
+
+
 def test_a_model_trained_on_pixels_as_they_are_brings_no_warning():
     """Its first layer answers with 85 or so, and later layers bring that back to scores of some units."""
     graph = _trained()

@@ -119,9 +119,15 @@ def unlikely_scale(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
 
 
 def _scores_span(graph: Graph, samples: Sequence[Sample]) -> float:
-    """How far the scores in front of an output's SOFTMAX lie apart, in the mean of samples; 0 where that is unknown."""
+    """How far the scores of the classes lie apart, in the mean of samples; 0 where that is unknown.
+
+    They are what an output's SOFTMAX reads, or outputs [n, classes] where there is none.
+    """
     main = graph.main
     scores = tuple(op.inputs[0] for op in main.ops if op.code == "SOFTMAX" and op.outputs[0] in main.outputs)
+    if not scores:
+        tensors = [(t, main.tensors[t]) for t in main.outputs]
+        scores = tuple(t for t, found in tensors if len(found.shape) == 2 and found.shape[1] > 1)
     changed = replace(graph, subgraphs=(replace(main, outputs=scores), *graph.subgraphs[1:]), signatures=())
     runs = _run(changed, samples[:MOST_RUN]) if scores else []
     return float(np.mean([np.ptp(values) for values in runs[0]])) if runs else 0.0
