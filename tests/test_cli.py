@@ -570,6 +570,11 @@ def test_progress_is_shown_on_a_terminal_only(folder):
     assert "samples" not in run(*VERIFY, "--no-latency", cwd=folder, env=forced).stderr
 
 
+def test_mistakes_in_the_data_are_told_once(folder, tmp_path):
+    done = run(*_with(QUANTIZE, output=str(tmp_path / "m.tflite"), samples="1"), cwd=folder)
+    assert done.returncode == 0 and (done.stdout + done.stderr).count("the data has 1 sample") == 1
+
+
 def test_reports_are_json_for_other_programs(folder, tmp_path):
     run(*VERIFY, "--no-latency", "--report", tmp_path / "r.json", cwd=folder)
     content = json.loads((tmp_path / "r.json").read_text())

@@ -81,8 +81,10 @@ def test_pixels_that_were_rescaled_twice():
     assert "from 0 to 0.003922" in warning and "answers with about 8.5e-06" in warning
 
 
-def test_few_samples():
-    assert "the data has 1 sample:" in _warnings(_trained(), images(1))[0]
+def test_few_samples(caplog):
+    found = _warnings(_trained(), images(1))
+    assert "the data has 1 sample:" in found[0]
+    assert [record.message for record in caplog.records] == list(found)  # on the terminal, too
     assert len(list(few_samples(7))) == 1 and list(few_samples(8)) == list(few_samples(None)) == []
 
 

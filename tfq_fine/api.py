@@ -1,5 +1,6 @@
 """`quantize`: the stages in order, nothing else."""
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -37,6 +38,7 @@ from tfq_fine.tfmot.qat import qat_model
 from tfq_fine.trial import static_needs
 
 DEFAULT = "dynamic_int8"  # recipe
+LOGGER = logging.getLogger("tfq_fine")  # its warnings reach stderr unless the user says otherwise
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,8 @@ def quantize(
             written = write(numbers.quantized, [sample], other_inputs(graph), runs, numbers.seen)
     flatbuffer.forget_pages(trim=True)
     warnings = data_warnings(prepared.graph, numbers.quantized, statistics, samples)
+    for warning in warnings:
+        LOGGER.warning(warning)
     report = replace(reported(prepared, source, numbers, statistics, written), warnings=warnings)
     return Result(report, written.graph, numbers.quantized, numbers.plan, statistics, written.content)
 
