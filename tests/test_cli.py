@@ -142,6 +142,15 @@ def test_hyphens_and_underscores():
         assert (found.max_drop, found.latency, found.layers, found.batch_size) == ("0.25", False, True, 1)
 
 
+def test_the_timeout_is_a_number_of_seconds(capsys):
+    for command in (["quantize", "m", "--recipe", "float16", "--output", "o"], ["verify", "m", "q", "--data", "d"]):
+        assert program.parse(["tfq-fine", *command, "--timeout", "2.5"]).timeout == 2.5
+        for bad in ("0", "-1", "nan", "soon"):
+            with pytest.raises(SystemExit):
+                program.parse(["tfq-fine", *command, f"--timeout={bad}"])
+    assert "expected more than 0 seconds, found nan" in capsys.readouterr().err
+
+
 # --------------------------------------------------------------------------------------------------- recipes
 
 
@@ -559,6 +568,11 @@ def test_progress_is_shown_on_a_terminal_only(folder):
     assert "40 samples" in _in_terminal("stderr", folder)
     forced = {**ENVIRONMENT, "FORCE_COLOR": "1"}
     assert "samples" not in run(*VERIFY, "--no-latency", cwd=folder, env=forced).stderr
+
+
+def test_mistakes_in_the_data_are_told_once(folder, tmp_path):
+    done = run(*_with(QUANTIZE, output=str(tmp_path / "m.tflite"), samples="1"), cwd=folder)
+    assert done.returncode == 0 and (done.stdout + done.stderr).count("the data has 1 sample") == 1
 
 
 def test_reports_are_json_for_other_programs(folder, tmp_path):

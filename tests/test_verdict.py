@@ -86,7 +86,16 @@ def test_a_poor_likeness_is_warned_of(sqnr: float, agreement: float | None, weak
     verdict = Verdict((OutputVerdict("y", sqnr, agreement),), 9)
     errors = (("a", 40.0), ("b", 35.0), ("c", 8.0), ("d", 7.0))
     report = QuantizationReport((), "full_int8", 1, 2, (), errors, verdict=verdict)
-    assert ("Warning: the outputs are far from the float model's" in str(report)) == weak
+    warned = report.poor_outputs()
+    assert bool(warned) == weak
     if weak:
         assert report.lossy_layers()[0] == ("c", 27.0)
-        assert "the most is lost in c, b, d: try full_int16x8" in " ".join(str(report).split())
+        assert warned[0].startswith("the outputs are far from the float model's (y ")
+        assert "the most is lost in c, b, d: try full_int16x8" in warned[0]
+
+
+def test_the_warning_is_in_the_report_and_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    result = tfq.quantize(write(small_net()), "full_int8", rows(30), observer="mean_std:deviations=0.3", repairs=None)
+    (warning,) = result.report.poor_outputs()
+    assert warning in result.report.warnings and f"Warning: {warning[:60]}" in str(result.report)
+    assert warning in caplog.text

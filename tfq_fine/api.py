@@ -1,5 +1,6 @@
 """`quantize`: the stages in order, nothing else."""
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -18,6 +19,7 @@ from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import read_model
 from tfq_converters.writer import write
 from tfq_fine.calibration import OnInvalid, algorithm_needs
+from tfq_fine.data_warnings import data_warnings
 from tfq_fine.layers.barrier import without_marks
 from tfq_fine.layers.calibration import calibrate_wrappers, converted
 from tfq_fine.layers.export import wrapped_model
@@ -37,6 +39,7 @@ from tfq_fine.tfmot.qat import qat_model
 from tfq_fine.trial import static_needs
 
 DEFAULT = "dynamic_int8"  # recipe
+LOGGER = logging.getLogger("tfq_fine")  # its warnings reach stderr unless the user says otherwise
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,10 @@ def quantize(
             )
     flatbuffer.forget_pages(trim=True)
     report = reported(prepared, source, decided, written, verdict, generated)
+    warnings = data_warnings(prepared.graph, quantized, statistics, samples)
+    report = replace(report, warnings=(*warnings, *report.poor_outputs()))
+    for warning in report.warnings:
+        LOGGER.warning(warning)
     return Result(report, written.graph, quantized, decided.numbers.plan, decided.statistics, written.content)
 
 

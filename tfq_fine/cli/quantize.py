@@ -1,7 +1,9 @@
 """`tfq-fine quantize`: a model and a recipe in, a file that has been run out."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from logging import ERROR, getLogger
 
 from absl import logging
 
@@ -24,8 +26,20 @@ def run(arguments: argparse.Namespace) -> int:
     """
     outputs = {"output": arguments.output, "report": arguments.report, "html": arguments.html}
     inputs = [arguments.model, arguments.data, arguments.recipe, arguments.kernels, arguments.statistics]
-    with places(outputs, inputs) as targets:
+    with places(outputs, inputs) as targets, _unlogged():
         return _run(arguments, targets)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Log no warnings: the report, which is printed, has them."""
+    logger = getLogger("tfq_fine")
+    before = logger.level
+    logger.setLevel(ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _run(arguments: argparse.Namespace, targets: Mapping[str, Place | None]) -> int:

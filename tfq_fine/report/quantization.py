@@ -65,6 +65,7 @@ class QuantizationReport(SavedReport):
     repairs: tuple[RepairRow, ...] = ()  # one for each that was asked for
     verdict: Verdict | None = None  # of the file as a whole; None where it could not be run so
     generated: bool = False  # errors per layer were measured on generated inputs, for want of data
+    warnings: tuple[str, ...] = ()  # of mistakes in the data that calibration cannot refuse
 
     def left_float(self) -> tuple[OpRow, ...]:
         """The operators that compute in float although something else was asked: those with a reason."""
@@ -94,30 +95,28 @@ class QuantizationReport(SavedReport):
             worst = [(brief_name(name), decibels(sqnr)) for name, sqnr in self.worst_layers()]
             sections.append(Grid(f"Worst layers{self._on}", ("layer", ">SQNR dB"), worst))
         sections += [Paragraph(f"Note: {note}") for note in self.notes]
-        return sections + ([] if self.verdict is None else [self.verdict.grid(), *self._warnings(self.verdict)])
+        sections += [] if self.verdict is None else [self.verdict.grid()]
+        return sections + [Paragraph(f"Warning: {warning}") for warning in self.warnings]
 
     @property
     def _on(self) -> str:
         return " (on generated inputs)" if self.generated else ""
 
-    def _warnings(self, verdict: Verdict) -> list[Section]:
-        """What to make of a file that is a poor likeness of the model, and what to try."""
-        weak = verdict.weak()
-        if not weak:
-            return []
+    def poor_outputs(self) -> tuple[str, ...]:
+        """A warning of outputs that are far from the float model's, the layers to blame, and what to try."""
+        weak = () if self.verdict is None else self.verdict.weak()
+        if self.verdict is None or not weak:
+            return ()
         seen = ", ".join(f"{row.name} {decibels(row.sqnr)} dB" for row in weak)
         blamed = ", ".join(brief_name(name) for name, _ in self.lossy_layers())
         advice = (
             "give representative data, so that this is measured on it"
-            if verdict.generated
+            if self.verdict.generated
             else "try full_int16x8 or dynamic_int8, other samples, or keep these layers float by Rule(None, layer=...)"
         )
         layers = f"; the most is lost in {blamed}" if blamed else ""
-        return [
-            Paragraph(
-                f"Warning: the outputs are far from the float model's ({seen}, on {verdict.on}){layers}: {advice}"
-            )
-        ]
+        on = self.verdict.on
+        return (f"the outputs are far from the float model's ({seen}, on {on}){layers}: {advice}",)
 
     def lossy_layers(self, count: int = 3) -> tuple[tuple[str, float], ...]:
         """The layers in which the SQNR falls most below that of the layers before, in dB, the greatest fall first."""
