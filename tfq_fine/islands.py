@@ -26,9 +26,9 @@ GOOD_DB = 25.0  # of a result inside: it needs no larger island
 LOST_DB = 8.0  # between the worst input and the result: an operator that loses less hands on what was bad before
 GROWS_DB = 1.0  # that a step must bring to the result of the suspect
 WORTH_DB = 3.0  # that islands must bring to the outputs, since they cost time
-PATIENCE = 4  # steps that an island grows without bringing that
+PATIENCE = 8  # steps that an island grows without bringing that
 MOST = 4  # islands
-TRIES = 24  # files that are looked at
+TRIES = 32  # files that are looked at
 
 
 def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
@@ -147,5 +147,6 @@ class _Search:
         own = f"its result has {before:.1f} dB on the samples as it was rounded, so that it is kept in {kind}"
         feeds = f"it feeds {main.op_name(suspect)}, whose result has {before:.1f} dB on the samples as it was rounded"
         islands = {o: Island(own if o == suspect else feeds, self._bits) for o in island}
-        candidate = replace(variant, islands={**islands, **variant.islands})
+        corrected = variant.corrected - {(0, o) for o in island}  # a bias that is moved may take a logarithm below 0
+        candidate = replace(variant, islands={**islands, **variant.islands}, corrected=corrected)
         return self._trial.tensors(candidate).get(result, float("-inf")), candidate

@@ -33,6 +33,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "digits": _later("trained_examples", "digits"),
     "fashion_mnist": _later("trained_examples", "fashion_mnist"),
     "text_transformer": _later("trained_examples", "text_transformer"),
+    "tones": _later("tones", "tones"),
     # trained once, in one to four CPU minutes, and kept
     "raw_cnn": _later("raw_cnn", "raw_cnn"),
     "small_mobilenet_v2": _later("small_mobilenet_v2", "small_mobilenet_v2"),
