@@ -92,7 +92,7 @@ def test_an_error_behind_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         main = found.graph.main
         last = next(n for n, t in enumerate(main.tensors) if t.name.startswith("last/kernel") and t.dtype == "int8")
         tensors = list(main.tensors)
-        tensors[last] = replace(tensors[last], data=np.roll(tensors[last].data, 1))  # type: ignore[arg-type]
+        tensors[last] = replace(tensors[last], data=np.roll(tensors[last].data, 1))  # type: ignore[type-var]
         return replace(found, graph=replace(found.graph, subgraphs=(replace(main, tensors=tuple(tensors)),)))
 
     monkeypatch.setattr(writer, "realize", shifted)

@@ -39,6 +39,7 @@ ROWS = (
     ),
     ("tfq_fine.report", "tfq_fine.task_metrics"),
     ("tfq_fine.verification", "tfq_fine.summary"),
+    ("tfq_fine.signatures",),
     ("tfq_fine.trial",),
     ("tfq_fine.repairs",),
     ("tfq_fine.progress", "tfq_fine.options"),

@@ -1,19 +1,21 @@
 """`quantize`: the stages in order, nothing else."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from tfq_converters import flatbuffer
 from tfq_converters.child_runs import waiting
+from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.kernel_table import load
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
 from tfq_converters.quantized import QuantizedGraph
-from tfq_converters.reading import read_model
+from tfq_converters.reading import Source, read_model
 from tfq_converters.writer import write
+from tfq_fine import signatures
 from tfq_fine.calibration import OnInvalid, algorithm_needs
 from tfq_fine.layers.barrier import without_marks
 from tfq_fine.layers.calibration import calibrate_wrappers, converted
@@ -32,6 +34,7 @@ from tfq_fine.sampling import Sample, generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.tfmot.qat import qat_model
 from tfq_fine.trial import static_needs
+from tfq_fine.verification.side import file_size
 
 DEFAULT = "dynamic_int8"  # recipe
 
@@ -95,7 +98,8 @@ def quantize(
         recipe: name of a preset (`tfq_fine.RECIPES`), or a `Recipe`; None is dynamic_int8, or for a wrapped model what
             it was annotated with.
         data: representative samples, in any form that `tfq_fine.data` documents; needed by static recipes, and by
-            bias correction in the others.
+            bias correction in the others. Of a model of several signatures: a dict of such data by signature, or
+            that of the first, whose operators alone are then integers.
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: type of its float outputs.
         prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
@@ -157,6 +161,28 @@ def quantize(
             if wrapped:
                 source = replace(source, graph=without_marks(source.graph))
             own = wrapped.given(source.graph) if wrapped else None
+        if signatures.is_by_signature(source.graph, data):
+            if statistics is not None:
+                raise TfqError("statistics are those of one signature; give data by signature alone")
+            options = {
+                "input_type": input_type,
+                "output_type": output_type,
+                "prefer": prefer,
+                "runtimes": runtimes,
+                "on_unsupported": on_unsupported,
+                "kernels": kernels,
+                "observer": observer,
+                "repairs": repairs,
+                "num_samples": num_samples,
+                "batch_size": batch_size,
+                "on_invalid": on_invalid,
+                "threads": threads,
+                "executor": executor,
+                "shards": shards,
+                "progress": progress,
+            }
+            found_each = signatures.each(source.graph, data, lambda file, own: quantize(file, recipe, own, **options))
+            return _one_file(source, found_each)
         with shown.stage("repairing"):
             prepared = prepare(order, source, material, statistics, own)
         samples: tuple[Sample, ...] = ()
@@ -175,6 +201,17 @@ def quantize(
     flatbuffer.forget_pages(trim=True)
     report = reported(prepared, source, numbers, statistics, written)
     return Result(report, written.graph, numbers.quantized, numbers.plan, statistics, written.content)
+
+
+def _one_file(source: Source, each: Mapping[str, Result]) -> Result:
+    """The results of several signatures as one file; its numbers are those of the first."""
+    graph = signatures.joined({key: result.graph for key, result in each.items()})
+    content = flatbuffer.write(graph)
+    reports = {key: result.report for key, result in each.items()}
+    report = signatures.one_report(reports, len(content), file_size(source.content))
+    first = next(iter(each.values()))
+    report = replace(report, notes=(*source.notes, *report.notes))
+    return Result(report, graph, first.quantized, first.plan, first.statistics, content)
 
 
 def calibrate(

@@ -48,7 +48,7 @@ def _asked(op: Op, subgraph: Subgraph) -> dict[str, bool]:
     values = [_value(rng, alone.graph.main.tensors[t]) for t in alone.graph.main.inputs]
     with waiting() as runs:
         runs.give(alone.graph, None, alone.graph.main.outputs, [values], ASKED)
-        found = {}
+        found: dict[str, bool] = {}
         for kernels in ASKED:
             try:
                 runs.result(kernels)
