@@ -164,7 +164,7 @@ def quantize(
         if signatures.is_by_signature(source.graph, data):
             if statistics is not None:
                 raise TfqError("statistics are those of one signature; give data by signature alone")
-            options = {
+            options: dict[str, Any] = {
                 "input_type": input_type,
                 "output_type": output_type,
                 "prefer": prefer,
