@@ -602,7 +602,9 @@ LOSSY = [
     ("float32", np.array(["1.0"]), "expected float32, found <U3", None),
     ("int32", np.array([{}]), "expected int32, found object", None),
     ("int32", np.array(["2020-01-01"], "datetime64[D]"), "expected int32, found datetime64[D]", None),
-    ("string", np.array(["a"]), "the model takes string, which arrays cannot hold", None),
+    ("resource", np.array(["a"]), "the model takes resource, which arrays cannot hold", None),
+    ("string", np.array([1.0]), "expected strings, found float64", None),
+    ("string", np.array([b"a", 3], object), "3 is no string", (1,)),
 ]
 
 

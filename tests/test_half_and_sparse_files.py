@@ -62,11 +62,11 @@ def test_a_float16_file_is_quantized_as_the_float_model_of_its_values(recipe: st
 
 def test_every_float16_value_is_written_back_as_it_was() -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    weight = every[np.isfinite(every)].reshape(248, 256)
-    result = tfq.quantize(flatbuffer.write(half_file(dense_graph(weight))), "float16")
+    kernel = every[np.isfinite(every)].reshape(248, 256)
+    result = tfq.quantize(flatbuffer.write(half_file(dense_graph(kernel))), "float16")
     (stored,) = [t.data for t in flatbuffer.read(result.content).main.tensors if t.dtype == "float16"]
     assert stored is not None
-    np.testing.assert_array_equal(stored.view(np.uint16), weight.view(np.uint16))
+    np.testing.assert_array_equal(stored.view(np.uint16), kernel.view(np.uint16))
 
 
 def test_float16_that_is_more_than_stored_constants_is_refused() -> None:

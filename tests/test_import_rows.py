@@ -43,7 +43,7 @@ ROWS = (
     ),
     ("tfq_fine.report", "tfq_fine.task_metrics"),
     ("tfq_fine.verification", "tfq_fine.summary"),
-    ("tfq_fine.numbers", "tfq_fine.judging", "tfq_fine.bias_choice", "tfq_fine.verdict"),
+    ("tfq_fine.numbers", "tfq_fine.judging", "tfq_fine.bias_choice", "tfq_fine.verdict", "tfq_fine.signatures"),
     ("tfq_fine.trial",),
     ("tfq_fine.repairs", "tfq_fine.islands"),
     ("tfq_fine.progress", "tfq_fine.options"),

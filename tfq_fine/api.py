@@ -2,13 +2,14 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from tfq_converters import flatbuffer
 from tfq_converters.child_runs import waiting
+from tfq_converters.errors import TfqError
 from tfq_converters.file_runs import file_runs
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Graph
@@ -16,8 +17,9 @@ from tfq_converters.kernel_table import load
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
 from tfq_converters.patience import check_timeout
 from tfq_converters.quantized import QuantizedGraph
-from tfq_converters.reading import read_model
+from tfq_converters.reading import Source, read_model
 from tfq_converters.writer import write
+from tfq_fine import signatures
 from tfq_fine.calibration import OnInvalid, algorithm_needs
 from tfq_fine.data_warnings import data_warnings
 from tfq_fine.layers.barrier import without_marks
@@ -37,6 +39,7 @@ from tfq_fine.sampling import generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.tfmot.qat import qat_model
 from tfq_fine.trial import static_needs
+from tfq_fine.verification.side import file_size
 
 DEFAULT = "dynamic_int8"  # recipe
 LOGGER = logging.getLogger("tfq_fine")  # its warnings reach stderr unless the user says otherwise
@@ -103,7 +106,8 @@ def quantize(
             it was annotated with.
         data: representative samples, in any form that `tfq_fine.data` documents; needed by static recipes, and by
             bias correction in the others. They may be read more than once; what can be read only once is put aside on
-            disk for as long as the call lasts.
+            disk for as long as the call lasts. Of a model of several signatures: a dict of such data by signature, or
+            that of the first, whose operators alone are then integers.
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: type of its float outputs.
         prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
@@ -170,6 +174,29 @@ def quantize(
             if wrapped:
                 source = replace(source, graph=without_marks(source.graph))
             own = wrapped.given(source.graph) if wrapped else None
+        if signatures.is_by_signature(source.graph, data):
+            if statistics is not None:
+                raise TfqError("statistics are those of one signature; give data by signature alone")
+            options: dict[str, Any] = {
+                "input_type": input_type,
+                "output_type": output_type,
+                "prefer": prefer,
+                "runtimes": runtimes,
+                "on_unsupported": on_unsupported,
+                "kernels": kernels,
+                "observer": observer,
+                "repairs": repairs,
+                "num_samples": num_samples,
+                "batch_size": batch_size,
+                "on_invalid": on_invalid,
+                "threads": threads,
+                "executor": executor,
+                "shards": shards,
+                "timeout": timeout,
+                "progress": progress,
+            }
+            found_each = signatures.each(source.graph, data, lambda file, own: quantize(file, recipe, own, **options))
+            return _one_file(source, found_each)
         prepared = prepare(order, source, material, statistics, own)
         given, samples = statistics is not None, statistics.kept if statistics else ()
         if material.is_given:
@@ -194,6 +221,17 @@ def quantize(
     for warning in report.warnings:
         LOGGER.warning(warning)
     return Result(report, written.graph, quantized, decided.numbers.plan, decided.statistics, written.content)
+
+
+def _one_file(source: Source, each: Mapping[str, Result]) -> Result:
+    """The results of several signatures as one file; its numbers are those of the first."""
+    graph = signatures.joined({key: result.graph for key, result in each.items()})
+    content = flatbuffer.write(graph)
+    reports = {key: result.report for key, result in each.items()}
+    report = signatures.one_report(reports, len(content), file_size(source.content))
+    first = next(iter(each.values()))
+    report = replace(report, notes=(*source.notes, *report.notes))
+    return Result(report, graph, first.quantized, first.plan, first.statistics, content)
 
 
 def calibrate(

@@ -34,6 +34,7 @@ from tfq_fine.report.activations import activation_rows
 from tfq_fine.report.quantization import QuantizationReport, RepairRow
 from tfq_fine.report.verdict import Verdict
 from tfq_fine.representative import Representative
+from tfq_fine.signatures import not_quantized
 from tfq_fine.sizes import is_large
 from tfq_fine.statistics import Range, Statistics
 from tfq_fine.summary import summarize
@@ -345,6 +346,7 @@ def reported(
         *raised,
         *_notes(graph, plan, written.checked),
         *left_float(graph, prepared.order.output_type),
+        *not_quantized(graph, prepared.is_static),
         *_slow(graph, plan, target),
         *_meant_for(target),
     )

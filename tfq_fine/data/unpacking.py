@@ -26,7 +26,7 @@ def unpack(element: Any, specs: Sequence[InputSpec]) -> tuple[Arrays, Any]:
         inputs = [inputs]
     if len(inputs) != len(specs):
         raise TfqError(_wrong_number(inputs, specs))
-    arrays = tuple(_array(value) for value in inputs)
+    arrays = tuple(_array(value, spec.dtype in ("string", "")) for spec, value in zip(specs, inputs, strict=True))
     wrong = [
         f"input {spec.name!r}: expected an array, found {type(value).__name__}"
         for spec, value, array in zip(specs, inputs, arrays, strict=True)
@@ -62,11 +62,15 @@ def _labelled(element: Any, inputs: int) -> tuple[Any, Any]:
     return element, None
 
 
-def _array(value: Any) -> Any:
-    """`value` if it has a shape and can be sliced, an array of it if it converts, else None."""
+def _array(value: Any, text: bool = False) -> Any:
+    """`value` if it has a shape and can be sliced, an array of it if it converts (strings where `text`), else None."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return value
-    if hasattr(value, "__array__") or isinstance(value, bool | int | float | str | bytes):
+    if (
+        hasattr(value, "__array__")
+        or isinstance(value, bool | int | float)
+        or (text and isinstance(value, str | bytes))
+    ):
         return np.asarray(value)
     return None
 

@@ -47,7 +47,7 @@ def _origin(model: Any, framework: Framework) -> str:
     A layer knows the arguments that it was made with. Those of Keras's own one, made by a call, are a shape and a type;
     a saved one gives `sparse` too, which users leave at None.
     """
-    layer = getattr(model.inputs[0], "_keras_history", (None,))[0]
+    layer: Any = getattr(model.inputs[0], "_keras_history", (None,))[0]
     arguments = getattr(getattr(layer, "_auto_config", None), "config", None) or {}
     if framework == "tf_keras" and not getattr(model, "_has_explicit_input_shape", True):
         return "called"

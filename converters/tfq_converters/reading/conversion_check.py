@@ -13,8 +13,8 @@ from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import NUMPY_TYPES, Graph, Signature
 from tfq_converters.reading.inputs import random_inputs
-from tfq_converters.reading.saved_model import with_main
 from tfq_converters.runtime import Kernels, Runner
+from tfq_converters.subgraphs import with_main
 from tfq_converters.unrunnable import is_unrunnable
 
 Arrays = dict[str, np.ndarray]

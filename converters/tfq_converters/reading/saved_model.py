@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Subgraph, Tensor
 from tfq_converters.reading.convert import LOOP_LENGTH, Conversion, ConversionRefused, convert, failure
 from tfq_converters.reading.safety import parsed
 from tfq_converters.reading.silence import silenced
+from tfq_converters.subgraphs import with_main
 
 DEFAULT_KEY = "serving_default"
 SINGLE_BATCH = (
@@ -132,33 +131,3 @@ def pinned_batch(graph: Graph) -> Graph:
         return replace(subgraph, tensors=tuple(tensors))
 
     return replace(graph, subgraphs=tuple(subgraph_pinned(n, s) for n, s in enumerate(graph.subgraphs)))
-
-
-def with_main(graph: Graph, index: int) -> Graph:
-    """`graph` with subgraph `index` moved to the front, where interpreters start; references follow."""
-    order = [index, *(number for number in range(len(graph.subgraphs)) if number != index)]
-    moved = {old: new for new, old in enumerate(order)}
-
-    def follow(reference: Any) -> Any:
-        if isinstance(reference, list | np.ndarray):
-            return [follow(item) for item in reference]
-        return moved.get(reference, reference)  # -1 stands for none
-
-    def followed(subgraph: Subgraph) -> Subgraph:
-        ops = []
-        for op in subgraph.ops:
-            if op.options is not None:
-                values = {k: follow(v) if _is_reference(k) else v for k, v in op.options.values.items()}
-                op = replace(op, options=replace(op.options, values=values))
-            ops.append(op)
-        return replace(subgraph, ops=tuple(ops))
-
-    return replace(
-        graph,
-        subgraphs=tuple(followed(graph.subgraphs[number]) for number in order),
-        signatures=tuple(replace(s, subgraph=moved[s.subgraph]) for s in graph.signatures),
-    )
-
-
-def _is_reference(option: str) -> bool:
-    return option.lower().endswith(("subgraphindex", "subgraphindices")) or option == "subgraph"

@@ -1,0 +1,132 @@
+"""Models of several signatures: each is quantized as a model of its own, on its own data, and all go into one file."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tfq_converters import flatbuffer
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph
+from tfq_converters.runtime import Runner
+from tfq_converters.subgraphs import entry, together
+from tfq_converters.unrunnable import unrunnable_ops
+from tfq_fine.report.quantization import QuantizationReport
+from tfq_fine.report.verdict import Verdict
+from tfq_fine.sampling import generated_inputs
+
+T = TypeVar("T")
+
+
+def is_by_signature(graph: Graph, data: Any) -> bool:
+    """Whether `data` is a dict of data by signature: of the graph's own, where its keys name no inputs.
+
+    Raises:
+        TfqError: it names some of the signatures, and others are missing.
+    """
+    keys = [signature.key for signature in graph.signatures]
+    if not isinstance(data, Mapping) or len(entries(graph)) < 2 or set(data) == set(graph.input_names()):
+        return False
+    if not set(data) <= set(keys):
+        return False
+    named = {s.subgraph for s in graph.signatures if s.key in data}
+    missing = [key for subgraph, key in entries(graph).items() if subgraph not in named]
+    if missing:
+        raise TfqError(f"data by signature lacks {', '.join(map(repr, missing))}; the model has {', '.join(keys)}")
+    return True
+
+
+def entries(graph: Graph) -> dict[int, str]:
+    """The subgraphs that signatures start at, in the order of the file, with the key of the first signature of each."""
+    found: dict[int, str] = {}
+    for signature in sorted(graph.signatures, key=lambda signature: signature.subgraph):
+        found.setdefault(signature.subgraph, signature.key)
+    return found
+
+
+def each(graph: Graph, data: Mapping[str, Any], quantize: Callable[[bytes, Any], T]) -> dict[str, T]:
+    """What `quantize` makes of every signature, a float file of its own, and its data.
+
+    Raises:
+        TfqError: as `quantize` does, with the key of the signature.
+    """
+    found: dict[str, T] = {}
+    for subgraph, key in entries(graph).items():
+        own = next(data[s.key] for s in graph.signatures if s.subgraph == subgraph and s.key in data)
+        try:
+            found[key] = quantize(flatbuffer.write(entry(graph, subgraph)), own)
+        except TfqError as error:
+            raise TfqError(f"signature {key!r}: {error}") from error
+    return found
+
+
+def joined(graphs: Mapping[str, Graph]) -> Graph:
+    """One graph of the quantized signatures, which compute together what they do alone.
+
+    Raises:
+        TfqError: they do not.
+    """
+    whole = together(list(graphs.values()))
+    runner = Runner(flatbuffer.write(whole))
+    for n, (key, graph) in enumerate(graphs.items()):
+        if unrunnable_ops(graph):
+            continue
+        inputs = generated_inputs(graph)
+        alone = Runner(flatbuffer.write(graph)).run(inputs)
+        signature = next(s for s in whole.signatures if s.subgraph == n)
+        values = dict(zip(graph.main.inputs, inputs, strict=True))
+        found = runner.run_signature(signature.key, {name: values[t] for name, t in signature.inputs})
+        expected = dict(zip(graph.main.outputs, alone, strict=True))
+        for name, t in signature.outputs:
+            if not np.array_equal(found[name], expected[t], equal_nan=True):
+                raise TfqError(f"the file is not handed over: signature {key!r} computes another {name!r} than alone")
+    return whole
+
+
+def one_report(reports: Mapping[str, QuantizationReport], file_bytes: int, float_bytes: int) -> QuantizationReport:
+    """The report of the whole file: rows of all signatures, and their notes with the signature's key."""
+    every = list(reports.values())
+    return replace(
+        every[0],
+        rows=tuple(row for report in every for row in report.rows),
+        file_bytes=file_bytes,
+        float_bytes=float_bytes,
+        notes=tuple(f"signature {key!r}: {note}" for key, report in reports.items() for note in report.notes),
+        layer_error=tuple(pair for report in every for pair in report.layer_error),
+        activations=tuple(row for report in every for row in report.activations),
+        repairs=tuple(
+            replace(row, text=f"signature {key!r}: {row.text}")
+            for key, report in reports.items()
+            for row in report.repairs
+        ),
+        verdict=_one_verdict(reports),
+        warnings=tuple(f"signature {key!r}: {said}" for key, report in reports.items() for said in report.warnings),
+    )
+
+
+def _one_verdict(reports: Mapping[str, QuantizationReport]) -> Verdict | None:
+    """The outputs of all signatures, each with its key; None where one could not be run as a whole."""
+    found = {key: report.verdict for key, report in reports.items()}
+    rows = [
+        replace(row, name=f"{key}: {row.name}")
+        for key, verdict in found.items()
+        if verdict is not None
+        for row in verdict.outputs
+    ]
+    known = [verdict for verdict in found.values() if verdict is not None]
+    if len(known) < len(found):
+        return None
+    return Verdict(tuple(rows), min(v.samples for v in known), any(v.generated for v in known))
+
+
+def not_quantized(graph: Graph, is_static: bool) -> list[str]:
+    """A sentence on signatures that stay float because the data is that of the first alone."""
+    first, *others = entries(graph).values() or ("",)
+    if not is_static or not others:
+        return []
+    keys = ", ".join(f"{key!r}: ..." for key in (first, *others))
+    return [
+        f"signatures {', '.join(map(repr, others))} compute in float: the data is that of {first!r} alone. "
+        f"Data by signature quantizes each: data={{{keys}}}"
+    ]
