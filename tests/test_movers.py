@@ -63,7 +63,7 @@ def test_a_move_next_to_integers_is_in_integers(asked: dict[str, str]) -> None:
     assert modes(after, **asked)["a"] == "integer"
 
 
-def test_a_move_between_integer_borders_is_in_integers() -> None:
+def test_a_move_without_a_float_operator_next_to_it_is_in_integers() -> None:
     made = graph(moved(0, 2, "a"))
-    assert modes(made)["a"] == "float"
+    assert modes(made)["a"] == "integer"
     assert modes(made, input_type="int8", output_type="int8")["a"] == "integer"
