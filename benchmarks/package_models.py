@@ -1,8 +1,8 @@
 """How far a recipe takes the models of packages from their own float results.
 
 `python -m benchmarks.package_models [--recipe full_int8] [MODEL ...]` prints, for each output, its SQNR over all test
-samples, and how often it agrees with float: the largest entry of the last axis where there are several (of each
-position), else the side of 0.5 (probabilities) or of 0 (scores).
+samples, and how often it agrees with float: the largest entry of the last axis where there are several scores of which
+one is to be chosen (of each position), else the side of 0.5 (probabilities of their own) or of 0 (scores).
 """
 
 import argparse
@@ -12,13 +12,15 @@ import numpy as np
 
 from benchmarks.zoo import FILES, FileCase
 from tfq_converters.noise import sqnr
+from tfq_converters.reading import read_model
 from tfq_converters.runtime import Runner
 from tfq_fine import quantize
 
 
 def agreement(expected: np.ndarray, found: np.ndarray) -> float:
     """The share of decisions that are the same."""
-    if expected.shape[-1] > 1:
+    own = expected.min() >= 0 and expected.max() <= 1 and not np.allclose(expected.sum(-1), 1, atol=1e-3)
+    if expected.shape[-1] > 1 and not own:
         return float(np.mean(expected.argmax(-1) == found.argmax(-1)))
     limit = 0.5 if expected.min() >= 0 and expected.max() <= 1 else 0.0
     return float(np.mean((expected > limit) == (found > limit)))
@@ -27,8 +29,7 @@ def agreement(expected: np.ndarray, found: np.ndarray) -> float:
 def measured(case: FileCase, recipe: str) -> list[tuple[float, float]]:
     """(SQNR in dB, agreement) of each output of the file, in output order."""
     result = quantize(case.model, recipe, data=case.calibration)
-    plain = quantize(case.model, {}, repairs=None)
-    float_runner, runner = (Runner(made.content) for made in (plain, result))
+    float_runner, runner = Runner(read_model(case.model).content), Runner(result.content)
     pairs = [(float_runner.run([x[None]]), runner.run([x[None]])) for x in case.test]
     found = []
     for k in range(len(pairs[0][0])):

@@ -7,7 +7,7 @@ is seldom enough, since what feeds it was rounded before. So its island grows by
 long as that helps its result, and the smallest island that does stays, if the outputs of the model are better for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
@@ -27,8 +27,10 @@ LOST_DB = 8.0  # between the worst input and the result: an operator that loses 
 GROWS_DB = 1.0  # that a step must bring to the result of the suspect
 WORTH_DB = 3.0  # that islands must bring to the outputs, since they cost time
 PATIENCE = 8  # steps that an island grows without bringing that
-MOST = 4  # islands
-TRIES = 32  # files that are looked at
+NAMED = 3  # operators, in the report's line
+NEEDLESS_DB = 0.3  # what the outputs may lose where an island is given up again
+TRIES = 32  # files that are looked at, in each order
+WORST, EARLIEST = "worst", "earliest"
 
 
 def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
@@ -38,29 +40,36 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
         return variant, RepairRow("islands", False, f"the file without them cannot be run: {start.problem}")
     if not is_poor(start):
         return variant, RepairRow("islands", False, f"the outputs have {start.db:.1f} dB, {POOR_DB:.0f} are enough")
-    search = _Search(trial, 16 if trial.settings.policy.target.compiles else None)
-    best, tried, names = variant, set[int](), list[str]()
-    with suppress(TfqError):  # a file with an island cannot be run: the one without is there
-        while len(names) < MOST and search.tries < TRIES and is_poor(trial.measured(best)):
-            numbers = trial.numbers(best)
-            main, errors = numbers.quantized.graph.main, trial.tensors(best)
-            suspect = next((o for o in suspects(main, numbers.plan, errors) if o not in tried), None)
-            if suspect is None:
-                break
-            tried.add(suspect)
-            grown = search.grown(best, main, numbers.plan, suspect, errors)
-            if grown is not None:
-                best = grown
-                names.append(main.op_name(suspect))
+    best, tried = variant, 0
+    for first in (WORST, EARLIEST):
+        search = _Search(trial, 16 if trial.settings.policy.target.compiles else None, first)
+        found = search.mended(variant)
+        tried += search.tries
+        if trial.measured(found).db > trial.measured(best).db:
+            best = found
+        if not is_poor(trial.measured(best)):
+            break
     if best is variant:
-        why = "no operator reads good values and gives bad ones" if not tried else "none mends what is bad"
+        why = "none mends what is bad" if tried else "no operator reads good values and gives bad ones"
         return variant, RepairRow("islands", False, why)
+    main = trial.planned(best)[0].main
+    names = [main.op_name(o) for o in sorted(best.islands)]
     end = trial.measured(best)
     brings, error = gain(start.each, end.each)
-    text = f"around {', '.join(names)}"
+    text = f"{len(names)} operators, such as {', '.join(names[:NAMED])}"
     why = end.problem or (f"off: it brings {brings:.1f} dB" if brings < WORTH_DB or brings <= error else "")
     row = RepairRow("islands", not why, f"{text}; {why}" if why else text, start.db, end.db, len(trial.samples))
     return variant if why else best, row
+
+
+def _without_needless(variant: Variant, found: Sequence[frozenset[int]], trial: Trial) -> Variant:
+    """The variant without those of its islands that bring the outputs nothing, the last ones first."""
+    for ops in reversed(found):
+        left = {o: island for o, island in variant.islands.items() if o not in ops}
+        fewer = replace(variant, islands=left)
+        if trial.measured(fewer).db >= trial.measured(variant).db - NEEDLESS_DB:
+            variant = fewer
+    return variant
 
 
 def is_poor(found: Measured) -> bool:
@@ -68,17 +77,17 @@ def is_poor(found: Measured) -> bool:
     return found.db < POOR_DB or found.low < LOW_DB
 
 
-def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> list[int]:
-    """The operators that read good values and give bad ones, and round or read what was rounded; the worst first."""
-    lost = {}
+def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> dict[int, float]:
+    """Operators that read good values and give bad ones, and round or read what was rounded -> the loss in dB."""
+    found = {}
     for o, op in enumerate(main.ops):
         results = [errors[t] for t in op.outputs if t in errors]
         if not results or min(results) >= GOOD_DB or not (is_rounded(plan, o) or feeding(main, plan, {o})):
             continue
         loss = min((errors[t] for t in op.inputs if t in errors), default=float("inf")) - min(results)
         if loss >= LOST_DB:  # not where both are -inf, which tells nothing
-            lost[o] = loss
-    return sorted(lost, key=lambda o: -lost[o])
+            found[o] = loss
+    return found
 
 
 def is_rounded(plan: Plan, o: int) -> bool:
@@ -112,10 +121,33 @@ class _Search:
     Args:
         trial: measures variants.
         bits: of activations in islands; None for float.
+        first: which suspect is looked at first, `WORST` or `EARLIEST`. A logarithm shows best what it needs before it;
+            where many operators lose something, what is lost early is missing in all that follows.
     """
 
-    def __init__(self, trial: Trial, bits: int | None):
-        self._trial, self._bits, self.tries = trial, bits, 0
+    def __init__(self, trial: Trial, bits: int | None, first: str):
+        self._trial, self._bits, self._first, self.tries = trial, bits, first, 0
+
+    def mended(self, variant: Variant) -> Variant:
+        """The variant with islands that mend what is bad in its file, and bring its outputs something."""
+        best, tried, found = variant, set[int](), list[frozenset[int]]()
+        with suppress(TfqError):  # a file with an island cannot be run: the one without is there
+            while self.tries < TRIES and is_poor(self._trial.measured(best)):
+                numbers = self._trial.numbers(best)
+                main, errors = numbers.quantized.graph.main, self._trial.tensors(best)
+                suspect = self._next(suspects(main, numbers.plan, errors), tried)
+                if suspect is None:
+                    break
+                tried.add(suspect)
+                grown = self.grown(best, main, numbers.plan, suspect, errors)
+                if grown is not None:
+                    found.append(frozenset(grown.islands) - frozenset(best.islands))
+                    best = grown
+        return _without_needless(best, found, self._trial)
+
+    def _next(self, lost: Mapping[int, float], tried: AbstractSet[int]) -> int | None:
+        left = [o for o in lost if o not in tried]
+        return min(left, key=lambda o: (-lost[o], o) if self._first == WORST else (o, o), default=None)
 
     def grown(
         self, variant: Variant, main: Subgraph, plan: Plan, suspect: int, errors: Mapping[int, float]
