@@ -301,16 +301,15 @@ class Trial:
         return [runner.run(sample) for sample in self.samples]
 
     def difference(self, graph: Graph) -> float:
-        """The largest difference between the float outputs of `graph` and of the model, to the largest output."""
+        """How far the float outputs of `graph` are from the model's at most, to the largest value of each on all samples."""
         expected: list[list[np.ndarray]] = self._once(("outputs",), lambda: self.float_outputs(self.model))
-        pairs = (
-            pair for both in zip(expected, self.float_outputs(graph), strict=True) for pair in zip(*both, strict=True)
-        )
-        shares = [
-            float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-30))
-            for x, y in pairs
-            if x.dtype == np.float32 and x.size
-        ]
+        largest, moved = [0.0] * len(self.model.main.outputs), [0.0] * len(self.model.main.outputs)
+        for before, after in zip(expected, self.float_outputs(graph), strict=True):
+            for k, (x, y) in enumerate(zip(before, after, strict=True)):
+                if x.dtype == np.float32 and x.size:
+                    largest[k] = max(largest[k], float(np.abs(x).max()))
+                    moved[k] = float(np.maximum(moved[k], np.abs(x - y).max()))  # keeps NaN, as `max` does not
+        shares = [away / max(top, 1e-30) for away, top in zip(moved, largest, strict=True)]
         return math.inf if any(math.isnan(share) for share in shares) else max(shares, default=0.0)
 
     def channels(self, graph: Graph, tensors: Sequence[int], all_samples: bool) -> dict[int, Channels]:
