@@ -301,7 +301,7 @@ class Trial:
         return [runner.run(sample) for sample in self.samples]
 
     def difference(self, graph: Graph) -> float:
-        """How far the float outputs of `graph` are from the model's at most, to the largest value of each on all samples."""
+        """How far the float outputs of `graph` are from the model's at most, to the largest value of each."""
         expected: list[list[np.ndarray]] = self._once(("outputs",), lambda: self.float_outputs(self.model))
         largest, moved = [0.0] * len(self.model.main.outputs), [0.0] * len(self.model.main.outputs)
         for before, after in zip(expected, self.float_outputs(graph), strict=True):
