@@ -18,6 +18,7 @@ from tfq_converters.quantized import Form
 from tfq_converters.runtime import Kernels, Runner
 from tfq_fine.api import Result
 from tfq_fine.granularity import Blocks, PerChannel, PerTensor
+from tfq_fine.repairs import REPAIRS
 from tfq_fine.specs import GRANULARITIES, OpSpec, WeightSpec
 
 FLOAT_TOLERANCE = 1e-5  # of the largest sum: float32 sums of up to 315 products, in another order
@@ -87,6 +88,7 @@ def sheets(kind: Kind, wanted: Sequence[Cell], target: Target = Target()) -> lis
                 data=inputs(kind, 8),
                 prefer="size",
                 batch_size=kind.batch or 1,
+                repairs=[name for name in REPAIRS if name != "islands"],  # which would hide what is asked for
                 runtimes=target.runtimes,
             )
             graph, every = result.quantized.graph, range(len(some))

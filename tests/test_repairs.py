@@ -11,7 +11,7 @@ from graphs import RELU
 from nets import Net
 from test_cross_layer import uneven
 from tfq_converters.flatbuffer import read, write
-from tfq_converters.graph import Graph, Op, Options
+from tfq_converters.graph import Graph, Op, Options, Tensor
 from tfq_converters.runtime import Runner
 from tfq_fine import repairs as module
 from tfq_fine.cli import arguments
@@ -198,7 +198,49 @@ def test_what_is_not_finite_is_the_worst() -> None:
     assert decibels_of([ones], [ones]) == 120
     assert decibels_of([ones], [np.array([[1, 1, 1], [1, np.nan, 1]], np.float32)]) == -math.inf
     assert decibels_of([ones], [ones * np.float32(np.inf)]) == -math.inf
-    assert decibels_of([ones * np.float32(np.nan)], [ones]) is None  # the float model's own
+    assert decibels_of([ones * np.float32(np.nan)], [ones]) == 120  # the float model's own
+    assert decibels_of([np.arange(3)], [np.arange(3)]) == 120  # no float output: nothing to compare
+
+
+def test_a_sample_whose_output_is_zero_decides_nothing() -> None:
+    """It is compared with a share of what the output is as a rule: an error of a hundredth is 10 dB, not the worst."""
+    zero, off = np.zeros((1, 4), np.float32), np.full((1, 4), 0.01, np.float32)
+    assert decibels_of([zero], [off]) == -math.inf
+    assert decibels_of([zero], [off], [4.0]) == pytest.approx(10.0, abs=1e-4)
+
+
+def classes(constant: bool) -> Graph:
+    """The index of the largest of five scores; and a constant, as the anchors of a detector are."""
+    net = Net(1, 7)
+    x = net.dense(0, 5)
+    net.tensors.append(Tensor("class", (1,), "int64"))
+    index = len(net.tensors) - 1
+    axis = net.constant(np.array([1], np.int32))
+    net.ops.append(Op("ARG_MAX", (x, axis), (index,), Options("ArgMaxOptions", {"outputType": 4}), layer="class"))
+    graph = net.graph(index)
+    outputs = (x, net.random(3, 2)) if constant else (index,)
+    main = replace(graph.main, tensors=tuple(net.tensors), outputs=outputs)
+    return replace(graph, subgraphs=(main,))
+
+
+@pytest.mark.parametrize("recipe", ["dynamic_int8", "full_int8"])
+@pytest.mark.parametrize("constant", [False, True])
+def test_outputs_that_cannot_be_judged_are_left_alone(constant: bool, recipe: str) -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 7)).astype(np.float32)
+    result = tfq.quantize(write(classes(constant)), recipe, rows, prefer="size")
+    assert result.report.verdict is not None
+    assert not any(row.applied for row in result.report.repairs if row.name == "islands")
+
+
+def test_data_that_differs_from_read_to_read_is_put_aside() -> None:
+    reads = []
+
+    def samples() -> object:
+        reads.append(len(reads))
+        return (image[None] for image in data(24, seed=len(reads)))
+
+    tfq.quantize(write(behind_relu()), "full_int8", samples)
+    assert len(reads) == 1
     assert gain([10.0, 11.0], [12.0, -math.inf]) == (-math.inf, 0.0)
     assert gain([-math.inf, 11.0], [12.0, 12.0]) == (math.inf, 0.0)
 

@@ -128,7 +128,10 @@ def test_a_saved_model_with_an_optimizer_loads_without_its_keras(tmp_path: Path)
     model.save(tmp_path / "saved", save_format="tf")
     before = {path.name: path.stat().st_size for path in (tmp_path / "saved").rglob("*") if path.is_file()}
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TF_KERAS, str(tmp_path / "saved")], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", WITHOUT_TF_KERAS, str(tmp_path / "saved")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) == len(tfq.quantize(tmp_path / "saved", "dynamic_int8").content)

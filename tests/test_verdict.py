@@ -77,7 +77,8 @@ def test_without_data_it_says_so() -> None:
     [
         (WEAK_DB, 1.0, False),
         (WEAK_DB - 0.1, 1.0, True),
-        (40, 0.89, True),
+        (29, 0.89, True),
+        (31, 0.89, False),
         (math.nan, None, True),
         (math.inf, None, False),
     ],

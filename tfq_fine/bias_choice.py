@@ -30,14 +30,17 @@ class Fold:
     means: Means
 
 
-def folds(whole: Statistics, each: Sequence[Statistics], counts: Sequence[int]) -> list[Fold]:
+def folds(whole: Statistics, each: Sequence[Statistics], counts: Sequence[int], fresh: bool = False) -> list[Fold]:
     """Every sample with the means of samples that do not include it; empty where there are no others.
 
     Args:
         whole: means of all samples of the data.
         each: those of the samples that are judged, which are part of `whole`.
         counts: how many samples of the data each of them is.
+        fresh: they are no part of `whole`, which is that of other samples.
     """
+    if fresh:
+        return [Fold(tuple(range(len(each))), whole.means)]
     number = 1 if whole.samples >= ENOUGH * sum(counts) else min(FOLDS, len(each))
     parts = [range(k, len(each), number) for k in range(number)]
     found = []

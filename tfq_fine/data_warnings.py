@@ -45,7 +45,7 @@ def data_warnings(
     count = known.samples or None
     return (
         *few_samples(count),
-        *constant_inputs(graph, samples),
+        *constant_inputs(graph, samples, count),
         *constant_outputs(graph, samples),
         *unlikely_scale(graph, samples),
         *wide_scores(graph, ranges),
@@ -60,8 +60,9 @@ def few_samples(count: int | None) -> Iterator[str]:
         yield f"the data has {said}: ranges and corrections hold for little else; give 100 or more that differ"
 
 
-def constant_inputs(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
-    """That an input holds one number everywhere, or is the same in all samples that were kept."""
+def constant_inputs(graph: Graph, samples: Sequence[Sample], count: int | None = None) -> Iterator[str]:
+    """That an input holds one number everywhere, or is the same in all samples. Equal samples are kept once."""
+    same = len(samples) == 1 and count is not None and count > 1
     for k, t in enumerate(graph.main.inputs):
         values = [sample[k] for sample in samples]
         name = graph.main.tensors[t].name
@@ -69,8 +70,8 @@ def constant_inputs(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
             continue
         if values[0].size > 1 and values[0].dtype.kind == "f" and all(v.min() == v.max() for v in values):
             yield f"input {name!r} holds one number in each sample ({values[0].flat[0]:.4g}): is that real data?"
-        elif _all_equal(values):
-            yield f"input {name!r} is the same in all {len(values)} samples that were looked at"
+        elif same or _all_equal(values):
+            yield f"input {name!r} is the same in all {count if same else len(values)} samples that were looked at"
 
 
 def constant_outputs(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
@@ -101,7 +102,7 @@ def unlikely_scale(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
     main = graph.main
     for k, t in enumerate(main.inputs):
         values = [sample[k] for sample in samples if sample]
-        if main.tensors[t].dtype != "float32" or not values:
+        if main.tensors[t].dtype != "float32" or not values or not values[0].size:
             continue
         seen = np.concatenate([value.reshape(-1, value.shape[-1] if value.ndim else 1) for value in values])
         for reached, op, slot in _first_layers(main, t, seen.astype(np.float64)):

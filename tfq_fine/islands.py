@@ -1,4 +1,4 @@
-"""Operators whose results are hopeless in 8 bits are computed in float, or in 16 bits, where that mends the model.
+"""Operators whose results are hopeless in 8 bits are computed in float, where that mends the model.
 
 A logarithm of a power spectrum, one scale for embeddings and counts, a divisor close to 0: there 8 bits leave nothing
 of what later operators need. Which operators those are is seen in the file: the values that it holds are compared with
@@ -16,7 +16,6 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Subgraph
 from tfq_fine.judging import gain
 from tfq_fine.observation import MOVES_VALUES
-from tfq_fine.placement import Island
 from tfq_fine.plan import Plan
 from tfq_fine.report.quantization import RepairRow
 from tfq_fine.trial import Measured, Trial, Variant
@@ -40,9 +39,11 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
         return variant, RepairRow("islands", False, f"the file without them cannot be run: {start.problem}")
     if not is_poor(start):
         return variant, RepairRow("islands", False, f"the outputs have {start.db:.1f} dB, {POOR_DB:.0f} are enough")
+    if trial.settings.policy.target.compiles:
+        return variant, RepairRow("islands", False, "the outputs are poor, but a compiler takes no float operators")
     best, tried = variant, 0
     for first in (WORST, EARLIEST):
-        search = _Search(trial, 16 if trial.settings.policy.target.compiles else None, first)
+        search = _Search(trial, first)
         found = search.mended(variant)
         tried += search.tries
         if trial.measured(found).db > trial.measured(best).db:
@@ -120,13 +121,12 @@ class _Search:
 
     Args:
         trial: measures variants.
-        bits: of activations in islands; None for float.
         first: which suspect is looked at first, `WORST` or `EARLIEST`. A logarithm shows best what it needs before it;
             where many operators lose something, what is lost early is missing in all that follows.
     """
 
-    def __init__(self, trial: Trial, bits: int | None, first: str):
-        self._trial, self._bits, self._first, self.tries = trial, bits, first, 0
+    def __init__(self, trial: Trial, first: str):
+        self._trial, self._first, self.tries = trial, first, 0
 
     def mended(self, variant: Variant) -> Variant:
         """The variant with islands that mend what is bad in its file, and bring its outputs something."""
@@ -175,10 +175,9 @@ class _Search:
     ) -> tuple[float, Variant]:
         """(SQNR in dB of `result` with the island, the variant that has it)."""
         self.tries += 1
-        kind = "float" if self._bits is None else f"{self._bits} bits"
-        own = f"its result has {before:.1f} dB on the samples as it was rounded, so that it is kept in {kind}"
+        own = f"its result has {before:.1f} dB on the samples as it was rounded, so that it is kept in float"
         feeds = f"it feeds {main.op_name(suspect)}, whose result has {before:.1f} dB on the samples as it was rounded"
-        islands = {o: Island(own if o == suspect else feeds, self._bits) for o in island}
+        islands = {o: own if o == suspect else feeds for o in island}
         corrected = variant.corrected - {(0, o) for o in island}  # a bias that is moved may take a logarithm below 0
         candidate = replace(variant, islands={**islands, **variant.islands}, corrected=corrected)
         return self._trial.tensors(candidate).get(result, float("-inf")), candidate

@@ -20,6 +20,7 @@ from tfq_fine.observation import MOVES_VALUES
 
 MAY_MASK = frozenset({"ADD", "SUB", "SELECT", "SELECT_V2"})
 EXACT_DB = 120.0  # of a sample whose outputs are equal
+QUIET = 1e-3  # of the usual energy of an output
 WORST = -math.inf
 
 
@@ -62,25 +63,32 @@ def judged(graph: Graph) -> list[Judged]:
     return [scores.get(t, Judged(t)) for t in graph.main.outputs]
 
 
-def decibels_of(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float | None:
+def decibels_of(
+    expected: Sequence[np.ndarray], found: Sequence[np.ndarray], usual: Sequence[float] | None = None
+) -> float:
     """The SQNR of one sample in dB, all outputs counting alike; `WORST` where an output is not finite.
 
-    None where there is nothing to compare: no float output, or none of the float model's that is finite.
+    Args:
+        expected: outputs of the float model.
+        found: those of the file.
+        usual: the energy (sum of squares) of each output in the mean over samples. A sample whose output is nearly zero
+            is compared with `QUIET` of that, so that a blank one does not decide everything.
+
+    Where there is nothing to compare, no float output or none of the float model's that is finite, it is `EXACT_DB`.
     """
     shares = []
-    for x, y in zip(expected, found, strict=True):
+    for k, (x, y) in enumerate(zip(expected, found, strict=True)):
         if x.dtype != np.float32 or not x.size or not np.isfinite(x).all():
             continue
         if x.shape != y.shape or not np.isfinite(y).all():
             return WORST
         sums = ErrorSums.of(x, y)
-        if sums.signal:
-            shares.append(sums.noise / sums.signal)
+        signal = max(sums.signal, QUIET * usual[k] if usual else 0.0)
+        if signal:
+            shares.append(sums.noise / signal)
         elif sums.noise:
             return WORST
-    if not shares:
-        return None
-    mean = sum(shares) / len(shares)
+    mean = sum(shares) / len(shares) if shares else 0.0
     return min(-10 * math.log10(mean), EXACT_DB) if mean > 0 else EXACT_DB
 
 

@@ -10,7 +10,7 @@ from tfq_converters.kernels import Target
 from tfq_converters.quantized import OpKey, QuantizedGraph, WeightCodes
 from tfq_fine import automatic
 from tfq_fine.kept_samples import Sample
-from tfq_fine.placement import Island, place, with_islands
+from tfq_fine.placement import place, with_islands
 from tfq_fine.plan import Plan, Policy
 from tfq_fine.quantizer import CodeCache, quantize
 from tfq_fine.statistics import Statistics
@@ -64,7 +64,7 @@ def choose_numbers(
     known: Statistics | None,
     settings: Settings,
     bounded_masks: bool,
-    islands: Mapping[int, Island] | None = None,
+    islands: Mapping[int, str] | None = None,
     given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
     cache: CodeCache | None = None,
     adjusted: Callable[[Plan, Statistics | None], Statistics | None] | None = None,
@@ -77,7 +77,7 @@ def choose_numbers(
         known: the ranges that were chosen, and channel means; None where neither is needed.
         settings: of the job.
         bounded_masks: the ranges of masked scores are cut (`masks`).
-        islands: operators of the main subgraph that are kept out of 8 bits, and why.
+        islands: operators of the main subgraph that are kept in float, and why.
         given: (operator, slot) -> codes that were chosen already.
         cache: codes of constants that other variants have, so that they are not computed again.
         adjusted: (plan, `known`) -> `known` with the ranges that wrappers hold.

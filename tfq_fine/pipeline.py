@@ -194,6 +194,8 @@ def gathered(
     folder: Path,
 ) -> Gathered:
     """Read the data: what the plan needs to know of it, unless there are statistics, and a few samples."""
+    if statistics is not None and statistics.kept:
+        return Gathered(statistics, statistics.kept)
     again = not prepared.own and not SCALES_INPUTS.isdisjoint(prepared.order.repairs)
     needs = prepared.needs if statistics is None else None
     found = data.gather(prepared.calibrated, needs, advance, folder if again else None)
@@ -238,6 +240,7 @@ def decide(
         files,
         data.reading.threads,
         fold=not given,
+        fresh=given and not statistics.kept if statistics is not None else False,
     )
     trial.know(Variant(prepared.source, prepared.asked), prepared.graph, prepared.plan, statistics or Statistics())
     left = tuple(name for name in names if not (once and name in SCALES_INPUTS))
@@ -247,7 +250,8 @@ def decide(
     if "islands" in names:
         best, row = mended(best, trial)
         rows = (*rows, row)
-    return Decided(trial.planned(best)[0], trial.numbers(best), trial.whole(best), rows)
+    whole = None if statistics is None else trial.whole(best)
+    return Decided(trial.planned(best)[0], trial.numbers(best), whole, rows)
 
 
 def _not_measured(prepared: Prepared, samples: Sequence[Sample]) -> str:
@@ -277,6 +281,8 @@ def _read_once(data: Representative, statistics: Statistics | None, given: bool)
 def _calibrated(data: Representative, graph: Graph, needs: Needs) -> Statistics:
     found = data.gather(graph, needs).statistics
     assert found is not None
+    if found.is_interrupted:  # ranges of a part of the data decide nothing
+        raise KeyboardInterrupt
     return found
 
 

@@ -6,7 +6,7 @@ it. The cheapest labelling of such a graph is a minimum cut (Greig, Porteous, Se
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -38,26 +38,13 @@ SLOW_LSTM = "its int8 kernel is slower than that on floats (prefer='size' takes 
 SINGULAR = frozenset({"LOG", "RSQRT"})  # at 0
 
 
-@dataclass(frozen=True)
-class Island:
-    """What an operator gets instead of 8-bit integers, and why."""
-
-    reason: str
-    bits: int | None = None  # of its activations; None: float
-
-
-def with_islands(graph: Graph, plan: Plan, islands: Mapping[int, Island], target: Target) -> Plan:
-    """The plan whose operators `islands` of the main subgraph compute in float, or on wider integers."""
+def with_islands(graph: Graph, plan: Plan, islands: Mapping[int, str], target: Target) -> Plan:
+    """The plan whose operators `islands` of the main subgraph compute in float, each with its reason."""
     changed = {}
-    for o, island in islands.items():
-        decision = plan[0, o]
-        if decision.spec is None or decision.spec.mode not in ("integer", "dynamic"):
-            continue
-        if island.bits is None or decision.spec.activations is None:
-            changed[0, o] = _island(graph, o, decision, target, island.reason)
-        else:
-            wider = replace(decision.spec, activations=replace(decision.spec.activations, bits=island.bits))
-            changed[0, o] = replace(decision, spec=wider).because(island.reason)
+    for o, reason in islands.items():
+        spec = plan[0, o].spec
+        if spec is not None and spec.mode in ("integer", "dynamic"):
+            changed[0, o] = _island(graph, o, plan[0, o], target, reason)
     return {**plan, **changed}
 
 

@@ -4,9 +4,9 @@ Which ones a model gets is measured, never guessed by its name: the file with an
 (`trial`). Doing nothing is always a candidate. A repair is kept where it brings `BETTER_DB` and more than the standard
 error of that gain over the samples; a folded batch norm, which removes operators, where it costs no more than
 `BETTER_DB`. Corrected biases cost nothing when the file runs: they are kept for the operators where they help on
-samples that they were not fitted to, unless the file is worse on such samples by more than two standard errors. What
-cannot be measured is not kept on. A finished file that is worse than the one without repairs is given up for that.
-Where nothing is applicable nothing is run.
+samples that they were not fitted to, unless the file is worse on such samples by more than two standard errors or
+0.6 dB. What cannot be measured is not kept on. A finished file that is worse than the one without repairs is given up
+for that. Where nothing is applicable nothing is run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,14 +35,14 @@ REPAIRS: Mapping[str, str] = {
     "cross_layer": "channels of an activation are scaled to one range, and the weights that read them divided",
     "bounded_masks": "attention masks reach no further than SOFTMAX can tell",
     "bias_correction": "biases take back what rounded weights do to the mean of the outputs",
-    "islands": "operators whose results are hopeless in 8 bits are kept in float, or in 16 bits, with what feeds them",
+    "islands": "operators whose results are hopeless in 8 bits are kept in float, with what feeds them",
 }
 SCALES_INPUTS = frozenset({"fold_batch_norm", "cross_layer"})
 QUICK = 64  # output channels of each operator that estimates look at in a large model
 WORTH_DB = 2.0  # estimated gain of equalization over all samples, below which it is not measured
 HOPEFUL_DB = 1.0  # estimated gain on a few samples, below which the others are not looked at
 BETTER_DB = 0.2  # what is not better by this much is noise
-SHOWN = 2.0  # standard errors, by which a loss is shown
+SHOWN, MOST_DB = 2.0, 0.6  # standard errors, and dB: a greater loss is taken to be real
 MASKS_DB = 1.0  # what masked scores in integers may cost, for they would be float, and slower, otherwise
 FINE_DB = 20.0  # or they may cost anything that leaves so much
 EXACT = 1e-5  # how far float outputs may move, to the largest one
@@ -178,7 +178,7 @@ class _Decisions:
             self.rows.append(RepairRow("bias_correction", False, "no quantized weights with a bias"))
             return
         each = self._trial.means(self.best)
-        apart = folds(self._trial.statistics(self.best), each, self._trial.counts)
+        apart = folds(self._trial.statistics(self.best), each, self._trial.counts, self._trial.fresh)
         if not apart:
             why = "there are no other samples to judge it on"
             self.rows.append(RepairRow("bias_correction", False, why))
@@ -202,7 +202,7 @@ class _Decisions:
             return
         before, after = self._measured(self.plain), self._measured(self.best)
         lost = -gain(before.each, after.each)[0]
-        if lost > BETTER_DB and after.db < FINE_DB:
+        if lost > BETTER_DB and not (self.best.bounded_masks and after.db >= FINE_DB):
             why = f"the finished file has {after.db:.1f} dB, that without repairs {before.db:.1f} dB"
             self.rows = [replace(r, applied=False, text=f"{r.text}; {why}") if r.applied else r for r in self.rows]
             self.best = self.plain
@@ -260,11 +260,11 @@ class _Candidates:
 def _worthless(before: Sequence[float], after: Sequence[float], needed: float = BETTER_DB, free: bool = False) -> str:
     """Why a gain is not enough; "" where it is. What is `free`, and is expected to help, may be within the noise."""
     brings, error = gain(before, after)
-    if (brings >= -SHOWN * error) if free else (brings >= needed and (needed < 0 or brings > error)):
+    if (brings >= -min(SHOWN * error, MOST_DB)) if free else (brings >= needed and (needed < 0 or brings > error)):
         return ""
     if mean_decibels(after) == float("-inf"):
         return "its outputs are not finite"
-    asked = f"no more than {SHOWN:.0f} times that may be lost" if free else f"{needed:.1f} are asked for"
+    asked = f"no more than {min(SHOWN * error, MOST_DB):.1f} dB may be lost" if free else f"{needed:.1f} are asked for"
     return f"it brings {brings:.1f} dB, with a standard error of {error:.1f}, and {asked}"
 
 

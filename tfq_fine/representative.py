@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_fine.calibration import Gathered, OnInvalid, Reading, Spool, gather, gather_shards
 from tfq_fine.data import Described, Peeked, known_count
 from tfq_fine.observation import Needs
+
+IN_MEMORY = (np.ndarray, list, tuple, dict, str, os.PathLike, Spool)  # the same each time that it is read
 
 
 @dataclass
@@ -77,11 +81,11 @@ class Representative:
             graph: the float graph.
             needs: what to find out; None when that is nothing.
             advance: called with the number of samples after each run.
-            aside: a temporary folder where data that can be read only once is put, so that it can be read again.
+            aside: a temporary folder where data is put that may be another when it is read again, or gone.
         """
         if self.executor is not None:
             return gather_shards(graph, self.data, self.shards, self.executor, needs, self.reading, advance)
-        spool = Spool(aside) if aside is not None and hasattr(self.data, "__next__") else None
+        spool = Spool(aside) if aside is not None and not isinstance(self.data, IN_MEMORY) else None
         found = gather(graph, self.data, needs, self.reading, advance, spool)
         if spool is not None:
             self.data = spool

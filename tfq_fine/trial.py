@@ -33,7 +33,6 @@ from tfq_fine.kept_samples import Sample
 from tfq_fine.metrics import ErrorSums
 from tfq_fine.numbers import Numbers, Settings, choose_numbers, choose_ranges
 from tfq_fine.observation import Needs
-from tfq_fine.placement import Island
 from tfq_fine.plan import Plan, Policy, make_plan
 from tfq_fine.quantizer import CodeCache, with_corrections
 from tfq_fine.ranges import observer_needs
@@ -58,7 +57,7 @@ class Variant:
     asked: Asked
     bounded_masks: bool = True
     corrected: frozenset[OpKey] = frozenset()  # the operators whose biases are corrected
-    islands: Mapping[int, Island] = field(default_factory=dict)  # operators of the main subgraph kept out of 8 bits
+    islands: Mapping[int, str] = field(default_factory=dict)  # operators of the main subgraph kept in float -> why
 
 
 @dataclass(frozen=True)
@@ -115,6 +114,7 @@ class Trial:
         runs: the process that runs the files.
         threads: of the interpreter that runs the float model.
         fold: the factors of blocks are folded into the graph; not where statistics hold for the graph as it is.
+        fresh: the samples are others than those that the statistics are of.
     """
 
     def __init__(
@@ -126,8 +126,9 @@ class Trial:
         runs: FileRuns,
         threads: int = 1,
         fold: bool = True,
+        fresh: bool = False,
     ):
-        self.model, self.settings, self.kept, self.fold = model, settings, samples, fold
+        self.model, self.settings, self.fold, self.fresh = model, settings, fold, fresh
         self.samples = samples[: number_of_samples(model)]
         self._calibrated, self._runs, self._threads = calibrated, runs, threads
         self._codes: CodeCache = {}
@@ -229,19 +230,19 @@ class Trial:
             TfqError: the file cannot be run.
         """
         quantized = self.numbers(variant).quantized
-        graph, few = quantized.graph, self.samples[:INSIDE]
+        graph = quantized.graph
         computed = [t for op in graph.main.ops for t in op.outputs if graph.main.tensors[t].dtype == "float32"]
-        found = self._run(quantized, few, computed)
-        sums = {t: ErrorSums() for t in found[0]}
-        seen: dict[int, int] = {}
+        sums: dict[int, ErrorSums] = {}
+        for sample in self.samples[:INSIDE]:  # one at a time, which bounds the memory
+            (found,) = self._run(quantized, [sample], computed)
 
-        def see(t: int, value: np.ndarray) -> None:
-            n = seen[t] = seen.get(t, -1) + 1
-            if t in sums and np.isfinite(value).all():
-                mine = found[n][t].reshape(value.shape)
-                sums[t] += ErrorSums.of(value, mine) if np.isfinite(mine).all() else ErrorSums(noise=math.nan)
+            def see(t: int, value: np.ndarray, found: Mapping[int, np.ndarray] = found) -> None:
+                if t in found and np.isfinite(value).all():
+                    mine = found[t].reshape(value.shape)
+                    error = ErrorSums.of(value, mine) if np.isfinite(mine).all() else ErrorSums(noise=math.nan)
+                    sums[t] = sums.get(t, ErrorSums()) + error
 
-        float_run(graph, few, None, 0, see, self._threads)
+            float_run(graph, [sample], None, 0, see, self._threads)
         return {t: WORST if math.isnan(total.sqnr_db) else total.sqnr_db for t, total in sums.items()}
 
     def _measured(self, numbers: Callable[[], Numbers], indices: Sequence[int]) -> Measured:
@@ -254,14 +255,42 @@ class Trial:
             return Measured((WORST,) * len(indices), str(error))
         each = []
         for n, values in zip(indices, found, strict=True):
-            expected, seen = [], []
-            for k, (judge, t) in enumerate(zip(judges, outputs, strict=True)):
-                of_scores = judge.tensor in values
-                judge = judge if of_scores else Judged(t)
-                expected.append(judge.seen(self._expected[n][k][0 if of_scores else 1]))
-                seen.append(judge.seen(values[judge.tensor]))
-            each.append(decibels_of(expected, seen))
-        return Measured(tuple(db for db in each if db is not None))
+            pairs = [
+                self._pair(n, k, judge, t, values) for k, (judge, t) in enumerate(zip(judges, outputs, strict=True))
+            ]
+            usual = [self._energies[k][0 if judge.tensor in values else 1] for k, judge in enumerate(judges)]
+            each.append(decibels_of([x for x, _ in pairs], [y for _, y in pairs], usual))
+        return Measured(tuple(each))
+
+    def _pair(
+        self, n: int, k: int, judge: Judged, output: int, values: Mapping[int, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(what the float model has, what the file has) of output `k` for sample `n`, as they are compared."""
+        scores, plain = self._expected[n][k]
+        if judge.tensor in values:
+            return judge.seen(scores), judge.seen(values[judge.tensor])
+        return plain, values.get(output, plain)  # a constant is no tensor that the file computes
+
+    @property
+    def _energies(self) -> list[tuple[float, float]]:
+        """Of every output, the mean over samples of the sum of squares of what it is judged by, and of itself."""
+
+        def energy(values: np.ndarray) -> float:
+            finite = values.dtype == np.float32 and bool(np.isfinite(values).all())
+            return float(np.square(values, dtype=np.float64).sum()) if finite else 0.0
+
+        def run() -> list[tuple[float, float]]:
+            judges, count = judged(self.model), max(len(self.samples), 1)
+            return [
+                (
+                    sum(energy(judge.seen(row[k][0])) for row in self._expected) / count,
+                    sum(energy(row[k][1]) for row in self._expected) / count,
+                )
+                for k, judge in enumerate(judges)
+            ]
+
+        found: list[tuple[float, float]] = self._once(("energies",), run)
+        return found
 
     def _run(
         self, quantized: QuantizedGraph, samples: Sequence[Sample], wanted: Sequence[int]
@@ -302,7 +331,7 @@ class Trial:
 
     def difference(self, graph: Graph) -> float:
         """How far the float outputs of `graph` are from the model's at most, to the largest value of each."""
-        expected: list[list[np.ndarray]] = self._once(("outputs",), lambda: self.float_outputs(self.model))
+        expected = [[output for _, output in row] for row in self._expected]
         largest, moved = [0.0] * len(self.model.main.outputs), [0.0] * len(self.model.main.outputs)
         for before, after in zip(expected, self.float_outputs(graph), strict=True):
             for k, (x, y) in enumerate(zip(before, after, strict=True)):

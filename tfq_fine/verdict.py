@@ -1,6 +1,6 @@
 """The finished file is run on the samples that were kept, and compared with the float model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from tfq_converters.runtime import Runner
 from tfq_fine.kept_samples import Sample
 from tfq_fine.metrics import Agreement, ErrorSums, is_classes
 from tfq_fine.report.verdict import OutputVerdict, Verdict
+
+CHUNK_BYTES = 2**26  # of outputs that are held at a time
 
 
 def verdict_on(
@@ -46,8 +48,7 @@ def verdict_on(
     sums = [ErrorSums() for _ in names]
     same = [Agreement() for _ in names]
     tied = [0 for _ in names]
-    found = runs.run(emitted, [encoded(quantized, sample) for sample in samples])
-    for n, (sample, values) in enumerate(zip(samples, found, strict=True)):
+    for n, (sample, values) in enumerate(zip(samples, _outputs(quantized, emitted, samples, runs), strict=True)):
         runner.reset_variables()
         for k, (expected, value) in enumerate(zip(runner.run(sample), values, strict=True)):
             if expected.dtype != np.float32 or not expected.size:
@@ -67,6 +68,17 @@ def verdict_on(
         if total.count
     ]
     return Verdict(tuple(rows), len(samples), generated)
+
+
+def _outputs(
+    quantized: QuantizedGraph, emitted: Graph, samples: Sequence[Sample], runs: FileRuns
+) -> Iterator[list[np.ndarray]]:
+    """The outputs of every sample, so few samples at a time that their outputs take little memory."""
+    tensors = [emitted.main.tensors[t] for t in emitted.main.outputs]
+    size = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in tensors)
+    step = max(1, CHUNK_BYTES // max(size, 1))
+    for start in range(0, len(samples), step):
+        yield from runs.run(emitted, [encoded(quantized, sample) for sample in samples[start : start + step]])
 
 
 def _require_finite(name: str, expected: np.ndarray, found: np.ndarray, sample: int, generated: bool) -> None:

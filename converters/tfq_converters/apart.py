@@ -133,6 +133,7 @@ class Apart:
                 if not selector.select(min(LOOK, limit)):
                     if clock.look() >= limit:
                         self._process.kill()
+                        self._process.wait()
                         raise TfqError(
                             f"{what}: running it did not end within {limit:.4g} seconds, and was stopped; if the file "
                             "only takes long, give it more: timeout=SECONDS"

@@ -59,10 +59,12 @@ class FileRuns:
         process = self._ready()
         try:
             runner = process.open(str(path), "default", 1, "the file")
-            runner.limit = process.limit(float_seconds(graph, 1))
-            found = runner.run_all(samples, reset=True)
-            runner.close()
-            return found
+            try:
+                runner.limit = process.limit(float_seconds(graph, 1))
+                return runner.run_all(samples, reset=True)
+            finally:
+                if process.is_alive:
+                    runner.close()
         except TfqError:
             if not process.is_alive:
                 self.end()

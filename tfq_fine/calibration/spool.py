@@ -1,11 +1,13 @@
 """Data that can be read only once, put aside on disk while it is read, so that it can be read again."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from tfq_converters.array_file import ArrayFile, ArrayWriter
+from tfq_converters.errors import TfqError
 from tfq_fine.data import Batch
 
 
@@ -24,19 +26,31 @@ class Spool:
 
     def recorded(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches, each put aside before it is given on."""
-        for batch in batches:
-            n = len(self._written)
+        try:
+            for batch in batches:
+                self._record(batch)
+                yield batch
+        finally:
+            with suppress(OSError):
+                self._writer.close()
+
+    def _record(self, batch: Batch) -> None:
+        n = len(self._written)
+        try:
             for k, array in enumerate(batch.inputs):
                 if array.dtype.kind == "O":
                     self._objects[f"{n}_{k}"] = array.copy()
                 else:
                     self._writer.add(f"{n}_{k}", array)
-            self._written.append((batch.first, batch.count, len(batch.inputs)))
-            yield batch
+        except OSError as error:
+            raise TfqError(
+                f"the data cannot be put aside on disk ({error.strerror}), to be read again for repaired graphs: give "
+                "arrays or files, or repairs=None"
+            ) from error
+        self._written.append((batch.first, batch.count, len(batch.inputs)))
 
     def batches(self) -> Iterator[Batch]:
-        """The batches that were recorded; no more can be recorded."""
-        self._writer.close()
+        """The batches that were recorded, once they were read."""
         found = ArrayFile(self._path)
         for n, (first, count, inputs) in enumerate(self._written):
             names = [f"{n}_{k}" for k in range(inputs)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tfq_fine.report.sections import Grid, decibels
 
 WEAK_DB = 15.0  # dB, below which the outputs are a poor likeness
-WEAK_AGREEMENT = 0.9  # below, more than one answer in ten is another
+WEAK_AGREEMENT, FINE_DB = 0.9, 30.0  # less agreement than that is poor, unless the SQNR is as high as this
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,6 @@ class Verdict:
 
 
 def _is_weak(row: OutputVerdict) -> bool:
-    if row.agreement is not None and row.agreement < WEAK_AGREEMENT:
-        return True
+    if row.agreement is not None and row.agreement < WEAK_AGREEMENT and not row.sqnr >= FINE_DB:
+        return True  # what has several columns may be no classes: a likeness of many dB is one
     return not row.sqnr >= WEAK_DB

@@ -1,6 +1,5 @@
 """A SavedModel folder, all its signatures -> a float `.tflite`."""
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from tfq_converters.reading.convert import LOOP_LENGTH, Conversion, ConversionRe
 from tfq_converters.reading.safety import parsed
 from tfq_converters.reading.silence import silenced
 from tfq_converters.subgraphs import with_main
+from tfq_converters.temporary import temporary_folder
 
 DEFAULT_KEY = "serving_default"
 SINGLE_BATCH = (
@@ -36,12 +36,12 @@ def without_training_state(path: Path) -> Iterator[Path]:
         return
     for node in optimizers:
         node.ClearField("slot_variables")
-    with tempfile.TemporaryDirectory(prefix="tfq_fine_") as folder:
+    with temporary_folder() as folder:
         for part in path.iterdir():
             if part.name != "saved_model.pb":
-                (Path(folder) / part.name).symlink_to(part.resolve())
-        (Path(folder) / "saved_model.pb").write_bytes(saved.SerializeToString())
-        yield Path(folder)
+                (folder / part.name).symlink_to(part.resolve())
+        (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+        yield folder
 
 
 def load_signatures(path: Path, name: str) -> dict[str, Any]:
