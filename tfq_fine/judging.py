@@ -1,7 +1,7 @@
 """How far the outputs of a quantized model are from the float model's, as a user sees them.
 
-Outputs are compared as they are. Probabilities are compared as log-probabilities, computed from the scores in front of
-SOFTMAX: a shift that all scores share is lost in SOFTMAX and counts as nothing, and what happens to scores whose
+Outputs are compared as they are. Probabilities are compared as log-probabilities, computed from the scores that
+SOFTMAX reads: a shift that all scores share is lost in SOFTMAX and counts as nothing, and what happens to scores whose
 probabilities are near 0 or 1 still shows. LOGISTIC has no such shift; its score is the logarithm of the odds.
 Scores that may be masked are no measure, for where they are masked they may be anything: there the probabilities count.
 
@@ -26,7 +26,7 @@ WORST = -math.inf
 
 @dataclass(frozen=True)
 class Judged:
-    """What one output of a model is judged by."""
+    """The tensor that one output of a model is judged by."""
 
     tensor: int  # of the main subgraph
     beta: float | None = None  # of the SOFTMAX whose scores these are; None where values are compared as they are
@@ -49,7 +49,7 @@ def log_softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def judged(graph: Graph) -> list[Judged]:
-    """What each output of `graph` is judged by."""
+    """Choose what each output of `graph` is judged by."""
     scores: dict[int, Judged] = {}  # probabilities -> their scores
     masked: set[int] = set()
     for op in graph.main.ops:

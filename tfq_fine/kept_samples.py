@@ -2,7 +2,7 @@
 
 Each sample has a digest of its values, and those with the smallest digests are kept (bottom-k sampling). So the choice
 is as good as random, does not depend on the order of the data or on how it was cut into shards, and holds no sample
-twice: a hundred blank images in front of the others count as one.
+twice: a hundred blank images before the others count as one.
 """
 
 import bisect
@@ -29,7 +29,7 @@ def digest(sample: Sample) -> bytes:
 
 
 def capacity(sample: Sample) -> int:
-    """How many samples of this size are kept."""
+    """Return how many samples of this size are kept."""
     size = sum(array.nbytes for array in sample)
     return min(max(BUDGET // max(size, 1), LEAST), MOST)
 
@@ -62,5 +62,5 @@ class KeptSamples:
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """What was kept, in the order of the digests."""
+        """The samples that were kept, in the order of the digests."""
         return tuple(sample for _, sample in self._kept)

@@ -18,7 +18,7 @@ from tfq_fine.statistics import Statistics
 
 @dataclass(frozen=True)
 class Settings:
-    """What is the same for all variants of one job."""
+    """Settings that all variants of one job share."""
 
     policy: Policy = field(default_factory=lambda: Policy("speed", False, Target()))
     no_islands: bool = False  # nothing may go through float for speed: for a compiler, or between integer borders

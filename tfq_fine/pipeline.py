@@ -132,14 +132,14 @@ class Prepared:
 
     @property
     def settings(self) -> Settings:
-        """What is the same for all ways to quantize this model."""
+        """The settings that all ways to quantize this model share."""
         order = self.order
         return Settings(self.policy, order.no_islands, order.input_type, order.output_type)
 
 
 @dataclass(frozen=True)
 class Decided:
-    """What was chosen: the numbers of the file, and how it came to them."""
+    """The numbers that were chosen for the file, and how it came to them."""
 
     graph: Graph  # that is quantized, which may be repaired
     numbers: Numbers
@@ -317,7 +317,7 @@ def judged_file(
     generated: bool,
     threads: int,
 ) -> Verdict | None:
-    """What the finished file computes (`verdict`); None where it cannot be run as a whole.
+    """Compare the finished file with the float model (`verdict`); None where it cannot be run as a whole.
 
     Raises:
         TfqError: an output is not finite where the float model's is.
@@ -331,7 +331,7 @@ def judged_file(
 def reported(
     prepared: Prepared, source: Source, decided: Decided, written: Written, verdict: Verdict | None, generated: bool
 ) -> QuantizationReport:
-    """What was done, and what the file's run showed.
+    """Report what was done, and what the file's run showed.
 
     Args:
         prepared: the model and its plan.

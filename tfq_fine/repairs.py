@@ -31,7 +31,7 @@ from tfq_fine.sizes import is_large
 from tfq_fine.trial import Asked, Measured, Trial, Variant
 
 REPAIRS: Mapping[str, str] = {
-    "fold_batch_norm": "batch norm behind an activation is folded into the weights around it",
+    "fold_batch_norm": "batch norm after an activation is folded into the weights around it",
     "cross_layer": "channels of an activation are scaled to one range, and the weights that read them divided",
     "bounded_masks": "attention masks reach no further than SOFTMAX can tell",
     "bias_correction": "biases take back what rounded weights do to the mean of the outputs",
@@ -166,7 +166,7 @@ class _Decisions:
         cost = -gain(before.each, after.each)[0]
         why = f"it costs {cost:.1f} dB" if cost > MASKS_DB and after.db < FINE_DB else ""
         self.best = off if why else on
-        text = "masks in front of SOFTMAX; what they are added to would stay float without"
+        text = "masks before SOFTMAX; what they are added to would stay float without"
         self.rows.append(self._row("bounded_masks", text, why, off, on))
 
     def biases(self) -> None:
@@ -269,7 +269,7 @@ def _worthless(before: Sequence[float], after: Sequence[float], needed: float = 
 
 
 def _moved(asked: Asked, rewritten: Rewritten) -> Asked:
-    """What is asked of the operators of a rewritten main subgraph: what was asked of those that they come from."""
+    """Return what is asked of the operators of a rewritten main subgraph: what was asked of their origins."""
     others = {key: spec for key, spec in asked.items() if key[0]}
     return {(0, new): asked[0, old] for new, old in enumerate(rewritten.origin)} | others
 

@@ -46,7 +46,7 @@ def entries(graph: Graph) -> dict[int, str]:
 
 
 def each(graph: Graph, data: Mapping[str, Any], quantize: Callable[[bytes, Any], T]) -> dict[str, T]:
-    """What `quantize` makes of every signature, a float file of its own, and its data.
+    """Quantize every signature as a float file of its own, with its own data.
 
     Raises:
         TfqError: as `quantize` does, with the key of the signature.

@@ -213,7 +213,7 @@ class Statistics:
 
 
 def merged_limits(mine: np.ndarray, mine_count: int, other: np.ndarray, other_count: int) -> np.ndarray:
-    """What both sets of samples show; float64 [3, C] each: low, high, mean square.
+    """Merge the limits of two sets of samples; float64 [3, C] each: low, high, mean square.
 
     >>> merged_limits(np.array([[-1.0], [1.0], [1.0]]), 1, np.array([[0.0], [3.0], [4.0]]), 2).tolist()
     [[-1.0], [3.0], [3.0]]

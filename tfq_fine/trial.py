@@ -1,4 +1,4 @@
-"""What a way to quantize a model brings, measured on the file that it would be.
+"""Ways to quantize a model, each measured on the file that it would give.
 
 A variant is quantized with the same function and from the same statistics as the file that a user gets
 (`numbers.choose_numbers`: ranges over all samples), written, and run in a process of its own on some of the samples.
@@ -62,7 +62,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the file of a variant computes."""
+    """The result of running the file of a variant."""
 
     each: tuple[float, ...]  # SQNR of the outputs in dB, one figure per sample; -inf where one is not finite
     problem: str = ""  # why it could not be run
@@ -74,7 +74,7 @@ class Measured:
 
     @property
     def low(self) -> float:
-        """What nine in ten samples reach."""
+        """The SQNR that nine in ten samples reach."""
         return sorted(self.each)[len(self.each) // 10] if self.each else self.db
 
 
@@ -87,12 +87,12 @@ def planned(graph: Graph, asked: Asked, policy: Policy, fold: bool = True) -> tu
 
 
 def static_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> Needs:
-    """What a plan with integer operators needs to know of the data, which chooses all ranges, or `only` some."""
+    """List what a plan with integer operators needs to know of the data, for all ranges or `only` some."""
     return range_needs(graph).also(mean_needs(graph)).also(observer_needs(graph, plan, only))
 
 
 def number_of_samples(graph: Graph) -> int:
-    """How many samples variants are measured on. It follows from the model alone, so that a file does too."""
+    """Return how many samples variants are measured on. It follows from the model alone, so that a file does too."""
     cost = sum(costs.cost(op, graph.main, "float32") for op in graph.main.ops)
     least = SAMPLES_QUICK if cost < QUICK_NS else SAMPLES
     return max(least, min(int(BUDGET_NS / max(cost, 1.0)), AT_MOST))
@@ -136,7 +136,7 @@ class Trial:
         self._graphs: list[Any] = []  # so that ids stay theirs
 
     def _once(self, key: tuple, make: Callable[[], Any], *objects: object) -> Any:
-        """What `make` gives, computed once for `key`, which may hold ids of `objects`."""
+        """Return what `make` gives, computed once for `key`, which may hold ids of `objects`."""
         if key not in self._held:
             self._graphs += objects
             self._held[key] = make()
@@ -144,7 +144,7 @@ class Trial:
 
     @property
     def counts(self) -> list[int]:
-        """How many samples of the data each of the samples is: batches hold several."""
+        """The number of samples of the data in each of the samples: batches hold several."""
         sizes = [{len(array) if array.ndim else 1 for array in sample} for sample in self.samples]
         return [size.pop() if len(size) == 1 else 1 for size in sizes]
 
@@ -165,7 +165,7 @@ class Trial:
         return bool(integer_ops(plan)) or borders != {"float32"}
 
     def whole(self, variant: Variant) -> Statistics:
-        """What all samples show of the variant's graph."""
+        """Return what all samples show of the variant's graph."""
         graph, plan = self.planned(variant)
         static = self._is_static(plan)
         found: Statistics = self._once(
@@ -176,7 +176,7 @@ class Trial:
         return found
 
     def statistics(self, variant: Variant) -> Statistics:
-        """The same with the ranges that the observers choose."""
+        """Return the statistics of the variant's graph with the ranges that the observers choose."""
         graph, plan = self.planned(variant)
         whole = self.whole(variant)
         if not self._is_static(plan):
@@ -273,7 +273,7 @@ class Trial:
 
     @property
     def _energies(self) -> list[tuple[float, float]]:
-        """Of every output, the mean over samples of the sum of squares of what it is judged by, and of itself."""
+        """The mean energy over samples of what each output is judged by, and of the output itself."""
 
         def energy(values: np.ndarray) -> float:
             finite = values.dtype == np.float32 and bool(np.isfinite(values).all())
@@ -295,7 +295,7 @@ class Trial:
     def _run(
         self, quantized: QuantizedGraph, samples: Sequence[Sample], wanted: Sequence[int]
     ) -> list[dict[int, np.ndarray]]:
-        """Of every sample, tensor of the quantized graph -> its value in the file, decoded, where the file has it."""
+        """Run the file; for every sample, tensor of the quantized graph -> its decoded value, where the file has it."""
         realized = realize(quantized)
         places: dict[int, tuple[ValueForm, int]] = {}
         for t in dict.fromkeys(wanted):
@@ -310,7 +310,7 @@ class Trial:
 
     @property
     def _expected(self) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-        """Of every sample and output, (what the float model's output is judged by, the output itself)."""
+        """For every sample and output, (what the float model's output is judged by, the output itself)."""
 
         def run() -> list[list[tuple[np.ndarray, np.ndarray]]]:
             outputs = self.model.main.outputs
@@ -330,7 +330,7 @@ class Trial:
         return [runner.run(sample) for sample in self.samples]
 
     def difference(self, graph: Graph) -> float:
-        """How far the float outputs of `graph` are from the model's at most, to the largest value of each."""
+        """Return how far the float outputs of `graph` are from the model's, to the largest value of each."""
         expected = [[output for _, output in row] for row in self._expected]
         largest, moved = [0.0] * len(self.model.main.outputs), [0.0] * len(self.model.main.outputs)
         for before, after in zip(expected, self.float_outputs(graph), strict=True):
@@ -342,7 +342,7 @@ class Trial:
         return math.inf if any(math.isnan(share) for share in shares) else max(shares, default=0.0)
 
     def channels(self, graph: Graph, tensors: Sequence[int], all_samples: bool) -> dict[int, Channels]:
-        """What the channels of some activations look like, on the samples that are kept or on all of them."""
+        """Return what the channels of some activations look like, on the samples that are kept or on all."""
         needs = Needs(channels=tuple((0, t) for t in tensors))
         if all_samples:
             found = self._calibrated(graph, needs)

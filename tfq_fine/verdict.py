@@ -27,7 +27,7 @@ def verdict_on(
     generated: bool = False,
     threads: int = 1,
 ) -> Verdict:
-    """What the file computes on `samples`.
+    """Compare the file with the float model on `samples`.
 
     Args:
         model: the float model.

@@ -38,7 +38,7 @@ class FileRuns:
     def run(
         self, graph: Graph, samples: Sequence[Sequence[np.ndarray]], outputs: Sequence[int] | None = None
     ) -> Outputs:
-        """What the file of `graph` computes.
+        """Run the file of `graph`.
 
         Args:
             graph: of the file.

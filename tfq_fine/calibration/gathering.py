@@ -33,13 +33,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What the data showed."""
+    """The statistics and samples that reading the data gave."""
 
     statistics: Statistics | None  # None where no statistics were needed
     samples: tuple[Sample, ...] = field(repr=False)  # a few batches, in the order of their digests
 
     def then(self, other: "Gathered") -> "Gathered":
-        """What this data and `other`, which comes after it, showed."""
+        """Put together what this data and `other`, which comes after it, showed."""
         if self.statistics is None or other.statistics is None:
             return Gathered(None, KeptSamples.of((*self.samples, *other.samples)))
         merged = self.statistics.merge(other.statistics)

@@ -25,7 +25,7 @@ class Spool:
         self._objects: dict[str, np.ndarray] = {}  # arrays of Python objects (strings), which stay in memory
 
     def recorded(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The same batches, each put aside before it is given on."""
+        """Yield the batches, each put aside before it is given on."""
         try:
             for batch in batches:
                 self._record(batch)

@@ -10,7 +10,7 @@ from tfq_converters.weights import WeightAxes
 
 
 def mean_shift(weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, means: np.ndarray) -> np.ndarray:
-    """What the error of the weights does to the mean of every output of a linear operator.
+    """Return what the error of the weights does to the mean of every output of a linear operator.
 
     Args:
         weight: the float weight.

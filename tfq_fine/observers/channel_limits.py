@@ -5,6 +5,6 @@ from tfq_fine.extension import Extension
 
 
 def outputs(extension: Extension, t: int) -> list[int]:
-    """What leaves the graph: minimum, maximum and mean square over all axes but the last, [C] each."""
+    """Add the operators; minimum, maximum and mean square over all axes but the last, [C] each."""
     reduced = (("REDUCE_MIN", t), ("REDUCE_MAX", t), ("MEAN", extension.squared(t)))
     return [extension.over_channels(code, source) for code, source in reduced]

@@ -39,7 +39,7 @@ class OpRow:
 
 @dataclass(frozen=True)
 class RepairRow:
-    """What one repair (`tfq_fine.repairs`) brought."""
+    """One repair (`tfq_fine.repairs`) and what it brought."""
 
     name: str
     applied: bool

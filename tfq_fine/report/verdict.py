@@ -1,4 +1,4 @@
-"""What the finished file computes on samples, beside the float model: the last word of a report."""
+"""The finished file next to the float model, on samples: the last word of a report."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class Verdict:
 
     @property
     def on(self) -> str:
-        """What the file was run on."""
+        """The samples that the file was run on, in words."""
         plural = "" if self.samples == 1 else "s"
         return (
             f"{self.samples} generated input{plural}"
