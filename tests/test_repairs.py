@@ -269,3 +269,19 @@ def test_files_read_back() -> None:
     result = tfq.quantize(write(behind_relu()), "full_int8", data())
     assert [op.code for op in read(result.content).main.ops] == [op.code for op in result.graph.main.ops]
     assert all(isinstance(op, Op) for op in result.graph.main.ops)
+
+
+def test_the_order_of_the_data_is_no_matter() -> None:
+    """Samples that decide are chosen by their values; only the order of float sums of means differs."""
+    graph, given = behind_relu(), data(40)
+    orders = (given, given[::-1], given[np.argsort(given.mean(axis=(1, 2, 3)))])
+    found = [tfq.quantize(write(graph), "full_int8", order) for order in orders]
+    assert [r.report.repairs for r in found[1:]] == [found[0].report.repairs] * 2
+    assert len({round(sqnr(r.content, graph), 1) for r in found}) == 1
+
+
+def test_blank_samples_first_cost_nothing() -> None:
+    graph, given = behind_relu(), data(40)
+    blank = np.concatenate([np.zeros_like(given[:16]), given[16:]])
+    found = [sqnr(tfq.quantize(write(graph), "full_int8", d).content, graph) for d in (given, blank)]
+    assert found[1] > found[0] - 1
