@@ -119,3 +119,15 @@ def test_entries_apart_and_together_compute_the_same(saved: str) -> None:
     values = {"code": given["decode"]["code"][:1]}
     before, after = (Runner(flatbuffer.write(each)).run_signature("decode", values)["x"] for each in (graph, whole))
     np.testing.assert_array_equal(before, after)
+
+
+def test_rules_hold_in_the_signatures_that_they_are_about(saved: str) -> None:
+    """A rule that names an operator of one signature is none of the others' business."""
+    plain = tfq.quantize(saved, "full_int8", data())
+    layer = next(row.layer for row in plain.report.rows if row.code == "FULLY_CONNECTED")
+    recipe = tfq.RECIPES["full_int8"].with_rules(tfq.Rule(None, layer=layer))
+    result = tfq.quantize(saved, recipe, data())
+    kept = {row.layer for row in result.report.rows if row.reason == "the recipe keeps it float"}
+    assert kept == {layer}
+    with pytest.raises(tfq.TfqError, match="rule layer='absent' matches nothing in the model"):
+        tfq.quantize(saved, tfq.RECIPES["full_int8"].with_rules(tfq.Rule(None, layer="absent")), data())

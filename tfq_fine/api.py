@@ -184,7 +184,6 @@ def quantize(
                 "runtimes": runtimes,
                 "on_unsupported": on_unsupported,
                 "kernels": kernels,
-                "observer": observer,
                 "repairs": repairs,
                 "num_samples": num_samples,
                 "batch_size": batch_size,
@@ -195,8 +194,13 @@ def quantize(
                 "timeout": timeout,
                 "progress": progress,
             }
-            found_each = signatures.each(source.graph, data, lambda file, own: quantize(file, recipe, own, **options))
-            return _one_file(source, found_each)
+            chosen_recipe.resolve(source.graph, source.layers)  # a rule that matches nothing is an error
+
+            def one(graph: Graph, own: Any) -> Result:
+                chosen = signatures.own_recipe(chosen_recipe, graph, source.layers)
+                return quantize(flatbuffer.write(graph), chosen, own, **options)
+
+            return _one_file(source, signatures.each(source.graph, data, one))
         prepared = prepare(order, source, material, statistics, own)
         given, samples = statistics is not None, statistics.kept if statistics else ()
         if material.is_given:

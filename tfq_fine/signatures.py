@@ -12,6 +12,7 @@ from tfq_converters.graph import Graph
 from tfq_converters.runtime import Runner
 from tfq_converters.subgraphs import entry, together
 from tfq_converters.unrunnable import unrunnable_ops
+from tfq_fine.recipe import Layers, Recipe, Rule
 from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.report.verdict import Verdict
 from tfq_fine.sampling import generated_inputs
@@ -45,7 +46,26 @@ def entries(graph: Graph) -> dict[int, str]:
     return found
 
 
-def each(graph: Graph, data: Mapping[str, Any], quantize: Callable[[bytes, Any], T]) -> dict[str, T]:
+def own_recipe(recipe: Recipe, graph: Graph, layers: Layers) -> Recipe:
+    """The recipe for the file of one signature, which knows nothing of other signatures and of the classes of layers.
+
+    Args:
+        recipe: for the whole model.
+        graph: of the signature.
+        layers: of the whole model.
+
+    Returns:
+        The recipe with one rule for each operator of each layer, those of inner layers last, for of rules that name a
+        layer the last one holds.
+    """
+    if not recipe.rules:
+        return recipe
+    ops = sorted((op for _, op in graph.ops()), key=lambda op: op.layer.count("/"))
+    rules = (Rule(recipe.spec_of(op, layers), layer=op.layer or None, op=op.code) for op in ops)
+    return replace(recipe, rules=tuple(dict.fromkeys(rules)))
+
+
+def each(graph: Graph, data: Mapping[str, Any], quantize: Callable[[Graph, Any], T]) -> dict[str, T]:
     """Quantize every signature as a float file of its own, with its own data.
 
     Raises:
@@ -55,7 +75,7 @@ def each(graph: Graph, data: Mapping[str, Any], quantize: Callable[[bytes, Any],
     for subgraph, key in entries(graph).items():
         own = next(data[s.key] for s in graph.signatures if s.subgraph == subgraph and s.key in data)
         try:
-            found[key] = quantize(flatbuffer.write(entry(graph, subgraph)), own)
+            found[key] = quantize(entry(graph, subgraph), own)
         except TfqError as error:
             raise TfqError(f"signature {key!r}: {error}") from error
     return found
