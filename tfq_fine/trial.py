@@ -6,7 +6,7 @@ So kernels, the on-the-fly rounding of dynamic-range inputs, and errors on their
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -189,6 +189,12 @@ class Trial:
 
     def numbers(self, variant: Variant, means: Mapping[TensorKey, np.ndarray] | None = None) -> Numbers:
         """All that would be in the file; biases corrected by other channel `means` than those of all samples."""
+        if means is None:
+            found: Numbers = self._once(("numbers", id(variant)), lambda: self._numbers(variant, None), variant)
+            return found
+        return self._numbers(variant, means)
+
+    def _numbers(self, variant: Variant, means: Mapping[TensorKey, np.ndarray] | None) -> Numbers:
         graph, plan = self.planned(variant)
         known = self.statistics(variant)
         if means is not None:
@@ -233,8 +239,8 @@ class Trial:
         graph = quantized.graph
         computed = [t for op in graph.main.ops for t in op.outputs if graph.main.tensors[t].dtype == "float32"]
         sums: dict[int, ErrorSums] = {}
-        for sample in self.samples[:INSIDE]:  # one at a time, which bounds the memory
-            (found,) = self._run(quantized, [sample], computed)
+        few = self.samples[:INSIDE]
+        for sample, found in zip(few, self._run(quantized, few, computed, at_a_time=1), strict=True):
 
             def see(t: int, value: np.ndarray, found: Mapping[int, np.ndarray] = found) -> None:
                 if t in found and np.isfinite(value).all():
@@ -250,7 +256,8 @@ class Trial:
             quantized = numbers().quantized
             judges = judged(quantized.graph)
             outputs = quantized.graph.main.outputs
-            found = self._run(quantized, [self.samples[n] for n in indices], [*(j.tensor for j in judges), *outputs])
+            wanted = [*(judge.tensor for judge in judges), *outputs]
+            found = [*self._run(quantized, [self.samples[n] for n in indices], wanted, at_a_time=len(self.samples))]
         except TfqError as error:  # whatever it is, such a file is not handed over
             return Measured((WORST,) * len(indices), str(error))
         each = []
@@ -293,20 +300,23 @@ class Trial:
         return found
 
     def _run(
-        self, quantized: QuantizedGraph, samples: Sequence[Sample], wanted: Sequence[int]
-    ) -> list[dict[int, np.ndarray]]:
-        """Run the file; for every sample, tensor of the quantized graph -> its decoded value, where the file has it."""
+        self, quantized: QuantizedGraph, samples: Sequence[Sample], wanted: Sequence[int], at_a_time: int
+    ) -> Iterator[dict[int, np.ndarray]]:
+        """Run the file; for every sample, tensor of the quantized graph -> its decoded value, where the file has it.
+
+        The values of so many samples `at_a_time` are held.
+        """
         realized = realize(quantized)
         places: dict[int, tuple[ValueForm, int]] = {}
         for t in dict.fromkeys(wanted):
             for form, index in realized.places.get((0, t), {}).items():
                 if not realized.graph.main.tensors[index].is_constant:
                     places.setdefault(t, (form, index))
-        fed = [encoded(quantized, sample) for sample in samples]
-        rows = self._runs.run(realized.graph, fed, [index for _, index in places.values()])
-        return [
-            {t: decoded(value, form) for value, (t, (form, _)) in zip(row, places.items(), strict=True)} for row in rows
-        ]
+        shown = [index for _, index in places.values()]
+        for start in range(0, len(samples), at_a_time):
+            fed = [encoded(quantized, sample) for sample in samples[start : start + at_a_time]]
+            for row in self._runs.run(realized.graph, fed, shown):
+                yield {t: decoded(value, form) for value, (t, (form, _)) in zip(row, places.items(), strict=True)}
 
     @property
     def _expected(self) -> list[list[tuple[np.ndarray, np.ndarray]]]:
