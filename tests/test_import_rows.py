@@ -39,7 +39,7 @@ ROWS = (
         "tfq_fine.movers",
         "tfq_fine.placement",
         "tfq_fine.poles",
-        "tfq_fine.quantizer",
+        "tfq_fine.weights",
     ),
     ("tfq_fine.report", "tfq_fine.task_metrics"),
     ("tfq_fine.verification", "tfq_fine.summary"),

@@ -20,7 +20,7 @@ from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import Source, read_model
 from tfq_converters.writer import write
 from tfq_fine import signatures
-from tfq_fine.calibration import OnInvalid, algorithm_needs
+from tfq_fine.calibration import OnInvalid, algorithm_needs, weight_needs
 from tfq_fine.data_warnings import data_warnings
 from tfq_fine.layers.barrier import without_marks
 from tfq_fine.layers.calibration import calibrate_wrappers, converted
@@ -30,7 +30,6 @@ from tfq_fine.options import check_options
 from tfq_fine.pipeline import Order, decide, gathered, judged_file, policy_of, prepare, reported, with_observer
 from tfq_fine.plan import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
-from tfq_fine.quantizer import BORDER_TYPES
 from tfq_fine.recipe import Recipe
 from tfq_fine.repairs import chosen_repairs
 from tfq_fine.report.quantization import QuantizationReport
@@ -40,6 +39,7 @@ from tfq_fine.statistics import Statistics
 from tfq_fine.tfmot.qat import qat_model
 from tfq_fine.trial import static_needs
 from tfq_fine.verification.side import file_size
+from tfq_fine.weights import BORDER_TYPES
 
 DEFAULT = "dynamic_int8"  # recipe
 LOGGER = logging.getLogger("tfq_fine")  # its warnings reach stderr unless the user says otherwise
@@ -303,7 +303,7 @@ def calibrate(
         plan = make_plan(graph, chosen_recipe.resolve(graph, source.layers), Policy("speed", True, Target()))
         if resume is not None:
             resume.require_of(graph)
-        needs = static_needs(graph, plan).also(algorithm_needs(graph, also))
+        needs = static_needs(graph, plan).also(weight_needs(graph, plan)).also(algorithm_needs(graph, also))
         with shown.stage("calibrating", material.count) as advance:
             found = material.gather(graph, needs, advance=advance).statistics
     assert found is not None

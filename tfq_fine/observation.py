@@ -11,6 +11,7 @@ import numpy as np
 
 from tfq_converters.graph import Graph, Tensor
 from tfq_converters.quantized import OpKey, TensorKey
+from tfq_converters.unrunnable import known_ops
 from tfq_converters.weights import channels_of, data_of
 from tfq_fine.extension import Extension
 from tfq_fine.observers import channel_absmax, channel_limits, channel_mean
@@ -141,7 +142,7 @@ def observed(graph: Graph, needs: Needs) -> Observed:
 
     for t in main.inputs:
         observe(t)
-    for op in main.ops:
+    for op in (main.ops[o] for o in known_ops(graph)):
         extension.ops.append(op)
         rectified = op.options is not None and op.options.values.get("fusedActivationFunction") in RECTIFIED
         for t in op.outputs:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.weights import data_of, weight_axes
-from tfq_fine.algorithms import KEEP_EQUAL
+from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.bias_choice import folds, helped
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.channel_scaling import LINEAR, ScalingPath, scaled
@@ -25,10 +25,10 @@ from tfq_fine.equalization.fold_batch_norm import fold_batch_norm
 from tfq_fine.equalization.noise import Levels, decibels
 from tfq_fine.judging import gain, mean_decibels
 from tfq_fine.masks import has_masks
-from tfq_fine.quantizer import corrects, corrects_biases
 from tfq_fine.report.quantization import RepairRow
 from tfq_fine.sizes import is_large
 from tfq_fine.trial import Asked, Measured, Trial, Variant
+from tfq_fine.weights import corrects, corrects_biases
 
 REPAIRS: Mapping[str, str] = {
     "fold_batch_norm": "batch norm after an activation is folded into the weights around it",
@@ -91,7 +91,7 @@ def repaired(graph: Graph, asked: Asked, names: Sequence[str], trial: Trial) -> 
 
 def _parting(asked: Asked, names: Sequence[str]) -> dict[str, RepairRow]:
     """The repairs that would scale weights apart whose algorithm keeps equal values equal, and a line on each."""
-    if not any(spec and spec.weights and spec.weights.algorithm in KEEP_EQUAL for spec in asked.values()):
+    if not any(spec and spec.weights and ALGORITHMS[spec.weights.algorithm].keeps_equal for spec in asked.values()):
         return {}
     why = "scaled inputs would part the clusters of weights"
     return {name: RepairRow(name, False, why) for name in names if name in SCALES_INPUTS}

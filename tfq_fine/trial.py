@@ -23,7 +23,7 @@ from tfq_converters.realize import realize
 from tfq_converters.realize.builder import ValueForm
 from tfq_converters.run_check import decoded, encoded
 from tfq_converters.runtime import Runner
-from tfq_fine.calibration import calibrate, mean_needs, range_needs
+from tfq_fine.calibration import calibrate, mean_needs, range_needs, weight_needs
 from tfq_fine.data import Batch
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.block_factors import factor_blocks
@@ -34,11 +34,11 @@ from tfq_fine.metrics import ErrorSums
 from tfq_fine.numbers import Numbers, Settings, choose_numbers, choose_ranges
 from tfq_fine.observation import Needs
 from tfq_fine.plan import Plan, Policy, make_plan
-from tfq_fine.quantizer import CodeCache, with_corrections
 from tfq_fine.ranges import observer_needs
 from tfq_fine.sizes import constant_bytes
 from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Statistics
+from tfq_fine.weights import CodeCache, with_corrections
 
 Asked = Mapping[OpKey, OpSpec | None]
 Calibrated = Callable[[Graph, Needs], Statistics]  # what all samples show of a graph
@@ -170,7 +170,9 @@ class Trial:
         static = self._is_static(plan)
         found: Statistics = self._once(
             ("statistics", id(graph), static),
-            lambda: self._calibrated(graph, static_needs(graph, plan) if static else mean_needs(graph)),
+            lambda: self._calibrated(
+                graph, (static_needs(graph, plan) if static else mean_needs(graph)).also(weight_needs(graph, plan))
+            ),
             graph,
         )
         return found
@@ -201,7 +203,14 @@ class Trial:
             known = replace(known, means=means)
         plan = with_corrections(plan, variant.corrected)
         return choose_numbers(
-            graph, plan, known, self.settings, variant.bounded_masks, variant.islands, cache=self._codes
+            graph,
+            plan,
+            known,
+            self.settings,
+            variant.bounded_masks,
+            variant.islands,
+            cache=self._codes,
+            samples=self.samples,
         )
 
     def measured(self, variant: Variant) -> Measured:

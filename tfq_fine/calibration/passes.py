@@ -15,7 +15,6 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.runner_pool import RunnerPool
 from tfq_converters.runtime import Runner
-from tfq_converters.unrunnable import known_part
 from tfq_fine.calibration.needs import mean_needs, range_needs
 from tfq_fine.calibration.not_finite import first_not_finite
 from tfq_fine.calibration.totals import Totals
@@ -58,7 +57,7 @@ def calibrate(
     """
     if needs is None:
         needs = range_needs(graph).also(mean_needs(graph))
-    extended = observed(known_part(graph), needs)
+    extended = observed(graph, needs)
     totals = Totals(graph, extended)
     if needs.histograms or needs.extremes or needs.moving or on_invalid == "skip":
         batches = _singles(graph, batches)
