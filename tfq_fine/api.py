@@ -20,7 +20,7 @@ from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import Source, read_model
 from tfq_converters.writer import write
 from tfq_fine import signatures
-from tfq_fine.calibration import OnInvalid, algorithm_needs, weight_needs
+from tfq_fine.calibration import OnInvalid, algorithm_needs
 from tfq_fine.data_warnings import data_warnings
 from tfq_fine.layers.barrier import without_marks
 from tfq_fine.layers.calibration import calibrate_wrappers, converted
@@ -39,7 +39,7 @@ from tfq_fine.statistics import Statistics
 from tfq_fine.tfmot.qat import qat_model
 from tfq_fine.trial import static_needs
 from tfq_fine.verification.side import file_size
-from tfq_fine.weights import BORDER_TYPES
+from tfq_fine.weights import BORDER_TYPES, weight_needs
 
 DEFAULT = "dynamic_int8"  # recipe
 LOGGER = logging.getLogger("tfq_fine")  # its warnings reach stderr unless the user says otherwise

@@ -17,7 +17,7 @@ from tfq_converters.run_check import Checked
 from tfq_converters.unrunnable import unrunnable_names
 from tfq_converters.writer import Written
 from tfq_fine.borders import integer_borders, left_float
-from tfq_fine.calibration import Gathered, mean_needs, weight_needs
+from tfq_fine.calibration import Gathered, mean_needs
 from tfq_fine.encodings import integer_ops
 from tfq_fine.implied_ranges import with_implied, without_range
 from tfq_fine.islands import mended
@@ -39,7 +39,7 @@ from tfq_fine.statistics import Range, Statistics
 from tfq_fine.summary import summarize
 from tfq_fine.trial import Asked, Trial, Variant, number_of_samples, planned, static_needs, too_large
 from tfq_fine.verdict import verdict_on
-from tfq_fine.weights import corrects_biases, with_corrections
+from tfq_fine.weights import corrects_biases, weight_needs, with_corrections
 
 SLOWER = 1.1  # times float, above which users are told: less is noise
 

@@ -23,7 +23,7 @@ from tfq_converters.realize import realize
 from tfq_converters.realize.builder import ValueForm
 from tfq_converters.run_check import decoded, encoded
 from tfq_converters.runtime import Runner
-from tfq_fine.calibration import calibrate, mean_needs, range_needs, weight_needs
+from tfq_fine.calibration import calibrate, mean_needs, range_needs
 from tfq_fine.data import Batch
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.block_factors import factor_blocks
@@ -38,7 +38,7 @@ from tfq_fine.ranges import observer_needs
 from tfq_fine.sizes import constant_bytes
 from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Statistics
-from tfq_fine.weights import CodeCache, with_corrections
+from tfq_fine.weights import CodeCache, weight_needs, with_corrections
 
 Asked = Mapping[OpKey, OpSpec | None]
 Calibrated = Callable[[Graph, Needs], Statistics]  # what all samples show of a graph

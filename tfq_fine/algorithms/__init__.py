@@ -9,6 +9,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.clusters import clusters
 from tfq_fine.algorithms.mse_clip import CANDIDATES, SMALLEST, mse_clip
+from tfq_fine.algorithms.patches import patches
 from tfq_fine.algorithms.problem import (
     Algorithm,
     InputStatistics,
@@ -75,5 +76,6 @@ __all__ = [
     "WeightProblem",
     "algorithm_problems",
     "has_statistics",
+    "patches",
     "solve",
 ]

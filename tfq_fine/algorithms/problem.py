@@ -11,7 +11,7 @@ from tfq_converters.graph import Op, Subgraph
 from tfq_converters.quantized import WeightCodes
 from tfq_converters.weights import WeightAxes, data_of, weight_axes
 from tfq_fine.affine import CodeFormat
-from tfq_fine.observers.second_moment import patches
+from tfq_fine.algorithms.patches import patches
 
 Statistic = Literal["channel_mean", "channel_absmax", "second_moment", "inputs"]
 Scope = Literal["weight", "operator"]
@@ -44,7 +44,7 @@ class OperatorInputs:
     def patches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For each sample, the patches that output values are computed from: (exact, quantized).
 
-        Each is float32 [groups, patches, K], K in the order of the weight (`observers.second_moment`).
+        Each is float32 [groups, patches, K], K in the order of the weight (`patches`).
         """
         for exact, quantized in zip(self.exact, self.quantized, strict=True):
             yield patches(exact, self.op, self.subgraph), patches(quantized, self.op, self.subgraph)

@@ -2,7 +2,7 @@
 
 from tfq_fine.calibration.gathering import Gathered, Reading, gather, gather_shards
 from tfq_fine.calibration.layerwise import Layerwise
-from tfq_fine.calibration.needs import algorithm_needs, mean_needs, range_needs, weight_needs
+from tfq_fine.calibration.needs import algorithm_needs, mean_needs, needs_of, range_needs
 from tfq_fine.calibration.passes import OnInvalid, calibrate
 from tfq_fine.calibration.spool import Spool
 
@@ -17,6 +17,6 @@ __all__ = [
     "gather",
     "gather_shards",
     "mean_needs",
+    "needs_of",
     "range_needs",
-    "weight_needs",
 ]

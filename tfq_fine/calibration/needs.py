@@ -8,9 +8,8 @@ from tfq_converters.graph import Graph, Subgraph
 from tfq_converters.quantized import TensorKey
 from tfq_converters.unrunnable import known_ops
 from tfq_converters.weights import data_of
-from tfq_fine.algorithms import ALGORITHMS, has_statistics
+from tfq_fine.algorithms import has_statistics
 from tfq_fine.observation import Needs
-from tfq_fine.plan import Plan
 
 FOR_ALGORITHMS = ("channel_absmax", "channel_mean", "second_moment")
 
@@ -38,20 +37,10 @@ def algorithm_needs(graph: Graph, names: Sequence[str]) -> Needs:
     unknown = [name for name in names if name not in FOR_ALGORITHMS]
     if unknown:
         raise TfqError(f"unknown statistics {', '.join(unknown)}; known: {', '.join(FOR_ALGORITHMS)}")
-    return _reads(graph.main, {o: names for o in known_ops(graph) if has_statistics(graph.main.ops[o], graph.main)})
+    return needs_of(graph.main, {o: names for o in known_ops(graph) if has_statistics(graph.main.ops[o], graph.main)})
 
 
-def weight_needs(graph: Graph, plan: Plan) -> Needs:
-    """Return what the weight algorithms of a plan read."""
-    reads: dict[int, Collection[str]] = {}
-    for o in known_ops(graph):
-        spec = plan[0, o].spec
-        if spec is not None and spec.weights is not None and has_statistics(graph.main.ops[o], graph.main):
-            reads[o] = ALGORITHMS[spec.weights.algorithm].reads
-    return _reads(graph.main, reads)
-
-
-def _reads(main: Subgraph, reads: Mapping[int, Collection[str]]) -> Needs:
+def needs_of(main: Subgraph, reads: Mapping[int, Collection[str]]) -> Needs:
     """Return the statistics that `reads` names of the inputs of operators, by operator."""
 
     def tensors(name: str) -> tuple[TensorKey, ...]:

@@ -5,6 +5,7 @@ from tfq_fine.weights.bias import corrects, corrects_biases, with_corrections
 from tfq_fine.weights.bias_correction import corrected_bias, mean_shift
 from tfq_fine.weights.integer import constant_codes
 from tfq_fine.weights.layouts import layout
+from tfq_fine.weights.needs import weight_needs
 from tfq_fine.weights.solving import LARGE_WEIGHT, CodeCache, LayerInputs
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "layout",
     "mean_shift",
     "quantize",
+    "weight_needs",
     "with_corrections",
 ]
