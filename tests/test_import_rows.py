@@ -77,7 +77,7 @@ KERAS_CLASSES = (
 # Load modules of their own by name when they are needed, so that the import and `--help` stay quick.
 BY_NAME = (FACADE, "tfq_fine.cli.program", "tfq_fine.layers", "tfq_fine.tfmot")
 # Extras that only some users install: imported inside functions, anywhere.
-OPTIONAL = ("jinja2", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
+OPTIONAL = ("jinja2", "sklearn", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
 # Start interpreters: the first for all that is run, the second, in child processes, to compare runtimes.
 INTERPRETERS = ("tfq_converters.runtime", "tfq_converters.probe.runtimes")
 # Imported by one module each, at its top.
