@@ -93,9 +93,11 @@ def _differences(old: Graph, new: Graph) -> Iterator[str]:
     for s, (one, other) in enumerate(zip(old.subgraphs, new.subgraphs, strict=False)):
         codes = [[op.code for op in subgraph.ops] for subgraph in (one, other)]
         if codes[0] != codes[1]:
-            at = next((o for o, pair in enumerate(zip(*codes, strict=False)) if pair[0] != pair[1]), min(map(len, codes)))
-            names = [code[at] if at < len(code) else "no operator" for code in codes]
-            yield f"subgraph {s}, operator {at}: {names[0]} became {names[1]} ({len(codes[0])} -> {len(codes[1])} operators)"
+            pairs = zip(*codes, strict=False)
+            at = next((o for o, (code, changed_code) in enumerate(pairs) if code != changed_code), min(map(len, codes)))
+            old_code, new_code = (code[at] if at < len(code) else "no operator" for code in codes)
+            counts = f"{len(codes[0])} operators became {len(codes[1])}"
+            yield f"subgraph {s}, operator {at}: {old_code} became {new_code}; {counts}"
         for o, (op, changed) in enumerate(zip(one.ops, other.ops, strict=False)):
             if op.code == changed.code and op != changed:
                 yield f"subgraph {s}, operator {o}: {op.code} has other inputs, outputs, options or version"
@@ -121,7 +123,9 @@ def tensor_difference(old: Tensor, new: Tensor) -> str:
                 return f"{one.size} values of {field} became {other.size}"
             if not np.array_equal(one, other):
                 most = np.abs(one.astype(np.float64) - other).max()
-                return f"{field} differs at {np.count_nonzero(one != other)} of {one.size} places, by {most:.3g} at most"
+                return (
+                    f"{field} differs at {np.count_nonzero(one != other)} of {one.size} places, by {most:.3g} at most"
+                )
     one, other = old.data, new.data
     if (one is None) != (other is None):
         return "is constant in one file alone"

@@ -6,10 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters import flatbuffer, lstm
+from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
-from tfq_converters.op_table import OPS, OpRow
+from tfq_converters.operators import (
+    BIAS_SLOT,
+    OPS,
+    OpRow,
+    WeightAxes,
+    bias_of,
+    data_of,
+    float_constants,
+    lstm,
+    weight_axes,
+)
 from tfq_converters.quantized import (
     ActivationEncoding,
     Form,
@@ -20,8 +30,7 @@ from tfq_converters.quantized import (
     WeightCodes,
     simulated_weight,
 )
-from tfq_converters.realize.embedding import kernel_reads_rows
-from tfq_converters.weights import BIAS_SLOT, WeightAxes, bias_of, data_of, float_constants, weight_axes
+from tfq_converters.realize import kernel_reads_rows
 from tfq_fine import affine
 from tfq_fine.algorithms import ALGORITHMS, DATA_FREE
 from tfq_fine.algorithms.inputs import InputStatistics

@@ -30,7 +30,9 @@ def convolutions() -> Case:
         x = layers.Conv2D(16, 1, name="pointwise")(x)
         x = layers.Add(name="residual")([shortcut, x])
         x = layers.Conv2D(32, 3, groups=2, padding="same", activation="swish", name="grouped")(x)
-        x = layers.Concatenate(name="joined")([layers.MaxPooling2D(name="most")(x), layers.AveragePooling2D(2, name="mean")(x)])
+        x = layers.Concatenate(name="joined")(
+            [layers.MaxPooling2D(name="most")(x), layers.AveragePooling2D(2, name="mean")(x)]
+        )
         x = layers.Conv2DTranspose(32, 2, strides=2, activation="relu", name="transposed")(x)
         x = layers.GlobalAveragePooling2D(name="pooled")(x)
         return keras.Model(image, layers.Dense(10, activation="softmax", name="head")(x), name="convolutions")

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from tfq_converters import lstm
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.unrunnable import known_part
-from tfq_converters.weights import data_of, weight_axes
+from tfq_converters.operators import data_of, lstm, weight_axes
+from tfq_converters.runtime import known_part
 from tfq_fine.observation import Needs
 
 FOR_ALGORITHMS = ("channel_absmax", "channel_mean", "second_moment")

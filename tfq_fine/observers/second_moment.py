@@ -9,7 +9,7 @@ convolution every position of the window meets every input value, so that its mo
 import numpy as np
 
 from tfq_converters.graph import Op, Subgraph
-from tfq_converters.weights import groups_of, weight_axes
+from tfq_converters.operators import groups_of, weight_axes
 
 SPATIAL = {"CONV_2D": "HW", "DEPTHWISE_CONV_2D": "HW", "CONV_3D": "DHW"}  # as the options name the axes
 SAME = 0  # padding
