@@ -17,9 +17,8 @@ from benchmarks.tools import CORES
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Subgraph
-from tfq_converters.op_table import OPS
+from tfq_converters.operators import OPS, WEIGHTS
 from tfq_converters.quantized import Mode
-from tfq_converters.weights import WEIGHTS
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import batches, input_specs
 from tfq_fine.plan import touches_float

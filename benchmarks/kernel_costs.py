@@ -22,12 +22,11 @@ from benchmarks.chains import chain_costs
 from benchmarks.op_cases import BASE, Shape, case
 from benchmarks.single_op import Case
 from benchmarks.timing import in_turns
-from tfq_converters import lstm
-from tfq_converters.costs import POINTWISE
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Tensor
-from tfq_converters.kernel_table import Cell, load, save
-from tfq_converters.op_table import OPS, OpRow
+from tfq_converters.kernels import Cell, load, save
+from tfq_converters.kernels.costs import POINTWISE
+from tfq_converters.operators import OPS, OpRow, lstm
 from tfq_converters.probe.build import cell_graph
 from tfq_converters.probe.cases import BITS, FORMS
 from tfq_converters.probe.operands import operands

@@ -17,7 +17,7 @@ from benchmarks.single_op import Case, float_run, float_types
 from tfq_converters import writer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
-from tfq_converters.op_table import OPS
+from tfq_converters.operators import OPS
 from tfq_converters.quantized import QuantizedGraph
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch

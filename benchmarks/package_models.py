@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from benchmarks.zoo import FILES, FileCase
-from tfq_converters.noise import sqnr
+from tfq_converters.check import sqnr
 from tfq_converters.reading import read_model
 from tfq_converters.runtime import Runner
 from tfq_fine import quantize

@@ -8,8 +8,8 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op
+from tfq_converters.operators import WeightAxes, weight_axes
 from tfq_converters.runtime import Runner
-from tfq_converters.weights import WeightAxes, weight_axes
 from tfq_fine import affine
 from tfq_fine.algorithms import WeightProblem, solve
 from tfq_fine.granularity import PerChannel, block_shape

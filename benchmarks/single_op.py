@@ -14,7 +14,7 @@ import numpy as np
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import ABSENT, Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.op_table import OpRow
+from tfq_converters.operators import OpRow
 from tfq_converters.quantized import ActivationEncoding
 from tfq_converters.runtime import Kernels, Runner
 

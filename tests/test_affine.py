@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tfq_converters.packing import pack, unpack
+from tfq_converters.flatbuffer.packing import pack, unpack
 from tfq_converters.quantized import WeightCodes
 from tfq_fine import affine
 from tfq_fine.affine import CodeFormat

@@ -15,7 +15,7 @@ from graphs import DENSE, images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.calibration import Reading, algorithm_needs, calibrate, gather, range_needs
 from tfq_fine.calibration.needs import FOR_ALGORITHMS
 from tfq_fine.data import Batch

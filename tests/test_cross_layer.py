@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from graphs import RELU
 from nets import Net
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
-from tfq_converters.runtime import Runner
-from tfq_converters.weights import data_of, weight_axes
+from tfq_converters.operators.weights import data_of, weight_axes
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
 from tfq_fine.equalization.channel_scaling import LINEAR, scaled

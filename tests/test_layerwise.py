@@ -11,10 +11,10 @@ from keras import layers
 
 import tfq_fine as tfq
 from tfq_converters import flatbuffer
+from tfq_converters.operators.weights import data_of, weight_axes
 from tfq_converters.quantized import WeightCodes
 from tfq_converters.realize import realize
 from tfq_converters.runtime import Runner
-from tfq_converters.weights import data_of, weight_axes
 from tfq_fine import affine
 from tfq_fine.algorithms import ALGORITHMS, Algorithm, Option, WeightProblem, algorithm_problems
 from tfq_fine.calibration import Layerwise

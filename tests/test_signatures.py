@@ -11,8 +11,8 @@ import tfq_fine as tfq
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.runtime import Runner
-from tfq_converters.subgraphs import entry, together
+from tfq_converters.graph_edit.subgraphs import entry, together
+from tfq_converters.runtime.runner import Runner
 
 RNG = np.random.default_rng(0)
 

@@ -12,10 +12,10 @@ from keras import layers
 import tfq_fine as tfq
 from graphs import DENSE
 from tfq_converters import flatbuffer
-from tfq_converters.delegation import is_delegated
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.parts import part
-from tfq_converters.runtime import Runner
+from tfq_converters.graph_edit.parts import part
+from tfq_converters.kernels.delegation import is_delegated
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.layers.twin.interpreter import Interpreter
 from tfq_fine.layers.twin.linear import LINEAR
 from wrapped_models import all_outputs, calibrated, file_outputs, images, output_steps, small_cnn

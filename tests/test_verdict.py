@@ -8,9 +8,9 @@ import pytest
 import tfq_fine as tfq
 from graphs import DENSE, RELU
 from nets import Net
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Options
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.metrics import ErrorSums
 from tfq_fine.report import QuantizationReport
 from tfq_fine.report.verdict import WEAK_DB, OutputVerdict, Verdict

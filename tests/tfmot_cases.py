@@ -14,7 +14,7 @@ from tf_keras import layers
 import tfq_fine as tfq
 from graphs import codes_in_file
 from tfq_converters.quantized import WeightCodes
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.affine import CodeFormat
 from tfq_fine.algorithms import WeightProblem, solve
 

@@ -8,16 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from tfq_converters import flatbuffer
-from tfq_converters.child_runs import waiting
 from tfq_converters.errors import TfqError
-from tfq_converters.file_runs import file_runs
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Graph
-from tfq_converters.kernel_table import load
-from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
-from tfq_converters.patience import check_timeout
+from tfq_converters.kernels import DEFAULT_RUNTIMES, Target, load
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import Source, read_model
+from tfq_converters.runtime import check_timeout, file_runs, waiting
 from tfq_converters.writer import write
 from tfq_fine import signatures
 from tfq_fine.calibration import OnInvalid, algorithm_needs

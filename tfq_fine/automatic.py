@@ -12,12 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters import flatbuffer, lstm
-from tfq_converters.float_run import float_run
+from tfq_converters import flatbuffer
+from tfq_converters.check import checkable, float_run
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.runtime import Runner
-from tfq_converters.simulate import checkable
-from tfq_converters.unrunnable import depends_on_unrunnable, known_part
+from tfq_converters.operators import lstm
+from tfq_converters.runtime import Runner, depends_on_unrunnable, known_part
 from tfq_fine import affine
 from tfq_fine.extension import Extension
 from tfq_fine.histogram import Histogram

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import ABSENT
+from tfq_converters.operators import bias_of, data_of, weight_axes
 from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey, simulated_weight
-from tfq_converters.weights import bias_of, data_of, weight_axes
 from tfq_fine.statistics import Statistics
 from tfq_fine.weights import mean_shift
 

@@ -8,11 +8,9 @@ import numpy as np
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
-from tfq_converters.patience import float_seconds
+from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import QuantizedGraph
-from tfq_converters.runtime import Runner
-from tfq_converters.unrunnable import unrunnable_names
-from tfq_converters.weights import weight_axes
+from tfq_converters.runtime import Runner, float_seconds, unrunnable_names
 from tfq_fine.kept_samples import Sample
 from tfq_fine.observation import MOVES_VALUES, moved_from
 from tfq_fine.statistics import Range, Statistics

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import Graph, Op, Subgraph
-from tfq_converters.op_table import OPS
+from tfq_converters.operators import OPS
 from tfq_converters.quantized import ActivationEncoding, OpKey
 from tfq_fine import affine
 from tfq_fine.plan import Plan

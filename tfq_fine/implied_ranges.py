@@ -9,8 +9,8 @@ from functools import reduce
 
 import numpy as np
 
-from tfq_converters import lstm
 from tfq_converters.graph import Graph
+from tfq_converters.operators import lstm
 from tfq_fine.encodings import data_slots, fixed_output, float_outputs, tied_nodes
 from tfq_fine.statistics import Range
 

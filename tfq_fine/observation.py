@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from tfq_converters.graph import Graph, Tensor
+from tfq_converters.operators import channels_of, data_of
 from tfq_converters.quantized import OpKey, TensorKey
-from tfq_converters.unrunnable import known_ops
-from tfq_converters.weights import channels_of, data_of
+from tfq_converters.runtime import known_ops
 from tfq_fine.extension import Extension
 from tfq_fine.observers import channel_absmax, channel_limits, channel_mean
 from tfq_fine.sampled_values import sampled

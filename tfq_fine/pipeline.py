@@ -7,14 +7,13 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from tfq_converters import kernels
+from tfq_converters.check import Checked
 from tfq_converters.errors import TfqError
-from tfq_converters.file_runs import FileRuns
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
 from tfq_converters.quantized import QuantizedGraph
-from tfq_converters.reading.reader import Source
-from tfq_converters.run_check import Checked
-from tfq_converters.unrunnable import unrunnable_names
+from tfq_converters.reading import Source
+from tfq_converters.runtime import FileRuns, unrunnable_names
 from tfq_converters.writer import Written
 from tfq_fine.borders import integer_borders, left_float
 from tfq_fine.calibration import Gathered, mean_needs

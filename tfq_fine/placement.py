@@ -10,14 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters import costs, lstm
-from tfq_converters.forms import form_of
 from tfq_converters.graph import Graph, Op, Subgraph
-from tfq_converters.kernel_table import KernelTable
-from tfq_converters.kernels import Target
-from tfq_converters.op_table import misfits
+from tfq_converters.kernels import KernelTable, Target, costs, form_of
+from tfq_converters.operators import lstm, misfits, weight_axes
 from tfq_converters.quantized import OpKey
-from tfq_converters.weights import weight_axes
 from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, tensor_range
 from tfq_fine.granularity import Blocks, PerChannel
 from tfq_fine.masks import bounded

@@ -6,17 +6,14 @@ from typing import Literal
 
 import numpy as np
 
-from tfq_converters import kernels, lstm
+from tfq_converters import kernels
 from tfq_converters.errors import raise_all
-from tfq_converters.forms import Fineness, form_of
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
-from tfq_converters.kernels import Target
-from tfq_converters.op_table import OPS
+from tfq_converters.kernels import Fineness, Target, form_of
+from tfq_converters.operators import OPS, float_constants, is_pointwise, lstm, weight_axes
 from tfq_converters.quantized import Form, Mode, OpKey
-from tfq_converters.realize.rewrites import REWRITES
-from tfq_converters.realize.weight_only import READS_SHAPE
-from tfq_converters.unrunnable import depends_on_unrunnable
-from tfq_converters.weights import float_constants, is_pointwise, weight_axes
+from tfq_converters.realize import READS_SHAPE, REWRITES
+from tfq_converters.runtime import depends_on_unrunnable
 from tfq_fine.algorithms import ALGORITHMS, algorithm_problems, has_statistics
 from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
 from tfq_fine.indices import index_movers

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.weights import data_of, weight_axes
+from tfq_converters.operators import data_of, weight_axes
 from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.bias_choice import folds, helped
 from tfq_fine.encodings import integer_ops

@@ -9,9 +9,8 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.runtime import Runner
-from tfq_converters.subgraphs import entry, together
-from tfq_converters.unrunnable import unrunnable_ops
+from tfq_converters.graph_edit import entry, together
+from tfq_converters.runtime import Runner, unrunnable_ops
 from tfq_fine.recipe import Layers, Recipe, Rule
 from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.report.verdict import Verdict

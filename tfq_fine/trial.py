@@ -13,16 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters import costs, flatbuffer
+from tfq_converters import flatbuffer
+from tfq_converters.check import decoded, encoded, float_run
 from tfq_converters.errors import TfqError
-from tfq_converters.file_runs import FileRuns
-from tfq_converters.float_run import float_run
 from tfq_converters.graph import Graph
+from tfq_converters.kernels import costs
 from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey
-from tfq_converters.realize import realize
-from tfq_converters.realize.builder import ValueForm
-from tfq_converters.run_check import decoded, encoded
-from tfq_converters.runtime import Runner
+from tfq_converters.realize import ValueForm, realize
+from tfq_converters.runtime import FileRuns, Runner
 from tfq_fine.calibration import calibrate, mean_needs, range_needs
 from tfq_fine.data import Batch
 from tfq_fine.encodings import integer_ops

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tfq_converters import flatbuffer
+from tfq_converters.check import decoded, encoded
 from tfq_converters.errors import TfqError
-from tfq_converters.file_runs import FileRuns
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import QuantizedGraph
-from tfq_converters.run_check import decoded, encoded
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime import FileRuns, Runner
 from tfq_fine.kept_samples import Sample
 from tfq_fine.metrics import Agreement, ErrorSums, is_classes
 from tfq_fine.report.verdict import OutputVerdict, Verdict

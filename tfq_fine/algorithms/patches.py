@@ -8,7 +8,7 @@ input value, so that its patches are the channels.
 import numpy as np
 
 from tfq_converters.graph import Op, Subgraph
-from tfq_converters.weights import groups_of, weight_axes
+from tfq_converters.operators import groups_of, weight_axes
 
 SPATIAL = {"CONV_2D": "HW", "DEPTHWISE_CONV_2D": "HW", "CONV_3D": "DHW"}  # as the options name the axes
 SAME = 0  # padding

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from tfq_converters.graph import Op, Subgraph
+from tfq_converters.operators import WeightAxes, data_of, weight_axes
 from tfq_converters.quantized import WeightCodes
-from tfq_converters.weights import WeightAxes, data_of, weight_axes
 from tfq_fine.affine import CodeFormat
 from tfq_fine.algorithms.patches import patches
 

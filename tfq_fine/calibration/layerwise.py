@@ -11,12 +11,11 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import ABSENT, Graph
-from tfq_converters.parts import keeps_state, part
+from tfq_converters.graph_edit import keeps_state, part
+from tfq_converters.operators import data_of
 from tfq_converters.quantized import OpEncoding, OpKey, QuantizedGraph
 from tfq_converters.realize import realize
-from tfq_converters.runtime import Runner
-from tfq_converters.unrunnable import depends_on_unrunnable
-from tfq_converters.weights import data_of
+from tfq_converters.runtime import Runner, depends_on_unrunnable
 from tfq_fine.algorithms import OperatorInputs
 from tfq_fine.kept_samples import Sample
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from tfq_converters import lstm
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.operators import data_of, lstm
 from tfq_converters.quantized import TensorKey
-from tfq_converters.unrunnable import known_ops
-from tfq_converters.weights import data_of
+from tfq_converters.runtime import known_ops
 from tfq_fine.algorithms import has_statistics
 from tfq_fine.observation import Needs
 

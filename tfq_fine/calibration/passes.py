@@ -13,8 +13,7 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.runner_pool import RunnerPool
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime import Runner, RunnerPool
 from tfq_fine.calibration.needs import mean_needs, range_needs
 from tfq_fine.calibration.not_finite import first_not_finite
 from tfq_fine.calibration.totals import Totals

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfq_converters.array_file import ArrayFile, ArrayWriter
 from tfq_converters.errors import TfqError
+from tfq_converters.files import ArrayFile, ArrayWriter
 from tfq_fine.data import Batch
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import Graph, Op
+from tfq_converters.operators import data_of, weight_axes
 from tfq_converters.quantized import OpKey
-from tfq_converters.weights import data_of, weight_axes
 from tfq_fine import affine
 from tfq_fine.equalization.channel_scaling import READERS, ScalingPath, scaled, scaling_path
 from tfq_fine.granularity import Blocks, PerChannel, block_shape

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import Op, Subgraph
-from tfq_converters.weights import DATA_SLOT, groups_of, weight_axes
+from tfq_converters.operators import DATA_SLOT, groups_of, weight_axes
 from tfq_fine.equalization.channel_scaling import LINEAR, flattened, keeps_last, value_readers
 from tfq_fine.equalization.editing import fused
 

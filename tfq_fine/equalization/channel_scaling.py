@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
-from tfq_converters.realize.weight_only import READS_SHAPE
-from tfq_converters.weights import BIAS_SLOT, DATA_SLOT, WeightAxes, bias_of, groups_of, weight_axes
+from tfq_converters.operators import BIAS_SLOT, DATA_SLOT, WeightAxes, bias_of, groups_of, weight_axes
+from tfq_converters.realize import READS_SHAPE
 from tfq_fine.equalization.editing import Edit, along, fused
 
 LINEAR = frozenset({"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"})

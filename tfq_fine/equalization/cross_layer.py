@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import Graph, Subgraph
-from tfq_converters.weights import data_of, groups_of, weight_axes
+from tfq_converters.operators import data_of, groups_of, weight_axes
 from tfq_fine.equalization.channel_scaling import LINEAR, ScalingPath, scaling_path
 from tfq_fine.equalization.noise import Channels, Levels, Rows
 

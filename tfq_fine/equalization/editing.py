@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Tensor
-from tfq_converters.weights import BIAS_SLOT, bias_of
+from tfq_converters.operators import BIAS_SLOT, bias_of
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Options, Subgraph
-from tfq_converters.weights import BIAS_SLOT, bias_of, groups_of, weight_axes
+from tfq_converters.operators import BIAS_SLOT, bias_of, groups_of, weight_axes
 from tfq_fine.equalization.channel_affine import (
     AVERAGES,
     ORDERED,

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.reading.layers import layer_tree, nodes
-from tfq_converters.weights import WEIGHTS
+from tfq_converters.operators import WEIGHTS
+from tfq_converters.reading import layer_tree, nodes
 from tfq_fine.layers.inside import is_graph
 from tfq_fine.layers.rebuild import copied, copy_weights, known_classes
 from tfq_fine.layers.rows import from_op, kernels_of, row_of, to_op

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from tfq_converters import flatbuffer
-from tfq_converters.apart import Apart, apart
 from tfq_converters.errors import TfqError
-from tfq_converters.patience import check_timeout, float_seconds
 from tfq_converters.reading import Source, read_model
-from tfq_converters.runtime import RESOLVERS, Kernels
+from tfq_converters.runtime import RESOLVERS, Apart, Kernels, apart, check_timeout, float_seconds
 from tfq_fine.data import Batch, Peeked, batches, require_data
 from tfq_fine.report import FileSize, Report
 from tfq_fine.sizes import constant_bytes

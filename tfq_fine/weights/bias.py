@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+from tfq_converters.operators import BIAS_SLOT, bias_of, data_of, weight_axes
 from tfq_converters.quantized import OpKey, WeightCodes, simulated_weight
-from tfq_converters.weights import BIAS_SLOT, bias_of, data_of, weight_axes
 from tfq_fine import affine
 from tfq_fine.plan import Decision, Plan
 from tfq_fine.specs import OpSpec

@@ -6,7 +6,7 @@ Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias 
 
 import numpy as np
 
-from tfq_converters.weights import WeightAxes
+from tfq_converters.operators import WeightAxes
 
 
 def mean_shift(weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, means: np.ndarray) -> np.ndarray:

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq_converters import lstm
 from tfq_converters.graph import Op, Subgraph
-from tfq_converters.op_table import OPS
+from tfq_converters.operators import OPS, lstm, weight_axes
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, WeightCodes
-from tfq_converters.weights import weight_axes
 from tfq_fine.encodings import Encodings, keeps_positive
 from tfq_fine.plan import Decision
 from tfq_fine.statistics import Statistics

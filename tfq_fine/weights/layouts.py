@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from tfq_converters.operators import WeightAxes
 from tfq_converters.quantized import Form, WeightCodes
-from tfq_converters.realize.embedding import kernel_reads_rows
-from tfq_converters.weights import WeightAxes
+from tfq_converters.realize import kernel_reads_rows
 from tfq_fine import affine
 from tfq_fine.granularity import block_shape
 from tfq_fine.specs import WeightSpec

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq_converters import lstm
 from tfq_converters.graph import Op, Subgraph
+from tfq_converters.operators import lstm
 from tfq_converters.quantized import ActivationEncoding, OpKey, WeightCodes
 from tfq_fine import affine
 from tfq_fine.statistics import Statistics

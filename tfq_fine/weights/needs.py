@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from tfq_converters.graph import Graph
-from tfq_converters.unrunnable import known_ops
+from tfq_converters.runtime import known_ops
 from tfq_fine.algorithms import ALGORITHMS, has_statistics
 from tfq_fine.calibration import needs_of
 from tfq_fine.observation import Needs

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq_converters import lstm
 from tfq_converters.graph import ABSENT, Op, Subgraph
-from tfq_converters.op_table import OpRow
+from tfq_converters.operators import BIAS_SLOT, OpRow, WeightAxes, bias_of, lstm, weight_axes
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
-from tfq_converters.weights import BIAS_SLOT, WeightAxes, bias_of, weight_axes
 from tfq_fine import affine
 
 ACCUMULATOR_LIMIT = 2.0**30  # of a bias code; half of int32, so that the sum has room

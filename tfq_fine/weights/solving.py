@@ -8,8 +8,8 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op, Subgraph
+from tfq_converters.operators import WeightAxes, data_of, float_constants, weight_axes
 from tfq_converters.quantized import Form, OpEncoding, OpKey, WeightCodes
-from tfq_converters.weights import WeightAxes, data_of, float_constants, weight_axes
 from tfq_fine.algorithms import ALGORITHMS, InputStatistics, OperatorInputs, WeightProblem, solve
 from tfq_fine.plan import HALF_MINIMUM, Decision
 from tfq_fine.specs import WeightSpec

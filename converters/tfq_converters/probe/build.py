@@ -6,17 +6,13 @@ import numpy as np
 
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import ABSENT, Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.kernel_table import Cell
-from tfq_converters.op_table import OPS
+from tfq_converters.kernels import Cell
+from tfq_converters.operators import BIAS_SLOT, DATA_SLOT, OPS
 from tfq_converters.probe.cases import CELLS, Form
 from tfq_converters.probe.operands import LSTM, TABLES, Operands, Weight, operands
 from tfq_converters.probe.reference import Answer, answer
 from tfq_converters.quantized import ActivationEncoding
-from tfq_converters.realize.builder import dequantize
-from tfq_converters.realize.dynamic_range import VERSIONS
-from tfq_converters.realize.embedding import LOOKUP_VERSIONS
-from tfq_converters.realize.full_integer import WEIGHT_VERSIONS
-from tfq_converters.weights import BIAS_SLOT, DATA_SLOT
+from tfq_converters.realize import LOOKUP_VERSIONS, VERSIONS, WEIGHT_VERSIONS, dequantize
 
 BEHIND = {"DEQUANTIZE": "ADD"}  # the operator that reads what the one of the cell made
 LSTM_CELL = ActivationEncoding("int16", 2.0**-13, 0)  # of the cell state, which stays below 4

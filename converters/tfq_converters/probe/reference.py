@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.kernel_table import Cell
+from tfq_converters.kernels import Cell
 from tfq_converters.probe.cases import Form
 from tfq_converters.probe.operands import LSTM, TABLES, Operands, spanning
 from tfq_converters.probe.operators import OPERATORS, lstm

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.forms import KERNEL_BLOCKS
 from tfq_converters.graph import Op, Options, Quantization, Tensor
+from tfq_converters.kernels import KERNEL_BLOCKS
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.blocks import dequantized, stored_blocks
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, dequantize, stored

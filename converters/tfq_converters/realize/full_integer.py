@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Op, Options, Quantization, Tensor
-from tfq_converters.op_table import OPS
+from tfq_converters.operators import OPS
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder
 from tfq_converters.realize.rewrites import REWRITES

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.graph import Op, Options, Quantization, Tensor
-from tfq_converters.op_table import OPS
+from tfq_converters.operators import OPS
 from tfq_converters.quantized import OpEncoding
 from tfq_converters.realize.builder import SubgraphBuilder, encoded
 from tfq_converters.realize.recurrent import integer_lstm

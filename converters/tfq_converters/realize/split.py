@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Op, Options, Tensor
-from tfq_converters.op_table import OPS
+from tfq_converters.operators import BIAS_SLOT, DATA_SLOT, OPS, groups_of, is_pointwise
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, ValueForm, encoded, stored
 from tfq_converters.realize.dynamic_range import VERSIONS, dynamic_options
 from tfq_converters.realize.full_integer import INT16_OPTIONS, weight_version
 from tfq_converters.realize.matrix import NO_ACTIVATION, as_fully_connected
-from tfq_converters.weights import BIAS_SLOT, DATA_SLOT, groups_of, is_pointwise
 
 INPUTS_AXIS = {"FULLY_CONNECTED": 1, "CONV_2D": 3, "TRANSPOSE_CONV": 3}  # of the weight
 

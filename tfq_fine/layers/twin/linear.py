@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.delegation import is_delegated
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.kernels import is_delegated
 from tfq_fine.layers import arithmetic
 from tfq_fine.layers.twin.blocks import in_blocks
 from tfq_fine.layers.twin.codes import ACTIVATIONS, WEIGHTS, affine_of, fused_limits, is_quantized
