@@ -1,6 +1,6 @@
 """Calibration: (float graph, representative data, what is needed) -> `Statistics`."""
 
-from tfq_fine.calibration.gathering import Gathered, Reading, gather, gather_shards
+from tfq_fine.calibration.gathering import Gathered, Reading, gather, gather_shards, shard_shapes
 from tfq_fine.calibration.needs import algorithm_needs, mean_needs, range_needs
 from tfq_fine.calibration.passes import OnInvalid, calibrate
 from tfq_fine.calibration.spool import Spool
@@ -16,4 +16,5 @@ __all__ = [
     "gather_shards",
     "mean_needs",
     "range_needs",
+    "shard_shapes",
 ]
