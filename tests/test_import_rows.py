@@ -26,6 +26,7 @@ ROWS = (
         "tfq_fine.data",
         "tfq_fine.by_signature",
         "tfq_fine.data_warnings",
+        "tfq_fine.trained_moments",
         "tfq_fine.automatic",
         "tfq_fine.ranges",
         "tfq_fine.representative",

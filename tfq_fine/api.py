@@ -39,6 +39,7 @@ from tfq_fine.representative import Representative
 from tfq_fine.sampling import generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.tfmot.qat import qat_model
+from tfq_fine.trained_moments import unlike_training
 from tfq_fine.trial import static_needs
 from tfq_fine.verification.side import file_size
 
@@ -257,7 +258,8 @@ def quantize(
     flatbuffer.forget_pages(trim=True)
     report = reported(prepared, source, decided, written, verdict, generated)
     warnings = data_warnings(prepared.graph, quantized, statistics, samples)
-    report = replace(report, warnings=(*warnings, *report.poor_outputs()))
+    unlike = () if generated or prepared.own else unlike_training(source, samples)
+    report = replace(report, warnings=(*warnings, *unlike, *report.poor_outputs()))
     for warning in report.warnings:
         LOGGER.warning(warning)
     part = Part(report, quantized, decided.numbers.plan, decided.statistics)
