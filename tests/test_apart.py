@@ -14,11 +14,11 @@ from graphs import images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
+from tfq_converters.runtime import apart_process as module
+from tfq_converters.runtime import child_runs, patience
 from tfq_converters.runtime.apart_process import apart
 from tfq_converters.runtime.mailbox import Mailbox
 from tfq_converters.runtime.patience import Clock, float_seconds, limit_of
-from tfq_converters.runtime.runner import apart_process as module
-from tfq_converters.runtime.runner import child_runs, patience
 from tfq_fine.api import quantize
 from tfq_fine.verification import verify
 

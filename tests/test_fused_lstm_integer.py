@@ -17,7 +17,8 @@ from tfq_converters.graph import ABSENT, Graph, Tensor
 from tfq_converters.operators.lstm import unusual
 from tfq_converters.quantized import ActivationEncoding
 from tfq_converters.reading.reader import read_model
-from tfq_converters.realize.realized import REALIZATIONS, recurrent, rewrites
+from tfq_converters.realize import recurrent, rewrites
+from tfq_converters.realize.realized import REALIZATIONS
 from tfq_converters.runtime.runner import Kernels
 from tfq_fine import affine
 from tfq_fine.api import Result

@@ -32,7 +32,9 @@ ROWS = (
     ("tfq_fine.indices", "tfq_fine.plan", "tfq_fine.recipe", "tfq_fine.presets"),
     (
         "tfq_fine.data",
+        "tfq_fine.by_signature",
         "tfq_fine.data_warnings",
+        "tfq_fine.trained_moments",
         "tfq_fine.automatic",
         "tfq_fine.ranges",
         "tfq_fine.representative",

@@ -9,9 +9,9 @@ from graphs import small_cnn
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op, Subgraph, Tensor
 from tfq_converters.kernels import costs
+from tfq_converters.kernels import queries as kernels
 from tfq_converters.kernels.consumers import RULES
 from tfq_converters.kernels.queries import Choice, Target, cell_form, fault, somewhere, status, working
-from tfq_converters.kernels.queries import queries as kernels
 from tfq_converters.kernels.table import Cell, load
 from tfq_fine.cli.arguments import TARGETS
 

@@ -17,9 +17,8 @@ from cells import KINDS, Cell, Kind
 from tfq_converters import writer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op
-from tfq_converters.realize import Realized
+from tfq_converters.realize import Realized, matrix
 from tfq_converters.realize.builder import SubgraphBuilder
-from tfq_converters.realize.realized import matrix
 from tfq_fine import affine
 from tfq_fine.granularity import Blocks, ChannelGroups, Granularity, PerChannel, block_shape
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec

@@ -13,8 +13,8 @@ from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
 from tfq_converters.quantized import ActivationEncoding
 from tfq_converters.realize.realized import Realized, realize
+from tfq_converters.runtime import child_runs as module
 from tfq_converters.runtime.runner import Runner
-from tfq_converters.runtime.runner import child_runs as module
 from tfq_fine.api import quantize as quantized_model
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch

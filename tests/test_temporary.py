@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from child_programs import begun
+from tfq_converters.files import temporary
 from tfq_converters.files.temporary import PREFIX, temporary_folder
-from tfq_converters.files.writing import temporary
 
 WAITS = """
     import sys, tempfile, time

@@ -11,7 +11,7 @@ from tfq_converters.graph import Graph
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.runtime import FileRuns, Runner
 from tfq_fine.kept_samples import Sample
-from tfq_fine.metrics import Agreement, ErrorSums, is_classes
+from tfq_fine.metrics import Agreement, ErrorSums, is_classes, is_tied
 from tfq_fine.report.verdict import OutputVerdict, Verdict
 
 CHUNK_BYTES = 2**26  # of outputs that are held at a time
@@ -60,7 +60,7 @@ def verdict_on(
             sums[k] += ErrorSums.of(expected, seen)
             if is_classes(expected):
                 same[k] += Agreement.of(expected, seen)
-                tied[k] += int(((seen == seen.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
+                tied[k] += int(is_tied(seen).sum())
     rows = [
         OutputVerdict(name, total.sqnr_db, agreed.top1 / agreed.count if agreed.count else None, ties)
         for name, total, agreed, ties in zip(names, sums, same, tied, strict=True)

@@ -1,6 +1,6 @@
 """Calibration: (float graph, representative data, what is needed) -> `Statistics`."""
 
-from tfq_fine.calibration.gathering import Gathered, Reading, gather, gather_shards
+from tfq_fine.calibration.gathering import Gathered, Reading, gather, gather_shards, shard_shapes
 from tfq_fine.calibration.layerwise import Layerwise
 from tfq_fine.calibration.needs import algorithm_needs, mean_needs, needs_of, range_needs
 from tfq_fine.calibration.passes import OnInvalid, calibrate
@@ -19,4 +19,5 @@ __all__ = [
     "mean_needs",
     "needs_of",
     "range_needs",
+    "shard_shapes",
 ]

@@ -37,12 +37,17 @@ class Verdict:
         )
 
     def grid(self) -> Grid:
-        """A table, one row per output."""
+        """A table, one row per output; with a column of ties where there are any."""
+        columns = ["output", ">SQNR dB", ">same top-1"]
         rows = [
-            (row.name, decibels(row.sqnr), "" if row.agreement is None else f"{row.agreement:.1%}")
+            [row.name, decibels(row.sqnr), "" if row.agreement is None else f"{row.agreement:.1%}"]
             for row in self.outputs
         ]
-        return Grid(f"The file beside the float model, on {self.on}", ("output", ">SQNR dB", ">same top-1"), rows)
+        if any(row.tied for row in self.outputs):
+            columns.append(">tied in the file")
+            for row, cells in zip(self.outputs, rows, strict=True):
+                cells.append("" if row.agreement is None else str(row.tied))
+        return Grid(f"The file beside the float model, on {self.on}", columns, rows)
 
     def weak(self) -> tuple[OutputVerdict, ...]:
         """The outputs that are a poor likeness of the float model's. NaN is no likeness."""
