@@ -10,12 +10,11 @@ from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.operators import (
-    BIAS_SLOT,
-    OPS,
-    OpRow,
     WeightAxes,
     bias_of,
+    bias_slot,
     data_of,
+    facts_of,
     float_constants,
     lstm,
     weight_axes,
@@ -250,17 +249,17 @@ def _integer(
     spec = decision.spec
     assert spec is not None
     inputs, outputs = found.inputs[key], found.outputs[key]
-    row = OPS[op.code]
+    weight_slot = facts_of(op.code).weight
     constants: dict[int, WeightCodes | np.ndarray] = {}
     partial = None
-    if row.weight is not None:
+    if weight_slot is not None:
         assert spec.weights is not None
-        scales = inputs[_activation(inputs, row.weight)].scale, outputs[0].scale
-        floor = _scale_floor(op, subgraph, *scales, row, spec.weights.stored_bits)
-        constants |= _weight_codes(key, op, subgraph, decision, weights, {row.weight: floor})
+        scales = inputs[_activation(inputs, weight_slot)].scale, outputs[0].scale
+        floor = _scale_floor(op, subgraph, *scales, spec.weights.stored_bits)
+        constants |= _weight_codes(key, op, subgraph, decision, weights, {weight_slot: floor})
         corrected = _corrected(key, op, subgraph, spec, constants, known)
-        source = inputs[_activation(inputs, row.weight)]
-        weight = constants[row.weight]
+        source = inputs[_activation(inputs, weight_slot)]
+        weight = constants[weight_slot]
         assert isinstance(weight, WeightCodes)
         if decision.form == "split":
             partial = _partial_sums(weight, source, op, subgraph, corrected)
@@ -335,7 +334,7 @@ def _partial_sums(
     others = tuple(axis for axis in range(weight.codes.ndim) if axis != axes.channel)
     reach = 32767 * source.widened().scale * np.abs(weight.dequantize()).sum(axis=others, dtype=np.float64)
     if bias_of(op) != ABSENT:
-        bias = corrected.get(BIAS_SLOT[op.code], subgraph.tensors[bias_of(op)].data)
+        bias = corrected.get(bias_slot(op.code), subgraph.tensors[bias_of(op)].data)
         assert isinstance(bias, np.ndarray)
         reach = reach + np.abs(bias.reshape(-1))
     return affine.activation_encoding(-float(reach.max()), float(reach.max()), 16)
@@ -345,19 +344,18 @@ def _activation(inputs: Mapping[int, ActivationEncoding], weight: int) -> int:
     return next(slot for slot in inputs if slot != weight)
 
 
-def _scale_floor(
-    op: Op, subgraph: Subgraph, input_scale: float, output_scale: float, row: OpRow, bits: int
-) -> np.ndarray:
+def _scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: float, bits: int) -> np.ndarray:
     """The smallest weight scale per channel [C] whose bias fits the accumulator and whose rescaling kernels accept.
 
     Channels that batch norm all but switched off have weights near zero under an ordinary bias.
     """
     limit = ACCUMULATOR_LIMIT if bits == 8 else LOW_BIT_LIMIT
-    assert row.weight is not None and row.channel_axis is not None
-    channels = subgraph.tensors[op.inputs[row.weight]].shape[row.channel_axis]
+    facts = facts_of(op.code)
+    assert facts.weight is not None and facts.channel_axis is not None and facts.bias is not None
+    channels = subgraph.tensors[op.inputs[facts.weight]].shape[facts.channel_axis]
     floor = np.full(channels, SMALLEST_RESCALE * output_scale / input_scale)
-    if row.bias is not None and row.bias < len(op.inputs) and op.inputs[row.bias] >= 0:
-        bias = subgraph.tensors[op.inputs[row.bias]].data
+    if bias_of(op) != ABSENT:
+        bias = subgraph.tensors[bias_of(op)].data
         assert bias is not None
         floor = np.maximum(floor, np.abs(bias.reshape(-1).astype(np.float64)) / (limit * input_scale))
     return np.maximum(floor, affine.TINY)
@@ -408,7 +406,7 @@ def _corrected(
     weight, data = subgraph.tensors[op.inputs[axes.slot]].data, subgraph.tensors[bias].data
     assert weight is not None and data is not None
     corrected = corrected_bias(data.reshape(-1), weight, simulated_weight(constants[axes.slot]), axes, mean)
-    return {BIAS_SLOT[op.code]: corrected.reshape(data.shape)}
+    return {bias_slot(op.code): corrected.reshape(data.shape)}
 
 
 def _bias(
@@ -419,7 +417,7 @@ def _bias(
     scale: np.ndarray,
     corrected: Mapping[int, WeightCodes | np.ndarray],
 ) -> dict[int, WeightCodes | np.ndarray]:
-    slot, tensor = BIAS_SLOT[op.code], bias_of(op)
+    slot, tensor = bias_slot(op.code), bias_of(op)
     if tensor == ABSENT:
         return {}
     data = corrected.get(slot, subgraph.tensors[tensor].data)

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.operators import data_of, lstm, weight_axes
+from tfq_converters.operators import data_of, facts_of, lstm, weight_axes
 from tfq_converters.runtime import known_part
 from tfq_fine.observation import Needs
 
 FOR_ALGORITHMS = ("channel_absmax", "channel_mean", "second_moment")
-LINEAR = frozenset({"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_3D", "TRANSPOSE_CONV", "BATCH_MATMUL"})
 
 
 def range_needs(graph: Graph) -> Needs:
@@ -36,7 +35,7 @@ def algorithm_needs(graph: Graph, names: Sequence[str]) -> Needs:
     if unknown:
         raise TfqError(f"unknown statistics {', '.join(unknown)}; known: {', '.join(FOR_ALGORITHMS)}")
     main = known_part(graph).main
-    linear = [o for o, op in enumerate(main.ops) if op.code in LINEAR and weight_axes(op, main)]
+    linear = [o for o, op in enumerate(main.ops) if facts_of(op.code).linear and weight_axes(op, main)]
     data = {o: data_of(main.ops[o]) for o in linear}
     fed = {o: t for o, t in data.items() if not main.tensors[t].is_constant and main.tensors[t].shape}
     tensors = tuple(dict.fromkeys((0, t) for t in fed.values()))
