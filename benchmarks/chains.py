@@ -100,7 +100,7 @@ class _Steps:
 
     def apply(self, given: Case, row: OpRow, source: int, result: int, version: int, integer: bool = True) -> None:
         """The operator of `given`, every fed operand read from `source`."""
-        slots, data = [], single_op.data_slots(given, row)
+        slots, data = [], single_op.data_slots(given)
         for slot, operand in enumerate(given.inputs):
             if not isinstance(operand, np.ndarray):
                 slots.append(source)

@@ -132,11 +132,11 @@ def weight_files(given: Case, row: OpRow, outputs: Sequence[Tensor]) -> dict[str
         lhs, rhs = given.inputs
         assert isinstance(rhs, tuple)
         constant = np.random.default_rng(0).normal(size=rhs).astype(np.float32)
-        given, row = replace(given, inputs=(lhs, constant)), replace(row, data=(0,), weight=1)
+        given = replace(given, inputs=(lhs, constant), weight=(1, None))
     encoded = single_op.encode(given, row, "int8", 0)
     fed = [v for slot, v in encoded.values.items() if not isinstance(given.inputs[slot], np.ndarray)]
-    dynamic = single_op.weight_graph(given, encoded, row, outputs, HYBRID_VERSIONS[given.code])
-    only = single_op.weight_graph(given, encoded, row, outputs)
+    dynamic = single_op.weight_graph(given, encoded, outputs, HYBRID_VERSIONS[given.code])
+    only = single_op.weight_graph(given, encoded, outputs)
     return {"dynamic_int8": (write(dynamic), fed), "weight_only_int8": (write(only), fed)}
 
 

@@ -136,7 +136,7 @@ def partial_sums_that_saturate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def activation_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind the blockwise kernel stands what leaves positive values alone, but not the others."""
-    monkeypatch.setitem(matrix.ACTIVATION_OPS, RELU, "ABS")
+    monkeypatch.setitem(matrix.ACTIVATION_OPS, "RELU", "ABS")
 
 
 def fused_on_the_blockwise_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

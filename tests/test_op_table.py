@@ -198,8 +198,8 @@ WRONG: dict[str, Job] = {
         "int8",
     ),
     "matmul with a scale per column": _wrong(
-        case("BATCH_MATMUL", (3, 5, 33), weights(33, 7), o=options("BatchMatMulOptions")),
-        replace(OPS["BATCH_MATMUL"], data=(0,), weight=1, channel_axis=1),
+        case("BATCH_MATMUL", (3, 5, 33), weights(33, 7), o=options("BatchMatMulOptions"), weight=(1, 1)),
+        OPS["BATCH_MATMUL"],
         "int8",
     ),
 }

@@ -8,11 +8,11 @@ import numpy as np
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
-from tfq_converters.operators import weight_axes
+from tfq_converters.operators import data_of, facts_of, weight_axes
 from tfq_converters.quantized import ActivationEncoding, QuantizedGraph
 from tfq_converters.runtime import Runner, float_seconds, unrunnable_names
 from tfq_fine.kept_samples import Sample
-from tfq_fine.observation import MOVES_VALUES, moved_from
+from tfq_fine.observation import moved_from
 from tfq_fine.statistics import Range, Statistics
 
 FEW_SAMPLES = 8  # fewer say little of ranges
@@ -175,7 +175,7 @@ def _first_layers(main: Subgraph, tensor: int, values: np.ndarray) -> Iterator[t
                 a, b = (values, number) if first else (number, values)
                 with np.errstate(all="ignore"):
                     yield from _first_layers(main, op.outputs[0], SCALES[op.code](a, b))
-        elif op.code in MOVES_VALUES | {"PAD", "PADV2"} and op.outputs:
+        elif (facts_of(op.code).within_input or op.code == "PADV2") and op.outputs:
             yield from _first_layers(main, op.outputs[0], values.reshape(-1, 1))
 
 
@@ -273,6 +273,6 @@ def _concatenations(main: Subgraph) -> list[tuple[int, int]]:
         if op.code == "CONCATENATION":
             found.append((o, output))
             wanted |= dict.fromkeys(op.inputs, output)
-        elif op.code in MOVES_VALUES:
-            wanted[op.inputs[0]] = output
+        elif facts_of(op.code).within_input:
+            wanted[data_of(op)] = output
     return sorted(found)

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Subgraph
+from tfq_converters.operators import facts_of
 from tfq_fine.judging import gain
-from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.plan import Plan
 from tfq_fine.report.quantization import RepairRow
 from tfq_fine.trial import Measured, Trial, Variant
@@ -111,7 +111,7 @@ def feeding(main: Subgraph, plan: Plan, island: AbstractSet[int]) -> set[int]:
         seen.add(o)
         if is_rounded(plan, o):
             found.add(o)
-        if o not in found or main.ops[o].code in MOVES_VALUES:
+        if o not in found or facts_of(main.ops[o].code).within_input:
             wanted += main.ops[o].inputs
     return found
 

@@ -12,14 +12,13 @@ import numpy as np
 
 from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.kernels import KernelTable, Target, costs, form_of
-from tfq_converters.operators import lstm, misfits, weight_axes
+from tfq_converters.operators import facts_of, lstm, misfits, weight_axes
 from tfq_converters.quantized import OpKey
 from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, tensor_range
 from tfq_fine.granularity import Blocks, PerChannel
 from tfq_fine.masks import bounded
 from tfq_fine.minimum_cut import Network
 from tfq_fine.movers import between_floats
-from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.plan import Decision, Plan, Policy, fineness
 from tfq_fine.poles import feeding, near_poles
 from tfq_fine.specs import OpSpec
@@ -31,7 +30,6 @@ WORTHWHILE_NS = 10_000.0  # and this much: a file that runs in a moment anyway i
 SATURATED = 0.05  # of a gate, whose values are between 0 and 1: on one LSTM 0.01 cost 0 dB, 0.04 5 dB, 0.9 30 dB
 FASTER = "it is faster in float (prefer='size' quantizes it)"
 SLOW_LSTM = "its int8 kernel is slower than that on floats (prefer='size' takes it)"
-SINGULAR = frozenset({"LOG", "RSQRT"})  # at 0
 
 
 def with_islands(graph: Graph, plan: Plan, islands: Mapping[int, str], target: Target) -> Plan:
@@ -148,7 +146,7 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
             wrong = misfits(op.code, f"int{bits}", graph.main.tensors[first].shape, inputs, outputs, lowest)
             if wrong:
                 misfit[o] = f"the int{bits} kernel of {op.code} does not take its scales: {'; '.join(wrong)}"
-                if op.code in SINGULAR:
+                if facts_of(op.code).pole == "saturates":
                     reason = f"rounded to 0, its values would have no finite {op.code} in float"
                     misfit |= dict.fromkeys(feeding(graph.main, first, integer_ops(plan)), reason)
         misfit |= near_poles(graph.main, integer_ops(plan), found.tensors, statistics)
@@ -194,7 +192,7 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
     bad: dict[int, str] = {}
     for o, bits in ops.items():
         op = main.ops[o]
-        if op.code not in {"ADD", "SUB", "MAXIMUM", "MINIMUM", "SELECT", "SELECT_V2", "CONCATENATION", "PACK"}:
+        if not facts_of(op.code).joins:
             continue
         operands = [op.inputs[slot] for slot in data_slots(op, main)]
         operands = [t for t in operands if not main.tensors[t].is_constant]  # an epsilon tells nothing that can be lost
@@ -212,7 +210,7 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
         touching = next((moved[t] for t in (*op.inputs, *op.outputs) if t in moved), None)
         if o in ops and touching:
             found[o] = touching
-            if op.code in MOVES_VALUES:
+            if facts_of(op.code).within_input:
                 moved |= dict.fromkeys(op.outputs, touching)
     return found
 

@@ -10,9 +10,9 @@ from tfq_converters import kernels
 from tfq_converters.errors import raise_all
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.kernels import Fineness, Target, form_of
-from tfq_converters.operators import OPS, float_constants, is_pointwise, lstm, weight_axes
+from tfq_converters.operators import OPS, facts_of, float_constants, is_pointwise, lstm, weight_axes
 from tfq_converters.quantized import Form, Mode, OpKey
-from tfq_converters.realize import READS_SHAPE, REWRITES
+from tfq_converters.realize import REWRITES
 from tfq_converters.runtime import depends_on_unrunnable
 from tfq_fine.algorithms import ALGORITHMS, algorithm_problems, has_statistics
 from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
@@ -61,7 +61,7 @@ FLOAT = Decision(None)
 def touches_float(op: Op, subgraph: Subgraph) -> bool:
     """Whether quantization concerns `op`: it reads or writes float values."""
     tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t >= 0]
-    return op.code not in READS_SHAPE and any(tensor.dtype == "float32" for tensor in tensors)
+    return not facts_of(op.code).reads_shape and any(tensor.dtype == "float32" for tensor in tensors)
 
 
 def make_plan(
@@ -356,10 +356,11 @@ def no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
         return f"the int{bits} kernel of {op.code} takes at most rank {row.max_rank}, it has {len(data.shape)}"
     if row.reference_row is not None and bits == 8 and data.shape[-1:] > (row.reference_row,):
         return f"the int8 {op.code} over {data.shape[-1]} values aborts the process on the reference kernels"
-    for slot in (row.weight, row.bias):
+    facts = facts_of(op.code)
+    for slot in (facts.weight, facts.bias):
         tensor = op.inputs[slot] if slot is not None and slot < len(op.inputs) else ABSENT
         if tensor != ABSENT and not subgraph.tensors[tensor].is_constant:
-            return f"its {'weight' if slot == row.weight else 'bias'} is not a constant"
+            return f"its {'weight' if slot == facts.weight else 'bias'} is not a constant"
     return ""
 
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.operators import data_of, weight_axes
+from tfq_converters.operators import data_of, facts_of, weight_axes
 from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.bias_choice import folds, helped
 from tfq_fine.encodings import integer_ops
-from tfq_fine.equalization.channel_scaling import LINEAR, ScalingPath, scaled
+from tfq_fine.equalization.channel_scaling import ScalingPath, scaled
 from tfq_fine.equalization.cross_layer import choose_scales, scalable, tensors_on
 from tfq_fine.equalization.editing import Rewritten
 from tfq_fine.equalization.fold_batch_norm import fold_batch_norm
@@ -287,7 +287,7 @@ def _levels(variant: Variant) -> dict[int, Levels]:
     found = {}
     for (s, o), spec in variant.asked.items():
         op = variant.graph.main.ops[o] if s == 0 else None
-        if op is None or op.code not in LINEAR or spec is None or spec.weights is None:
+        if op is None or facts_of(op.code).weight is None or spec is None or spec.weights is None:
             continue
         if weight_axes(op, variant.graph.main):
             bits = 8 if spec.mode == "dynamic" else spec.activations.bits if spec.activations else 0

@@ -8,10 +8,9 @@ input value, so that its patches are the channels.
 import numpy as np
 
 from tfq_converters.graph import Op, Subgraph
-from tfq_converters.operators import groups_of, weight_axes
+from tfq_converters.operators import groups_of, padding_of, weight_axes
 
 SPATIAL = {"CONV_2D": "HW", "DEPTHWISE_CONV_2D": "HW", "CONV_3D": "DHW"}  # as the options name the axes
-SAME = 0  # padding
 
 
 def patches(data: np.ndarray, op: Op, subgraph: Subgraph) -> np.ndarray:
@@ -46,7 +45,7 @@ def _windows(data: np.ndarray, op: Op, sizes: tuple[int, ...]) -> np.ndarray:
     for axis, (name, size) in enumerate(zip(SPATIAL[op.code], sizes, strict=True), 1):
         stride, dilation = op.option(f"stride{name}"), op.option(f"dilation{name}Factor")
         reach = (size - 1) * dilation + 1
-        same = op.option("padding") == SAME
+        same = padding_of(op) == "SAME"
         count = -(-data.shape[axis] // stride) if same else (data.shape[axis] - reach) // stride + 1
         missing = max((count - 1) * stride + reach - data.shape[axis], 0) if same else 0
         pads.append((missing // 2, missing - missing // 2))

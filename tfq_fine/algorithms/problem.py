@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from tfq_converters.graph import Op, Subgraph
-from tfq_converters.operators import WeightAxes, data_of, weight_axes
+from tfq_converters.operators import WeightAxes, data_of, facts_of, weight_axes
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.affine import CodeFormat
 from tfq_fine.algorithms.patches import patches
@@ -17,13 +17,9 @@ Statistic = Literal["channel_mean", "channel_absmax", "second_moment", "inputs"]
 Scope = Literal["weight", "operator"]
 
 
-# operators whose inputs calibration observes for algorithms
-LINEAR = frozenset({"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_3D", "TRANSPOSE_CONV", "BATCH_MATMUL"})
-
-
 def has_statistics(op: Op, subgraph: Subgraph) -> bool:
     """Whether calibration can observe the input of a linear operator of the main subgraph."""
-    if op.code not in LINEAR or not weight_axes(op, subgraph):
+    if not facts_of(op.code).linear or not weight_axes(op, subgraph):
         return False
     data = subgraph.tensors[data_of(op)]
     return not data.is_constant and bool(data.shape) and 0 not in data.shape

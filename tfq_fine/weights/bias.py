@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
-from tfq_converters.operators import BIAS_SLOT, bias_of, data_of, weight_axes
+from tfq_converters.operators import bias_of, bias_slot, data_of, weight_axes
 from tfq_converters.quantized import OpKey, WeightCodes, simulated_weight
 from tfq_fine import affine
 from tfq_fine.plan import Decision, Plan
@@ -61,7 +61,7 @@ def corrected_biases(
     weight, data = subgraph.tensors[op.inputs[axes.slot]].data, subgraph.tensors[bias].data
     assert weight is not None and data is not None
     corrected = corrected_bias(data.reshape(-1), weight, simulated_weight(constants[axes.slot]), axes, mean)
-    return {BIAS_SLOT[op.code]: corrected.reshape(data.shape)}
+    return {bias_slot(op.code): corrected.reshape(data.shape)}
 
 
 def bias_codes(
@@ -73,7 +73,7 @@ def bias_codes(
     corrected: Mapping[int, WeightCodes | np.ndarray],
 ) -> dict[int, WeightCodes | np.ndarray]:
     """Return {bias slot: codes of `bits`, at the scale of the sums}; empty where there is no bias."""
-    slot, tensor = BIAS_SLOT[op.code], bias_of(op)
+    slot, tensor = bias_slot(op.code), bias_of(op)
     if tensor == ABSENT:
         return {}
     data = corrected.get(slot, subgraph.tensors[tensor].data)

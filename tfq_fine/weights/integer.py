@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfq_converters.graph import Op, Subgraph
-from tfq_converters.operators import OPS, lstm, weight_axes
+from tfq_converters.operators import facts_of, lstm, weight_axes
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, WeightCodes
 from tfq_fine.encodings import Encodings, keeps_positive
 from tfq_fine.plan import Decision
@@ -41,7 +41,7 @@ def integer_encoding(
     inputs, outputs = chosen.inputs[key], chosen.outputs[key]
     constants: dict[int, Stored] = {}
     partial = None
-    if OPS[op.code].weight is not None:
+    if facts_of(op.code).weight is not None:
         constants, partial = _linear(key, op, subgraph, decision, inputs, outputs[0], solver, before, known)
     elif op.code == "BATCH_MATMUL":
         constants = solver.codes(key, op, subgraph, decision, before)
@@ -69,13 +69,13 @@ def _linear(
     known: Statistics,
 ) -> tuple[dict[int, Stored], ActivationEncoding | None]:
     """Return (the codes of weight and bias by slot, the encoding of partial sums where the operator is split)."""
-    spec, row = decision.spec, OPS[op.code]
-    assert spec is not None and spec.weights is not None and row.weight is not None
-    source = next(encoding for slot, encoding in inputs.items() if slot != row.weight)
-    floor = scale_floor(op, subgraph, source.scale, output.scale, row, spec.weights.stored_bits)
-    constants = solver.codes(key, op, subgraph, decision, before, {row.weight: floor})
+    spec, weight_slot = decision.spec, facts_of(op.code).weight
+    assert spec is not None and spec.weights is not None and weight_slot is not None
+    source = next(encoding for slot, encoding in inputs.items() if slot != weight_slot)
+    floor = scale_floor(op, subgraph, source.scale, output.scale, spec.weights.stored_bits)
+    constants = solver.codes(key, op, subgraph, decision, before, {weight_slot: floor})
     corrected = corrected_biases(key, op, subgraph, spec, constants, known)
-    weight, (axes, *_) = constants[row.weight], weight_axes(op, subgraph)
+    weight, (axes, *_) = constants[weight_slot], weight_axes(op, subgraph)
     assert isinstance(weight, WeightCodes)
     if decision.form == "split":
         first = first_part_scales(weight, axes)

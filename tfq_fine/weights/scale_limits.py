@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Op, Subgraph
-from tfq_converters.operators import BIAS_SLOT, OpRow, WeightAxes, bias_of, lstm, weight_axes
+from tfq_converters.operators import WeightAxes, bias_of, bias_slot, facts_of, lstm, weight_axes
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
 from tfq_fine import affine
 
@@ -15,19 +15,18 @@ LOW_BIT_LIMIT = ACCUMULATOR_LIMIT / 16
 SMALLEST_RESCALE = 2.0**-30  # of input scale * weight scale / output scale; kernels refuse or flush smaller ones
 
 
-def scale_floor(
-    op: Op, subgraph: Subgraph, input_scale: float, output_scale: float, row: OpRow, bits: int
-) -> np.ndarray:
+def scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: float, bits: int) -> np.ndarray:
     """Return the smallest weight scale per channel [C] whose bias fits the accumulator and that kernels can rescale by.
 
     Channels that batch norm all but switched off have weights near zero under an ordinary bias.
     """
     limit = ACCUMULATOR_LIMIT if bits == 8 else LOW_BIT_LIMIT
-    assert row.weight is not None and row.channel_axis is not None
-    channels = subgraph.tensors[op.inputs[row.weight]].shape[row.channel_axis]
+    facts = facts_of(op.code)
+    assert facts.weight is not None and facts.channel_axis is not None
+    channels = subgraph.tensors[op.inputs[facts.weight]].shape[facts.channel_axis]
     floor = np.full(channels, SMALLEST_RESCALE * output_scale / input_scale)
-    if row.bias is not None and row.bias < len(op.inputs) and op.inputs[row.bias] >= 0:
-        bias = subgraph.tensors[op.inputs[row.bias]].data
+    if bias_of(op) != ABSENT:
+        bias = subgraph.tensors[bias_of(op)].data
         assert bias is not None
         floor = np.maximum(floor, np.abs(bias.reshape(-1).astype(np.float64)) / (limit * input_scale))
     return np.maximum(floor, affine.TINY)
@@ -64,7 +63,7 @@ def partial_sums(
     others = tuple(axis for axis in range(weight.codes.ndim) if axis != axes.channel)
     reach = 32767 * source.widened().scale * np.abs(weight.dequantize()).sum(axis=others, dtype=np.float64)
     if bias_of(op) != ABSENT:
-        bias = corrected.get(BIAS_SLOT[op.code], subgraph.tensors[bias_of(op)].data)
+        bias = corrected.get(bias_slot(op.code), subgraph.tensors[bias_of(op)].data)
         assert isinstance(bias, np.ndarray)
         reach = reach + np.abs(bias.reshape(-1))
     return affine.activation_encoding(-float(reach.max()), float(reach.max()), 16)

@@ -11,13 +11,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfq_converters.graph import Op
-from tfq_converters.operators import OPS
+from tfq_converters.operators import data_slot, facts_of
 from tfq_converters.quantized import OpEncoding, simulated_weight
 
 EPSILON = 2.0**-24
 LOST_BITS = 8.0  # three bits
-MEANS = frozenset({"MEAN", "AVERAGE_POOL_2D"})
-SUMS = frozenset({"SUM"})
 
 
 def float_noise(op: Op, encoding: OpEncoding, values: Mapping[int, np.ndarray], results: int) -> float:
@@ -29,25 +27,24 @@ def float_noise(op: Op, encoding: OpEncoding, values: Mapping[int, np.ndarray], 
         values: slot -> what it reads there, decoded.
         results: how many values it writes.
     """
-    row = OPS[op.code]
+    facts = facts_of(op.code)
     if op.code == "GELU":
         return LOST_BITS * EPSILON * float(np.abs(values[0]).max(initial=0.0)) / 2
-    if op.code in MEANS | SUMS:
+    if facts.averages or op.code == "SUM":
         count = values[0].size / max(results, 1)
-        return EPSILON * count**0.5 * _size(values[0]) * (count if op.code in SUMS else 1.0)
-    slot = 0 if op.code == "BATCH_MATMUL" else (row.data or (0,))[0]
-    if op.code == "BATCH_MATMUL" or (row.weight in values):
+        return EPSILON * count**0.5 * _size(values[0]) * (count if op.code == "SUM" else 1.0)
+    if op.code == "BATCH_MATMUL" or (facts.weight in values):
         if not {0, 1} <= set(values):
             return 0.0
         count = values[0].shape[-2 if op.option("adjX") else -1] if op.code == "BATCH_MATMUL" else values[0].shape[-1]
         return EPSILON * count**1.5 * _size(values[0]) * _size(values[1])
-    if row.weight is None or row.weight not in encoding.weights:
+    if facts.weight is None or facts.weight not in encoding.weights:
         return 0.0
-    weight = np.abs(simulated_weight(encoding.weights[row.weight]))
-    axis = row.channel_axis or 0
+    weight = np.abs(simulated_weight(encoding.weights[facts.weight]))
+    axis = facts.channel_axis or 0
     magnitudes = weight.sum(axis=tuple(a for a in range(weight.ndim) if a != axis))
     count = weight.size / weight.shape[axis]
-    return EPSILON * count**0.5 * float(magnitudes.max(initial=0.0)) * _size(values[slot])
+    return EPSILON * count**0.5 * float(magnitudes.max(initial=0.0)) * _size(values[data_slot(op.code)])
 
 
 def _size(values: np.ndarray) -> float:

@@ -17,19 +17,18 @@ from tfq_converters.check.simulate import Segment, Value, segments, simulated_bo
 from tfq_converters.check.tolerance import (
     FLOAT_TOLERANCE,
     LOOP_TOLERANCE,
-    LOOPS,
-    TABLES,
     agrees_with_emulation,
     allowed_steps,
     emulated_parts,
     float_difference,
     float_tolerance,
     integer_difference,
+    repeats_steps,
 )
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Subgraph
 from tfq_converters.kernels.arithmetic import is_emulated, kernel_difference
-from tfq_converters.operators import data_of, weight_axes
+from tfq_converters.operators import data_of, facts_of, weight_axes
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, QuantizedGraph
 from tfq_converters.realize import FLOAT, Realized, ValueForm
 from tfq_converters.runtime import (
@@ -317,7 +316,7 @@ def _difference(
                 wrong = _unlike_kernels(quantized.graph.main, o, encoding, form, decoded, found[t, form], expected[t])
         else:
             wrong = float_difference(found[t, form], expected[t], float_tolerance(op, encoding, dynamic_bodies))
-            if wrong and encoding.mode == "dynamic" and op.code not in LOOPS | TABLES:
+            if wrong and encoding.mode == "dynamic" and not (repeats_steps(op) or facts_of(op.code).table):
                 wrong = wrong if _unexplained(quantized, o, decoded, found[t, form]) else ""
         if wrong:
             return wrong

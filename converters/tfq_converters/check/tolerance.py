@@ -16,14 +16,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from tfq_converters.graph import Op
+from tfq_converters.operators import facts_of
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, WeightCodes
 
 FLOAT_TOLERANCE = 1e-3
 DYNAMIC_TOLERANCE = 2e-2
 LOOP_TOLERANCE = 1e-1
 HALF = 0.51  # of a step: the simulated value is not rounded; codes of 16 bits in float32 are good to 0.01
-TABLES = frozenset({"GATHER"})  # read by rows, whatever the mode: nothing is quantized on the fly
-LOOPS = frozenset({"WHILE", "IF", "CALL_ONCE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN"})
 
 
 def allowed_steps(encoding: OpEncoding, form: ActivationEncoding) -> float:
@@ -86,11 +85,17 @@ def agrees_with_emulation(found: np.ndarray, expected: np.ndarray) -> bool:
     return bool(np.mean(away > FLOAT_TOLERANCE * largest) <= 1e-3 and away.max(initial=0.0) <= LOOP_TOLERANCE * largest)
 
 
+def repeats_steps(op: Op) -> bool:
+    """Whether `op` computes on what it computed before, so that differences add up."""
+    facts = facts_of(op.code)
+    return facts.control_flow or facts.recurrent
+
+
 def float_tolerance(op: Op, encoding: OpEncoding, dynamic_bodies: bool) -> float:
     """The tolerance for an operator whose result is not in integers."""
-    if op.code in LOOPS:
+    if repeats_steps(op):
         return LOOP_TOLERANCE if dynamic_bodies or encoding.mode == "dynamic" else FLOAT_TOLERANCE
-    return DYNAMIC_TOLERANCE if encoding.mode == "dynamic" and op.code not in TABLES else FLOAT_TOLERANCE
+    return DYNAMIC_TOLERANCE if encoding.mode == "dynamic" and not facts_of(op.code).table else FLOAT_TOLERANCE
 
 
 def emulated_parts(values: np.ndarray, encoding: OpEncoding, inputs: int) -> Iterator[np.ndarray]:

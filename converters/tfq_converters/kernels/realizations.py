@@ -17,14 +17,12 @@ from dataclasses import dataclass, replace
 
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.kernels.queries import Target, cell_form, fault
-from tfq_converters.operators import WeightAxes, is_pointwise, weight_axes
+from tfq_converters.operators import WeightAxes, facts_of, is_pointwise, weight_axes
 from tfq_converters.quantized import Form, Mode
 
 KERNEL_BLOCKS = (512, 256, 128, 64, 32)  # block sizes of the fast int4 FULLY_CONNECTED
 LEAST_ROWS = 4  # output channels below which the portable blockwise kernel is silently wrong
 MOST_PARTS = 64  # of a split: each costs an operator, and an addition
-SPLITS = frozenset({"FULLY_CONNECTED", "CONV_2D", "TRANSPOSE_CONV"})  # whose inputs can be cut into groups
-WITHOUT_INPUTS = frozenset({"DEPTHWISE_CONV_2D"})  # each output channel sees one input channel: nothing to group
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def form_of(op: Op, subgraph: Subgraph, wanted: Fineness, target: Target | None 
         return _lookup(op, subgraph, wanted, target)
     if wanted.granularity == "blocks":
         length = 0 if axes.inputs is None else subgraph.tensors[op.inputs[axes.slot]].shape[axes.inputs]
-        if wanted.block < length or not length or op.code in WITHOUT_INPUTS:
+        if wanted.block < length or not length:
             return _blocks(op, subgraph, axes, wanted, target)
         wanted = replace(wanted, granularity="per_channel", block=0)
     if wanted.mode == "weight_only":
@@ -105,7 +103,7 @@ def _lookup(op: Op, subgraph: Subgraph, wanted: Fineness, target: Target | None)
 
 
 def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, wanted: Fineness, target: Target | None) -> Answer:
-    if op.code in WITHOUT_INPUTS or axes.inputs is None:
+    if axes.inputs is None:
         return Answer(None, note=f"{op.code} has no inputs to group: an output channel sees one input channel")
     shape = subgraph.tensors[op.inputs[axes.slot]].shape
     length, channels, block = shape[axes.inputs], shape[axes.channel], wanted.block
@@ -117,7 +115,7 @@ def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, wanted: Fineness, targ
     known = matrix and wanted.mode == "dynamic" and wanted.bits == 4 and block in KERNEL_BLOCKS
     if known and channels >= LEAST_ROWS and not _fault(op, subgraph, wanted, "blockwise", target):
         return _kernel_block(length, block)
-    if op.code not in SPLITS:
+    if facts_of(op.code).input_axis is None:
         return Answer(None, note=f"{op.code} cannot be split into groups of inputs")
     part = replace(per_channel, activation_bits=16 if wanted.mode == "integer" else None)
     found = _table(op, subgraph, part, "split", target)

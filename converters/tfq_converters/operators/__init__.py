@@ -6,17 +6,28 @@ from tfq_converters import face
 
 if TYPE_CHECKING:
     from tfq_converters.operators import lstm
+    from tfq_converters.operators.facts import WeightAxes, facts_of
     from tfq_converters.operators.integer_kernels import OPS, OpRow, misfits
     from tfq_converters.operators.lstm import CELL, HIDDEN
+    from tfq_converters.operators.options import (
+        ACTIVATIONS,
+        FUSED,
+        NOTHING_FUSED,
+        PLAIN_ADD,
+        PLAIN_MUL,
+        Activation,
+        fused_activation,
+        fuses,
+        padding_of,
+        with_activation,
+    )
     from tfq_converters.operators.versions import METADATA, min_runtime_version
     from tfq_converters.operators.weights import (
-        BIAS_SLOT,
-        DATA_SLOT,
-        WEIGHTS,
-        WeightAxes,
         bias_of,
+        bias_slot,
         channels_of,
         data_of,
+        data_slot,
         float_constants,
         groups_of,
         is_pointwise,
@@ -26,32 +37,45 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "facts": "WeightAxes facts_of",
             "integer_kernels": "OPS OpRow misfits",
             "lstm": "CELL HIDDEN lstm",
+            "options": "ACTIVATIONS Activation FUSED NOTHING_FUSED PLAIN_ADD PLAIN_MUL fused_activation fuses "
+            "padding_of with_activation",
             "versions": "METADATA min_runtime_version",
-            "weights": "BIAS_SLOT DATA_SLOT WEIGHTS WeightAxes bias_of channels_of data_of float_constants groups_of "
-            "is_pointwise weight_axes",
+            "weights": "bias_of bias_slot channels_of data_of data_slot float_constants groups_of is_pointwise "
+            "weight_axes",
         },
     )
 
 __all__ = [
-    "BIAS_SLOT",
+    "ACTIVATIONS",
     "CELL",
-    "DATA_SLOT",
+    "FUSED",
     "HIDDEN",
     "METADATA",
+    "NOTHING_FUSED",
     "OPS",
-    "WEIGHTS",
+    "PLAIN_ADD",
+    "PLAIN_MUL",
+    "Activation",
     "OpRow",
     "WeightAxes",
     "bias_of",
+    "bias_slot",
     "channels_of",
     "data_of",
+    "data_slot",
+    "facts_of",
     "float_constants",
+    "fused_activation",
+    "fuses",
     "groups_of",
     "is_pointwise",
     "lstm",
     "min_runtime_version",
     "misfits",
+    "padding_of",
     "weight_axes",
+    "with_activation",
 ]

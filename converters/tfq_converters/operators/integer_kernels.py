@@ -25,15 +25,11 @@ Pair = tuple[float, int]  # scale, zero point
 class OpRow:
     """What is known about the integer kernels of one operator."""
 
-    data: tuple[int, ...] | None = (0,)  # slots of activations, and of constants encoded like them; None: all
     scales: Scales = "free"  # "free": each tensor its own; "same": inputs and outputs share one; "fixed": `fixed`
-    same: tuple[int, ...] | None = None  # the input slots that share the outputs' scale; None: all of `data`
+    same: tuple[int, ...] | None = None  # the input slots that share the outputs' scale; None: all that hold data
     fixed: Mapping[str, Pair] = field(default_factory=dict)  # type -> scale and zero point of the outputs
     outputs: tuple[int, ...] | None = None  # slots of outputs that are activations; None: all
     other_output: str = "int32"  # type of the other outputs (comparisons: bool)
-    weight: int | None = None
-    bias: int | None = None
-    channel_axis: int | None = None  # axis of the weight that has one scale per index
     int8: bool = True
     int16: bool = True
     version_int8: int = 1
@@ -68,17 +64,17 @@ _TABLE16 = "int16: a table of 512 cells over the input's range; the error is the
 OPS: dict[str, OpRow] = {
     # linear
     "FULLY_CONNECTED": OpRow(
-        weight=1, bias=2, channel_axis=0, version_int8=4, version_int16=7,
+        version_int8=4, version_int16=7,
         note="a computed filter is data: slot 1, per-tensor, with its own zero point; right in int8 and int16",
     ),
     "CONV_2D": OpRow(
-        weight=1, bias=2, channel_axis=0, version_int8=3, version_int16=4,
+        version_int8=3, version_int16=4,
         note="without a bias it is refused, in float too",
     ),
-    "DEPTHWISE_CONV_2D": OpRow(weight=1, bias=2, channel_axis=3, version_int8=3, version_int16=5),
-    "TRANSPOSE_CONV": OpRow((2,), weight=1, bias=3, channel_axis=0, version_int8=2, version_int16=3),
+    "DEPTHWISE_CONV_2D": OpRow(version_int8=3, version_int16=5),
+    "TRANSPOSE_CONV": OpRow(version_int8=2, version_int16=3),
     "BATCH_MATMUL": OpRow(
-        None, version_int8=2, version_int16=3, max_rank=5,
+        version_int8=2, version_int16=3, max_rank=5,
         note="a constant side is data, per-tensor; per-channel scales are silently wrong on all kernels",
     ),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": OpRow(
@@ -86,11 +82,11 @@ OPS: dict[str, OpRow] = {
         note="weights per-tensor, h in the encoding of the output, c in int16 at a power of two (`lstm`)",
     ),
     # arithmetic
-    "ADD": OpRow(None, version_int8=2, version_int16=3, note="int16: write potScaleInt16=False"),
-    "SUB": OpRow(None, version_int8=2, version_int16=5, note="int16: write potScaleInt16=False"),
-    "MUL": OpRow(None, version_int8=2, version_int16=4, note="version 3 when the product of scales >= the output's"),
+    "ADD": OpRow(version_int8=2, version_int16=3, note="int16: write potScaleInt16=False"),
+    "SUB": OpRow(version_int8=2, version_int16=5, note="int16: write potScaleInt16=False"),
+    "MUL": OpRow(version_int8=2, version_int16=4, note="version 3 when the product of scales >= the output's"),
     "DIV": OpRow(
-        None, min_rescale={"int8": 64.0}, int16=False,
+        min_rescale={"int8": 64.0}, int16=False,
         note="a small numerator saturates to the wrong end unless scale(0) >= 64 * scale(1) * scale(out), that is "
         "unless denominators stay above a quarter of their range; int16 has the same fault at any usual scale; "
         "a denominator that encodes as 0 fails at run time",
@@ -98,9 +94,9 @@ OPS: dict[str, OpRow] = {
     "SQUARE": OpRow(written=("int8", "int16"), note="float and int32 kernels alone; MUL by itself"),
     "NEG": OpRow(written=("int8", "int16"), note="negates codes, whatever the zero points; MUL by -1"),
     "ZEROS_LIKE": OpRow(written=("int8", "int16"), note="float and integer kernels without zero points; MUL by 0"),
-    "SQUARED_DIFFERENCE": OpRow(None, int16=False, version_int8=2, note="XNNPACK takes SUB and MUL, not this"),
-    "MAXIMUM": OpRow(None, "same", version_int8=2, version_int16=4),
-    "MINIMUM": OpRow(None, "same", version_int8=2, version_int16=4),
+    "SQUARED_DIFFERENCE": OpRow(int16=False, version_int8=2, note="XNNPACK takes SUB and MUL, not this"),
+    "MAXIMUM": OpRow("same", version_int8=2, version_int16=4),
+    "MINIMUM": OpRow("same", version_int8=2, version_int16=4),
     "ABS": OpRow(version_int8=2, version_int16=3),
     # activation functions
     "RELU": OpRow(version_int8=2, version_int16=3, note=_CLAMP),
@@ -108,7 +104,7 @@ OPS: dict[str, OpRow] = {
     "RELU_N1_TO_1": OpRow(int16=False),
     "RELU_0_TO_1": OpRow(int16=False),
     "LEAKY_RELU": OpRow(version_int16=2),
-    "PRELU": OpRow((0, 1), int16=False, note="int16 is silently wrong on all kernels"),
+    "PRELU": OpRow(int16=False, note="int16 is silently wrong on all kernels"),
     "ELU": OpRow(int16=False, wrong_on=("reference",), note="the reference kernels have no ELU"),
     "GELU": OpRow(version_int8=2, version_int16=2, note=_TABLE16),
     "HARD_SWISH": OpRow(int16=False, note="refused when the input's scale exceeds the output's a thousandfold"),
@@ -146,22 +142,22 @@ OPS: dict[str, OpRow] = {
     "ARG_MIN": OpRow(outputs=(), int16=False, version_int8=2),
     "TOPK_V2": OpRow(scales="same", outputs=(0,), version_int8=2, version_int16=3),
     # comparisons
-    "EQUAL": OpRow(None, "same", outputs=(), other_output="bool", int16=False, version_int8=2, int8_scale=_COARSE),
-    "NOT_EQUAL": OpRow(None, "same", outputs=(), other_output="bool", int16=False, version_int8=2, int8_scale=_COARSE),
+    "EQUAL": OpRow("same", outputs=(), other_output="bool", int16=False, version_int8=2, int8_scale=_COARSE),
+    "NOT_EQUAL": OpRow("same", outputs=(), other_output="bool", int16=False, version_int8=2, int8_scale=_COARSE),
     "LESS": OpRow(
-        None, "same", outputs=(), other_output="bool", version_int8=2, version_int16=3, int8_scale=_COARSE
+        "same", outputs=(), other_output="bool", version_int8=2, version_int16=3, int8_scale=_COARSE
     ),
     "LESS_EQUAL": OpRow(
-        None, "same", outputs=(), other_output="bool", version_int8=2, version_int16=2, int8_scale=_COARSE
+        "same", outputs=(), other_output="bool", version_int8=2, version_int16=2, int8_scale=_COARSE
     ),
     "GREATER": OpRow(
-        None, "same", outputs=(), other_output="bool", version_int8=2, version_int16=2, int8_scale=_COARSE
+        "same", outputs=(), other_output="bool", version_int8=2, version_int16=2, int8_scale=_COARSE
     ),
     "GREATER_EQUAL": OpRow(
-        None, "same", outputs=(), other_output="bool", version_int8=2, version_int16=3, int8_scale=_COARSE
+        "same", outputs=(), other_output="bool", version_int8=2, version_int16=3, int8_scale=_COARSE
     ),
-    "SELECT": OpRow((1, 2), "same"),
-    "SELECT_V2": OpRow((1, 2), "same"),
+    "SELECT": OpRow("same"),
+    "SELECT_V2": OpRow("same"),
     # pooling, resizing
     "MAX_POOL_2D": OpRow(scales="same", version_int8=2, version_int16=3),
     "AVERAGE_POOL_2D": OpRow(scales="same", version_int8=2, version_int16=3),
@@ -175,17 +171,17 @@ OPS: dict[str, OpRow] = {
     "SQUEEZE": OpRow(scales="same"),
     "EXPAND_DIMS": OpRow(scales="same"),
     "TRANSPOSE": OpRow(scales="same", version_int8=2, version_int16=5),
-    "CONCATENATION": OpRow(None, "same", version_int8=2, version_int16=3),
-    "PACK": OpRow(None, "same", version_int8=2, version_int16=3),
+    "CONCATENATION": OpRow("same", version_int8=2, version_int16=3),
+    "PACK": OpRow("same", version_int8=2, version_int16=3),
     "UNPACK": OpRow(scales="same", version_int8=2, version_int16=4),
-    "SPLIT": OpRow((1,), "same", version_int8=2, version_int16=4),
+    "SPLIT": OpRow("same", version_int8=2, version_int16=4),
     "SPLIT_V": OpRow(scales="same", version_int8=2, version_int16=2),
     "SLICE": OpRow(scales="same", version_int8=2, version_int16=4),
     "STRIDED_SLICE": OpRow(scales="same", version_int8=2, version_int16=2),
     "GATHER": OpRow(scales="same", version_int8=2, version_int16=4),
     "GATHER_ND": OpRow(scales="same", version_int16=3),
     "PAD": OpRow(scales="same", version_int8=2, version_int16=3, max_rank=5),
-    "PADV2": OpRow((0, 2), "same", version_int8=2, version_int16=3, max_rank=5),
+    "PADV2": OpRow("same", version_int8=2, version_int16=3, max_rank=5),
     "MIRROR_PAD": OpRow(scales="same", version_int8=2, version_int16=3),
     "TILE": OpRow(scales="same", version_int8=2, version_int16=2, note="the reference kernels end at version 2"),
     "BROADCAST_TO": OpRow(scales="same", version_int8=3, version_int16=3),
@@ -197,19 +193,18 @@ OPS: dict[str, OpRow] = {
     "SPACE_TO_DEPTH": OpRow(scales="same", int16=False, version_int8=2),
     "BATCH_TO_SPACE_ND": OpRow(scales="same", version_int8=2, version_int16=4),
     "SPACE_TO_BATCH_ND": OpRow(scales="same", version_int8=2, version_int16=4),
-    "DYNAMIC_UPDATE_SLICE": OpRow((0, 1), "same"),
+    "DYNAMIC_UPDATE_SLICE": OpRow("same"),
     "MATRIX_DIAG": OpRow(scales="same", int8_zero_point=0, note="fills with code 0, not with the zero point"),
-    "MATRIX_SET_DIAG": OpRow((0, 1), "same"),
-    "SCATTER_ND": OpRow(
-        (1,), "same", int16=False, int8_zero_point=0, distinct=0,
+    "MATRIX_SET_DIAG": OpRow("same"),
+    "SCATTER_ND": OpRow("same", int16=False, int8_zero_point=0, distinct=0,
         note="fills with code 0, and adds raw codes, which wrap around, where indices repeat",
     ),
-    "SPARSE_TO_DENSE": OpRow((2, 3), "same", int16=False, version_int8=3),
-    "FILL": OpRow((1,), "same", version_int8=3, version_int16=3),
-    "ONE_HOT": OpRow((2, 3), "same", int16=False),
+    "SPARSE_TO_DENSE": OpRow("same", int16=False, version_int8=3),
+    "FILL": OpRow("same", version_int8=3, version_int16=3),
+    "ONE_HOT": OpRow("same", int16=False),
     # wrong without a word, whatever the scales
-    "FLOOR_DIV": OpRow(None, int8=False, int16=False, note="works on raw codes"),
-    "FLOOR_MOD": OpRow(None, int8=False, int16=False, note="works on raw codes"),
+    "FLOOR_DIV": OpRow(int8=False, int16=False, note="works on raw codes"),
+    "FLOOR_MOD": OpRow(int8=False, int16=False, note="works on raw codes"),
 }  # fmt: skip
 
 

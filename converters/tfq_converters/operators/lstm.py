@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Op, Subgraph
+from tfq_converters.operators.options import fused_activation
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, simulated_weight
 
 CODE = "UNIDIRECTIONAL_SEQUENCE_LSTM"
@@ -73,7 +74,7 @@ def unusual(op: Op, subgraph: Subgraph) -> str:
         found.append("gates without constant weights and biases of their own")
     elif any(len(subgraph.tensors[given[slot]].shape) != 2 for slot in needed[:-4]):
         found.append("diagonal weights")
-    if op.option("fusedActivationFunction") != TANH:
+    if fused_activation(op) != "TANH":
         found.append("another activation than tanh")
     return f"no integer kernel for {', '.join(found)}" if found else ""
 

@@ -1,53 +1,39 @@
 """Which inputs of an operator are weights, and which of their axes mean what."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Op, Subgraph
+from tfq_converters.operators.facts import WeightAxes, facts_of
 
 
-@dataclass(frozen=True)
-class WeightAxes:
-    """One constant operand of a linear operator."""
-
-    slot: int
-    channel: int  # axis of the output channels (rows, for a table)
-    inputs: int | None  # axis of the inputs that share an output channel; None where the kernel has no such axis
+def data_slot(code: str) -> int:
+    """The slot of the activation that a linear operator reads."""
+    slots = facts_of(code).data
+    return slots[0] if slots else 0
 
 
-_LSTM = tuple(WeightAxes(slot, 0, 1) for slot in range(1, 9))
-WEIGHTS: dict[str, tuple[WeightAxes, ...]] = {
-    "FULLY_CONNECTED": (WeightAxes(1, 0, 1),),  # [N, K]
-    "CONV_2D": (WeightAxes(1, 0, 3),),  # [O, h, w, I]
-    "DEPTHWISE_CONV_2D": (WeightAxes(1, 3, None),),  # [1, h, w, C]
-    "TRANSPOSE_CONV": (WeightAxes(1, 0, 3),),  # [O, h, w, I]
-    "CONV_3D": (WeightAxes(1, 4, 3),),  # [d, h, w, I, O]
-    "BATCH_MATMUL": (WeightAxes(1, -1, -2),),  # [..., K, N]; [..., N, K] when adjY
-    "GATHER": (WeightAxes(0, 0, 1),),  # [rows, depth]
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": _LSTM,
-}
-
-
-DATA_SLOT = {"TRANSPOSE_CONV": 2}  # of the activation of a linear operator; 0 for the others
-BIAS_SLOT = {"FULLY_CONNECTED": 2, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "TRANSPOSE_CONV": 3}
+def bias_slot(code: str) -> int:
+    """The slot of the bias of a linear operator that may have one."""
+    slot = facts_of(code).bias
+    assert slot is not None
+    return slot
 
 
 def data_of(op: Op) -> int:
     """The activation that a linear operator reads."""
-    return op.inputs[DATA_SLOT.get(op.code, 0)]
+    return op.inputs[data_slot(op.code)]
 
 
 def bias_of(op: Op) -> int:
     """The bias of a linear operator; ABSENT when it has none."""
-    slot = BIAS_SLOT.get(op.code)
+    slot = facts_of(op.code).bias
     return ABSENT if slot is None or slot >= len(op.inputs) else op.inputs[slot]
 
 
 def weight_axes(op: Op, subgraph: Subgraph) -> tuple[WeightAxes, ...]:
     """The constant float weights of `op` that have elements, with non-negative axes; empty when it has none."""
     found = []
-    for row in WEIGHTS.get(op.code, ()):
+    for row in facts_of(op.code).weights:
         tensor = op.inputs[row.slot] if row.slot < len(op.inputs) else ABSENT
         if tensor == ABSENT or not _is_float_constant(subgraph, tensor) or 0 in subgraph.tensors[tensor].shape:
             continue
@@ -74,7 +60,7 @@ def channels_of(subgraph: Subgraph, tensor: int) -> int:
     if found.dynamic_shape[-1:] != (-1,):
         return found.shape[-1]
     for op in subgraph.ops:
-        axes = weight_axes(op, subgraph) if op.code in WEIGHTS and tensor in op.inputs else ()
+        axes = weight_axes(op, subgraph) if tensor in op.inputs else ()
         if axes and data_of(op) == tensor and axes[0].inputs is not None:
             return subgraph.tensors[op.inputs[axes[0].slot]].shape[axes[0].inputs] * groups_of(op, subgraph)
     return found.shape[-1]

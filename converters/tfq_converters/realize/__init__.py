@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from tfq_converters.realize.full_integer import WEIGHT_VERSIONS
     from tfq_converters.realize.realized import Realized, realize
     from tfq_converters.realize.rewrites import REWRITES
-    from tfq_converters.realize.weight_only import READS_SHAPE
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -22,14 +21,12 @@ else:
             "full_integer": "WEIGHT_VERSIONS",
             "realized": "Realized realize",
             "rewrites": "REWRITES",
-            "weight_only": "READS_SHAPE",
         },
     )
 
 __all__ = [
     "FLOAT",
     "LOOKUP_VERSIONS",
-    "READS_SHAPE",
     "REWRITES",
     "VERSIONS",
     "WEIGHT_VERSIONS",

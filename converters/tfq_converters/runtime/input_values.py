@@ -11,19 +11,14 @@ from typing import Literal
 import numpy as np
 
 from tfq_converters.graph import ABSENT, NUMPY_TYPES, Op, Subgraph, Tensor
+from tfq_converters.operators import facts_of
 
 Kind = Literal["index", "length", "mask", "probability", "plain"]  # the first that applies counts
 KINDS: tuple[Kind, ...] = ("index", "length", "mask", "probability", "plain")
 UNBOUNDED = 8  # integers that index nothing are drawn below this
 LARGE = 1e3  # a mask times this or more takes scores out
 SET = 0.75  # of a mask, and its first element in any case
-MOVERS = {
-    *("RESHAPE", "EXPAND_DIMS", "SQUEEZE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V", "UNPACK", "PACK"),
-    *("TILE", "BROADCAST_TO", "REVERSE_V2", "PAD", "PADV2", "CONCATENATION", "IDENTITY"),
-}
-INDEX_OPS = MOVERS | {"SELECT", "SELECT_V2", "ADD", "LESS", "MAXIMUM", "MINIMUM"}  # between whole numbers
 ROUNDS = {"FLOOR", "ROUND", "CEIL"}
-TAKES_POSITIVE = {"LOG": (0,), "SQRT": (0,), "RSQRT": (0,), "POW": (0,), "DIV": (1,)}
 KEEPS_POSITIVE = {"MAXIMUM", "MINIMUM", "ADD", "SUB"}  # of a constant
 TAKES_SIZE = {"FILL": 0, "RESHAPE": 1, "TILE": 1, "BROADCAST_TO": 1, "RANGE": 1}
 
@@ -124,7 +119,7 @@ def _role_at(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> 
         return Role("mask")
     if state == "from one" and op.code == "MUL" and _is_large(subgraph, op, 1 - slot):
         return Role("mask")
-    if kind.startswith("float") and state != "rounded" and slot in TAKES_POSITIVE.get(op.code, ()):
+    if kind.startswith("float") and state != "rounded" and slot == facts_of(op.code).positive:
         return Role("probability")
     return None
 
@@ -136,7 +131,7 @@ def _after(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> st
     if op.code == "CAST":
         return "as it is" if after in ("int32", "int64") else state if after.startswith("float") else ""
     if before.startswith("float"):
-        if op.code in MOVERS and (slot == 0 or op.code in ("CONCATENATION", "PACK", "SPLIT")):
+        if _moves(op, slot):
             return state
         if op.code in ROUNDS:
             return "rounded"
@@ -146,9 +141,16 @@ def _after(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> st
         return "shifted" if positive else ""
     if op.code == "SUB" and _is_constant(subgraph, op, 1 - slot, 1):
         return "from one"
-    if op.code in INDEX_OPS and after in ("int32", "int64", "bool"):
+    handed_on = _moves(op, slot) or facts_of(op.code).chooses or op.code in ("ADD", "LESS")
+    if handed_on and after in ("int32", "int64", "bool"):
         return state
     return ""
+
+
+def _moves(op: Op, slot: int) -> bool:
+    """Whether `op` puts the values that it gets in `slot` in other places."""
+    facts = facts_of(op.code)
+    return facts.moves != "" and slot in facts.data_slots(len(op.inputs))
 
 
 def _rows(subgraph: Subgraph, op: Op, slot: int) -> int | None:
