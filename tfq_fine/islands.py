@@ -26,7 +26,7 @@ from tfq_fine.trial import Measured, Trial, Variant
 POOR_DB, LOW_DB = 20.0, 10.0  # of the outputs, in the mean and in nine of ten samples: better files are left alone
 OFF_POINTS, AIM_POINTS = 0.5, 0.35  # of outputs other than classes: files better than the one are left alone; new
 # samples are up to half as bad again as those that ranges are of, so that islands are looked for that reach the other
-SLOWEST = 0.98  # of the time that all of it takes in float
+SLOWEST = 1.0  # of the time that all of it takes in float
 GOOD_DB = 25.0  # of a result inside: it needs no larger island
 LOST_DB = 8.0  # between the worst input and the result: an operator that loses less hands on what was bad before
 GROWS_DB = 1.0  # that a step must bring to the result of the suspect
