@@ -1,4 +1,5 @@
-"""Operators whose results are hopeless in 8 bits are computed in float, where that mends the model.
+"""Operators whose results are hopeless in 8 bits are computed in float, where that mends the model; and where outputs are
+off though none is hopeless, so many parts of the network as it takes (`float_parts`).
 
 A logarithm of a power spectrum, one scale for embeddings and counts, a divisor close to 0: there 8 bits leave nothing
 of what later operators need. Which operators those are is seen in the file: the values that it holds are compared with
@@ -49,9 +50,15 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
         return variant, RepairRow("islands", False, f"{said(start)}, but a compiler takes no float operators")
     if not is_poor(start) and trial.settings.no_islands:
         return variant, RepairRow("islands", False, f"{said(start)}, but the file's borders are integers")
-    best, why = _with_parts(variant, trial)
-    if best is None and is_poor(start):
-        best, why = _with_suspects(variant, trial)
+    # where decisions and values are off, noise comes from all over; where classes alone are poor, seldom
+    ways = [_with_parts, _with_suspects] if is_off(start) else [_with_suspects, _with_parts]
+    best, why = None, ""
+    for way in ways if is_poor(start) else [_with_parts]:
+        found, text = way(variant, trial)
+        if found is not None or best is None:
+            best, why = found, text
+        if best is not None and _is_good(trial.measured(best)):
+            break
     if best is None:
         return variant, RepairRow("islands", False, f"{said(start)}; {why}")
     main = trial.planned(best)[0].main
@@ -82,7 +89,7 @@ def _with_parts(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
     table = policy.target.table
     in_float = running_time(graph, {key: Decision(None) for key in plan}, table)
     longest = max(SLOWEST * in_float, running_time(graph, plan, table))
-    aim = Aim(lambda m: not is_poor(m) and max(_points(m), default=0.0) <= AIM_POINTS, _badness, longest)
+    aim = Aim(_is_good, _badness, longest)
     reason = f"{said(start)} on the samples as it was rounded, so that this part is fed float values"
     pieces = parts(graph.main, ops)
     search = Search(trial, variant, aim, reason, "dynamic")
@@ -101,6 +108,11 @@ def _with_parts(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
 def _points(measured: Measured) -> list[float]:
     """How far the outputs are off; classes, which labels judge better, are left out."""
     return [output.points for output in measured.apart if output.use != CLASSES]
+
+
+def _is_good(measured: Measured) -> bool:
+    """Whether a file needs no more islands."""
+    return not measured.problem and not is_poor(measured) and max(_points(measured), default=0.0) <= AIM_POINTS
 
 
 def _badness(measured: Measured) -> float:
