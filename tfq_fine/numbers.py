@@ -11,7 +11,7 @@ from tfq_converters.quantized import OpKey, QuantizedGraph, WeightCodes
 from tfq_fine import automatic
 from tfq_fine.calibration import Layerwise
 from tfq_fine.kept_samples import Sample
-from tfq_fine.placement import place, with_islands
+from tfq_fine.placement import How, place, with_islands
 from tfq_fine.plan import Plan, Policy
 from tfq_fine.statistics import Statistics
 from tfq_fine.weights import CodeCache, quantize
@@ -70,6 +70,7 @@ def choose_numbers(
     cache: CodeCache | None = None,
     adjusted: Callable[[Plan, Statistics | None], Statistics | None] | None = None,
     samples: Sequence[Sample] = (),
+    how: Mapping[int, How] | None = None,
 ) -> Numbers:
     """Places, codes and scales.
 
@@ -84,8 +85,9 @@ def choose_numbers(
         cache: codes of constants that other variants have, so that they are not computed again.
         adjusted: (plan, `known`) -> `known` with the ranges that wrappers hold.
         samples: a few inputs, in input order, for algorithms that read what operators before theirs compute.
+        how: operator of `islands` -> how it holds its weights.
     """
-    plan = with_islands(graph, plan, islands or {}, settings.policy.target)
+    plan = with_islands(graph, plan, islands or {}, settings.policy.target, how)
     plan = place(graph, plan, known, settings.policy, settings.no_islands, bounded_masks)
     if adjusted is not None:
         known = adjusted(plan, known)

@@ -152,9 +152,14 @@ def _beyond_calibration(key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int
     return ""
 
 
-def _half(op: Op, subgraph: Subgraph, spec: OpSpec, policy: Policy) -> Decision | str:
+def half_of(op: Op, subgraph: Subgraph) -> OpSpec | None:
+    """How an operator holds its constants in float16; None where none of them is large enough to be worth it."""
     large = [s for s in float_constants(op, subgraph) if subgraph.tensors[op.inputs[s]].data.size >= HALF_MINIMUM]  # type: ignore[union-attr]
-    if not large:
+    return OpSpec("float16") if large else None
+
+
+def _half(op: Op, subgraph: Subgraph, spec: OpSpec, policy: Policy) -> Decision | str:
+    if half_of(op, subgraph) is None:
         return FLOAT
     problem = policy.target.no_float16
     if problem:

@@ -19,7 +19,7 @@ from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.bias_choice import folds, helped
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.channel_scaling import ScalingPath, scaled
-from tfq_fine.equalization.cross_layer import choose_scales, scalable, tensors_on
+from tfq_fine.equalization.cross_layer import Changes, choose_scales, powers_of_two, scalable, tensors_on
 from tfq_fine.equalization.editing import Rewritten
 from tfq_fine.equalization.fold_batch_norm import fold_batch_norm
 from tfq_fine.equalization.noise import Levels, decibels
@@ -247,8 +247,17 @@ class _Decisions:
             text = f"{len(found[0].changes)} activations, estimated gain {estimates[0]:.1f} dB"
             if max(estimates) < enough:
                 return _Candidates(f"{text}: not worth measuring")
-        changed = (replace(variant, graph=scaled(graph, scales.changes)) for scales in found if scales.changes)
-        return _Candidates(text, tuple(changed))
+        changed = (self._scaled(graph, scales.changes) for scales in found if scales.changes)
+        return _Candidates(text, tuple(replace(variant, graph=rewritten) for rewritten in changed))
+
+    def _scaled(self, graph: Graph, changes: Changes) -> Graph:
+        """The graph with scaled channels; by powers of two, which round nothing, where other factors move its outputs.
+
+        A network whose decisions are steep may move by more than `EXACT` for nothing but other roundings in float.
+        """
+        rewritten = scaled(graph, changes)
+        moves = self._trial.difference(rewritten) > EXACT
+        return scaled(graph, [(path, powers_of_two(scale)) for path, scale in changes]) if moves else rewritten
 
 
 @dataclass(frozen=True)
