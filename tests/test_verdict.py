@@ -79,7 +79,7 @@ def test_the_rounding_of_an_integer_output_after_a_float_operator_counts() -> No
 
 
 def test_ties_are_shown_where_there_are_any() -> None:
-    rows_ = OutputVerdict("scores", 30.0, 0.9, 3), OutputVerdict("boxes", 40.0)
+    rows_ = OutputVerdict("scores", 30.0, 0.9, tied=3), OutputVerdict("boxes", 40.0)
     grid = Verdict(rows_, 9).grid()
     assert grid.columns[-1] == ">tied in the file" and [row[-1] for row in grid.rows] == ["3", ""]
     assert not any("tied" in column for column in Verdict((replace(rows_[0], tied=0), rows_[1]), 9).grid().columns)
