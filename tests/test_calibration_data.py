@@ -5,10 +5,11 @@ import pytest
 
 import tfq_fine as tfq
 from graphs import images, small_cnn
+from tfq_converters import flatbuffer
 
 
 def test_one_value_and_the_short_forms_give_the_same_file():
-    model, data = small_cnn(), images(8)
+    model, data = flatbuffer.write(small_cnn()), images(8)
     short = tfq.quantize(model, "full_int8", data, num_samples=5, batch_size=2, repairs=None)
     whole = tfq.CalibrationData(data, num_samples=5, batch_size=2)
     assert tfq.quantize(model, "full_int8", whole, repairs=None).content == short.content
@@ -18,7 +19,7 @@ def test_one_value_and_the_short_forms_give_the_same_file():
 def test_options_given_twice_are_an_error():
     data = tfq.CalibrationData(images(8), num_samples=5)
     with pytest.raises(tfq.TfqError, match=r"num_samples=3, batch_size=2: with data=CalibrationData"):
-        tfq.quantize(small_cnn(), "full_int8", data, num_samples=3, batch_size=2)
+        tfq.quantize(flatbuffer.write(small_cnn()), "full_int8", data, num_samples=3, batch_size=2)
 
 
 def test_all_options_that_mean_nothing_are_in_one_error():

@@ -29,7 +29,7 @@ ROWS = (
     ("tfq_fine.extension", "tfq_fine.sampled_values"),
     ("tfq_fine.algorithms",),
     ("tfq_fine.observers", "tfq_fine.equalization"),
-    ("tfq_fine.indices", "tfq_fine.plan", "tfq_fine.recipe", "tfq_fine.presets"),
+    ("tfq_fine.planning", "tfq_fine.recipe", "tfq_fine.presets"),
     (
         "tfq_fine.data",
         "tfq_fine.by_signature",
@@ -331,7 +331,7 @@ def test_faces_load_what_they_name():
 
 WRONG = {
     "a module of a folder, from another room": (
-        "tfq_fine.plan",
+        "tfq_fine.planning.plan",
         "from tfq_converters.kernels.queries import Target",
         "not a name in the face",
     ),
@@ -340,44 +340,52 @@ WRONG = {
         "from tfq_converters.runtime.runner import Runner",
         "not a name in the face",
     ),
-    "a module through its face": ("tfq_fine.plan", "from tfq_converters.kernels import queries", "not a name in the"),
-    "a private name": ("tfq_fine.plan", "from tfq_converters.graph import _hidden", "not a name in the face"),
+    "a module through its face": (
+        "tfq_fine.planning.plan",
+        "from tfq_converters.kernels import queries",
+        "not a name in the",
+    ),
+    "a private name": ("tfq_fine.planning.plan", "from tfq_converters.graph import _hidden", "not a name in the face"),
     "the faces' function": ("tfq_converters.graph", "from tfq_converters import face", "only the folders with faces"),
     "up, through a face": ("tfq_converters.graph", "from tfq_converters.runtime import Runner", "a later row"),
     "up from the converters": ("tfq_converters.graph", "from tfq_fine.specs import WeightSpec", "a later row"),
-    "a later row": ("tfq_fine.specs", "from tfq_fine.plan import Plan", "a later row"),
+    "a later row": ("tfq_fine.specs", "from tfq_fine.planning import Plan", "a later row"),
     "a later row, for types": (
         "tfq_fine.specs",
-        "if TYPE_CHECKING:\n    from tfq_fine.plan import Plan",
+        "if TYPE_CHECKING:\n    from tfq_fine.planning import Plan",
         "a later row",
     ),
-    "hidden in a function": ("tfq_fine.api", "def f():\n    from tfq_fine import plan", "hidden in a function"),
+    "hidden in a function": ("tfq_fine.api", "def f():\n    from tfq_fine import recipe", "hidden in a function"),
     "hidden in a method": ("tfq_fine.api", "class A:\n    def f(self):\n        import json", "hidden in a function"),
     "Keras at the top": ("tfq_converters.reading.reader", "import keras", "at the top"),
-    "TensorFlow elsewhere": ("tfq_fine.plan", "def f():\n    import tensorflow as tf", "not one of the modules"),
+    "TensorFlow elsewhere": (
+        "tfq_fine.planning.plan",
+        "def f():\n    import tensorflow as tf",
+        "not one of the modules",
+    ),
     "an extra at the top": ("tfq_fine.report.html", "from jinja2 import Template", "not everyone has it"),
     "the schema elsewhere": (
-        "tfq_fine.plan",
+        "tfq_fine.planning.plan",
         "from ai_edge_litert import schema_py_generated",
         "only tfq_converters.fl",
     ),
     "an interpreter elsewhere": (
-        "tfq_fine.plan",
+        "tfq_fine.planning.plan",
         "from ai_edge_litert.interpreter import Interpreter",
         "only tfq_conv",
     ),
     "a framework's interpreter": (
-        "tfq_fine.plan",
+        "tfq_fine.planning.plan",
         "tf.lite.Interpreter(model_content=b'')",
         "may start an interpreter",
     ),
-    "by name": ("tfq_fine.plan", "importlib.import_module('keras')", "imports by name"),
-    "by the built-in": ("tfq_fine.plan", "__import__('keras')", "imports by name"),
+    "by name": ("tfq_fine.planning.plan", "importlib.import_module('keras')", "imports by name"),
+    "by the built-in": ("tfq_fine.planning.plan", "__import__('keras')", "imports by name"),
     "a module in no row": ("tfq_fine.helpers", "", "in no row"),
-    "relative": ("tfq_fine.plan", "from .specs import WeightSpec", "relative"),
+    "relative": ("tfq_fine.planning.plan", "from .specs import WeightSpec", "relative"),
     "a Keras layer": ("tfq_fine.api", "from tfq_fine.layers.fine_quantize import FineQuantize", "loads Keras with it"),
-    "the facade from within": ("tfq_fine.plan", "import tfq_fine as tfq", "only the last row"),
-    "the facade loads": ("tfq_fine", "from tfq_fine.plan import Plan", "on demand"),
+    "the facade from within": ("tfq_fine.planning.plan", "import tfq_fine as tfq", "only the last row"),
+    "the facade loads": ("tfq_fine", "from tfq_fine.planning import Plan", "on demand"),
 }
 
 
@@ -389,24 +397,24 @@ def test_a_wrong_import_is_found(case: str):
 
 
 RIGHT = {
-    "an earlier row": ("tfq_fine.plan", "from tfq_fine.specs import WeightSpec"),
-    "a name in a face": ("tfq_fine.plan", "from tfq_converters.kernels import Target"),
+    "an earlier row": ("tfq_fine.planning.plan", "from tfq_fine.specs import WeightSpec"),
+    "a name in a face": ("tfq_fine.planning.plan", "from tfq_converters.kernels import Target"),
     "a name in a face of a folder in a folder": (
         "tfq_fine.layers.twin.resizing",
         "from tfq_converters.kernels.arithmetic import between",
     ),
-    "a module that is public as a whole": ("tfq_fine.plan", "from tfq_converters.operators import lstm"),
+    "a module that is public as a whole": ("tfq_fine.planning.plan", "from tfq_converters.operators import lstm"),
     "a module of one's own room": ("tfq_converters.kernels.costs", "from tfq_converters.kernels.table import load"),
-    "a module at the top": ("tfq_fine.plan", "from tfq_converters.graph import Graph"),
+    "a module at the top": ("tfq_fine.planning.plan", "from tfq_converters.graph import Graph"),
     "the same row": ("tfq_fine.placement", "from tfq_fine.statistics import Statistics"),
     "a package of an earlier row": ("tfq_fine.affine", "from tfq_converters import flatbuffer"),
     "Keras in a function": ("tfq_converters.reading.reader", "def f():\n    import keras"),
     "Keras for types": ("tfq_converters.reading.reader", "if TYPE_CHECKING:\n    import keras"),
-    "an extra in a function": ("tfq_fine.plan", "def f():\n    import matplotlib.pyplot"),
+    "an extra in a function": ("tfq_fine.planning.plan", "def f():\n    import matplotlib.pyplot"),
     "the schema": ("tfq_converters.flatbuffer", "from ai_edge_litert import schema_py_generated as schema"),
     "the facade from the command line": ("tfq_fine.cli", "import tfq_fine as tfq"),
     "the facade for types": ("tfq_fine", "if TYPE_CHECKING:\n    from tfq_fine.api import quantize"),
-    "packages of others": ("tfq_fine.plan", "import numpy as np\nfrom kerastuner import x"),
+    "packages of others": ("tfq_fine.planning.plan", "import numpy as np\nfrom kerastuner import x"),
 }
 
 

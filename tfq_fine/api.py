@@ -26,7 +26,7 @@ from tfq_fine.layers.export import WrappedModel, wrapped_model
 from tfq_fine.layers.wrapped import wrappers
 from tfq_fine.options import check_options
 from tfq_fine.pipeline import Order, decide, gathered, judged_file, policy_of, prepare, reported, with_observer
-from tfq_fine.plan import OnUnsupported, Plan, Policy, Prefer, make_plan
+from tfq_fine.planning import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
 from tfq_fine.recipe import Recipe
 from tfq_fine.repairs import chosen_repairs
@@ -140,7 +140,8 @@ def quantize(
             it was annotated with.
         data: representative samples, in any form that `tfq_fine.data` documents, or a `CalibrationData`, which says too
             how they are read; needed by static recipes, and by bias correction in the others. They may be read more
-            than once; what can be read only once is put aside on disk for as long as the call lasts. Of a model of several signatures: a dict of such data by signature, or
+            than once; what can be read only once is put aside on disk for as long as the call lasts. Of a model of
+            several signatures: a dict of such data by signature, or
             that of the first, whose operators alone are then integers.
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: type of its float outputs.

@@ -21,7 +21,7 @@ from tfq_fine.encodings import integer_ops
 from tfq_fine.float_parts import Aim, Search, parts
 from tfq_fine.judging import CLASSES, gain
 from tfq_fine.placement import running_time
-from tfq_fine.plan import Decision, Plan
+from tfq_fine.planning import Decision, Plan
 from tfq_fine.report.quantization import RepairRow
 from tfq_fine.trial import Measured, Trial, Variant
 
