@@ -13,7 +13,7 @@ from benchmarks.op_cases import BASE, Shape
 from benchmarks.single_op import Case
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.op_table import OPS, OpRow
+from tfq_converters.operators import OPS, OpRow
 from tfq_converters.quantized import ActivationEncoding
 
 SHAPE: Shape = (1, 16, 8, 256)
@@ -100,7 +100,7 @@ class _Steps:
 
     def apply(self, given: Case, row: OpRow, source: int, result: int, version: int, integer: bool = True) -> None:
         """The operator of `given`, every fed operand read from `source`."""
-        slots, data = [], single_op.data_slots(given, row)
+        slots, data = [], single_op.data_slots(given)
         for slot, operand in enumerate(given.inputs):
             if not isinstance(operand, np.ndarray):
                 slots.append(source)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tfq_converters.child_process import python_command, python_environment
+from tfq_converters.runtime import python_command, python_environment
 
 ROOT = str(Path(__file__).parents[1])
 

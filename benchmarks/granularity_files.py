@@ -17,9 +17,8 @@ from benchmarks.tools import CORES
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Subgraph
-from tfq_converters.op_table import OPS
+from tfq_converters.operators import OPS, facts_of
 from tfq_converters.quantized import Mode
-from tfq_converters.weights import WEIGHTS
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import batches, input_specs
 from tfq_fine.plan import touches_float
@@ -121,9 +120,9 @@ def forms(report: QuantizationReport) -> str:
 def float_codes(graph: Graph, peer: Graph, mode: Mode) -> list[str]:
     """The operators that `mode` could quantize and that the peer's file computes as in float, weights and all."""
     quantized = {op.code for op in peer.main.ops if is_quantized(op, peer.main)}
-    able = OPS if mode == "integer" else WEIGHTS
-    codes = dict.fromkeys(op.code for op in graph.main.ops if touches_float(op, graph.main) and op.code in able)
-    return [code for code in codes if code not in quantized]
+    codes = dict.fromkeys(op.code for op in graph.main.ops if touches_float(op, graph.main))
+    able = [code for code in codes if (code in OPS if mode == "integer" else facts_of(code).weights)]
+    return [code for code in able if code not in quantized]
 
 
 def is_quantized(op: Op, main: Subgraph) -> bool:
@@ -136,12 +135,12 @@ def is_quantized(op: Op, main: Subgraph) -> bool:
     stored = {
         t for o in main.ops if o.code == "DEQUANTIZE" and main.tensors[o.inputs[0]].is_constant for t in o.outputs
     }
-    return op.code in WEIGHTS and any(t in stored for t in op.inputs)
+    return bool(facts_of(op.code).weights) and any(t in stored for t in op.inputs)
 
 
 def quantizes_nothing(graph: Graph) -> bool:
     """Whether no operator with weights has any in integers."""
-    return not any(is_quantized(op, graph.main) for op in graph.main.ops if op.code in WEIGHTS)
+    return not any(is_quantized(op, graph.main) for op in graph.main.ops if facts_of(op.code).weights)
 
 
 def border(graph: Graph, tensors: tuple[int, ...]) -> str:

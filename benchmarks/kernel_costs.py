@@ -22,12 +22,11 @@ from benchmarks.chains import chain_costs
 from benchmarks.op_cases import BASE, Shape, case
 from benchmarks.single_op import Case
 from benchmarks.timing import in_turns
-from tfq_converters import lstm
-from tfq_converters.costs import POINTWISE
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Tensor
-from tfq_converters.kernel_table import Cell, load, save
-from tfq_converters.op_table import OPS, OpRow
+from tfq_converters.kernels import Cell, load, save
+from tfq_converters.kernels.costs import POINTWISE
+from tfq_converters.operators import OPS, OpRow, lstm
 from tfq_converters.probe.build import cell_graph
 from tfq_converters.probe.cases import BITS, FORMS
 from tfq_converters.probe.operands import operands
@@ -133,11 +132,11 @@ def weight_files(given: Case, row: OpRow, outputs: Sequence[Tensor]) -> dict[str
         lhs, rhs = given.inputs
         assert isinstance(rhs, tuple)
         constant = np.random.default_rng(0).normal(size=rhs).astype(np.float32)
-        given, row = replace(given, inputs=(lhs, constant)), replace(row, data=(0,), weight=1)
+        given = replace(given, inputs=(lhs, constant), weight=(1, None))
     encoded = single_op.encode(given, row, "int8", 0)
     fed = [v for slot, v in encoded.values.items() if not isinstance(given.inputs[slot], np.ndarray)]
-    dynamic = single_op.weight_graph(given, encoded, row, outputs, HYBRID_VERSIONS[given.code])
-    only = single_op.weight_graph(given, encoded, row, outputs)
+    dynamic = single_op.weight_graph(given, encoded, outputs, HYBRID_VERSIONS[given.code])
+    only = single_op.weight_graph(given, encoded, outputs)
     return {"dynamic_int8": (write(dynamic), fed), "weight_only_int8": (write(only), fed)}
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from benchmarks import child
 from benchmarks.memory import peak_while_running
 from tfq_converters import flatbuffer
+from tfq_converters.files import temporary_folder
 from tfq_converters.graph import Graph, Op, Options, Signature, Subgraph, Tensor
-from tfq_converters.temporary import temporary_folder
 
 WIDTH, LAYER_BYTES = 8192, 8192 * 8192 * 4
 MIB = 2**20

@@ -17,14 +17,14 @@ from benchmarks.single_op import Case, float_run, float_types
 from tfq_converters import writer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
-from tfq_converters.op_table import OPS
+from tfq_converters.operators import OPS
 from tfq_converters.quantized import QuantizedGraph
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
 from tfq_fine.placement import place
 from tfq_fine.plan import Policy, make_plan
 from tfq_fine.presets import RECIPES
-from tfq_fine.quantizer import quantize
+from tfq_fine.weights import quantize
 
 RECIPE = {"int8": "full_int8", "int16": "full_int16x8"}
 DEFAULTS = {  # option -> its value in the schema, of those that the float graph must name

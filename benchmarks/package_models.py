@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.timing import in_turns
 from benchmarks.zoo import FILES, FileCase
 from benchmarks.zoo.file_case import LARGEST, VALUES, Kind
-from tfq_converters.noise import sqnr
+from tfq_converters.check import sqnr
 from tfq_converters.reading import read_model
 from tfq_converters.runtime import Runner
 from tfq_fine import quantize

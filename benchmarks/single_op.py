@@ -14,7 +14,7 @@ import numpy as np
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import ABSENT, Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.op_table import OpRow
+from tfq_converters.operators import OpRow, facts_of
 from tfq_converters.quantized import ActivationEncoding
 from tfq_converters.runtime import Kernels, Runner
 
@@ -35,6 +35,7 @@ class Case:
     bool_slots: tuple[int, ...] = ()  # fed inputs that are bool
     ranges: Mapping[int, tuple[float, float]] = field(default_factory=dict)  # slots with bounds of their own
     result_range: tuple[float, float] | None = None  # what a "free" output spans, instead of what it holds
+    weight: tuple[int, int | None] | None = None  # a constant that is weights, against the facts: slot, axis of scales
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,22 @@ class Encoded:
     weights: dict[int, Tensor]  # weight and bias slots -> the tensors of the integer file
 
 
-def data_slots(case: Case, row: OpRow) -> list[int]:
+def data_slots(case: Case) -> list[int]:
     """The slots of `case` that carry activations or constants quantized like them."""
-    given = range(len(case.inputs)) if row.data is None else row.data
-    return [slot for slot in given if slot < len(case.inputs) and case.inputs[slot] is not None]
+    slots = facts_of(case.code).data_slots(len(case.inputs))
+    return [slot for slot in slots if case.inputs[slot] is not None and (case.weight or (None,))[0] != slot]
+
+
+def _weight_of(case: Case) -> tuple[int | None, int | None]:
+    """(slot of the weights, axis with one scale for each index)."""
+    facts = facts_of(case.code)
+    return case.weight or (facts.weight, facts.channel_axis)
 
 
 def encode(case: Case, row: OpRow, dtype: str, seed: int, per_channel: bool = True) -> Encoded:
     """Random codes (the lowest and highest included), random scales and zero points, weights rounded to int8."""
     rng = np.random.default_rng(seed)
-    slots = data_slots(case, row)
+    slots = data_slots(case)
     encodings: dict[int, ActivationEncoding] = {}
     tied = slots if row.same is None else row.same
     for slot in slots:
@@ -74,7 +81,7 @@ def encode(case: Case, row: OpRow, dtype: str, seed: int, per_channel: bool = Tr
         elif operand is not None:
             random = slot in case.bool_slots
             values[slot] = rng.random(operand) < 0.5 if random else np.asarray(operand)
-    weights = _weights(case, row, dtype, encodings, values, per_channel)
+    weights = _weights(case, dtype, encodings, values, per_channel)
     return Encoded(encodings, codes, values, weights)
 
 
@@ -93,22 +100,24 @@ def _spread(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: 
     return values
 
 
-def _weights(case: Case, row: OpRow, dtype: str, encodings: dict, values: dict, per_channel: bool) -> dict[int, Tensor]:
+def _weights(case: Case, dtype: str, encodings: dict, values: dict, per_channel: bool) -> dict[int, Tensor]:
     """Round weights and biases in place of `values`; return their tensors."""
-    if row.weight is None or not isinstance(case.inputs[row.weight], np.ndarray):
+    slot, axis = _weight_of(case)
+    if slot is None or not isinstance(case.inputs[slot], np.ndarray):
         return {}
-    weight, axis = values[row.weight], row.channel_axis
+    weight = values[slot]
     others = tuple(a for a in range(weight.ndim) if a != axis) if per_channel and axis is not None else None
     scale = (np.abs(weight).max(others, keepdims=True) / 127).astype(np.float32)
     codes = np.rint(weight / scale).astype(np.int8)
-    values[row.weight] = (codes * scale).astype(np.float32)
-    found = {row.weight: _quantized("w", codes, scale.reshape(-1), np.zeros(scale.size, np.int64), axis or 0)}
-    if row.bias is not None and row.bias < len(case.inputs) and isinstance(case.inputs[row.bias], np.ndarray):
+    values[slot] = (codes * scale).astype(np.float32)
+    found = {slot: _quantized("w", codes, scale.reshape(-1), np.zeros(scale.size, np.int64), axis or 0)}
+    bias_slot = facts_of(case.code).bias
+    if bias_slot is not None and bias_slot < len(case.inputs) and isinstance(case.inputs[bias_slot], np.ndarray):
         steps = np.float64(next(iter(encodings.values())).scale) * scale.reshape(-1)
         wide = np.int32 if dtype == "int8" else np.int64
-        bias = np.rint(values[row.bias] / steps).astype(wide)
-        values[row.bias] = (bias * steps).astype(np.float32)
-        found[row.bias] = _quantized("b", bias, steps, np.zeros(steps.size, np.int64), 0)
+        bias = np.rint(values[bias_slot] / steps).astype(wide)
+        values[bias_slot] = (bias * steps).astype(np.float32)
+        found[bias_slot] = _quantized("b", bias, steps, np.zeros(steps.size, np.int64), 0)
     return found
 
 
@@ -145,18 +154,19 @@ def integer_graph(case: Case, given: Encoded, outputs: Sequence[Tensor], version
     return _graph(case, tensors, outputs, version)
 
 
-def weight_graph(case: Case, given: Encoded, row: OpRow, outputs: Sequence[Tensor], version: int = 0) -> Graph:
+def weight_graph(case: Case, given: Encoded, outputs: Sequence[Tensor], version: int = 0) -> Graph:
     """The file of the operator on float activations with an int8 weight, computed on the fly at `version`.
 
     Version 0 stands for weight-only: the float operator after a DEQUANTIZE of the weight.
     """
     tensors = {slot: _plain(slot, case, value) for slot, value in given.values.items()}
-    assert row.weight is not None
-    weight = given.weights[row.weight]
+    slot, _ = _weight_of(case)
+    assert slot is not None
+    weight = given.weights[slot]
     if version:
-        return _graph(case, {**tensors, row.weight: weight}, outputs, version)
+        return _graph(case, {**tensors, slot: weight}, outputs, version)
     graph = _graph(case, tensors, outputs, 1)
-    (op,), place = graph.main.ops, graph.main.ops[0].inputs[row.weight]
+    (op,), place = graph.main.ops, graph.main.ops[0].inputs[slot]
     listed = [*graph.main.tensors, weight]
     listed[place] = replace(listed[place], data=None)
     ops = (Op("DEQUANTIZE", (len(listed) - 1,), (place,), version=5), op)

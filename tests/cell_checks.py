@@ -12,10 +12,10 @@ import numpy as np
 import tfq_fine
 from cells import Cell, Grid, Kind, bias_of, float_graph, grid, inputs, linear_op, model_and_recipe, weight_of
 from emitted import File, Linear
-from tfq_converters.forms import Answer, Fineness, form_of
-from tfq_converters.kernels import Target
+from tfq_converters.kernels.queries import Target
+from tfq_converters.kernels.realizations import Answer, Fineness, form_of
 from tfq_converters.quantized import Form
-from tfq_converters.runtime import Kernels, Runner
+from tfq_converters.runtime.runner import Kernels, Runner
 from tfq_fine.api import Result
 from tfq_fine.granularity import Blocks, PerChannel, PerTensor
 from tfq_fine.repairs import REPAIRS

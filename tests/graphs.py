@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.flatbuffer import read
+from tfq_converters.flatbuffer.reading import read
 from tfq_converters.graph import Graph, Op, Options, Signature, Subgraph, Tensor
 
 CONV = {

@@ -10,9 +10,9 @@ import tensorflow as tf
 from keras import layers
 
 from tfq_converters.graph import Graph
-from tfq_converters.reading import Source, read_model
 from tfq_converters.reading.conversion_check import run_signature
 from tfq_converters.reading.inputs import random_inputs
+from tfq_converters.reading.reader import Source, read_model
 
 
 def cnn() -> Any:

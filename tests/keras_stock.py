@@ -55,7 +55,7 @@ def stock_file(group: str, cases: Sequence[Case]) -> bytes:
 def _litert(group: str, cases: Sequence[Case]) -> bytes:
     from litert_quantizer import quantizer, recipe
 
-    from tfq_converters.reading import read_model
+    from tfq_converters.reading.reader import read_model
 
     content = read_model(model_of(group, cases)).content
     signature = flatbuffer.read(content).signatures[0].key

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import tfq_fine as tfq
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.masks import bounded
 from tfq_fine.plan import Decision
 from tfq_fine.recipe import Recipe

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from graphs import images, small_cnn
-from tfq_converters import apart as module
-from tfq_converters import child_runs, flatbuffer, patience
-from tfq_converters.apart import apart
+from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.mailbox import Mailbox
-from tfq_converters.patience import Clock, float_seconds, limit_of
+from tfq_converters.runtime import apart_process as module
+from tfq_converters.runtime import child_runs, patience
+from tfq_converters.runtime.apart_process import apart
+from tfq_converters.runtime.mailbox import Mailbox
+from tfq_converters.runtime.patience import Clock, float_seconds, limit_of
 from tfq_fine.api import quantize
 from tfq_fine.verification import verify
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 import tfq_fine as tfq
-from tfq_converters.unrunnable import unrunnable_names
+from tfq_converters.runtime.unrunnable import unrunnable_names
 
 
 def pooled() -> tuple[Any, Any, str]:

@@ -11,9 +11,9 @@ import tfq_fine
 from emitted import File
 from graphs import RELU
 from nets import Net
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Options
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 from tfq_fine import affine
 from tfq_fine.equalization.block_factors import factor_blocks
 from tfq_fine.equalization.channel_scaling import ScalingPath, scaled, scaling_path

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from graphs import images, small_cnn
-from tfq_converters.child_runs import waiting
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
+from tfq_converters.runtime.child_runs import waiting
 
 CLASSES = 600  # the int8 SOFTMAX of the reference kernels aborts the process where more than 512 classes are equal
 

@@ -19,18 +19,19 @@ from consumers.cnn import FEATURES, IMAGE, LAYERS, network, samples
 from consumers.installed import need
 from test_fused_lstm import content as fused_lstm_content
 from test_fused_lstm import sequences
-from tfq_converters.consumers import by_rule
 from tfq_converters.errors import TfqError
-from tfq_converters.flatbuffer import read, write
-from tfq_converters.kernel_table import Cell, Status
-from tfq_converters.kernels import RUNTIMES
-from tfq_converters.probe import CELLS
+from tfq_converters.flatbuffer.reading import read
+from tfq_converters.flatbuffer.writing import write
+from tfq_converters.kernels.consumers import by_rule
+from tfq_converters.kernels.queries import RUNTIMES
+from tfq_converters.kernels.table import Cell, Status
 from tfq_converters.probe.build import job
+from tfq_converters.probe.cases import CELLS
 from tfq_converters.probe.operands import operands
 from tfq_converters.probe.reference import answer
 from tfq_converters.probe.runtimes import opener
 from tfq_converters.probe.verdict import judge
-from tfq_converters.runtime import Kernels
+from tfq_converters.runtime.runner import Kernels
 from tfq_fine.api import Result
 from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
 from tfq_fine.presets import RECIPES
@@ -279,7 +280,7 @@ def test_vela_puts_a_fused_lstm_on_the_npu(npu, tmp_path):
 
 @pytest.mark.parametrize("recipe", ["weight_only_int8", "dynamic_int8", "full_w4a8"])
 def test_what_is_refused_for_an_npu_is_of_no_use_to_it(recipe, tmp_path):
-    """When this fails, Vela has learnt more, and `tfq_converters.consumers` should be told."""
+    """When this fails, Vela has learnt more, and `tfq_converters.kernels.consumers` should be told."""
     need("ethosu")
     found = vela.compiled(quantized(recipe).content, vela.NPUS[0], tmp_path)
     assert (found.exit_code, found.on_npu) == ((-signal.SIGFPE, -1) if recipe == "full_w4a8" else (0, 0))

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from graphs import RELU
 from nets import Net
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
-from tfq_converters.runtime import Runner
-from tfq_converters.weights import data_of, weight_axes
+from tfq_converters.operators.facts import facts_of
+from tfq_converters.operators.weights import data_of, weight_axes
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
-from tfq_fine.equalization.channel_scaling import LINEAR, scaled
+from tfq_fine.equalization.channel_scaling import scaled
 from tfq_fine.equalization.cross_layer import MOST, choose_scales, factors, scalable
 from tfq_fine.equalization.noise import Channels, Levels, Rows
 from tfq_fine.observation import Needs
@@ -49,7 +50,11 @@ def image(graph: Graph, rng: np.random.Generator) -> np.ndarray:
 
 
 def levels_of(graph: Graph, levels: Levels = INT8) -> dict[int, Levels]:
-    return {o: levels for o, op in enumerate(graph.main.ops) if op.code in LINEAR and weight_axes(op, graph.main)}
+    return {
+        o: levels
+        for o, op in enumerate(graph.main.ops)
+        if facts_of(op.code).weight is not None and weight_axes(op, graph.main)
+    }
 
 
 def uneven(net: Net, x: int) -> int:

@@ -8,12 +8,13 @@ import pytest
 
 import tfq_fine as tfq
 from graphs import CONV, RELU
-from tfq_converters import custom_ops, flatbuffer, writer
-from tfq_converters.custom_ops import executes
+from tfq_converters import flatbuffer, writer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
-from tfq_converters.runtime import Runner
-from tfq_converters.unrunnable import unrunnable_names
+from tfq_converters.runtime import custom_ops
+from tfq_converters.runtime.custom_ops import executes
+from tfq_converters.runtime.runner import Runner
+from tfq_converters.runtime.unrunnable import unrunnable_names
 
 SAME_2_BY_2 = struct.pack("<3i", 1, 2, 2)  # padding, strides: how the delegate reads it
 

@@ -12,7 +12,7 @@ from keras import layers
 
 import tfq_fine as tfq
 from tfq_converters.errors import TfqError
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 
 
 @cache

@@ -8,7 +8,7 @@ import pytest
 import tfq_fine as tfq
 from examples.digits import TEST, main
 from examples.shown import Row
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 
 
 def _bits(recipe: str) -> str:

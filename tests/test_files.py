@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from child_programs import begun
-from tfq_converters import files
 from tfq_converters.errors import TfqError
-from tfq_converters.files import write_file
+from tfq_converters.files import writing as files
+from tfq_converters.files.writing import write_file
 
 ROOT = Path(__file__).parent.parent
 
@@ -243,7 +243,7 @@ def test_readers_never_see_a_mix(tmp_path, kind):
 # ------------------------------------------------------------------------------------- nobody writes otherwise
 
 # These write in a temporary folder of their own, which nobody else sees.
-IN_TEMPORARY_FOLDERS = {"array_file", "apart", "child_runs", "run_child", "run", "child", "saved_model"}
+IN_TEMPORARY_FOLDERS = {"array_file", "child_process", "run_child", "run", "child", "saved_model"}
 MAKES_FILES = {"os.replace", "os.rename", "shutil.move", "np.save", "np.savez", "np.savez_compressed", "os.link"}
 METHODS = {"write_bytes", "write_text", "tofile"}
 MAKES_FOLDERS = {f"tempfile.{name}" for name in ("mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile")}
@@ -267,7 +267,7 @@ def _makes_a_file(call: ast.Call) -> bool:
 def test_every_file_is_written_here():
     writers = {path.stem for path in _sources() if any(map(_makes_a_file, _calls(path)))}
     # statistics fills a buffer, the others write to copies of descriptors
-    assert writers - IN_TEMPORARY_FOLDERS == {"files", "statistics", "progress", "terminal", "silence", "apart_child"}
+    assert writers - IN_TEMPORARY_FOLDERS == {"writing", "statistics", "progress", "terminal", "silence", "apart_child"}
 
 
 def test_every_temporary_folder_is_made_in_one_place():

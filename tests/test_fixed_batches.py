@@ -11,7 +11,7 @@ import tf_keras
 
 import tfq_fine as tfq
 from tfq_converters.errors import TfqError
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 
 
 def data(count: int) -> np.ndarray:

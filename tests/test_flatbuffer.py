@@ -11,7 +11,7 @@ from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import writing
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 
 
 def test_a_round_trip_changes_nothing() -> None:

@@ -11,8 +11,8 @@ import pytest
 import tf_keras
 
 import tfq_fine as tfq
-from tfq_converters.reading import read_model
-from tfq_converters.runtime import Runner
+from tfq_converters.reading.reader import read_model
+from tfq_converters.runtime.runner import Runner
 
 FRAMEWORKS = {"keras": keras, "tf_keras": tf_keras}
 POLICIES = ("mixed_float16", "mixed_bfloat16", "float64")

@@ -10,11 +10,12 @@ import pytest
 
 from graphs import images, small_cnn
 from nets import Net
-from tfq_converters import flatbuffer, simulate
-from tfq_converters.child_runs import waiting
-from tfq_converters.float_run import float_run
-from tfq_converters.runtime import Runner
-from tfq_converters.simulate import float_values
+from tfq_converters import flatbuffer
+from tfq_converters.check import simulate
+from tfq_converters.check.float_model import float_run
+from tfq_converters.check.simulate import float_values
+from tfq_converters.runtime.child_runs import waiting
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.sampled_values import SAMPLE, drawn, positions
 
 

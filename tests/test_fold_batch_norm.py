@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from graphs import RELU
 from nets import Net
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Options
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.equalization import fold_batch_norm as module
 from tfq_fine.equalization.channel_affine import channel_affines
 from tfq_fine.equalization.fold_batch_norm import fold_batch_norm

@@ -6,9 +6,9 @@ import pytest
 import tfq_fine
 from nets import Net
 from tfq_converters.errors import TfqError
-from tfq_converters.flatbuffer import write
-from tfq_converters.forms import Fineness, form_of
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph
+from tfq_converters.kernels.realizations import Fineness, form_of
 from tfq_converters.quantized import Mode
 from tfq_fine.granularity import Blocks, PerTensor
 from tfq_fine.plan import Decision, Policy, Prefer, make_plan

@@ -11,9 +11,9 @@ import tfq_fine
 from cell_checks import DYNAMIC_TOLERANCE, FLOAT_TOLERANCE, float_difference, not_nearest
 from cells import Cell, grid
 from emitted import File, Operator
-from tfq_converters.flatbuffer import write
-from tfq_converters.reading import read_model
-from tfq_converters.runtime import Kernels, Runner
+from tfq_converters.flatbuffer.writing import write
+from tfq_converters.reading.reader import read_model
+from tfq_converters.runtime.runner import Kernels, Runner
 from tfq_fine.granularity import PerChannel, PerTensor
 from tfq_fine.recipe import Recipe
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec

@@ -11,13 +11,15 @@ import tfq_fine
 from emitted import File, Operator, schema
 from test_fused_lstm import BIASES, CODE, STEPS, WEIGHTS, content, lstm, operands, run, sequences
 from tfq_converters.errors import TfqError
-from tfq_converters.flatbuffer import read, write
+from tfq_converters.flatbuffer.reading import read
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import ABSENT, Graph, Tensor
-from tfq_converters.lstm import unusual
+from tfq_converters.operators.lstm import unusual
 from tfq_converters.quantized import ActivationEncoding
-from tfq_converters.reading import read_model
-from tfq_converters.realize import REALIZATIONS, recurrent, rewrites
-from tfq_converters.runtime import Kernels
+from tfq_converters.reading.reader import read_model
+from tfq_converters.realize import recurrent, rewrites
+from tfq_converters.realize.realized import REALIZATIONS
+from tfq_converters.runtime.runner import Kernels
 from tfq_fine import affine
 from tfq_fine.api import Result
 from tfq_fine.statistics import Statistics

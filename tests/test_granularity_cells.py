@@ -14,10 +14,10 @@ from keras import layers
 import tfq_fine
 from cell_checks import asked_of, may_get_less, problems, sheets
 from cells import KINDS, Cell, Kind, cells, inputs, model_and_recipe
-from tfq_converters import run_check
+from tfq_converters.check import run as run_check
 from tfq_converters.errors import TfqError
 from tfq_converters.quantized import QuantizedGraph
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.specs import ActivationSpec
 
 

@@ -10,7 +10,7 @@ from benchmarks.granularity_settings import BITS, MODES, spec
 from graphs import DENSE, images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
 from tfq_fine.presets import RECIPES
 from tfq_fine.specs import OpSpec

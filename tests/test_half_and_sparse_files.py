@@ -13,8 +13,8 @@ from graphs import DENSE, images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
-from tfq_converters.reading import read_model
-from tfq_converters.runtime import Runner
+from tfq_converters.reading.reader import read_model
+from tfq_converters.runtime.runner import Runner
 
 
 def half_file(graph: Graph) -> Graph:

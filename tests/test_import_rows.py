@@ -1,6 +1,7 @@
-"""Who may import whom: the rows of ARCHITECTURE.md, checked in the syntax trees, so that nothing has to be imported."""
+"""Who may import whom: the rows of ARCHITECTURE.md, checked in the syntax trees; faces are loaded too."""
 
 import ast
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -14,17 +15,26 @@ ROOT = Path(__file__).parent.parent
 
 # Each module imports only from its own row and from earlier ones; a folder stands for all that is in it.
 ROWS = (
-    ("tfq_converters",),
+    ("tfq_converters.errors", "tfq_converters.graph"),
+    ("tfq_converters.quantized", "tfq_converters.files"),
+    ("tfq_converters.operators", "tfq_converters.graph_edit"),
+    ("tfq_converters.kernels", "tfq_converters.flatbuffer"),
+    ("tfq_converters.runtime", "tfq_converters.realize"),
+    ("tfq_converters.check", "tfq_converters.reading", "tfq_converters.probe"),
+    ("tfq_converters.writer",),
     ("tfq_fine.granularity", "tfq_fine.max_drop"),
     ("tfq_fine.specs",),
     ("tfq_fine.affine", "tfq_fine.metrics", "tfq_fine.sizes", "tfq_fine.histogram", "tfq_fine.kept_samples"),
     ("tfq_fine.statistics",),
     ("tfq_fine.extension", "tfq_fine.sampled_values"),
-    ("tfq_fine.observers", "tfq_fine.algorithms", "tfq_fine.equalization"),
+    ("tfq_fine.algorithms",),
+    ("tfq_fine.observers", "tfq_fine.equalization"),
     ("tfq_fine.indices", "tfq_fine.plan", "tfq_fine.recipe", "tfq_fine.presets"),
     (
         "tfq_fine.data",
+        "tfq_fine.by_signature",
         "tfq_fine.data_warnings",
+        "tfq_fine.trained_moments",
         "tfq_fine.automatic",
         "tfq_fine.ranges",
         "tfq_fine.representative",
@@ -39,7 +49,7 @@ ROWS = (
         "tfq_fine.movers",
         "tfq_fine.placement",
         "tfq_fine.poles",
-        "tfq_fine.quantizer",
+        "tfq_fine.weights",
     ),
     ("tfq_fine.report", "tfq_fine.task_metrics"),
     ("tfq_fine.verification", "tfq_fine.summary"),
@@ -57,12 +67,16 @@ ROWS = (
     ("tfq_fine.cli", "tfq_fine.__main__"),
 )
 FACADE = "tfq_fine"  # the package itself: names its modules for type checkers, and loads them on demand
+# The package whose rooms (modules and folders at its top) have faces: others import the names in the `__init__` of a
+# folder, never its modules. It gives the folders the function that loads those names on demand.
+FACED, FACE = "tfq_converters", "tfq_converters.face"
+MOST_ROOMS = 14  # side by side in FACED
 
 # Loaded only when a Keras model is read or wrapped: imported inside functions, and only in these modules.
 FRAMEWORKS = ("keras", "tensorflow", "tf_keras", "h5py", "google.protobuf")  # with what comes with them
 FRAMEWORK_MODULES = (
     "tfq_converters.reading.*",
-    "tfq_converters.runtime",
+    "tfq_converters.runtime.runner",
     "tfq_converters.probe.runtimes",
     "tfq_fine.layers*",
     "tfq_fine.tfmot*",
@@ -76,15 +90,15 @@ KERAS_CLASSES = (
     "tfq_fine.tfmot.config",
 )
 # Load modules of their own by name when they are needed, so that the import and `--help` stay quick.
-BY_NAME = (FACADE, "tfq_fine.cli.program", "tfq_fine.layers", "tfq_fine.tfmot")
+BY_NAME = (FACADE, FACED, "tfq_fine.cli.program", "tfq_fine.layers", "tfq_fine.tfmot")
 # Extras that only some users install: imported inside functions, anywhere.
-OPTIONAL = ("jinja2", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
+OPTIONAL = ("jinja2", "sklearn", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
 # Start interpreters: the first for all that is run, the second, in child processes, to compare runtimes.
-INTERPRETERS = ("tfq_converters.runtime", "tfq_converters.probe.runtimes")
+INTERPRETERS = ("tfq_converters.runtime.runner", "tfq_converters.probe.runtimes")
 # Imported by one module each, at its top.
 SOLE_OWNERS = {
     "ai_edge_litert.schema_py_generated": "tfq_converters.flatbuffer",
-    "ai_edge_litert.interpreter": "tfq_converters.runtime",
+    "ai_edge_litert.interpreter": "tfq_converters.runtime.runner",
     "flatbuffers": "tfq_converters.flatbuffer",
 }
 
@@ -130,6 +144,33 @@ def imports(source: str) -> Iterator[Import]:
     yield from walk(ast.parse(source), False, False)
 
 
+@cache
+def faces() -> dict[str, dict[str, str]]:
+    """Folder with a face -> its public names -> the module of each, as the `__init__` of the folder says."""
+    return {module: homes for module, source in sources().items() if (homes := face_table(module, source))}
+
+
+def face_table(module: str, source: str) -> dict[str, str]:
+    """Public name -> module, from the call of `face` in a folder's `__init__`; empty where there is none."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "face":
+            table = ast.literal_eval(node.args[1])
+            return {name: f"{module}.{home}" for home, names in table.items() for name in names.split()}
+    return {}
+
+
+def room(name: str) -> str:
+    """The room that a module or name of FACED is in: a module or folder at the top."""
+    return ".".join(name.split(".")[:2])
+
+
+def defined_in(name: str) -> str:
+    """The module that an imported name comes from: through the face, where it was imported from one."""
+    package, _, last = name.rpartition(".")
+    home = faces().get(package, {}).get(last)
+    return name if name in sources() else home or package
+
+
 def row(module: str) -> int | None:
     """Index of the row that `module` is in."""
     for index, names in enumerate(ROWS):
@@ -146,7 +187,7 @@ def problems(module: str, source: str) -> list[str]:
     """What is wrong with the imports of one module."""
     found = []
     own_row = row(module)
-    if own_row is None and module != FACADE:
+    if own_row is None and module not in (FACADE, FACED):
         found.append(f"{module}: in no row; name it in ROWS here and in ARCHITECTURE.md")
     for item in imports(source):
         where = f"{module}:{item.line} imports {item.name}"
@@ -174,6 +215,10 @@ def own_problems(module: str, own_row: int | None, item: Import) -> list[str]:
     if module == FACADE:
         return [] if item.for_types else ["the package loads its modules on demand"]
     found = ["hidden in a function"] if item.in_function else []
+    if item.name == FACE:
+        return found if module in faces() else [*found, "only the folders with faces use it"]
+    if within(item.name, FACED) and not (within(module, FACED) and room(module) == room(item.name)):
+        found += face_problems(item.name)
     late = any(within(item.name, name) for name in KERAS_CLASSES)
     if late and not item.for_types and module not in KERAS_CLASSES:
         found.append("loads Keras with it")
@@ -187,11 +232,21 @@ def own_problems(module: str, own_row: int | None, item: Import) -> list[str]:
     return found
 
 
+def face_problems(name: str) -> list[str]:
+    """What is wrong with importing `name` of FACED from another room."""
+    package, _, last = name.rpartition(".")
+    if name in faces() or last in faces().get(package, {}):
+        return []
+    if package == room(name) and package not in faces() and not last.startswith("_"):  # a module at the top
+        return []
+    return ["not a name in the face of its folder"]
+
+
 def hidden_ways(module: str, source: str) -> list[str]:
     """Imports that are no import statements, and interpreters that come with a framework."""
     found = []
     for node in ast.walk(ast.parse(source)):
-        by_name = isinstance(node, ast.Name) and node.id == "__import__"
+        by_name = isinstance(node, ast.Name) and node.id in ("__import__", "import_module")
         by_call = isinstance(node, ast.Attribute) and node.attr == "import_module"
         allowed = any(fnmatch(module, name) for name in (*BY_NAME, *FRAMEWORK_MODULES))
         if (by_name or by_call) and not allowed:
@@ -211,7 +266,7 @@ def test_no_import_cycles():
     edges: dict[str, set[str]] = {}
     for module, source in modules.items():
         for item in imports(source):
-            target = item.name if item.name in modules else item.name.rpartition(".")[0]
+            target = defined_in(item.name)
             if target in modules and target != module and not item.for_types:
                 edges.setdefault(module, set()).add(target)
     try:
@@ -221,7 +276,74 @@ def test_no_import_cycles():
     assert order
 
 
+def test_no_cycles_between_rooms():
+    """The modules of two rooms may form no cycle; nor may the rooms, or neither could be understood alone."""
+    edges: dict[str, set[str]] = {}
+    for module, source in sources().items():
+        for item in imports(source):
+            if within(module, FACED) and within(item.name, FACED) and item.name != FACE:
+                edges.setdefault(room(module), set()).add(room(item.name))
+    order = TopologicalSorter({source: targets - {source} for source, targets in edges.items()})
+    try:
+        assert len(list(order.static_order())) > MOST_ROOMS / 2
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_few_rooms_side_by_side():
+    rooms = {room(module) for module in sources() if within(module, FACED)} - {FACED}
+    assert len(rooms) <= MOST_ROOMS
+    folders = {name for name in rooms if any(within(module, name) and module != name for module in sources())}
+    assert folders <= set(faces()), "a folder without a face"
+
+
+@pytest.mark.parametrize("folder", sorted(faces()))
+def test_a_face_says_one_thing_thrice(folder: str):
+    """To the loader, to type checkers, and in `__all__`; no name is that of another module of the folder."""
+    source, table = sources()[folder], faces()[folder]
+    for_types = {item.name.rpartition(".")[2]: item.name for item in imports(source) if item.for_types}
+    assert {name: defined_in_module(full) for name, full in for_types.items()} == table
+    (public,) = (
+        ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    assert sorted(public) == sorted(table)
+    for name, home in table.items():
+        assert f"{folder}.{name}" not in sources() or home == f"{folder}.{name}"
+
+
+def defined_in_module(name: str) -> str:
+    """The module that `from module import name` takes a name from; the name itself where that is a module."""
+    return name if name in sources() else name.rpartition(".")[0]
+
+
+def test_faces_load_what_they_name():
+    for folder, table in faces().items():
+        module = importlib.import_module(folder)
+        assert set(table) <= set(dir(module))
+        for name, home in table.items():
+            expected = importlib.import_module(home)
+            assert getattr(module, name) is (expected if home == f"{folder}.{name}" else getattr(expected, name))
+        with pytest.raises(AttributeError, match="has no attribute 'absent'"):
+            module.absent  # noqa: B018
+
+
 WRONG = {
+    "a module of a folder, from another room": (
+        "tfq_fine.plan",
+        "from tfq_converters.kernels.queries import Target",
+        "not a name in the face",
+    ),
+    "a module of a folder, from a room of its own package": (
+        "tfq_converters.check.run",
+        "from tfq_converters.runtime.runner import Runner",
+        "not a name in the face",
+    ),
+    "a module through its face": ("tfq_fine.plan", "from tfq_converters.kernels import queries", "not a name in the"),
+    "a private name": ("tfq_fine.plan", "from tfq_converters.graph import _hidden", "not a name in the face"),
+    "the faces' function": ("tfq_converters.graph", "from tfq_converters import face", "only the folders with faces"),
+    "up, through a face": ("tfq_converters.graph", "from tfq_converters.runtime import Runner", "a later row"),
     "up from the converters": ("tfq_converters.graph", "from tfq_fine.specs import WeightSpec", "a later row"),
     "a later row": ("tfq_fine.specs", "from tfq_fine.plan import Plan", "a later row"),
     "a later row, for types": (
@@ -268,6 +390,14 @@ def test_a_wrong_import_is_found(case: str):
 
 RIGHT = {
     "an earlier row": ("tfq_fine.plan", "from tfq_fine.specs import WeightSpec"),
+    "a name in a face": ("tfq_fine.plan", "from tfq_converters.kernels import Target"),
+    "a name in a face of a folder in a folder": (
+        "tfq_fine.layers.twin.resizing",
+        "from tfq_converters.kernels.arithmetic import between",
+    ),
+    "a module that is public as a whole": ("tfq_fine.plan", "from tfq_converters.operators import lstm"),
+    "a module of one's own room": ("tfq_converters.kernels.costs", "from tfq_converters.kernels.table import load"),
+    "a module at the top": ("tfq_fine.plan", "from tfq_converters.graph import Graph"),
     "the same row": ("tfq_fine.placement", "from tfq_fine.statistics import Statistics"),
     "a package of an earlier row": ("tfq_fine.affine", "from tfq_converters import flatbuffer"),
     "Keras in a function": ("tfq_converters.reading.reader", "def f():\n    import keras"),

@@ -11,8 +11,8 @@ import tf_keras
 from keras import layers, ops
 
 import tfq_fine as tfq
-from tfq_converters.input_values import Role, drawn, role_of
-from tfq_converters.reading import read_model
+from tfq_converters.reading.reader import read_model
+from tfq_converters.runtime.input_values import Role, drawn, role_of
 
 
 def floats(framework: Any) -> Any:

@@ -6,9 +6,9 @@ import pytest
 import tfq_fine as tfq
 from graphs import DENSE, RELU
 from nets import Net
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Options
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.islands import POOR_DB
 from tfq_fine.judging import decibels_of
 

@@ -11,14 +11,14 @@ from keras import layers
 
 from keras_models import inputs_of, run, source, two_signatures
 from tfq_converters.errors import TfqError
-from tfq_converters.input_values import Role, role_of
-from tfq_converters.reading import Source, read_model
 from tfq_converters.reading import checked as keras_checked
 from tfq_converters.reading.call import keras_call
 from tfq_converters.reading.conversion_check import check_signature
 from tfq_converters.reading.layers import layer_tree
 from tfq_converters.reading.model import convert_model
 from tfq_converters.reading.names import Resolver
+from tfq_converters.reading.reader import Source, read_model
+from tfq_converters.runtime.input_values import Role, role_of
 
 
 class RectifiedProduct(layers.Layer):

@@ -18,8 +18,8 @@ from keras_groups import Arrays, branch, data_of, float_ops, input_names, model_
 from keras_without_case import ABSTRACT, FOREIGN, IDENTITIES, NEEDS_TENSORFLOW, STRINGS, UNBUILDABLE
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph
-from tfq_converters.reading import read_model
-from tfq_converters.runtime import Runner
+from tfq_converters.reading.reader import read_model
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.api import Result
 
 COMPARED = 16  # of the calibration samples

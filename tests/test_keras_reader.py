@@ -16,8 +16,8 @@ from keras import layers
 
 from keras_models import MODELS, inputs_of, run, source
 from tfq_converters import flatbuffer
-from tfq_converters.reading import read_model
-from tfq_converters.runtime import Runner
+from tfq_converters.reading.reader import read_model
+from tfq_converters.runtime.runner import Runner
 
 
 @pytest.mark.parametrize("name", MODELS)

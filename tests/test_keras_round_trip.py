@@ -11,8 +11,8 @@ import pytest
 from keras_models import MODELS, inputs_of, run, source, two_signatures
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Tensor
-from tfq_converters.reading import read_model
-from tfq_converters.subgraphs import with_main
+from tfq_converters.graph_edit.subgraphs import with_main
+from tfq_converters.reading.reader import read_model
 
 
 @pytest.fixture(scope="module")

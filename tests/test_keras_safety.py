@@ -15,7 +15,7 @@ import tensorflow as tf
 from child_programs import done
 from keras_models import run, shared
 from tfq_converters.errors import TfqError
-from tfq_converters.reading import read_model
+from tfq_converters.reading.reader import read_model
 from tfq_converters.reading.silence import silenced
 
 

@@ -12,9 +12,9 @@ from benchmarks.single_op import Case
 from tfq_converters import writer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Tensor
-from tfq_converters.kernel_arithmetic import KERNELS
-from tfq_converters.op_table import OPS
-from tfq_converters.realize import Realized, realize
+from tfq_converters.kernels.arithmetic.emulated import KERNELS
+from tfq_converters.operators.integer_kernels import OPS
+from tfq_converters.realize.realized import Realized, realize
 
 X = (1, 8, 9, 3)
 EMULATED = list(KERNELS)

@@ -15,13 +15,13 @@ import pytest
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Tensor
-from tfq_converters.kernel_table import Cell, Run, load, save
-from tfq_converters.probe import CELLS, VARIANTS, present, probe, run_jobs
+from tfq_converters.kernels.table import Cell, Run, load, save
 from tfq_converters.probe.build import Job, cell_graph, job
-from tfq_converters.probe.cases import float_cell
+from tfq_converters.probe.cases import CELLS, float_cell
 from tfq_converters.probe.operands import operands
 from tfq_converters.probe.reference import Answer, answer
-from tfq_converters.probe.runtimes import installed
+from tfq_converters.probe.run import present, probe, run_jobs
+from tfq_converters.probe.runtimes import VARIANTS, installed
 from tfq_converters.probe.verdict import crash, judge, reason
 from tfq_fine.cli import kernels as kernels_command
 from tfq_fine.cli import main

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from graphs import small_cnn
-from tfq_converters import costs, kernels
-from tfq_converters.consumers import RULES
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op, Subgraph, Tensor
-from tfq_converters.kernel_table import Cell, load
-from tfq_converters.kernels import Choice, Target, cell_form, fault, somewhere, status, working
+from tfq_converters.kernels import costs
+from tfq_converters.kernels import queries as kernels
+from tfq_converters.kernels.consumers import RULES
+from tfq_converters.kernels.queries import Choice, Target, cell_form, fault, somewhere, status, working
+from tfq_converters.kernels.table import Cell, load
 from tfq_fine.cli.arguments import TARGETS
 
 MICRO = Target(("tflite-micro",))

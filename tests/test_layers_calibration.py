@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 import tfq_fine as tfq
-from tfq_converters.weights import data_of, weight_axes
+from tfq_converters.operators.weights import data_of, weight_axes
 from tfq_fine import affine
 from tfq_fine.layers.wrapped import wrappers
 from wrapped_models import small_cnn

@@ -9,9 +9,9 @@ import tfq_fine
 from emitted import File, constants
 from graphs import RELU
 from nets import Net
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.api import Result
 from tfq_fine.granularity import Blocks, ChannelGroups, PerTensor
 from tfq_fine.recipe import Recipe, Rule

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.api import quantize
 from tfq_fine.movers import FOLLOWS
 

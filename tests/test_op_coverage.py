@@ -3,7 +3,7 @@
 import pytest
 
 import converter_ops
-from tfq_converters.op_table import OPS
+from tfq_converters.operators.integer_kernels import OPS
 
 # litert-quantizer 0.11.0, its static int8 policy
 LITERT_QUANTIZER = """

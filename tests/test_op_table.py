@@ -12,13 +12,13 @@ import pytest
 from benchmarks import single_op
 from benchmarks.op_cases import BASE, case, ints, options, weights
 from benchmarks.single_op import Case, Job, measure_all
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Tensor
-from tfq_converters.kernel_arithmetic import KERNELS as EMULATED
-from tfq_converters.op_table import OPS, OpRow, misfits
+from tfq_converters.kernels.arithmetic.emulated import KERNELS as EMULATED
+from tfq_converters.operators.integer_kernels import OPS, OpRow, misfits
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, QuantizedGraph
-from tfq_converters.realize import realize
-from tfq_converters.runtime import Kernels, Runner
+from tfq_converters.realize.realized import realize
+from tfq_converters.runtime.runner import Kernels, Runner
 
 KERNELS: tuple[Kernels, ...] = ("default", "optimized", "reference")
 X = (2, 5, 7, 9)
@@ -198,8 +198,8 @@ WRONG: dict[str, Job] = {
         "int8",
     ),
     "matmul with a scale per column": _wrong(
-        case("BATCH_MATMUL", (3, 5, 33), weights(33, 7), o=options("BatchMatMulOptions")),
-        replace(OPS["BATCH_MATMUL"], data=(0,), weight=1, channel_axis=1),
+        case("BATCH_MATMUL", (3, 5, 33), weights(33, 7), o=options("BatchMatMulOptions"), weight=(1, 1)),
+        OPS["BATCH_MATMUL"],
         "int8",
     ),
 }

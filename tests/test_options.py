@@ -8,7 +8,7 @@ import pytest
 import tfq_fine as tfq
 from nets import Net
 from tfq_converters.errors import TfqError
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 
 WORDS = ("prefer", "on_unsupported", "on_invalid", "input_type", "output_type")
 COUNTS = ("num_samples", "batch_size", "threads", "shards")

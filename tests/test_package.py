@@ -130,7 +130,7 @@ def test_the_wheel_holds_the_files_of_both_packages_and_no_other(wheel: Path):
         expected |= {path.relative_to(base).as_posix() for path in files}
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == expected
-    assert {"tfq_fine/py.typed", "tfq_converters/py.typed", "tfq_converters/kernels.json"} <= names
+    assert {"tfq_fine/py.typed", "tfq_converters/py.typed", "tfq_converters/kernels/kernels.json"} <= names
 
 
 def test_the_layout_names_every_folder():

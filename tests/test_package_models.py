@@ -9,7 +9,7 @@ from benchmarks.zoo.basic_pitch import SAMPLES, clips
 from benchmarks.zoo.file_case import LARGEST, VALUES, FileCase, Kind
 from benchmarks.zoo.mediapipe import KINDS, MODELS
 from graphs import images, small_cnn
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 
 
 def test_every_row_has_a_model() -> None:

@@ -7,12 +7,13 @@ import tfq_fine
 from graphs import images, small_cnn
 from nets import Net
 from test_run_check import one_code_off, quantized, sabotaged
-from tfq_converters import flatbuffer, parts, writer
+from tfq_converters import flatbuffer, writer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.parts import Part, cut
-from tfq_converters.realize import realize
-from tfq_converters.runtime import Runner
+from tfq_converters.graph_edit import parts
+from tfq_converters.graph_edit.parts import Part, cut
+from tfq_converters.realize.realized import realize
+from tfq_converters.runtime.runner import Runner
 
 
 def branches() -> Graph:

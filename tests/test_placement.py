@@ -6,10 +6,10 @@ import random
 import pytest
 
 from graphs import small_cnn
-from tfq_converters import costs
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
-from tfq_converters.op_table import OPS
+from tfq_converters.kernels import costs
+from tfq_converters.operators.integer_kernels import OPS
 from tfq_fine import placement, quantize
 from tfq_fine.placement import place
 from tfq_fine.plan import Decision, Policy

@@ -9,7 +9,7 @@ import tfq_fine as tfq
 from graphs import DENSE, images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
-from tfq_converters.kernels import Target
+from tfq_converters.kernels.queries import Target
 from tfq_fine.automatic import best_ranges, counted
 from tfq_fine.calibration import calibrate, range_needs
 from tfq_fine.data import batches, input_specs

@@ -10,9 +10,10 @@ import tfq_fine as tfq
 from graphs import RELU
 from nets import Net
 from test_cross_layer import uneven
-from tfq_converters.flatbuffer import read, write
+from tfq_converters.flatbuffer.reading import read
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Options, Tensor
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 from tfq_fine import repairs as module
 from tfq_fine.cli import arguments
 from tfq_fine.equalization.fold_batch_norm import fold_batch_norm

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 from graphs import images, small_cnn
-from tfq_converters import child_runs as module
 from tfq_converters import writer
+from tfq_converters.check.tolerance import integer_difference
 from tfq_converters.errors import TfqError
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
 from tfq_converters.quantized import ActivationEncoding
-from tfq_converters.realize import Realized, realize
-from tfq_converters.runtime import Runner
-from tfq_converters.tolerance import integer_difference
+from tfq_converters.realize.realized import Realized, realize
+from tfq_converters.runtime import child_runs as module
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.api import quantize as quantized_model
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
 from tfq_fine.plan import Policy, make_plan
 from tfq_fine.presets import RECIPES
-from tfq_fine.quantizer import quantize
+from tfq_fine.weights import quantize
 
 
 def quantized(recipe: str, graph: Graph | None = None):  # type: ignore[no-untyped-def]

@@ -12,12 +12,12 @@ from keras import layers
 import tfq_fine as tfq
 from graphs import DENSE
 from tfq_converters import flatbuffer
-from tfq_converters.delegation import is_delegated
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.parts import part
-from tfq_converters.runtime import Runner
+from tfq_converters.graph_edit.parts import part
+from tfq_converters.kernels.delegation import is_delegated
+from tfq_converters.operators.facts import facts_of
+from tfq_converters.runtime.runner import Runner
 from tfq_fine.layers.twin.interpreter import Interpreter
-from tfq_fine.layers.twin.linear import LINEAR
 from wrapped_models import all_outputs, calibrated, file_outputs, images, output_steps, small_cnn
 
 ALL_CODES = {"int8": np.arange(-(2**7), 2**7), "int16": np.arange(-(2**15), 2**15)}
@@ -70,7 +70,7 @@ def test_sums_of_products_on_all_kernels(recipe: str):
 def check_delegation(graph: Graph) -> None:
     """Each linear operator in a file of its own runs in the delegate or not, as the rules say."""
     for o, op in enumerate(graph.main.ops):
-        if op.code in LINEAR:
+        if facts_of(op.code).linear:
             with flatbuffer.scratch(part(graph, [o]).graph) as path:
                 runner = Runner(path)
             runner._interpreter.allocate_tensors()  # the delegate comes with it

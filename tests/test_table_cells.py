@@ -8,9 +8,9 @@ from cells import KINDS, Cell, Kind, cells, model_and_recipe
 from emitted import File
 from test_fused_lstm import CODE as LSTM
 from test_fused_lstm import INTEGER_CELL, LSTM_CELLS
-from tfq_converters.kernel_table import Cell as TableCell
-from tfq_converters.kernel_table import load
-from tfq_converters.kernels import Target
+from tfq_converters.kernels.queries import Target
+from tfq_converters.kernels.table import Cell as TableCell
+from tfq_converters.kernels.table import load
 from tfq_converters.probe.cases import BLOCK
 from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
 from tfq_fine.specs import WeightSpec

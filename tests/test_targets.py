@@ -8,14 +8,14 @@ import pytest
 import tfq_fine as tfq
 from graphs import images, small_cnn
 from tfq_converters.errors import TfqError
-from tfq_converters.flatbuffer import write
+from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph
-from tfq_converters.kernel_table import Cell, Run, load, save
-from tfq_converters.kernels import Target
-from tfq_converters.probe import present
+from tfq_converters.kernels.queries import Target
+from tfq_converters.kernels.table import Cell, Run, load, save
 from tfq_converters.probe.build import job
+from tfq_converters.probe.run import present
 from tfq_converters.probe.runtimes import opener
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 from tfq_fine import placement
 from tfq_fine.granularity import ChannelGroups, PerChannel, PerTensor
 from tfq_fine.plan import Plan, Policy, make_plan

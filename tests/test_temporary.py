@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from child_programs import begun
-from tfq_converters import temporary
-from tfq_converters.temporary import PREFIX, temporary_folder
+from tfq_converters.files import temporary
+from tfq_converters.files.temporary import PREFIX, temporary_folder
 
 WAITS = """
     import sys, tempfile, time
     tempfile.tempdir = sys.argv[1]
-    from tfq_converters.temporary import temporary_folder
+    from tfq_converters.files import temporary_folder
     with temporary_folder() as folder:
         (folder / "inner").mkdir()
         (folder / "inner" / "file").write_text("x")

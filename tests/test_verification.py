@@ -16,7 +16,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Quantization, Tensor
-from tfq_converters.reading import Source, read_model
+from tfq_converters.reading.reader import Source, read_model
 from tfq_fine import verification
 from tfq_fine.verification import layer_errors
 from tfq_fine.verification.borders import match_borders

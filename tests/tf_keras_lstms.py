@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_groups import float_ops
 from tfq_converters import flatbuffer
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 
 Build = Callable[[Any, Any], Any]  # (tf_keras.layers, input) -> output
 STEPS, FEATURES, SAMPLES = 9, 5, 24

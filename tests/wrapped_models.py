@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers
 
 import tfq_fine as tfq
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime.runner import Runner
 
 RECURRENT = ("LSTM", "GRU", "GRU-before", "LSTM-by-gates", "SimpleRNN", "Bidirectional", "Bidirectional-before")
 

@@ -12,17 +12,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters import flatbuffer, lstm
-from tfq_converters.float_run import float_run
+from tfq_converters import flatbuffer
+from tfq_converters.check import checkable, float_run
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.runtime import Runner
-from tfq_converters.simulate import checkable
-from tfq_converters.unrunnable import depends_on_unrunnable, known_part
+from tfq_converters.operators import NOTHING_FUSED, facts_of, lstm
+from tfq_converters.runtime import Runner, depends_on_unrunnable, known_part
 from tfq_fine import affine
 from tfq_fine.extension import Extension
 from tfq_fine.histogram import Histogram
 from tfq_fine.kept_samples import Sample
-from tfq_fine.observation import MOVES_VALUES, moved_from
+from tfq_fine.observation import moved_from
 from tfq_fine.observers import OBSERVERS
 from tfq_fine.observers.seen import Seen
 from tfq_fine.plan import Plan
@@ -40,7 +39,6 @@ CANDIDATES: tuple[tuple[str, Mapping[str, float]], ...] = (
 DIFFERENT = 0.1  # of the shorter range: ranges that differ by less are one
 SAMPLES, SAMPLES_LARGE = 8, 4  # that ranges are compared on, at most
 COMMON = 0.99  # of the samples
-CONTROL_FLOW = frozenset({"WHILE", "IF", "CALL_ONCE", "CALL"})
 BETTER = 0.98  # of the error of the whole range, or the whole range is kept: less is noise
 
 
@@ -259,11 +257,11 @@ class _Trial:
         ((original, rounded),) = replaced.items()
         for o in dict.fromkeys(o for o, _ in readers.get(original, [])):
             op = self.main.ops[o]
-            if op.code in CONTROL_FLOW or not checkable(self.main, op):
+            if facts_of(op.code).control_flow or not checkable(self.main, op):
                 continue
             again = self._copy(replace(op, inputs=tuple(rounded if t == original else t for t in op.inputs)))
             for before, after in zip(op.outputs, again, strict=True):
-                if op.code in MOVES_VALUES and before in readers:
+                if facts_of(op.code).within_input and before in readers:
                     found += self._again({before: after})
                 elif self.main.tensors[before].dtype == "float32":
                     found.append((before, after))
@@ -277,7 +275,7 @@ class _Trial:
                 "SUB",
                 (after, before),
                 (difference,),
-                Options("SubOptions", {"fusedActivationFunction": 0, "potScaleInt16": True}),
+                Options("SubOptions", {**NOTHING_FUSED, "potScaleInt16": True}),
             )
         )
         return difference

@@ -1,7 +1,7 @@
 """Inputs and outputs of a file that are asked for in integers, and those that cannot be."""
 
 from tfq_converters.graph import Graph
-from tfq_converters.unrunnable import depends_on_unrunnable, unrunnable_names
+from tfq_converters.runtime import depends_on_unrunnable, unrunnable_names
 
 
 def integer_borders(graph: Graph, input_type: str, output_type: str) -> dict[int, str]:

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import Graph, Op, Subgraph
-from tfq_converters.op_table import OPS
+from tfq_converters.operators import OPS, facts_of
 from tfq_converters.quantized import ActivationEncoding, OpKey
 from tfq_fine import affine
 from tfq_fine.plan import Plan
 from tfq_fine.statistics import Range, Statistics
 
 Node = tuple[int, int]  # (tensor, activation bits)
-LIMITS = frozenset({"MAXIMUM", "MINIMUM"})
-CHOOSE = frozenset({"MAXIMUM", "MINIMUM", "SELECT", "SELECT_V2"})  # their results are values of one of their inputs
 
 
 @dataclass(frozen=True)
@@ -28,12 +26,10 @@ class Encodings:
 
 def data_slots(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
     """The input slots of `op` that hold activations (or float constants in the place of one)."""
-    row = OPS[op.code]
-    slots = range(len(op.inputs)) if row.data is None else row.data
     return tuple(
         slot
-        for slot in slots
-        if slot < len(op.inputs) and op.inputs[slot] >= 0 and subgraph.tensors[op.inputs[slot]].dtype == "float32"
+        for slot in facts_of(op.code).data_slots(len(op.inputs))
+        if op.inputs[slot] >= 0 and subgraph.tensors[op.inputs[slot]].dtype == "float32"
     )
 
 
@@ -124,7 +120,7 @@ def group_ranges(
         found[root] = found[root].union(ranges[node]) if root in found else ranges[node]
     for o, bits in ops.items():
         op, shared = graph.main.ops[o], tied_nodes(graph, o, bits)
-        for slot in tied_slots(op, graph.main) if shared and op.code not in CHOOSE else ():
+        for slot in tied_slots(op, graph.main) if shared and not facts_of(op.code).chooses else ():
             data = graph.main.tensors[op.inputs[slot]].data
             if data is not None:
                 root = members[shared[0]]
@@ -141,7 +137,7 @@ def without_cut_off(graph: Graph, ops: Mapping[int, int], ranges: Mapping[Node, 
     seen = {*graph.main.inputs, *graph.main.outputs}
     for o in sorted(ops, reverse=True):  # a limit behind a limit first
         op = graph.main.ops[o]
-        for t in op.inputs if op.code in LIMITS else ():
+        for t in op.inputs if facts_of(op.code).limits else ():
             node = (t, ops[o])
             if node in found and len(consumers[t]) == 1 and t not in seen:
                 found[node] = found[op.outputs[0], ops[o]]

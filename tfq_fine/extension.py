@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tfq_converters.graph import Op, Options, Tensor
+from tfq_converters.operators import NOTHING_FUSED, PLAIN_MUL
 
 MAX_RANK = 6  # of XNNPACK's reductions
 
@@ -51,7 +52,7 @@ class Extension:
         """`t` times itself."""
         tensor = self.tensors[t]
         result = self.new(replace(tensor, name=f"{tensor.name}/square"))
-        self.ops.append(Op("MUL", (t, t), (result,), Options("MulOptions", {"fusedActivationFunction": 0})))
+        self.ops.append(Op("MUL", (t, t), (result,), PLAIN_MUL))
         return result
 
     def flat(self, t: int) -> int:
@@ -79,5 +80,5 @@ class Extension:
 
     def joined(self, pieces: list[int]) -> int:
         """Rows behind one another in one row."""
-        options = Options("ConcatenationOptions", {"axis": 0, "fusedActivationFunction": 0})
+        options = Options("ConcatenationOptions", {"axis": 0, **NOTHING_FUSED})
         return self.add("CONCATENATION", pieces, (sum(self.tensors[t].shape[0] for t in pieces),), options)

@@ -9,12 +9,10 @@ from functools import reduce
 
 import numpy as np
 
-from tfq_converters import lstm
 from tfq_converters.graph import Graph
+from tfq_converters.operators import facts_of, lstm
 from tfq_fine.encodings import data_slots, fixed_output, float_outputs, tied_nodes
 from tfq_fine.statistics import Range
-
-CLAMPS = {"RELU": np.inf, "RELU6": 6.0}  # to between 0 and this
 
 
 def with_implied(graph: Graph, ops: Mapping[int, int], ranges: Mapping[int, Range]) -> dict[int, Range]:
@@ -59,8 +57,9 @@ def _of_operator(graph: Graph, o: int, bits: int, known: Mapping[int, Range]) ->
         limits = np.iinfo(fixed.dtype)
         low, high = (fixed.scale * (int(code) - fixed.zero_point) for code in (limits.min, limits.max))
         return dict.fromkeys(op.outputs, Range(low, high))
-    if op.code in CLAMPS and op.inputs[0] in known:
-        low, high = (min(max(limit, 0.0), CLAMPS[op.code]) for limit in known[op.inputs[0]])
+    clamps = facts_of(op.code).clamps
+    if clamps is not None and op.inputs[0] in known:
+        low, high = (min(max(limit, clamps[0]), clamps[1]) for limit in known[op.inputs[0]])
         return {op.outputs[0]: Range(low, high)}
     tied = [t for t, _ in tied_nodes(graph, o, bits)]
     read, written = [t for t in tied if t not in op.outputs], [t for t in tied if t in op.outputs]

@@ -1,13 +1,7 @@
 """Indices that pass through float: rounded to a scale, an index names another row."""
 
 from tfq_converters.graph import Subgraph
-
-MOVES_INDICES = frozenset(
-    {
-        *("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V", "UNPACK"),
-        *("TILE", "BROADCAST_TO", "REVERSE_V2"),
-    }
-)
+from tfq_converters.operators import facts_of
 
 
 def index_movers(subgraph: Subgraph) -> set[int]:
@@ -19,7 +13,7 @@ def index_movers(subgraph: Subgraph) -> set[int]:
         tensor, passed = op.inputs[0], []
         while subgraph.tensors[tensor].dtype == "float32" and tensor in producers:
             mover = subgraph.ops[producers[tensor]]
-            if mover.code not in MOVES_INDICES:
+            if facts_of(mover.code).moves != "one":
                 break
             passed.append(producers[tensor])
             tensor = next(t for t in mover.inputs if t >= 0 and subgraph.tensors[t].dtype == "float32")

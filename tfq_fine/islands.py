@@ -16,10 +16,10 @@ from dataclasses import replace
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Subgraph
+from tfq_converters.operators import facts_of
 from tfq_fine.encodings import integer_ops
 from tfq_fine.float_parts import Aim, Search, parts
 from tfq_fine.judging import CLASSES, gain
-from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.placement import running_time
 from tfq_fine.plan import Decision, Plan
 from tfq_fine.report.quantization import RepairRow
@@ -194,7 +194,7 @@ def feeding(main: Subgraph, plan: Plan, island: AbstractSet[int]) -> set[int]:
         seen.add(o)
         if is_rounded(plan, o):
             found.add(o)
-        if o not in found or main.ops[o].code in MOVES_VALUES:
+        if o not in found or facts_of(main.ops[o].code).within_input:
             wanted += main.ops[o].inputs
     return found
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import Graph
+from tfq_converters.operators import data_of, facts_of
 from tfq_fine.metrics import ErrorSums
-from tfq_fine.observation import MOVES_VALUES
 
-MAY_MASK = frozenset({"ADD", "SUB", "SELECT", "SELECT_V2"})
 EXACT_DB = 120.0  # of a sample whose outputs are equal
 QUIET = 1e-3  # of the usual energy of an output
 WORST = -math.inf
@@ -53,7 +52,8 @@ def judged(graph: Graph) -> list[Judged]:
     scores: dict[int, Judged] = {}  # probabilities -> their scores
     masked: set[int] = set()
     for op in graph.main.ops:
-        if op.code in MAY_MASK or (op.code in MOVES_VALUES and op.inputs[0] in masked):
+        facts = facts_of(op.code)
+        if facts.adds or facts.selects or (facts.within_input and data_of(op) in masked):
             masked |= {*op.outputs}
         elif op.code == "SOFTMAX" and op.inputs[0] not in masked:
             beta = op.option("beta")
@@ -132,7 +132,7 @@ def uses(graph: Graph) -> list[str]:
     for op in graph.main.ops:
         if op.code in ("SOFTMAX", "LOGISTIC"):
             kinds[op.outputs[0]] = op.code
-        elif op.code in MOVES_VALUES and op.inputs[0] in kinds:
+        elif facts_of(op.code).within_input and op.inputs[0] in kinds:
             kinds |= dict.fromkeys(op.outputs, kinds[op.inputs[0]])
     outputs = graph.main.outputs
     found = []

@@ -12,14 +12,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tfq_converters.graph import Graph, Op, Subgraph
+from tfq_converters.operators import facts_of, fuses
 from tfq_converters.quantized import TensorKey
 from tfq_fine.encodings import extent, integer_ops, tensor_range
-from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.plan import Plan
 from tfq_fine.statistics import Range, Statistics
 
-OPERANDS = {"SELECT": (1, 2), "SELECT_V2": (1, 2)}
-MAKES_MASKS = frozenset({"SELECT", "SELECT_V2", "CAST"})  # write what they choose, or in float
 Cuts = dict[TensorKey, Range]
 Readers = Mapping[int, list[tuple[int, int]]]
 
@@ -35,13 +33,13 @@ def bounded(graph: Graph, plan: Plan, statistics: Statistics) -> Statistics:
     consumers = main.consumers()
     sums: dict[int, tuple[list[int], Range]] = {}  # ADD -> what it writes, moved or not, and the range of that
     for o, op in enumerate(main.ops):
-        path = _to_softmax(main, consumers, op.outputs[0]) if op.code in OPERANDS or op.code == "ADD" else None
+        path = _to_softmax(main, consumers, op.outputs[0]) if facts_of(op.code).selects or op.code == "ADD" else None
         if not path:
             continue
         *tensors, softmax = path
         length = main.tensors[main.ops[softmax].inputs[0]].shape[-1]
         distance = math.log(2.0 ** (bits.get(softmax, 8) + 1) * length)
-        if op.code in OPERANDS:
+        if facts_of(op.code).selects:
             found = _cut(main, op, statistics, distance)
             cut |= {(0, t): found for t in tensors if found is not None}
         elif (sum_ := _sum(main, op, statistics, distance)) is not None:
@@ -59,7 +57,7 @@ def bounded(graph: Graph, plan: Plan, statistics: Statistics) -> Statistics:
 def has_masks(graph: Graph) -> bool:
     """Whether something in front of SOFTMAX may be a mask."""
     consumers = graph.main.consumers()
-    may_be = (op for op in graph.main.ops if op.code in OPERANDS or op.code == "ADD")
+    may_be = (op for op in graph.main.ops if facts_of(op.code).selects or op.code == "ADD")
     return any(_to_softmax(graph.main, consumers, op.outputs[0]) for op in may_be)
 
 
@@ -71,7 +69,7 @@ def _to_softmax(subgraph: Subgraph, consumers: Readers, tensor: int) -> list[int
         op = subgraph.ops[index]
         if op.code == "SOFTMAX":
             return [*path, index]
-        if op.code not in MOVES_VALUES or slot != 0 or len(op.outputs) > 1:
+        if not facts_of(op.code).within_input or slot != 0 or len(op.outputs) > 1:
             return None
         tensor = op.outputs[0]
         path.append(tensor)
@@ -80,7 +78,7 @@ def _to_softmax(subgraph: Subgraph, consumers: Readers, tensor: int) -> list[int
 
 def _cut(subgraph: Subgraph, op: Op, statistics: Statistics, distance: float) -> Range | None:
     """The range of the scores and `distance` below it; None when `op` is no mask that lies still lower."""
-    operands = [op.inputs[slot] for slot in OPERANDS[op.code]]
+    operands = [op.inputs[slot] for slot in facts_of(op.code).data_slots(len(op.inputs))]
     constants = [t for t in operands if subgraph.tensors[t].is_constant]
     scores = [t for t in operands if not subgraph.tensors[t].is_constant]
     if len(constants) != 1 or (0, scores[0]) not in statistics.ranges:
@@ -99,7 +97,7 @@ def _sum(subgraph: Subgraph, op: Op, statistics: Statistics, distance: float) ->
     come out as if all their scores were equal.
     """
     known = [t for t in op.inputs if subgraph.tensors[t].is_constant or (0, t) in statistics.ranges]
-    if len(known) != 2 or (op.option("fusedActivationFunction") or 0):
+    if len(known) != 2 or fuses(op):
         return None
     mask, scores = sorted(known, key=lambda t: tensor_range(subgraph, t, statistics).low)
     low, high = tensor_range(subgraph, scores, statistics)
@@ -130,12 +128,13 @@ def _mask_cuts(
     while True:
         cuts[0, current] = Range(-reach, tensor_range(main, current, statistics).high)
         op = main.ops[producers[current]] if current in producers else None
-        if op is None or op.code in MAKES_MASKS:
+        if op is None or facts_of(op.code).selects or op.code == "CAST":  # it writes what it chooses, or in float
             return cuts
         if op.code == "MUL":
             constant = _constant_cut(main, consumers, op, reach, statistics)
             return None if constant is None else cuts | constant
-        alone = op.code in MOVES_VALUES and len(consumers[op.inputs[0]]) == 1 and (0, op.inputs[0]) in statistics.ranges
+        moved = facts_of(op.code).within_input
+        alone = moved and len(consumers[op.inputs[0]]) == 1 and (0, op.inputs[0]) in statistics.ranges
         if not alone:
             return None
         current = op.inputs[0]

@@ -6,13 +6,9 @@ In integers such an operator costs two conversions, and a rounding that the mode
 from collections.abc import Mapping
 
 from tfq_converters.graph import Subgraph
+from tfq_converters.operators import facts_of
 from tfq_fine.encodings import data_slots
-from tfq_fine.observation import MOVES_VALUES
 
-MOVERS = (MOVES_VALUES - {"AVERAGE_POOL_2D", "MAX_POOL_2D", "RESIZE_BILINEAR"}) | {
-    *("CONCATENATION", "PACK", "GATHER", "GATHER_ND", "PADV2", "REVERSE_SEQUENCE", "SELECT", "SELECT_V2"),
-    *("DYNAMIC_UPDATE_SLICE", "MATRIX_DIAG", "MATRIX_SET_DIAG"),
-}
 FOLLOWS = "it only moves values between operators in float"
 
 
@@ -27,7 +23,7 @@ def between_floats(main: Subgraph, ops: Mapping[int, int], integer_borders: bool
         integer_borders: inputs and outputs of the file are integers, or it is meant for a device without float.
     """
     producers, consumers = main.producers(), main.consumers()
-    floats = {o for o in ops if main.ops[o].code in MOVERS and _moves_an_activation(main, o)}
+    floats = {o for o in ops if facts_of(main.ops[o].code).moves and _moves_an_activation(main, o)}
 
     def is_float(o: int) -> bool:
         return o not in ops or o in floats

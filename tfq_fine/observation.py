@@ -10,22 +10,14 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from tfq_converters.graph import Graph, Tensor
+from tfq_converters.operators import channels_of, data_of, facts_of, fused_activation
 from tfq_converters.quantized import OpKey, TensorKey
-from tfq_converters.weights import channels_of, data_of
+from tfq_converters.runtime import known_ops
 from tfq_fine.extension import Extension
 from tfq_fine.observers import channel_absmax, channel_limits, channel_mean
 from tfq_fine.sampled_values import sampled
 
 # operators whose outputs hold values of their first float input, or means of them, and zeros at most
-MOVES_VALUES = frozenset(
-    {
-        *("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V", "UNPACK"),
-        *("PAD", "MIRROR_PAD", "MAX_POOL_2D", "AVERAGE_POOL_2D", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "REVERSE_V2"),
-        *("BATCH_TO_SPACE_ND", "SPACE_TO_BATCH_ND", "TILE", "BROADCAST_TO"),
-        *("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"),
-    }
-)
-RECTIFIED = frozenset({1, 3})  # fused RELU and RELU6: the smallest value is 0, and every range holds 0
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,7 @@ def moved_from(graph: Graph) -> dict[int, int]:
     found: dict[int, int] = {}
     for op in main.ops:
         source = next((t for t in op.inputs if t >= 0 and main.tensors[t].dtype == "float32"), None)
-        if op.code in MOVES_VALUES and source is not None and not main.tensors[source].is_constant:
+        if facts_of(op.code).within_input and source is not None and not main.tensors[source].is_constant:
             found |= {t: found.get(source, source) for t in op.outputs}
     return found
 
@@ -141,9 +133,9 @@ def observed(graph: Graph, needs: Needs) -> Observed:
 
     for t in main.inputs:
         observe(t)
-    for op in main.ops:
+    for op in (main.ops[o] for o in known_ops(graph)):
         extension.ops.append(op)
-        rectified = op.options is not None and op.options.values.get("fusedActivationFunction") in RECTIFIED
+        rectified = fused_activation(op) in ("RELU", "RELU6")  # the smallest value is 0, and every range holds 0
         for t in op.outputs:
             observe(t, zero if rectified else None)
     outputs = [extension.packed([limits[t][side] for side in (0, 1) for _, t in ranges])] if ranges else []

@@ -11,20 +11,15 @@ from typing import Literal
 
 import numpy as np
 
-from tfq_converters import costs, lstm
-from tfq_converters.forms import form_of
 from tfq_converters.graph import Graph, Op, Subgraph
-from tfq_converters.kernel_table import KernelTable
-from tfq_converters.kernels import Target
-from tfq_converters.op_table import misfits
+from tfq_converters.kernels import KernelTable, Target, costs, form_of
+from tfq_converters.operators import facts_of, lstm, misfits, weight_axes
 from tfq_converters.quantized import OpKey
-from tfq_converters.weights import weight_axes
 from tfq_fine.encodings import data_slots, encodings, float_outputs, integer_ops, tensor_range
 from tfq_fine.granularity import Blocks, PerChannel
 from tfq_fine.masks import bounded
 from tfq_fine.minimum_cut import Network
 from tfq_fine.movers import between_floats
-from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.plan import Decision, Plan, Policy, fineness, half_of
 from tfq_fine.poles import feeding, near_poles
 from tfq_fine.specs import OpSpec
@@ -39,7 +34,6 @@ SLOW_LSTM = "its int8 kernel is slower than that on floats (prefer='size' takes 
 How = Literal["small", "dynamic", "precise"]
 """How an island holds its weights: in 8 bits for the float kernels; in 8 bits for dynamic-range kernels where those are
 faster, whose float inputs are rounded on the fly; or as the model has them, in float16 where the target reads that."""
-SINGULAR = frozenset({"LOG", "RSQRT"})  # at 0
 
 
 def with_islands(
@@ -163,7 +157,7 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
             wrong = misfits(op.code, f"int{bits}", graph.main.tensors[first].shape, inputs, outputs, lowest)
             if wrong:
                 misfit[o] = f"the int{bits} kernel of {op.code} does not take its scales: {'; '.join(wrong)}"
-                if op.code in SINGULAR:
+                if facts_of(op.code).pole == "saturates":
                     reason = f"rounded to 0, its values would have no finite {op.code} in float"
                     misfit |= dict.fromkeys(feeding(graph.main, first, integer_ops(plan)), reason)
         misfit |= near_poles(graph.main, integer_ops(plan), found.tensors, statistics)
@@ -243,7 +237,7 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
     bad: dict[int, str] = {}
     for o, bits in ops.items():
         op = main.ops[o]
-        if op.code not in {"ADD", "SUB", "MAXIMUM", "MINIMUM", "SELECT", "SELECT_V2", "CONCATENATION", "PACK"}:
+        if not facts_of(op.code).joins:
             continue
         operands = [op.inputs[slot] for slot in data_slots(op, main)]
         operands = [t for t in operands if not main.tensors[t].is_constant]  # an epsilon tells nothing that can be lost
@@ -261,7 +255,7 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
         touching = next((moved[t] for t in (*op.inputs, *op.outputs) if t in moved), None)
         if o in ops and touching:
             found[o] = touching
-            if op.code in MOVES_VALUES:
+            if facts_of(op.code).within_input:
                 moved |= dict.fromkeys(op.outputs, touching)
     return found
 

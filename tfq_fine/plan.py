@@ -1,24 +1,23 @@
 """From what a recipe asks to what every operator gets: a decision per operator, with the reason where it gets less."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from tfq_converters import kernels, lstm
+from tfq_converters import kernels
 from tfq_converters.errors import raise_all
-from tfq_converters.forms import Fineness, form_of
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
-from tfq_converters.kernels import Target
-from tfq_converters.op_table import OPS
+from tfq_converters.kernels import Fineness, Target, form_of
+from tfq_converters.operators import OPS, facts_of, float_constants, is_pointwise, lstm, weight_axes
 from tfq_converters.quantized import Form, Mode, OpKey
-from tfq_converters.realize.rewrites import REWRITES
-from tfq_converters.realize.weight_only import READS_SHAPE
-from tfq_converters.unrunnable import depends_on_unrunnable
-from tfq_converters.weights import float_constants, is_pointwise, weight_axes
+from tfq_converters.realize import REWRITES
+from tfq_converters.runtime import depends_on_unrunnable
+from tfq_fine.algorithms import ALGORITHMS, algorithm_problems, has_statistics
 from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
 from tfq_fine.indices import index_movers
+from tfq_fine.observers import observer_problems
 from tfq_fine.specs import GRANULARITIES, ActivationSpec, OpSpec, WeightSpec
 
 Prefer = Literal["speed", "size"]
@@ -62,7 +61,7 @@ FLOAT = Decision(None)
 def touches_float(op: Op, subgraph: Subgraph) -> bool:
     """Whether quantization concerns `op`: it reads or writes float values."""
     tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t >= 0]
-    return op.code not in READS_SHAPE and any(tensor.dtype == "float32" for tensor in tensors)
+    return not facts_of(op.code).reads_shape and any(tensor.dtype == "float32" for tensor in tensors)
 
 
 def make_plan(
@@ -85,7 +84,8 @@ def make_plan(
     Raises:
         TfqError: an operator is asked for weights that no kernel computes; all such operators are listed.
     """
-    problems: list[str] = []
+    problems = spec_problems(asked.values())
+    raise_all(problems)
     plan = {}
     unknown, indices = depends_on_unrunnable(graph), index_movers(graph.main)
     for key, op in graph.ops():
@@ -104,6 +104,7 @@ def make_plan(
         else:
             if factored and key in factored:
                 spec = _with(spec, granularity=PerChannel())
+            spec, unread = _with_statistics(spec, key, op, subgraph, unknown)
             beyond = _beyond_calibration(key, op, subgraph, unknown)
             if key[0] == 0 and key[1] in indices:
                 beyond = "it moves an index, which must not be rounded"
@@ -112,10 +113,32 @@ def make_plan(
             if isinstance(decision, str):
                 problems.append(f"{subgraph.op_name(key[1])}: {decision}")
             else:
-                note = (factored or {}).get(key) or (unfolded or {}).get(key, "")
-                plan[key] = decision.because(note) if note else decision
+                notes = (factored or {}).get(key) or (unfolded or {}).get(key, ""), unread if decision.spec else ""
+                plan[key] = decision.because("; ".join(filter(None, notes))) if any(notes) else decision
     raise_all(problems)
     return plan
+
+
+def spec_problems(specs: Iterable[OpSpec | None]) -> list[str]:
+    """List what is wrong with the algorithms and observers of specs, and with their options."""
+    problems: dict[str, None] = {}
+    for spec in dict.fromkeys(specs):
+        if spec is not None and spec.weights is not None:
+            problems |= dict.fromkeys(algorithm_problems(spec.weights))
+        if spec is not None and spec.activations is not None:
+            problems |= dict.fromkeys(observer_problems(spec.activations))
+    return list(problems)
+
+
+def _with_statistics(spec: OpSpec, key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int]) -> tuple[OpSpec, str]:
+    """Return (the spec with an algorithm that has what it reads, why that is not the one that was asked)."""
+    if spec.weights is None or not weight_axes(op, subgraph):
+        return spec, ""
+    reads = ALGORITHMS[spec.weights.algorithm].reads
+    if not reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
+        return spec, ""
+    why = f"its inputs are not observed, which algorithm {spec.weights.algorithm!r} reads: rounded to nearest"
+    return _with(spec, algorithm="round_to_nearest", options=()), why
 
 
 def _beyond_calibration(key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int]) -> str:
@@ -338,10 +361,11 @@ def no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
         return f"the int{bits} kernel of {op.code} takes at most rank {row.max_rank}, it has {len(data.shape)}"
     if row.reference_row is not None and bits == 8 and data.shape[-1:] > (row.reference_row,):
         return f"the int8 {op.code} over {data.shape[-1]} values aborts the process on the reference kernels"
-    for slot in (row.weight, row.bias):
+    facts = facts_of(op.code)
+    for slot in (facts.weight, facts.bias):
         tensor = op.inputs[slot] if slot is not None and slot < len(op.inputs) else ABSENT
         if tensor != ABSENT and not subgraph.tensors[tensor].is_constant:
-            return f"its {'weight' if slot == row.weight else 'bias'} is not a constant"
+            return f"its {'weight' if slot == facts.weight else 'bias'} is not a constant"
     return ""
 
 

@@ -7,13 +7,10 @@ is less than one step of its scale. Such a divisor, and what it is made of up to
 from collections.abc import Mapping
 
 from tfq_converters.graph import Op, Subgraph
+from tfq_converters.operators import facts_of
 from tfq_converters.quantized import ActivationEncoding
 from tfq_fine.encodings import data_slots, keeps_positive, tensor_range
-from tfq_fine.observation import MOVES_VALUES
 from tfq_fine.statistics import Range, Statistics
-
-POLES = {"LOG": 0, "RSQRT": 0, "DIV": 1}  # operator -> the input slot with a pole at 0
-SATURATES = frozenset({"LOG", "RSQRT"})  # in integers, where 0 has a code like all others; DIV by it fails
 
 
 def near_poles(
@@ -33,10 +30,11 @@ def near_poles(
     found: dict[int, str] = {}
     producers = main.producers()
     for o, op in enumerate(main.ops):
-        slot = POLES.get(op.code)
+        facts = facts_of(op.code)
+        slot = facts.positive if facts.pole else None
         if slot is None or slot >= len(op.inputs) or main.tensors[op.inputs[slot]].is_constant:
             continue
-        if main.tensors[op.inputs[slot]].dtype != "float32" or (o in ops and op.code in SATURATES):
+        if main.tensors[op.inputs[slot]].dtype != "float32" or (o in ops and facts.pole == "saturates"):
             continue
         t = op.inputs[slot]
         makers = feeding(main, t, ops)
@@ -78,11 +76,11 @@ def feeding(main: Subgraph, tensor: int, ops: Mapping[int, int]) -> set[int]:
             if keeps_positive(op, main):
                 continue
             found.add(o)
-        if op.code in MOVES_VALUES or _adds_a_constant(op, main):
+        if facts_of(op.code).within_input or _adds_a_constant(op, main):
             slots = data_slots(op, main)
             wanted += [op.inputs[slot] for slot in slots if not main.tensors[op.inputs[slot]].is_constant]
     return found
 
 
 def _adds_a_constant(op: Op, main: Subgraph) -> bool:
-    return op.code in {"ADD", "SUB"} and any(t >= 0 and main.tensors[t].is_constant for t in op.inputs)
+    return facts_of(op.code).adds and any(t >= 0 and main.tensors[t].is_constant for t in op.inputs)

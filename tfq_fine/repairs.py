@@ -14,21 +14,21 @@ from dataclasses import dataclass, replace
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.weights import data_of, weight_axes
-from tfq_fine.algorithms import KEEP_EQUAL
+from tfq_converters.operators import data_of, facts_of, weight_axes
+from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.bias_choice import folds, helped
 from tfq_fine.encodings import integer_ops
-from tfq_fine.equalization.channel_scaling import LINEAR, ScalingPath, scaled
+from tfq_fine.equalization.channel_scaling import ScalingPath, scaled
 from tfq_fine.equalization.cross_layer import Changes, choose_scales, powers_of_two, scalable, tensors_on
 from tfq_fine.equalization.editing import Rewritten
 from tfq_fine.equalization.fold_batch_norm import fold_batch_norm
 from tfq_fine.equalization.noise import Levels, decibels
 from tfq_fine.judging import gain, mean_decibels
 from tfq_fine.masks import has_masks
-from tfq_fine.quantizer import corrects, corrects_biases
 from tfq_fine.report.quantization import RepairRow
 from tfq_fine.sizes import is_large
 from tfq_fine.trial import Asked, Measured, Trial, Variant
+from tfq_fine.weights import corrects, corrects_biases
 
 REPAIRS: Mapping[str, str] = {
     "fold_batch_norm": "batch norm after an activation is folded into the weights around it",
@@ -91,7 +91,7 @@ def repaired(graph: Graph, asked: Asked, names: Sequence[str], trial: Trial) -> 
 
 def _parting(asked: Asked, names: Sequence[str]) -> dict[str, RepairRow]:
     """The repairs that would scale weights apart whose algorithm keeps equal values equal, and a line on each."""
-    if not any(spec and spec.weights and spec.weights.algorithm in KEEP_EQUAL for spec in asked.values()):
+    if not any(spec and spec.weights and ALGORITHMS[spec.weights.algorithm].keeps_equal for spec in asked.values()):
         return {}
     why = "scaled inputs would part the clusters of weights"
     return {name: RepairRow(name, False, why) for name in names if name in SCALES_INPUTS}
@@ -296,7 +296,7 @@ def _levels(variant: Variant) -> dict[int, Levels]:
     found = {}
     for (s, o), spec in variant.asked.items():
         op = variant.graph.main.ops[o] if s == 0 else None
-        if op is None or op.code not in LINEAR or spec is None or spec.weights is None:
+        if op is None or facts_of(op.code).weight is None or spec is None or spec.weights is None:
             continue
         if weight_axes(op, variant.graph.main):
             bits = 8 if spec.mode == "dynamic" else spec.activations.bits if spec.activations else 0

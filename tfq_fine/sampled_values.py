@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 
 from tfq_converters.graph import Options, Tensor
+from tfq_converters.operators import PLAIN_MUL
 from tfq_fine.extension import Extension
 
 SAMPLE = 512  # values of a tensor per run
@@ -49,7 +50,7 @@ def _of_any_shape(extension: Extension, t: int) -> int:
     as_float = extension.add("CAST", [size], (1,), Options("CastOptions", {"inDataType": 2, "outDataType": 0}))
     shares = (np.arange(SAMPLE) + np.random.default_rng(SAMPLE).random(SAMPLE)) / SAMPLE
     row = extension.new(Tensor("shares", (SAMPLE,), "float32", data=(shares * (1 - 2**-20)).astype(np.float32)))
-    product = Options("MulOptions", {"fusedActivationFunction": 0})
+    product = PLAIN_MUL
     at = extension.add("MUL", [as_float, row], (SAMPLE,), product)
     where = extension.add("CAST", [at], (SAMPLE,), Options("CastOptions", {"inDataType": 0, "outDataType": 2}), "int32")
     return extension.add("GATHER", [flat, where], (SAMPLE,), Options("GatherOptions", {"axis": 0, "batchDims": 0}))

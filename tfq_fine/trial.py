@@ -13,16 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters import costs, flatbuffer
+from tfq_converters import flatbuffer
+from tfq_converters.check import decoded, encoded, float_run
 from tfq_converters.errors import TfqError
-from tfq_converters.file_runs import FileRuns
-from tfq_converters.float_run import float_run
 from tfq_converters.graph import Graph
+from tfq_converters.kernels import costs
 from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey
-from tfq_converters.realize import realize
-from tfq_converters.realize.builder import ValueForm
-from tfq_converters.run_check import decoded, encoded
-from tfq_converters.runtime import Runner
+from tfq_converters.realize import ValueForm, realize
+from tfq_converters.runtime import FileRuns, Runner
 from tfq_fine.calibration import calibrate, mean_needs, range_needs
 from tfq_fine.data import Batch
 from tfq_fine.encodings import integer_ops
@@ -35,11 +33,11 @@ from tfq_fine.numbers import Numbers, Settings, choose_numbers, choose_ranges
 from tfq_fine.observation import Needs
 from tfq_fine.placement import How
 from tfq_fine.plan import Plan, Policy, make_plan
-from tfq_fine.quantizer import CodeCache, with_corrections
 from tfq_fine.ranges import observer_needs
 from tfq_fine.sizes import constant_bytes
 from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Statistics
+from tfq_fine.weights import CodeCache, weight_needs, with_corrections
 
 Asked = Mapping[OpKey, OpSpec | None]
 Calibrated = Callable[[Graph, Needs], Statistics]  # what all samples show of a graph
@@ -173,7 +171,9 @@ class Trial:
         static = self._is_static(plan)
         found: Statistics = self._once(
             ("statistics", id(graph), static),
-            lambda: self._calibrated(graph, static_needs(graph, plan) if static else mean_needs(graph)),
+            lambda: self._calibrated(
+                graph, (static_needs(graph, plan) if static else mean_needs(graph)).also(weight_needs(graph, plan))
+            ),
             graph,
         )
         return found
@@ -211,6 +211,7 @@ class Trial:
             variant.bounded_masks,
             variant.islands,
             cache=self._codes,
+            samples=self.samples,
             how=variant.how,
         )
 

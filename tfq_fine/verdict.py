@@ -5,15 +5,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tfq_converters import flatbuffer
+from tfq_converters.check import decoded, encoded
 from tfq_converters.errors import TfqError
-from tfq_converters.file_runs import FileRuns
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import QuantizedGraph
-from tfq_converters.run_check import decoded, encoded
-from tfq_converters.runtime import Runner
+from tfq_converters.runtime import FileRuns, Runner
 from tfq_fine.judging import CLASSES, Apart, uses
 from tfq_fine.kept_samples import Sample
-from tfq_fine.metrics import Agreement, ErrorSums, is_classes
+from tfq_fine.metrics import Agreement, ErrorSums, is_classes, is_tied
 from tfq_fine.report.verdict import OutputVerdict, Verdict
 
 CHUNK_BYTES = 2**26  # of outputs that are held at a time
@@ -64,7 +63,7 @@ def verdict_on(
             apart[k] = apart[k].also(expected, seen)
             if is_classes(expected) and apart[k].use == CLASSES:
                 same[k] += Agreement.of(expected, seen)
-                tied[k] += int(((seen == seen.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
+                tied[k] += int(is_tied(seen).sum())
     rows = [
         OutputVerdict(
             name,

@@ -14,7 +14,7 @@ from tfq_converters.graph import Graph
 OpKey = tuple[int, int]  # (subgraph index, op index)
 TensorKey = tuple[int, int]  # (subgraph index, tensor index)
 Mode = Literal["float", "float16", "weight_only", "dynamic", "integer"]
-Form = Literal["native", "pointwise", "blockwise", "split", "dequantize", "lookup"]  # see `forms`
+Form = Literal["native", "pointwise", "blockwise", "split", "dequantize", "lookup"]  # see `kernels.realizations`
 
 
 @dataclass(frozen=True)

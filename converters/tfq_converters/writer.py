@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfq_converters import flatbuffer
-from tfq_converters.child_runs import Runs, waiting
+from tfq_converters.check import Checked, run_check
 from tfq_converters.graph import Graph, Tensor
+from tfq_converters.operators import METADATA, min_runtime_version
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.realize import realize
-from tfq_converters.run_check import Checked, run_check
-from tfq_converters.versions import METADATA, min_runtime_version
+from tfq_converters.runtime import Runs, waiting
 
 LARGE = 2**28  # bytes of constants beyond which the file is not held beside its graph
 

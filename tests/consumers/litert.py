@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfq_converters.quantized import ActivationEncoding
-from tfq_converters.runtime import Kernels, Runner
+from tfq_converters.runtime.runner import Kernels, Runner
 from tfq_fine.api import Result
 
 

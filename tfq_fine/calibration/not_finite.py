@@ -4,8 +4,8 @@ from contextlib import suppress
 
 import numpy as np
 
+from tfq_converters.check import float_run
 from tfq_converters.errors import TfqError
-from tfq_converters.float_run import float_run
 from tfq_converters.graph import Graph
 from tfq_fine.kept_samples import Sample
 

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from tfq_converters import lstm
 from tfq_converters.graph import Graph
+from tfq_converters.operators import data_of, lstm
 from tfq_converters.quantized import OpKey
-from tfq_converters.weights import data_of
 from tfq_fine.histogram import Counter, Histogram
 from tfq_fine.observation import Needs, Observed, Reading, moved_from
 from tfq_fine.observers.second_moment import second_moment

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from tfq_converters.errors import TfqError
-from tfq_converters.kernel_table import ABSENT, Cell, KernelTable, Run, load, save
+from tfq_converters.kernels import ABSENT, Cell, KernelTable, Run, load, save
 from tfq_converters.probe import CELLS, VARIANTS, present, probe
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.terminal import counted

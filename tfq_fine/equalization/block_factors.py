@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import Graph, Op
+from tfq_converters.operators import data_of, facts_of, weight_axes
 from tfq_converters.quantized import OpKey
-from tfq_converters.weights import data_of, weight_axes
 from tfq_fine import affine
-from tfq_fine.equalization.channel_scaling import READERS, ScalingPath, scaled, scaling_path
+from tfq_fine.equalization.channel_scaling import ScalingPath, scaled, scaling_path
 from tfq_fine.granularity import Blocks, PerChannel, block_shape
 from tfq_fine.metrics import ErrorSums
 from tfq_fine.specs import OpSpec
@@ -63,7 +63,7 @@ def factor_blocks(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Factore
 
 
 def _has_blocks(op: Op, graph: Graph, spec: OpSpec | None) -> bool:
-    if spec is None or spec.mode != "integer" or spec.weights is None or op.code not in READERS:
+    if spec is None or spec.mode != "integer" or spec.weights is None or facts_of(op.code).input_axis is None:
         return False
     axes = weight_axes(op, graph.main)
     return bool(axes) and isinstance(spec.weights.granularity, Blocks)

@@ -9,14 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import Op, Subgraph
-from tfq_converters.weights import DATA_SLOT, groups_of, weight_axes
-from tfq_fine.equalization.channel_scaling import LINEAR, flattened, keeps_last, value_readers
-from tfq_fine.equalization.editing import fused
-
-AFFINE = frozenset({"MUL", "ADD", "SUB"})
-AVERAGES = frozenset({"AVERAGE_POOL_2D", "MEAN", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"})  # weights add up to 1
-ORDERED = frozenset({"MAX_POOL_2D"})  # commute with increasing functions alone
-SAME = 0
+from tfq_converters.operators import data_slot, facts_of, fuses, groups_of, padding_of, weight_axes
+from tfq_fine.equalization.channel_scaling import flattened, keeps_last, value_readers
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,7 @@ def channel_affines(main: Subgraph) -> Iterator[ChannelAffine]:
 
 def _affine(main: Subgraph, o: int) -> ChannelAffine | None:
     op = main.ops[o]
-    if op.code not in AFFINE or fused(op) or len(op.inputs) != 2:
+    if not facts_of(op.code).affine or fuses(op) or len(op.inputs) != 2:
         return None
     constants = [slot for slot, t in enumerate(op.inputs) if main.tensors[t].is_constant]
     if len(constants) != 1:
@@ -107,7 +101,7 @@ def leaves_of(main: Subgraph, tensor: int) -> Leaves | str:
         for o, slot in value_readers(main, t):
             op = main.ops[o]
             channels = main.tensors[t].shape[-1] // repeats
-            if op.code in LINEAR:
+            if facts_of(op.code).weight is not None:
                 leaf = _leaf(main, o, slot, channels, pads)
                 if leaf is None:
                     return f"{main.op_name(o)} reads {main.tensors[t].name} otherwise"
@@ -116,28 +110,29 @@ def leaves_of(main: Subgraph, tensor: int) -> Leaves | str:
             times = _passes(main, op, slot)
             if times is None:
                 return f"{main.op_name(o)} reads {main.tensors[t].name}"
-            ordered |= op.code in ORDERED
+            ordered |= facts_of(op.code).largest
             wanted.append((op.outputs[0], repeats * times, pads or op.code == "PAD"))
     return Leaves(tuple(leaves), ordered)
 
 
 def _passes(main: Subgraph, op: Op, slot: int) -> int | None:
     """How many times over the last axis of the result has the channels; None where they do not pass through `op`."""
-    if slot != 0 or fused(op):
+    if slot != 0 or fuses(op):
         return None
     before, after = (main.tensors[t].shape for t in (op.inputs[0], op.outputs[0]))
     if op.code == "RESHAPE":
         return flattened(before, after)
     if op.code == "MEAN" and not keeps_last(op, main):
         return None
-    passes = op.code in AVERAGES or op.code in ORDERED or op.code == "PAD"
+    facts = facts_of(op.code)
+    passes = facts.averages or facts.largest or op.code == "PAD"
     return 1 if passes and before[-1:] == after[-1:] else None
 
 
 def _leaf(main: Subgraph, o: int, slot: int, channels: int, pads: bool) -> Leaf | None:
     op = main.ops[o]
     axes = weight_axes(op, main)
-    if not axes or slot != DATA_SLOT.get(op.code, 0):
+    if not axes or slot != data_slot(op.code):
         return None
     weight = main.tensors[op.inputs[axes[0].slot]].shape
     if axes[0].inputs is None:
@@ -155,4 +150,4 @@ def _window_pads(main: Subgraph, op: Op) -> bool:
     if op.code == "TRANSPOSE_CONV":
         return True
     window = main.tensors[op.inputs[1]].shape[1:3]
-    return op.option("padding") == SAME and window != (1, 1)
+    return padding_of(op) == "SAME" and window != (1, 1)

@@ -10,14 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
-from tfq_converters.realize.weight_only import READS_SHAPE
-from tfq_converters.weights import BIAS_SLOT, DATA_SLOT, WeightAxes, bias_of, groups_of, weight_axes
-from tfq_fine.equalization.editing import Edit, along, fused
+from tfq_converters.operators import (
+    WeightAxes,
+    bias_of,
+    bias_slot,
+    data_of,
+    facts_of,
+    fused_activation,
+    groups_of,
+    weight_axes,
+)
+from tfq_fine.equalization.editing import Edit, along
 
-LINEAR = frozenset({"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"})
-READERS = frozenset({"FULLY_CONNECTED", "CONV_2D", "TRANSPOSE_CONV"})  # with an axis of inputs to divide
-KEEPS_CHANNELS = frozenset({"RELU", "LEAKY_RELU", "MAX_POOL_2D", "AVERAGE_POOL_2D", "PAD", "RESIZE_NEAREST_NEIGHBOR"})
-HOMOGENEOUS = (0, 1)  # fused activations f with f(s x) = s f(x) for s > 0: none, and ReLU
+HOMOGENEOUS = ("NONE", "RELU")  # fused activations f with f(s x) = s f(x) for s > 0
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
 def value_readers(subgraph: Subgraph, tensor: int) -> list[tuple[int, int]]:
     """(op index, input slot) of all that read `tensor`, without those that read its shape alone."""
     readers = subgraph.consumers().get(tensor, [])
-    return [(o, slot) for o, slot in readers if subgraph.ops[o].code not in READS_SHAPE]
+    return [(o, slot) for o, slot in readers if not facts_of(subgraph.ops[o].code).reads_shape]
 
 
 def makers_of(subgraph: Subgraph, tensor: int) -> tuple[int, ...] | str:
@@ -75,7 +80,7 @@ def makers_of(subgraph: Subgraph, tensor: int) -> tuple[int, ...] | str:
 def _divisible(op: Op, subgraph: Subgraph, tensor: int) -> bool:
     """Whether the weight of `op` can take back a scaling of `tensor`: it reads it as data, over all of its channels."""
     axes = weight_axes(op, subgraph)
-    if op.code not in LINEAR or not axes or op.inputs[DATA_SLOT.get(op.code, 0)] != tensor:
+    if facts_of(op.code).weight is None or not axes or data_of(op) != tensor:
         return False
     (row,) = axes
     if row.inputs is None:
@@ -86,20 +91,20 @@ def _divisible(op: Op, subgraph: Subgraph, tensor: int) -> bool:
 
 def _scalable(op: Op, subgraph: Subgraph) -> int | str:
     """ABSENT where `op` can scale its own output; the input to go on with; or why the scaling ends here."""
-    if fused(op) not in HOMOGENEOUS:
+    if fused_activation(op) not in HOMOGENEOUS:
         return "its fused activation clips at a fixed value"
-    if op.code in LINEAR:
+    if facts_of(op.code).weight is not None:
         constant = bias_of(op) == ABSENT or subgraph.tensors[bias_of(op)].data is not None
         return ABSENT if weight_axes(op, subgraph) and constant else "its weights are not constants"
     channels = subgraph.tensors[op.outputs[0]].shape[-1:]
     if op.code == "RESHAPE":
         whole = flattened(subgraph.tensors[op.inputs[0]].shape, subgraph.tensors[op.outputs[0]].shape)
         return "a scaling of channels does not pass through it" if whole is None else op.inputs[0]
-    moves = op.code in KEEPS_CHANNELS or (op.code == "MEAN" and keeps_last(op, subgraph))
+    moves = facts_of(op.code).keeps_channels or (op.code == "MEAN" and keeps_last(op, subgraph))
     if moves and subgraph.tensors[op.inputs[0]].shape[-1:] == channels:  # PAD may add channels
         return op.inputs[0]
     constants = [t for t in op.inputs if subgraph.tensors[t].data is not None]
-    if op.code in ("MUL", "ADD", "SUB") and len(constants) == 1 and _per_channel(subgraph.tensors[constants[0]]):
+    if facts_of(op.code).affine and len(constants) == 1 and _per_channel(subgraph.tensors[constants[0]]):
         (other,) = (t for t in op.inputs if t != constants[0])
         if subgraph.tensors[other].shape[-1:] == channels:
             return ABSENT if op.code == "MUL" else other
@@ -158,9 +163,9 @@ def multiply(edit: Edit, main: Subgraph, makers: Sequence[int], scale: np.ndarra
     scale = scale.astype(np.float64)
     for o in makers:
         op = edit.ops[o]
-        if op.code in LINEAR:
+        if facts_of(op.code).weight is not None:
             _scale_linear(edit, o, weight_axes(main.ops[o], main)[0], scale)
-        elif op.code in ("MUL", "ADD", "SUB"):
+        elif facts_of(op.code).affine:
             slot = next(slot for slot, t in enumerate(op.inputs) if edit.tensors[t].data is not None)
             data = edit.data(o, slot)
             edit.constant(o, slot, data * np.tile(scale, max(data.size // len(scale), 1)))
@@ -172,6 +177,6 @@ def _scale_linear(edit: Edit, o: int, axes: WeightAxes, scale: np.ndarray) -> No
     data = edit.data(o, axes.slot)
     edit.constant(o, axes.slot, data * along(scale, axes.channel, data.ndim))
     if bias_of(edit.ops[o]) != ABSENT:
-        slot = BIAS_SLOT[edit.ops[o].code]
+        slot = bias_slot(edit.ops[o].code)
         bias = edit.data(o, slot)
         edit.constant(o, slot, bias * scale.reshape(bias.shape))

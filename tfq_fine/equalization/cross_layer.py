@@ -15,13 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import Graph, Subgraph
-from tfq_converters.weights import data_of, groups_of, weight_axes
-from tfq_fine.equalization.channel_scaling import LINEAR, ScalingPath, scaling_path
+from tfq_converters.operators import data_of, facts_of, groups_of, weight_axes
+from tfq_fine.equalization.channel_scaling import ScalingPath, scaling_path
 from tfq_fine.equalization.noise import Channels, Levels, Rows
 
 MOST = 8.0  # of a factor, and of 1 / factor: a channel that slept during calibration may wake up
 GAIN = 0.02  # of the estimated noise, without which a tensor is left alone
-MOVES = frozenset({"RESHAPE", "MAX_POOL_2D", "AVERAGE_POOL_2D", "PAD", "RESIZE_NEAREST_NEIGHBOR"})  # keep the encoding
 
 
 def factors(made: np.ndarray, read: np.ndarray) -> np.ndarray:
@@ -59,7 +58,7 @@ class Scales:
 def scalable(graph: Graph) -> dict[int, ScalingPath]:
     """The activations whose channels can be scaled exactly -> how."""
     main = graph.main
-    read = dict.fromkeys(data_of(op) for op in main.ops if op.code in LINEAR)
+    read = dict.fromkeys(data_of(op) for op in main.ops if facts_of(op.code).weight is not None)
     found = {t: scaling_path(main, t) for t in read if not main.tensors[t].is_constant}
     return {t: path for t, path in found.items() if isinstance(path, ScalingPath)}
 
@@ -105,7 +104,7 @@ def choose_scales(
 
 def tensors_on(main: Subgraph, path: ScalingPath) -> list[int]:
     """The tensor of a path, and those in front of it that get an encoding of their own and are scaled with it."""
-    inner = [main.ops[o].outputs[0] for o in path.makers if main.ops[o].code not in MOVES]
+    inner = [main.ops[o].outputs[0] for o in path.makers if not facts_of(main.ops[o].code).within_input]
     return [path.tensor, *(t for t in inner if t != path.tensor)]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Tensor
-from tfq_converters.weights import BIAS_SLOT, bias_of
+from tfq_converters.operators import bias_of, bias_slot
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Edit:
 
     def bias(self, o: int, data: np.ndarray) -> None:
         """Give the linear operator `o` this bias, whether it had one or not."""
-        op, slot = self.ops[o], BIAS_SLOT[self.ops[o].code]
+        op, slot = self.ops[o], bias_slot(self.ops[o].code)
         if bias_of(op) == ABSENT:
             self.tensors.append(Tensor(f"{self.tensors[op.outputs[0]].name}/bias", data.shape, "float32", data=data))
             self.ops[o] = replace(op, inputs=(*op.inputs[:slot], *[ABSENT] * (slot + 1 - len(op.inputs))))
@@ -92,9 +92,3 @@ class Edit:
 def along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
     """One value per index of `axis`, to be broadcast."""
     return values.reshape([-1 if a == axis else 1 for a in range(rank)])
-
-
-def fused(op: Op) -> int:
-    """The fused activation of an operator; 0 for none."""
-    found = 0 if op.options is None else op.options.values.get("fusedActivationFunction", 0)
-    return int(found)

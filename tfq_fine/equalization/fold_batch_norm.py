@@ -17,23 +17,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Graph, Options, Subgraph
-from tfq_converters.weights import BIAS_SLOT, bias_of, groups_of, weight_axes
+from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+from tfq_converters.operators import PLAIN_ADD, bias_of, bias_slot, facts_of, fuses, groups_of, weight_axes
 from tfq_fine.equalization.channel_affine import (
-    AVERAGES,
-    ORDERED,
     ChannelAffine,
     Leaf,
     Leaves,
     channel_affines,
     leaves_of,
 )
-from tfq_fine.equalization.channel_scaling import LINEAR, makers_of, multiply, value_readers
-from tfq_fine.equalization.editing import Edit, Rewritten, along, fused
+from tfq_fine.equalization.channel_scaling import makers_of, multiply, value_readers
+from tfq_fine.equalization.editing import Edit, Rewritten, along
 
 SMALLEST = 1e-2  # of |scale| to its largest: what is divided by less would have a range far beyond the others
-
-SHIFTED = AVERAGES | ORDERED | {"RESHAPE"}  # f(x + b) = f(x) + b
 
 
 @dataclass(frozen=True)
@@ -94,9 +90,20 @@ def _makers(main: Subgraph, affine: ChannelAffine) -> tuple[int, ...] | str:
 def _is_linear(main: Subgraph, makers: tuple[int, ...], affine: ChannelAffine) -> bool:
     """Whether x is the result of a linear operator, perhaps pooled or reshaped."""
     *between, first = (main.ops[o] for o in makers)
-    largest = any(op.code in ORDERED for op in between)
-    moved = all(op.code in SHIFTED and not fused(op) for op in between)
-    return first.code in LINEAR and not fused(first) and moved and not (largest and (affine.scale <= 0).any())
+    largest = any(facts_of(op.code).largest for op in between)
+    moved = all(_takes_shifts(op) and not fuses(op) for op in between)
+    return (
+        facts_of(first.code).weight is not None
+        and not fuses(first)
+        and moved
+        and not (largest and (affine.scale <= 0).any())
+    )
+
+
+def _takes_shifts(op: Op) -> bool:
+    """Whether f(x + b) = f(x) + b for one b per channel."""
+    facts = facts_of(op.code)
+    return facts.averages or facts.largest or op.code == "RESHAPE"
 
 
 def _into_maker(edit: Edit, main: Subgraph, affine: ChannelAffine, makers: tuple[int, ...]) -> _Found:
@@ -154,7 +161,7 @@ def _keep_shift(edit: Edit, affine: ChannelAffine, shift: np.ndarray) -> None:
         return
     op = edit.ops[last]
     slot = next(slot for slot, t in enumerate(op.inputs) if edit.tensors[t].data is not None)
-    options = Options("AddOptions", {"fusedActivationFunction": 0, "potScaleInt16": False})
+    options = PLAIN_ADD
     inputs = (affine.source, op.inputs[slot])
     edit.ops[last] = replace(op, code="ADD", inputs=inputs, options=options, version=1)
     edit.constant(last, 1, shift)
@@ -184,7 +191,7 @@ def _seen(values: np.ndarray, shape: tuple[int, ...], groups: int, inputs: int) 
 
 def _add_to_bias(edit: Edit, o: int, more: np.ndarray) -> None:
     present = bias_of(edit.ops[o]) != ABSENT
-    before = edit.data(o, BIAS_SLOT[edit.ops[o].code]).reshape(-1) if present else 0.0
+    before = edit.data(o, bias_slot(edit.ops[o].code)).reshape(-1) if present else 0.0
     edit.bias(o, (before + more).astype(np.float32))
     if edit.ops[o].code == "FULLY_CONNECTED":
         edit.last_axis(edit.ops[o].inputs[0], edit.data(o, 1).shape[1])

@@ -10,8 +10,7 @@ from absl import logging
 
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.graph import Op
-from tfq_converters.reading.layers import Node, layer_table, layer_tree, nodes, own_weights
-from tfq_converters.reading.load import keras_framework
+from tfq_converters.reading import Node, keras_framework, layer_table, layer_tree, nodes, own_weights
 from tfq_fine.layers.folding import fold_batch_norm
 from tfq_fine.layers.rebuild import rebuilt
 from tfq_fine.layers.rows import LayerRow, is_repeated, row_of

@@ -12,8 +12,7 @@ from typing import Any
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import Target
-from tfq_converters.reading import read_model
-from tfq_converters.reading.call import keras_call
+from tfq_converters.reading import keras_call, read_model
 from tfq_fine import automatic
 from tfq_fine.calibration import mean_needs
 from tfq_fine.data import InputSpec, batches

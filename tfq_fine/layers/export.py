@@ -16,11 +16,9 @@ import numpy as np
 
 from tfq_converters.errors import raise_all
 from tfq_converters.graph import Graph, Op
+from tfq_converters.operators import data_of, weight_axes
 from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey, WeightCodes
-from tfq_converters.reading.layers import layer_tree, nodes
-from tfq_converters.reading.load import load_model
-from tfq_converters.reading.safety import read_config
-from tfq_converters.weights import data_of, weight_axes
+from tfq_converters.reading import layer_tree, load_model, nodes, read_config
 from tfq_fine import affine
 from tfq_fine.encodings import groups, integer_ops
 from tfq_fine.layers.barrier import put_in_front

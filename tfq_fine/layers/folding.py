@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.reading.layers import layer_tree, nodes
-from tfq_converters.weights import WEIGHTS
+from tfq_converters.operators import facts_of
+from tfq_converters.reading import layer_tree, nodes
 from tfq_fine.layers.inside import is_graph
 from tfq_fine.layers.rebuild import copied, copy_weights, known_classes
 from tfq_fine.layers.rows import from_op, kernels_of, row_of, to_op
@@ -225,7 +225,7 @@ def _fold_into(copy: Any, fold: _Fold) -> None:
     kernels = kernels_of(linear, row)
     new = {kernel.variable: np.asarray(variable, np.float64) for kernel, variable, _ in kernels}
     kernel, variable, layout = kernels[-1 if fold.behind else 0]
-    (axes,) = WEIGHTS[kernel.op]
+    (axes,) = facts_of(kernel.op).weights
     values = to_op(new[kernel.variable], layout)
     if fold.behind:
         values = values * _along(factor, axes.channel, values.ndim)

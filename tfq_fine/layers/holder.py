@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from tfq_converters.reading.layers import layer_tree, nodes
+from tfq_converters.reading import layer_tree, nodes
 from tfq_fine.layers.inside import exchange_inside, is_custom
 from tfq_fine.layers.wrapped import WRAPPER, as_plain, inner_names, is_wrapper, plain_class, rename, wrappers
 

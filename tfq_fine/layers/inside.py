@@ -6,7 +6,7 @@ They are found in its attributes, and in lists and dicts of them.
 from collections.abc import Callable
 from typing import Any
 
-from tfq_converters.reading.layers import layer_tree, nodes
+from tfq_converters.reading import layer_tree, nodes
 from tfq_fine.layers.rows import is_repeated
 from tfq_fine.layers.wrapped import is_wrapper
 

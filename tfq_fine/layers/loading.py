@@ -9,7 +9,7 @@ from typing import Any
 from absl import logging
 
 from tfq_converters.errors import TfqError
-from tfq_converters.reading import load
+from tfq_converters.reading import load_model as load_with_keras
 
 
 def load_model(
@@ -33,7 +33,7 @@ def load_model(
     if not Path(path).is_file():
         raise TfqError(f"{path} is not a file; expected a model saved as .keras or .h5")
     importlib.import_module("tfq_fine.layers.fine_quantize")  # which registers the class with Keras
-    model, notes = load.load_model(Path(path), safe_mode, custom_objects, compile)
+    model, notes = load_with_keras(Path(path), safe_mode, custom_objects, compile)
     for note in notes:
         logging.warning("%s", note)
     return model

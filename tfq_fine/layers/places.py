@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfq_converters.graph import Graph
+from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpKey, WeightCodes
-from tfq_converters.weights import weight_axes
 from tfq_fine.layers.kernel import QuantizedKernel
 
 ALIGNED = 1e-5  # relative difference of a row from a multiple of a kernel's row, where the converter folded a factor

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tfq_converters.errors import TfqError
-from tfq_converters.reading.layers import layer_tree, nodes
+from tfq_converters.reading import layer_tree, nodes
 from tfq_fine.layers.inside import Exchange, exchange_inside, is_graph
 from tfq_fine.layers.wrapped import as_plain, inner_names, is_wrapper, plain_class, rename
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tfq_converters.errors import TfqError
-from tfq_converters.reading.layers import inner_layers
+from tfq_converters.reading import inner_layers
 
 WRAPPER = "FineQuantize"
 

@@ -29,7 +29,7 @@ class OpRow:
     sqnr_weights: float | None = None  # dB
     bytes_before: int = 0  # of its constants
     bytes_after: int = 0
-    form: str = ""  # how the file holds and computes the weights (`tfq_converters.forms`); "" without
+    form: str = ""  # how the file holds and computes the weights (`tfq_converters.kernels.realizations`); "" without
 
     @property
     def label(self) -> str:

@@ -39,18 +39,22 @@ class Verdict:
         )
 
     def grid(self) -> Grid:
-        """A table, one row per output."""
+        """Return a table with one row per output, and with a column of ties where there are any."""
+        columns = ["output", ">SQNR dB", ">same top-1", ">points off"]
         rows = [
-            (
+            [
                 row.name,
                 decibels(row.sqnr),
                 "" if row.agreement is None else f"{row.agreement:.1%}",
                 "" if row.points is None else f"{row.points:.2f}",
-            )
+            ]
             for row in self.outputs
         ]
-        columns = ("output", ">SQNR dB", ">same top-1", ">points off")
-        return Grid(f"The file beside the float model, on {self.on}", columns, rows)
+        if any(row.tied for row in self.outputs):
+            columns.append(">tied in the file")
+            for row, cells in zip(self.outputs, rows, strict=True):
+                cells.append("" if row.agreement is None else str(row.tied))
+        return Grid(f"The file beside the float model, on {self.on}", tuple(columns), [tuple(cells) for cells in rows])
 
     def weak(self) -> tuple[OutputVerdict, ...]:
         """The outputs that are a poor likeness of the float model's. NaN is no likeness."""

@@ -13,9 +13,8 @@ import numpy as np
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Subgraph
-from tfq_converters.reading.load import framework_of
-from tfq_converters.reading.names import parts
-from tfq_converters.weights import weight_axes
+from tfq_converters.operators import weight_axes
+from tfq_converters.reading import framework_of, parts
 from tfq_fine import affine
 from tfq_fine.layers.export import Given, WrappedModel
 from tfq_fine.layers.held import held

@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tfq_converters.errors import raise_all
-from tfq_converters.reading import Source
-from tfq_converters.reading.call import keras_call
-from tfq_converters.reading.load import keras_framework
+from tfq_converters.reading import Source, keras_call, keras_framework
 from tfq_fine.metrics import ErrorSums
 
 # Two float32 implementations of one model differ by rounding: above 60 dB even for deep models. A dropped operator or

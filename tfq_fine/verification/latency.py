@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfq_converters.apart import ApartRunner
-from tfq_converters.apart_child import timed
+from tfq_converters.runtime import ApartRunner, timed
 from tfq_fine.report import Latency
 from tfq_fine.verification.side import Side
 

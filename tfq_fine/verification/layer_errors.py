@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters import flatbuffer
-from tfq_converters.apart import Apart
 from tfq_converters.graph import Graph
-from tfq_converters.runtime import Kernels
+from tfq_converters.runtime import Apart, Kernels
 from tfq_fine.metrics import ErrorSums
 from tfq_fine.report import LayerError
 from tfq_fine.verification.side import FLOAT_FILE, QUANTIZED_FILE, Side, decode

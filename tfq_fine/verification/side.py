@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfq_converters.apart import Apart, ApartRunner
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import NUMPY_TYPES, Graph, Quantization, Tensor
-from tfq_converters.runtime import Kernels, Runner
+from tfq_converters.runtime import Apart, ApartRunner, Kernels, Runner
 
 FLOAT_FILE, QUANTIZED_FILE = "the float model", "the quantized file"  # how errors call them
 

@@ -15,8 +15,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import QuantizationDetails
 
-from tfq_converters import packing
 from tfq_converters.errors import TfqError
+from tfq_converters.flatbuffer import packing
 from tfq_converters.flatbuffer.names import IDENTIFIER, OPERATORS, TYPES
 from tfq_converters.flatbuffer.sparse import dense
 from tfq_converters.graph import NUMPY_TYPES, Graph, Op, Options, Quantization, Signature, Subgraph, Tensor

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tfq_converters.files import Place, write_file
+from tfq_converters.files import Place, temporary_folder, write_file
 from tfq_converters.flatbuffer.reading import forget_pages
 from tfq_converters.flatbuffer.writing import pieces
 from tfq_converters.graph import Graph
-from tfq_converters.temporary import temporary_folder
 
 
 def save(graph: Graph, place: Place, behind: bool = False) -> None:

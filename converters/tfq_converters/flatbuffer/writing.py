@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfq_converters import packing
+from tfq_converters.flatbuffer import packing
 from tfq_converters.flatbuffer.builder import Builder
 from tfq_converters.flatbuffer.names import IDENTIFIER, OPERATOR_CODES, TYPE_CODES
 from tfq_converters.graph import Graph, Op, Signature, Subgraph, Tensor

@@ -4,8 +4,22 @@
 files, `child` runs them, `verdict` judges, `run` holds it together.
 """
 
-from tfq_converters.probe.cases import CELLS
-from tfq_converters.probe.run import present, probe, run_jobs
-from tfq_converters.probe.runtimes import VARIANTS
+from typing import TYPE_CHECKING
+
+from tfq_converters import face
+
+if TYPE_CHECKING:
+    from tfq_converters.probe.cases import CELLS
+    from tfq_converters.probe.run import present, probe, run_jobs
+    from tfq_converters.probe.runtimes import VARIANTS
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "cases": "CELLS",
+            "run": "present probe run_jobs",
+            "runtimes": "VARIANTS",
+        },
+    )
 
 __all__ = ["CELLS", "VARIANTS", "present", "probe", "run_jobs"]

@@ -6,17 +6,13 @@ import numpy as np
 
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import ABSENT, Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.kernel_table import Cell
-from tfq_converters.op_table import OPS
+from tfq_converters.kernels import Cell
+from tfq_converters.operators import OPS, bias_slot, data_slot, facts_of
 from tfq_converters.probe.cases import CELLS, Form
-from tfq_converters.probe.operands import LSTM, TABLES, Operands, Weight, operands
+from tfq_converters.probe.operands import LSTM, Operands, Weight, operands
 from tfq_converters.probe.reference import Answer, answer
 from tfq_converters.quantized import ActivationEncoding
-from tfq_converters.realize.builder import dequantize
-from tfq_converters.realize.dynamic_range import VERSIONS
-from tfq_converters.realize.embedding import LOOKUP_VERSIONS
-from tfq_converters.realize.full_integer import WEIGHT_VERSIONS
-from tfq_converters.weights import BIAS_SLOT, DATA_SLOT
+from tfq_converters.realize import LOOKUP_VERSIONS, VERSIONS, WEIGHT_VERSIONS, dequantize
 
 BEHIND = {"DEQUANTIZE": "ADD"}  # the operator that reads what the one of the cell made
 LSTM_CELL = ActivationEncoding("int16", 2.0**-13, 0)  # of the cell state, which stays below 4
@@ -97,7 +93,7 @@ def _weight(cell: Cell, weight: Weight, number: int, tensors: _Tensors, before: 
     dtype = "float32" if weight.quantization is None else f"int{cell.bits}"
     stored = Tensor(f"w{number}", weight.stored.shape, dtype, data=weight.stored, quantization=weight.quantization)
     index = tensors.put(stored)
-    if cell.mode != "weight_only" or cell.op in TABLES:
+    if cell.mode != "weight_only" or facts_of(cell.op).table:
         return index
     result = tensors.put(Tensor(f"w{number}_real", weight.stored.shape, "float32"))
     before.append(dequantize(stored, index, result))
@@ -107,12 +103,14 @@ def _weight(cell: Cell, weight: Weight, number: int, tensors: _Tensors, before: 
 def _slots(code: str, data: int, weight: int, form: Form, given: Operands, tensors: _Tensors) -> tuple[int, ...]:
     if code == "GATHER":
         return weight, data
-    slots = {DATA_SLOT.get(code, 0): data, 1: weight}
+    if code == "EMBEDDING_LOOKUP":
+        return data, weight
+    slots = {data_slot(code): data, 1: weight}
     if form.output is not None:
         shape = np.array(form.output, np.int32)
         slots[0] = tensors.put(Tensor("shape", shape.shape, "int32", data=shape))
     if given.bias is not None:
-        slots[BIAS_SLOT[code]] = tensors.put(_bias(given, given.bias))
+        slots[bias_slot(code)] = tensors.put(_bias(given, given.bias))
     return tuple(slots.get(slot, ABSENT) for slot in range(max(slots) + 1))
 
 

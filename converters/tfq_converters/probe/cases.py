@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tfq_converters.graph import Options
-from tfq_converters.kernel_table import Cell
+from tfq_converters.kernels import Cell
 
 BLOCK = 32  # inputs that share a scale in granularity "blocks"
 BITS = (8, 4, 2)

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import Quantization
-from tfq_converters.kernel_table import Cell
+from tfq_converters.kernels import Cell
+from tfq_converters.operators import facts_of
 from tfq_converters.probe.cases import BLOCK, Form
 from tfq_converters.quantized import ActivationEncoding
 
-WITH_BIAS = frozenset({"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"})
-TABLES = frozenset({"EMBEDDING_LOOKUP", "GATHER"})
 LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 
 
@@ -43,13 +42,13 @@ class Operands:
 def operands(cell: Cell, form: Form) -> Operands:
     """The numbers of `cell`. Channels, blocks and samples differ in size, so that a scale in the wrong place shows."""
     rng = np.random.default_rng(7)
-    data = _ids(rng, form) if cell.op in TABLES else _activation(rng, form)
+    data = _ids(rng, form) if facts_of(cell.op).table else _activation(rng, form)
     weights = tuple(rounded(_real_weight(rng, shape, form), cell, form) for shape in _weight_shapes(cell, form))
     channels = form.weight[form.channel]
     bias = rng.normal(size=(4, channels) if cell.op == LSTM else channels).astype(np.float32)
-    integer = cell.mode.startswith("integer") and cell.op not in TABLES
+    integer = cell.mode.startswith("integer") and not facts_of(cell.op).table
     encoding = spanning(float(data.min()), float(data.max()), int(cell.mode[7:])) if integer else None
-    return Operands(data, weights, bias if cell.op in WITH_BIAS or cell.op == LSTM else None, encoding)
+    return Operands(data, weights, bias if facts_of(cell.op).bias is not None or cell.op == LSTM else None, encoding)
 
 
 def spanning(low: float, high: float, bits: int) -> ActivationEncoding:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.kernel_table import Cell
+from tfq_converters.kernels import Cell
+from tfq_converters.operators import facts_of
 from tfq_converters.probe.cases import Form
-from tfq_converters.probe.operands import LSTM, TABLES, Operands, spanning
+from tfq_converters.probe.operands import LSTM, Operands, spanning
 from tfq_converters.probe.operators import OPERATORS, lstm
 from tfq_converters.quantized import ActivationEncoding
 
@@ -36,7 +37,7 @@ def answer(cell: Cell, form: Form, given: Operands) -> Answer:
             return Answer((encoding.encode(exact).astype(np.float64),), LSTM_STEPS, encoding)
         limit = LSTM_TOLERANCE if cell.mode == "dynamic" else FLOAT_TOLERANCE
         return Answer((exact,), limit * float(np.abs(exact).max()))
-    if cell.op in TABLES and cell.mode.startswith("integer"):
+    if facts_of(cell.op).table and cell.mode.startswith("integer"):
         quantization = given.weights[0].quantization
         assert quantization is not None
         same = ActivationEncoding("int8", float(quantization.scale[0]), 0)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tfq_converters.child_process import python_command, python_environment
 from tfq_converters.errors import TfqError
-from tfq_converters.kernel_table import Cell, KernelTable, Run
+from tfq_converters.files import temporary_folder
+from tfq_converters.kernels import Cell, KernelTable, Run
 from tfq_converters.probe.build import Job, job
 from tfq_converters.probe.cases import CELLS, float_cell
 from tfq_converters.probe.runtimes import VARIANTS, installed
 from tfq_converters.probe.verdict import crash, judge, reason
-from tfq_converters.temporary import temporary_folder
+from tfq_converters.runtime import python_command, python_environment
 
 Runs = dict[str, Run]  # runtime variant -> run
 FEATURES = {"avx512_vnni": "AVX512-VNNI", "avx512f": "AVX512", "avx2": "AVX2", "asimddp": "NEON dot product"}

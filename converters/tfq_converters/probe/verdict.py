@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 
-from tfq_converters.kernel_table import Run
+from tfq_converters.kernels import Run
 from tfq_converters.probe.reference import Answer
 from tfq_converters.probe.runtimes import SECONDS
 

@@ -12,10 +12,9 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import NUMPY_TYPES, Graph, Signature
+from tfq_converters.graph_edit import with_main
 from tfq_converters.reading.inputs import random_inputs
-from tfq_converters.runtime import Kernels, Runner
-from tfq_converters.subgraphs import with_main
-from tfq_converters.unrunnable import is_unrunnable
+from tfq_converters.runtime import Kernels, Runner, is_unrunnable
 
 Arrays = dict[str, np.ndarray]
 Reference = Callable[[Mapping[str, np.ndarray]], Arrays]  # inputs by name -> outputs by name

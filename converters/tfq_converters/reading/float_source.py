@@ -6,9 +6,9 @@ import numpy as np
 
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.operators import facts_of
 
 EXAMPLES = 5
-LINEAR_OPS = {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "BATCH_MATMUL"}
 LOW_BITS = ("int2", "int4", "uint4")
 CODES = ("int8", "uint8", "int16", "int32", "int64", *LOW_BITS)
 
@@ -45,7 +45,8 @@ def _quantized(subgraph: Subgraph) -> Iterator[str]:
 
 
 def _is_weight(subgraph: Subgraph, uses: list[tuple[int, int]]) -> bool:
-    return any(subgraph.ops[op].code in LINEAR_OPS | {"DEQUANTIZE"} for op, _ in uses)
+    codes = {subgraph.ops[op].code for op, _ in uses}
+    return "DEQUANTIZE" in codes or any(facts_of(code).linear for code in codes)
 
 
 def validate_constants(graph: Graph) -> None:
@@ -78,7 +79,7 @@ def _not_finite(op: Op, slot: int, tensor: Tensor, data: np.ndarray) -> str:
         return ""
     nans = int(np.count_nonzero(np.isnan(data)))
     mask = data.size == 1 or (data.ndim > 1 and not np.any(data[finite]))
-    if nans == 0 and mask and not (op.code in LINEAR_OPS and slot > 0):
+    if nans == 0 and mask and not (facts_of(op.code).linear and slot > 0):
         return ""
     where = f"layer {op.layer!r}, " if op.layer else ""
     first = [int(position) for position in np.argwhere(~finite)[0]]

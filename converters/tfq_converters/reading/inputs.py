@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfq_converters.graph import Graph, Signature
-from tfq_converters.input_values import drawn, role_of
+from tfq_converters.runtime import drawn, role_of
 
 
 def random_inputs(graph: Graph, signature: Signature, samples: int, free: int, seed: int) -> dict[str, np.ndarray]:

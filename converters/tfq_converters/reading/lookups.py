@@ -9,13 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.operators import facts_of
 
-ELEMENTWISE = frozenset(
-    {
-        *("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "FLOOR_MOD", "SELECT", "SELECT_V2", "CAST"),
-        *("LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL", "LOGICAL_AND", "LOGICAL_OR"),
-    }
-)
 Shape = tuple[int, ...]
 
 
@@ -56,7 +51,7 @@ def _result(op: Op, inputs: list[Tensor]) -> Shape | None:
     if any(shape is None for shape in shapes):
         return None
     known = [shape for shape in shapes if shape is not None]
-    if op.code in ELEMENTWISE:
+    if facts_of(op.code).elementwise:
         rank = max(map(len, known))
         axes = zip(*((*(1,) * (rank - len(shape)), *shape) for shape in known), strict=True)
         return tuple(-1 if -1 in sizes else int(np.max(sizes)) for sizes in axes)

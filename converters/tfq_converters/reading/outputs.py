@@ -3,6 +3,7 @@
 from typing import Any
 
 from tfq_converters.graph import Graph, Op
+from tfq_converters.operators import fused_activation
 from tfq_converters.reading.call import keras_call
 from tfq_converters.reading.layers import Node, nodes
 from tfq_converters.reading.load import keras_framework
@@ -45,7 +46,7 @@ def _maker(tensor: Any, op: Op) -> Any:
     """The layer whose operator wrote `tensor`: behind idle layers, fused activations, and the walls of inner models."""
     layer, node_index, tensor_index = tensor._keras_history
     kind = type(layer).__name__
-    fused = bool(op.options and op.options.values.get("fusedActivationFunction"))
+    fused = fused_activation(op) != "NONE"
     if kind.endswith(IDLE) or (fused and kind in ACTIVATIONS):
         inputs = layer._inbound_nodes[node_index].input_tensors
         return _maker(inputs[0] if isinstance(inputs, list | tuple) else inputs, op)

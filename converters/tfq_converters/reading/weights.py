@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+from tfq_converters.operators import facts_of
 from tfq_converters.reading.layers import Node, nodes, own_weights
 
 OpKey = tuple[int, int]
@@ -18,19 +19,6 @@ Layout = Callable[[np.ndarray], np.ndarray]  # a weight -> its rows [output chan
 
 ALIGNED = 0.9999  # least |cosine| of two rows that are one row; float rounding leaves 1 - 1e-6
 LEAST_VALUES = 4  # smaller kernels match by chance
-WEIGHT_SLOTS = {  # operator -> the slots that may hold a kernel
-    "FULLY_CONNECTED": (1,),
-    "CONV_2D": (1,),
-    "DEPTHWISE_CONV_2D": (1,),
-    "TRANSPOSE_CONV": (1,),
-    "CONV_3D": (1,),
-    "CONV_3D_TRANSPOSE": (1,),
-    "BATCH_MATMUL": (0, 1),
-    "GATHER": (0,),
-    "EMBEDDING_LOOKUP": (1,),
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": tuple(range(1, 9)),
-    "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2),
-}
 
 
 def _first(values: np.ndarray) -> np.ndarray:
@@ -93,7 +81,7 @@ def match_weights(graph: Graph, tree: Node) -> dict[OpKey, tuple[str, ...]]:
 
 
 def _kernel_constants(subgraph: Subgraph, op: Op) -> Iterator[np.ndarray]:
-    for slot in WEIGHT_SLOTS.get(op.code, ()):
+    for slot in facts_of(op.code).slots_of_weights:
         index = op.inputs[slot] if slot < len(op.inputs) else ABSENT
         data = subgraph.tensors[index].data if index != ABSENT else None
         if data is not None and data.dtype == np.float32 and data.ndim >= 2 and data.size >= LEAST_VALUES:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.graph import Options, Quantization, Tensor
+from tfq_converters.operators import PLAIN_MUL
 from tfq_converters.quantized import WeightCodes
 from tfq_converters.realize.builder import SubgraphBuilder, dequantize, float_like, stored, varying_axes
 
@@ -83,7 +84,7 @@ def _scaled_rows(builder: SubgraphBuilder, source: Tensor, rows: WeightCodes) ->
     codes = _made_float(builder, stored(flat, one), replace(result, name=f"{source.name}_codes"))
     held = Tensor(f"{source.name}_scales", half.shape, "float16", data=half)
     scales = _made_float(builder, held, float_like(held, "_dequantized"))
-    return builder.step("MUL", (codes, scales), result, Options("MulOptions", {"fusedActivationFunction": 0}))
+    return builder.step("MUL", (codes, scales), result, PLAIN_MUL)
 
 
 def _made_float(builder: SubgraphBuilder, constant: Tensor, result: Tensor) -> int:

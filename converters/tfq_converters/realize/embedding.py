@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.forms import KERNEL_BLOCKS
 from tfq_converters.graph import Op, Options, Quantization, Tensor
+from tfq_converters.kernels import KERNEL_BLOCKS
+from tfq_converters.operators import PLAIN_ADD, PLAIN_MUL
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.blocks import dequantized, stored_blocks
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, dequantize, stored
@@ -69,7 +70,7 @@ def _embedding_lookup(builder: SubgraphBuilder, op: Op, table: WeightCodes, ids:
         column = builder.once(table, "scales", lambda: builder.new(_scale_column(builder, op.inputs[0], table)))
         scales = builder.step("EMBEDDING_LOOKUP", (index, column), rows("scales", count, 1), None)
         scaled = rows("scaled_rows", count, result.shape[1])
-        found = builder.step("MUL", (found, scales), scaled, Options("MulOptions", {"fusedActivationFunction": 0}))
+        found = builder.step("MUL", (found, scales), scaled, PLAIN_MUL)
     found = _first_columns(builder, found, rows("whole_rows", count, width))
     if in_blocks and parts * width != depth:
         found = builder.reshape(found, rows("joined", count // parts, parts * width))
@@ -140,10 +141,8 @@ def _ids_of_blocks(builder: SubgraphBuilder, name: str, index: int, parts: int, 
     column = builder.reshape(index, integers("column", (count, 1)))
     factor = builder.constant(f"{name}_parts", np.array([parts], np.int32))
     steps = builder.constant(f"{name}_steps", np.arange(parts, dtype=np.int32)[None])
-    first = builder.step(
-        "MUL", (column, factor), integers("first", (count, 1)), Options("MulOptions", {"fusedActivationFunction": 0})
-    )
-    options = Options("AddOptions", {"fusedActivationFunction": 0, "potScaleInt16": False})
+    first = builder.step("MUL", (column, factor), integers("first", (count, 1)), PLAIN_MUL)
+    options = PLAIN_ADD
     every = builder.step("ADD", (first, steps), integers("every", (count, parts)), options)
     return builder.reshape(every, integers("blocks", (count * parts,)))
 

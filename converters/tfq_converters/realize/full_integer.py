@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Op, Options, Quantization, Tensor
-from tfq_converters.op_table import OPS
+from tfq_converters.operators import OPS, facts_of
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder
 from tfq_converters.realize.rewrites import REWRITES
@@ -71,8 +71,9 @@ def _is_int16(encoding: OpEncoding) -> bool:
 def _version(op: Op, encoding: OpEncoding) -> int:
     row = OPS[op.code]
     needed = row.version("int16" if _is_int16(encoding) else "int8")
-    if row.weight is not None:
-        weight = encoding.weights[row.weight]
+    slot = facts_of(op.code).weight
+    if slot is not None:
+        weight = encoding.weights[slot]
         assert isinstance(weight, WeightCodes)
         needed = max(needed, weight_version(op.code, weight.bits))
     if op.code == "MUL" and _product_scale(encoding) >= encoding.outputs[0].scale:

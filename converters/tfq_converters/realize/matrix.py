@@ -4,18 +4,19 @@ FULLY_CONNECTED on a 4-D input (keep_num_dims) is a 1x1 convolution; it has fast
 none.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Op, Options, Tensor
+from tfq_converters.operators import ACTIVATIONS, FUSED, NOTHING_FUSED, Activation, fused_activation
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.blocks import stored_blocks
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, encoded
 
-NO_ACTIVATION = 0
 # The portable blockwise kernel is silently wrong with a fused activation, so that it stands behind: fused code -> op
-ACTIVATION_OPS = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH"}
+ACTIVATION_OPS: Mapping[Activation, str] = {name: name for name in ACTIVATIONS if name not in ("NONE", "SIGN_BIT")}
 BLOCKWISE_VERSION = 13  # of FULLY_CONNECTED: of the first kernels that know blockwise int4
 
 
@@ -31,7 +32,7 @@ def as_fully_connected(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -
     options = Options(
         "FullyConnectedOptions",
         {
-            "fusedActivationFunction": op.options.values["fusedActivationFunction"],
+            FUSED: op.options.values[FUSED],
             "weightsFormat": 0,
             "keepNumDims": True,
             "asymmetricQuantizeInputs": False,
@@ -83,17 +84,16 @@ def blockwise(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
         source = _filled(builder, source, missing, builder.source.tensors[op.outputs[0]].name)
     bias = op.inputs[2] if len(op.inputs) > 2 else ABSENT
     bias = builder.weight(bias, encoding.weights[2]) if 2 in encoding.weights else builder.value(bias, FLOAT)
-    fused = op.options.values["fusedActivationFunction"]
-    changed = {"asymmetricQuantizeInputs": True, "fusedActivationFunction": NO_ACTIVATION}
-    options = replace(op.options, values={**op.options.values, **changed})
+    fused = fused_activation(op)
+    options = replace(op.options, values={**op.options.values, "asymmetricQuantizeInputs": True, **NOTHING_FUSED})
     target = builder.output(op.outputs[0], FLOAT)
     linear = target
-    if fused != NO_ACTIVATION:
+    if fused != "NONE":
         plain = builder.source.tensors[op.outputs[0]]
         linear = builder.new(replace(plain, name=f"{plain.name}/linear"))
     version = max(op.version, BLOCKWISE_VERSION)
     builder.add(replace(op, inputs=(source, weight, bias), outputs=(linear,), options=options, version=version))
-    if fused != NO_ACTIVATION:
+    if fused != "NONE":
         builder.add(Op(ACTIVATION_OPS[fused], (linear,), (target,)))
 
 

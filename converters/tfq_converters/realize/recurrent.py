@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tfq_converters.graph import Op, Tensor
-from tfq_converters.lstm import CELL, HIDDEN
+from tfq_converters.operators import CELL, HIDDEN
 from tfq_converters.quantized import OpEncoding
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, encoded
 

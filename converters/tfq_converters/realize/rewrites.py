@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.graph import Op, Options, Quantization, Tensor
-from tfq_converters.op_table import OPS
+from tfq_converters.operators import OPS, PLAIN_MUL
 from tfq_converters.quantized import OpEncoding
 from tfq_converters.realize.builder import SubgraphBuilder, encoded
 from tfq_converters.realize.recurrent import integer_lstm
@@ -99,7 +99,7 @@ def _multiply(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, left: Fact
     result = encoding.outputs[0]
     enlarges = left[1] * right[1] >= result.scale
     version = max(OPS["MUL"].version(result.dtype), 3 if enlarges else 1)  # of the first kernels that may enlarge
-    options = Options("MulOptions", {"fusedActivationFunction": 0})
+    options = PLAIN_MUL
     builder.add(Op("MUL", (left[0], right[0]), (builder.output(op.outputs[0], result),), options, version))
 
 

@@ -10,15 +10,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Op, Options, Tensor
-from tfq_converters.op_table import OPS
+from tfq_converters.operators import (
+    OPS,
+    PLAIN_ADD,
+    bias_slot,
+    data_slot,
+    facts_of,
+    fused_activation,
+    groups_of,
+    is_pointwise,
+    with_activation,
+)
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, ValueForm, encoded, stored
 from tfq_converters.realize.dynamic_range import VERSIONS, dynamic_options
-from tfq_converters.realize.full_integer import INT16_OPTIONS, weight_version
-from tfq_converters.realize.matrix import NO_ACTIVATION, as_fully_connected
-from tfq_converters.weights import BIAS_SLOT, DATA_SLOT, groups_of, is_pointwise
-
-INPUTS_AXIS = {"FULLY_CONNECTED": 1, "CONV_2D": 3, "TRANSPOSE_CONV": 3}  # of the weight
+from tfq_converters.realize.full_integer import weight_version
+from tfq_converters.realize.matrix import as_fully_connected
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,12 @@ def split(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
     if weight.bits < 8 and is_pointwise(op, builder.source):
         op, encoding = as_fully_connected(builder, op, encoding)
     integer = encoding.mode == "integer"
-    slot = DATA_SLOT.get(op.code, 0)
+    slot = data_slot(op.code)
     form: ValueForm = encoding.read(slot) if integer else FLOAT
     weight = encoding.weights[1]
     assert isinstance(weight, WeightCodes)
-    axis = INPUTS_AXIS[op.code]
+    axis = facts_of(op.code).input_axis
+    assert axis is not None
     length = weight.codes.shape[axis]
     cut = _Cut(tuple(range(0, length, weight.block[axis])), length, groups)
     inputs = _cut_inputs(builder, op, op.inputs[slot], form, cut)
@@ -117,14 +125,14 @@ def _part(
     builder: SubgraphBuilder, op: Op, encoding: OpEncoding, weight: int, k: int, source: int, partial: ValueForm
 ) -> int:
     """The operator of one group; the first one adds the bias."""
-    slot, bias_slot = DATA_SLOT.get(op.code, 0), BIAS_SLOT[op.code]
+    slot, of_bias = data_slot(op.code), bias_slot(op.code)
     inputs = [
-        builder.value(tensor, FLOAT) if n not in (slot, 1, bias_slot) else ABSENT for n, tensor in enumerate(op.inputs)
+        builder.value(tensor, FLOAT) if n not in (slot, 1, of_bias) else ABSENT for n, tensor in enumerate(op.inputs)
     ]
     inputs[1], inputs[slot] = weight, source
-    has_bias = bias_slot < len(op.inputs) and op.inputs[bias_slot] != ABSENT
-    inputs[bias_slot:] = [_bias(builder, op, encoding, bias_slot)] if has_bias and k == 0 else []
-    if len(inputs) == bias_slot and op.code == "CONV_2D":
+    has_bias = of_bias < len(op.inputs) and op.inputs[of_bias] != ABSENT
+    inputs[of_bias:] = [_bias(builder, op, encoding, of_bias)] if has_bias and k == 0 else []
+    if len(inputs) == of_bias and op.code == "CONV_2D":
         inputs.append(_no_bias(builder, op, encoding, weight))
     target = builder.source.tensors[op.outputs[0]]
     result = replace(target, name=f"{target.name}/part_{k}")
@@ -137,7 +145,7 @@ def _part(
         version = max(op.version, OPS[op.code].version("int16"), weight_version(op.code, bits))
         options = op.options
     assert options is not None
-    plain = replace(options, values={**options.values, "fusedActivationFunction": NO_ACTIVATION})
+    plain = with_activation(options, "NONE")
     output = builder.new(result)
     builder.add(replace(op, inputs=tuple(inputs), outputs=(output,), options=plain, version=version))
     return output
@@ -164,15 +172,12 @@ def _no_bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, weight: int
 
 def _add_up(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, parts: list[int], partial: ValueForm) -> None:
     """The sum of the parts, one after the other; the last addition applies the fused activation."""
-    assert op.options is not None
     target = op.outputs[0]
-    values = {"fusedActivationFunction": NO_ACTIVATION, "potScaleInt16": False} | INT16_OPTIONS["ADD"]
     version = 1 if partial is FLOAT else OPS["ADD"].version("int16")
     total = parts[0]
     for k, part in enumerate(parts[1:], start=1):
         last = k == len(parts) - 1
-        fused = op.options.values.get("fusedActivationFunction", NO_ACTIVATION) if last else NO_ACTIVATION
-        options = Options("AddOptions", values | {"fusedActivationFunction": fused})
+        options = with_activation(PLAIN_ADD, fused_activation(op)) if last else PLAIN_ADD
         if last and partial is FLOAT:
             builder.add(Op("ADD", (total, part), (builder.output(target, FLOAT),), options, version))
             return

@@ -3,16 +3,15 @@
 from dataclasses import replace
 
 from tfq_converters.graph import Op
+from tfq_converters.operators import facts_of
 from tfq_converters.quantized import OpEncoding
 from tfq_converters.realize.blocks import dequantized
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder
 
-READS_SHAPE = frozenset({"SHAPE", "RANK"})  # operators that do not care in which form a value is held
-
 
 def weight_only(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
     """Add `op` in float, over dequantized weights where `encoding` has any."""
-    if op.code in READS_SHAPE:
+    if facts_of(op.code).reads_shape:
         builder.add(
             replace(op, inputs=(builder.any_form(op.inputs[0]),), outputs=(builder.output(op.outputs[0], FLOAT),))
         )

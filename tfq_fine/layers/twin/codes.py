@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.graph import Op, Tensor
+from tfq_converters.operators import fused_activation
 from tfq_fine.layers.twin.operators import FUSED
 
 ACTIVATIONS = frozenset({"int8", "uint8", "int16"})
@@ -37,9 +38,8 @@ def limits(tensor: Tensor) -> tuple[float, float]:
 
 def fused_limits(op: Op, tensor: Tensor) -> tuple[float, float]:
     """The least and the largest code that the operator's fused activation leaves of its output."""
-    kind = op.options.values.get("fusedActivationFunction") if op.options is not None else None
     scale, zero = affine_of(tensor)
-    below, above = (np.rint(limit / scale) + zero for limit in FUSED[kind or 0])
+    below, above = (np.rint(limit / scale) + zero for limit in FUSED[fused_activation(op)])
     low, high = limits(tensor)
     return max(low, below), min(high, above)
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.graph import Op, Tensor
-from tfq_converters.kernel_arithmetic.fixed_point import fixed_point
-from tfq_converters.kernel_arithmetic.tables import anchors
+from tfq_converters.kernels.arithmetic import anchors, fixed_point
 from tfq_fine.layers.twin.codes import affine_of, fused_limits, is_quantized
 from tfq_fine.layers.twin.fixed_point import once, twice, twice_by
 from tfq_fine.layers.twin.hard_swish import hard_swish

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.kernel_arithmetic.fixed_point import BITS, fixed_point
+from tfq_converters.kernels.arithmetic import MULTIPLIER_BITS, fixed_point
 
 SHORT_BITS = 15
 
@@ -15,7 +15,7 @@ SHORT_BITS = 15
 def once(tf: Any, whole: Any, ratio: Any) -> Any:
     """whole * ratio, halves up."""
     multiplier, exponent = fixed_point(ratio)
-    return shifted(tf, whole * multiplier, BITS - exponent)
+    return shifted(tf, whole * multiplier, MULTIPLIER_BITS - exponent)
 
 
 def short(tf: Any, whole: Any, ratio: Any) -> Any:
@@ -40,7 +40,7 @@ def twice(tf: Any, whole: Any, ratio: Any, away: Any = 1) -> Any:
 def twice_by(tf: Any, whole: Any, multiplier: Any, exponent: Any, away: Any = 1) -> Any:
     """`twice` by a ratio in its parts."""
     left, right = np.maximum(exponent, 0), np.maximum(-exponent, 0)
-    first = shifted(tf, whole * ((1 << left) * multiplier), BITS)
+    first = shifted(tf, whole * ((1 << left) * multiplier), MULTIPLIER_BITS)
     return shifted(tf, first - tf.cast(first < 0, tf.int64) * (away * (right > 0)), right)
 
 

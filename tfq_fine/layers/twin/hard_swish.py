@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.kernel_arithmetic.fixed_point import fixed_point
+from tfq_converters.kernels.arithmetic import fixed_point
 from tfq_fine.layers.twin.fixed_point import shifted
 
 UP = 7  # bits that codes are moved up by

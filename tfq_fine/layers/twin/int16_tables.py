@@ -1,13 +1,13 @@
 """int16 functions of one value as the kernels look them up: 513 anchors, straight lines between them.
 
-`tfq_converters.kernel_arithmetic.tables` makes the tables.
+`tfq_converters.kernels.arithmetic.tables` makes the tables.
 """
 
 from typing import Any
 
 import numpy as np
 
-from tfq_converters.kernel_arithmetic.tables import LEAST, MOST, SIGMOID, STEPS, anchors
+from tfq_converters.kernels.arithmetic import LEAST, MOST, SIGMOID, STEPS, anchors
 from tfq_fine.layers.twin.fixed_point import shifted, twice
 
 

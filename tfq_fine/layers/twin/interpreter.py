@@ -5,15 +5,20 @@ from typing import Any
 
 from tfq_converters.errors import raise_all
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.operators import facts_of
 from tfq_fine.layers.twin.codes import ACTIVATIONS, decoded, encoded, is_quantized
 from tfq_fine.layers.twin.constants import Constants
 from tfq_fine.layers.twin.fixed_kernels import fixed, fixed_codes, reduced_axes
-from tfq_fine.layers.twin.linear import LINEAR, linear, rounds_activations
+from tfq_fine.layers.twin.linear import linear, rounds_activations
 from tfq_fine.layers.twin.operators import OPERATORS, cast
 from tfq_fine.layers.twin.sums import mean
 from tfq_fine.layers.twin.whole_numbers import in_whole_numbers, whole_numbers
 
-SPECIAL = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST", "WHILE", "AVERAGE_POOL_2D"}) | LINEAR
+SPECIAL = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST", "WHILE", "AVERAGE_POOL_2D"})
+
+
+def _is_known(code: str) -> bool:
+    return code in OPERATORS or code in SPECIAL or facts_of(code).linear
 
 
 def refuse_unknown(graph: Graph) -> None:
@@ -22,7 +27,7 @@ def refuse_unknown(graph: Graph) -> None:
     Raises:
         TfqError: lists every such operator.
     """
-    unknown = {op.label: name for name, op in _named(graph) if op.code not in OPERATORS and op.code not in SPECIAL}
+    unknown = {op.label: name for name, op in _named(graph) if not _is_known(op.code)}
     raise_all(f"{name}: simulate does not know the operator {label}" for label, name in unknown.items())
 
 
@@ -71,7 +76,7 @@ class Interpreter:
         if op.code == "WHILE":
             return self._loop(tf, op, x)
         assert output is not None
-        if op.code in LINEAR:
+        if facts_of(op.code).linear:
             return [linear(tf, op, x, subgraph, self._constants, self._ordered)]
         if in_whole_numbers(op, {**given, -1: output}):
             return [whole_numbers(tf, op, x, {**given, -1: output})]

@@ -11,21 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.delegation import is_delegated
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.kernels import is_delegated
+from tfq_converters.operators import data_slot, facts_of, padding_of
 from tfq_fine.layers import arithmetic
 from tfq_fine.layers.twin.blocks import in_blocks
 from tfq_fine.layers.twin.codes import ACTIVATIONS, WEIGHTS, affine_of, fused_limits, is_quantized
 from tfq_fine.layers.twin.constants import Constants
-from tfq_fine.layers.twin.operators import PADDINGS, fused
+from tfq_fine.layers.twin.operators import fused
 from tfq_fine.layers.twin.rescaling import rescaled, rounding
 from tfq_fine.layers.twin.sums import ORDERED, ordered_sums
 from tfq_fine.layers.twin.windows import dilations, strides
 
 EXACT = 2.0**24  # whole numbers up to this are exact in float32
-SLOTS = {"TRANSPOSE_CONV": (2, 1, 3)}  # slots of data, weight and bias; (0, 1, 2) for the others
-CHANNEL = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": 0, "CONV_3D": 4, "FULLY_CONNECTED": 0}
-LINEAR = frozenset({*CHANNEL, "BATCH_MATMUL"})
 
 
 def rounds_activations(graph: Graph) -> bool:
@@ -34,10 +32,16 @@ def rounds_activations(graph: Graph) -> bool:
 
 
 def _is_dynamic(op: Op, subgraph: Subgraph) -> bool:
-    if op.code not in LINEAR:
+    if not facts_of(op.code).linear:
         return False
-    data, weight = (subgraph.tensors[op.inputs[slot]] for slot in SLOTS.get(op.code, (0, 1, 2))[:2])
+    data, weight = (subgraph.tensors[op.inputs[slot]] for slot in _slots(op)[:2])
     return is_quantized(weight) and weight.dtype in WEIGHTS and not is_quantized(data)
+
+
+def _slots(op: Op) -> tuple[int, int, int]:
+    """The slots of data, weight and bias; the last one counts where the operator has so many inputs."""
+    bias = facts_of(op.code).bias
+    return data_slot(op.code), 1, 2 if bias is None else bias
 
 
 def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, constants: Constants, ordered: bool) -> Any:
@@ -51,7 +55,7 @@ def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, constants: Constan
         constants: of the file.
         ordered: float sums in the order of the kernel, which takes longer.
     """
-    data, weight, bias = SLOTS.get(op.code, (0, 1, 2))
+    data, weight, bias = _slots(op)
     tensors = {slot: subgraph.tensors[t] for slot, t in enumerate(op.inputs) if t != ABSENT}
     if is_quantized(tensors[data]) and tensors[data].dtype in ACTIVATIONS:
         return _integer(tf, op, x, {**tensors, -1: subgraph.tensors[op.outputs[0]]}, is_delegated(op, subgraph))
@@ -91,7 +95,7 @@ def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list
 
 
 def _integer(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor], delegated: bool) -> Any:
-    data, weight, bias = SLOTS.get(op.code, (0, 1, 2))
+    data, weight, bias = _slots(op)
     scale, zero = affine_of(tensors[data])
     codes = x[data] - zero
     stored = tensors[weight]
@@ -122,7 +126,7 @@ def _reach(op: Op, weight: Tensor) -> float:
     if op.code == "BATCH_MATMUL":
         axes: tuple[int, ...] = (-1 if op.option("adjY") else -2,)
     else:
-        axes = tuple(axis for axis in range(weight.data.ndim) if axis != CHANNEL[op.code])
+        axes = tuple(axis for axis in range(weight.data.ndim) if axis != facts_of(op.code).weights[0].channel)
     return float(np.abs(weight.data.astype(np.float64)).sum(axis=axes).max())
 
 
@@ -133,7 +137,7 @@ def product(tf: Any, op: Op, x: Any, kernel: Any, inputs: list[Any]) -> Any:
         return tf.tensordot(rows, kernel, [[-1], [1]])
     if op.code == "BATCH_MATMUL":
         return tf.matmul(x, kernel, transpose_a=bool(op.option("adjX")), transpose_b=bool(op.option("adjY")))
-    padding = PADDINGS[op.option("padding")]
+    padding = padding_of(op)
     steps = strides(op)
     if op.code == "TRANSPOSE_CONV":
         return tf.nn.conv2d_transpose(x, tf.transpose(kernel, (1, 2, 0, 3)), inputs[0], steps, padding)

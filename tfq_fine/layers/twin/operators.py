@@ -6,20 +6,23 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.graph import NUMPY_TYPES, Op
+from tfq_converters.operators import ACTIVATIONS, Activation, facts_of, fused_activation, padding_of
 
 Values = Sequence[Any]
 Function = Callable[[Any, Op, Values], Any]  # (tensorflow, operator, inputs)
 
-PADDINGS = ("SAME", "VALID")
-FUSED: tuple[tuple[float, float], ...] = ((-np.inf, np.inf), (0.0, np.inf), (-1.0, 1.0), (0.0, 6.0))  # by the enum
+FUSED: Mapping[Activation, tuple[float, float]] = {
+    "NONE": (-np.inf, np.inf),
+    **{name: clamps for name in ACTIVATIONS if (clamps := facts_of(name).clamps) is not None},
+}
 
 
 def fused(tf: Any, op: Op, values: Any) -> Any:
     """The operator's fused activation."""
-    kind = op.option("fusedActivationFunction") or 0
-    if kind == 0:
+    kind = fused_activation(op)
+    if kind == "NONE":
         return values
-    if kind == 4:
+    if kind == "TANH":
         return tf.tanh(values)
     low, high = FUSED[kind]
     return tf.clip_by_value(values, low, high)
@@ -41,9 +44,7 @@ def _binary(function: str) -> Function:
     plain = _plain(function, 2)
 
     def applied(tf: Any, op: Op, x: Values) -> Any:
-        result = plain(tf, op, x)
-        has = op.options is not None and "fusedActivationFunction" in op.options.values
-        return fused(tf, op, result) if has else result
+        return fused(tf, op, plain(tf, op, x))
 
     return applied
 
@@ -59,7 +60,7 @@ def _pool(function: str) -> Function:
     def applied(tf: Any, op: Op, x: Values) -> Any:
         window = (op.option("filterHeight"), op.option("filterWidth"))
         strides = (op.option("strideH"), op.option("strideW"))
-        return fused(tf, op, getattr(tf.nn, function)(x[0], window, strides, PADDINGS[op.option("padding")]))
+        return fused(tf, op, getattr(tf.nn, function)(x[0], window, strides, padding_of(op)))
 
     return applied
 

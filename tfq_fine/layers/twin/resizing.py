@@ -6,21 +6,21 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.graph import Op
-from tfq_converters.kernel_arithmetic.resizing import BITS, SHORT_BITS, Place, between, short_between
+from tfq_converters.kernels.arithmetic import PLACE_BITS, SHORT_PLACE_BITS, Place, between, short_between
 from tfq_fine.layers.twin.fixed_point import shifted
 
 
 def resized(tf: Any, op: Op, codes: Any, size: Any) -> Any:
     """int8 codes [N, h, w, C] at the (h, w) of `size`, int64; the height and width of the codes are known."""
     places = [between(op, length, int(wanted)) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
-    return shifted(tf, _mixed(tf, codes, places, BITS), 2 * BITS)
+    return shifted(tf, _mixed(tf, codes, places, PLACE_BITS), 2 * PLACE_BITS)
 
 
 def resized_short(tf: Any, op: Op, codes: Any, size: Any) -> Any:
     """The same of int16 codes."""
     places = [short_between(op, length, int(wanted)) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
-    total = _mixed(tf, codes, places, SHORT_BITS)
-    return shifted(tf, total - tf.cast(total < 0, tf.int64), 2 * SHORT_BITS)
+    total = _mixed(tf, codes, places, SHORT_PLACE_BITS)
+    return shifted(tf, total - tf.cast(total < 0, tf.int64), 2 * SHORT_PLACE_BITS)
 
 
 def _mixed(tf: Any, codes: Any, places: list[Place], bits: int) -> Any:

@@ -3,12 +3,12 @@
 from typing import Any
 
 from tfq_converters.graph import Op
-from tfq_fine.layers.twin.operators import PADDINGS
+from tfq_converters.operators import padding_of
 
 
 def padded(tf: Any, op: Op, values: Any, window: tuple[int, int]) -> Any:
     """`values` [N, H, W, C] with the zeros that SAME fills up with."""
-    if PADDINGS[op.option("padding")] != "SAME":
+    if padding_of(op) != "SAME":
         return values
     known = values.shape[1:3]
     sizes = known if None not in known else tf.unstack(tf.shape(values)[1:3])

@@ -1,0 +1,23 @@
+"""The run check: a finished file is run and compared, operator by operator, with what its numbers say."""
+
+from typing import TYPE_CHECKING
+
+from tfq_converters import face
+
+if TYPE_CHECKING:
+    from tfq_converters.check.float_model import float_run
+    from tfq_converters.check.noise import sqnr
+    from tfq_converters.check.run import Checked, decoded, encoded, run_check
+    from tfq_converters.check.simulate import checkable
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "float_model": "float_run",
+            "noise": "sqnr",
+            "run": "Checked decoded encoded run_check",
+            "simulate": "checkable",
+        },
+    )
+
+__all__ = ["Checked", "checkable", "decoded", "encoded", "float_run", "run_check", "sqnr"]

@@ -1,0 +1,149 @@
+"""What the quantized numbers say: every operator of the float graph, alone, over dequantized weights and given inputs.
+
+Operators are run in float, a few at a time, each on the values that its inputs have in the emitted file; so an
+operator is judged by what it does, not by what was lost before it.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tfq_converters import flatbuffer
+from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.graph_edit import UNCHECKED_TYPES, keeps_state, part, without_unused
+from tfq_converters.quantized import OpEncoding, QuantizedGraph, simulated_weight
+from tfq_converters.realize import ValueForm
+from tfq_converters.runtime import Kernels, Runner, is_unrunnable
+
+Value = tuple[int, ValueForm]  # a tensor of the float graph, in one of the forms in which the file holds it
+SEGMENT_BYTES = 8 * 2**20  # of constants in one run, which bounds the memory
+
+
+def values_read(subgraph: Subgraph, op: Op, encoding: OpEncoding) -> dict[int, Value]:
+    """Input slot -> the value that the emitted operator reads there, for everything that is not a constant."""
+    return {
+        slot: (t, encoding.read(slot))
+        for slot, t in enumerate(op.inputs)
+        if t != ABSENT and not subgraph.tensors[t].is_constant
+    }
+
+
+def values_written(op: Op, encoding: OpEncoding) -> list[Value]:
+    """The values that the emitted operator writes, in output order."""
+    return [(t, encoding.outputs.get(slot)) for slot, t in enumerate(op.outputs)]
+
+
+def simulated_bodies(quantized: QuantizedGraph) -> tuple[Subgraph, ...]:
+    """The control-flow bodies with their weights replaced by what the codes stand for."""
+    found = []
+    for s, subgraph in enumerate(quantized.graph.subgraphs[1:], start=1):
+        tensors, ops = list(subgraph.tensors), []
+        for o, op in enumerate(subgraph.ops):
+            encoding = quantized.ops.get((s, o))
+            ops.append(op if encoding is None else with_weights(op, encoding, tensors))
+        found.append(replace(subgraph, tensors=tuple(tensors), ops=tuple(ops)))
+    return tuple(found)
+
+
+def with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
+    """`op` over what its codes stand for; the constants are added to `tensors`."""
+    inputs = list(op.inputs)
+    for slot, value in encoding.weights.items():
+        data = simulated_weight(value).reshape(tensors[inputs[slot]].shape)
+        tensors.append(replace(tensors[inputs[slot]], data=data))
+        inputs[slot] = len(tensors) - 1
+    return replace(op, inputs=tuple(inputs))
+
+
+def checkable(subgraph: Subgraph, op: Op) -> bool:
+    """Whether `op` can be run alone."""
+    tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t != ABSENT]
+    return not is_unrunnable(op, subgraph) and not any(t.dtype in UNCHECKED_TYPES or t.is_variable for t in tensors)
+
+
+def segments(subgraph: Subgraph, only_checkable: bool = True, without: Collection[int] = ()) -> Iterator[list[int]]:
+    """Indices of operators to run together, in order, but for `without`; few enough to bound the memory."""
+    current: list[int] = []
+    size = 0
+    for index, op in enumerate(subgraph.ops):
+        if index in without or (only_checkable and not checkable(subgraph, op)):
+            continue
+        touched = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t != ABSENT]
+        nbytes = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in touched)
+        if current and size + nbytes > SEGMENT_BYTES:
+            yield current
+            current, size = [], 0
+        current.append(index)
+        size += nbytes
+    if current:
+        yield current
+
+
+def float_values(
+    graph: Graph, samples: Sequence[Sequence[np.ndarray]], see: Callable[[int, int, np.ndarray], None], threads: int = 1
+) -> None:
+    """Call `see` with (sample, tensor, its value) for all that the float graph computes.
+
+    It runs in segments, to bound the memory. The values are the interpreter's own, and hold until `see` returns.
+    """
+    main = graph.main
+    ranges = [list(range(len(main.ops)))] if keeps_state(main) else list(segments(main, only_checkable=False))
+    last = {t: o for o, op in enumerate(main.ops) for t in op.inputs}
+    values = [dict(zip(main.inputs, sample, strict=True)) for sample in samples]
+    for indices in ranges:
+        piece = part(graph, indices)
+        later = {t for t in piece.outputs if last.get(t, -1) > indices[-1]}
+        with flatbuffer.scratch(piece.graph) as path:
+            runner = Runner(path, threads=threads)
+        for n, known in enumerate(values):
+            runner.reset_variables()
+            runner.invoke([known[t] for t in piece.inputs])
+            for k, t in enumerate(piece.outputs):
+                see(n, t, runner.output_view(k))
+                if t in later:
+                    known[t] = runner.output_view(k).copy()
+            values[n] = {t: value for t, value in known.items() if last.get(t, -1) > indices[-1]}
+        del runner
+
+
+class Segment:
+    """Some operators of the main subgraph as a file: every activation is an input, every result an output."""
+
+    def __init__(
+        self,
+        quantized: QuantizedGraph,
+        bodies: tuple[Subgraph, ...],
+        indices: Sequence[int],
+        kernels: Kernels = "default",
+    ):
+        main = quantized.graph.main
+        tensors: list[Tensor] = list(main.tensors)
+        ops: list[Op] = []
+        fed: dict[Value, int] = {}
+        self.outputs: list[int] = []
+        for index in indices:
+            encoding = quantized.ops.get((0, index), OpEncoding("float"))
+            op = with_weights(main.ops[index], encoding, tensors)
+            inputs = list(op.inputs)
+            for slot, value in values_read(main, main.ops[index], encoding).items():
+                if value not in fed:
+                    tensors.append(tensors[value[0]])
+                    fed[value] = len(tensors) - 1
+                inputs[slot] = fed[value]
+            results = []
+            for t in op.outputs:
+                tensors.append(replace(main.tensors[t], name=f"{main.tensors[t].name}/simulated"))
+                results.append(len(tensors) - 1)
+            self.outputs += op.outputs
+            ops.append(replace(op, inputs=tuple(inputs), outputs=tuple(results)))
+        self.inputs = list(fed)
+        outputs = tuple(t for op in ops for t in op.outputs)
+        subgraph = without_unused(Subgraph("main", tuple(tensors), tuple(ops), tuple(fed.values()), outputs))
+        with flatbuffer.scratch(Graph((subgraph, *bodies))) as path:
+            self._runner = Runner(path, kernels)
+
+    def run(self, values: Mapping[Value, np.ndarray]) -> dict[int, np.ndarray]:
+        """Tensor -> what its operator makes of the decoded `values`."""
+        found = self._runner.run([values[value] for value in self.inputs])
+        return dict(zip(self.outputs, found, strict=True))

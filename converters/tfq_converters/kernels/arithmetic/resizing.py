@@ -1,0 +1,65 @@
+"""RESIZE_BILINEAR of codes in whole numbers: where each result lies between its neighbours, in a few bits.
+
+XNNPACK (int8) rounds the place to 11 bits in float arithmetic. The kernels behind it, of int8 and int16, step through
+the image with a step of 10 bits, whose rounding adds up: at the far side of a wide image, at a ratio that is no whole
+number, a result may lie a good part of a pixel off. That is what the kernels do, not a fault of a file.
+"""
+
+import numpy as np
+
+from tfq_converters.graph import Op
+from tfq_converters.kernels.arithmetic.rescaling import shifted
+
+PLACE_BITS, SHORT_PLACE_BITS = 11, 10
+Place = tuple[np.ndarray, np.ndarray, np.ndarray]  # between which two, and how far from the first
+
+
+def resized(op: Op, codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """int64 codes [N, h, w, C] at the (h, w) of `size`, as XNNPACK computes them: halves up."""
+    places = [between(op, length, wanted) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
+    return shifted(_mixed(codes, places, PLACE_BITS), 2 * PLACE_BITS)
+
+
+def resized_short(op: Op, codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The codes as the kernels behind XNNPACK compute them: halves away from 0."""
+    places = [short_between(op, length, wanted) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
+    total = _mixed(codes, places, SHORT_PLACE_BITS)
+    return shifted(total - (total < 0), 2 * SHORT_PLACE_BITS)
+
+
+def _mixed(codes: np.ndarray, places: list[Place], bits: int) -> np.ndarray:
+    (above, below, down), (left, right, across) = places
+    rows = codes[:, above], codes[:, below]
+    top, bottom = (_line(row[:, :, left], row[:, :, right], across[:, None], bits) for row in rows)
+    return _line(top, bottom, down[:, None, None], bits)
+
+
+def _line(first: np.ndarray, second: np.ndarray, weight: np.ndarray, bits: int) -> np.ndarray:
+    return first * 2**bits + (second - first) * weight
+
+
+def short_between(op: Op, length: int, wanted: int) -> Place:
+    """`between` in whole numbers of 10 bits after the point."""
+    one = 2**SHORT_PLACE_BITS
+    ends = bool(op.option("alignCorners")) and wanted > 1
+    here, there = (length - 1, wanted - 1) if ends else (length, wanted)
+    step = (one * here + there // 2) // there
+    at = np.arange(wanted, dtype=np.int64) * step
+    if op.option("halfPixelCenters"):
+        at = at + step // 2 - one // 2
+    first = np.maximum(np.trunc(at / one).astype(np.int64), 0)
+    return first, np.minimum(np.trunc((at + one - 1) / one).astype(np.int64), length - 1), at - first * one
+
+
+def between(op: Op, length: int, wanted: int) -> Place:
+    """For each place of the output along one side: the two it lies between, and how far from the first, in 11 bits."""
+    at = np.arange(wanted, dtype=np.float32)
+    if op.option("alignCorners") and wanted > 1:
+        at = at * np.float32((length - 1) / (wanted - 1))
+    elif op.option("halfPixelCenters"):
+        at = (at + np.float32(0.5)) * np.float32(length / wanted) - np.float32(0.5)
+    else:
+        at = at * np.float32(length / wanted)
+    at = np.clip(at, 0, length - 1)
+    first = np.floor(at).astype(np.int64)
+    return first, np.minimum(first + 1, length - 1), np.rint((at - first) * 2.0**PLACE_BITS).astype(np.int64)

@@ -1,0 +1,247 @@
+"""Questions asked of the kernel table: does a cell work where the file must run, and if not, why and what else does.
+
+Of some consumers, which no probe runs, the answer is a rule (`consumers`).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Op, Subgraph
+from tfq_converters.kernels.consumers import COMPILERS, NO_FLOAT16, RULES, by_rule
+from tfq_converters.kernels.table import ABSENT, Cell, KernelTable, Run, Status, load
+
+# What a user names -> the variants that the file must be right on; LiteRT too where a rule answers, as the file is
+# checked there before it is handed over.
+RUNTIMES: Mapping[str, tuple[str, ...]] = {
+    "litert": ("litert", "litert-no-delegate"),
+    "litert-reference": ("litert-reference",),
+    "tflite": ("tflite", "tflite-no-delegate"),
+    "tflite-reference": ("tflite-reference",),
+    "tflite-micro": ("tflite-micro",),
+    "ethos-u": ("litert", "litert-no-delegate", "ethos-u"),
+    "openvino": ("litert", "litert-no-delegate", "openvino"),
+    "tosa": ("litert", "litert-no-delegate", "tosa"),
+}
+DEFAULT_RUNTIMES = ("litert", "tflite")
+# (operator of the float graph, mode) -> operator and mode of the cells, where `realize` writes another one
+WRITTEN_AS: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("GATHER", "weight_only"): ("EMBEDDING_LOOKUP", "weight_only"),
+    ("GATHER", "dynamic"): ("EMBEDDING_LOOKUP", "weight_only"),
+}
+STORED = ("per_tensor", "per_channel", "blocks")
+BITS = (8, 4, 2)
+FORMS = ("", "3x3", "1x1", "grouped")  # of operators in the cells
+WORDS: Mapping[Status, str] = {
+    "refuses": "refuses",
+    "wrong": "silently wrong",
+    "crashes": "crashes",
+    "absent": "not measured",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the weights of an operator can be held."""
+
+    mode: str
+    bits: int
+    granularity: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a file must run: names of `RUNTIMES`, and what was measured of them.
+
+    Raises:
+        TfqError: an unknown runtime, or one that the table says nothing of.
+    """
+
+    runtimes: tuple[str, ...] = DEFAULT_RUNTIMES
+    table: KernelTable | None = None  # the shipped one when None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.runtimes if name not in RUNTIMES]
+        if unknown or not self.runtimes:
+            found = ", ".join(map(repr, unknown)) or "none"
+            raise TfqError(f"expected runtimes among {', '.join(RUNTIMES)}; found {found}")
+        known = self.measured.variants
+        missing = [v for v in self.variants if v not in known and v not in RULES]
+        if missing:
+            raise TfqError(
+                f"the kernel table has no measurements of {', '.join(missing)}, only of {', '.join(known)}; name other "
+                "runtimes, or install what is missing and measure again: tfq-fine kernels --probe"
+            )
+
+    @property
+    def measured(self) -> KernelTable:
+        """The table."""
+        return load() if self.table is None else self.table
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The runtime variants that the file must be right on."""
+        return tuple(dict.fromkeys(variant for name in self.runtimes for variant in RUNTIMES[name]))
+
+    @property
+    def compiles(self) -> bool:
+        """Whether a compiler is among them, which is of no use to a file that it does not take."""
+        return not COMPILERS.isdisjoint(self.variants)
+
+    @property
+    def no_float16(self) -> str:
+        """Why float16 constants are not read everywhere; "" when they are."""
+        reasons = [f"{name} ({NO_FLOAT16[name]})" for name in self.variants if name in NO_FLOAT16]
+        return f"float16 weights are not read on {'; '.join(reasons)}" if reasons else ""
+
+
+def cell_form(op: Op, subgraph: Subgraph) -> str | None:
+    """The form of the cells that stand for `op`; None where that is not known, and every form counts."""
+    if op.code != "CONV_2D":
+        return ""
+    data, weight = (subgraph.tensors[t].shape for t in op.inputs[:2])
+    if len(data) != 4 or len(weight) != 4:
+        return None
+    if data[3] != weight[3]:
+        return "grouped"
+    return "1x1" if weight[1:3] == (1, 1) else "3x3"
+
+
+def status(
+    op: str,
+    mode: str,
+    bits: int,
+    granularity: str,
+    variant: str,
+    form: str | None = None,
+    table: KernelTable | None = None,
+) -> Run:
+    """What one runtime variant makes of a cell.
+
+    Args:
+        op: operator of the file: EMBEDDING_LOOKUP is one, the GATHER of a float graph that becomes it is another.
+        mode: "float", "weight_only", "dynamic", "integer8" or "integer16".
+        bits: of the weights; 32 in mode "float".
+        granularity: "per_tensor", "per_channel", "channel_groups" (stored per channel) or "blocks"; "" for float.
+        variant: a runtime variant, such as "litert-no-delegate".
+        form: of a convolution, "3x3", "1x1" or "grouped"; None for the worst of all.
+        table: the shipped one when None.
+    """
+    if variant in RULES:
+        return by_rule(variant, op, form, mode, bits, granularity)
+    measured = (load() if table is None else table).cells
+    stored = "per_channel" if granularity == "channel_groups" else granularity
+    cells = [Cell(op, f, mode, bits, stored) for f in (FORMS if form is None else (form,))]
+    runs = [measured[cell].get(variant, ABSENT) for cell in cells if cell in measured] or [ABSENT]
+    return next((run for run in runs if run.status != "correct"), runs[0])
+
+
+def _cell_mode(mode: str, activation_bits: int | None) -> str:
+    return f"{mode}{activation_bits}" if mode == "integer" and activation_bits else mode
+
+
+def _failures(code: str, mode: str, bits: int, granularity: str, target: Target, form: str | None) -> dict[str, Run]:
+    op, written = WRITTEN_AS.get((code, mode), (code, mode))
+    runs = {v: status(op, written, bits, granularity, v, form, target.measured) for v in target.variants}
+    return {variant: run for variant, run in runs.items() if run.status != "correct"}
+
+
+def working(
+    code: str, mode: str, activation_bits: int | None = None, target: Target | None = None, form: str | None = None
+) -> tuple[Choice, ...]:
+    """What is computed correctly in a mode on all of the target's runtimes; empty when the mode has no kernel there.
+
+    Args:
+        code: operator of the float graph.
+        mode: "weight_only", "dynamic" or "integer".
+        activation_bits: in mode "integer".
+        target: where the file must run.
+        form: see `status`.
+    """
+    cell_mode, where = _cell_mode(mode, activation_bits), target or Target()
+    return tuple(
+        Choice(mode, bits, granularity)
+        for bits in BITS
+        for granularity in STORED
+        if not _failures(code, cell_mode, bits, granularity, where, form)
+    )
+
+
+def fault(
+    code: str,
+    mode: str,
+    bits: int,
+    granularity: str,
+    activation_bits: int | None = None,
+    target: Target | None = None,
+    form: str | None = None,
+) -> str:
+    """Why an operator with such weights would not be computed, and what would be in this mode; "" when it is.
+
+    Args:
+        code: operator of the float graph.
+        mode: "weight_only", "dynamic" or "integer".
+        bits: of the weights.
+        granularity: see `status`.
+        activation_bits: in mode "integer".
+        target: where the file must run.
+        form: see `status`.
+    """
+    where, cell_mode = target or Target(), _cell_mode(mode, activation_bits)
+    failures = _failures(code, cell_mode, bits, granularity, where, form)
+    if not failures:
+        return ""
+    works = working(code, mode, activation_bits, where, form)
+    if not works:
+        kernel = f"no {cell_mode.replace('_', '-')} kernel for quantized weights"
+        told = "; ".join(failures[name].message for name in failures if name in RULES)
+        return f"{code} has {kernel} on {', '.join(where.runtimes)}{f' ({told})' if told else ''}"
+    return (
+        f"{code} does not compute int{bits} {granularity} weights in mode {cell_mode} on {_said(failures)}; "
+        f"what works: {_by_bits(works)}"
+    )
+
+
+def _said(failures: Mapping[str, Run]) -> str:
+    """`litert, tflite (silently wrong: off by 142 steps)`; those that a rule is about each with its own reason."""
+    grouped: dict[tuple[Status, str], list[str]] = {}
+    for variant, run in failures.items():
+        grouped.setdefault((run.status, variant if variant in RULES else ""), []).append(variant)
+    said = []
+    for (what, _), variants in grouped.items():
+        message = failures[variants[0]].message
+        said.append(f"{', '.join(variants)} ({WORDS[what]}{f': {message}' if what != 'absent' and message else ''})")
+    return "; ".join(said)
+
+
+def _by_bits(choices: Iterable[Choice]) -> str:
+    grouped: dict[int, list[str]] = {}
+    for choice in choices:
+        grouped.setdefault(choice.bits, []).append(choice.granularity)
+    return "; ".join(f"int{bits} {', '.join(kinds)}" for bits, kinds in grouped.items())
+
+
+def somewhere(
+    code: str,
+    mode: str,
+    activation_bits: int | None = None,
+    granularity: str | None = None,
+    table: KernelTable | None = None,
+) -> bool:
+    """Whether any runtime that was measured computes quantized weights of any width.
+
+    Args:
+        code: operator of the float graph.
+        mode: "weight_only", "dynamic" or "integer".
+        activation_bits: in mode "integer".
+        granularity: see `status`; None for any.
+        table: the shipped one when None.
+    """
+    measured = load() if table is None else table
+    op, written = WRITTEN_AS.get((code, mode), (code, _cell_mode(mode, activation_bits)))
+    return any(
+        status(op, written, bits, kind, variant, None, measured).status == "correct"
+        for variant in measured.variants
+        for bits in BITS
+        for kind in (STORED if granularity is None else (granularity,))
+    )

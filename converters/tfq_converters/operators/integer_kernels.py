@@ -1,0 +1,258 @@
+"""Which operators run on integers, and under which constraints on scales.
+
+Every row was measured with `ai_edge_litert` 2.3 on x86-64: random codes and scales against the float operator on the
+dequantized inputs, on the default (XNNPACK), optimized and reference kernels (`tests/test_op_table.py` repeats it).
+An answer is within one step of the exact one, or of what `kernels.arithmetic` computes for operators with tables.
+An operator without a row, or with False for a type, has no kernel for it or a wrong one: it stays float.
+
+A file carries the larger of the float operator's version and the row's: options such as `keepNumDims` or a rank above
+four ask for versions of their own, which the float file already has.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from tfq_converters.quantized import ActivationEncoding
+
+Scales = Literal["free", "same", "fixed"]
+Pair = tuple[float, int]  # scale, zero point
+
+
+@dataclass(frozen=True)
+class OpRow:
+    """What is known about the integer kernels of one operator."""
+
+    scales: Scales = "free"  # "free": each tensor its own; "same": inputs and outputs share one; "fixed": `fixed`
+    same: tuple[int, ...] | None = None  # the input slots that share the outputs' scale; None: all that hold data
+    fixed: Mapping[str, Pair] = field(default_factory=dict)  # type -> scale and zero point of the outputs
+    outputs: tuple[int, ...] | None = None  # slots of outputs that are activations; None: all
+    other_output: str = "int32"  # type of the other outputs (comparisons: bool)
+    int8: bool = True
+    int16: bool = True
+    version_int8: int = 1
+    version_int16: int = 1
+    wrong_on: tuple[str, ...] = ()  # kernels that lack the operator, or silently compute something else
+    max_rank: int | None = None  # of the first data input
+    reference_row: int | None = None  # longest last axis on the reference kernels, which abort the process beyond it
+    int8_scale: tuple[float, float] | None = None  # the scales that int8 inputs may have: low <= scale < high
+    int8_zero_point: int | None = None  # the one zero point that int8 tensors may have
+    min_rescale: Mapping[str, float] = field(default_factory=dict)  # type -> least scale(0) / (scale(1) * scale(out))
+    least_int16: float | None = None  # share of its range below which an int16 input has no value that is computed well
+    written: tuple[str, ...] = ()  # types without a right kernel, in which `realize.rewrites` takes other operators
+    distinct: int | None = None  # the slot of indices that must be a constant without repeats
+    note: str = ""
+
+    def takes(self, dtype: str) -> bool:
+        """Whether there is a right kernel for activations of `dtype`, "int8" or "int16"."""
+        return self.int8 if dtype == "int8" else self.int16
+
+    def version(self, dtype: str) -> int:
+        """The least version whose kernels take `dtype`."""
+        return self.version_int8 if dtype == "int8" else self.version_int16
+
+
+_UNIT = {"int8": (1 / 256, -128), "int16": (1 / 32768, 0)}  # [0, 1)
+_SIGNED = {"int8": (1 / 128, 0), "int16": (1 / 32768, 0)}  # [-1, 1)
+_LOG = {"int8": (16 / 256, 127)}  # [-16, 0]
+_COARSE = (1 / 256, 1.0)  # the comparison kernels scale codes to fixed point: exact only for these scales
+_CLAMP = "QUANTIZE to an output that spans just [0, high] gives the same to a step; XNNPACK takes that, not this"
+_TABLE16 = "int16: a table of 512 cells over the input's range; the error is the curvature inside one cell"
+
+OPS: dict[str, OpRow] = {
+    # linear
+    "FULLY_CONNECTED": OpRow(
+        version_int8=4, version_int16=7,
+        note="a computed filter is data: slot 1, per-tensor, with its own zero point; right in int8 and int16",
+    ),
+    "CONV_2D": OpRow(
+        version_int8=3, version_int16=4,
+        note="without a bias it is refused, in float too",
+    ),
+    "DEPTHWISE_CONV_2D": OpRow(version_int8=3, version_int16=5),
+    "TRANSPOSE_CONV": OpRow(version_int8=2, version_int16=3),
+    "BATCH_MATMUL": OpRow(
+        version_int8=2, version_int16=3, max_rank=5,
+        note="a constant side is data, per-tensor; per-channel scales are silently wrong on all kernels",
+    ),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": OpRow(
+        int16=False,
+        note="weights per-tensor, h in the encoding of the output, c in int16 at a power of two (`lstm`)",
+    ),
+    # arithmetic
+    "ADD": OpRow(version_int8=2, version_int16=3, note="int16: write potScaleInt16=False"),
+    "SUB": OpRow(version_int8=2, version_int16=5, note="int16: write potScaleInt16=False"),
+    "MUL": OpRow(version_int8=2, version_int16=4, note="version 3 when the product of scales >= the output's"),
+    "DIV": OpRow(
+        min_rescale={"int8": 64.0}, int16=False,
+        note="a small numerator saturates to the wrong end unless scale(0) >= 64 * scale(1) * scale(out), that is "
+        "unless denominators stay above a quarter of their range; int16 has the same fault at any usual scale; "
+        "a denominator that encodes as 0 fails at run time",
+    ),
+    "SQUARE": OpRow(written=("int8", "int16"), note="float and int32 kernels alone; MUL by itself"),
+    "NEG": OpRow(written=("int8", "int16"), note="negates codes, whatever the zero points; MUL by -1"),
+    "ZEROS_LIKE": OpRow(written=("int8", "int16"), note="float and integer kernels without zero points; MUL by 0"),
+    "SQUARED_DIFFERENCE": OpRow(int16=False, version_int8=2, note="XNNPACK takes SUB and MUL, not this"),
+    "MAXIMUM": OpRow("same", version_int8=2, version_int16=4),
+    "MINIMUM": OpRow("same", version_int8=2, version_int16=4),
+    "ABS": OpRow(version_int8=2, version_int16=3),
+    # activation functions
+    "RELU": OpRow(version_int8=2, version_int16=3, note=_CLAMP),
+    "RELU6": OpRow(version_int8=2, version_int16=3, note=_CLAMP),
+    "RELU_N1_TO_1": OpRow(int16=False),
+    "RELU_0_TO_1": OpRow(int16=False),
+    "LEAKY_RELU": OpRow(version_int16=2),
+    "PRELU": OpRow(int16=False, note="int16 is silently wrong on all kernels"),
+    "ELU": OpRow(int16=False, wrong_on=("reference",), note="the reference kernels have no ELU"),
+    "GELU": OpRow(version_int8=2, version_int16=2, note=_TABLE16),
+    "HARD_SWISH": OpRow(int16=False, note="refused when the input's scale exceeds the output's a thousandfold"),
+    "LOGISTIC": OpRow(scales="fixed", fixed=_UNIT, version_int8=2, version_int16=3),
+    "TANH": OpRow(scales="fixed", fixed=_SIGNED, version_int8=2, version_int16=3),
+    "SOFTMAX": OpRow(
+        scales="fixed", fixed=_UNIT, version_int8=2, version_int16=3, reference_row=512,
+        note="int16: each class far below the largest adds up to 1.5 steps (1421 steps off at 1000 classes)",
+    ),
+    "LOG_SOFTMAX": OpRow(scales="fixed", fixed=_LOG, int16=False, version_int8=2),
+    "L2_NORMALIZATION": OpRow(scales="fixed", fixed=_SIGNED, int16=False, version_int8=2),
+    "EXP": OpRow(
+        version_int8=2, version_int16=2,
+        note=_TABLE16 + "; int16 wraps where the output's range is exceeded far",
+    ),
+    "LOG": OpRow(
+        version_int8=2, version_int16=2, least_int16=0.02,
+        note=_TABLE16 + ": 700 steps at 1/50 of the range, 2200 near 0, 10 above 1/4",
+    ),
+    "SQRT": OpRow(version_int8=2, version_int16=2),
+    "RSQRT": OpRow(
+        version_int8=2, version_int16=3, least_int16=0.02,
+        note=_TABLE16 + ": 1000 steps at 1/50 of the range, 4400 near 0",
+    ),
+    # reductions
+    "MEAN": OpRow(version_int8=2, version_int16=3),
+    "SUM": OpRow(
+        version_int8=2, version_int16=2, wrong_on=("reference",),
+        note="the reference kernels are silently wrong; MEAN and a MUL by the count give the same on all kernels",
+    ),
+    "REDUCE_MAX": OpRow(scales="same", version_int8=2, version_int16=3),
+    "REDUCE_MIN": OpRow(scales="same", version_int8=2, version_int16=3),
+    "REDUCE_PROD": OpRow(int8=False, int16=False, note="rescales after every factor: up to 255 steps off"),
+    "ARG_MAX": OpRow(outputs=(), int16=False, version_int8=2),
+    "ARG_MIN": OpRow(outputs=(), int16=False, version_int8=2),
+    "TOPK_V2": OpRow(scales="same", outputs=(0,), version_int8=2, version_int16=3),
+    # comparisons
+    "EQUAL": OpRow("same", outputs=(), other_output="bool", int16=False, version_int8=2, int8_scale=_COARSE),
+    "NOT_EQUAL": OpRow("same", outputs=(), other_output="bool", int16=False, version_int8=2, int8_scale=_COARSE),
+    "LESS": OpRow(
+        "same", outputs=(), other_output="bool", version_int8=2, version_int16=3, int8_scale=_COARSE
+    ),
+    "LESS_EQUAL": OpRow(
+        "same", outputs=(), other_output="bool", version_int8=2, version_int16=2, int8_scale=_COARSE
+    ),
+    "GREATER": OpRow(
+        "same", outputs=(), other_output="bool", version_int8=2, version_int16=2, int8_scale=_COARSE
+    ),
+    "GREATER_EQUAL": OpRow(
+        "same", outputs=(), other_output="bool", version_int8=2, version_int16=3, int8_scale=_COARSE
+    ),
+    "SELECT": OpRow("same"),
+    "SELECT_V2": OpRow("same"),
+    # pooling, resizing
+    "MAX_POOL_2D": OpRow(scales="same", version_int8=2, version_int16=3),
+    "AVERAGE_POOL_2D": OpRow(scales="same", version_int8=2, version_int16=3),
+    "RESIZE_NEAREST_NEIGHBOR": OpRow(scales="same", version_int8=2, version_int16=4),
+    "RESIZE_BILINEAR": OpRow(
+        scales="same", version_int8=2, version_int16=4,
+        note="int16 interpolates with 10 bits: exact to a step at whole ratios, up to 600 steps off at others",
+    ),
+    # moving values
+    "RESHAPE": OpRow(scales="same"),
+    "SQUEEZE": OpRow(scales="same"),
+    "EXPAND_DIMS": OpRow(scales="same"),
+    "TRANSPOSE": OpRow(scales="same", version_int8=2, version_int16=5),
+    "CONCATENATION": OpRow("same", version_int8=2, version_int16=3),
+    "PACK": OpRow("same", version_int8=2, version_int16=3),
+    "UNPACK": OpRow(scales="same", version_int8=2, version_int16=4),
+    "SPLIT": OpRow("same", version_int8=2, version_int16=4),
+    "SPLIT_V": OpRow(scales="same", version_int8=2, version_int16=2),
+    "SLICE": OpRow(scales="same", version_int8=2, version_int16=4),
+    "STRIDED_SLICE": OpRow(scales="same", version_int8=2, version_int16=2),
+    "GATHER": OpRow(scales="same", version_int8=2, version_int16=4),
+    "GATHER_ND": OpRow(scales="same", version_int16=3),
+    "PAD": OpRow(scales="same", version_int8=2, version_int16=3, max_rank=5),
+    "PADV2": OpRow("same", version_int8=2, version_int16=3, max_rank=5),
+    "MIRROR_PAD": OpRow(scales="same", version_int8=2, version_int16=3),
+    "TILE": OpRow(scales="same", version_int8=2, version_int16=2, note="the reference kernels end at version 2"),
+    "BROADCAST_TO": OpRow(scales="same", version_int8=3, version_int16=3),
+    "REVERSE_V2": OpRow(scales="same", version_int8=3, version_int16=3),
+    "REVERSE_SEQUENCE": OpRow(
+        scales="same", written=("int8",), note="int8 is refused, though TFLiteConverter writes it; uint8 is taken"
+    ),
+    "DEPTH_TO_SPACE": OpRow(scales="same", int16=False, note="the reference kernels end at version 1"),
+    "SPACE_TO_DEPTH": OpRow(scales="same", int16=False, version_int8=2),
+    "BATCH_TO_SPACE_ND": OpRow(scales="same", version_int8=2, version_int16=4),
+    "SPACE_TO_BATCH_ND": OpRow(scales="same", version_int8=2, version_int16=4),
+    "DYNAMIC_UPDATE_SLICE": OpRow("same"),
+    "MATRIX_DIAG": OpRow(scales="same", int8_zero_point=0, note="fills with code 0, not with the zero point"),
+    "MATRIX_SET_DIAG": OpRow("same"),
+    "SCATTER_ND": OpRow("same", int16=False, int8_zero_point=0, distinct=0,
+        note="fills with code 0, and adds raw codes, which wrap around, where indices repeat",
+    ),
+    "SPARSE_TO_DENSE": OpRow("same", int16=False, version_int8=3),
+    "FILL": OpRow("same", version_int8=3, version_int16=3),
+    "ONE_HOT": OpRow("same", int16=False),
+    # wrong without a word, whatever the scales
+    "FLOOR_DIV": OpRow(int8=False, int16=False, note="works on raw codes"),
+    "FLOOR_MOD": OpRow(int8=False, int16=False, note="works on raw codes"),
+}  # fmt: skip
+
+
+def misfits(
+    code: str,
+    dtype: str,
+    shape: Sequence[int],
+    inputs: Sequence[ActivationEncoding],
+    outputs: Sequence[ActivationEncoding],
+    lowest: float | None = None,
+) -> list[str]:
+    """Why the kernels would not compute operator `code` on these encodings; empty when they do.
+
+    Args:
+        code: the schema's name of the operator.
+        dtype: "int8" or "int16".
+        shape: of the first data input.
+        inputs: encodings of the data slots, in slot order.
+        outputs: encodings of the outputs that are activations.
+        lowest: the smallest value of the first data input, where known.
+    """
+    row = OPS.get(code)
+    if row is None or not row.takes(dtype):
+        return [f"{code} has no right {dtype} kernel" + (f" ({row.note})" if row and row.note else "")]
+    found = []
+    if row.max_rank is not None and len(shape) > row.max_rank:
+        found.append(f"rank {len(shape)}, at most {row.max_rank} works")
+    tied = inputs if row.same is None else [inputs[slot] for slot in row.same]
+    if row.scales == "same" and len({(e.scale, e.zero_point) for e in (*tied, *outputs)}) > 1:
+        found.append("its inputs and outputs must share one scale and zero point")
+    if row.scales == "fixed" and any((e.scale, e.zero_point) != row.fixed[dtype] for e in outputs):
+        found.append(f"its output must have scale and zero point {row.fixed[dtype]}")
+    least = row.min_rescale.get(dtype)
+    if least is not None and inputs[0].scale < least * inputs[1].scale * outputs[0].scale:
+        found.append(f"scale(0) / (scale(1) * scale(out)) must be at least {least:g}")
+    if dtype == "int16" and row.least_int16 is not None and lowest is not None:
+        share = lowest / (inputs[0].scale * np.iinfo(np.int16).max)
+        if share < row.least_int16:
+            found.append(f"values down to {share:.2g} of the range, only those above {row.least_int16:g} are right")
+    return found + (_int8_misfits(row, inputs) if dtype == "int8" else [])
+
+
+def _int8_misfits(row: OpRow, inputs: Sequence[ActivationEncoding]) -> list[str]:
+    found = []
+    if row.int8_scale is not None:
+        low, high = row.int8_scale
+        wrong = sorted({e.scale for e in inputs if not low <= e.scale < high})
+        found += [f"input scale {scale:.4g}, only {low:.4g} to {high:g} works" for scale in wrong]
+    if row.int8_zero_point is not None and any(e.zero_point != row.int8_zero_point for e in inputs):
+        found.append(f"zero point must be {row.int8_zero_point}")
+    return found

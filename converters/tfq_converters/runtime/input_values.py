@@ -1,0 +1,198 @@
+"""Generated inputs that fit what a graph does with them: indices in bounds, lengths, masks, probabilities.
+
+An input is followed through operators that hand its values on. What they reach says what they are: the rows of a table,
+the length of a sequence, the argument of a logarithm. Values that say nothing are drawn from a normal distribution.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tfq_converters.graph import ABSENT, NUMPY_TYPES, Op, Subgraph, Tensor
+from tfq_converters.operators import facts_of
+
+Kind = Literal["index", "length", "mask", "probability", "plain"]  # the first that applies counts
+KINDS: tuple[Kind, ...] = ("index", "length", "mask", "probability", "plain")
+UNBOUNDED = 8  # integers that index nothing are drawn below this
+LARGE = 1e3  # a mask times this or more takes scores out
+SET = 0.75  # of a mask, and its first element in any case
+ROUNDS = {"FLOOR", "ROUND", "CEIL"}
+KEEPS_POSITIVE = {"MAXIMUM", "MINIMUM", "ADD", "SUB"}  # of a constant
+TAKES_SIZE = {"FILL": 0, "RESHAPE": 1, "TILE": 1, "BROADCAST_TO": 1, "RANGE": 1}
+
+
+@dataclass(frozen=True)
+class Role:
+    """What the values of an input are; whole numbers from `low` up to, not including, `high`."""
+
+    kind: Kind = "plain"
+    low: int = 0
+    high: int = UNBOUNDED
+
+
+def role_of(subgraph: Subgraph, start: int) -> Role:
+    """What tensor `start` is to the operators that it reaches: the first kind that any of them says, the narrowest.
+
+    Of a tensor that says nothing, whole numbers are rows of every table, for it may index one in a way not seen here.
+    """
+    found: dict[Kind, Role] = {}
+    for role in _roles(subgraph, start):
+        known = found.get(role.kind, role)
+        found[role.kind] = Role(role.kind, max(known.low, role.low), min(known.high, role.high))
+    tables = (subgraph.tensors[op.inputs[0]] for op in subgraph.ops if op.code == "GATHER")
+    smallest = min((table.shape[0] for table in tables if table.is_constant and table.shape), default=UNBOUNDED)
+    return next((found[kind] for kind in KINDS if kind in found), Role(high=max(1, min(UNBOUNDED, smallest))))
+
+
+def drawn(
+    rng: np.random.Generator, tensor: Tensor, role: Role, shape: tuple[int, ...] | None = None, normal: bool = True
+) -> np.ndarray:
+    """Values for `tensor`, of `shape` where the file leaves its own open; strings are empty.
+
+    Args:
+        rng: the source of randomness.
+        tensor: an input.
+        role: what its values are.
+        shape: another than the tensor's own.
+        normal: whether plain floats are normal; they are uniform in [0, 1) else.
+    """
+    shape = tensor.shape if shape is None else shape
+    if tensor.dtype == "string":
+        return np.full(shape, b"", np.bytes_)
+    dtype = np.dtype(NUMPY_TYPES[tensor.dtype])
+    if role.kind == "mask" or dtype == np.bool_:
+        values = rng.random(shape) < SET
+        if values.ndim and values.shape[-1]:
+            values[..., 0] = True
+        return values.astype(dtype)
+    if role.kind in ("index", "length"):
+        return rng.integers(role.low, max(role.high, role.low + 1), shape).astype(dtype)
+    if dtype.kind in "iu":
+        high = int(np.iinfo(dtype).max) + 1 if dtype.itemsize == 1 else role.high
+        return rng.integers(0, high, shape).astype(dtype)
+    if role.kind == "probability":
+        return rng.uniform(0.05, 0.95, shape).astype(dtype)
+    return (rng.standard_normal(shape) if normal else rng.random(shape)).astype(dtype)
+
+
+def _roles(subgraph: Subgraph, start: int) -> Iterator[Role]:
+    """What the operators say that the values of `start` reach."""
+    consumers = subgraph.consumers()
+    ahead: list[tuple[int, str]] = [(start, "as it is")]
+    seen = set(ahead)
+    while ahead:
+        tensor, state = ahead.pop()
+        for index, slot in consumers.get(tensor, []):
+            op = subgraph.ops[index]
+            role = _role_at(subgraph, op, slot, tensor, state)
+            if role is not None:
+                yield role
+            after = _after(subgraph, op, slot, tensor, state)
+            for output in op.outputs if after else ():
+                if (output, after) not in seen:
+                    seen.add((output, after))
+                    ahead.append((output, after))
+
+
+def _role_at(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> Role | None:
+    """What `op` takes the values for that it gets in `slot`; None where it does not say."""
+    kind = subgraph.tensors[tensor].dtype
+    whole = "int" in kind
+    if whole and state == "as it is":
+        rows = _rows(subgraph, op, slot)
+        if rows is not None:
+            return Role("index", 0, rows)
+        if op.code == "REVERSE_SEQUENCE" and slot == 1:
+            return Role("length", 1, subgraph.tensors[op.inputs[0]].shape[op.option("seqDim")] + 1)
+        if TAKES_SIZE.get(op.code) == slot or (op.code == "SLICE" and slot == 2):
+            return Role("length", 1, 2)
+        if op.code == "SLICE" and slot == 1:
+            return Role("length", 0, 1)
+        bound = _compared(subgraph, op, slot)
+        if bound is not None:
+            return Role("length", 0, bound)
+        if op.code in ("EQUAL", "NOT_EQUAL") and _is_constant(subgraph, op, 1 - slot, 0):
+            return Role("mask")
+    if op.code == "CAST" and subgraph.tensors[op.outputs[0]].dtype == "bool":
+        return Role("mask")
+    if state == "from one" and op.code == "MUL" and _is_large(subgraph, op, 1 - slot):
+        return Role("mask")
+    if kind.startswith("float") and state != "rounded" and slot == facts_of(op.code).positive:
+        return Role("probability")
+    return None
+
+
+def _after(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> str:
+    """In which state `op` hands on the values that it gets in `slot`; "" where it makes others of them."""
+    before = subgraph.tensors[tensor].dtype
+    after = subgraph.tensors[op.outputs[0]].dtype if op.outputs else ""
+    if op.code == "CAST":
+        return "as it is" if after in ("int32", "int64") else state if after.startswith("float") else ""
+    if before.startswith("float"):
+        if _moves(op, slot):
+            return state
+        if op.code in ROUNDS:
+            return "rounded"
+        if op.code == "SUB" and _is_constant(subgraph, op, 1 - slot, 1):
+            return "from one"
+        positive = op.code in KEEPS_POSITIVE and any(subgraph.tensors[t].is_constant for t in op.inputs if t != ABSENT)
+        return "shifted" if positive else ""
+    if op.code == "SUB" and _is_constant(subgraph, op, 1 - slot, 1):
+        return "from one"
+    handed_on = _moves(op, slot) or facts_of(op.code).chooses or op.code in ("ADD", "LESS")
+    if handed_on and after in ("int32", "int64", "bool"):
+        return state
+    return ""
+
+
+def _moves(op: Op, slot: int) -> bool:
+    """Whether `op` puts the values that it gets in `slot` in other places."""
+    facts = facts_of(op.code)
+    return facts.moves != "" and slot in facts.data_slots(len(op.inputs))
+
+
+def _rows(subgraph: Subgraph, op: Op, slot: int) -> int | None:
+    """How many values an index may have that `op` reads in `slot`; None where that is no index."""
+
+    def shape(of: int) -> tuple[int, ...]:
+        return subgraph.tensors[op.inputs[of]].shape
+
+    if op.code == "GATHER" and slot == 1:
+        return shape(0)[op.option("axis")]
+    if op.code == "EMBEDDING_LOOKUP" and slot == 0:
+        return shape(1)[0]
+    if op.code == "GATHER_ND" and slot == 1:
+        return min(shape(0)[: shape(1)[-1]], default=1)
+    if op.code == "ONE_HOT" and slot == 0:
+        return _number(subgraph, op, 1)
+    if op.code.startswith("UNSORTED_SEGMENT") and slot == 1:
+        return _number(subgraph, op, 2)
+    if op.code == "SEGMENT_SUM" and slot == 1:
+        return 1  # its indices are sorted
+    return None
+
+
+def _number(subgraph: Subgraph, op: Op, slot: int) -> int | None:
+    data = subgraph.tensors[op.inputs[slot]].data
+    return None if data is None or data.size != 1 else int(data.reshape(-1)[0])
+
+
+def _compared(subgraph: Subgraph, op: Op, slot: int) -> int | None:
+    """The largest constant that `op` compares a length with, plus one; None where it does nothing of the kind."""
+    if op.code not in ("LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"):
+        return None
+    data = subgraph.tensors[op.inputs[1 - slot]].data
+    largest = 0 if data is None or not data.size else int(data.max())
+    return largest + 2 if largest > 0 else None  # compared with 0 alone, it is an index that may be negative
+
+
+def _is_constant(subgraph: Subgraph, op: Op, slot: int, value: float) -> bool:
+    data = subgraph.tensors[op.inputs[slot]].data
+    return data is not None and data.size > 0 and bool(np.all(data == value))
+
+
+def _is_large(subgraph: Subgraph, op: Op, slot: int) -> bool:
+    data = subgraph.tensors[op.inputs[slot]].data
+    return data is not None and data.size > 0 and float(np.abs(data).max()) >= LARGE

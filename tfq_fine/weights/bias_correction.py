@@ -1,0 +1,53 @@
+"""Bias correction: quantized weights W + dW shift the mean of every output by dW E[x]; the bias takes that back.
+
+Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction" (arXiv 1906.04721), section
+4.2, with E[x] measured on the representative data.
+"""
+
+import numpy as np
+
+from tfq_converters.operators import WeightAxes
+
+
+def mean_shift(weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, means: np.ndarray) -> np.ndarray:
+    """Return what the error of the weights does to the mean of every output of a linear operator.
+
+    Args:
+        weight: the float weight.
+        stored: what its codes stand for, of the same shape.
+        axes: which axes of the weight are output channels and inputs; without an inputs axis, channel c of the output
+            sees channel c of the input alone (depthwise; channel c // m with a depth multiplier m).
+        means: means of the input per channel, [N, I]: each row is one case.
+
+    Returns:
+        float64 [N, O].
+    """
+    error = stored.astype(np.float64) - weight
+    if axes.inputs is None:
+        per_channel = error.sum(axis=tuple(axis for axis in range(error.ndim) if axis != axes.channel))
+        found: np.ndarray = per_channel * np.repeat(means, len(per_channel) // means.shape[1], axis=1)
+        return found
+    rest = tuple(axis for axis in range(error.ndim) if axis not in (axes.channel, axes.inputs))
+    per_input = error.sum(axis=rest)  # [O, I], or [I, O] when the inputs come first
+    per_input = per_input if axes.channel < axes.inputs else per_input.T
+    groups = means.shape[1] // per_input.shape[1]  # grouped convolutions see a slice of the input each
+    pairs = zip(np.split(per_input, groups), np.split(means, groups, axis=1), strict=True)
+    return np.concatenate([piece @ part.T for part, piece in pairs], axis=1)
+
+
+def corrected_bias(
+    bias: np.ndarray, weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, mean: np.ndarray
+) -> np.ndarray:
+    """The bias that keeps the mean output of a linear operator.
+
+    Args:
+        bias: float32 [O].
+        weight: as `mean_shift` has it.
+        stored: as `mean_shift` has it.
+        axes: as `mean_shift` has it.
+        mean: mean of the input per channel [I].
+
+    Returns:
+        float32 [O].
+    """
+    return (bias - mean_shift(weight, stored, axes, mean[None])[0]).astype(np.float32)
