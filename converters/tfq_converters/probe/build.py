@@ -6,13 +6,14 @@ import numpy as np
 
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import ABSENT, Graph, Op, Options, Quantization, Subgraph, Tensor
+from tfq_converters.graph_edit import dequantize
 from tfq_converters.kernels import Cell
 from tfq_converters.operators import OPS, bias_slot, data_slot, facts_of
 from tfq_converters.probe.cases import CELLS, Form
 from tfq_converters.probe.operands import LSTM, Operands, Weight, operands
 from tfq_converters.probe.reference import Answer, answer
 from tfq_converters.quantized import ActivationEncoding
-from tfq_converters.realize import LOOKUP_VERSIONS, VERSIONS, WEIGHT_VERSIONS, dequantize
+from tfq_converters.realize import LOOKUP_VERSIONS, VERSIONS, WEIGHT_VERSIONS
 
 BEHIND = {"DEQUANTIZE": "ADD"}  # the operator that reads what the one of the cell made
 LSTM_CELL = ActivationEncoding("int16", 2.0**-13, 0)  # of the cell state, which stays below 4

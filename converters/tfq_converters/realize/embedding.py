@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.graph import Op, Options, Quantization, Tensor
+from tfq_converters.graph_edit import dequantize
 from tfq_converters.kernels import KERNEL_BLOCKS
 from tfq_converters.operators import PLAIN_ADD, PLAIN_MUL
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.blocks import dequantized, stored_blocks
-from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, dequantize, stored
+from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, stored
 
 ASIDE_BYTES = 2**13  # of zero points: below it, the two operators more are not worth it
 LOOKUP_VERSIONS = {8: 3, 4: 4, 2: 5}  # registered for the table's type; per runtime.md's measurements
