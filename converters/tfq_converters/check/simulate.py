@@ -1,4 +1,4 @@
-"""What the quantized numbers say: every operator of the float graph, alone, over dequantized weights and given inputs.
+"""Simulation of the quantized numbers: every float operator by itself, over dequantized weights and given inputs.
 
 Operators are run in float, a few at a time, each on the values that its inputs have in the emitted file; so an
 operator is judged by what it does, not by what was lost before it.

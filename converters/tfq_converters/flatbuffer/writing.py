@@ -15,7 +15,7 @@ from tfq_converters.graph import Graph, Op, Signature, Subgraph, Tensor
 ALIGNMENT = 16  # `force_align` of Buffer.data in the schema, which the object API ignores
 LARGE_ALIGNMENT = 64
 _SUBGRAPH_OUTPUTS, _MODEL_SIGNATURES = 8, 18  # vtable slots: 4 + 2 * the field's number in the schema
-FLATBUFFER_LIMIT = 2**31 - 2**20  # beyond this the constants go behind the flatbuffer
+FLATBUFFER_LIMIT = 2**31 - 2**20  # beyond this the constants go after the flatbuffer
 
 
 def write(graph: Graph) -> bytes:
@@ -28,7 +28,7 @@ def pieces(graph: Graph, behind: bool = False) -> Iterator[bytes | memoryview]:
 
     Args:
         graph: what the file says.
-        behind: put the constants behind the flatbuffer in any case, as in files beyond 2 GB. Files that are handed
+        behind: put the constants after the flatbuffer in any case, as in files beyond 2 GB. Files that are handed
             over keep them inside, as every runtime expects.
     """
     buffers = _Buffers()
@@ -60,7 +60,7 @@ def pieces(graph: Graph, behind: bool = False) -> Iterator[bytes | memoryview]:
 def with_outputs(content: bytes, outputs: Sequence[int]) -> Iterator[bytes | memoryview]:
     """The file `content` with other outputs of its main subgraph and without signatures, in pieces.
 
-    The new list is appended and pointed to, which costs nothing beside packing the file anew.
+    The new list is appended and pointed to, which costs nothing next to packing the file anew.
     """
     model = schema.Model.GetRootAs(content, 0)
     subgraph = model.Subgraphs(0)
@@ -87,7 +87,7 @@ def _patch(header: bytearray, table: Any, offset: int, size: int) -> None:
 
 
 class _Buffer(schema.BufferT):
-    """A Buffer whose data is aligned as the schema asks, or a placeholder for data behind the flatbuffer."""
+    """A Buffer whose data is aligned as the schema asks, or a placeholder for data after the flatbuffer."""
 
     def __init__(self, array: np.ndarray | None, placeholder: bool = False):
         super().__init__()
@@ -168,7 +168,7 @@ def _packed(model: Any, constants: int) -> Builder:
 
 
 def _with_constants(packed: Builder) -> Iterator[memoryview]:
-    """What was packed, with the constants in the places that were kept for them."""
+    """The packed pieces, with the constants in the places that were kept for them."""
     whole, position = memoryview(packed.Bytes), packed.Head()
     for offset, array in reversed(packed.left_out):  # it was packed from its end
         start = len(whole) - offset - array.nbytes

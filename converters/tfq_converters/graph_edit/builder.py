@@ -95,7 +95,7 @@ class GraphBuilder:
     def subgraph(
         self, source: Subgraph, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None
     ) -> Subgraph:
-        """What was built in place of `source`, with all tensors; inputs and outputs are those of `source` when None."""
+        """The subgraph in place of `source`, with all tensors; inputs and outputs are those of `source` when None."""
         return replace(
             source,
             tensors=tuple(self.tensors),
@@ -107,6 +107,6 @@ class GraphBuilder:
     def finish(
         self, source: Subgraph, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None
     ) -> tuple[Subgraph, dict[int, int]]:
-        """The same without its unused tensors, and the map from tensor indices here to those in it."""
+        """`subgraph` without its unused tensors, and the map from tensor indices here to those in it."""
         built, places = compact(self.subgraph(source, inputs, outputs))
         return built, {old: new for old, new in places.items() if old != ABSENT}

@@ -52,7 +52,7 @@ def cut(graph: Graph, wanted: Collection[int]) -> list[Part]:
 
     Args:
         graph: as the file has it.
-        wanted: tensors of the main subgraph that the parts must show, beside its outputs.
+        wanted: tensors of the main subgraph that the parts must show, next to its outputs.
     """
     main = graph.main
     if sum(_unpacked(main, op) for op in main.ops) <= PART_BYTES or keeps_state(main):

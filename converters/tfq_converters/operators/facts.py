@@ -22,7 +22,7 @@ class WeightAxes:
 
 @dataclass(frozen=True)
 class OperatorFacts:
-    """What is known about one operator.
+    """The facts about one operator.
 
     Attributes:
         data: slots of the activations, and of constants in the place of one; None for all slots.

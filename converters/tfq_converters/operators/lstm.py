@@ -51,7 +51,7 @@ class Lstm:
         return Lstm(weights, states, biases, float(op.option("cellClip") or 0.0), bool(op.option("timeMajor")))
 
     def sums(self, x: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What the gates add up, of the input with the bias and of the state: each [4, steps, batch, units].
+        """The sums of the gates, of the input with the bias and of the state: each [4, steps, batch, units].
 
         Args:
             x: the input, [steps, batch, inputs].

@@ -141,7 +141,7 @@ def _lstm_slots(data: int, weights: list[int], given: Operands, expected: Answer
 
 
 def _lstm_intermediates(hidden: ActivationEncoding, tensors: _Tensors) -> tuple[int, ...]:
-    """Of four gates, which are read only when they are normalized, and of the output before a projection."""
+    """The intermediates of four gates, read only when they are normalized, and of the output before a projection."""
     gates = [Tensor(f"gate{n}", (0,), "float32") for n in range(4)]
     return tuple(tensors.put(tensor) for tensor in (*gates, _encoded(Tensor("before", (0,), "float32"), hidden)))
 

@@ -1,4 +1,4 @@
-"""What the operators of the cells compute, in numpy and double precision, apart from any runtime.
+"""The operators of the cells in numpy and double precision, apart from any runtime.
 
 Arrays are laid out as in a `.tflite` file; convolutions pad as "SAME". Biases and roundings are the caller's.
 """

@@ -23,7 +23,7 @@ FEATURES = {"avx512_vnni": "AVX512-VNNI", "avx512f": "AVX512", "avx2": "AVX2", "
 
 
 def present(variants: Iterable[str] = VARIANTS) -> tuple[str, ...]:
-    """Those of `variants` whose runtime is installed."""
+    """The names in `variants` whose runtime is installed."""
     known = installed()
     return tuple(variant for variant in variants if VARIANTS[variant][0] in known)
 

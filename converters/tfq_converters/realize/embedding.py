@@ -37,7 +37,7 @@ def look_up(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
     assert isinstance(table, WeightCodes)
     ids, rows = builder.source.tensors[op.inputs[1]], builder.source.tensors[op.outputs[0]]
     unknown = sum(size < 0 for size in ids.dynamic_shape)
-    ranked = len(rows.shape) == len(ids.shape) + 1  # behind a string lookup neither shape is known
+    ranked = len(rows.shape) == len(ids.shape) + 1  # after a string lookup neither shape is known
     if unknown <= 1 and ranked:
         _embedding_lookup(builder, op, table, ids)
     else:

@@ -25,7 +25,7 @@ TAKES_SIZE = {"FILL": 0, "RESHAPE": 1, "TILE": 1, "BROADCAST_TO": 1, "RANGE": 1}
 
 @dataclass(frozen=True)
 class Role:
-    """What the values of an input are; whole numbers from `low` up to, not including, `high`."""
+    """The meaning of an input's values; whole numbers from `low` up to, not including, `high`."""
 
     kind: Kind = "plain"
     low: int = 0
@@ -33,7 +33,7 @@ class Role:
 
 
 def role_of(subgraph: Subgraph, start: int) -> Role:
-    """What tensor `start` is to the operators that it reaches: the first kind that any of them says, the narrowest.
+    """The meaning of tensor `start` to the operators that it reaches: the first kind that applies, the narrowest.
 
     Of a tensor that says nothing, whole numbers are rows of every table, for it may index one in a way not seen here.
     """
@@ -78,7 +78,7 @@ def drawn(
 
 
 def _roles(subgraph: Subgraph, start: int) -> Iterator[Role]:
-    """What the operators say that the values of `start` reach."""
+    """The roles that operators give to the values of `start` where these reach them."""
     consumers = subgraph.consumers()
     ahead: list[tuple[int, str]] = [(start, "as it is")]
     seen = set(ahead)
@@ -97,7 +97,7 @@ def _roles(subgraph: Subgraph, start: int) -> Iterator[Role]:
 
 
 def _role_at(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> Role | None:
-    """What `op` takes the values for that it gets in `slot`; None where it does not say."""
+    """The role that `op` gives to the values in `slot`; None where it tells none."""
     kind = subgraph.tensors[tensor].dtype
     whole = "int" in kind
     if whole and state == "as it is":

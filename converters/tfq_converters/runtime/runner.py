@@ -1,4 +1,4 @@
-"""The interpreters behind one call. The only module that imports one.
+"""All interpreters through one class. No other module imports one.
 
 `Runner` holds one file on one set of kernels. Invocation releases the GIL, so several runners may work in threads.
 """
