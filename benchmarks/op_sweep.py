@@ -24,7 +24,7 @@ from tfq_fine.data import Batch
 from tfq_fine.placement import place
 from tfq_fine.plan import Policy, make_plan
 from tfq_fine.presets import RECIPES
-from tfq_fine.quantizer import quantize
+from tfq_fine.weights import quantize
 
 RECIPE = {"int8": "full_int8", "int16": "full_int16x8"}
 DEFAULTS = {  # option -> its value in the schema, of those that the float graph must name

@@ -11,8 +11,7 @@ from tfq_converters.graph import Graph, Op
 from tfq_converters.operators import WeightAxes, weight_axes
 from tfq_converters.runtime import Runner
 from tfq_fine import affine
-from tfq_fine.algorithms import ALGORITHMS
-from tfq_fine.algorithms.inputs import InputStatistics
+from tfq_fine.algorithms import WeightProblem, solve
 from tfq_fine.granularity import PerChannel, block_shape
 from tfq_fine.metrics import ErrorSums
 from tfq_fine.specs import WeightSpec
@@ -43,7 +42,7 @@ def _with_rounded(graph: Graph, op: Op, axes: WeightAxes, weights: WeightSpec) -
     assert data is not None
     block = block_shape(PerChannel(), data.shape, axes.channel)
     form = affine.CodeFormat(weights.bits)
-    codes = ALGORITHMS[weights.algorithm](data, block, form, InputStatistics(), {})
+    codes = solve(weights, WeightProblem(data, block, form))
     tensors[index] = replace(tensors[index], data=codes.dequantize())
     return replace(graph, subgraphs=(replace(graph.main, tensors=tuple(tensors)), *graph.subgraphs[1:]))
 

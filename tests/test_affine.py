@@ -13,10 +13,10 @@ from tfq_converters.flatbuffer.packing import pack, unpack
 from tfq_converters.quantized import WeightCodes
 from tfq_fine import affine
 from tfq_fine.affine import CodeFormat
-from tfq_fine.algorithms import ALGORITHMS
-from tfq_fine.algorithms.inputs import InputStatistics
+from tfq_fine.algorithms import WeightProblem, solve
 from tfq_fine.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor, block_shape
 from tfq_fine.layers import arithmetic
+from tfq_fine.specs import WeightSpec
 
 SHAPES = st.sampled_from([(5, 6), (7, 3, 2, 4), (1, 3, 5, 8), (12, 35)])
 VALUES = st.floats(-1e3, 1e3, width=32)
@@ -263,7 +263,7 @@ def test_a_finer_granularity_never_raises_the_bound_of_a_value(values: np.ndarra
 
 
 def clipped(values: np.ndarray, block: tuple[int, ...], form: CodeFormat, **options: float) -> WeightCodes:
-    return ALGORITHMS["mse_clip"](values, block, form, InputStatistics(), options)
+    return solve(WeightSpec(algorithm="mse_clip", options=tuple(options.items())), WeightProblem(values, block, form))
 
 
 @given(blocked(), st.sampled_from([8, 4, 2]), st.booleans(), st.booleans())

@@ -16,11 +16,11 @@ from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.calibration import Reading, algorithm_needs, calibrate, gather, range_needs
+from tfq_fine.calibration import Reading, Spool, algorithm_needs, calibrate, gather, mean_needs, range_needs
 from tfq_fine.calibration.needs import FOR_ALGORITHMS
-from tfq_fine.data import Batch
+from tfq_fine.data import Batch, InputSpec, singles
 from tfq_fine.histogram import Histogram
-from tfq_fine.kept_samples import BUDGET, LEAST, MOST, KeptSamples
+from tfq_fine.kept_samples import BUDGET, LEAST, LIMIT, MOST, KeptSamples, bytes_of, digest, fitting
 from tfq_fine.observation import Needs
 from tfq_fine.observers.second_moment import second_moment
 from tfq_fine.sampled_values import positions
@@ -339,6 +339,57 @@ def test_large_samples_are_kept_in_smaller_number() -> None:
     size = BUDGET // 4 // 20  # bytes of float32: twenty of them fill the budget
     assert len(KeptSamples.of(numbered(40, size))) == 20
     assert len(KeptSamples.of(numbered(40, 20 * size))) == LEAST
+
+
+def test_the_memory_of_samples_is_bounded() -> None:
+    """In any order, and where samples are of several sizes."""
+    huge = [(np.broadcast_to(np.float32(n), (1, LIMIT // 4 // 3)),) for n in range(9)]  # three fill it
+    sizes = [bytes_of(sample) for sample in (*huge[:1], *numbered(1))]
+    assert sizes == [LIMIT // 3 // 4 * 4, 4]
+    assert fitting([sizes[0]] * 9) == 3 and fitting([LIMIT + 1] * 9) == 1
+    mixed = numbered(30, BUDGET // 4) + numbered(300)
+    kept = KeptSamples.of(mixed)
+    for others in (mixed[::-1], mixed[150:] + mixed[:150], mixed[::2] + mixed[1::2]):
+        assert [x.size for (x,) in KeptSamples.of(others)] == [x.size for (x,) in kept]
+    large = [sample[0].size > 1 for sample in sorted(mixed, key=digest)].index(True)
+    assert LEAST < len(kept) == large < MOST  # the first large one in the order of the digests fills the budget
+    assert sum(x.nbytes for (x,) in kept) <= LIMIT
+    assert bytes_of((np.array([["a" * 500], [b"b" * 300]], object),)) == 2 * 8 + 800  # pointers and strings
+
+
+@pytest.mark.parametrize(
+    "needs", [None, range_needs(small_cnn()), mean_needs(small_cnn())], ids=["none", "all", "mean"]
+)
+def test_single_samples_are_kept_of_batches(needs: Needs | None) -> None:
+    """A batch is no sample: it would be one figure for all of it, and its memory."""
+    data = images(12)
+    kept = gather(small_cnn(), data, needs, Reading(batch_size=4)).samples
+    expected = KeptSamples.of((data[n : n + 1],) for n in range(12))
+    assert [x.tolist() for (x,) in kept] == [x.tolist() for (x,) in expected]
+    assert all(x.base is None for (x,) in kept)  # no part of a batch that would stay with it
+
+
+def test_inputs_that_all_samples_share_are_not_cut() -> None:
+    specs = [InputSpec("x", (-1, 3), "float32"), InputSpec("mask", (2, 5), "float32")]
+    x, mask = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((2, 5), np.float32)
+    cut = list(singles([Batch((x, mask), np.array([7, 8]), 4)], specs))
+    assert [(batch.first, batch.count, int(np.sum(batch.labels))) for batch in cut] == [(4, 1, 7), (5, 1, 8)]
+    assert [batch.inputs[0].tolist() for batch in cut] == [x[:1].tolist(), x[1:].tolist()]
+    assert all(batch.inputs[1] is mask for batch in cut)
+
+
+def test_what_was_left_out_is_said_when_the_data_is_read_again(tmp_path: Path) -> None:
+    graph = small_cnn()
+    fixed = tuple(
+        replace(t, shape_signature=(4, *t.shape[1:]), shape=(4, *t.shape[1:])) for t in graph.main.tensors[:1]
+    )
+    graph = replace(graph, subgraphs=(replace(graph.main, tensors=(*fixed, *graph.main.tensors[1:])),))
+    spool = Spool(tmp_path)
+    once, needs = (row[None] for row in images(11)), mean_needs(graph)
+    first = gather(graph, once, needs, Reading(), spool=spool).statistics
+    again = gather(graph, spool, needs, Reading()).statistics
+    assert first is not None and again is not None
+    assert first.warnings == again.warnings and again.warnings[0].startswith("3 samples were left out")
 
 
 def test_channels_that_only_the_reader_knows() -> None:

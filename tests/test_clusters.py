@@ -13,9 +13,9 @@ from graphs import codes_in_file
 from tfq_converters.quantized import WeightCodes
 from tfq_fine import affine
 from tfq_fine.affine import CodeFormat
-from tfq_fine.algorithms import ALGORITHMS
-from tfq_fine.algorithms.inputs import InputStatistics
+from tfq_fine.algorithms import WeightProblem, solve
 from tfq_fine.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor, block_shape
+from tfq_fine.specs import WeightSpec
 
 CENTRES = np.array([-0.31, -0.117, -0.05, 0.0, 0.023, 0.08, 0.211], np.float32)
 SHAPE, CHANNEL, INPUTS = (7, 3, 2, 15), 0, 3  # of a convolution, OHWI
@@ -27,7 +27,7 @@ def clustered(seed: int = 0, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
 
 def encoded(weight: np.ndarray, granularity: Granularity, form: CodeFormat) -> WeightCodes:
     block = block_shape(granularity, weight.shape, CHANNEL, INPUTS)
-    return ALGORITHMS["clusters"](weight, block, form, InputStatistics(), {})
+    return solve(WeightSpec(algorithm="clusters"), WeightProblem(weight, block, form))
 
 
 def nearest(weight: np.ndarray, granularity: Granularity, form: CodeFormat) -> WeightCodes:

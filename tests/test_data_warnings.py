@@ -9,6 +9,7 @@ from graphs import images, small_cnn
 from nets import Net
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
+from tfq_converters.runtime import Runner
 from tfq_fine.api import quantize
 from tfq_fine.data_warnings import data_warnings, few_codes, few_samples, unlikely_scale, wide_scores
 from tfq_fine.statistics import Range
@@ -133,3 +134,45 @@ def test_a_head_that_concatenates_boxes_and_scores():
     alike = quantize(flatbuffer.write(graph), "full_int8", data, output_type="int8")
     assert not any("CONCATENATION" in told for told in alike.report.warnings)
     assert list(few_codes(alike.quantized, {})) == []
+
+
+def _beside_a_constant(share: float) -> Graph:
+    """An output that is a dense layer of deviation 1 and 1/`share` added to it."""
+    net = Net(1, 16)
+    added = net.add(
+        "ADD", (net.dense(0, 4), net.constant(np.array(1 / share, np.float32))), (1, 4),
+        Options("AddOptions", {"fusedActivationFunction": 0, "potScaleInt16": True}),
+    )  # fmt: skip
+    main = Subgraph("main", tuple(net.tensors), tuple(net.ops), (0,), (added,))
+    return Graph((main,))
+
+
+@pytest.mark.parametrize("output_type", ["float32", "int8"])
+def test_an_output_for_which_few_codes_are_left(output_type: str) -> None:
+    """Temperatures in kelvin: the range is stretched to hold 0."""
+    data = np.random.default_rng(1).normal(size=(40, 16)).astype(np.float32) / 4
+    narrow = quantize(
+        flatbuffer.write(_beside_a_constant(0.002)),
+        "full_int8",
+        data,
+        output_type=output_type,
+        prefer="size",
+        repairs=None,
+    )
+    (warning,) = (told for told in narrow.report.warnings if "codes are left" in told)
+    count = int(warning.partition(" of 256 codes")[0].rpartition(" ")[2])
+    codes = {int(code) for row in data for code in _codes(narrow.content, row[None])}
+    assert len(codes) <= count <= 1 + max(codes) - min(codes) + 1 and count < 8  # and a step that kernels may be off
+    wide = quantize(flatbuffer.write(_beside_a_constant(1.0)), "full_int8", data, output_type=output_type, repairs=None)
+    assert not any("codes are left" in told for told in wide.report.warnings)
+
+
+def _codes(content: bytes, row: np.ndarray) -> np.ndarray:
+    """The codes of the output of the file, before a DEQUANTIZE where it has one."""
+    graph = flatbuffer.read(content)
+    last = graph.main.ops[-1]
+    output = last.inputs[0] if last.code == "DEQUANTIZE" else last.outputs[0]
+    main = replace(graph.main, outputs=(output,))
+    (codes,) = Runner(flatbuffer.write(replace(graph, subgraphs=(main,), signatures=()))).run([row])
+    assert codes.dtype == np.int8
+    return codes.reshape(-1)

@@ -8,9 +8,9 @@ from tfq_fine.encodings import encodings
 from tfq_fine.indices import index_movers
 from tfq_fine.masks import bounded
 from tfq_fine.plan import Decision, Plan
-from tfq_fine.quantizer import constant_codes
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
 from tfq_fine.statistics import Range, Statistics
+from tfq_fine.weights import constant_codes
 
 LOWEST = float(np.finfo(np.float32).min)
 

@@ -243,7 +243,7 @@ def test_readers_never_see_a_mix(tmp_path, kind):
 # ------------------------------------------------------------------------------------- nobody writes otherwise
 
 # These write in a temporary folder of their own, which nobody else sees.
-IN_TEMPORARY_FOLDERS = {"array_file", "apart_process", "child_runs", "run_child", "run", "child", "saved_model"}
+IN_TEMPORARY_FOLDERS = {"array_file", "child_process", "run_child", "run", "child", "saved_model"}
 MAKES_FILES = {"os.replace", "os.rename", "shutil.move", "np.save", "np.savez", "np.savez_compressed", "os.link"}
 METHODS = {"write_bytes", "write_text", "tofile"}
 MAKES_FOLDERS = {f"tempfile.{name}" for name in ("mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile")}

@@ -27,11 +27,14 @@ ROWS = (
     ("tfq_fine.affine", "tfq_fine.metrics", "tfq_fine.sizes", "tfq_fine.histogram", "tfq_fine.kept_samples"),
     ("tfq_fine.statistics",),
     ("tfq_fine.sampled_values",),
-    ("tfq_fine.observers", "tfq_fine.algorithms", "tfq_fine.equalization"),
+    ("tfq_fine.algorithms",),
+    ("tfq_fine.observers", "tfq_fine.equalization"),
     ("tfq_fine.indices", "tfq_fine.plan", "tfq_fine.recipe", "tfq_fine.presets"),
     (
         "tfq_fine.data",
+        "tfq_fine.by_signature",
         "tfq_fine.data_warnings",
+        "tfq_fine.trained_moments",
         "tfq_fine.automatic",
         "tfq_fine.ranges",
         "tfq_fine.representative",
@@ -46,12 +49,14 @@ ROWS = (
         "tfq_fine.movers",
         "tfq_fine.placement",
         "tfq_fine.poles",
-        "tfq_fine.quantizer",
+        "tfq_fine.weights",
     ),
     ("tfq_fine.report", "tfq_fine.task_metrics"),
     ("tfq_fine.verification", "tfq_fine.summary"),
-    ("tfq_fine.numbers", "tfq_fine.judging", "tfq_fine.bias_choice", "tfq_fine.verdict", "tfq_fine.signatures"),
+    ("tfq_fine.judging",),
+    ("tfq_fine.numbers", "tfq_fine.bias_choice", "tfq_fine.verdict", "tfq_fine.signatures"),
     ("tfq_fine.trial",),
+    ("tfq_fine.float_parts",),
     ("tfq_fine.repairs", "tfq_fine.islands"),
     ("tfq_fine.progress", "tfq_fine.options"),
     ("tfq_fine.search",),
@@ -87,7 +92,7 @@ KERAS_CLASSES = (
 # Load modules of their own by name when they are needed, so that the import and `--help` stay quick.
 BY_NAME = (FACADE, FACED, "tfq_fine.cli.program", "tfq_fine.layers", "tfq_fine.tfmot")
 # Extras that only some users install: imported inside functions, anywhere.
-OPTIONAL = ("jinja2", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
+OPTIONAL = ("jinja2", "sklearn", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
 # Start interpreters: the first for all that is run, the second, in child processes, to compare runtimes.
 INTERPRETERS = ("tfq_converters.runtime.runner", "tfq_converters.probe.runtimes")
 # Imported by one module each, at its top.

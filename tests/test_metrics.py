@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score, top_k_accuracy_score
+from sklearn.metrics import mean_squared_error, r2_score, roc_auc_score, top_k_accuracy_score
 
 from tfq_converters.errors import TfqError
 from tfq_fine.metrics import Agreement, ErrorSums, in_top, is_classes
@@ -163,6 +163,7 @@ def test_binary_outputs(shape, cut):
     assert _score("accuracy", outputs.reshape(shape), labels, cut) == pytest.approx(np.mean((outputs > 0.5) == labels))
     expected = roc_auc_score(labels, outputs)  # rounded to one digit above: many ties
     assert _score("auc", outputs.reshape(shape), labels, cut) == pytest.approx(expected, rel=1e-12)
+    assert _score(roc_auc_score, outputs.reshape(shape), labels, cut) == expected
     two = np.stack([1 - outputs, outputs], axis=1)
     assert _score("auc", two, labels, cut) == pytest.approx(expected, rel=1e-12)
 
@@ -184,6 +185,12 @@ def test_nan_is_never_right():
     assert _score("top1", np.full((4, 3), np.nan), np.zeros(4, int)) == 0
     assert _score("accuracy", np.full((4, 1), np.nan), np.zeros(4, int)) == 0
     assert math.isnan(_score("auc", np.full((4, 1), np.nan), np.array([0, 1, 0, 1])))
+
+
+def test_a_function_of_scikit_learn_is_called_with_labels_first():
+    outputs, labels = RNG.normal(size=(97, 1)), RNG.normal(size=97)
+    assert task_metric(r2_score).higher_is_better and not task_metric(mean_squared_error).higher_is_better
+    assert _score(r2_score, outputs, labels) == r2_score(labels, outputs[:, 0]) != r2_score(outputs[:, 0], labels)
 
 
 @pytest.mark.parametrize(("name", "worse"), [("top1", 0.1), ("top5", 0.1), ("accuracy", 0.1), ("auc", 0.1)])

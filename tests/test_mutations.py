@@ -17,12 +17,12 @@ from cells import KINDS, Cell, Kind
 from tfq_converters import writer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op
-from tfq_converters.realize import matrix
+from tfq_converters.realize import Realized, matrix
 from tfq_converters.realize.builder import SubgraphBuilder
-from tfq_converters.realize.realized import Realized
-from tfq_fine import affine, quantizer
+from tfq_fine import affine
 from tfq_fine.granularity import Blocks, ChannelGroups, Granularity, PerChannel, block_shape
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.weights import integer, layouts, scale_limits, solving
 
 RUN_CHECK, STORABLE = "run check", "what can be stored"
 split = sys.modules["tfq_converters.realize.split"]  # the package has a function of that name
@@ -47,12 +47,12 @@ def wrong_axis(monkeypatch: pytest.MonkeyPatch) -> None:
     def swapped(granularity: Granularity, shape: tuple[int, ...], channel: int, inputs: int, **rest: bool) -> Any:
         return block_shape(granularity, shape, inputs, channel, **rest)
 
-    monkeypatch.setattr(quantizer, "block_shape", swapped)
+    monkeypatch.setattr(layouts, "block_shape", swapped)
 
 
 def window_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a split do not share their scale over the window."""
-    monkeypatch.setattr(quantizer, "block_shape", lambda *given, whole_window: block_shape(*given))
+    monkeypatch.setattr(layouts, "block_shape", lambda *given, whole_window: block_shape(*given))
 
 
 def lowest_code_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,13 +125,13 @@ def bias_in_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def partial_sums_that_saturate(monkeypatch: pytest.MonkeyPatch) -> None:
-    partial = quantizer._partial_sums
+    partial = scale_limits.partial_sums
 
     def narrow(*given: Any) -> Any:
         found = partial(*given)
         return replace(found, scale=found.scale / 16)
 
-    monkeypatch.setattr(quantizer, "_partial_sums", narrow)
+    monkeypatch.setattr(integer, "partial_sums", narrow)
 
 
 def activation_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,13 +169,13 @@ def zero_points_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def groups_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scales of groups of channels are repeated once too often."""
-    stored = quantizer._Weights.codes
+    stored = solving.Solver._solved
 
     def longer(self, *given, **named):  # type: ignore[no-untyped-def]
         codes = stored(self, *given, **named)
         return replace(codes, block=(codes.block[0] + 1, *codes.block[1:]))
 
-    monkeypatch.setattr(quantizer._Weights, "codes", longer)
+    monkeypatch.setattr(solving.Solver, "_solved", longer)
 
 
 DENSE, CONV = KINDS[0], KINDS[2]

@@ -20,7 +20,7 @@ from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
 from tfq_fine.plan import Policy, make_plan
 from tfq_fine.presets import RECIPES
-from tfq_fine.quantizer import quantize
+from tfq_fine.weights import quantize
 
 
 def quantized(recipe: str, graph: Graph | None = None):  # type: ignore[no-untyped-def]

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,24 @@ def test_calibrate_and_verify_take_them_too() -> None:
     assert statistics.samples == 9
     content = tfq.quantize(model, data=data()).content
     assert tfq.verify(model, content, (row[None] for row in data())).samples == 9
+
+
+def shard(index: int) -> np.ndarray:
+    return data()[3 * index : 3 * index + 3]
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["list", "function"])
+def test_the_first_shard_tells_them_too(lazy: bool) -> None:
+    model = built_by_hand(keras)
+    with ThreadPoolExecutor(2) as pool:
+        shards = shard if lazy else [shard(0), (row[None] for row in shard(1)), shard(2)]
+        statistics = tfq.calibrate(model, shards, executor=pool, shards=3 if lazy else None)
+        assert statistics == tfq.calibrate(model, data(), threads=1)
+        generators = [(row[None] for row in shard(n)) for n in range(3)]  # the sample that is looked at is not lost
+        assert tfq.calibrate(model, generators, executor=pool).samples == 9
+        assert tfq.quantize(model, "dynamic_int8", shard, executor=pool, shards=3).report.verdict is not None
+        with pytest.raises(TfqError, match=r"shard 0: .*holds no samples"):
+            tfq.calibrate(model, lambda index: iter([]), executor=pool, shards=2)
 
 
 def test_of_tf_keras() -> None:

@@ -16,8 +16,7 @@ from graphs import codes_in_file
 from tfq_converters.quantized import WeightCodes
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.affine import CodeFormat
-from tfq_fine.algorithms import ALGORITHMS
-from tfq_fine.algorithms.inputs import InputStatistics
+from tfq_fine.algorithms import WeightProblem, solve
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(32, 9, 8, 3)).astype(np.float32)
@@ -296,7 +295,9 @@ def clipped() -> None:
         applied = tfmot.quantization.keras.quantize_apply(marked)
     trained(applied)
     kernel, quantizer, memory = applied.layers[-1]._weight_vars[0]
-    expected = ALGORITHMS["mse_clip"](first, (1, first.shape[1]), CodeFormat(4), InputStatistics(), {}).scale
+    expected = solve(
+        tfq.WeightSpec(algorithm="mse_clip"), WeightProblem(first, (1, first.shape[1]), CodeFormat(4))
+    ).scale
     shares = expected / (np.abs(first).max(axis=1, keepdims=True) / 7)
     np.testing.assert_allclose(memory["shares"].numpy(), shares, rtol=1e-5)
     assert shares.min() < 0.95

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import ml_dtypes
 import numpy as np
 
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
@@ -79,16 +80,13 @@ def activation_scale(low: np.ndarray | float, high: np.ndarray | float, bits: in
 
 
 def bfloat16(scale: np.ndarray) -> np.ndarray:
-    """`scale`, float32, rounded to the nearest value of 8 significant bits that float16 holds exactly.
+    """Round scales, float32, to the nearest value of 8 significant bits that float16 holds exactly.
 
     >>> bfloat16(np.array([1.0, 1.004, 0.0101], np.float32)).tolist()
     [1.0, 1.0078125, 0.01007080078125]
     """
     bounded = np.clip(scale.astype(np.float32), *HALF_SCALES)
-    bits = np.ascontiguousarray(bounded).view(np.uint32)
-    even = (bits >> np.uint32(16)) & np.uint32(1)  # ties go to the even neighbour
-    rounded: np.ndarray = ((bits + np.uint32(0x7FFF) + even) & np.uint32(0xFFFF0000)).view(np.float32)
-    return rounded
+    return bounded.astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
 def float16(scale: np.ndarray) -> np.ndarray:

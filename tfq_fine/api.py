@@ -17,6 +17,7 @@ from tfq_converters.reading import Source, read_model
 from tfq_converters.runtime import check_timeout, file_runs, waiting
 from tfq_converters.writer import write
 from tfq_fine import signatures
+from tfq_fine.by_signature import by_signature, each, entries, matched, of_each
 from tfq_fine.calibration import OnInvalid, algorithm_needs
 from tfq_fine.data_warnings import data_warnings
 from tfq_fine.layers.barrier import without_marks
@@ -27,7 +28,6 @@ from tfq_fine.options import check_options
 from tfq_fine.pipeline import Order, decide, gathered, judged_file, policy_of, prepare, reported, with_observer
 from tfq_fine.plan import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
-from tfq_fine.quantizer import BORDER_TYPES
 from tfq_fine.recipe import Recipe
 from tfq_fine.repairs import chosen_repairs
 from tfq_fine.report.quantization import QuantizationReport
@@ -35,23 +35,60 @@ from tfq_fine.representative import Representative
 from tfq_fine.sampling import generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.tfmot.qat import qat_model
+from tfq_fine.trained_moments import unlike_training
 from tfq_fine.trial import static_needs
 from tfq_fine.verification.side import file_size
+from tfq_fine.weights import BORDER_TYPES, weight_needs
 
 DEFAULT = "dynamic_int8"  # recipe
 LOGGER = logging.getLogger("tfq_fine")  # its warnings reach stderr unless the user says otherwise
 
 
 @dataclass(frozen=True)
+class Part:
+    """What led to the numbers of one signature."""
+
+    report: QuantizationReport
+    quantized: QuantizedGraph  # the numbers of the signature
+    plan: Plan
+    statistics: Statistics | None  # of `quantized.graph`, which may be repaired; `calibrate` gives those of the model
+
+
+@dataclass(frozen=True)
 class Result:
-    """A file that has been run, and all that led to it."""
+    """A file that has been run, and all that led to it.
+
+    `quantized`, `plan` and `statistics` are those of the one graph that was quantized. Where each of several signatures
+    was, on data by signature, `signatures["encode"].plan` is that of one.
+    """
 
     report: QuantizationReport
     graph: Graph  # of the file
-    quantized: QuantizedGraph  # the numbers in it
-    plan: Plan
-    statistics: Statistics | None  # of `quantized.graph`, which may be repaired; `calibrate` gives those of the model
+    signatures: Mapping[str, Part]  # all with the same part where the model was quantized as one graph
     held: bytes | None = field(default=None, repr=False)  # the content, unless it is large
+
+    @property
+    def quantized(self) -> QuantizedGraph:
+        """The numbers in the file."""
+        return self._only("quantized").quantized
+
+    @property
+    def plan(self) -> Plan:
+        """What was planned for every operator."""
+        return self._only("plan").plan
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """The statistics of `quantized.graph`, which may be repaired; `calibrate` gives those of the model."""
+        return self._only("statistics").statistics
+
+    def _only(self, name: str) -> Part:
+        first, *others = self.signatures.values()
+        if any(part is not first for part in others):
+            keys = ", ".join(map(repr, self.signatures))
+            example = next(iter(self.signatures))
+            raise TfqError(f"each of the signatures {keys} has its own {name}: result.signatures[{example!r}].{name}")
+        return first
 
     @property
     def content(self) -> bytes:
@@ -123,7 +160,8 @@ def quantize(
         batch_size: samples per run of the interpreter during calibration.
         on_invalid: a sample with NaN or infinity, or on which the model computes one, is an "error", or is to "skip":
             left out and counted.
-        statistics: of an earlier calibration (`tfq_fine.calibrate`), instead of `data`. They hold for the model as it
+        statistics: of an earlier calibration (`tfq_fine.calibrate`), instead of `data`; by signature where that was
+            calibrated on data by signature. They hold for the model as it
             is, so that no scales of blocks are folded into what makes their inputs, and its graph is not repaired;
             biases and islands are decided on the samples that statistics keep.
         executor: any `concurrent.futures.Executor`, which reads and runs the shards of the data: `data` is a list of
@@ -171,9 +209,8 @@ def quantize(
             if wrapped:
                 source = replace(source, graph=without_marks(source.graph))
             own = wrapped.given(source.graph) if wrapped else None
-        if signatures.is_by_signature(source.graph, data):
-            if statistics is not None:
-                raise TfqError("statistics are those of one signature; give data by signature alone")
+        every = of_each(source.graph, data, statistics)
+        if every is not None:
             options: dict[str, Any] = {
                 "input_type": input_type,
                 "output_type": output_type,
@@ -193,11 +230,11 @@ def quantize(
             }
             chosen_recipe.resolve(source.graph, source.layers)  # a rule that matches nothing is an error
 
-            def one(graph: Graph, own: Any) -> Result:
+            def one(graph: Graph, given: tuple[Any, Statistics | None]) -> Result:
                 chosen = signatures.own_recipe(chosen_recipe, graph, source.layers)
-                return quantize(flatbuffer.write(graph), chosen, own, **options)
+                return quantize(flatbuffer.write(graph), chosen, given[0], statistics=given[1], **options)
 
-            return _one_file(source, signatures.each(source.graph, data, one))
+            return _one_file(source, each(source.graph, every, one))
         prepared = prepare(order, source, material, statistics, own)
         given, samples = statistics is not None, statistics.kept if statistics else ()
         if material.is_given:
@@ -218,21 +255,23 @@ def quantize(
     flatbuffer.forget_pages(trim=True)
     report = reported(prepared, source, decided, written, verdict, generated)
     warnings = data_warnings(prepared.graph, quantized, statistics, samples)
-    report = replace(report, warnings=(*warnings, *report.poor_outputs()))
+    unlike = () if generated or prepared.own else unlike_training(source, samples)
+    report = replace(report, warnings=(*warnings, *unlike, *report.poor_outputs()))
     for warning in report.warnings:
         LOGGER.warning(warning)
-    return Result(report, written.graph, quantized, decided.numbers.plan, decided.statistics, written.content)
+    part = Part(report, quantized, decided.numbers.plan, decided.statistics)
+    keys = entries(written.graph).values() or ("",)  # a file may have no signatures
+    return Result(report, written.graph, dict.fromkeys(keys, part), written.content)
 
 
-def _one_file(source: Source, each: Mapping[str, Result]) -> Result:
-    """The results of several signatures as one file; its numbers are those of the first."""
-    graph = signatures.joined({key: result.graph for key, result in each.items()})
+def _one_file(source: Source, results: Mapping[str, Result]) -> Result:
+    """The results of several signatures as one file."""
+    graph = signatures.joined({key: result.graph for key, result in results.items()})
     content = flatbuffer.write(graph)
-    reports = {key: result.report for key, result in each.items()}
+    reports = {key: result.report for key, result in results.items()}
     report = signatures.one_report(reports, len(content), file_size(source.content))
-    first = next(iter(each.values()))
     report = replace(report, notes=(*source.notes, *report.notes))
-    return Result(report, graph, first.quantized, first.plan, first.statistics, content)
+    return Result(report, graph, {key: result.signatures[key] for key, result in results.items()}, content)
 
 
 def calibrate(
@@ -275,7 +314,8 @@ def calibrate(
         safe_mode: see `quantize`.
 
     Returns:
-        A value that merges, saves, loads, prints as a table, and that `quantize(statistics=...)` takes. Of a model
+        A value that merges, saves, loads, prints as a table, and that `quantize(statistics=...)` takes. Of data by
+        signature, it holds such a value for each (`statistics.signatures["encode"]`). Of a model
         that holds `FineQuantize` layers, whose scales and ranges are set by their own specs, nothing but the number of
         samples and warnings.
 
@@ -297,10 +337,33 @@ def calibrate(
         with shown.stage("reading the model"):
             source = read_model(model, safe_mode=safe_mode, shapes=material.shapes)
         graph = source.graph
+        every = by_signature(graph, data)
+        if every is not None:
+            earlier = {} if resume is None else matched(graph, resume.signatures, "resumed statistics")
+            options: dict[str, Any] = {
+                "also": also,
+                "num_samples": num_samples,
+                "batch_size": batch_size,
+                "on_invalid": on_invalid,
+                "executor": executor,
+                "shards": shards,
+                "threads": threads,
+                "progress": progress,
+            }
+            chosen_recipe.resolve(graph, source.layers)  # a rule that matches nothing is an error
+
+            def one(own: Graph, given: tuple[Any, Statistics | None]) -> Statistics:
+                chosen = signatures.own_recipe(chosen_recipe, own, source.layers)
+                return calibrate(flatbuffer.write(own), given[0], chosen, resume=given[1], **options)
+
+            pairs = {key: (value, earlier.get(key)) for key, value in every.items()}
+            return Statistics.of_signatures(each(graph, pairs, one))
+        if resume is not None and resume.signatures:
+            raise TfqError("the statistics to resume are by signature, and the data is not: give data by signature")
         plan = make_plan(graph, chosen_recipe.resolve(graph, source.layers), Policy("speed", True, Target()))
         if resume is not None:
             resume.require_of(graph)
-        needs = static_needs(graph, plan).also(algorithm_needs(graph, also))
+        needs = static_needs(graph, plan).also(weight_needs(graph, plan)).also(algorithm_needs(graph, also))
         with shown.stage("calibrating", material.count) as advance:
             found = material.gather(graph, needs, advance=advance).statistics
     assert found is not None

@@ -13,8 +13,8 @@ import numpy as np
 from tfq_converters.graph import ABSENT
 from tfq_converters.operators import bias_of, data_of, weight_axes
 from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey, simulated_weight
-from tfq_fine.equalization.bias_correction import mean_shift
 from tfq_fine.statistics import Statistics
+from tfq_fine.weights import mean_shift
 
 FOLDS = 5  # a correction by four fifths of the samples is nearly as good as one by all of them
 ENOUGH = 5  # times as many samples as are judged leave enough others without folds

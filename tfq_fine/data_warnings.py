@@ -9,7 +9,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.operators import data_of, facts_of, weight_axes
-from tfq_converters.quantized import QuantizedGraph
+from tfq_converters.quantized import ActivationEncoding, QuantizedGraph
 from tfq_converters.runtime import Runner, float_seconds, unrunnable_names
 from tfq_fine.kept_samples import Sample
 from tfq_fine.observation import moved_from
@@ -47,7 +47,7 @@ def data_warnings(
         *constant_outputs(graph, samples),
         *unlikely_scale(graph, samples),
         *wide_scores(graph, ranges),
-        *(few_codes(quantized, ranges) if quantized is not None else ()),
+        *(() if quantized is None else few_codes(quantized, ranges) or few_codes_of_outputs(graph, quantized, samples)),
     )
 
 
@@ -198,9 +198,9 @@ def wide_scores(graph: Graph, ranges: Mapping[int, Range]) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------ codes of outputs
 
 
-def few_codes(quantized: QuantizedGraph, ranges: Mapping[int, Range]) -> Iterator[str]:
+def few_codes(quantized: QuantizedGraph, ranges: Mapping[int, Range]) -> list[str]:
     """That one scale for a concatenation of an output leaves few codes to a part of it, as to scores next to boxes."""
-    main, moved = quantized.graph.main, moved_from(quantized.graph)
+    main, moved, told_of = quantized.graph.main, moved_from(quantized.graph), []
     for o, output in _concatenations(main):
         op = main.ops[o]
         encoding = quantized.ops.get((0, o))
@@ -215,12 +215,50 @@ def few_codes(quantized: QuantizedGraph, ranges: Mapping[int, Range]) -> Iterato
         if poor and max(codes.values()) >= 4 * FEW_CODES:
             told = ", ".join(f"{main.tensors[t].name!r} from {r.low:.4g} to {r.high:.4g}" for t, r in parts.items())
             fewest = min(poor, key=lambda t: poor[t])
-            yield (
+            told_of.append(
                 f"{main.op_name(o)} puts parts of different ranges into one {form.dtype} tensor of step "
                 f"{form.scale:.3g} ({told}): {poor[fewest]} of 256 codes are left for "
                 f"{main.tensors[fewest].name!r}; "
                 "give the model an output for each part, scale the parts alike, or keep the output float"
             )
+    return told_of
+
+
+def few_codes_of_outputs(graph: Graph, quantized: QuantizedGraph, samples: Sequence[Sample]) -> list[str]:
+    """That the values of an 8-bit output lie so close together, next to its range from 0, that few codes tell them.
+
+    Args:
+        graph: the float graph.
+        quantized: its numbers.
+        samples: a few of the data; with fewer than `FEW_SAMPLES` nothing is said.
+    """
+    some = samples if float_seconds(graph, len(samples)) <= MOST_SECONDS else samples[:MOST_RUN]
+    forms = [_form(quantized, t) for t in quantized.graph.main.outputs]
+    if len(some) < FEW_SAMPLES or not any(forms):
+        return []
+    warnings = []
+    for t, form, values in zip(graph.main.outputs, forms, _run(graph, some), strict=False):
+        if form is None or form.dtype == "int16" or values[0].dtype.kind != "f" or not values[0].size:
+            continue
+        low, high = (float(limit) for limit in (min(v.min() for v in values), max(v.max() for v in values)))
+        count = 1 + int(np.ptp(form.encode(np.array([low, high])).astype(int)))
+        if low < high and count < FEW_CODES:
+            warnings.append(
+                f"output {graph.main.tensors[t].name!r} goes from {low:.4g} to {high:.4g} on {len(some)} samples, for "
+                f"which {count} of 256 codes are left at its step of {form.scale:.3g}: keep what computes it float "
+                "with Rule(None, layer=...), or let the model give what changes, without a constant part"
+            )
+    return warnings
+
+
+def _form(quantized: QuantizedGraph, output: int) -> ActivationEncoding | None:
+    """The encoding that the values of an output are rounded to; None where they are float."""
+    border = quantized.borders.get((0, output))
+    for o, op in enumerate(quantized.graph.main.ops):
+        if output in op.outputs and border is None:
+            encoding = quantized.ops.get((0, o))
+            return None if encoding is None else encoding.outputs.get(op.outputs.index(output))
+    return border
 
 
 def _concatenations(main: Subgraph) -> list[tuple[int, int]]:

@@ -8,12 +8,12 @@ give equal histograms in whatever order and partition they come: counts are inte
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import ml_dtypes
 import numpy as np
 
 HELD = 2**21  # values that wait to be counted
 FEW = 2**12  # values that are counted faster by sorting them
-_HALF = np.uint32(16)  # bits
-_LARGEST = np.uint32(0x7F7F0000).view(np.float32)  # finite value of bfloat16
+_LARGEST = np.float32(ml_dtypes.finfo(ml_dtypes.bfloat16).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +81,8 @@ class Histogram:
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
-    """The upper half, uint16, of the bits of each float32 value rounded to nearest, ties to even: bfloat16."""
-    bits = values.view(np.uint32)
-    return ((bits + np.uint32(0x7FFF) + ((bits >> _HALF) & np.uint32(1))) >> _HALF).astype(np.uint16)
+    """Round float32 values to bfloat16, and return the patterns of its bits, uint16."""
+    return values.astype(ml_dtypes.bfloat16).view(np.uint16)
 
 
 def _counted(given: np.ndarray) -> Histogram:
@@ -94,7 +93,7 @@ def _counted(given: np.ndarray) -> Histogram:
         dense = np.bincount(given.reshape(-1), minlength=2**16)
         patterns = np.flatnonzero(dense)
         known = dense[patterns]
-    values = (patterns.astype(np.uint32) << _HALF).view(np.float32)
+    values = patterns.astype(np.uint16).view(ml_dtypes.bfloat16).astype(np.float32)
     values = np.clip(values, -_LARGEST, _LARGEST)  # what rounds to infinity
     values, where = np.unique(values + np.float32(0), return_inverse=True)  # ascending; -0 is 0
     counts = np.zeros(len(values), np.int64)

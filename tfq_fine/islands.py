@@ -1,5 +1,7 @@
 """Operators whose results are hopeless in 8 bits are computed in float, where that mends the model.
 
+Where outputs are off though no operator is hopeless, so many parts of the network are as it takes (`float_parts`).
+
 A logarithm of a power spectrum, one scale for embeddings and counts, a divisor close to 0: there 8 bits leave nothing
 of what later operators need. Which operators those are is seen in the file: the values that it holds are compared with
 the float model's, and an operator that reads good values and gives bad ones is a suspect. Float arithmetic in it alone
@@ -15,12 +17,18 @@ from dataclasses import replace
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Subgraph
 from tfq_converters.operators import facts_of
-from tfq_fine.judging import gain
-from tfq_fine.plan import Plan
+from tfq_fine.encodings import integer_ops
+from tfq_fine.float_parts import Aim, Search, parts
+from tfq_fine.judging import CLASSES, gain
+from tfq_fine.placement import running_time
+from tfq_fine.plan import Decision, Plan
 from tfq_fine.report.quantization import RepairRow
 from tfq_fine.trial import Measured, Trial, Variant
 
 POOR_DB, LOW_DB = 20.0, 10.0  # of the outputs, in the mean and in nine of ten samples: better files are left alone
+OFF_POINTS, AIM_POINTS = 0.5, 0.35  # of outputs other than classes: files better than the one are left alone; new
+# samples are up to half as bad again as those that ranges are of, so that islands are looked for that reach the other
+SLOWEST = 1.0  # of the time that all of it takes in float
 GOOD_DB = 25.0  # of a result inside: it needs no larger island
 LOST_DB = 8.0  # between the worst input and the result: an operator that loses less hands on what was bad before
 GROWS_DB = 1.0  # that a step must bring to the result of the suspect
@@ -37,10 +45,86 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
     start = trial.measured(variant)
     if start.problem:
         return variant, RepairRow("islands", False, f"the file without them cannot be run: {start.problem}")
-    if not is_poor(start):
-        return variant, RepairRow("islands", False, f"the outputs have {start.db:.1f} dB, {POOR_DB:.0f} are enough")
+    if not is_poor(start) and not is_off(start):
+        return variant, RepairRow("islands", False, f"{said(start)}: that is enough")
     if trial.settings.policy.target.compiles:
-        return variant, RepairRow("islands", False, "the outputs are poor, but a compiler takes no float operators")
+        return variant, RepairRow("islands", False, f"{said(start)}, but a compiler takes no float operators")
+    if not is_poor(start) and trial.settings.no_islands:
+        return variant, RepairRow("islands", False, f"{said(start)}, but the file's borders are integers")
+    # where decisions and values are off, noise comes from all over; where classes alone are poor, seldom
+    ways = [_with_parts, _with_suspects] if is_off(start) else [_with_suspects, _with_parts]
+    best, why = None, ""
+    for way in ways if is_poor(start) else [_with_parts]:
+        found, text = way(variant, trial)
+        if found is not None or best is None:
+            best, why = found, text
+        if best is not None and _is_good(trial.measured(best)):
+            break
+    if best is None:
+        return variant, RepairRow("islands", False, f"{said(start)}; {why}")
+    main = trial.planned(best)[0].main
+    added = sorted(set(best.islands) - set(variant.islands))
+    names = [main.op_name(o) for o in added]
+    end = trial.measured(best)
+    text = f"{len(names)} operators, such as {', '.join(names[:NAMED])}; {said(start)} without, {said(end)} with"
+    brings, error = gain(start.each, end.each)
+    if end.problem or (is_off(end) and (brings < WORTH_DB or brings <= error)):
+        return variant, RepairRow("islands", False, f"{text}; off: {end.problem or f'it brings {brings:.1f} dB'}")
+    return best, RepairRow("islands", True, f"{text}; {why}", start.db, end.db, len(trial.samples))
+
+
+def said(measured: Measured) -> str:
+    """How good a file is, in words."""
+    points = max(_points(measured), default=None)
+    return f"the outputs have {measured.db:.1f} dB" + ("" if points is None else f" and are {points:.2f} points off")
+
+
+def _with_parts(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
+    """(The variant with so many parts in float that its outputs are good; how fast it is, or why there is none)."""
+    start, numbers = trial.measured(variant), trial.numbers(variant)
+    graph, plan, policy = numbers.quantized.graph, numbers.plan, trial.settings.policy
+    asked = trial.planned(variant)[1]  # what is float for speed has weights of 8 bits
+    ops = [o for o in range(len(graph.main.ops)) if is_rounded(asked, o)]
+    if 8 not in integer_ops(plan).values():
+        return None, "no operator computes in 8-bit integers"
+    table = policy.target.table
+    in_float = running_time(graph, {key: Decision(None) for key in plan}, table)
+    longest = max(SLOWEST * in_float, running_time(graph, plan, table))
+    aim = Aim(_is_good, _badness, longest)
+    reason = f"{said(start)} on the samples as it was rounded, so that this part is fed float values"
+    pieces = parts(graph.main, ops)
+    search = Search(trial, variant, aim, reason, "dynamic")
+    best = search.quickest(pieces)
+    if best is None and policy.prefer == "speed":
+        whole = search.with_float(frozenset(ops))
+        exact = f"{said(whole.measured)} on the samples with all weights in 8 bits, so that these stay as they are"
+        if not whole.measured.problem:
+            best = Search(trial, whole.variant, aim, exact, "precise").quickest(pieces)
+    if best is None:
+        return None, "no parts in float mend that in less time than all of it in float"
+    share = f"estimated time {search.start.time / in_float:.0%} of float without, {best.time / in_float:.0%} with"
+    return best.variant, share
+
+
+def _points(measured: Measured) -> list[float]:
+    """How far the outputs are off; classes, which labels judge better, are left out."""
+    return [output.points for output in measured.apart if output.use != CLASSES]
+
+
+def _is_good(measured: Measured) -> bool:
+    """Whether a file needs no more islands."""
+    return not measured.problem and not is_poor(measured) and max(_points(measured), default=0.0) <= AIM_POINTS
+
+
+def _badness(measured: Measured) -> float:
+    """Sum of the squares of errors, each to what is enough; that of independent errors adds up."""
+    if measured.problem:
+        return float("inf")
+    return sum((points / AIM_POINTS) ** 2 for points in _points(measured)) + 10 ** ((POOR_DB - measured.db) / 10)
+
+
+def _with_suspects(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
+    """(The variant with islands around operators that are hopeless, or None; why)."""
     best, tried = variant, 0
     for first in (WORST, EARLIEST):
         search = _Search(trial, first)
@@ -51,16 +135,8 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
         if not is_poor(trial.measured(best)):
             break
     if best is variant:
-        why = "none mends what is bad" if tried else "no operator reads good values and gives bad ones"
-        return variant, RepairRow("islands", False, why)
-    main = trial.planned(best)[0].main
-    names = [main.op_name(o) for o in sorted(best.islands)]
-    end = trial.measured(best)
-    brings, error = gain(start.each, end.each)
-    text = f"{len(names)} operators, such as {', '.join(names[:NAMED])}"
-    why = end.problem or (f"off: it brings {brings:.1f} dB" if brings < WORTH_DB or brings <= error else "")
-    row = RepairRow("islands", not why, f"{text}; {why}" if why else text, start.db, end.db, len(trial.samples))
-    return variant if why else best, row
+        return None, "no island mends what is bad" if tried else "no operator reads good values and gives bad ones"
+    return best, "operators that read good values and gave bad ones, and what feeds them"
 
 
 def _without_needless(variant: Variant, found: Sequence[frozenset[int]], trial: Trial) -> Variant:
@@ -76,6 +152,11 @@ def _without_needless(variant: Variant, found: Sequence[frozenset[int]], trial: 
 def is_poor(found: Measured) -> bool:
     """Whether a file is bad enough that operators in it may be hopeless."""
     return found.db < POOR_DB or found.low < LOW_DB
+
+
+def is_off(measured: Measured) -> bool:
+    """Whether the outputs are farther off than a user of them would like."""
+    return max(_points(measured), default=0.0) > OFF_POINTS
 
 
 def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> dict[int, float]:

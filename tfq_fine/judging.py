@@ -114,3 +114,83 @@ def gain(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]
         return 0.0, 0.0
     error = float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else 0.0
     return float(differences.mean()), error
+
+
+CLASSES, DECISIONS, VALUES = "classes", "decisions", "values"  # what an output is for
+LIMIT = 0.5  # of a probability of its own, whose side decides
+ENOUGH_DECISIONS = 1000  # of which half a percent are several
+
+
+def uses(graph: Graph) -> list[str]:
+    """What each output of `graph` is for, as far as the graph says.
+
+    One figure for each class of a sample, behind SOFTMAX or as the only output, are `CLASSES`. Probabilities of their
+    own, behind LOGISTIC, and classes at many places of a sample are `DECISIONS`. All else are `VALUES`: coordinates, or
+    scores that nothing turns into probabilities.
+    """
+    kinds: dict[int, str] = {}
+    for op in graph.main.ops:
+        if op.code in ("SOFTMAX", "LOGISTIC"):
+            kinds[op.outputs[0]] = op.code
+        elif facts_of(op.code).within_input and op.inputs[0] in kinds:
+            kinds |= dict.fromkeys(op.outputs, kinds[op.inputs[0]])
+    outputs = graph.main.outputs
+    found = []
+    for t in outputs:
+        shape = graph.main.tensors[t].shape
+        one_row = len(shape) == 2 and shape[-1] != 1
+        if one_row and (kinds.get(t) == "SOFTMAX" or (len(outputs) == 1 and t not in kinds)):
+            found.append(CLASSES)
+        else:
+            found.append(DECISIONS if t in kinds else VALUES)
+    return found
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far an output is from the float model's as its user sees it, summed over samples."""
+
+    use: str
+    error: float = 0.0  # sum of the magnitudes
+    count: int = 0
+    low: float = math.inf  # of the float values
+    high: float = -math.inf
+    other: int = 0  # decisions that are others than the float model's
+    decided: int = 0
+
+    def also(self, expected: np.ndarray, found: np.ndarray) -> "Apart":
+        """With one more sample of finite float values."""
+        if not expected.size:
+            return self
+        sides = self.use == DECISIONS and (expected.shape[-1:] == (1,) or not _adds_up(expected))
+        decided, again = (x > LIMIT if sides else x.argmax(axis=-1) for x in (expected, found))
+        differ = decided != again
+        error = float(np.abs(found - expected).sum(dtype=np.float64))
+        return Apart(
+            self.use,
+            self.error + (error if math.isfinite(error) else math.inf),
+            self.count + expected.size,
+            min(self.low, float(expected.min())),
+            max(self.high, float(expected.max())),
+            self.other + int(np.sum(differ)),
+            self.decided + int(np.size(differ)),
+        )
+
+    @property
+    def points(self) -> float:
+        """Percent of the decisions that differ; of values, and of few decisions, the mean error in percent of a range.
+
+        The range is that of the float values, or 1 of probabilities.
+        """
+        if math.isinf(self.error):
+            return math.inf
+        if self.use == CLASSES or (self.use == DECISIONS and self.decided >= ENOUGH_DECISIONS):
+            return 100 * self.other / max(self.decided, 1)
+        extent = 1.0 if self.use == DECISIONS else self.high - self.low
+        if not self.count or not self.error:
+            return 0.0
+        return 100 * self.error / self.count / extent if extent > 0 else math.inf
+
+
+def _adds_up(probabilities: np.ndarray) -> bool:
+    return bool(np.allclose(probabilities.sum(axis=-1), 1.0, atol=1e-3))

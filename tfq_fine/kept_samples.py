@@ -1,12 +1,12 @@
 """A few samples of the data, which later stages run the model on: the same ones in whatever order the data comes.
 
 Each sample has a digest of its values, and those with the smallest digests are kept (bottom-k sampling). So the choice
-is as good as random, does not depend on the order of the data or on how it was cut into shards, and holds no sample
-twice: a hundred blank images before the others count as one.
+is as good as random, does not depend on the order of the data, nor on how samples of one size were cut into shards, and
+holds no sample twice: a hundred blank images before the others count as one.
 """
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy as np
 Sample = tuple[np.ndarray, ...]  # inputs of one run, in input order
 
 LEAST, MOST = 16, 128  # samples
-BUDGET = 16 * 2**20  # bytes of samples beyond the first `LEAST`
+BUDGET = 16 * 2**20  # bytes of all samples, where there are more than `LEAST`
+LIMIT = 256 * 2**20  # bytes of all samples, where there is more than one
 DIGESTED = 2**14  # values of each input that the digest is made of, at equal distances
 
 
@@ -28,17 +29,32 @@ def digest(sample: Sample) -> bytes:
     return found.digest()
 
 
-def capacity(sample: Sample) -> int:
-    """Return how many samples of this size are kept."""
-    size = sum(array.nbytes for array in sample)
-    return min(max(BUDGET // max(size, 1), LEAST), MOST)
+def bytes_of(sample: Sample) -> int:
+    """The memory that the values of a sample take, strings included."""
+    texts = (value for array in sample if array.dtype.kind == "O" for value in array.reshape(-1))
+    return sum(array.nbytes for array in sample) + sum(len(text) for text in texts if isinstance(text, str | bytes))
+
+
+def fitting(sizes: Sequence[int]) -> int:
+    """Return how many samples of these sizes are kept, beginning with the first.
+
+    >>> fitting([LIMIT + 1]), fitting([LIMIT // 2] * 9), fitting([BUDGET // 20] * 40), fitting([1] * 500)
+    (1, 2, 20, 128)
+    """
+    total = 0
+    for n, size in enumerate(sizes[:MOST]):
+        total += size
+        if n >= 1 and total > (LIMIT if n < LEAST else BUDGET):
+            return n
+    return min(len(sizes), MOST)
 
 
 class KeptSamples:
     """The samples with the smallest digests among those that were offered."""
 
     def __init__(self) -> None:
-        self._kept: list[tuple[bytes, Sample]] = []
+        self._kept: list[tuple[bytes, int, Sample]] = []  # digest, bytes, sample
+        self._end: bytes | None = None  # the smallest digest for which there was no room
 
     @staticmethod
     def of(samples: Iterable[Sample]) -> tuple[Sample, ...]:
@@ -48,19 +64,26 @@ class KeptSamples:
             kept.keep(sample)
         return kept.samples
 
-    def _fits(self, mark: bytes, sample: Sample) -> bool:
-        if any(mark == known for known, _ in self._kept):
-            return False
-        return len(self._kept) < capacity(sample) or mark < self._kept[-1][0]
-
     def keep(self, sample: Sample) -> None:
-        """Remember a sample, whose arrays must not change later, if it is one of those to keep."""
+        """Remember a sample, whose arrays must not change later, if it is one of those to keep.
+
+        What is a part of a larger array is copied, so that it does not hold the rest of it in memory.
+        """
         mark = digest(sample)
-        if self._fits(mark, sample):
-            bisect.insort(self._kept, (mark, sample), key=lambda pair: pair[0])
-            del self._kept[capacity(sample) :]
+        at = bisect.bisect_left(self._kept, mark, key=lambda entry: entry[0])
+        if (at < len(self._kept) and self._kept[at][0] == mark) or (self._end is not None and mark >= self._end):
+            return
+        size = bytes_of(sample)
+        sizes = [known for _, known, _ in self._kept]
+        count = fitting([*sizes[:at], size, *sizes[at:]])
+        if count <= len(self._kept):  # one too many, or more where sizes differ
+            self._end = mark if at == count else self._kept[count - 1][0]
+        if at < count:
+            own = tuple(array if array.base is None else array.copy() for array in sample)
+            self._kept.insert(at, (mark, size, own))
+        del self._kept[count:]
 
     @property
     def samples(self) -> tuple[Sample, ...]:
         """The samples that were kept, in the order of the digests."""
-        return tuple(sample for _, sample in self._kept)
+        return tuple(sample for _, _, sample in self._kept)

@@ -9,11 +9,12 @@ from tfq_converters.graph import Graph
 from tfq_converters.kernels import Target
 from tfq_converters.quantized import OpKey, QuantizedGraph, WeightCodes
 from tfq_fine import automatic
+from tfq_fine.calibration import Layerwise
 from tfq_fine.kept_samples import Sample
-from tfq_fine.placement import place, with_islands
+from tfq_fine.placement import How, place, with_islands
 from tfq_fine.plan import Plan, Policy
-from tfq_fine.quantizer import CodeCache, quantize
 from tfq_fine.statistics import Statistics
+from tfq_fine.weights import CodeCache, quantize
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def choose_numbers(
     given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
     cache: CodeCache | None = None,
     adjusted: Callable[[Plan, Statistics | None], Statistics | None] | None = None,
+    samples: Sequence[Sample] = (),
+    how: Mapping[int, How] | None = None,
 ) -> Numbers:
     """Places, codes and scales.
 
@@ -81,11 +84,14 @@ def choose_numbers(
         given: (operator, slot) -> codes that were chosen already.
         cache: codes of constants that other variants have, so that they are not computed again.
         adjusted: (plan, `known`) -> `known` with the ranges that wrappers hold.
+        samples: a few inputs, in input order, for algorithms that read what operators before theirs compute.
+        how: operator of `islands` -> how it holds its weights.
     """
-    plan = with_islands(graph, plan, islands or {}, settings.policy.target)
+    plan = with_islands(graph, plan, islands or {}, settings.policy.target, how)
     plan = place(graph, plan, known, settings.policy, settings.no_islands, bounded_masks)
     if adjusted is not None:
         known = adjusted(plan, known)
     borders = settings.input_type, settings.output_type
-    quantized = quantize(graph, plan, known, *borders, bounded_masks, given, cache)
+    layers = Layerwise(graph, samples, os.cpu_count() or 1).inputs_of if samples else None
+    quantized = quantize(graph, plan, known, *borders, bounded_masks, given, cache, layers)
     return Numbers(quantized, plan, known)

@@ -13,10 +13,9 @@ from tfq_converters.graph import Graph, Tensor
 from tfq_converters.graph_edit import GraphBuilder, steps
 from tfq_converters.operators import channels_of, data_of, facts_of, fused_activation
 from tfq_converters.quantized import OpKey, TensorKey
+from tfq_converters.runtime import known_ops
 from tfq_fine.observers import channel_absmax, channel_limits, channel_mean
 from tfq_fine.sampled_values import sampled
-
-# operators whose outputs hold values of their first float input, or means of them, and zeros at most
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def observed(graph: Graph, needs: Needs) -> Observed:
 
     for t in main.inputs:
         observe(t)
-    for op in main.ops:
+    for op in (main.ops[o] for o in known_ops(graph)):
         builder.add(op)
         rectified = fused_activation(op) in ("RELU", "RELU6")  # the smallest value is 0, and every range holds 0
         for t in op.outputs:

@@ -26,7 +26,6 @@ from tfq_fine.numbers import Numbers, Settings, choose_numbers, choose_ranges
 from tfq_fine.observation import Needs
 from tfq_fine.plan import Plan, Policy, Prefer
 from tfq_fine.presets import named
-from tfq_fine.quantizer import corrects_biases, with_corrections
 from tfq_fine.recipe import Recipe
 from tfq_fine.repairs import SCALES_INPUTS, repaired, without_repairs
 from tfq_fine.report.activations import activation_rows
@@ -39,6 +38,7 @@ from tfq_fine.statistics import Range, Statistics
 from tfq_fine.summary import summarize
 from tfq_fine.trial import Asked, Trial, Variant, number_of_samples, planned, static_needs, too_large
 from tfq_fine.verdict import verdict_on
+from tfq_fine.weights import corrects_biases, weight_needs, with_corrections
 
 SLOWER = 1.1  # times float, above which users are told: less is noise
 
@@ -89,9 +89,12 @@ class Prepared:
     @property
     def needs(self) -> Needs | None:
         """What must be known of the data; None when that is nothing."""
+        reads = weight_needs(self.graph, self.plan)
         if self.is_static:
-            return static_needs(self.graph, self.plan, self.open)
-        return mean_needs(self.graph) if corrects_biases(self.graph, self.plan) else None
+            return static_needs(self.graph, self.plan, self.open).also(reads)
+        if corrects_biases(self.graph, self.plan):
+            return mean_needs(self.graph).also(reads)
+        return None if reads == Needs() else reads
 
     @cached_property
     def known(self) -> dict[int, Range]:
@@ -295,7 +298,7 @@ def _unmeasured(
     plan = prepared.plan if own else with_corrections(prepared.plan, frozenset())
     adjusted = partial(own.with_ranges, graph) if own else None
     codes = own.codes if own else None
-    return choose_numbers(graph, plan, known, prepared.settings, masks, given=codes, adjusted=adjusted)
+    return choose_numbers(graph, plan, known, prepared.settings, masks, given=codes, adjusted=adjusted, samples=samples)
 
 
 def _ranged(prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample]) -> Statistics | None:

@@ -7,6 +7,7 @@ it. The cheapest labelling of such a graph is a minimum cut (Greig, Porteous, Se
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from tfq_fine.granularity import Blocks, PerChannel
 from tfq_fine.masks import bounded
 from tfq_fine.minimum_cut import Network
 from tfq_fine.movers import between_floats
-from tfq_fine.plan import Decision, Plan, Policy, fineness
+from tfq_fine.plan import Decision, Plan, Policy, fineness, half_of
 from tfq_fine.poles import feeding, near_poles
 from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Statistics
@@ -30,15 +31,25 @@ WORTHWHILE_NS = 10_000.0  # and this much: a file that runs in a moment anyway i
 SATURATED = 0.05  # of a gate, whose values are between 0 and 1: on one LSTM 0.01 cost 0 dB, 0.04 5 dB, 0.9 30 dB
 FASTER = "it is faster in float (prefer='size' quantizes it)"
 SLOW_LSTM = "its int8 kernel is slower than that on floats (prefer='size' takes it)"
+How = Literal["small", "dynamic", "precise"]
+"""How an island holds its weights: in 8 bits for the float kernels; in 8 bits for dynamic-range kernels where those are
+faster, whose float inputs are rounded on the fly; or as the model has them, in float16 where the target reads that."""
 
 
-def with_islands(graph: Graph, plan: Plan, islands: Mapping[int, str], target: Target) -> Plan:
-    """The plan whose operators `islands` of the main subgraph compute in float, each with its reason."""
+def with_islands(
+    graph: Graph, plan: Plan, islands: Mapping[int, str], target: Target, how: Mapping[int, How] | None = None
+) -> Plan:
+    """The plan whose operators `islands` of the main subgraph compute in float, each with its reason; see `How`."""
     changed = {}
     for o, reason in islands.items():
         spec = plan[0, o].spec
-        if spec is not None and spec.mode in ("integer", "dynamic"):
-            changed[0, o] = _island(graph, o, plan[0, o], target, reason)
+        if spec is None or spec.mode not in ("integer", "dynamic"):
+            continue
+        kind = (how or {}).get(o, "small")
+        own = _on_the_fly(graph, o, spec, target, reason) if kind == "dynamic" else None
+        if kind == "precise":
+            own = _precise_island(graph, o, target, reason)
+        changed[0, o] = own or _island(graph, o, plan[0, o], target, reason)
     return {**plan, **changed}
 
 
@@ -168,6 +179,40 @@ def _island(graph: Graph, o: int, decision: Decision, target: Target, reason: st
         if answer.form is not None:
             return Decision(spec, reason, answer.form)
     return Decision(None, reason)
+
+
+def _on_the_fly(graph: Graph, o: int, spec: OpSpec, target: Target, reason: str) -> Decision | None:
+    """Dynamic range, where its kernel is faster than that on floats; None elsewhere."""
+    op, main = graph.main.ops[o], graph.main
+    if not weight_axes(op, main) or not costs.is_known(op, main, "dynamic_int8", target.table):
+        return None
+    small = _eight_bits(spec).weights
+    dynamic, plain = (costs.cost(op, main, kind, target.table) for kind in ("dynamic_int8", "float32"))
+    answer = form_of(op, main, fineness(OpSpec("dynamic", small)), target)
+    if dynamic >= plain or answer.form is None or not answer.works:
+        return None
+    return Decision(OpSpec("dynamic", small), reason, answer.form)
+
+
+def _precise_island(graph: Graph, o: int, target: Target, reason: str) -> Decision:
+    """Computes in float, on weights that are as good as those of the model."""
+    if target.no_float16 or not weight_axes(graph.main.ops[o], graph.main):
+        return Decision(None, reason)
+    half = half_of(graph.main.ops[o], graph.main)
+    return Decision(None, reason) if half is None else Decision(half, reason, "dequantize")
+
+
+def running_time(graph: Graph, plan: Plan, table: KernelTable | None) -> float:
+    """Nanoseconds of one run by the table of costs, conversions between float and integers included."""
+    main = graph.main
+    integers = integer_ops(plan)
+    total = _conversions(main, integers, Network(), table)
+    for o, op in enumerate(main.ops):
+        spec = plan[0, o].spec
+        dynamic = spec is not None and spec.mode == "dynamic"
+        kind = f"int{integers[o]}" if o in integers else "dynamic_int8" if dynamic else "float32"
+        total += costs.cost(op, main, kind, table)
+    return total
 
 
 def _eight_bits(spec: OpSpec) -> OpSpec:

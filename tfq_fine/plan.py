@@ -1,6 +1,6 @@
 """From what a recipe asks to what every operator gets: a decision per operator, with the reason where it gets less."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -14,8 +14,10 @@ from tfq_converters.operators import OPS, facts_of, float_constants, is_pointwis
 from tfq_converters.quantized import Form, Mode, OpKey
 from tfq_converters.realize import REWRITES
 from tfq_converters.runtime import depends_on_unrunnable
+from tfq_fine.algorithms import ALGORITHMS, algorithm_problems, has_statistics
 from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
 from tfq_fine.indices import index_movers
+from tfq_fine.observers import observer_problems
 from tfq_fine.specs import GRANULARITIES, ActivationSpec, OpSpec, WeightSpec
 
 Prefer = Literal["speed", "size"]
@@ -82,7 +84,8 @@ def make_plan(
     Raises:
         TfqError: an operator is asked for weights that no kernel computes; all such operators are listed.
     """
-    problems: list[str] = []
+    problems = spec_problems(asked.values())
+    raise_all(problems)
     plan = {}
     unknown, indices = depends_on_unrunnable(graph), index_movers(graph.main)
     for key, op in graph.ops():
@@ -101,6 +104,7 @@ def make_plan(
         else:
             if factored and key in factored:
                 spec = _with(spec, granularity=PerChannel())
+            spec, unread = _with_statistics(spec, key, op, subgraph, unknown)
             beyond = _beyond_calibration(key, op, subgraph, unknown)
             if key[0] == 0 and key[1] in indices:
                 beyond = "it moves an index, which must not be rounded"
@@ -109,10 +113,32 @@ def make_plan(
             if isinstance(decision, str):
                 problems.append(f"{subgraph.op_name(key[1])}: {decision}")
             else:
-                note = (factored or {}).get(key) or (unfolded or {}).get(key, "")
-                plan[key] = decision.because(note) if note else decision
+                notes = (factored or {}).get(key) or (unfolded or {}).get(key, ""), unread if decision.spec else ""
+                plan[key] = decision.because("; ".join(filter(None, notes))) if any(notes) else decision
     raise_all(problems)
     return plan
+
+
+def spec_problems(specs: Iterable[OpSpec | None]) -> list[str]:
+    """List what is wrong with the algorithms and observers of specs, and with their options."""
+    problems: dict[str, None] = {}
+    for spec in dict.fromkeys(specs):
+        if spec is not None and spec.weights is not None:
+            problems |= dict.fromkeys(algorithm_problems(spec.weights))
+        if spec is not None and spec.activations is not None:
+            problems |= dict.fromkeys(observer_problems(spec.activations))
+    return list(problems)
+
+
+def _with_statistics(spec: OpSpec, key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int]) -> tuple[OpSpec, str]:
+    """Return (the spec with an algorithm that has what it reads, why that is not the one that was asked)."""
+    if spec.weights is None or not weight_axes(op, subgraph):
+        return spec, ""
+    reads = ALGORITHMS[spec.weights.algorithm].reads
+    if not reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
+        return spec, ""
+    why = f"its inputs are not observed, which algorithm {spec.weights.algorithm!r} reads: rounded to nearest"
+    return _with(spec, algorithm="round_to_nearest", options=()), why
 
 
 def _beyond_calibration(key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int]) -> str:
@@ -126,9 +152,14 @@ def _beyond_calibration(key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int
     return ""
 
 
-def _half(op: Op, subgraph: Subgraph, spec: OpSpec, policy: Policy) -> Decision | str:
+def half_of(op: Op, subgraph: Subgraph) -> OpSpec | None:
+    """How an operator holds its constants in float16; None where none of them is large enough to be worth it."""
     large = [s for s in float_constants(op, subgraph) if subgraph.tensors[op.inputs[s]].data.size >= HALF_MINIMUM]  # type: ignore[union-attr]
-    if not large:
+    return OpSpec("float16") if large else None
+
+
+def _half(op: Op, subgraph: Subgraph, spec: OpSpec, policy: Policy) -> Decision | str:
+    if half_of(op, subgraph) is None:
         return FLOAT
     problem = policy.target.no_float16
     if problem:

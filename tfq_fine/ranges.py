@@ -32,21 +32,7 @@ def asked(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
             for t in ((op.outputs if by_output else op.inputs)[slot] for slot in slots):
                 if not main.tensors[t].is_constant and spec is not None and spec.activations is not None:
                     found.setdefault(t, spec.activations)
-    raise_all(dict.fromkeys(problem for spec in found.values() for problem in problems(spec)))
     return found | {t: found[source] for t, source in moved_from(graph).items() if t in found and source in found}
-
-
-def problems(spec: ActivationSpec) -> list[str]:
-    """What is wrong with the observer of a spec."""
-    if spec.observer not in OBSERVERS:
-        return [f"unknown observer {spec.observer!r}; known: {', '.join(OBSERVERS)}"]
-    observer = OBSERVERS[spec.observer]
-    known = (*observer.options, *observer.optional)
-    found = [
-        observer.problem(name, value) if name in known else f"no option {name!r}; it has {', '.join(known) or 'none'}"
-        for name, value in spec.options
-    ]
-    return [f"observer {spec.observer!r} has {problem}" for problem in found if problem]
 
 
 def observer_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> Needs:

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.graph import Graph, Op
 from tfq_converters.quantized import OpKey
-from tfq_fine.specs import OpSpec, from_json, observer_of, to_json
+from tfq_fine.specs import OpSpec, from_json, named_options, to_json
 
 
 class HasClassName(Protocol):
@@ -96,7 +96,7 @@ class Recipe:
         Raises:
             TfqError: the text cannot be read, or the recipe has no activations to observe.
         """
-        name, options = observer_of(observer)
+        name, options = named_options(observer, "observer")
 
         def changed(spec: OpSpec | None) -> OpSpec | None:
             if spec is None or spec.activations is None:
@@ -109,12 +109,17 @@ class Recipe:
         return found
 
     def with_algorithm(self, name: str) -> "Recipe":
-        """The recipe with one algorithm for all weights, and none of the options of another."""
+        """Return the recipe with one algorithm for all weights: `"mse_clip"`, or `"mse_clip:smallest=0.4"`.
+
+        Raises:
+            TfqError: the text cannot be read.
+        """
+        algorithm, options = named_options(name, "algorithm")
 
         def changed(spec: OpSpec | None) -> OpSpec | None:
             if spec is None or spec.weights is None:
                 return spec
-            return replace(spec, weights=replace(spec.weights, algorithm=name, options=()))
+            return replace(spec, weights=replace(spec.weights, algorithm=algorithm, options=options))
 
         return self._with_specs(changed)
 

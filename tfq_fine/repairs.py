@@ -15,20 +15,20 @@ from dataclasses import dataclass, replace
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.operators import data_of, facts_of, weight_axes
-from tfq_fine.algorithms import KEEP_EQUAL
+from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.bias_choice import folds, helped
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.channel_scaling import ScalingPath, scaled
-from tfq_fine.equalization.cross_layer import choose_scales, scalable, tensors_on
+from tfq_fine.equalization.cross_layer import Changes, choose_scales, powers_of_two, scalable, tensors_on
 from tfq_fine.equalization.editing import Rewritten
 from tfq_fine.equalization.fold_batch_norm import fold_batch_norm
 from tfq_fine.equalization.noise import Levels, decibels
 from tfq_fine.judging import gain, mean_decibels
 from tfq_fine.masks import has_masks
-from tfq_fine.quantizer import corrects, corrects_biases
 from tfq_fine.report.quantization import RepairRow
 from tfq_fine.sizes import is_large
 from tfq_fine.trial import Asked, Measured, Trial, Variant
+from tfq_fine.weights import corrects, corrects_biases
 
 REPAIRS: Mapping[str, str] = {
     "fold_batch_norm": "batch norm after an activation is folded into the weights around it",
@@ -91,7 +91,7 @@ def repaired(graph: Graph, asked: Asked, names: Sequence[str], trial: Trial) -> 
 
 def _parting(asked: Asked, names: Sequence[str]) -> dict[str, RepairRow]:
     """The repairs that would scale weights apart whose algorithm keeps equal values equal, and a line on each."""
-    if not any(spec and spec.weights and spec.weights.algorithm in KEEP_EQUAL for spec in asked.values()):
+    if not any(spec and spec.weights and ALGORITHMS[spec.weights.algorithm].keeps_equal for spec in asked.values()):
         return {}
     why = "scaled inputs would part the clusters of weights"
     return {name: RepairRow(name, False, why) for name in names if name in SCALES_INPUTS}
@@ -247,8 +247,17 @@ class _Decisions:
             text = f"{len(found[0].changes)} activations, estimated gain {estimates[0]:.1f} dB"
             if max(estimates) < enough:
                 return _Candidates(f"{text}: not worth measuring")
-        changed = (replace(variant, graph=scaled(graph, scales.changes)) for scales in found if scales.changes)
-        return _Candidates(text, tuple(changed))
+        changed = (self._scaled(graph, scales.changes) for scales in found if scales.changes)
+        return _Candidates(text, tuple(replace(variant, graph=rewritten) for rewritten in changed))
+
+    def _scaled(self, graph: Graph, changes: Changes) -> Graph:
+        """The graph with scaled channels; by powers of two, which round nothing, where other factors move its outputs.
+
+        A network whose decisions are steep may move by more than `EXACT` for nothing but other roundings in float.
+        """
+        rewritten = scaled(graph, changes)
+        moves = self._trial.difference(rewritten) > EXACT
+        return scaled(graph, [(path, powers_of_two(scale)) for path, scale in changes]) if moves else rewritten
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_fine.calibration import Gathered, OnInvalid, Reading, Spool, gather, gather_shards
+from tfq_fine.calibration import Gathered, OnInvalid, Reading, Spool, gather, gather_shards, shard_shapes
 from tfq_fine.data import Described, Peeked, known_count
 from tfq_fine.observation import Needs
 
@@ -64,9 +64,12 @@ class Representative:
     @property
     def shapes(self) -> Callable[[Sequence[str]], list[list[Described]]] | None:
         """What tells the shapes of the inputs of a model that does not know them; None where nothing does."""
-        return self._shapes if self.is_given and self.executor is None else None
+        return self._shapes if self.is_given else None
 
     def _shapes(self, names: Sequence[str]) -> list[list[Described]]:
+        if self.executor is not None:
+            self.data, shapes = shard_shapes(self.data, self.shards, self.executor, names)
+            return shapes
         peeked = Peeked(self.data)
         found = peeked.shapes(names)
         self.data = peeked.data

@@ -1,48 +1,20 @@
 """Models of several signatures: each is quantized as a model of its own, on its own data, and all go into one file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
 
 import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.graph_edit import entry, together
+from tfq_converters.graph_edit import together
 from tfq_converters.runtime import Runner, unrunnable_ops
+from tfq_fine.by_signature import entries
 from tfq_fine.recipe import Layers, Recipe, Rule
 from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.report.verdict import Verdict
 from tfq_fine.sampling import generated_inputs
-
-T = TypeVar("T")
-
-
-def is_by_signature(graph: Graph, data: Any) -> bool:
-    """Whether `data` is a dict of data by signature: of the graph's own, where its keys name no inputs.
-
-    Raises:
-        TfqError: it names some of the signatures, and others are missing.
-    """
-    keys = [signature.key for signature in graph.signatures]
-    if not isinstance(data, Mapping) or len(entries(graph)) < 2 or set(data) == set(graph.input_names()):
-        return False
-    if not set(data) <= set(keys):
-        return False
-    named = {s.subgraph for s in graph.signatures if s.key in data}
-    missing = [key for subgraph, key in entries(graph).items() if subgraph not in named]
-    if missing:
-        raise TfqError(f"data by signature lacks {', '.join(map(repr, missing))}; the model has {', '.join(keys)}")
-    return True
-
-
-def entries(graph: Graph) -> dict[int, str]:
-    """The subgraphs that signatures start at, in the order of the file, with the key of the first signature of each."""
-    found: dict[int, str] = {}
-    for signature in sorted(graph.signatures, key=lambda signature: signature.subgraph):
-        found.setdefault(signature.subgraph, signature.key)
-    return found
 
 
 def own_recipe(recipe: Recipe, graph: Graph, layers: Layers) -> Recipe:
@@ -62,22 +34,6 @@ def own_recipe(recipe: Recipe, graph: Graph, layers: Layers) -> Recipe:
     ops = sorted((op for _, op in graph.ops()), key=lambda op: op.layer.count("/"))
     rules = (Rule(recipe.spec_of(op, layers), layer=op.layer or None, op=op.code) for op in ops)
     return replace(recipe, rules=tuple(dict.fromkeys(rules)))
-
-
-def each(graph: Graph, data: Mapping[str, Any], quantize: Callable[[Graph, Any], T]) -> dict[str, T]:
-    """Quantize every signature as a float file of its own, with its own data.
-
-    Raises:
-        TfqError: as `quantize` does, with the key of the signature.
-    """
-    found: dict[str, T] = {}
-    for subgraph, key in entries(graph).items():
-        own = next(data[s.key] for s in graph.signatures if s.subgraph == subgraph and s.key in data)
-        try:
-            found[key] = quantize(entry(graph, subgraph), own)
-        except TfqError as error:
-            raise TfqError(f"signature {key!r}: {error}") from error
-    return found
 
 
 def joined(graphs: Mapping[str, Graph]) -> Graph:

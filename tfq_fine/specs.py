@@ -102,13 +102,13 @@ def _unlike(value: Any, kind: type, needed: bool) -> str:
     return f"{'an' if kind is ActivationSpec else 'a'} {kind.__name__}" if needed else "None"
 
 
-def observer_of(text: str) -> tuple[str, tuple[tuple[str, float], ...]]:
-    """The name of an observer and its options.
+def named_options(text: str, kind: str) -> tuple[str, tuple[tuple[str, float], ...]]:
+    """Read the name of an observer or algorithm, and its options.
 
     Raises:
         TfqError: options that are no numbers.
 
-    >>> observer_of("percentile:lower=0,upper=99.9")
+    >>> named_options("percentile:lower=0,upper=99.9", "observer")
     ('percentile', (('lower', 0.0), ('upper', 99.9)))
     """
     name, _, rest = text.partition(":")
@@ -117,7 +117,7 @@ def observer_of(text: str) -> tuple[str, tuple[tuple[str, float], ...]]:
         return name, tuple(sorted((option.strip(), float(value)) for option, value in pairs))
     except ValueError as error:
         raise TfqError(
-            f"observer {text!r} cannot be read; expected a name, or NAME:OPTION=NUMBER,OPTION=NUMBER"
+            f"{kind} {text!r} cannot be read; expected a name, or NAME:OPTION=NUMBER,OPTION=NUMBER"
         ) from error
 
 

@@ -110,9 +110,29 @@ class Statistics:
     skipped: int = 0  # samples with NaN or infinity, where they were to be skipped
     warnings: tuple[str, ...] = ()  # of the one pass that these come from
     kept: tuple[Sample, ...] = field(default=(), repr=False)  # a few of the samples (`kept_samples`)
+    # of a model of several signatures that was calibrated on data of each: those of each, and nothing else but sums
+    signatures: "Mapping[str, Statistics]" = field(default_factory=dict)
+
+    @staticmethod
+    def of_signatures(parts: "Mapping[str, Statistics]") -> "Statistics":
+        """The statistics of a model by those of its signatures."""
+        return Statistics(
+            samples=sum(part.samples for part in parts.values()),
+            skipped=sum(part.skipped for part in parts.values()),
+            warnings=tuple(f"signature {key!r}: {said}" for key, part in parts.items() for said in part.warnings),
+            signatures=dict(parts),
+        )
 
     def merge(self, other: "Statistics") -> "Statistics":
-        """The statistics of both sets of samples, `other`'s behind these."""
+        """The statistics of both sets of samples, `other`'s after these; by signature where they are so.
+
+        Raises:
+            TfqError: one of them alone is by signature.
+        """
+        if self.signatures or other.signatures:
+            if not (self.signatures and other.signatures):
+                raise TfqError("statistics by signature and statistics of one signature cannot be merged")
+            return Statistics.of_signatures(_merged(self.signatures, other.signatures, Statistics.merge))
         samples = self.samples + other.samples
 
         def average(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
@@ -152,6 +172,8 @@ class Statistics:
 
     def table(self) -> str:
         """One line per tensor: its range, and of those that were counted two percentiles, mean and deviation."""
+        if self.signatures:
+            return "\n\n".join(f"signature {key!r}: {part.table()}" for key, part in self.signatures.items())
         skipped = f", {self.skipped} skipped" if self.skipped else ""
         lines = [f"{self.samples} samples{skipped}, {len(self.ranges)} tensors"]
         lines.append(f"{'min':>10} {'0.01 %':>10} {'99.99 %':>10} {'max':>10} {'mean':>10} {'deviation':>10}  tensor")
@@ -171,7 +193,8 @@ class Statistics:
     @property
     def is_interrupted(self) -> bool:
         """Whether the pass over the data was ended before all of it was read."""
-        return any(warning.startswith(INTERRUPTED) for warning in self.warnings)
+        parts = self.signatures.values()
+        return any(warning.startswith(INTERRUPTED) for warning in self.warnings) or any(p.is_interrupted for p in parts)
 
     def require_of(self, graph: Graph) -> None:
         """Raise unless these are statistics of `graph`.
@@ -195,7 +218,7 @@ class Statistics:
             TfqError: the place cannot be written.
         """
         content = io.BytesIO()
-        np.savez(content, **_arrays(self), **_kept_arrays(self))  # type: ignore[arg-type]
+        np.savez(content, **(_arrays(self) | _kept_arrays(self)))  # type: ignore[arg-type]
         write_file(place, [content.getbuffer()])
 
     @staticmethod
@@ -244,13 +267,25 @@ def _arrays(statistics: Statistics) -> dict[str, np.ndarray]:
             found[f"{kind}/values/{s}/{t}"], found[f"{kind}/counts/{s}/{t}"] = histogram.values, histogram.counts
     for (s, t), moving in statistics.moving.items():
         found[f"moving/{s}/{t}"] = np.array([moving.momentum, moving.low, moving.high, moving.weight])
-    return found
+    return found | _arrays_of_parts(statistics, _arrays)
+
+
+def _arrays_of_parts(
+    statistics: Statistics, arrays: Callable[[Statistics], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """The arrays of each signature by names such as `signature/0/means/0/7`, and the keys of the signatures."""
+    if not statistics.signatures:
+        return {}
+    parts = enumerate(statistics.signatures.values())
+    found = {f"signature/{n}/{name}": array for n, part in parts for name, array in arrays(part).items()}
+    return found | {"signatures": np.array(list(statistics.signatures), str)}
 
 
 def _kept_arrays(statistics: Statistics) -> dict[str, np.ndarray]:
     """The kept samples by names such as `kept/3/0`: the sample, then the input; no Python objects."""
     plain = [sample for sample in statistics.kept if all(array.dtype.kind != "O" for array in sample)]
-    return {f"kept/{n}/{k}": array for n, sample in enumerate(plain) for k, array in enumerate(sample)}
+    found = {f"kept/{n}/{k}": array for n, sample in enumerate(plain) for k, array in enumerate(sample)}
+    return found | _arrays_of_parts(statistics, _kept_arrays)
 
 
 def _histograms(statistics: Statistics) -> dict[str, Mapping[TensorKey, Histogram]]:
@@ -263,6 +298,14 @@ def _histograms(statistics: Statistics) -> dict[str, Mapping[TensorKey, Histogra
 
 def _statistics(found: Mapping[str, np.ndarray]) -> Statistics:
     """The inverse of `_arrays`."""
+    if "signatures" in found:
+        starts = {key: f"signature/{n}/" for n, key in enumerate(found["signatures"].tolist())}
+        return Statistics.of_signatures(
+            {
+                key: _statistics({name.removeprefix(start): found[name] for name in found if name.startswith(start)})
+                for key, start in starts.items()
+            }
+        )
 
     def of(kind: str) -> dict[TensorKey, np.ndarray]:
         named = (name.rsplit("/", 2) for name in found if name.startswith(f"{kind}/"))

@@ -62,23 +62,23 @@ def mse(outputs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def auc(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Area under the receiver operating characteristic, by ranks (Mann-Whitney): ties count one half.
+    """Return the area under the receiver operating characteristic, as scikit-learn computes it.
 
     Raises:
-        TfqError: labels of one class only.
+        TfqError: labels of one class only, or scikit-learn is not installed.
     """
+    try:
+        from sklearn.metrics import roc_auc_score
+    except ImportError as error:
+        raise TfqError("metric 'auc' needs scikit-learn: pip install scikit-learn") from error
     two = outputs.ndim == 2 and outputs.shape[1] == 2
     scores = np.asarray(outputs[:, 1] if two else outputs, np.float64).reshape(-1)
     positive = (_classes(outputs, labels) if two else _binary_labels(outputs, labels)) > 0.5
-    pairs = int(positive.sum()) * int((~positive).sum())
-    if not pairs:
+    if positive.all() or not positive.any():
         raise TfqError("metric 'auc' needs labels of both classes, found one only")
     if np.isnan(scores).any():
         return float("nan")
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # from 1; equal scores share their mean rank
-    least = positive.sum() * (positive.sum() + 1) / 2
-    return float((ranks[positive].sum() - least) / pairs)
+    return float(roc_auc_score(positive, scores))
 
 
 METRICS: dict[str, TaskMetric] = {
@@ -118,7 +118,8 @@ def task_metric(metric: Any) -> TaskMetric:
     Args:
         metric: a name in `METRICS`; a Keras 3 or tf_keras metric object; a `TaskMetric`; or a function
             `(outputs, labels) -> float`, better when higher, that is called once per model on everything. Outputs are
-            an array, or a dict by output name when the model has several.
+            an array, or a dict by output name when the model has several. A function of `sklearn.metrics`, which takes
+            labels first, is called as it wants.
 
     Raises:
         TfqError: an unknown name, or none of these.
@@ -132,12 +133,27 @@ def task_metric(metric: Any) -> TaskMetric:
     if hasattr(metric, "update_state") and hasattr(metric, "result"):
         return TaskMetric(str(getattr(metric, "name", type(metric).__name__)), _of_keras(metric), _is_score(metric))
     if callable(metric):
-        return TaskMetric(getattr(metric, "__name__", type(metric).__name__), metric)
+        name = getattr(metric, "__name__", type(metric).__name__)
+        if str(getattr(metric, "__module__", "")).startswith("sklearn.metrics"):
+            return TaskMetric(name, _of_sklearn(metric), not name.endswith(("_error", "_loss")))
+        return TaskMetric(name, metric)
     raise TfqError(f"metric: expected a name, a Keras metric or a function, found {type(metric).__name__}")
 
 
 def _is_score(metric: Any) -> bool:
     return not KERAS_ERRORS.intersection(kind.__name__ for kind in type(metric).__mro__)
+
+
+def _of_sklearn(metric: Callable[..., Any]) -> Compute:
+    """Give a function of `sklearn.metrics` labels and scores in its own order; one column of scores is flat."""
+
+    def compute(outputs: Any, labels: np.ndarray) -> Any:
+        if isinstance(outputs, dict):
+            raise TfqError(f"metric {metric.__name__!r}: {_one_output(outputs)}")
+        flat = outputs.ndim == 2 and outputs.shape[1] == 1
+        return metric(labels.reshape(-1) if flat else labels, outputs[:, 0] if flat else outputs)
+
+    return compute
 
 
 def _of_keras(metric: Any) -> Compute:

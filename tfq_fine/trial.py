@@ -26,17 +26,18 @@ from tfq_fine.data import Batch
 from tfq_fine.encodings import integer_ops
 from tfq_fine.equalization.block_factors import factor_blocks
 from tfq_fine.equalization.noise import Channels
-from tfq_fine.judging import WORST, Judged, decibels_of, judged, mean_decibels
+from tfq_fine.judging import WORST, Apart, Judged, decibels_of, judged, mean_decibels, uses
 from tfq_fine.kept_samples import Sample
 from tfq_fine.metrics import ErrorSums
 from tfq_fine.numbers import Numbers, Settings, choose_numbers, choose_ranges
 from tfq_fine.observation import Needs
+from tfq_fine.placement import How
 from tfq_fine.plan import Plan, Policy, make_plan
-from tfq_fine.quantizer import CodeCache, with_corrections
 from tfq_fine.ranges import observer_needs
 from tfq_fine.sizes import constant_bytes
 from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Statistics
+from tfq_fine.weights import CodeCache, weight_needs, with_corrections
 
 Asked = Mapping[OpKey, OpSpec | None]
 Calibrated = Callable[[Graph, Needs], Statistics]  # what all samples show of a graph
@@ -56,6 +57,7 @@ class Variant:
     bounded_masks: bool = True
     corrected: frozenset[OpKey] = frozenset()  # the operators whose biases are corrected
     islands: Mapping[int, str] = field(default_factory=dict)  # operators of the main subgraph kept in float -> why
+    how: Mapping[int, How] = field(default_factory=dict)  # operator of those -> how it holds its weights
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Measured:
 
     each: tuple[float, ...]  # SQNR of the outputs in dB, one figure per sample; -inf where one is not finite
     problem: str = ""  # why it could not be run
+    apart: tuple[Apart, ...] = ()  # how far each output is off, as a user sees it
 
     @property
     def db(self) -> float:
@@ -168,7 +171,9 @@ class Trial:
         static = self._is_static(plan)
         found: Statistics = self._once(
             ("statistics", id(graph), static),
-            lambda: self._calibrated(graph, static_needs(graph, plan) if static else mean_needs(graph)),
+            lambda: self._calibrated(
+                graph, (static_needs(graph, plan) if static else mean_needs(graph)).also(weight_needs(graph, plan))
+            ),
             graph,
         )
         return found
@@ -199,7 +204,15 @@ class Trial:
             known = replace(known, means=means)
         plan = with_corrections(plan, variant.corrected)
         return choose_numbers(
-            graph, plan, known, self.settings, variant.bounded_masks, variant.islands, cache=self._codes
+            graph,
+            plan,
+            known,
+            self.settings,
+            variant.bounded_masks,
+            variant.islands,
+            cache=self._codes,
+            samples=self.samples,
+            how=variant.how,
         )
 
     def measured(self, variant: Variant) -> Measured:
@@ -258,14 +271,18 @@ class Trial:
             found = [*self._run(quantized, [self.samples[n] for n in indices], wanted, at_a_time=len(self.samples))]
         except TfqError as error:  # whatever it is, such a file is not handed over
             return Measured((WORST,) * len(indices), str(error))
-        each = []
+        each, apart = [], [Apart(use) for use in uses(self.model)]
         for n, values in zip(indices, found, strict=True):
             pairs = [
                 self._pair(n, k, judge, t, values) for k, (judge, t) in enumerate(zip(judges, outputs, strict=True))
             ]
             usual = [self._energies[k][0 if judge.tensor in values else 1] for k, judge in enumerate(judges)]
             each.append(decibels_of([x for x, _ in pairs], [y for _, y in pairs], usual))
-        return Measured(tuple(each))
+            for k, t in enumerate(outputs):
+                expected = self._expected[n][k][1]
+                if expected.dtype == np.float32 and np.isfinite(expected).all():
+                    apart[k] = apart[k].also(expected, values.get(t, expected).reshape(expected.shape))
+        return Measured(tuple(each), apart=tuple(apart))
 
     def _pair(
         self, n: int, k: int, judge: Judged, output: int, values: Mapping[int, np.ndarray]

@@ -10,8 +10,9 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.runtime import FileRuns, Runner
+from tfq_fine.judging import CLASSES, Apart, uses
 from tfq_fine.kept_samples import Sample
-from tfq_fine.metrics import Agreement, ErrorSums, is_classes
+from tfq_fine.metrics import Agreement, ErrorSums, is_classes, is_tied
 from tfq_fine.report.verdict import OutputVerdict, Verdict
 
 CHUNK_BYTES = 2**26  # of outputs that are held at a time
@@ -47,6 +48,7 @@ def verdict_on(
     sums = [ErrorSums() for _ in names]
     same = [Agreement() for _ in names]
     tied = [0 for _ in names]
+    apart = [Apart(use) for use in uses(model)]
     for n, (sample, values) in enumerate(zip(samples, _outputs(quantized, emitted, samples, runs), strict=True)):
         runner.reset_variables()
         for k, (expected, value) in enumerate(zip(runner.run(sample), values, strict=True)):
@@ -58,12 +60,19 @@ def verdict_on(
             if not finite.all():
                 continue
             sums[k] += ErrorSums.of(expected, seen)
-            if is_classes(expected):
+            apart[k] = apart[k].also(expected, seen)
+            if is_classes(expected) and apart[k].use == CLASSES:
                 same[k] += Agreement.of(expected, seen)
-                tied[k] += int(((seen == seen.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
+                tied[k] += int(is_tied(seen).sum())
     rows = [
-        OutputVerdict(name, total.sqnr_db, agreed.top1 / agreed.count if agreed.count else None, ties)
-        for name, total, agreed, ties in zip(names, sums, same, tied, strict=True)
+        OutputVerdict(
+            name,
+            total.sqnr_db,
+            agreed.top1 / agreed.count if agreed.count else None,
+            None if off.use == CLASSES else off.points,
+            ties,
+        )
+        for name, total, agreed, off, ties in zip(names, sums, same, apart, tied, strict=True)
         if total.count
     ]
     return Verdict(tuple(rows), len(samples), generated)

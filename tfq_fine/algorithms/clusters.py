@@ -6,30 +6,23 @@ share one scale s. Where a batch norm was folded in, a channel holds f[c] * clus
 values, and the scales are s * |f[c]|.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from tfq_converters.quantized import WeightCodes
 from tfq_fine import affine
-from tfq_fine.algorithms.inputs import InputStatistics
+from tfq_fine.algorithms.problem import WeightProblem
 
 SAME = 2.0**-20  # relative difference of values of one cluster: folding rounds to 24 bits, once or twice
 
 
-def clusters(
-    weight: np.ndarray,
-    block: tuple[int, ...],
-    form: affine.CodeFormat,
-    inputs: InputStatistics,
-    options: Mapping[str, float],
-) -> WeightCodes:
-    """No more codes than there are clusters; those of rounding to nearest where they are as few.
+def clusters(problem: WeightProblem) -> WeightCodes:
+    """Give no more codes than there are clusters; those of rounding to nearest where they are as few.
 
     A negative factor makes the negative codes of its clusters, since scales are positive. |error| <= scale / 2 of every
     value, where the scale covers the largest cluster, whether the block holds that or not. The factor of a block that
     holds only one or two clusters cannot always be told, and may add codes.
     """
+    weight, block, form = problem.weight, problem.block, problem.codes
     rounded, rows = affine.encode_weight(weight, block, form), _rows(weight, block)
     found = _in_common(rows, most=form.highest - form.lowest + 1)
     if found is None or len(np.unique(rounded.codes)) <= len(np.unique(found[1])):

@@ -5,35 +5,27 @@ clips the few. The best of a grid of ranges is kept per block (Nagel et al. 2021
 Quantization", arXiv 2106.08295, section 3.1: MSE, searched over a grid).
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from tfq_converters.quantized import WeightCodes
 from tfq_fine import affine
-from tfq_fine.algorithms.inputs import InputStatistics
+from tfq_fine.algorithms.problem import WeightProblem
 
 SMALLEST, CANDIDATES = 0.3, 36  # of the extent: 1.00, 0.98, ... 0.30
 
 
-def mse_clip(
-    weight: np.ndarray,
-    block: tuple[int, ...],
-    form: affine.CodeFormat,
-    inputs: InputStatistics,
-    options: Mapping[str, float],
-) -> WeightCodes:
-    """Codes whose squared error is, in every block, the least of the candidates; never above rounding to nearest.
+def mse_clip(problem: WeightProblem) -> WeightCodes:
+    """Return the codes of least squared error in every block, of all candidates; never worse than rounding to nearest.
 
     Options:
-        smallest: the smallest range, as a share of the extent of the block (0.3).
-        candidates: how many ranges are tried between that and the whole extent (36).
+        smallest: the smallest range, as a share of the extent of the block.
+        candidates: how many ranges are tried between that and the whole extent.
     """
+    weight, block, form, options = problem.weight, problem.block, problem.codes, problem.options
     low, high = affine.block_extent(weight, block)
     best_scale, best_zero = affine.weight_scale(low, high, form)
     least = np.full(low.shape, np.inf)
-    candidates = int(options.get("candidates", CANDIDATES))
-    for share in np.linspace(1.0, options.get("smallest", SMALLEST), candidates):
+    for share in np.linspace(1.0, options["smallest"], int(options["candidates"])):
         scale, zero = affine.weight_scale(low * share, high * share, form)
         squared = affine.squared_error(weight, affine.encode(weight, block, scale, zero, form))
         better = squared < least

@@ -12,7 +12,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_fine.calibration.passes import OnInvalid, calibrate
 from tfq_fine.calibration.spool import Spool
-from tfq_fine.data import Batch, batches, input_specs
+from tfq_fine.data import Batch, Described, Peeked, batches, input_specs, singles
 from tfq_fine.kept_samples import LEAST, KeptSamples, Sample
 from tfq_fine.observation import Needs
 from tfq_fine.statistics import INTERRUPTED, Statistics
@@ -36,7 +36,7 @@ class Gathered:
     """The statistics and samples that reading the data gave."""
 
     statistics: Statistics | None  # None where no statistics were needed
-    samples: tuple[Sample, ...] = field(repr=False)  # a few batches, in the order of their digests
+    samples: tuple[Sample, ...] = field(repr=False)  # a few, in the order of their digests
 
     def then(self, other: "Gathered") -> "Gathered":
         """Put together what this data and `other`, which comes after it, showed."""
@@ -54,7 +54,7 @@ def gather(
     advance: Callable[[int], None] | None = None,
     spool: Spool | None = None,
 ) -> Gathered:
-    """Read `data` once; no more than its first `LEAST` batches when nothing is needed.
+    """Read `data` once; no more than its first `LEAST` samples when nothing is needed.
 
     Args:
         graph: the float graph.
@@ -71,6 +71,7 @@ def gather(
     read: Iterable[Batch]
     if isinstance(data, Spool):
         read = data.batches()
+        left_over.append(data.left_over)
     else:
         read = batches(
             data,
@@ -83,10 +84,13 @@ def gather(
     if spool is not None:
         read = spool.recorded(read)
     if needs is None:
-        fit = islice((batch for batch in read if batch.is_finite), LEAST)
-        return Gathered(None, KeptSamples.of(tuple(array.copy() for array in batch.inputs) for batch in fit))
+        finite = (batch for batch in singles(read, input_specs(graph)) if batch.is_finite)
+        copies = (tuple(array.copy() for array in batch.inputs) for batch in islice(finite, LEAST))
+        return Gathered(None, KeptSamples.of(copies))
     found = calibrate(graph, read, needs, how.threads, how.on_invalid, advance)
-    if left_over:
+    if spool is not None:
+        spool.left_over = sum(left_over)
+    if any(left_over):
         said = (
             f"{sum(left_over)} samples were left out: they do not fill a batch of the fixed size that the model takes"
         )
@@ -144,6 +148,30 @@ def gather_shards(
         warned = replace(found.statistics, warnings=(*found.statistics.warnings, said))
         found = replace(found, statistics=warned)
     return found
+
+
+def shard_shapes(
+    shards: Shards, count: int | None, executor: Executor, names: Sequence[str]
+) -> tuple[Shards, list[list[Described]]]:
+    """Look at the first element of the first shard, as `data.Peeked` does; returns shards that still have it.
+
+    A function is called where the shard is read, by the executor.
+
+    Raises:
+        TfqError: no shards, or what `Peeked` raises.
+    """
+    _number(shards, count)
+    if callable(shards):
+        return shards, _result(executor.submit(_shapes, shards, names), 0)
+    first, *others = shards
+    peeked = Peeked(first)
+    shapes = peeked.shapes(names)
+    return [peeked.data, *others], shapes
+
+
+def _shapes(shard: Callable[[int], Any], names: Sequence[str]) -> list[list[Described]]:
+    """What an executor runs to look at the first shard."""
+    return Peeked(shard(0)).shapes(names)
 
 
 def _number(shards: Shards, count: int | None) -> int:

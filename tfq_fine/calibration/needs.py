@@ -1,11 +1,13 @@
 """What calibration has to find out for a graph, or for a plan of it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
-from tfq_converters.operators import data_of, facts_of, lstm, weight_axes
-from tfq_converters.runtime import known_part
+from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.operators import data_of, lstm
+from tfq_converters.quantized import TensorKey
+from tfq_converters.runtime import known_ops
+from tfq_fine.algorithms import has_statistics
 from tfq_fine.observation import Needs
 
 FOR_ALGORITHMS = ("channel_absmax", "channel_mean", "second_moment")
@@ -13,9 +15,9 @@ FOR_ALGORITHMS = ("channel_absmax", "channel_mean", "second_moment")
 
 def range_needs(graph: Graph) -> Needs:
     """The range of every float tensor of the main subgraph that is fed or computed, and the states of fused LSTMs."""
-    main = known_part(graph).main
-    computed = {*main.inputs} | {t for op in main.ops for t in op.outputs}
-    fused = [o for o, op in enumerate(main.ops) if op.code == lstm.CODE and not lstm.unusual(op, main)]
+    main, known = graph.main, known_ops(graph)
+    computed = {*main.inputs} | {t for o in known for t in main.ops[o].outputs}
+    fused = [o for o in known if (op := main.ops[o]).code == lstm.CODE and not lstm.unusual(op, main)]
     ranges = tuple((0, t) for t in sorted(computed) if main.tensors[t].dtype == "float32")
     return Needs(ranges=ranges, strains=tuple((0, o) for o in fused))
 
@@ -34,13 +36,14 @@ def algorithm_needs(graph: Graph, names: Sequence[str]) -> Needs:
     unknown = [name for name in names if name not in FOR_ALGORITHMS]
     if unknown:
         raise TfqError(f"unknown statistics {', '.join(unknown)}; known: {', '.join(FOR_ALGORITHMS)}")
-    main = known_part(graph).main
-    linear = [o for o, op in enumerate(main.ops) if facts_of(op.code).linear and weight_axes(op, main)]
-    data = {o: data_of(main.ops[o]) for o in linear}
-    fed = {o: t for o, t in data.items() if not main.tensors[t].is_constant and main.tensors[t].shape}
-    tensors = tuple(dict.fromkeys((0, t) for t in fed.values()))
-    return Needs(
-        means=tensors if "channel_mean" in names else (),
-        absmax=tensors if "channel_absmax" in names else (),
-        second_moments=tuple((0, o) for o in fed) if "second_moment" in names else (),
-    )
+    return needs_of(graph.main, {o: names for o in known_ops(graph) if has_statistics(graph.main.ops[o], graph.main)})
+
+
+def needs_of(main: Subgraph, reads: Mapping[int, Collection[str]]) -> Needs:
+    """Return the statistics that `reads` names of the inputs of operators, by operator."""
+
+    def tensors(name: str) -> tuple[TensorKey, ...]:
+        return tuple(dict.fromkeys((0, data_of(main.ops[o])) for o, names in reads.items() if name in names))
+
+    moments = tuple((0, o) for o, names in reads.items() if "second_moment" in names)
+    return Needs(means=tensors("channel_mean"), absmax=tensors("channel_absmax"), second_moments=moments)

@@ -5,7 +5,7 @@ Everything is computed inside the graph (`observation`) and added up (`totals`).
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -13,12 +13,12 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_converters.runtime import Runner, RunnerPool, known_part
+from tfq_converters.runtime import Runner, RunnerPool
 from tfq_fine.calibration.needs import mean_needs, range_needs
 from tfq_fine.calibration.not_finite import first_not_finite
 from tfq_fine.calibration.totals import Totals
-from tfq_fine.data import Batch
-from tfq_fine.kept_samples import KeptSamples, Sample
+from tfq_fine.data import Batch, input_specs, singles
+from tfq_fine.kept_samples import KeptSamples
 from tfq_fine.observation import Needs, Observed, Reading, observed
 from tfq_fine.statistics import Statistics
 
@@ -56,10 +56,10 @@ def calibrate(
     """
     if needs is None:
         needs = range_needs(graph).also(mean_needs(graph))
-    extended = observed(known_part(graph), needs)
-    totals = Totals(graph, extended)
+    extended = observed(graph, needs)
+    totals, specs = Totals(graph, extended), input_specs(graph)
     if needs.histograms or needs.extremes or needs.moving or on_invalid == "skip":
-        batches = _singles(graph, batches)
+        batches = singles(batches, specs)
     if on_invalid == "skip":
         batches = _finite(batches, totals)
     kept = KeptSamples()
@@ -67,7 +67,8 @@ def calibrate(
         for seen, reading in _readings(extended, batches, threads, side_by_side):
             if reading.is_finite:
                 totals.add(reading, seen.count)
-                kept.keep(seen.inputs)
+                for single in singles([seen], specs):
+                    kept.keep(single.inputs)
             elif on_invalid == "skip":
                 totals.skip(seen.count)
             else:
@@ -86,15 +87,6 @@ def calibrate(
     return replace(totals.statistics(needs), kept=kept.samples)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What is remembered of a batch while it runs."""
-
-    first: int
-    count: int
-    inputs: Sample  # a copy: the caller may use its arrays again
-
-
 def _finite(batches: Iterable[Batch], totals: Totals) -> Iterator[Batch]:
     """The batches without NaN and infinity; REDUCE_MIN and REDUCE_MAX do not see the former."""
     for batch in batches:
@@ -104,25 +96,13 @@ def _finite(batches: Iterable[Batch], totals: Totals) -> Iterator[Batch]:
             totals.skip(batch.count)
 
 
-def _singles(graph: Graph, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """As few samples at a time as the model takes, mostly one."""
-    least = max((graph.main.tensors[t].shape or (1,))[0] for t in graph.main.inputs)
-    for batch in batches:
-        if batch.count <= least or any(len(array) != batch.count for array in batch.inputs):
-            yield batch
-            continue
-        for n in range(0, batch.count, least):
-            inputs = tuple(array[n : n + least] for array in batch.inputs)
-            yield Batch(inputs, None, batch.first + n, len(inputs[0]))
-
-
 def _readings(
     extended: Observed, batches: Iterable[Batch], threads: int, side_by_side: bool
-) -> Iterator[tuple[_Seen, Reading]]:
-    """(batch, what the extended graph showed), in the order of the batches."""
+) -> Iterator[tuple[Batch, Reading]]:
+    """(copy of a batch, what the extended graph showed), in the order of the batches."""
 
-    def seen(batch: Batch) -> _Seen:
-        return _Seen(batch.first, batch.count, tuple(array.copy() for array in batch.inputs))
+    def seen(batch: Batch) -> Batch:  # the caller may use its arrays again
+        return Batch(tuple(array.copy() for array in batch.inputs), None, batch.first, batch.count)
 
     if not extended.graph.main.outputs:
         for batch in batches:
@@ -131,7 +111,7 @@ def _readings(
     workers = threads if side_by_side and _runs_side_by_side(extended.graph) else 1
     with flatbuffer.scratch(extended.graph) as path:
         pool = RunnerPool(lambda: Runner(path, threads=threads if workers == 1 else 1), workers)
-    running: deque[_Seen] = deque()
+    running: deque[Batch] = deque()
 
     def inputs() -> Iterator[tuple[np.ndarray, ...]]:
         for batch in batches:
@@ -149,7 +129,7 @@ def _runs_side_by_side(graph: Graph) -> bool:
     return not stateful and sum(tensor.data.nbytes for tensor in tensors if tensor.data is not None) <= SMALL_BYTES
 
 
-def _not_finite(graph: Graph, extended: Observed, reading: Reading, seen: _Seen) -> str:
+def _not_finite(graph: Graph, extended: Observed, reading: Reading, seen: Batch) -> str:
     pairs = zip(extended.needs.ranges, reading.low, reading.high, strict=True)
     bad = {key for key, *limits in pairs if not np.isfinite(limits).all()}
     where = f"at sample {seen.first} or in its batch"

@@ -22,6 +22,7 @@ class Spool:
         self._path = folder / "samples"
         self._writer = ArrayWriter(self._path)
         self._written: list[tuple[int, int, int]] = []  # first sample, count, inputs of each batch
+        self.left_over = 0  # samples that fill no batch, and are not here
         self._objects: dict[str, np.ndarray] = {}  # arrays of Python objects (strings), which stay in memory
 
     def recorded(self, batches: Iterable[Batch]) -> Iterator[Batch]:

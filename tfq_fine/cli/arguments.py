@@ -19,7 +19,10 @@ STATISTICS = ("channel_absmax", "channel_mean", "second_moment")
 REPAIRS = ("fold_batch_norm", "cross_layer", "bounded_masks", "bias_correction", "islands")
 TYPES = ("float32", "int8", "uint8", "int16")
 MODEL = "Keras model (.keras, .h5), SavedModel folder or float .tflite"
-DATA = ".npz with one array per input, samples along axis 0 (and labels, as 'labels' or 'y'), or .npy"
+DATA = (
+    ".npz with one array per input, samples along axis 0 (and labels, as 'labels' or 'y'), or .npy; of a model of "
+    "several signatures once for each, as KEY=FILE"
+)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -48,7 +51,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     _option(parser, "recipe", required=True, help="name of a recipe (see `recipes`), or a .json file that holds one")
-    _option(parser, "data", help=f"representative data, for recipes that need it: {DATA}")
+    _option(parser, "data", action="append", help=f"representative data, for recipes that need it: {DATA}")
     _option(parser, "output", required=True, metavar="FILE", help="the .tflite to write; - is stdout")
     _option(parser, "input-type", choices=TYPES, default="float32", help="type of the file's inputs")
     _option(parser, "output-type", choices=TYPES, default="float32", help="type of its outputs")
@@ -85,7 +88,7 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
 
 def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
-    _option(parser, "data", required=True, help=f"representative data: {DATA}")
+    _option(parser, "data", action="append", required=True, help=f"representative data: {DATA}")
     _option(parser, "output", required=True, metavar="FILE", help="the .npz to write; - is stdout")
     _option(parser, "recipe", default="full_int8", help="whose observers say what is needed (default: full_int8)")
     _option(parser, "also", choices=STATISTICS, action="append", help="for algorithms; may be given several times")
@@ -115,9 +118,10 @@ def _observing(parser: argparse.ArgumentParser) -> None:
 def _verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("tflite", metavar="TFLITE", help="the quantized file")
-    _option(parser, "data", required=True, help=f"test data: {DATA}")
-    _option(parser, "metric", help="top1, top5, accuracy, auc, mae or mse against the labels")
-    said = "exit with 1 if the metric gets worse by more than D, such as 0.01 or 1%%"
+    _option(parser, "data", action="append", required=True, help=f"test data: {DATA}")
+    said = "top1, top5, accuracy, auc, mae or mse against the labels; as KEY=NAME of one of several signatures"
+    _option(parser, "metric", action="append", help=said)
+    said = "exit with 1 if the metric gets worse by more than D, such as 0.01 or 1%%, in any signature"
     _option(parser, "max-drop", metavar="D", help=said)
     _option(parser, "samples", type=positive_integer, metavar="N", help="use the first N samples")
     _option(

@@ -1,6 +1,7 @@
 """`tfq-fine calibrate`: a float model and data in, statistics out, which `quantize --statistics` takes."""
 
 import argparse
+from typing import Any
 
 from absl import logging
 
@@ -8,6 +9,7 @@ from tfq_converters.files import Place
 from tfq_fine.api import calibrate
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.recipe_argument import recipe_of
+from tfq_fine.cli.signature_values import by_signature, each
 from tfq_fine.statistics import Statistics
 
 
@@ -17,16 +19,17 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         TfqError: bad input, or a file that cannot be written.
     """
-    inputs = [arguments.model, arguments.data, arguments.recipe]
+    data = by_signature("data", arguments.data)
+    inputs = [arguments.model, *each(data), arguments.recipe]
     with places({"output": arguments.output}, inputs) as targets:
-        return _run(arguments, targets["output"])
+        return _run(arguments, data, targets["output"])
 
 
-def _run(arguments: argparse.Namespace, target: Place | None) -> int:
+def _run(arguments: argparse.Namespace, data: Any, target: Place | None) -> int:
     logging.info("calibrating %s", arguments.model)
     found = calibrate(
         arguments.model,
-        arguments.data,
+        data,
         recipe_of(arguments.recipe),
         observer=arguments.observer,
         also=tuple(arguments.also or ()),

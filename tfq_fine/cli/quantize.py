@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from logging import ERROR, getLogger
+from typing import Any
 
 from absl import logging
 
@@ -13,6 +14,7 @@ from tfq_fine.api import quantize
 from tfq_fine.cli.arguments import REPAIRS
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.recipe_argument import recipe_of
+from tfq_fine.cli.signature_values import by_signature, each
 from tfq_fine.cli.terminal import show
 from tfq_fine.report.html import require_extra
 from tfq_fine.statistics import Statistics
@@ -25,9 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
         TfqError: bad input, or a file that cannot be written.
     """
     outputs = {"output": arguments.output, "report": arguments.report, "html": arguments.html}
-    inputs = [arguments.model, arguments.data, arguments.recipe, arguments.kernels, arguments.statistics]
+    data = by_signature("data", arguments.data)
+    inputs = [arguments.model, *each(data), arguments.recipe, arguments.kernels, arguments.statistics]
     with places(outputs, inputs) as targets, _unlogged():
-        return _run(arguments, targets)
+        return _run(arguments, data, targets)
 
 
 @contextmanager
@@ -42,7 +45,7 @@ def _unlogged() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _run(arguments: argparse.Namespace, targets: Mapping[str, Place | None]) -> int:
+def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place | None]) -> int:
     if arguments.html:
         require_extra()
     recipe = recipe_of(arguments.recipe)
@@ -50,7 +53,7 @@ def _run(arguments: argparse.Namespace, targets: Mapping[str, Place | None]) -> 
     result = quantize(
         arguments.model,
         recipe,
-        arguments.data,
+        data,
         input_type=arguments.input_type,
         output_type=arguments.output_type,
         prefer=arguments.prefer,

@@ -26,8 +26,18 @@ stacked in that way too: then each index of the new axis is one sample, run by i
 
 from tfq_fine.data.batch import Batch, InputSpec, input_specs
 from tfq_fine.data.counting import known_count
-from tfq_fine.data.cutting import batches
+from tfq_fine.data.cutting import batches, singles
 from tfq_fine.data.peeking import Described, Peeked
 from tfq_fine.data.source import require_data
 
-__all__ = ["Batch", "Described", "InputSpec", "Peeked", "batches", "input_specs", "known_count", "require_data"]
+__all__ = [
+    "Batch",
+    "Described",
+    "InputSpec",
+    "Peeked",
+    "batches",
+    "input_specs",
+    "known_count",
+    "require_data",
+    "singles",
+]

@@ -1,6 +1,6 @@
 """User data in, batches of the size that the model takes out. At most one batch and one of the user's are held."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -55,6 +55,26 @@ def batches(
     if keep_labels and labels is not None:
         chunks = _labelled(chunks, label_array(labels), source.whole)
     return _some(_recut(_divisible(_limited(chunks, limit), source.whole, left_over), left_over), specs)
+
+
+def singles(batches: Iterable[Batch], inputs: Sequence[InputSpec]) -> Iterator[Batch]:
+    """The same samples, as few at a time as the model takes, mostly one; the arrays are parts of the batches'.
+
+    Args:
+        batches: as `batches` cuts them.
+        inputs: the inputs of the model, in its order.
+    """
+    axis = batch_axis(inputs)
+    unit = axis.size or 1
+    for batch in batches:
+        if batch.count <= unit:
+            yield batch
+            continue
+        for start in range(0, batch.count, unit):
+            rows = slice(start, start + unit)
+            arrays = (array[rows] if has else array for array, has in zip(batch.inputs, axis.inputs, strict=True))
+            labels = None if batch.labels is None else batch.labels[rows]
+            yield Batch(tuple(arrays), labels, batch.first + start, min(unit, batch.count - start))
 
 
 # Each stage lets go of a chunk before it asks for the next, or two of the user's batches would be alive at once.

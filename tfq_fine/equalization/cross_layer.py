@@ -33,6 +33,19 @@ def factors(made: np.ndarray, read: np.ndarray) -> np.ndarray:
     return found
 
 
+def powers_of_two(scale: np.ndarray) -> np.ndarray:
+    """The nearest factors that change no bit of a float's fraction.
+
+    >>> powers_of_two(np.array([3.0, 0.7, 1.0])).tolist()
+    [4.0, 0.5, 1.0]
+    """
+    found: np.ndarray = np.exp2(np.round(np.log2(scale)))
+    return found
+
+
+Changes = Sequence[tuple[ScalingPath, np.ndarray]]  # which activations get which factors
+
+
 @dataclass(frozen=True)
 class Scales:
     """Which activations get which factors, and what that is estimated to bring."""

@@ -7,6 +7,7 @@ values (`keras.StatelessScope`).
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any, get_args
@@ -18,8 +19,7 @@ import tensorflow as tf
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.quantized import Mode
 from tfq_fine import affine
-from tfq_fine.algorithms import ALGORITHMS
-from tfq_fine.algorithms.inputs import InputStatistics
+from tfq_fine.algorithms import ALGORITHMS, InputStatistics, WeightProblem, algorithm_problems, solve
 from tfq_fine.layers import arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.held import Held, held
@@ -263,9 +263,10 @@ class FineQuantize(keras.layers.Wrapper):
         for q in self.kernels:
             weights = q.held.spec.weights
             assert weights is not None
-            algorithm = ALGORITHMS[weights.algorithm]
             inputs = InputStatistics(self.means.get(q.kernel.variable))
-            codes = algorithm(q.values, q.held.block, q.held.codes, inputs, dict(weights.options))
+            if inputs.missing(ALGORITHMS[weights.algorithm].reads):  # no data was seen yet
+                weights = replace(weights, algorithm="round_to_nearest", options=())
+            codes = solve(weights, WeightProblem(q.values, q.held.block, q.held.codes, q.held.axes, inputs))
             if self.learned:
                 q.factors.set(codes.scale)
             else:
@@ -368,8 +369,10 @@ def _check_options(name: str, spec: OpSpec, momentum: float, freeze_after: int |
     """Raise one error with all options that mean nothing."""
     assert spec.weights is not None
     algorithm = spec.weights.algorithm
+    reads = ALGORITHMS[algorithm].reads - {"channel_mean"} if algorithm in ALGORITHMS else frozenset()
     problems = {
-        f"algorithm {algorithm!r} is unknown; known: {', '.join(ALGORITHMS)}": algorithm not in ALGORITHMS,
+        **dict.fromkeys(algorithm_problems(spec.weights), True),
+        f"algorithm {algorithm!r} reads {', '.join(sorted(reads))}, which wrappers do not observe": bool(reads),
         f"momentum={momentum}: expected a number from 0 to 1": not 0 <= momentum <= 1,
         f"freeze_after={freeze_after}: expected None or a number of steps": (freeze_after or 0) < 0,
         f"prefer={prefer!r}: expected one of {', '.join(get_args(Prefer))}": prefer not in get_args(Prefer),

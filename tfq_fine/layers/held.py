@@ -6,12 +6,12 @@ import numpy as np
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
-from tfq_converters.operators import weight_axes
+from tfq_converters.operators import WeightAxes, weight_axes
 from tfq_converters.quantized import Form
 from tfq_fine.affine import CodeFormat
 from tfq_fine.plan import Decision, Policy, make_plan
-from tfq_fine.quantizer import layout
 from tfq_fine.specs import OpSpec
+from tfq_fine.weights import layout
 
 _DATA, _WEIGHT, _OUTPUT = 0, 1, 2
 _SLOTS = {"GATHER": (_WEIGHT, _DATA), "TRANSPOSE_CONV": (-1, _WEIGHT, _DATA)}  # operands of the others: data, weight
@@ -26,6 +26,7 @@ class Held:
     form: Form
     block: tuple[int, ...]  # of values that share a scale, in the operator's axes
     codes: CodeFormat
+    axes: WeightAxes
     reason: str = ""  # why it is not what was asked
 
 
@@ -63,7 +64,7 @@ def _held(decision: Decision, graph: Graph, key: tuple[int, int]) -> Held:
     assert decision.spec is not None and decision.spec.weights is not None
     weights = decision.spec.weights
     block, codes = layout(shape, axes, weights, decision.form)
-    return Held(decision.spec, decision.form, block, codes, decision.reason)
+    return Held(decision.spec, decision.form, block, codes, axes, decision.reason)
 
 
 def _one_operator(code: str, shape: tuple[int, ...], groups: int) -> Graph:

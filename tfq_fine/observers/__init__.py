@@ -18,6 +18,7 @@ from tfq_fine.observers.mse import mse
 from tfq_fine.observers.percentile import percentile
 from tfq_fine.observers.seen import FENCE, Seen
 from tfq_fine.observers.without_accidents import without_accidents
+from tfq_fine.specs import ActivationSpec
 from tfq_fine.statistics import Range
 
 
@@ -55,3 +56,16 @@ OBSERVERS: dict[str, Observer] = {
     "entropy": Observer(entropy, "histogram", FENCED),
     "auto": Observer(without_accidents, "extremes", FENCED),
 }
+
+
+def observer_problems(spec: ActivationSpec) -> list[str]:
+    """List what is wrong with the observer of a spec and its options."""
+    if spec.observer not in OBSERVERS:
+        return [f"unknown observer {spec.observer!r}; known: {', '.join(OBSERVERS)}"]
+    observer = OBSERVERS[spec.observer]
+    known = (*observer.options, *observer.optional)
+    found = [
+        observer.problem(name, value) if name in known else f"no option {name!r}; it has {', '.join(known) or 'none'}"
+        for name, value in spec.options
+    ]
+    return [f"observer {spec.observer!r} has {problem}" for problem in found if problem]

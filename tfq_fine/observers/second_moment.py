@@ -1,17 +1,11 @@
 """The second moment E[x x^T] of what meets the weights of a linear operator (Frantar et al. 2023, GPTQ, arXiv
-2210.17323, equation 1: 2 x x^T is the Hessian of the squared output error).
-
-x is a patch of K values: what one output value is computed from. Convolutions have windows of kh * kw * I values, in
-the order of their weights [O, kh, kw, I]; grouped ones a moment per group, depthwise ones per channel. In a transposed
-convolution every position of the window meets every input value, so that its moment is that of the channels.
+2210.17323, equation 1: 2 x x^T is the Hessian of the squared output error). x is a patch (`algorithms.patches`).
 """
 
 import numpy as np
 
 from tfq_converters.graph import Op, Subgraph
-from tfq_converters.operators import groups_of, padding_of, weight_axes
-
-SPATIAL = {"CONV_2D": "HW", "DEPTHWISE_CONV_2D": "HW", "CONV_3D": "DHW"}  # as the options name the axes
+from tfq_fine.algorithms import patches
 
 
 def second_moment(data: np.ndarray, op: Op, subgraph: Subgraph) -> np.ndarray:
@@ -27,43 +21,3 @@ def second_moment(data: np.ndarray, op: Op, subgraph: Subgraph) -> np.ndarray:
     """
     rows = patches(data, op, subgraph)
     return np.matmul(rows.transpose(0, 2, 1), rows) / np.float32(rows.shape[1])
-
-
-def patches(data: np.ndarray, op: Op, subgraph: Subgraph) -> np.ndarray:
-    """The patches of one run, float32 [groups, patches, K]."""
-    if op.code not in SPATIAL:
-        rows = data.swapaxes(-1, -2) if op.code == "BATCH_MATMUL" and op.option("adjX") else data
-        return np.ascontiguousarray(rows).reshape(1, -1, rows.shape[-1])
-    windows = _windows(data, op, _window(op, subgraph))  # [N, *positions, C, *window]
-    sizes, channels = windows.shape[-len(SPATIAL[op.code]) :], data.shape[-1]
-    groups = channels if op.code == "DEPTHWISE_CONV_2D" else groups_of(op, subgraph)
-    grouped = windows.reshape(-1, groups, channels // groups, *sizes)
-    ordered = np.moveaxis(grouped, (1, 2), (0, -1))  # [groups, patches, *window, I]
-    return np.ascontiguousarray(ordered).reshape(groups, len(grouped), -1)
-
-
-def _window(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
-    """The sizes of the window of a convolution."""
-    (axes,) = weight_axes(op, subgraph)
-    shape = subgraph.tensors[op.inputs[axes.slot]].shape
-    return shape[:3] if op.code == "CONV_3D" else shape[1:3]
-
-
-def _windows(data: np.ndarray, op: Op, sizes: tuple[int, ...]) -> np.ndarray:
-    """The window of every output position: [N, *positions, C, *window]."""
-    pads, starts, steps, reaches = [(0, 0)], [], [], []
-    for axis, (name, size) in enumerate(zip(SPATIAL[op.code], sizes, strict=True), 1):
-        stride, dilation = op.option(f"stride{name}"), op.option(f"dilation{name}Factor")
-        reach = (size - 1) * dilation + 1
-        same = padding_of(op) == "SAME"
-        count = -(-data.shape[axis] // stride) if same else (data.shape[axis] - reach) // stride + 1
-        missing = max((count - 1) * stride + reach - data.shape[axis], 0) if same else 0
-        pads.append((missing // 2, missing - missing // 2))
-        starts.append(slice(0, (count - 1) * stride + 1, stride))
-        steps.append(slice(None, None, dilation))
-        reaches.append(reach)
-    padded = np.pad(data, [*pads, (0, 0)])
-    axes = tuple(range(1, len(sizes) + 1))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, reaches, axis=axes)
-    found: np.ndarray = windows[(slice(None), *starts, slice(None), *steps)]
-    return found

@@ -10,7 +10,7 @@ from tfq_fine.report import activations
 from tfq_fine.report.activations import ActivationRow
 from tfq_fine.report.saved import SavedReport
 from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, listed, size
-from tfq_fine.report.verdict import Verdict
+from tfq_fine.report.verdict import Verdict, is_far, is_off
 
 WORST = 5  # how many of the worst layers the summary shows
 
@@ -107,7 +107,11 @@ class QuantizationReport(SavedReport):
         weak = () if self.verdict is None else self.verdict.weak()
         if self.verdict is None or not weak:
             return ()
-        seen = ", ".join(f"{row.name} {decibels(row.sqnr)} dB" for row in weak)
+        seen = ", ".join(
+            f"{row.name} {decibels(row.sqnr)} dB" + (f" and {row.points:.2f} points off" if is_off(row) else "")
+            for row in weak
+        )
+        far = "far from" if any(is_far(row) for row in weak) else "off from"
         blamed = ", ".join(brief_name(name) for name, _ in self.lossy_layers())
         advice = (
             "give representative data, so that this is measured on it"
@@ -116,7 +120,7 @@ class QuantizationReport(SavedReport):
         )
         layers = f"; the most is lost in {blamed}" if blamed else ""
         on = self.verdict.on
-        return (f"the outputs are far from the float model's ({seen}, on {on}){layers}: {advice}",)
+        return (f"the outputs are {far} the float model's ({seen}, on {on}){layers}: {advice}",)
 
     def lossy_layers(self, count: int = 3) -> tuple[tuple[str, float], ...]:
         """The layers in which the SQNR falls most below that of the layers before, in dB, the greatest fall first."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tfq_fine.report.sections import Grid, decibels
 
 WEAK_DB = 15.0  # dB, below which the outputs are a poor likeness
+WEAK_POINTS = 0.5  # of decisions that differ, or of error in percent of the range: more is worth a warning
 WEAK_AGREEMENT, FINE_DB = 0.9, 30.0  # less agreement than that is poor, unless the SQNR is as high as this
 
 
@@ -15,6 +16,7 @@ class OutputVerdict:
     name: str
     sqnr: float  # dB, over all samples; NaN where nothing can be compared
     agreement: float | None = None  # share of the samples with the same highest class; None where there are no classes
+    points: float | None = None  # how far it is off (`judging.Apart.points`); None of classes
     tied: int = 0  # samples whose highest class of the file is shared by several
 
 
@@ -37,19 +39,35 @@ class Verdict:
         )
 
     def grid(self) -> Grid:
-        """A table, one row per output."""
+        """Return a table with one row per output, and with a column of ties where there are any."""
+        columns = ["output", ">SQNR dB", ">same top-1", ">points off"]
         rows = [
-            (row.name, decibels(row.sqnr), "" if row.agreement is None else f"{row.agreement:.1%}")
+            [
+                row.name,
+                decibels(row.sqnr),
+                "" if row.agreement is None else f"{row.agreement:.1%}",
+                "" if row.points is None else f"{row.points:.2f}",
+            ]
             for row in self.outputs
         ]
-        return Grid(f"The file beside the float model, on {self.on}", ("output", ">SQNR dB", ">same top-1"), rows)
+        if any(row.tied for row in self.outputs):
+            columns.append(">tied in the file")
+            for row, cells in zip(self.outputs, rows, strict=True):
+                cells.append("" if row.agreement is None else str(row.tied))
+        return Grid(f"The file beside the float model, on {self.on}", tuple(columns), [tuple(cells) for cells in rows])
 
     def weak(self) -> tuple[OutputVerdict, ...]:
         """The outputs that are a poor likeness of the float model's. NaN is no likeness."""
-        return tuple(row for row in self.outputs if _is_weak(row))
+        return tuple(row for row in self.outputs if is_far(row) or is_off(row))
 
 
-def _is_weak(row: OutputVerdict) -> bool:
+def is_off(row: OutputVerdict) -> bool:
+    """Whether decisions or values are farther off than a user would like."""
+    return row.points is not None and not row.points <= WEAK_POINTS
+
+
+def is_far(row: OutputVerdict) -> bool:
+    """Whether an output is a poor likeness of the float model's."""
     if row.agreement is not None and row.agreement < WEAK_AGREEMENT and not row.sqnr >= FINE_DB:
         return True  # what has several columns may be no classes: a likeness of many dB is one
     return not row.sqnr >= WEAK_DB

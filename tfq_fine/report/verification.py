@@ -1,7 +1,8 @@
 """What a quantized file costs against its float model, as measured side by side."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from tfq_converters.errors import TfqError
@@ -31,18 +32,45 @@ class Report(SavedReport):
     latency: Latency | None = None
     kernels: str = "default"
     notes: tuple[str, ...] = ()
+    # where each of several signatures was verified: their reports, and above the sums, with outputs as `encode: code`
+    signatures: "Mapping[str, Report]" = field(default_factory=dict)
+
+    @staticmethod
+    def of_signatures(parts: "Mapping[str, Report]", float_bytes: int, quantized_bytes: int) -> "Report":
+        """The report of a file by those of its signatures, which measured the same two files of so many bytes."""
+        first = next(iter(parts.values()))
+        return Report(
+            samples=sum(part.samples for part in parts.values()),
+            outputs=tuple(replace(o, name=f"{key}: {o.name}") for key, part in parts.items() for o in part.outputs),
+            float_size=replace(first.float_size, file_bytes=float_bytes),
+            quantized_size=replace(first.quantized_size, file_bytes=quantized_bytes),
+            kernels=first.kernels,
+            signatures=dict(parts),
+        )
+
+    @property
+    def tasks(self) -> dict[str, TaskResult]:
+        """The metrics that were measured, by signature; under "" where the report is of one alone."""
+        parts = self.signatures or {"": self}
+        return {key: part.task for key, part in parts.items() if part.task is not None}
 
     def passed(self, max_drop: float | str | MaxDrop) -> bool:
-        """Whether the metric got worse by at most `max_drop` (`0.01`, or `"1%"`); False when the drop is NaN.
+        """Whether the metric got worse by at most `max_drop` (`0.01`, or `"1%"`), in every signature that has one.
 
         Raises:
             TfqError: no metric was measured; a negative limit, or one above 0.5 of a share without a percent sign.
         """
-        if self.task is None:
+        return not self.fell(max_drop)
+
+    def fell(self, max_drop: float | str | MaxDrop) -> dict[str, TaskResult]:
+        """The `tasks` that got worse by more than `max_drop`, or by NaN.
+
+        Raises:
+            TfqError: as `passed` does.
+        """
+        if not self.tasks:
             raise TfqError("the report holds no metric: verify with metric=... and labels")
-        task = self.task
-        is_share = task.higher_is_better and all(not abs(v) > 1 for v in (task.float_value, task.quantized_value))
-        return task.drop <= MaxDrop.of(max_drop).limit(is_share, task.float_value) + ROUNDING
+        return {key: task for key, task in self.tasks.items() if not _within(task, MaxDrop.of(max_drop))}
 
     def worst_layers(self, count: int = WORST) -> tuple[LayerError, ...]:
         """The activations with the lowest SQNR, lowest first; NaN is lowest of all."""
@@ -53,12 +81,32 @@ class Report(SavedReport):
         return _worst(self.weights, count)
 
     def _page(self) -> tuple[str, list[Section]]:
-        return "Verification", [*self._sections(all=False), *self._pictures(), *self._layers(all=True)]
+        return "Verification", [*self._sections(all=False), *self._details()]
+
+    def _details(self) -> list[Section]:
+        """Pictures and all layers, of each signature after its name."""
+        if not self.signatures:
+            return [*self._pictures(), *self._layers(all=True)]
+        parts = self.signatures.items()
+        return [
+            s for key, part in parts for s in (Paragraph(f"Signature {key}"), *part._pictures(), *part._layers(True))
+        ]
 
     def _sections(self, all: bool) -> list[Section]:
         what = f"{self.samples} sample{'s' * (self.samples != 1)}, {self.kernels} kernels"
+        if self.signatures:
+            heading = f"Float against quantized: {len(self.signatures)} signatures, {what}"
+            each = (s for key, part in self.signatures.items() for s in part._of_signature(key, all))
+            return [Paragraph(heading), *each, self._sizes()]
         notes = [Paragraph(f"Note: {note}") for note in self.notes]
         return [Paragraph(f"Float against quantized: {what}"), *self._results(), *self._layers(all), *notes]
+
+    def _of_signature(self, key: str, all: bool) -> list[Section]:
+        """One part of the report of a file: what `_sections` shows, but for the sizes, which are those of the file."""
+        notes = [Paragraph(f"Note: {note}") for note in self.notes]
+        heading = Paragraph(f"Signature {key}: {self.samples} sample{'s' * (self.samples != 1)}")
+        results = (section for section in self._results() if section != self._sizes())
+        return [heading, *results, *self._layers(all), *notes]
 
     def _results(self) -> list[Section]:
         found: list[Section] = []
@@ -126,6 +174,12 @@ class Report(SavedReport):
             series = {name: [by_type.get(dtype, 0) for dtype in types] for name, by_type in sides.items()}
             found.append(Bars("Bytes of constants, by type", "bytes", types, series))
         return found
+
+
+def _within(task: TaskResult, limit: MaxDrop) -> bool:
+    """Whether a metric got worse by no more than that; False when the drop is NaN."""
+    is_share = task.higher_is_better and all(not abs(v) > 1 for v in (task.float_value, task.quantized_value))
+    return task.drop <= limit.limit(is_share, task.float_value) + ROUNDING
 
 
 def _worst(errors: tuple[LayerError, ...], count: int) -> tuple[LayerError, ...]:

@@ -6,10 +6,9 @@ import tensorflow as tf
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_config import QuantizeConfig
 from tensorflow_model_optimization.python.core.quantization.keras.quantizers import MovingAverageQuantizer, Quantizer
 
-from tfq_converters.errors import TfqError
+from tfq_converters.errors import TfqError, raise_all
 from tfq_fine import affine
-from tfq_fine.algorithms import ALGORITHMS, KEEP_EQUAL
-from tfq_fine.algorithms.inputs import InputStatistics
+from tfq_fine.algorithms import ALGORITHMS, WeightProblem, algorithm_problems, solve
 from tfq_fine.layers import arithmetic
 from tfq_fine.layers.rows import from_op, op_shape, to_op
 from tfq_fine.plan import Policy
@@ -42,7 +41,7 @@ class FineQuantizeConfig(QuantizeConfig):
         preserve_clusters: bool = False,
     ):
         self.spec = OpSpec(mode or ("integer" if activations else "weight_only"), weights, activations)
-        _check(weights.algorithm, preserve_clusters)
+        _check(weights, preserve_clusters)
         self.preserve_sparsity, self.preserve_clusters = preserve_sparsity, preserve_clusters
 
     def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
@@ -93,10 +92,15 @@ class FineQuantizeConfig(QuantizeConfig):
         return cls(spec.weights, spec.activations, spec.mode, **config)
 
 
-def _check(algorithm: str, preserve_clusters: bool) -> None:
-    if algorithm not in ALGORITHMS:
-        raise TfqError(f"FineQuantizeConfig: unknown algorithm {algorithm!r}; known: {', '.join(ALGORITHMS)}")
-    if algorithm in KEEP_EQUAL or (preserve_clusters and algorithm != "round_to_nearest"):
+def _check(spec: WeightSpec, preserve_clusters: bool) -> None:
+    raise_all(f"FineQuantizeConfig: {problem}" for problem in algorithm_problems(spec))
+    algorithm, row = spec.algorithm, ALGORITHMS[spec.algorithm]
+    if row.reads:
+        raise TfqError(
+            f"FineQuantizeConfig: algorithm {algorithm!r} reads {', '.join(sorted(row.reads))} of the inputs, which "
+            "TFMOT does not observe; use an algorithm that reads the weights alone"
+        )
+    if row.keeps_equal or (preserve_clusters and algorithm != "round_to_nearest"):
         raise TfqError(
             f"FineQuantizeConfig: algorithm {algorithm!r} cannot keep clusters while they are trained; use "
             "preserve_clusters=True and the default algorithm"
@@ -170,9 +174,7 @@ class _Weights(Quantizer):
         def chosen(first: Any) -> Any:
             held = self.kernel.held
             weights = held.spec.weights
-            codes = ALGORITHMS[weights.algorithm](
-                first, held.block, held.codes, InputStatistics(), dict(weights.options)
-            )
+            codes = solve(weights, WeightProblem(first, held.block, held.codes, held.axes))
             return codes.scale / affine.encode_weight(first, held.block, held.codes).scale
 
         shares = memory["shares"]

@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -11,8 +11,11 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph
+from tfq_converters.graph_edit import with_main
 from tfq_converters.reading import Source, read_model
 from tfq_converters.runtime import RESOLVERS, Apart, Kernels, apart, check_timeout, float_seconds
+from tfq_fine.by_signature import by_signature, entries, located, matched
 from tfq_fine.data import Batch, Peeked, batches, require_data
 from tfq_fine.report import FileSize, Report
 from tfq_fine.sizes import constant_bytes
@@ -54,6 +57,8 @@ def verify(
         model: a Keras model, a SavedModel folder, a `.keras`, `.h5` or float `.tflite` path, bytes, or a `Source`.
         tflite: path or bytes of the quantized file, or what `quantize` returned.
         data: test inputs in any form that `tfq_fine.data` reads, with labels or without.
+            Of a model of several signatures: a dict of such data by signature, each of which is then compared, or
+            that of the first. Labels and metrics may be by signature too.
         labels: labels of the samples, unless `data` holds them; classes or one-hot.
         metric: a name in `METRICS`, a Keras metric, a `TaskMetric`, or a function `(outputs, labels) -> float` that is
             better when higher and is called once per model, on everything.
@@ -76,13 +81,79 @@ def verify(
     if kernels not in RESOLVERS:
         raise TfqError(f"kernels: expected one of {', '.join(RESOLVERS)}, found {kernels!r}")
     check_timeout(timeout)
-    wanted = None if metric is None else task_metric(metric)
     content = _content(tflite)
+    for each in metric.values() if isinstance(metric, Mapping) else () if metric is None else (metric,):
+        task_metric(each)  # a name that is none is found before anything is run
     with apart(timeout) as elsewhere:  # it starts while the model is read
         peeked = Peeked(data)
         source = model if isinstance(model, Source) else read_model(model, safe_mode=safe_mode, shapes=peeked.shapes)
-        given = (peeked.data, labels, wanted, batch_size, limit)
-        return _verified(source, content, *given, kernels, threads, latency, layers, on_batch, elsewhere)
+        every = by_signature(source.graph, peeked.data)
+        how = _How(batch_size, limit, kernels, threads, latency, layers, on_batch)
+        if every is not None:
+            return _each_verified(source, content, every, labels, metric, how, elsewhere)
+        wanted = None if metric is None else task_metric(metric)
+        report = _verified(source, content, peeked.data, labels, wanted, how, elsewhere)
+        others = [repr(key) for key in entries(source.graph).values()][1:]
+        said = (f"signatures {', '.join(others)} were not compared: the data is that of the first alone",)
+        return replace(report, notes=report.notes + said) if others else report
+
+
+@dataclass(frozen=True)
+class _How:
+    """How both files are run, and what is measured."""
+
+    batch_size: int
+    limit: int | None
+    kernels: Kernels
+    threads: int
+    latency: bool
+    layers: bool
+    on_batch: Callable[[int], object] | None
+
+
+def _each_verified(
+    source: Source, content: bytes | str, data: Mapping[str, Any], labels: Any, metric: Any, how: _How, elsewhere: Apart
+) -> Report:
+    """Compare every signature, run as the first of both files."""
+    quantized = flatbuffer.read(content)
+    metrics = metric if isinstance(metric, Mapping) else None if metric is None else dict.fromkeys(data, metric)
+    if labels is not None and not isinstance(labels, Mapping):
+        raise TfqError("the data is by signature and the labels are not: give labels by signature, or with the data")
+    own_labels = matched(source.graph, labels or {}, "labels", whole=False)
+    own_metrics = matched(source.graph, metrics or {}, "metric", whole=False)
+    starts = _starts(source.graph, quantized)
+    reports: dict[str, Report] = {}
+    done = 0
+
+    def advanced(samples: int) -> None:
+        if how.on_batch is not None:
+            how.on_batch(done + samples)
+
+    for subgraph, key in entries(source.graph).items():
+        ours, theirs = with_main(source.graph, subgraph), with_main(quantized, starts[subgraph])
+        one = replace(source, graph=ours, content=flatbuffer.write(ours))
+        with located(key):
+            wanted = task_metric(own_metrics[key]) if key in own_metrics else None
+            own = replace(how, on_batch=advanced)
+            given = (data[key], own_labels.get(key), wanted)
+            reports[key] = _verified(one, flatbuffer.write(theirs), *given, own, elsewhere)
+        done += reports[key].samples
+    return Report.of_signatures(reports, file_size(source.content), file_size(content))
+
+
+def _starts(floating: Graph, quantized: Graph) -> dict[int, int]:
+    """Subgraph of the float model where signatures start -> that of the quantized file.
+
+    Raises:
+        TfqError: signatures that the quantized file does not have.
+    """
+    theirs = {s.key: s.subgraph for s in quantized.signatures}
+    starts = {s.subgraph: theirs[s.key] for s in floating.signatures if s.key in theirs}
+    missing = [repr(key) for subgraph, key in entries(floating).items() if subgraph not in starts]
+    if missing:
+        has = ", ".join(theirs) or "none"
+        raise TfqError(f"the quantized file lacks signatures {', '.join(missing)} of the float model; it has {has}")
+    return starts
 
 
 def _verified(
@@ -91,25 +162,24 @@ def _verified(
     data: Any,
     labels: Any,
     wanted: TaskMetric | None,
-    batch_size: int,
-    limit: int | None,
-    kernels: Kernels,
-    threads: int,
-    latency: bool,
-    layers: bool,
-    on_batch: Callable[[int], object] | None,
+    how: _How,
     elsewhere: Apart,
 ) -> Report:
     quantized = flatbuffer.read(content)
     borders = match_borders(source.graph, quantized)
-    ours = Side(source.graph, source.content, kernels, threads, elsewhere, FLOAT_FILE)
-    theirs = Side(quantized, content, kernels, threads, elsewhere, QUANTIZED_FILE)
+    ours = Side(source.graph, source.content, how.kernels, how.threads, elsewhere, FLOAT_FILE)
+    theirs = Side(quantized, content, how.kernels, how.threads, elsewhere, QUANTIZED_FILE)
     took = 0.0  # seconds, of the slowest float run
     seen, kept, samples, notes = Comparison(borders.output_names, wanted), _Kept(), 0, source.notes
     if labels is not None and wanted is None:
         notes += ("labels were given without a metric, and were not used",)
     read = batches(
-        data, borders.inputs, labels=labels, batch_size=batch_size, limit=limit, keep_labels=wanted is not None
+        data,
+        borders.inputs,
+        labels=labels,
+        batch_size=how.batch_size,
+        limit=how.limit,
+        keep_labels=wanted is not None,
     )
     group = 1  # batches that are handed over at a time: the first shows how large they are
     while several := [_copied(batch) for batch in islice(read, group)]:
@@ -128,23 +198,28 @@ def _verified(
             seen.add(x, borders.to_float_outputs(y), batch.labels)
             kept.add(batch.inputs, fed, batch.count)
             samples += batch.count
-            if on_batch is not None:
-                on_batch(samples)
+            if how.on_batch is not None:
+                how.on_batch(samples)
     first = kept.inputs[0]
     limits = elsewhere.limit(float_seconds(source.graph, kept.batch_size)), elsewhere.limit(took)
-    return Report(
+    report = Report(
         samples=samples,
         outputs=seen.outputs(),
         float_size=FileSize(file_size(source.content), constant_bytes(source.graph)),
         quantized_size=FileSize(file_size(content), constant_bytes(quantized)),
         task=seen.task(),
-        layers=activation_errors(source.graph, quantized, kept.inputs, kernels, elsewhere, limits) if layers else (),
-        weights=constant_errors(source.graph, quantized) if layers else (),
-        layer_samples=kept.samples if layers else 0,
-        latency=compare_latency((ours, first[0]), (theirs, first[1]), kept.batch_size) if latency else None,
-        kernels=kernels,
+        layers=activation_errors(source.graph, quantized, kept.inputs, how.kernels, elsewhere, limits)
+        if how.layers
+        else (),
+        weights=constant_errors(source.graph, quantized) if how.layers else (),
+        layer_samples=kept.samples if how.layers else 0,
+        latency=compare_latency((ours, first[0]), (theirs, first[1]), kept.batch_size) if how.latency else None,
+        kernels=how.kernels,
         notes=notes,
     )
+    ours.close()
+    theirs.close()
+    return report
 
 
 def _copied(batch: Batch) -> Batch:

@@ -78,11 +78,14 @@ def float_difference(found: np.ndarray, expected: np.ndarray, tolerance: float) 
 def agrees_with_emulation(found: np.ndarray, expected: np.ndarray) -> bool:
     """Whether `found` is what an emulation computed, but for values of the input that lie on a rounding boundary.
 
-    Such a value may get the neighbouring code, which moves the few results that it enters.
+    Such a value may get the neighbouring code, which moves the few results that it enters: one in a thousand, or all
+    channels at one place in a hundred.
     """
     largest = max(float(np.abs(expected).max(initial=0.0)), 1e-6)
     away = np.abs(found.astype(np.float64) - expected)
-    return bool(np.mean(away > FLOAT_TOLERANCE * largest) <= 1e-3 and away.max(initial=0.0) <= LOOP_TOLERANCE * largest)
+    moved = away > FLOAT_TOLERANCE * largest
+    few = not moved.size or np.mean(moved) <= 1e-3 or np.mean(moved.any(axis=-1)) <= 1e-2
+    return bool(few and away.max(initial=0.0) <= LOOP_TOLERANCE * largest)
 
 
 def repeats_steps(op: Op) -> bool:
@@ -121,7 +124,11 @@ def emulated_parts(values: np.ndarray, encoding: OpEncoding, inputs: int) -> Ite
 
 
 def emulated_inputs(values: np.ndarray) -> Iterator[np.ndarray]:
-    """`values` as the dynamic-range kernels see them: 8 bits per row and per image, asymmetric and symmetric."""
+    """`values` as the dynamic-range kernels see them: 8 bits per row and per image, asymmetric and symmetric.
+
+    Asymmetric ones come with the zero point of the lower end, and with that of the end whose error is smaller, which
+    XNNPACK takes: they clip another end of the range.
+    """
     per_row, per_image = (values.ndim - 1,), tuple(range(1, values.ndim))
     for axes in dict.fromkeys((per_row, per_image, tuple(range(values.ndim)))):
         low = np.minimum(values.min(axis=axes, keepdims=True), 0.0)
@@ -129,5 +136,10 @@ def emulated_inputs(values: np.ndarray) -> Iterator[np.ndarray]:
         scale = np.where(high > low, (high - low) / 255, 1.0)
         zero = np.clip(np.rint(-128 - low / scale), -128, 127)
         yield (scale * (np.clip(np.rint(values / scale) + zero, -128, 127) - zero)).astype(np.float32)
+        inverse = np.where(high > low, np.float32(255) / np.where(high > low, high - low, 1), 1).astype(np.float32)
+        least, most = low * inverse, high * inverse
+        zero = np.where((-128 + least) + (127 + most) > 0, -128 - least, 127 - most)
+        zero = np.clip(np.rint(zero), -128, 127)
+        yield ((np.clip(np.rint(values * inverse) + zero, -128, 127) - zero) / inverse).astype(np.float32)
         scale = np.where(high > low, np.maximum(high, -low) / 127, 1.0)
         yield (scale * np.rint(values / scale)).astype(np.float32)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tfq_converters.runtime.unrunnable import (
         depends_on_unrunnable,
         is_unrunnable,
+        known_ops,
         known_part,
         runnable_part,
         stand_ins,
@@ -36,7 +37,7 @@ else:
             "patience": "check_timeout float_seconds",
             "runner": "Kernels RESOLVERS Runner",
             "runner_pool": "RunnerPool",
-            "unrunnable": "depends_on_unrunnable is_unrunnable known_part runnable_part stand_ins "
+            "unrunnable": "depends_on_unrunnable is_unrunnable known_ops known_part runnable_part stand_ins "
             "unrunnable_names unrunnable_ops",
         },
     )
@@ -58,6 +59,7 @@ __all__ = [
     "file_runs",
     "float_seconds",
     "is_unrunnable",
+    "known_ops",
     "known_part",
     "python_command",
     "python_environment",

@@ -4,16 +4,16 @@ import json
 import os
 import selectors
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.files import temporary_folder, write_file
-from tfq_converters.runtime.child_process import python_command, python_environment
+from tfq_converters.files import write_file
+from tfq_converters.runtime.child_process import in_folder, started
 from tfq_converters.runtime.mailbox import Mailbox
 from tfq_converters.runtime.patience import Clock, limit_of
 from tfq_converters.runtime.runner import Kernels
@@ -24,19 +24,13 @@ START = 20.0  # seconds that a process may take to start, whatever the user said
 RUNS_TIMED = 5  # of each file: those that are not counted, and the fewest that are
 
 
-@contextmanager
-def apart(timeout: float | None = None) -> Iterator["Apart"]:
+def apart(timeout: float | None = None) -> AbstractContextManager["Apart"]:
     """Start a process that runs files; it loads what it needs meanwhile.
 
     Args:
         timeout: seconds that one run of a file may take; None to scale it with the float model's time.
     """
-    with temporary_folder() as folder:
-        started = Apart(folder, timeout)
-        try:
-            yield started
-        finally:
-            started.end()
+    return in_folder(Apart, timeout)
 
 
 class Apart:
@@ -45,15 +39,7 @@ class Apart:
     def __init__(self, folder: Path, timeout: float | None):
         self._folder, self._timeout = folder, timeout
         self._asked, self._answered = Mailbox(folder / "asked"), Mailbox(folder / "answered")
-        command = python_command("tfq_converters.runtime.apart_child", str(folder), site=False)
-        with (folder / "errors").open("ab") as errors:
-            self._process = subprocess.Popen(
-                command,
-                env=python_environment(OPENBLAS_NUM_THREADS="1"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            )
+        self._process = started("tfq_converters.runtime.apart_child", folder, subprocess.PIPE)
         self._number = 0
         self._said = b""
 

@@ -4,8 +4,8 @@
 choices are made between; they run on the default kernels, as on a phone.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,9 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.files import temporary_folder
 from tfq_converters.graph import Graph
 from tfq_converters.runtime.apart_process import Apart, apart
+from tfq_converters.runtime.child_process import in_folder
 from tfq_converters.runtime.patience import float_seconds
 
 Outputs = list[list[np.ndarray]]  # of every sample, of every output
@@ -83,12 +83,6 @@ class FileRuns:
         self._stack.close()
 
 
-@contextmanager
-def file_runs(timeout: float | None = None) -> Iterator[FileRuns]:
+def file_runs(timeout: float | None = None) -> AbstractContextManager[FileRuns]:
     """A `FileRuns` whose process and temporary folder last as long as the block."""
-    with temporary_folder() as folder:
-        runs = FileRuns(folder, timeout)
-        try:
-            yield runs
-        finally:
-            runs.end()
+    return in_folder(FileRuns, timeout)

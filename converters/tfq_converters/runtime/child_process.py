@@ -1,8 +1,14 @@
 """How a module of these packages is run in a process of its own: what lies in the current folder is never imported."""
 
 import os
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
+
+from tfq_converters.files import temporary_folder
 
 ROOT = str(Path(__file__).parents[2])  # the folder that holds this package
 
@@ -21,3 +27,40 @@ def python_environment(*roots: str, **more: str) -> dict[str, str]:
     here = os.path.realpath(os.curdir)
     others = [path for path in sys.path if path and os.path.realpath(path) != here]
     return os.environ | {"PYTHONPATH": os.pathsep.join([ROOT, *roots, *others]), "PYTHONSAFEPATH": "1"} | more
+
+
+def started(module: str, folder: Path, stdout: int) -> "subprocess.Popen[bytes]":
+    """Start `module` with `folder` as its argument; what it says on stderr goes to the file `errors` there.
+
+    The process has a session of its own, so that Ctrl-C on the terminal reaches its parent alone, which may go on and
+    need it, or ends it.
+    """
+    with (folder / "errors").open("ab") as errors:
+        return subprocess.Popen(
+            python_command(module, str(folder), site=False),
+            env=python_environment(OPENBLAS_NUM_THREADS="1"),  # these children use none
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=errors,
+            start_new_session=True,
+        )
+
+
+class Ends(Protocol):
+    """Something that has processes, and ends them."""
+
+    def end(self) -> None: ...
+
+
+E = TypeVar("E", bound=Ends)
+
+
+@contextmanager
+def in_folder(make: Callable[[Path, float | None], E], timeout: float | None) -> Iterator[E]:
+    """Make an `E` of a temporary folder and a timeout; its processes and the folder last as long as the block."""
+    with temporary_folder() as folder:
+        made = make(folder, timeout)
+        try:
+            yield made
+        finally:
+            made.end()

@@ -2,8 +2,8 @@
 
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.files import ArrayFile, ArrayWriter, temporary_folder, write_file
+from tfq_converters.files import ArrayFile, ArrayWriter, write_file
 from tfq_converters.graph import Graph
 from tfq_converters.graph_edit import Part, cut
-from tfq_converters.runtime.child_process import python_command, python_environment
+from tfq_converters.runtime.child_process import in_folder, started
 from tfq_converters.runtime.patience import Clock, limit_of
 from tfq_converters.runtime.runner import Kernels
 
@@ -24,8 +24,7 @@ POLL = 0.002  # seconds between two looks for a result
 Arrays = Mapping[str, np.ndarray]
 
 
-@contextmanager
-def waiting(timeout: float | None = None) -> Iterator["Runs"]:
+def waiting(timeout: float | None = None) -> AbstractContextManager["Runs"]:
     """Start a process that will run a file; `Runs.give` hands it over.
 
     The process loads what it needs meanwhile, so that it pays to start it before there is anything to run.
@@ -33,12 +32,7 @@ def waiting(timeout: float | None = None) -> Iterator["Runs"]:
     Args:
         timeout: seconds that a run of the file may take; None to scale it with the float model's time.
     """
-    with temporary_folder() as folder:
-        runs = Runs(folder, timeout)
-        try:
-            yield runs
-        finally:
-            runs.end()
+    return in_folder(Runs, timeout)
 
 
 def _save_parts(graph: Graph, parts: Sequence[Part], here: Path) -> None:
@@ -74,12 +68,7 @@ class Runs:
 
     def _started(self) -> subprocess.Popen:
         """A process that waits to be told its kernels."""
-        environment = python_environment(OPENBLAS_NUM_THREADS="1")  # it uses none
-        command = python_command("tfq_converters.runtime.run_child", str(self._here), site=False)
-        with (self._here / "errors").open("ab") as errors:
-            return subprocess.Popen(
-                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors
-            )
+        return started("tfq_converters.runtime.run_child", self._here, subprocess.DEVNULL)
 
     def give(
         self,

@@ -82,18 +82,23 @@ def runnable_part(graph: Graph, kernels: Kernels = "default") -> Graph:
     return replace(graph, subgraphs=(cut, *graph.subgraphs[1:]), signatures=())
 
 
+def known_ops(graph: Graph) -> list[int]:
+    """Return the operators of the main subgraph that are executed here on values that are known here."""
+    gone, unknown = set(unrunnable_ops(graph)), depends_on_unrunnable(graph)
+    return [
+        o
+        for o, op in enumerate(graph.main.ops)
+        if o not in gone and unknown.isdisjoint(op.outputs) and unknown.isdisjoint(op.inputs)
+    ]
+
+
 def known_part(graph: Graph) -> Graph:
     """`graph` without such operators and all that depends on them; its outputs are those that remain."""
     unknown = depends_on_unrunnable(graph)
     if not unknown and not unrunnable_ops(graph):
         return graph
     main = graph.main
-    gone = set(unrunnable_ops(graph))
-    ops = tuple(
-        op
-        for o, op in enumerate(main.ops)
-        if o not in gone and unknown.isdisjoint(op.outputs) and unknown.isdisjoint(op.inputs)
-    )
+    ops = tuple(main.ops[o] for o in known_ops(graph))
     outputs = tuple(t for t in main.outputs if t not in unknown)
     return replace(graph, subgraphs=(replace(main, ops=ops, outputs=outputs), *graph.subgraphs[1:]), signatures=())
 

@@ -1,0 +1,142 @@
+"""The problem that a weight algorithm solves, and the row that describes an algorithm."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from tfq_converters.graph import Op, Subgraph
+from tfq_converters.operators import WeightAxes, data_of, facts_of, weight_axes
+from tfq_converters.quantized import WeightCodes
+from tfq_fine.affine import CodeFormat
+from tfq_fine.algorithms.patches import patches
+
+Statistic = Literal["channel_mean", "channel_absmax", "second_moment", "inputs"]
+Scope = Literal["weight", "operator"]
+
+
+def has_statistics(op: Op, subgraph: Subgraph) -> bool:
+    """Whether calibration can observe the input of a linear operator of the main subgraph."""
+    if not facts_of(op.code).linear or not weight_axes(op, subgraph):
+        return False
+    data = subgraph.tensors[data_of(op)]
+    return not data.is_constant and bool(data.shape) and 0 not in data.shape
+
+
+@dataclass(frozen=True)
+class OperatorInputs:
+    """The input of one linear operator on a few samples, in float and as the quantized operators before it compute it.
+
+    Both tuples hold one float32 array for each sample, of the shape that the operator reads.
+    """
+
+    op: Op
+    subgraph: Subgraph
+    exact: tuple[np.ndarray, ...]
+    quantized: tuple[np.ndarray, ...]
+
+    def patches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For each sample, the patches that output values are computed from: (exact, quantized).
+
+        Each is float32 [groups, patches, K], K in the order of the weight (`patches`).
+        """
+        for exact, quantized in zip(self.exact, self.quantized, strict=True):
+            yield patches(exact, self.op, self.subgraph), patches(quantized, self.op, self.subgraph)
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """E[q q^T] and E[(x - q) q^T] over all patches, q quantized and x exact; float64 [groups, K, K] each."""
+        own, error = np.zeros(()), np.zeros(())
+        count = 0
+        for exact, quantized in self.patches():
+            wide = quantized.astype(np.float64)
+            own = own + wide.transpose(0, 2, 1) @ wide
+            error = error + (exact - wide).transpose(0, 2, 1) @ wide
+            count += quantized.shape[1]
+        return own / count, error / count
+
+
+@dataclass(frozen=True)
+class InputStatistics:
+    """The statistics of one operator's input; None for those that the algorithm does not read or that nobody took."""
+
+    mean: np.ndarray | None = None  # "channel_mean": float64 [I]
+    absmax: np.ndarray | None = None  # "channel_absmax": float32 [I]
+    second_moment: np.ndarray | None = None  # "second_moment": float64 [groups, K, K]
+    values: OperatorInputs | None = None  # "inputs"
+
+    def missing(self, reads: frozenset[Statistic]) -> list[str]:
+        """The statistics among `reads` that are not there."""
+        values = {
+            "channel_mean": self.mean,
+            "channel_absmax": self.absmax,
+            "second_moment": self.second_moment,
+            "inputs": self.values,
+        }
+        return [name for name in sorted(reads) if values[name] is None]
+
+
+@dataclass(frozen=True)
+class WeightProblem:
+    """One constant operand of a linear operator, and the form in which the file holds it.
+
+    Attributes:
+        weight: float32, in the operator's own axes.
+        block: the shape of the block of values that share a scale.
+        codes: the bits and the type of scales of the codes.
+        axes: the axes of output channels and inputs; None where an algorithm that reads no inputs is called alone.
+        inputs: what the algorithm's row reads of the operator's input.
+        options: the options of the row, defaults included.
+    """
+
+    weight: np.ndarray
+    block: tuple[int, ...]
+    codes: CodeFormat
+    axes: WeightAxes | None = None
+    inputs: InputStatistics = InputStatistics()
+    options: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class Option:
+    """A number that a user may set, its default and its limits, which are allowed values too."""
+
+    default: float
+    low: float
+    high: float
+    whole: bool = False
+
+    def problem(self, name: str, value: object) -> str:
+        """The reason why `value` cannot be used; "" when it can."""
+        kind = "a whole number" if self.whole else "a number"
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = is_number and self.low <= value <= self.high and not (self.whole and value != int(value))  # type: ignore[operator, call-overload]
+        return "" if fits else f"{name}={value}: expected {kind} from {self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A way to choose the codes and scales of a weight.
+
+    Attributes:
+        solve: the function that does it.
+        reads: the statistics of the operator's input that it cannot do without.
+        options: its options by name.
+        keeps_equal: equal values get equal codes, so that no transform may scale the inputs apart.
+        scope: "weight" where the weight and `reads` are all that it sees; "operator" where it runs in graph order on
+            inputs that earlier operators compute once quantized (`calibration.layerwise`), which "inputs" asks for.
+    """
+
+    solve: Callable[[WeightProblem], WeightCodes]
+    reads: frozenset[Statistic] = frozenset()
+    options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
+    keeps_equal: bool = False
+    scope: Scope = "weight"
+
+    def __post_init__(self) -> None:
+        assert ("inputs" in self.reads) == (self.scope == "operator"), "the inputs are read in graph order"
+
+    def with_defaults(self, options: Mapping[str, float]) -> dict[str, float]:
+        """All options, those that are not in `options` at their defaults."""
+        return {name: option.default for name, option in self.options.items()} | dict(options)

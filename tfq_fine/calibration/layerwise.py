@@ -1,0 +1,89 @@
+"""The inputs of one operator after the other, in float and as the quantized operators before it compute them.
+
+Two copies of the model move through the graph side by side, a segment at a time: one in float, one over the encodings
+that were chosen so far, written as a file and run on the kernels. Only the tensors that a later operator reads are
+held, those of all samples at one cut of the graph, in memory.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfq_converters import flatbuffer
+from tfq_converters.graph import ABSENT, Graph
+from tfq_converters.graph_edit import keeps_state, part
+from tfq_converters.operators import data_of
+from tfq_converters.quantized import OpEncoding, OpKey, QuantizedGraph
+from tfq_converters.realize import realize
+from tfq_converters.runtime import Runner, depends_on_unrunnable
+from tfq_fine.algorithms import OperatorInputs
+from tfq_fine.kept_samples import Sample
+
+Values = dict[int, np.ndarray]  # tensor of the main subgraph -> its value for one sample
+
+
+class Layerwise:
+    """Gives the inputs of the linear operators of the main subgraph, asked for in graph order.
+
+    Operators inside loops are computed in float, since their weights are chosen after those of the main subgraph.
+
+    Args:
+        graph: the float graph.
+        samples: inputs, in input order.
+        threads: of the interpreter.
+    """
+
+    def __init__(self, graph: Graph, samples: Sequence[Sample], threads: int = 1):
+        self._graph, self._threads = graph, threads
+        self._unknown = depends_on_unrunnable(graph)
+        self._whole = keeps_state(graph.main)  # values that cannot be handed on: every segment begins at the inputs
+        self._last = {t: o for o, op in enumerate(graph.main.ops) for t in op.inputs if t != ABSENT}
+        self._fed: list[Values] = [dict(zip(graph.main.inputs, sample, strict=True)) for sample in samples]
+        self._exact, self._quantized = [dict(values) for values in self._fed], [dict(values) for values in self._fed]
+        self._position = 0
+
+    def inputs_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs:
+        """Return the inputs of operator `key` on all samples.
+
+        Args:
+            key: an operator of the main subgraph, not before the one that was asked for last.
+            before: the encodings of the operators before it; those that are missing compute in float.
+
+        Raises:
+            ValueError: the operators are not asked for in graph order.
+        """
+        subgraph, o = key
+        if subgraph != 0 or o < self._position:
+            raise ValueError(f"operator {key} was asked for after {(0, self._position)}: they come in graph order")
+        self._advance(o, before)
+        op = self._graph.main.ops[o]
+        exact, quantized = (tuple(values[data_of(op)] for values in kept) for kept in (self._exact, self._quantized))
+        return OperatorInputs(op, self._graph.main, exact, quantized)
+
+    def _advance(self, stop: int, before: Mapping[OpKey, OpEncoding]) -> None:
+        """Run the operators up to `stop`, and let go of what none from there on reads."""
+        first = 0 if self._whole else self._position
+        ops = [o for o in range(first, stop) if self._unknown.isdisjoint(self._graph.main.ops[o].outputs)]
+        if ops:
+            starts = (self._fed, self._fed) if self._whole else (self._exact, self._quantized)
+            self._exact = self._after(stop, ops, {}, starts[0])
+            self._quantized = self._after(stop, ops, before, starts[1])
+        self._position = stop
+
+    def _after(
+        self, stop: int, ops: Sequence[int], encodings: Mapping[OpKey, OpEncoding], starts: Sequence[Values]
+    ) -> list[Values]:
+        """Return the values at the cut before operator `stop`."""
+        main = self._graph.main
+        made = {t for o in ops for t in main.ops[o].outputs}
+        segment = part(self._graph, ops, {t for t in made if self._last.get(t, -1) >= stop})
+        own = {(0, n): encodings[0, o] for n, o in enumerate(ops) if (0, o) in encodings}
+        with flatbuffer.scratch(realize(QuantizedGraph(segment.graph, own)).graph) as path:
+            runner = Runner(path, threads=self._threads)
+        ends = []
+        for values in starts:
+            runner.reset_variables()
+            results = runner.run([values[t] for t in segment.inputs])
+            kept = {t: value for t, value in values.items() if self._last.get(t, -1) >= stop or t in main.inputs}
+            ends.append(kept | dict(zip(segment.outputs, results, strict=True)))
+        return ends

@@ -1,0 +1,25 @@
+"""Weights: their layout in the file, their codes, their biases, and with them all numbers of a graph."""
+
+from tfq_fine.weights.assembly import BORDER_TYPES, quantize
+from tfq_fine.weights.bias import corrects, corrects_biases, with_corrections
+from tfq_fine.weights.bias_correction import corrected_bias, mean_shift
+from tfq_fine.weights.integer import constant_codes
+from tfq_fine.weights.layouts import layout
+from tfq_fine.weights.needs import weight_needs
+from tfq_fine.weights.solving import LARGE_WEIGHT, CodeCache, LayerInputs
+
+__all__ = [
+    "BORDER_TYPES",
+    "LARGE_WEIGHT",
+    "CodeCache",
+    "LayerInputs",
+    "constant_codes",
+    "corrected_bias",
+    "corrects",
+    "corrects_biases",
+    "layout",
+    "mean_shift",
+    "quantize",
+    "weight_needs",
+    "with_corrections",
+]

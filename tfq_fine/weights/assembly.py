@@ -1,0 +1,86 @@
+"""The stage that chooses the numbers: (float graph, plan, statistics) -> `QuantizedGraph`."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph
+from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, QuantizedGraph, TensorKey, WeightCodes
+from tfq_fine import affine
+from tfq_fine.borders import integer_borders
+from tfq_fine.encodings import Encodings, encodings
+from tfq_fine.masks import bounded
+from tfq_fine.plan import Plan
+from tfq_fine.statistics import Statistics
+from tfq_fine.weights.bias import corrected_biases
+from tfq_fine.weights.integer import integer_encoding
+from tfq_fine.weights.solving import CodeCache, LayerInputs, Solver
+
+BORDER_TYPES = ("float32", "int8", "uint8", "int16")
+
+
+def quantize(
+    graph: Graph,
+    plan: Plan,
+    statistics: Statistics | None = None,
+    input_type: str = "float32",
+    output_type: str = "float32",
+    bounded_masks: bool = True,
+    given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
+    cache: CodeCache | None = None,
+    layers: LayerInputs | None = None,
+) -> QuantizedGraph:
+    """Choose all codes, scales and zero points.
+
+    Args:
+        graph: the float graph.
+        plan: a decision per operator.
+        statistics: ranges of activations; needed when an operator computes in integers or a border is in integers.
+        input_type: of the file's float inputs: float32, int8, uint8 or int16.
+        output_type: of its float outputs.
+        bounded_masks: the ranges of masked scores are cut (`masks`).
+        given: (operator, slot) -> codes that were chosen already. Their scales are raised where a bias would overflow.
+        cache: codes that were computed for other variants of the model; those of this one are added.
+        layers: gives algorithms of scope "operator" what an operator reads (`calibration.layerwise`).
+
+    Raises:
+        TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
+    """
+    known = statistics or Statistics()
+    known = bounded(graph, plan, known) if bounded_masks else known
+    chosen = encodings(graph, plan, known)
+    solver, ops = Solver(known, given, cache, layers), dict[OpKey, OpEncoding]()
+    for key, decision in plan.items():
+        op, subgraph = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]]
+        spec = decision.spec
+        if spec is None:
+            continue
+        if spec.mode == "float16":
+            ops[key] = solver.half(op, subgraph)
+        elif spec.mode == "integer":
+            ops[key] = integer_encoding(key, op, subgraph, decision, chosen, solver, ops, known)
+        else:
+            constants = solver.codes(key, op, subgraph, decision, ops)
+            corrected = corrected_biases(key, op, subgraph, spec, constants, known)
+            ops[key] = OpEncoding(spec.mode, constants | corrected, form=decision.form)
+    return QuantizedGraph(graph, ops, _borders(graph, chosen, statistics, input_type, output_type))
+
+
+def _borders(
+    graph: Graph, chosen: Encodings, statistics: Statistics | None, input_type: str, output_type: str
+) -> dict[TensorKey, ActivationEncoding]:
+    asked = integer_borders(graph, input_type, output_type)
+    return {(0, t): _border(t, chosen, statistics, dtype) for t, dtype in asked.items()}
+
+
+def _border(t: int, chosen: Encodings, statistics: Statistics | None, dtype: str) -> ActivationEncoding:
+    """Return the encoding inside the graph where the type agrees, else one from the range; uint8 is int8 plus 128."""
+    bits = 16 if dtype == "int16" else 8
+    encoding = chosen.tensors.get((t, bits))
+    if encoding is None:
+        if statistics is None:
+            raise TfqError(f"inputs and outputs in {dtype} need representative data")
+        encoding = affine.activation_encoding(*statistics.ranges[0, t], bits)
+    if dtype == "uint8":
+        return replace(encoding, dtype="uint8", zero_point=encoding.zero_point + 128)
+    return encoding

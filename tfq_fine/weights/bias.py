@@ -1,0 +1,81 @@
+"""Biases: which of them are corrected, and their codes."""
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+import numpy as np
+
+from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+from tfq_converters.operators import bias_of, bias_slot, data_of, weight_axes
+from tfq_converters.quantized import OpKey, WeightCodes, simulated_weight
+from tfq_fine import affine
+from tfq_fine.plan import Decision, Plan
+from tfq_fine.specs import OpSpec
+from tfq_fine.statistics import Statistics
+from tfq_fine.weights.bias_correction import corrected_bias
+
+
+def corrects_biases(graph: Graph, plan: Plan) -> bool:
+    """Whether channel means would change a bias of the main subgraph."""
+    return any(s == 0 and corrects(plan[s, o]) and bias_of(graph.main.ops[o]) != ABSENT for s, o in plan)
+
+
+def corrects(decision: Decision) -> bool:
+    """Whether the recipe wants the bias of an operator corrected."""
+    spec = decision.spec
+    return spec is not None and spec.weights is not None and spec.weights.bias_correction
+
+
+def with_corrections(plan: Plan, only: AbstractSet[OpKey]) -> Plan:
+    """Return the plan in which no biases but those of `only` are corrected."""
+    return {
+        key: _uncorrected(decision) if key not in only and corrects(decision) else decision
+        for key, decision in plan.items()
+    }
+
+
+def _uncorrected(decision: Decision) -> Decision:
+    assert decision.spec is not None and decision.spec.weights is not None
+    weights = replace(decision.spec.weights, bias_correction=False)
+    return replace(decision, spec=replace(decision.spec, weights=weights))
+
+
+def corrected_biases(
+    key: OpKey,
+    op: Op,
+    subgraph: Subgraph,
+    spec: OpSpec,
+    constants: Mapping[int, WeightCodes | np.ndarray],
+    known: Statistics,
+) -> dict[int, WeightCodes | np.ndarray]:
+    """Return {bias slot: corrected float bias}; empty where nothing is to be corrected, or no mean is known."""
+    assert spec.weights is not None
+    bias = bias_of(op)
+    if bias == ABSENT or not spec.weights.bias_correction or subgraph.tensors[bias].data is None:
+        return {}
+    mean = known.means.get((key[0], data_of(op)))
+    if mean is None:
+        return {}
+    (axes,) = weight_axes(op, subgraph)
+    weight, data = subgraph.tensors[op.inputs[axes.slot]].data, subgraph.tensors[bias].data
+    assert weight is not None and data is not None
+    corrected = corrected_bias(data.reshape(-1), weight, simulated_weight(constants[axes.slot]), axes, mean)
+    return {bias_slot(op.code): corrected.reshape(data.shape)}
+
+
+def bias_codes(
+    op: Op,
+    subgraph: Subgraph,
+    bits: int,
+    input_scale: float,
+    scale: np.ndarray,
+    corrected: Mapping[int, WeightCodes | np.ndarray],
+) -> dict[int, WeightCodes | np.ndarray]:
+    """Return {bias slot: codes of `bits`, at the scale of the sums}; empty where there is no bias."""
+    slot, tensor = bias_slot(op.code), bias_of(op)
+    if tensor == ABSENT:
+        return {}
+    data = corrected.get(slot, subgraph.tensors[tensor].data)
+    assert isinstance(data, np.ndarray)
+    return {slot: affine.encode_bias(data.reshape(-1), input_scale, scale, bits)}

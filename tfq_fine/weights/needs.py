@@ -1,0 +1,20 @@
+"""The statistics that the weight algorithms of a plan read."""
+
+from collections.abc import Collection
+
+from tfq_converters.graph import Graph
+from tfq_converters.runtime import known_ops
+from tfq_fine.algorithms import ALGORITHMS, has_statistics
+from tfq_fine.calibration import needs_of
+from tfq_fine.observation import Needs
+from tfq_fine.plan import Plan
+
+
+def weight_needs(graph: Graph, plan: Plan) -> Needs:
+    """Return what the weight algorithms of a plan read."""
+    reads: dict[int, Collection[str]] = {}
+    for o in known_ops(graph):
+        spec = plan[0, o].spec
+        if spec is not None and spec.weights is not None and has_statistics(graph.main.ops[o], graph.main):
+            reads[o] = ALGORITHMS[spec.weights.algorithm].reads
+    return needs_of(graph.main, reads)

@@ -1,0 +1,159 @@
+"""The codes of constants, each solved once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from tfq_converters import flatbuffer
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Op, Subgraph
+from tfq_converters.operators import WeightAxes, data_of, float_constants, weight_axes
+from tfq_converters.quantized import Form, OpEncoding, OpKey, WeightCodes
+from tfq_fine.algorithms import ALGORITHMS, InputStatistics, OperatorInputs, WeightProblem, solve
+from tfq_fine.plan import HALF_MINIMUM, Decision
+from tfq_fine.specs import WeightSpec
+from tfq_fine.statistics import Statistics
+from tfq_fine.weights.layouts import codes_format, layout, one_scale_each, with_scale_floor
+
+LARGEST_HALF = 65504.0
+LARGE_WEIGHT = 2**25  # bytes, beyond which a weight's pages in a mapped file are let go once it is encoded
+
+Stored = WeightCodes | np.ndarray  # codes; float16 values, or float32 values that replace a constant
+# (id of a constant, its spec ...) -> its codes, and the constant, so that its identity stays its own
+CodeCache = dict[tuple, tuple[Stored, np.ndarray]]
+# (operator, the encodings of the operators before it) -> its inputs, in float and as those operators compute them
+LayerInputs = Callable[[OpKey, Mapping[OpKey, OpEncoding]], OperatorInputs]
+
+
+class Solver:
+    """Solves the weights of one graph, each constant once for all operators that share it and agree on its spec.
+
+    An algorithm that reads inputs sees those of the first of these operators.
+
+    Args:
+        known: the statistics of the inputs.
+        given: (operator, slot) -> codes that were chosen already.
+        cache: the codes that were solved for other variants of the model; those of this one are added.
+        layers: gives the inputs of an operator to algorithms of scope "operator"; None where there are no samples.
+    """
+
+    def __init__(
+        self,
+        known: Statistics,
+        given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
+        cache: CodeCache | None = None,
+        layers: LayerInputs | None = None,
+    ) -> None:
+        self._known, self._given, self._layers = known, given or {}, layers
+        self._shared: CodeCache = {} if cache is None else cache
+        self._own: CodeCache = {}  # of algorithms that read the inputs, which differ from variant to variant
+
+    def codes(
+        self,
+        key: OpKey,
+        op: Op,
+        subgraph: Subgraph,
+        decision: Decision,
+        before: Mapping[OpKey, OpEncoding],
+        floors: Mapping[int, np.ndarray] | None = None,
+    ) -> dict[int, Stored]:
+        """Return the codes of every weight of an operator, by slot.
+
+        Args:
+            key: the operator.
+            op: the operator itself.
+            subgraph: the one that holds it.
+            decision: the plan's.
+            before: the encodings of the operators before it.
+            floors: slot -> the smallest scale of each channel, or one for all.
+
+        Raises:
+            TfqError: the algorithm cannot solve a weight; the operator is named.
+        """
+        assert decision.spec is not None and decision.spec.weights is not None
+        solved: dict[int, Stored] = {}
+        for axes in weight_axes(op, subgraph):
+            data = subgraph.tensors[op.inputs[axes.slot]].data
+            assert data is not None
+            floor = (floors or {}).get(axes.slot)
+            if (key, axes.slot) in self._given:
+                codes = self._given[key, axes.slot]
+                if floor is not None:
+                    form = codes_format(codes.codes.shape, decision.spec.weights, codes.block, decision.form)
+                    codes = with_scale_floor(data, codes, floor, axes.channel, form)
+                solved[axes.slot] = one_scale_each(codes, axes.channel) if decision.repeated else codes
+                continue
+            try:
+                inputs = self._inputs(key, op, decision.spec.weights, before)
+                solved[axes.slot] = self._solved(data, axes, decision, floor, inputs)
+            except TfqError as error:
+                raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
+        return solved
+
+    def _inputs(
+        self, key: OpKey, op: Op, spec: WeightSpec, before: Mapping[OpKey, OpEncoding]
+    ) -> Callable[[], InputStatistics]:
+        """Return a function that gives the statistics that the algorithm of `spec` reads."""
+
+        def taken() -> InputStatistics:
+            reads = ALGORITHMS[spec.algorithm].reads if spec.algorithm in ALGORITHMS else frozenset()
+            tensor = key[0], data_of(op)
+            return InputStatistics(
+                self._known.means.get(tensor) if "channel_mean" in reads else None,
+                self._known.absmax.get(tensor) if "channel_absmax" in reads else None,
+                self._known.second_moments.get(key) if "second_moment" in reads else None,
+                self._layers(key, before) if "inputs" in reads and self._layers is not None else None,
+            )
+
+        return taken
+
+    def _solved(
+        self,
+        data: np.ndarray,
+        axes: WeightAxes,
+        decision: Decision,
+        floor: np.ndarray | None,
+        inputs: Callable[[], InputStatistics],
+    ) -> WeightCodes:
+        assert decision.spec is not None and decision.spec.weights is not None
+        spec, form = decision.spec.weights, decision.form
+        cache = self._own if spec.algorithm in ALGORITHMS and ALGORITHMS[spec.algorithm].reads else self._shared
+        key = _cache_key(data, axes, spec, form, decision.repeated, floor)
+        if key not in cache:
+            block, codes_form = layout(data.shape, axes, spec, form)
+            codes = solve(spec, WeightProblem(data, block, codes_form, axes, inputs()))
+            if floor is not None:
+                codes = with_scale_floor(data, codes, floor, axes.channel, codes_form)
+            if decision.repeated:
+                codes = one_scale_each(codes, axes.channel)
+            cache[key] = (codes, data)
+            _forget(data)
+        return cache[key][0]  # type: ignore[return-value]
+
+    def half(self, op: Op, subgraph: Subgraph) -> OpEncoding:
+        """Encode an operator whose large constants are float16 values; it stays float where it has none."""
+        halves: dict[int, Stored] = {}
+        for slot in float_constants(op, subgraph):
+            data = subgraph.tensors[op.inputs[slot]].data
+            assert data is not None
+            if data.size >= HALF_MINIMUM and np.abs(data).max() <= LARGEST_HALF:
+                key = (id(data), "half")
+                if key not in self._shared:
+                    self._shared[key] = (data.astype(np.float16), data)
+                    _forget(data)
+                halves[slot] = self._shared[key][0]
+        return OpEncoding("float16" if halves else "float", halves, form="dequantize")
+
+
+def _cache_key(
+    data: np.ndarray, axes: WeightAxes, spec: WeightSpec, form: Form, repeated: bool, floor: np.ndarray | None
+) -> tuple:
+    same = replace(spec, bias_correction=False)  # which changes no code
+    return id(data), axes, same, form, repeated, None if floor is None else floor.tobytes()
+
+
+def _forget(data: np.ndarray) -> None:
+    """Let the pages of a large weight in a mapped file go."""
+    if data.nbytes > LARGE_WEIGHT:
+        flatbuffer.forget_pages()
