@@ -18,8 +18,6 @@ KINDS: tuple[Kind, ...] = ("index", "length", "mask", "probability", "plain")
 UNBOUNDED = 8  # integers that index nothing are drawn below this
 LARGE = 1e3  # a mask times this or more takes scores out
 SET = 0.75  # of a mask, and its first element in any case
-ROUNDS = {"FLOOR", "ROUND", "CEIL"}
-KEEPS_POSITIVE = {"MAXIMUM", "MINIMUM", "ADD", "SUB"}  # of a constant
 TAKES_SIZE = {"FILL": 0, "RESHAPE": 1, "TILE": 1, "BROADCAST_TO": 1, "RANGE": 1}
 
 
@@ -133,11 +131,13 @@ def _after(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> st
     if before.startswith("float"):
         if _moves(op, slot):
             return state
-        if op.code in ROUNDS:
+        if facts_of(op.code).rounds:
             return "rounded"
         if op.code == "SUB" and _is_constant(subgraph, op, 1 - slot, 1):
             return "from one"
-        positive = op.code in KEEPS_POSITIVE and any(subgraph.tensors[t].is_constant for t in op.inputs if t != ABSENT)
+        facts = facts_of(op.code)
+        constant = any(subgraph.tensors[t].is_constant for t in op.inputs if t != ABSENT)
+        positive = constant and (facts.adds or facts.limits)  # an epsilon, mostly
         return "shifted" if positive else ""
     if op.code == "SUB" and _is_constant(subgraph, op, 1 - slot, 1):
         return "from one"
