@@ -60,7 +60,7 @@ def _layout(kinds: tuple[tuple[int, str], ...]) -> _Layout:
     return _Layout(struct.Struct(text), tuple(order), tuple(pointers), alignment, vtable)
 
 
-class Builder(flatbuffers.Builder):
+class Builder(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]
     """Takes the place of the library's builder in `Pack` of the object API."""
 
     def __init__(self, size: int):

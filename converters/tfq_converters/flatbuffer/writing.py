@@ -86,7 +86,7 @@ def _patch(header: bytearray, table: Any, offset: int, size: int) -> None:
         struct.pack_into("<Q", header, table._tab.Pos + table._tab.Offset(slot), value)
 
 
-class _Buffer(schema.BufferT):
+class _Buffer(schema.BufferT):  # type: ignore[misc, unused-ignore]
     """A Buffer whose data is aligned as the schema asks, or a placeholder for data after the flatbuffer."""
 
     def __init__(self, array: np.ndarray | None, placeholder: bool = False):
@@ -100,14 +100,16 @@ class _Buffer(schema.BufferT):
             schema.BufferAddData(builder, data)
         schema.BufferAddOffset(builder, self.offset)
         schema.BufferAddSize(builder, self.size)
-        return schema.BufferEnd(builder)
+        result: int = schema.BufferEnd(builder)
+        return result
 
 
 def _aligned_vector(builder: Builder, array: np.ndarray) -> int:
     builder.StartVector(1, array.nbytes, ALIGNMENT)
     builder.left_out.append((builder.Offset(), array))
     builder.head -= array.nbytes
-    return builder.EndVector()
+    result: int = builder.EndVector()
+    return result
 
 
 class _Buffers:
@@ -178,7 +180,9 @@ def _with_constants(packed: Builder) -> Iterator[memoryview]:
     yield whole[position:]
 
 
-def _pack_subgraph(subgraph: Subgraph, table: list, codes: dict, buffers: _Buffers) -> Any:
+def _pack_subgraph(
+    subgraph: Subgraph, table: list[Any], codes: dict[tuple[str, str, int], int], buffers: _Buffers
+) -> Any:
     packed = schema.SubGraphT()
     packed.name = subgraph.name
     packed.inputs, packed.outputs = np.array(subgraph.inputs, np.int32), np.array(subgraph.outputs, np.int32)
@@ -222,7 +226,7 @@ def _pack_quantization(tensor: Tensor, tensors: list[Tensor]) -> Any:
     return packed
 
 
-def _pack_op(op: Op, table: list, codes: dict[tuple[str, str, int], int]) -> Any:
+def _pack_op(op: Op, table: list[Any], codes: dict[tuple[str, str, int], int]) -> Any:
     packed = schema.OperatorT()
     packed.opcodeIndex = _operator_code(op, table, codes)
     packed.inputs, packed.outputs = np.array(op.inputs, np.int32), np.array(op.outputs, np.int32)
@@ -241,7 +245,7 @@ def _pack_op(op: Op, table: list, codes: dict[tuple[str, str, int], int]) -> Any
     return packed
 
 
-def _operator_code(op: Op, table: list, codes: dict[tuple[str, str, int], int]) -> int:
+def _operator_code(op: Op, table: list[Any], codes: dict[tuple[str, str, int], int]) -> int:
     key = (op.code, op.custom_code, op.version)
     if key not in codes:
         codes[key] = len(table)
@@ -266,7 +270,7 @@ def _schema_value(value: Any) -> Any:
 
 
 def _pack_signature(signature: Signature) -> Any:
-    def entries(pairs: tuple[tuple[str, int], ...]) -> list:
+    def entries(pairs: tuple[tuple[str, int], ...]) -> list[Any]:
         packed = []
         for name, index in pairs:
             entry = schema.TensorMapT()

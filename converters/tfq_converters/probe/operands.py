@@ -83,7 +83,8 @@ def _real_weight(rng: np.random.Generator, shape: tuple[int, ...], form: Form) -
         if axis is not None:
             factors = rng.permutation(np.geomspace(0.5, 2, shape[axis]))
             values *= factors.reshape([-1 if a == axis else 1 for a in range(len(shape))])
-    return values / np.sqrt(values.size / shape[form.channel])
+    result: np.ndarray = values / np.sqrt(values.size / shape[form.channel])
+    return result
 
 
 def rounded(values: np.ndarray, cell: Cell, form: Form) -> Weight:

@@ -74,4 +74,5 @@ def _asymmetric(data: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarr
     error_low, error_high = 128 + np.abs(low / scale), 127 + np.abs(high / scale)
     zero = np.rint(np.where(error_low < error_high, from_low, from_high)).clip(-128, 127)
     codes = (np.rint(data.astype(np.float64) / scale) + zero).clip(-128, 127)
-    return (codes - zero) * scale
+    result: np.ndarray = (codes - zero) * scale
+    return result

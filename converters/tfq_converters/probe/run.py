@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def run_jobs(
     return found
 
 
-Report = dict | int  # what the child says of a file, or how it died of it: minus the signal, or the exit code
+Report = dict[str, Any] | int  # what the child says of a file, or how it died of it: minus the signal, or the exit code
 
 
 def _reports(here: Path, variant: str, numbers: list[str]) -> Iterator[tuple[str, Report]]:

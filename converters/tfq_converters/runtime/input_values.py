@@ -160,7 +160,8 @@ def _rows(subgraph: Subgraph, op: Op, slot: int) -> int | None:
         return subgraph.tensors[op.inputs[of]].shape
 
     if op.code == "GATHER" and slot == 1:
-        return shape(0)[op.option("axis")]
+        result: int = shape(0)[op.option("axis")]
+        return result
     if op.code == "EMBEDDING_LOOKUP" and slot == 0:
         return shape(1)[0]
     if op.code == "GATHER_ND" and slot == 1:

@@ -35,7 +35,8 @@ def _mixed(codes: np.ndarray, places: list[Place], bits: int) -> np.ndarray:
 
 
 def _line(first: np.ndarray, second: np.ndarray, weight: np.ndarray, bits: int) -> np.ndarray:
-    return first * 2**bits + (second - first) * weight
+    result: np.ndarray = first * 2**bits + (second - first) * weight
+    return result
 
 
 def short_between(op: Op, length: int, wanted: int) -> Place:
