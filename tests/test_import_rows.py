@@ -26,7 +26,7 @@ ROWS = (
     ("tfq_fine.specs",),
     ("tfq_fine.affine", "tfq_fine.metrics", "tfq_fine.sizes", "tfq_fine.histogram", "tfq_fine.kept_samples"),
     ("tfq_fine.statistics",),
-    ("tfq_fine.extension", "tfq_fine.sampled_values"),
+    ("tfq_fine.sampled_values",),
     ("tfq_fine.algorithms",),
     ("tfq_fine.observers", "tfq_fine.equalization"),
     ("tfq_fine.planning", "tfq_fine.recipe", "tfq_fine.presets"),
