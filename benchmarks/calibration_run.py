@@ -22,11 +22,11 @@ from benchmarks import child
 from tfq_converters import flatbuffer
 from tfq_converters.kernels import Target
 from tfq_converters.runtime import Runner
-from tfq_fine.automatic import AUTO, best_ranges, counted, looked_at
+from tfq_fine.activations.observed_ranges import chosen, observer_needs
+from tfq_fine.activations.search_ranges import AUTO, best_ranges, counted, looked_at
 from tfq_fine.calibration import Reading, algorithm_needs, gather, range_needs
 from tfq_fine.planning import Policy, make_plan
-from tfq_fine.presets import named
-from tfq_fine.ranges import chosen, observer_needs
+from tfq_fine.request.presets import named
 
 THREADS = os.cpu_count() or 1
 

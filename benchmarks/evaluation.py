@@ -9,9 +9,9 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph
-from tfq_fine.metrics import ErrorSums
-from tfq_fine.task_metrics import top1
+from tfq_fine.numerics.errors import ErrorSums
 from tfq_fine.verification.side import Side
+from tfq_fine.verification.task_metrics import top1
 
 BATCH, THREADS = 20, 2
 

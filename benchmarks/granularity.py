@@ -26,8 +26,8 @@ from benchmarks.granularity_settings import SETTINGS, Setting, matching
 from benchmarks.tables import Table, progress, save
 from benchmarks.zoo import CASES
 from tfq_converters import flatbuffer
-from tfq_fine.metrics import ErrorSums
-from tfq_fine.task_metrics import top1
+from tfq_fine.numerics.errors import ErrorSums
+from tfq_fine.verification.task_metrics import top1
 
 MEASURED = ("resnet8", "efficientnet_lite0_cifar10")
 TEST = {"resnet8": 2000}  # samples; else:

@@ -20,11 +20,11 @@ from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.operators import OPS, facts_of
 from tfq_converters.quantized import Mode
 from tfq_fine.calibration import calibrate
+from tfq_fine.calibration.statistics import Statistics
 from tfq_fine.data import batches, input_specs
 from tfq_fine.planning import touches_float
 from tfq_fine.report import QuantizationReport
-from tfq_fine.specs import WeightSpec
-from tfq_fine.statistics import Statistics
+from tfq_fine.request.specs import WeightSpec
 
 SENSITIVE = 0.25  # share of the layers of a mix that get more bits
 SENSITIVITY_SAMPLES = 20

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import tfq_fine as tfq
-from tfq_fine.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor
 from tfq_fine.planning import Prefer
-from tfq_fine.recipe import Recipe, Rule
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.request.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor
+from tfq_fine.request.recipe import Recipe, Rule
+from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
 
 MODES = ("weight_only", "dynamic", "integer")
 BITS = (8, 4, 2)

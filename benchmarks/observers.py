@@ -11,7 +11,7 @@ from benchmarks.evaluation import Evaluation, evaluate, outputs
 from benchmarks.float_files import prepared
 from benchmarks.tables import Table, present, progress
 from benchmarks.zoo import CASES
-from tfq_fine.observers import OBSERVERS
+from tfq_fine.calibration.observers import OBSERVERS
 
 MEASURED = (
     "raw_cnn",

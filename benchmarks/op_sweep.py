@@ -21,9 +21,9 @@ from tfq_converters.operators import OPS
 from tfq_converters.quantized import QuantizedGraph
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
-from tfq_fine.placement import place
+from tfq_fine.placement.float_islands import place
 from tfq_fine.planning import Policy, make_plan
-from tfq_fine.presets import RECIPES
+from tfq_fine.request.presets import RECIPES
 from tfq_fine.weights import quantize
 
 RECIPE = {"int8": "full_int8", "int16": "full_int16x8"}

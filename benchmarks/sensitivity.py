@@ -10,11 +10,11 @@ from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op
 from tfq_converters.operators import WeightAxes, weight_axes
 from tfq_converters.runtime import Runner
-from tfq_fine import affine
 from tfq_fine.algorithms import WeightProblem, solve
-from tfq_fine.granularity import PerChannel, block_shape
-from tfq_fine.metrics import ErrorSums
-from tfq_fine.specs import WeightSpec
+from tfq_fine.numerics import affine
+from tfq_fine.numerics.errors import ErrorSums
+from tfq_fine.request.granularity import PerChannel, block_shape
+from tfq_fine.request.specs import WeightSpec
 
 
 def sensitive_layers(graph: Graph, samples: np.ndarray, weights: WeightSpec, share: float) -> list[str]:

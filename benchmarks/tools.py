@@ -42,7 +42,8 @@ class Tool:
 
 
 def _tfq_fine(recipe: str) -> Work:
-    from tfq_fine import api, representative
+    from tfq_fine import api
+    from tfq_fine.calibration import dataset as representative
 
     def work(files: Files, samples: np.ndarray) -> Made:
         spent: list[float] = []

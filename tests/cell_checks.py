@@ -17,9 +17,9 @@ from tfq_converters.kernels.realizations import Answer, Fineness, form_of
 from tfq_converters.quantized import Form
 from tfq_converters.runtime.runner import Kernels, Runner
 from tfq_fine.api import Result
-from tfq_fine.granularity import Blocks, PerChannel, PerTensor
-from tfq_fine.repairs import REPAIRS
-from tfq_fine.specs import GRANULARITIES, OpSpec, WeightSpec
+from tfq_fine.request.granularity import Blocks, PerChannel, PerTensor
+from tfq_fine.request.specs import GRANULARITIES, OpSpec, WeightSpec
+from tfq_fine.search.select_transforms import REPAIRS
 
 FLOAT_TOLERANCE = 1e-5  # of the largest sum: float32 sums of up to 315 products, in another order
 DYNAMIC_TOLERANCE = 2e-2  # of the largest sum: kernels quantize the activations to 8 bits, over a row or an image

@@ -15,9 +15,9 @@ from keras_layer_models import randomized
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 from tfq_converters.reading.reader import read_model
-from tfq_fine.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor
-from tfq_fine.recipe import Recipe, Rule
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, granularity_name
+from tfq_fine.request.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor
+from tfq_fine.request.recipe import Recipe, Rule
+from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec, granularity_name
 
 RELU6_TOP = 6.0
 

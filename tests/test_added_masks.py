@@ -9,11 +9,11 @@ import tfq_fine as tfq
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.masks import bounded
+from tfq_fine.activations.attention_masks import bounded
+from tfq_fine.calibration.statistics import Range, Statistics
 from tfq_fine.planning import Decision
-from tfq_fine.recipe import Recipe
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
-from tfq_fine.statistics import Range, Statistics
+from tfq_fine.request.recipe import Recipe
+from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
 
 INTEGER = OpSpec("integer", WeightSpec(), ActivationSpec(8))
 SHAPE = (1, 5, 13)  # of the scores

@@ -11,12 +11,19 @@ from hypothesis.extra import numpy as hnp
 
 from tfq_converters.flatbuffer.packing import pack, unpack
 from tfq_converters.quantized import WeightCodes
-from tfq_fine import affine
-from tfq_fine.affine import CodeFormat
 from tfq_fine.algorithms import WeightProblem, solve
-from tfq_fine.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor, block_shape
-from tfq_fine.layers import arithmetic
-from tfq_fine.specs import WeightSpec
+from tfq_fine.emulation import affine_tf as arithmetic
+from tfq_fine.numerics import affine
+from tfq_fine.numerics.affine import CodeFormat
+from tfq_fine.request.granularity import (
+    Blocks,
+    ChannelGroups,
+    Granularity,
+    PerChannel,
+    PerTensor,
+    block_shape,
+)
+from tfq_fine.request.specs import WeightSpec
 
 SHAPES = st.sampled_from([(5, 6), (7, 3, 2, 4), (1, 3, 5, 8), (12, 35)])
 VALUES = st.floats(-1e3, 1e3, width=32)

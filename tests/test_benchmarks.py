@@ -23,7 +23,7 @@ from benchmarks.tool_run import ToolFailed, ToolRun, run_tool
 from benchmarks.tools import PEERS, TOOLS
 from benchmarks.zoo import Case
 from tfq_converters import flatbuffer
-from tfq_fine.metrics import ErrorSums
+from tfq_fine.numerics.errors import ErrorSums
 
 SAMPLES = 20
 

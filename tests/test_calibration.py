@@ -16,15 +16,32 @@ from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.calibration import Reading, Spool, algorithm_needs, calibrate, gather, mean_needs, range_needs
+from tfq_fine.calibration import (
+    Reading,
+    Spool,
+    algorithm_needs,
+    calibrate,
+    gather,
+    mean_needs,
+    range_needs,
+)
+from tfq_fine.calibration.instrument import Needs
+from tfq_fine.calibration.kept_samples import (
+    BUDGET,
+    LEAST,
+    LIMIT,
+    MOST,
+    KeptSamples,
+    bytes_of,
+    digest,
+    fitting,
+)
 from tfq_fine.calibration.needs import FOR_ALGORITHMS
+from tfq_fine.calibration.observers.second_moment import second_moment
+from tfq_fine.calibration.statistics import Range, Statistics
+from tfq_fine.calibration.value_sampling import positions
 from tfq_fine.data import Batch, InputSpec, singles
-from tfq_fine.histogram import Histogram
-from tfq_fine.kept_samples import BUDGET, LEAST, LIMIT, MOST, KeptSamples, bytes_of, digest, fitting
-from tfq_fine.observation import Needs
-from tfq_fine.observers.second_moment import second_moment
-from tfq_fine.sampled_values import positions
-from tfq_fine.statistics import Range, Statistics
+from tfq_fine.numerics.histogram import Histogram
 
 COMPUTED = (0, 3, 6, 8, 11, 12)  # tensors of small_cnn that are not constants
 

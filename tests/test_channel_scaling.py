@@ -14,12 +14,12 @@ from nets import Net
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Options
 from tfq_converters.runtime.runner import Runner
-from tfq_fine import affine
-from tfq_fine.equalization.block_factors import factor_blocks
-from tfq_fine.equalization.channel_scaling import ScalingPath, scaled, scaling_path
-from tfq_fine.granularity import Blocks, PerChannel, block_shape
-from tfq_fine.recipe import Recipe
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.numerics import affine
+from tfq_fine.request.granularity import Blocks, PerChannel, block_shape
+from tfq_fine.request.recipe import Recipe
+from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.transforms.block_factors import factor_blocks
+from tfq_fine.transforms.channel_scaling import ScalingPath, scaled, scaling_path
 
 CHANNELS = 37  # of what is scaled
 RELU6 = 3

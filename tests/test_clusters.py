@@ -11,11 +11,18 @@ from keras import layers
 import tfq_fine as tfq
 from graphs import codes_in_file
 from tfq_converters.quantized import WeightCodes
-from tfq_fine import affine
-from tfq_fine.affine import CodeFormat
 from tfq_fine.algorithms import WeightProblem, solve
-from tfq_fine.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor, block_shape
-from tfq_fine.specs import WeightSpec
+from tfq_fine.numerics import affine
+from tfq_fine.numerics.affine import CodeFormat
+from tfq_fine.request.granularity import (
+    Blocks,
+    ChannelGroups,
+    Granularity,
+    PerChannel,
+    PerTensor,
+    block_shape,
+)
+from tfq_fine.request.specs import WeightSpec
 
 CENTRES = np.array([-0.31, -0.117, -0.05, 0.0, 0.023, 0.08, 0.211], np.float32)
 SHAPE, CHANNEL, INPUTS = (7, 3, 2, 15), 0, 3  # of a convolution, OHWI

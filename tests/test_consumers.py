@@ -33,10 +33,10 @@ from tfq_converters.probe.runtimes import opener
 from tfq_converters.probe.verdict import judge
 from tfq_converters.runtime.runner import Kernels
 from tfq_fine.api import Result
-from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
-from tfq_fine.presets import RECIPES
-from tfq_fine.recipe import Recipe
-from tfq_fine.specs import Mode, OpSpec, WeightSpec
+from tfq_fine.request.granularity import Blocks, Granularity, PerChannel, PerTensor
+from tfq_fine.request.presets import RECIPES
+from tfq_fine.request.recipe import Recipe
+from tfq_fine.request.specs import Mode, OpSpec, WeightSpec
 
 TESTED = 8  # samples
 TYPES = {"full_int8": "int8", "full_int16x8": "int16", "full_w4a8": "int8"}  # of inputs and outputs

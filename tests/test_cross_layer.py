@@ -16,11 +16,11 @@ from tfq_converters.operators.facts import facts_of
 from tfq_converters.operators.weights import data_of, weight_axes
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.calibration import calibrate
+from tfq_fine.calibration.instrument import Needs
 from tfq_fine.data import Batch
-from tfq_fine.equalization.channel_scaling import scaled
-from tfq_fine.equalization.cross_layer import MOST, choose_scales, factors, scalable
-from tfq_fine.equalization.noise import Channels, Levels, Rows
-from tfq_fine.observation import Needs
+from tfq_fine.transforms.channel_scaling import scaled
+from tfq_fine.transforms.cross_layer import MOST, choose_scales, factors, scalable
+from tfq_fine.transforms.noise import Channels, Levels, Rows
 
 INT8 = Levels(255, 127)
 RELU6 = 3

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
-from tfq_fine.encodings import encodings
-from tfq_fine.masks import bounded
+from tfq_fine.activations.attention_masks import bounded
+from tfq_fine.activations.choose_encodings import encodings
+from tfq_fine.calibration.statistics import Range, Statistics
 from tfq_fine.planning import Decision, Plan, index_movers
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
-from tfq_fine.statistics import Range, Statistics
+from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
 from tfq_fine.weights import constant_codes
 
 LOWEST = float(np.finfo(np.float32).min)

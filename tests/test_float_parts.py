@@ -12,10 +12,10 @@ from nets import Net
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Graph, Options
 from tfq_converters.runtime import Runner
-from tfq_fine.float_parts import Aim, Candidate, Search, parts
-from tfq_fine.islands import OFF_POINTS
-from tfq_fine.judging import CLASSES, DECISIONS, VALUES, Apart, uses
-from tfq_fine.trial import Measured, Variant
+from tfq_fine.search.float_parts import Aim, Candidate, Search, parts
+from tfq_fine.search.islands import OFF_POINTS
+from tfq_fine.search.judging import CLASSES, DECISIONS, VALUES, Apart, uses
+from tfq_fine.search.trial import Measured, Variant
 
 
 def hourglass() -> Graph:

@@ -16,7 +16,7 @@ from tfq_converters.check.float_model import float_run
 from tfq_converters.check.simulate import float_values
 from tfq_converters.runtime.child_runs import waiting
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.sampled_values import SAMPLE, drawn, positions
+from tfq_fine.calibration.value_sampling import SAMPLE, drawn, positions
 
 
 def every_value(graph, sample):  # type: ignore[no-untyped-def]

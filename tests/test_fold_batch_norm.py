@@ -13,9 +13,9 @@ from nets import Net
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Options
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.equalization import fold_batch_norm as module
-from tfq_fine.equalization.channel_affine import channel_affines
-from tfq_fine.equalization.fold_batch_norm import fold_batch_norm
+from tfq_fine.transforms import batch_norm as module
+from tfq_fine.transforms.batch_norm import fold_batch_norm
+from tfq_fine.transforms.channel_affine import channel_affines
 
 CHANNELS = 7
 RELU6 = 3

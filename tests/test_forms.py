@@ -10,11 +10,11 @@ from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph
 from tfq_converters.kernels.realizations import Fineness, form_of
 from tfq_converters.quantized import Mode
-from tfq_fine.granularity import Blocks, PerTensor
 from tfq_fine.planning import Decision, Policy, Prefer, make_plan
-from tfq_fine.presets import RECIPES
-from tfq_fine.recipe import Recipe
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.request.granularity import Blocks, PerTensor
+from tfq_fine.request.presets import RECIPES
+from tfq_fine.request.recipe import Recipe
+from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
 
 RELU6 = 3
 

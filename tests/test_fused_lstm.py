@@ -14,9 +14,9 @@ from emitted import File, Operator
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.reading.reader import read_model
 from tfq_converters.runtime.runner import Kernels, Runner
-from tfq_fine.granularity import PerChannel, PerTensor
-from tfq_fine.recipe import Recipe
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.request.granularity import PerChannel, PerTensor
+from tfq_fine.request.recipe import Recipe
+from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
 
 CODE = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 STEPS, FEATURES, UNITS = 5, 13, 7

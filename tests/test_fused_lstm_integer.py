@@ -20,9 +20,9 @@ from tfq_converters.reading.reader import read_model
 from tfq_converters.realize import recurrent, rewrites
 from tfq_converters.realize.realized import REALIZATIONS
 from tfq_converters.runtime.runner import Kernels
-from tfq_fine import affine
 from tfq_fine.api import Result
-from tfq_fine.statistics import Statistics
+from tfq_fine.calibration.statistics import Statistics
+from tfq_fine.numerics import affine
 
 HIDDEN, CELL = 18, 19
 BOTH: tuple[Kernels, ...] = ("default", "reference")

@@ -16,7 +16,7 @@ from benchmarks.granularity_settings import SETTINGS, matching
 from benchmarks.sensitivity import sensitive_layers
 from graphs import images, small_cnn
 from tfq_converters import flatbuffer
-from tfq_fine.specs import WeightSpec
+from tfq_fine.request.specs import WeightSpec
 
 
 def file(size: int, sqnr: float) -> File:

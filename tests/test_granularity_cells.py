@@ -18,7 +18,7 @@ from tfq_converters.check import run as run_check
 from tfq_converters.errors import TfqError
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.specs import ActivationSpec
+from tfq_fine.request.specs import ActivationSpec
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

@@ -11,9 +11,9 @@ from graphs import DENSE, images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
-from tfq_fine.presets import RECIPES
-from tfq_fine.specs import OpSpec
+from tfq_fine.request.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
+from tfq_fine.request.presets import RECIPES
+from tfq_fine.request.specs import OpSpec
 from tfq_fine.verification.side import decode
 
 GRANULARITIES = (PerTensor(), ChannelGroups(4), PerChannel(), Blocks(3))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfq_converters.graph import Graph, Op, Quantization, Subgraph, Tensor
-from tfq_fine.sizes import constant_bytes
+from tfq_fine.numerics.sizes import constant_bytes
 from tfq_fine.verification import latency
 from tfq_fine.verification.layer_errors import constant_errors
 

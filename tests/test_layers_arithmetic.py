@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfq_fine import affine
-from tfq_fine.affine import CodeFormat
-from tfq_fine.layers import arithmetic
+from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
+from tfq_fine.numerics import affine
+from tfq_fine.numerics.affine import CodeFormat
 
 BLOCKS = {
     "per-tensor": (7, 3, 5, 11),

@@ -9,8 +9,8 @@ from keras import layers
 
 import tfq_fine as tfq
 from tfq_converters.operators.weights import data_of, weight_axes
-from tfq_fine import affine
 from tfq_fine.layers.wrapped import wrappers
+from tfq_fine.numerics import affine
 from wrapped_models import small_cnn
 
 OBSERVERS = ("min_max", "moving_average", "percentile:percentile=97", "mean_std", "mse", "entropy", "auto")

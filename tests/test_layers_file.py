@@ -9,10 +9,10 @@ from keras import layers
 
 import tfq_fine as tfq
 from tfq_converters.quantized import WeightCodes
-from tfq_fine import affine
 from tfq_fine.algorithms import ALGORITHMS, Algorithm, WeightProblem
-from tfq_fine.layers.rows import ROWS, to_op
+from tfq_fine.layers.layer_table import ROWS, to_op
 from tfq_fine.layers.wrapped import wrappers
+from tfq_fine.numerics import affine
 from wrapped_models import (
     LAYERS,
     RECURRENT,

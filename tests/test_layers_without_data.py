@@ -9,9 +9,9 @@ from keras import layers
 
 import tfq_fine as tfq
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
-from tfq_fine import automatic
-from tfq_fine.implied_ranges import with_implied, without_range
-from tfq_fine.statistics import Range
+from tfq_fine.activations import search_ranges as automatic
+from tfq_fine.activations.implied_ranges import with_implied, without_range
+from tfq_fine.calibration.statistics import Range
 from wrapped_models import calibrated, images, small_cnn
 
 

@@ -15,9 +15,9 @@ from tfq_converters.operators.weights import data_of, weight_axes
 from tfq_converters.quantized import WeightCodes
 from tfq_converters.realize import realize
 from tfq_converters.runtime import Runner
-from tfq_fine import affine
 from tfq_fine.algorithms import ALGORITHMS, Algorithm, Option, WeightProblem, algorithm_problems
 from tfq_fine.calibration import Layerwise
+from tfq_fine.numerics import affine
 
 RNG = np.random.default_rng(0)
 SAMPLES = [(RNG.normal(size=(1, 9, 7, 3)).astype(np.float32),) for _ in range(3)]

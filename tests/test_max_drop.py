@@ -3,8 +3,8 @@
 import pytest
 
 from tfq_converters.errors import TfqError
-from tfq_fine.max_drop import MaxDrop
 from tfq_fine.report import FileSize, Report, TaskResult
+from tfq_fine.request.max_drop import MaxDrop
 
 
 def _report(name: str, before: float, after: float, higher: bool = True) -> Report:

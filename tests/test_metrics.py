@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import mean_squared_error, r2_score, roc_auc_score, top_k_accuracy_score
 
 from tfq_converters.errors import TfqError
-from tfq_fine.metrics import Agreement, ErrorSums, in_top, is_classes
-from tfq_fine.task_metrics import METRICS, Score, TaskMetric, task_metric
+from tfq_fine.numerics.errors import Agreement, ErrorSums, in_top, is_classes
+from tfq_fine.verification.task_metrics import METRICS, Score, TaskMetric, task_metric
 
 RNG = np.random.default_rng(0)
 # values whose sums and products are exact in float64, so that merging in any order gives the same bits

@@ -9,7 +9,7 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
-from tfq_fine.minimum_cut import Network
+from tfq_fine.placement.minimum_cut import Network
 
 SOURCE, SINK = ("source",), ("sink",)
 Edges = dict[tuple[tuple, tuple], float]

@@ -13,9 +13,9 @@ from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.api import Result
-from tfq_fine.granularity import Blocks, ChannelGroups, PerTensor
-from tfq_fine.recipe import Recipe, Rule
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.request.granularity import Blocks, ChannelGroups, PerTensor
+from tfq_fine.request.recipe import Recipe, Rule
+from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
 
 A8, A16 = ActivationSpec(8), ActivationSpec(16)
 

@@ -7,7 +7,7 @@ from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.api import quantize
-from tfq_fine.movers import FOLLOWS
+from tfq_fine.placement.movers import FOLLOWS
 
 SHAPE = Tensor("shape", (2,), "int32", data=np.array([-1, 4], np.int32))
 RESHAPE = Options("ReshapeOptions", {"newShape": [-1, 4]})

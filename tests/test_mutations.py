@@ -19,9 +19,9 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op
 from tfq_converters.realize import Realized, matrix
 from tfq_converters.realize.builder import SubgraphBuilder
-from tfq_fine import affine
-from tfq_fine.granularity import Blocks, ChannelGroups, Granularity, PerChannel, block_shape
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.numerics import affine
+from tfq_fine.request.granularity import Blocks, ChannelGroups, Granularity, PerChannel, block_shape
+from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
 from tfq_fine.weights import integer, layouts, scale_limits, solving
 
 RUN_CHECK, STORABLE = "run check", "what can be stored"

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfq_converters.graph import Op, Options, Subgraph, Tensor
-from tfq_fine.histogram import Counter, Histogram
-from tfq_fine.observers import OBSERVERS
-from tfq_fine.observers.second_moment import second_moment
-from tfq_fine.observers.seen import Seen
-from tfq_fine.statistics import Extremes, MovingRange, Range
+from tfq_fine.calibration.observers import OBSERVERS
+from tfq_fine.calibration.observers.second_moment import second_moment
+from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.statistics import Extremes, MovingRange, Range
+from tfq_fine.numerics.histogram import Counter, Histogram
 
 RNG = np.random.default_rng(7)
 

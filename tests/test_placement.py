@@ -10,11 +10,12 @@ from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
 from tfq_converters.kernels import costs
 from tfq_converters.operators.integer_kernels import OPS
-from tfq_fine import placement, quantize
-from tfq_fine.placement import place
+from tfq_fine import quantize
+from tfq_fine.calibration.statistics import Range, Statistics
+from tfq_fine.placement import float_islands as placement
+from tfq_fine.placement.float_islands import place
 from tfq_fine.planning import Decision, Policy
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
-from tfq_fine.statistics import Range, Statistics
+from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
 
 INTEGER = OpSpec("integer", WeightSpec(), ActivationSpec(8))
 

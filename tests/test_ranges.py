@@ -10,16 +10,16 @@ from graphs import DENSE, images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.kernels.queries import Target
-from tfq_fine.automatic import best_ranges, counted
+from tfq_fine.activations.observed_ranges import chosen, observer_needs
+from tfq_fine.activations.search_ranges import best_ranges, counted
 from tfq_fine.calibration import calibrate, range_needs
+from tfq_fine.calibration.observers import OBSERVERS
+from tfq_fine.calibration.statistics import Range, Statistics
 from tfq_fine.data import batches, input_specs
-from tfq_fine.histogram import Histogram
-from tfq_fine.observers import OBSERVERS
+from tfq_fine.numerics.histogram import Histogram
 from tfq_fine.planning import Plan, Policy, make_plan
-from tfq_fine.ranges import chosen, observer_needs
-from tfq_fine.recipe import Recipe
 from tfq_fine.report.activations import binned
-from tfq_fine.statistics import Range, Statistics
+from tfq_fine.request.recipe import Recipe
 
 INT8 = tfq.RECIPES["full_int8"]
 DATA = images(40)

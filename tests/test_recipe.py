@@ -4,10 +4,10 @@ import pytest
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Subgraph
-from tfq_fine.granularity import Blocks, PerTensor
-from tfq_fine.presets import RECIPES, named
-from tfq_fine.recipe import Recipe, Rule
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.request.granularity import Blocks, PerTensor
+from tfq_fine.request.presets import RECIPES, named
+from tfq_fine.request.recipe import Recipe, Rule
+from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
 
 
 class Layer:

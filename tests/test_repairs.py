@@ -14,14 +14,14 @@ from tfq_converters.flatbuffer.reading import read
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Options, Tensor
 from tfq_converters.runtime.runner import Runner
-from tfq_fine import repairs as module
 from tfq_fine.cli import arguments
-from tfq_fine.equalization.fold_batch_norm import fold_batch_norm
-from tfq_fine.judging import decibels_of, gain, judged
-from tfq_fine.metrics import ErrorSums
-from tfq_fine.repairs import REPAIRS
+from tfq_fine.numerics.errors import ErrorSums
 from tfq_fine.report.quantization import QuantizationReport
-from tfq_fine.trial import Measured, Variant
+from tfq_fine.search import select_transforms as module
+from tfq_fine.search.judging import decibels_of, gain, judged
+from tfq_fine.search.select_transforms import REPAIRS
+from tfq_fine.search.trial import Measured, Variant
+from tfq_fine.transforms.batch_norm import fold_batch_norm
 
 
 def behind_relu() -> Graph:

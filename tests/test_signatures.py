@@ -16,9 +16,9 @@ from tfq_converters.graph import Graph
 from tfq_converters.graph_edit.subgraphs import entry, together
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.api import Result
-from tfq_fine.by_signature import entries
+from tfq_fine.calibration.signature_data import entries
 from tfq_fine.cli import main
-from tfq_fine.metrics import ErrorSums
+from tfq_fine.numerics.errors import ErrorSums
 from tfq_fine.report import Report, TaskResult
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from keras import layers
 
 import tfq_fine as tfq
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
-from tfq_fine.layers.twin.interpreter import refuse_unknown
+from tfq_fine.emulation.interpreter import refuse_unknown
 from wrapped_models import LAYERS, RECURRENT, all_outputs, file_outputs, images, layers_side_by_side, small_cnn, sqnr_db
 
 CPU = Path("/proc/cpuinfo")

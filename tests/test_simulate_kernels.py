@@ -17,7 +17,7 @@ from tfq_converters.graph_edit.parts import part
 from tfq_converters.kernels.delegation import is_delegated
 from tfq_converters.operators.facts import facts_of
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.layers.twin.interpreter import Interpreter
+from tfq_fine.emulation.interpreter import Interpreter
 from wrapped_models import all_outputs, calibrated, file_outputs, images, output_steps, small_cnn
 
 ALL_CODES = {"int8": np.arange(-(2**7), 2**7), "int16": np.arange(-(2**15), 2**15)}

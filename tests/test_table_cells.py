@@ -12,8 +12,8 @@ from tfq_converters.kernels.queries import Target
 from tfq_converters.kernels.table import Cell as TableCell
 from tfq_converters.kernels.table import load
 from tfq_converters.probe.cases import BLOCK
-from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
-from tfq_fine.specs import WeightSpec
+from tfq_fine.request.granularity import Blocks, Granularity, PerChannel, PerTensor
+from tfq_fine.request.specs import WeightSpec
 
 LITERT = Target(("litert", "litert-reference"))
 

@@ -16,11 +16,11 @@ from tfq_converters.probe.build import job
 from tfq_converters.probe.run import present
 from tfq_converters.probe.runtimes import opener
 from tfq_converters.runtime.runner import Runner
-from tfq_fine import placement
-from tfq_fine.granularity import ChannelGroups, PerChannel, PerTensor
+from tfq_fine.placement import float_islands as placement
 from tfq_fine.planning import Plan, Policy, make_plan
-from tfq_fine.presets import RECIPES
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.request.granularity import ChannelGroups, PerChannel, PerTensor
+from tfq_fine.request.presets import RECIPES
+from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
 
 MICRO = Target(("tflite-micro",))
 LAYERS = {0: "conv", 1: "depthwise", 3: "dense"}  # of `small_cnn`, those with weights

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import tfq_fine as tfq
-from tfq_fine import affine
+from tfq_fine.numerics import affine
 from tfq_fine.tfmot.qat import _range
 
 CASES = (

@@ -9,7 +9,7 @@ import tf_keras
 
 import tfq_fine as tfq
 from tfq_converters.reading import read_model
-from tfq_fine.trained_moments import first_moments, unlike_training
+from tfq_fine.calibration.trained_moments import first_moments, unlike_training
 
 RNG = np.random.default_rng(0)
 KERNEL = RNG.normal(size=(3, 3, 2, 6)).astype(np.float32)

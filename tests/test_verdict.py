@@ -12,7 +12,7 @@ from nets import Net
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Options
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.metrics import ErrorSums
+from tfq_fine.numerics.errors import ErrorSums
 from tfq_fine.report import QuantizationReport
 from tfq_fine.report.verdict import WEAK_DB, OutputVerdict, Verdict
 

@@ -15,8 +15,8 @@ import tfq_fine as tfq
 from graphs import codes_in_file
 from tfq_converters.quantized import WeightCodes
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.affine import CodeFormat
 from tfq_fine.algorithms import WeightProblem, solve
+from tfq_fine.numerics.affine import CodeFormat
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(32, 9, 8, 3)).astype(np.float32)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tfq_converters.errors import TfqError
     from tfq_fine.api import calibrate, quantize
-    from tfq_fine.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
+    from tfq_fine.calibration.dataset import CalibrationData
+    from tfq_fine.calibration.statistics import Statistics
     from tfq_fine.layers import annotate, fold_batch_norm, load_model, simulate
-    from tfq_fine.presets import RECIPES
-    from tfq_fine.recipe import Recipe, Rule
-    from tfq_fine.representative import CalibrationData
-    from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
-    from tfq_fine.statistics import Statistics
+    from tfq_fine.request.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
+    from tfq_fine.request.presets import RECIPES
+    from tfq_fine.request.recipe import Recipe, Rule
+    from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
     from tfq_fine.verification import verify
 
 __version__ = "0.1.0"
@@ -47,19 +47,19 @@ __all__ = [
 
 # No public name may be the name of a module here, or importing the module would replace it.
 _MODULES = {
-    "ActivationSpec": "tfq_fine.specs",
-    "Blocks": "tfq_fine.granularity",
-    "CalibrationData": "tfq_fine.representative",
-    "ChannelGroups": "tfq_fine.granularity",
-    "OpSpec": "tfq_fine.specs",
-    "PerChannel": "tfq_fine.granularity",
-    "PerTensor": "tfq_fine.granularity",
-    "RECIPES": "tfq_fine.presets",
-    "Recipe": "tfq_fine.recipe",
-    "Rule": "tfq_fine.recipe",
-    "Statistics": "tfq_fine.statistics",
+    "ActivationSpec": "tfq_fine.request.specs",
+    "Blocks": "tfq_fine.request.granularity",
+    "CalibrationData": "tfq_fine.calibration.dataset",
+    "ChannelGroups": "tfq_fine.request.granularity",
+    "OpSpec": "tfq_fine.request.specs",
+    "PerChannel": "tfq_fine.request.granularity",
+    "PerTensor": "tfq_fine.request.granularity",
+    "RECIPES": "tfq_fine.request.presets",
+    "Recipe": "tfq_fine.request.recipe",
+    "Rule": "tfq_fine.request.recipe",
+    "Statistics": "tfq_fine.calibration.statistics",
     "TfqError": "tfq_converters.errors",
-    "WeightSpec": "tfq_fine.specs",
+    "WeightSpec": "tfq_fine.request.specs",
     "annotate": "tfq_fine.layers",
     "calibrate": "tfq_fine.api",
     "fold_batch_norm": "tfq_fine.layers",

@@ -16,28 +16,41 @@ from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import Source, read_model
 from tfq_converters.runtime import check_timeout, file_runs, waiting
 from tfq_converters.writer import write
-from tfq_fine import signatures
-from tfq_fine.by_signature import by_signature, each, entries, matched, of_each
-from tfq_fine.calibration import OnInvalid, algorithm_needs
-from tfq_fine.data_warnings import data_warnings
-from tfq_fine.layers.barrier import without_marks
-from tfq_fine.layers.calibration import calibrate_wrappers, converted
-from tfq_fine.layers.export import WrappedModel, wrapped_model
-from tfq_fine.layers.wrapped import wrappers
-from tfq_fine.options import check_options
-from tfq_fine.pipeline import Order, decide, gathered, judged_file, policy_of, prepare, reported, with_observer
+from tfq_fine.calibration import (
+    CalibrationData,
+    OnInvalid,
+    Representative,
+    Statistics,
+    algorithm_needs,
+    by_signature,
+    data_warnings,
+    each,
+    entries,
+    generated_inputs,
+    matched,
+    of_each,
+    other_inputs,
+    unlike_training,
+)
+from tfq_fine.layers import WrappedModel, calibrate_wrappers, converted, without_marks, wrapped_model, wrappers
 from tfq_fine.planning import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
-from tfq_fine.recipe import Recipe
-from tfq_fine.repairs import chosen_repairs
-from tfq_fine.report.quantization import QuantizationReport
-from tfq_fine.representative import CalibrationData, Representative
-from tfq_fine.sampling import generated_inputs, other_inputs
-from tfq_fine.statistics import Statistics
-from tfq_fine.tfmot.qat import qat_model
-from tfq_fine.trained_moments import unlike_training
-from tfq_fine.trial import static_needs
-from tfq_fine.verification.side import file_size
+from tfq_fine.report import QuantizationReport
+from tfq_fine.request import Recipe, check_options
+from tfq_fine.search import chosen_repairs, static_needs
+from tfq_fine.session import (
+    Order,
+    decide,
+    gathered,
+    judged_file,
+    policy_of,
+    prepare,
+    reported,
+    signatures,
+    with_observer,
+)
+from tfq_fine.tfmot import qat_model
+from tfq_fine.verification import file_size
 from tfq_fine.weights import BORDER_TYPES, weight_needs
 
 DEFAULT = "dynamic_int8"  # recipe
@@ -152,10 +165,11 @@ def quantize(
             "error" lists all such operators and what works, "fallback" takes more bits or a coarser granularity, and
             reports it. None: what the recipe says; presets of less than 8 bits fall back, but not for a compiler.
         kernels: path of a kernel table of another machine or release (`tfq-fine kernels --probe --output`).
-        observer: how the ranges of all activations are chosen (`tfq_fine.observers`), in place of what the recipe
-            says: "min_max", "percentile:percentile=99.9", "auto" ...
-        repairs: changes of the float graph, or of ranges, that make it easier to quantize (`tfq_fine.repairs`): "auto"
-            for all, some by name, or None. Each is kept where the file that it gives is better on some of the samples;
+        observer: how the ranges of all activations are chosen (`tfq_fine.calibration.observers`), in place of what
+            the recipe says: "min_max", "percentile:percentile=99.9", "auto" ...
+        repairs: changes of the float graph, or of ranges, that make it easier to quantize
+            (`tfq_fine.search.select_transforms`): "auto" for all, some by name, or None. Each is kept where the
+            file that it gives is better on some of the samples;
             the report has a line on each, with the reason where it is off.
         num_samples: read at most this many samples of `data` (of each shard).
         batch_size: samples per run of the interpreter during calibration.

@@ -1,69 +1,31 @@
-"""Weight algorithms: each is one function of a `WeightProblem`, and one row here.
+"""Weight algorithms: each is one function of a `WeightProblem`, and one row of `table.ALGORITHMS`."""
 
-To add one, write its module and its row.
-"""
+from typing import TYPE_CHECKING
 
-from dataclasses import replace
+from tfq_converters import face
 
-from tfq_converters.errors import TfqError
-from tfq_converters.quantized import WeightCodes
-from tfq_fine.algorithms.clusters import clusters
-from tfq_fine.algorithms.mse_clip import CANDIDATES, SMALLEST, mse_clip
-from tfq_fine.algorithms.patches import patches
-from tfq_fine.algorithms.problem import (
-    Algorithm,
-    InputStatistics,
-    OperatorInputs,
-    Option,
-    Scope,
-    Statistic,
-    WeightProblem,
-    has_statistics,
-)
-from tfq_fine.algorithms.round_to_nearest import round_to_nearest
-from tfq_fine.specs import WeightSpec
-
-ALGORITHMS: dict[str, Algorithm] = {
-    "round_to_nearest": Algorithm(round_to_nearest),
-    "mse_clip": Algorithm(
-        mse_clip,
-        options={"smallest": Option(SMALLEST, 0.01, 1.0), "candidates": Option(CANDIDATES, 1, 10_000, whole=True)},
-    ),
-    "clusters": Algorithm(clusters, keeps_equal=True),
-}
-
-
-def algorithm_problems(spec: WeightSpec) -> list[str]:
-    """List what is wrong with the algorithm of a spec and its options."""
-    row = ALGORITHMS.get(spec.algorithm)
-    if row is None:
-        return [f"unknown algorithm {spec.algorithm!r}; known: {', '.join(ALGORITHMS)}"]
-    known = ", ".join(row.options) or "none"
-    problems = [
-        row.options[name].problem(name, value) if name in row.options else f"no option {name!r}; it has {known}"
-        for name, value in spec.options
-    ]
-    return [f"algorithm {spec.algorithm!r} has {problem}" for problem in problems if problem]
-
-
-def solve(spec: WeightSpec, problem: WeightProblem) -> WeightCodes:
-    """Choose the codes of a weight with the algorithm of `spec`, whose options take the place of the problem's.
-
-    Raises:
-        TfqError: an unknown algorithm, a bad option, or the problem lacks what the algorithm reads.
-    """
-    problems = algorithm_problems(spec)
-    if problems:
-        raise TfqError("; ".join(problems))
-    row = ALGORITHMS[spec.algorithm]
-    missing = problem.inputs.missing(row.reads)
-    if missing:
-        raise TfqError(
-            f"algorithm {spec.algorithm!r} reads {', '.join(missing)} of the inputs, which is not known: give "
-            "representative data, or statistics that were calibrated with the recipe that is to be used"
-        )
-    return row.solve(replace(problem, options=row.with_defaults(dict(spec.options))))
-
+if TYPE_CHECKING:
+    from tfq_fine.algorithms.input_patches import patches
+    from tfq_fine.algorithms.problem import (
+        Algorithm,
+        InputStatistics,
+        OperatorInputs,
+        Option,
+        Scope,
+        Statistic,
+        WeightProblem,
+        has_statistics,
+    )
+    from tfq_fine.algorithms.table import ALGORITHMS, algorithm_problems, solve
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "input_patches": "patches",
+            "problem": "Algorithm InputStatistics OperatorInputs Option Scope Statistic WeightProblem has_statistics",
+            "table": "ALGORITHMS algorithm_problems solve",
+        },
+    )
 
 __all__ = [
     "ALGORITHMS",

@@ -9,8 +9,8 @@ values, and the scales are s * |f[c]|.
 import numpy as np
 
 from tfq_converters.quantized import WeightCodes
-from tfq_fine import affine
 from tfq_fine.algorithms.problem import WeightProblem
+from tfq_fine.numerics import affine
 
 SAME = 2.0**-20  # relative difference of values of one cluster: folding rounds to 24 bits, once or twice
 

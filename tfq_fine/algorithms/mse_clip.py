@@ -8,8 +8,8 @@ Quantization", arXiv 2106.08295, section 3.1: MSE, searched over a grid).
 import numpy as np
 
 from tfq_converters.quantized import WeightCodes
-from tfq_fine import affine
 from tfq_fine.algorithms.problem import WeightProblem
+from tfq_fine.numerics import affine
 
 SMALLEST, CANDIDATES = 0.3, 36  # of the extent: 1.00, 0.98, ... 0.30
 

@@ -10,8 +10,8 @@ import numpy as np
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.operators import WeightAxes, data_of, facts_of, weight_axes
 from tfq_converters.quantized import WeightCodes
-from tfq_fine.affine import CodeFormat
-from tfq_fine.algorithms.patches import patches
+from tfq_fine.algorithms.input_patches import patches
+from tfq_fine.numerics import CodeFormat
 
 Statistic = Literal["channel_mean", "channel_absmax", "second_moment", "inputs"]
 Scope = Literal["weight", "operator"]

@@ -1,8 +1,8 @@
 """Round to nearest over the full range of each block."""
 
 from tfq_converters.quantized import WeightCodes
-from tfq_fine import affine
 from tfq_fine.algorithms.problem import WeightProblem
+from tfq_fine.numerics import affine
 
 
 def round_to_nearest(problem: WeightProblem) -> WeightCodes:

@@ -1,23 +1,83 @@
 """Calibration: (float graph, representative data, what is needed) -> `Statistics`."""
 
-from tfq_fine.calibration.gathering import Gathered, Reading, gather, gather_shards, shard_shapes
-from tfq_fine.calibration.layerwise import Layerwise
-from tfq_fine.calibration.needs import algorithm_needs, mean_needs, needs_of, range_needs
-from tfq_fine.calibration.passes import OnInvalid, calibrate
-from tfq_fine.calibration.spool import Spool
+from typing import TYPE_CHECKING
+
+from tfq_converters import face
+
+if TYPE_CHECKING:
+    from tfq_fine.calibration.dataset import CalibrationData, Representative
+    from tfq_fine.calibration.instrument import Needs, moved_from
+    from tfq_fine.calibration.kept_samples import Sample
+    from tfq_fine.calibration.layerwise import Layerwise
+    from tfq_fine.calibration.needs import algorithm_needs, mean_needs, needs_of, range_needs
+    from tfq_fine.calibration.observers import OBSERVERS, observer_problems
+    from tfq_fine.calibration.observers.seen import Seen
+    from tfq_fine.calibration.run import OnInvalid, calibrate
+    from tfq_fine.calibration.sampling import generated_inputs, other_inputs
+    from tfq_fine.calibration.shards import Gathered, Reading, gather, gather_shards, shard_shapes
+    from tfq_fine.calibration.signature_data import by_signature, each, entries, located, matched, of_each
+    from tfq_fine.calibration.spool import Spool
+    from tfq_fine.calibration.statistics import Extremes, Range, Statistics
+    from tfq_fine.calibration.trained_moments import unlike_training
+    from tfq_fine.calibration.unlikely_data import data_warnings
+    from tfq_fine.calibration.value_sampling import drawn
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "dataset": "CalibrationData Representative",
+            "instrument": "Needs moved_from",
+            "kept_samples": "Sample",
+            "layerwise": "Layerwise",
+            "needs": "algorithm_needs mean_needs needs_of range_needs",
+            "observers": "OBSERVERS observer_problems",
+            "observers.seen": "Seen",
+            "run": "OnInvalid calibrate",
+            "sampling": "generated_inputs other_inputs",
+            "shards": "Gathered Reading gather gather_shards shard_shapes",
+            "signature_data": "by_signature each entries located matched of_each",
+            "spool": "Spool",
+            "statistics": "Extremes Range Statistics",
+            "trained_moments": "unlike_training",
+            "unlikely_data": "data_warnings",
+            "value_sampling": "drawn",
+        },
+    )
 
 __all__ = [
+    "OBSERVERS",
+    "CalibrationData",
+    "Extremes",
     "Gathered",
     "Layerwise",
+    "Needs",
     "OnInvalid",
+    "Range",
     "Reading",
+    "Representative",
+    "Sample",
+    "Seen",
     "Spool",
+    "Statistics",
     "algorithm_needs",
+    "by_signature",
     "calibrate",
+    "data_warnings",
+    "drawn",
+    "each",
+    "entries",
     "gather",
     "gather_shards",
+    "generated_inputs",
+    "located",
+    "matched",
     "mean_needs",
+    "moved_from",
     "needs_of",
+    "observer_problems",
+    "of_each",
+    "other_inputs",
     "range_needs",
     "shard_shapes",
+    "unlike_training",
 ]

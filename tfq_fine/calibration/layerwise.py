@@ -17,7 +17,7 @@ from tfq_converters.quantized import OpEncoding, OpKey, QuantizedGraph
 from tfq_converters.realize import realize
 from tfq_converters.runtime import Runner, depends_on_unrunnable
 from tfq_fine.algorithms import OperatorInputs
-from tfq_fine.kept_samples import Sample
+from tfq_fine.calibration.kept_samples import Sample
 
 Values = dict[int, np.ndarray]  # tensor of the main subgraph -> its value for one sample
 

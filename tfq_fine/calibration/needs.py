@@ -8,7 +8,7 @@ from tfq_converters.operators import data_of, lstm
 from tfq_converters.quantized import TensorKey
 from tfq_converters.runtime import known_ops
 from tfq_fine.algorithms import has_statistics
-from tfq_fine.observation import Needs
+from tfq_fine.calibration.instrument import Needs
 
 FOR_ALGORITHMS = ("channel_absmax", "channel_mean", "second_moment")
 

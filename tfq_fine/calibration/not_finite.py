@@ -7,7 +7,7 @@ import numpy as np
 from tfq_converters.check import float_run
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_fine.kept_samples import Sample
+from tfq_fine.calibration.kept_samples import Sample
 
 
 def first_not_finite(graph: Graph, inputs: Sample) -> int | None:

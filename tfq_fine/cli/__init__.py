@@ -3,6 +3,20 @@
 Exit codes: 0 done, 1 verification fell short, 2 bad usage or input, 70 a defect of the program, 130 interrupted.
 """
 
-from tfq_fine.cli.program import main
+from typing import TYPE_CHECKING
 
-__all__ = ["main"]
+from tfq_converters import face
+
+if TYPE_CHECKING:
+    from tfq_fine.cli.program import main
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "program": "main",
+        },
+    )
+
+__all__ = [
+    "main",
+]

@@ -7,10 +7,10 @@ from absl import logging
 
 from tfq_converters.files import Place
 from tfq_fine.api import calibrate
+from tfq_fine.calibration import Statistics
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.recipe_argument import recipe_of
 from tfq_fine.cli.signature_values import by_signature, each
-from tfq_fine.statistics import Statistics
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,9 +5,8 @@ import os
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
-from tfq_fine.report.sections import Grid, Paragraph, Section, brief_name, size
-from tfq_fine.report.text import plain_text
-from tfq_fine.sizes import constant_bytes
+from tfq_fine.numerics import constant_bytes
+from tfq_fine.report import Grid, Paragraph, Section, brief_name, plain_text, size
 
 RUNTIME_VERSION = "min_runtime_version"
 

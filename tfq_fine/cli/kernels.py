@@ -11,8 +11,7 @@ from tfq_converters.kernels import ABSENT, Cell, KernelTable, Run, load, save
 from tfq_converters.probe import CELLS, VARIANTS, present, probe
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.terminal import counted
-from tfq_fine.report.sections import Grid, Paragraph, Section
-from tfq_fine.report.text import plain_text, rich_group
+from tfq_fine.report import Grid, Paragraph, Section, plain_text, rich_group
 
 MARKS = {"correct": "ok", "refuses": "refuses", "wrong": "WRONG", "crashes": "crash", "absent": "-"}
 WIDTH = 132  # columns of plain text: seven runtime variants

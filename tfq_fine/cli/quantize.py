@@ -11,13 +11,13 @@ from absl import logging
 from tfq_converters.files import Place
 from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_fine.api import quantize
+from tfq_fine.calibration import Statistics
 from tfq_fine.cli.arguments import REPAIRS
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.recipe_argument import recipe_of
 from tfq_fine.cli.signature_values import by_signature, each
 from tfq_fine.cli.terminal import show
-from tfq_fine.report.html import require_extra
-from tfq_fine.statistics import Statistics
+from tfq_fine.report import require_extra
 
 
 def run(arguments: argparse.Namespace) -> int:

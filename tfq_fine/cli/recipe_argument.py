@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from tfq_converters.errors import TfqError
-from tfq_fine.presets import named
-from tfq_fine.recipe import Recipe
+from tfq_fine.request import Recipe, named
 
 
 def recipe_of(text: str) -> Recipe:

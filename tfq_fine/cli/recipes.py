@@ -2,7 +2,7 @@
 
 import argparse
 
-from tfq_fine.presets import RECIPES
+from tfq_fine.request import RECIPES
 
 
 def run(arguments: argparse.Namespace) -> int:

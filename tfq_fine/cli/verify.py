@@ -12,8 +12,8 @@ from tfq_converters.files import Place
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.signature_values import by_signature, each
 from tfq_fine.cli.terminal import progress, show
-from tfq_fine.max_drop import SHARES, MaxDrop
-from tfq_fine.report.html import require_extra
+from tfq_fine.report import require_extra
+from tfq_fine.request import SHARES, MaxDrop
 from tfq_fine.verification import verify
 
 FELL_SHORT = 1

@@ -24,11 +24,27 @@ samples, or one such value per sample, stacked along a new axis 0. An input of f
 stacked in that way too: then each index of the new axis is one sample, run by itself.
 """
 
-from tfq_fine.data.batch import Batch, InputSpec, input_specs
-from tfq_fine.data.counting import known_count
-from tfq_fine.data.cutting import batches, singles
-from tfq_fine.data.peeking import Described, Peeked
-from tfq_fine.data.source import require_data
+from typing import TYPE_CHECKING
+
+from tfq_converters import face
+
+if TYPE_CHECKING:
+    from tfq_fine.data.batch import Batch, InputSpec, input_specs
+    from tfq_fine.data.counting import known_count
+    from tfq_fine.data.cutting import batches, singles
+    from tfq_fine.data.peeking import Described, Peeked
+    from tfq_fine.data.source import require_data
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "batch": "Batch InputSpec input_specs",
+            "counting": "known_count",
+            "cutting": "batches singles",
+            "peeking": "Described Peeked",
+            "source": "require_data",
+        },
+    )
 
 __all__ = [
     "Batch",

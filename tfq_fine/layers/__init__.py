@@ -1,44 +1,66 @@
 """Keras layer wrappers: mark layers, simulate their quantization, fine-tune, and get exactly that in the file.
 
-Names are loaded when they are first used, as Keras is with them.
+Users call `annotate`, `FineQuantize`, `simulate`, `freeze_ranges`, `fold_batch_norm` and `load_model`; the other names
+are for the stages of a job.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tfq_converters import face
 
 if TYPE_CHECKING:
     from tfq_fine.layers.annotation import annotate
+    from tfq_fine.layers.barrier import without_marks
+    from tfq_fine.layers.calibration import calibrate_wrappers, converted
+    from tfq_fine.layers.export import Given, WrappedModel, wrapped_model
     from tfq_fine.layers.fine_quantize import FineQuantize
     from tfq_fine.layers.folding import fold_batch_norm
+    from tfq_fine.layers.kernel import QuantizedKernel
+    from tfq_fine.layers.kernel_plan import held
+    from tfq_fine.layers.layer_table import Kernel, LayerRow, from_op, kernels_of, op_shape, row_of, to_op
     from tfq_fine.layers.loading import load_model
-    from tfq_fine.layers.rows import Kernel, LayerRow
     from tfq_fine.layers.simulation import simulate
-    from tfq_fine.layers.wrapped import freeze_ranges
+    from tfq_fine.layers.wrapped import freeze_ranges, wrappers
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "annotation": "annotate",
+            "barrier": "without_marks",
+            "calibration": "calibrate_wrappers converted",
+            "export": "Given WrappedModel wrapped_model",
+            "fine_quantize": "FineQuantize",
+            "folding": "fold_batch_norm",
+            "kernel": "QuantizedKernel",
+            "kernel_plan": "held",
+            "layer_table": "Kernel LayerRow from_op kernels_of op_shape row_of to_op",
+            "loading": "load_model",
+            "simulation": "simulate",
+            "wrapped": "freeze_ranges wrappers",
+        },
+    )
 
 __all__ = [
     "FineQuantize",
+    "Given",
     "Kernel",
     "LayerRow",
+    "QuantizedKernel",
+    "WrappedModel",
     "annotate",
+    "calibrate_wrappers",
+    "converted",
     "fold_batch_norm",
     "freeze_ranges",
+    "from_op",
+    "held",
+    "kernels_of",
     "load_model",
+    "op_shape",
+    "row_of",
     "simulate",
+    "to_op",
+    "without_marks",
+    "wrapped_model",
+    "wrappers",
 ]
-
-_MODULES = {  # no name may be that of a module here, or importing the module would replace it
-    "FineQuantize": "fine_quantize",
-    "Kernel": "rows",
-    "LayerRow": "rows",
-    "annotate": "annotation",
-    "fold_batch_norm": "folding",
-    "freeze_ranges": "wrapped",
-    "load_model": "loading",
-    "simulate": "simulation",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

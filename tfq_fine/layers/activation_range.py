@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfq_fine.layers import arithmetic
+from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.trained_scale import TrainedScale
 
 

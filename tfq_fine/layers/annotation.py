@@ -12,13 +12,11 @@ from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.graph import Op
 from tfq_converters.reading import Node, keras_framework, layer_table, layer_tree, nodes, own_weights
 from tfq_fine.layers.folding import fold_batch_norm
+from tfq_fine.layers.layer_table import LayerRow, is_repeated, row_of
 from tfq_fine.layers.rebuild import rebuilt
-from tfq_fine.layers.rows import LayerRow, is_repeated, row_of
 from tfq_fine.layers.wrapped import is_wrapper, wrappers
 from tfq_fine.planning import Prefer
-from tfq_fine.presets import named
-from tfq_fine.recipe import Recipe
-from tfq_fine.specs import OpSpec
+from tfq_fine.request import OpSpec, Recipe, named
 
 NO_KERNELS = frozenset(
     {"PReLU", "LayerNormalization", "RMSNormalization", "SpectralNormalization"}
@@ -113,7 +111,7 @@ def annotate(
     marked = [node for node in nodes(layer_tree(start)) if node.path in specs]
     raise_all(problem for node in marked for problem in _problems(node, wrapper_of))
     result = rebuilt(start, wrapped)
-    importlib.import_module("tfq_fine.layers.holder").hold(result)
+    importlib.import_module("tfq_fine.layers.serialization").hold(result)
     for wrapper in wrappers(result):
         wrapper.fit_scales()
     _report_left(result, asked)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.graph import Graph, Op, Subgraph
-from tfq_fine.layers.reading import data_of
+from tfq_fine.layers.input_hooks import data_of
 
 LOWEST = float(np.finfo(np.float32).min)
 

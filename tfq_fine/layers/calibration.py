@@ -13,17 +13,15 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import Target
 from tfq_converters.reading import keras_call, read_model
-from tfq_fine import automatic
-from tfq_fine.calibration import mean_needs
+from tfq_fine.activations import search_ranges as automatic
+from tfq_fine.calibration import Range, Representative, Statistics, mean_needs
 from tfq_fine.data import InputSpec, batches
 from tfq_fine.layers.barrier import without_marks
 from tfq_fine.layers.export import Given, taken_apart
 from tfq_fine.layers.wrapped import require_wrappers
 from tfq_fine.planning import Plan, Policy, make_plan
-from tfq_fine.representative import Representative
-from tfq_fine.specs import OpSpec
-from tfq_fine.statistics import Range, Statistics
-from tfq_fine.trial import static_needs
+from tfq_fine.request import OpSpec
+from tfq_fine.search import static_needs
 
 BATCH = 32  # samples per call of the Keras model
 

@@ -19,17 +19,16 @@ from tfq_converters.graph import Graph, Op
 from tfq_converters.operators import data_of, weight_axes
 from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey, WeightCodes
 from tfq_converters.reading import layer_tree, load_model, nodes, read_config
-from tfq_fine import affine
-from tfq_fine.encodings import groups, integer_ops
+from tfq_fine.activations import groups, integer_ops
+from tfq_fine.calibration import Range, Statistics
 from tfq_fine.layers.barrier import put_in_front
 from tfq_fine.layers.kernel import QuantizedKernel
-from tfq_fine.layers.places import Place, find_places, is_of
+from tfq_fine.layers.kernel_lookup import Place, find_places, is_of
 from tfq_fine.layers.rebuild import rebuilt
 from tfq_fine.layers.wrapped import WRAPPER, is_wrapper, wrappers
+from tfq_fine.numerics import affine
 from tfq_fine.planning import Decision, Plan, Policy, make_plan
-from tfq_fine.recipe import Recipe
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
-from tfq_fine.statistics import Range, Statistics
+from tfq_fine.request import ActivationSpec, OpSpec, Recipe, WeightSpec
 
 
 @dataclass(frozen=True)

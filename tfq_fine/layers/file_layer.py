@@ -7,8 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfq_converters.graph import Graph, Tensor
-from tfq_fine.layers.twin.codes import is_quantized
-from tfq_fine.layers.twin.interpreter import Interpreter
+from tfq_fine.emulation import Interpreter, is_quantized
 
 
 class FileLayer(keras.layers.Layer):

@@ -18,18 +18,29 @@ import tensorflow as tf
 
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.quantized import Mode
-from tfq_fine import affine
 from tfq_fine.algorithms import ALGORITHMS, InputStatistics, WeightProblem, algorithm_problems, solve
-from tfq_fine.layers import arithmetic
+from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
-from tfq_fine.layers.held import Held, held
-from tfq_fine.layers.holder import FineQuantizeHolder  # noqa: F401 - Keras knows it together with the wrapper
+from tfq_fine.layers.input_hooks import changed_inside, data_of, is_inside, on_the_fly, phases
 from tfq_fine.layers.kernel import QuantizedKernel
-from tfq_fine.layers.reading import changed_inside, data_of, is_inside, on_the_fly, phases
-from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, holder_of, kernels_of, op_shape, row_of, to_op
+from tfq_fine.layers.kernel_plan import Held, held
+from tfq_fine.layers.layer_table import (
+    ROWS,
+    Kernel,
+    LayerRow,
+    Layout,
+    from_op,
+    holder_of,
+    kernels_of,
+    op_shape,
+    row_of,
+    to_op,
+)
+from tfq_fine.layers.serialization import FineQuantizeHolder  # noqa: F401 - Keras knows it together with the wrapper
 from tfq_fine.layers.trained_scale import TrainedScale
+from tfq_fine.numerics import affine
 from tfq_fine.planning import Policy, Prefer
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
+from tfq_fine.request import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
 
 
 @keras.saving.register_keras_serializable(package="tfq_fine")

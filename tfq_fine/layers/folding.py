@@ -15,8 +15,8 @@ import numpy as np
 from tfq_converters.operators import facts_of
 from tfq_converters.reading import layer_tree, nodes
 from tfq_fine.layers.inside import is_graph
+from tfq_fine.layers.layer_table import from_op, kernels_of, row_of, to_op
 from tfq_fine.layers.rebuild import copied, copy_weights, known_classes
-from tfq_fine.layers.rows import from_op, kernels_of, row_of, to_op
 
 NORM = "BatchNormalization"
 LINEAR = frozenset(

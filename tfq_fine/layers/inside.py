@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tfq_converters.reading import layer_tree, nodes
-from tfq_fine.layers.rows import is_repeated
+from tfq_fine.layers.layer_table import is_repeated
 from tfq_fine.layers.wrapped import is_wrapper
 
 Exchange = Callable[[Any, str], Any]  # (a layer, its path) -> what stands in its place

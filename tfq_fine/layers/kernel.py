@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from tfq_fine import affine
-from tfq_fine.layers.held import Held
-from tfq_fine.layers.rows import Kernel, Layout, to_op
+from tfq_fine.layers.kernel_plan import Held
+from tfq_fine.layers.layer_table import Kernel, Layout, to_op
+from tfq_fine.numerics import affine
 
 
 @dataclass(frozen=True)

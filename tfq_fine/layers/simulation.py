@@ -7,8 +7,8 @@ from typing import Any
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.graph import Graph
 from tfq_converters.reading import KerasCall, keras_call, keras_framework
+from tfq_fine.emulation import refuse_unknown
 from tfq_fine.layers.export import unwrapped
-from tfq_fine.layers.twin.interpreter import refuse_unknown
 from tfq_fine.layers.wrapped import wrappers
 
 

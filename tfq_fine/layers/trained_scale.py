@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfq_fine.affine import TINY
-from tfq_fine.layers import arithmetic
+from tfq_fine.emulation import affine_tf as arithmetic
+from tfq_fine.numerics import TINY
 
 
 class TrainedScale:

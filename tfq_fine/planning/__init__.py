@@ -1,19 +1,35 @@
 """Planning: from what a recipe asks to what the kernels can give each operator."""
 
-from tfq_fine.planning.choice import fineness
-from tfq_fine.planning.decision import (
-    FLOAT,
-    HALF_MINIMUM,
-    Decision,
-    OnUnsupported,
-    Plan,
-    Policy,
-    Prefer,
-    touches_float,
-)
-from tfq_fine.planning.index_paths import index_movers
-from tfq_fine.planning.kernel_support import no_integer_kernel
-from tfq_fine.planning.plan import half_of, make_plan
+from typing import TYPE_CHECKING
+
+from tfq_converters import face
+
+if TYPE_CHECKING:
+    from tfq_fine.planning.choice import fineness
+    from tfq_fine.planning.decision import (
+        FLOAT,
+        HALF_MINIMUM,
+        Decision,
+        OnUnsupported,
+        Plan,
+        Policy,
+        Prefer,
+        touches_float,
+    )
+    from tfq_fine.planning.index_paths import index_movers
+    from tfq_fine.planning.kernel_support import no_integer_kernel
+    from tfq_fine.planning.plan import half_of, make_plan
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "choice": "fineness",
+            "decision": "Decision FLOAT HALF_MINIMUM OnUnsupported Plan Policy Prefer touches_float",
+            "index_paths": "index_movers",
+            "kernel_support": "no_integer_kernel",
+            "plan": "half_of make_plan",
+        },
+    )
 
 __all__ = [
     "FLOAT",

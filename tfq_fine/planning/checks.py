@@ -6,9 +6,9 @@ from tfq_converters.graph import Op, Subgraph
 from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpKey
 from tfq_fine.algorithms import ALGORITHMS, algorithm_problems, has_statistics
-from tfq_fine.observers import observer_problems
+from tfq_fine.calibration import observer_problems
 from tfq_fine.planning.choice import with_weights
-from tfq_fine.specs import OpSpec
+from tfq_fine.request import OpSpec
 
 
 def spec_problems(specs: Iterable[OpSpec | None]) -> list[str]:

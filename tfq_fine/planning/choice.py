@@ -8,10 +8,18 @@ from tfq_converters.graph import Op, Subgraph
 from tfq_converters.kernels import Fineness, Target, form_of
 from tfq_converters.operators import is_pointwise, weight_axes
 from tfq_converters.quantized import Form, Mode
-from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
 from tfq_fine.planning.decision import FLOAT, Decision, Policy, touches_float
 from tfq_fine.planning.kernel_support import no_integer_kernel
-from tfq_fine.specs import GRANULARITIES, ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.request import (
+    GRANULARITIES,
+    ActivationSpec,
+    Blocks,
+    Granularity,
+    OpSpec,
+    PerChannel,
+    PerTensor,
+    WeightSpec,
+)
 
 _OTHER_MODES: tuple[Mode, ...] = ("dynamic", "weight_only")
 

@@ -8,7 +8,7 @@ from tfq_converters.graph import Op, Subgraph
 from tfq_converters.kernels import Target
 from tfq_converters.operators import facts_of
 from tfq_converters.quantized import Form, OpKey
-from tfq_fine.specs import OpSpec
+from tfq_fine.request import OpSpec
 
 Prefer = Literal["speed", "size"]
 

@@ -7,12 +7,19 @@ from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.operators import float_constants
 from tfq_converters.quantized import OpKey
 from tfq_converters.runtime import depends_on_unrunnable
-from tfq_fine.granularity import PerChannel
 from tfq_fine.planning.checks import spec_problems, with_statistics
 from tfq_fine.planning.choice import Choice, with_weights
-from tfq_fine.planning.decision import DEFAULT_POLICY, FLOAT, HALF_MINIMUM, Decision, Plan, Policy, touches_float
+from tfq_fine.planning.decision import (
+    DEFAULT_POLICY,
+    FLOAT,
+    HALF_MINIMUM,
+    Decision,
+    Plan,
+    Policy,
+    touches_float,
+)
 from tfq_fine.planning.index_paths import index_movers
-from tfq_fine.specs import OpSpec
+from tfq_fine.request import OpSpec, PerChannel
 
 
 def make_plan(

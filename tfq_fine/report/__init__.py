@@ -1,16 +1,55 @@
 """Reports: frozen values with fields for programs, a table for people, JSON both ways, and a page with pictures."""
 
-from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
-from tfq_fine.report.quantization import OpRow, QuantizationReport
-from tfq_fine.report.verification import Report
+from typing import TYPE_CHECKING
+
+from tfq_converters import face
+
+if TYPE_CHECKING:
+    from tfq_fine.report.activations import activation_rows
+    from tfq_fine.report.html import require_extra
+    from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
+    from tfq_fine.report.quantization import OpRow, QuantizationReport, RepairRow
+    from tfq_fine.report.sections import Grid, Paragraph, Section, brief_name, size
+    from tfq_fine.report.summary import summarize
+    from tfq_fine.report.text import plain_text, rich_group
+    from tfq_fine.report.verdict import OutputVerdict, Verdict
+    from tfq_fine.report.verification import Report
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "activations": "activation_rows",
+            "html": "require_extra",
+            "measurements": "FileSize Latency LayerError OutputError TaskResult",
+            "quantization": "OpRow QuantizationReport RepairRow",
+            "sections": "Grid Paragraph Section brief_name size",
+            "summary": "summarize",
+            "text": "plain_text rich_group",
+            "verdict": "OutputVerdict Verdict",
+            "verification": "Report",
+        },
+    )
 
 __all__ = [
     "FileSize",
+    "Grid",
     "Latency",
     "LayerError",
     "OpRow",
     "OutputError",
+    "OutputVerdict",
+    "Paragraph",
     "QuantizationReport",
+    "RepairRow",
     "Report",
+    "Section",
     "TaskResult",
+    "Verdict",
+    "activation_rows",
+    "brief_name",
+    "plain_text",
+    "require_extra",
+    "rich_group",
+    "size",
+    "summarize",
 ]

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import Graph
-from tfq_fine.histogram import Histogram
-from tfq_fine.observation import moved_from
+from tfq_fine.activations import asked
+from tfq_fine.calibration import Statistics, moved_from
+from tfq_fine.numerics import Histogram
 from tfq_fine.planning import Plan
-from tfq_fine.ranges import asked
 from tfq_fine.report.sections import Curves, Grid, brief_name
-from tfq_fine.statistics import Statistics
 
 BINS = 64
 SHOWN = 24  # pictures: those that lose most of their range

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_fine.report.sections import Bars, Curves, Grid, Paragraph, Section, brief_name
+from tfq_fine.report.sections import (
+    Bars,
+    Curves,
+    Grid,
+    Paragraph,
+    Section,
+    brief_name,
+)
 
 COLUMNS = 4  # of small pictures
 TEMPLATE = """<!DOCTYPE html>

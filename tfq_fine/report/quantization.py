@@ -9,7 +9,16 @@ from tfq_converters.quantized import Mode
 from tfq_fine.report import activations
 from tfq_fine.report.activations import ActivationRow
 from tfq_fine.report.saved import SavedReport
-from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, listed, size
+from tfq_fine.report.sections import (
+    Bars,
+    Grid,
+    Paragraph,
+    Section,
+    brief_name,
+    decibels,
+    listed,
+    size,
+)
 from tfq_fine.report.verdict import Verdict, is_far, is_off
 
 WORST = 5  # how many of the worst layers the summary shows
@@ -39,7 +48,7 @@ class OpRow:
 
 @dataclass(frozen=True)
 class RepairRow:
-    """One repair (`tfq_fine.repairs`) and what it brought."""
+    """One repair (`tfq_fine.search.select_transforms`) and what it brought."""
 
     name: str
     applied: bool

@@ -6,10 +6,19 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from tfq_converters.errors import TfqError
-from tfq_fine.max_drop import MaxDrop
 from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
 from tfq_fine.report.saved import SavedReport
-from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, share, size
+from tfq_fine.report.sections import (
+    Bars,
+    Grid,
+    Paragraph,
+    Section,
+    brief_name,
+    decibels,
+    share,
+    size,
+)
+from tfq_fine.request import MaxDrop
 
 WORST = 8  # how many of the worst layers and weights the summary shows
 ROUNDING = 1e-9  # 0.99 - 0.98 is a drop of 0.01, whatever float64 says

@@ -7,12 +7,12 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_confi
 from tensorflow_model_optimization.python.core.quantization.keras.quantizers import MovingAverageQuantizer, Quantizer
 
 from tfq_converters.errors import TfqError, raise_all
-from tfq_fine import affine
 from tfq_fine.algorithms import ALGORITHMS, WeightProblem, algorithm_problems, solve
-from tfq_fine.layers import arithmetic
-from tfq_fine.layers.rows import from_op, op_shape, to_op
+from tfq_fine.emulation import affine_tf as arithmetic
+from tfq_fine.layers import from_op, op_shape, to_op
+from tfq_fine.numerics import affine
 from tfq_fine.planning import Policy
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
+from tfq_fine.request import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
 from tfq_fine.tfmot.qat import kernels_held
 
 

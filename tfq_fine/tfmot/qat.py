@@ -15,14 +15,11 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.operators import weight_axes
 from tfq_converters.reading import framework_of, parts
-from tfq_fine import affine
-from tfq_fine.layers.export import Given, WrappedModel
-from tfq_fine.layers.held import held
-from tfq_fine.layers.kernel import QuantizedKernel
-from tfq_fine.layers.rows import kernels_of, op_shape, row_of
+from tfq_fine.calibration import Range
+from tfq_fine.layers import Given, QuantizedKernel, WrappedModel, held, kernels_of, op_shape, row_of
+from tfq_fine.numerics import affine
 from tfq_fine.planning import Policy
-from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
-from tfq_fine.statistics import Range
+from tfq_fine.request import ActivationSpec, OpSpec, WeightSpec
 
 WRAPPERS = frozenset({"QuantizeWrapper", "QuantizeWrapperV2"})
 INPUT = "QuantizeLayer"

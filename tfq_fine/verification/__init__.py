@@ -1,6 +1,22 @@
 """What a quantized file costs against its float model: both run side by side on the same samples."""
 
-from tfq_fine.report import Report
-from tfq_fine.verification.side_by_side import verify
+from typing import TYPE_CHECKING
 
-__all__ = ["Report", "verify"]
+from tfq_converters import face
+
+if TYPE_CHECKING:
+    from tfq_fine.verification.side import file_size
+    from tfq_fine.verification.side_by_side import verify
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "side": "file_size",
+            "side_by_side": "verify",
+        },
+    )
+
+__all__ = [
+    "file_size",
+    "verify",
+]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_fine.metrics import Agreement, ErrorSums, is_classes
+from tfq_fine.numerics import Agreement, ErrorSums, is_classes
 from tfq_fine.report import OutputError, TaskResult
-from tfq_fine.task_metrics import Score, TaskMetric
 from tfq_fine.verification.borders import same_shapes
+from tfq_fine.verification.task_metrics import Score, TaskMetric
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfq_converters.errors import raise_all
 from tfq_converters.reading import Source, keras_call, keras_framework
-from tfq_fine.metrics import ErrorSums
+from tfq_fine.numerics import ErrorSums
 
 # Two float32 implementations of one model differ by rounding: above 60 dB even for deep models. A dropped operator or
 # swapped inputs show below 20 dB.

@@ -8,7 +8,7 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph
 from tfq_converters.runtime import Apart, Kernels
-from tfq_fine.metrics import ErrorSums
+from tfq_fine.numerics import ErrorSums
 from tfq_fine.report import LayerError
 from tfq_fine.verification.side import FLOAT_FILE, QUANTIZED_FILE, Side, decode
 from tfq_fine.verification.tensor_pairs import Pair, activation_pairs, constant_pairs

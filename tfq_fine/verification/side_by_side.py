@@ -15,17 +15,17 @@ from tfq_converters.graph import Graph
 from tfq_converters.graph_edit import with_main
 from tfq_converters.reading import Source, read_model
 from tfq_converters.runtime import RESOLVERS, Apart, Kernels, apart, check_timeout, float_seconds
-from tfq_fine.by_signature import by_signature, entries, located, matched
+from tfq_fine.calibration import by_signature, entries, located, matched
 from tfq_fine.data import Batch, Peeked, batches, require_data
+from tfq_fine.numerics import constant_bytes
 from tfq_fine.report import FileSize, Report
-from tfq_fine.sizes import constant_bytes
-from tfq_fine.task_metrics import TaskMetric, task_metric
 from tfq_fine.verification.borders import match_borders
 from tfq_fine.verification.comparison import Comparison
 from tfq_fine.verification.keras_agreement import check_keras
 from tfq_fine.verification.latency import compare_latency
 from tfq_fine.verification.layer_errors import activation_errors, constant_errors
 from tfq_fine.verification.side import FLOAT_FILE, QUANTIZED_FILE, Side, file_size
+from tfq_fine.verification.task_metrics import TaskMetric, task_metric
 
 LAYER_SAMPLES = 8  # samples that the error per layer is measured on
 MOST, GROUP_BYTES = 32, 2**22  # batches, and bytes of what goes in and comes out, that are handed over at a time

@@ -1,12 +1,30 @@
 """Weights: their layout in the file, their codes, their biases, and with them all numbers of a graph."""
 
-from tfq_fine.weights.assembly import BORDER_TYPES, quantize
-from tfq_fine.weights.bias import corrects, corrects_biases, with_corrections
-from tfq_fine.weights.bias_correction import corrected_bias, mean_shift
-from tfq_fine.weights.integer import constant_codes
-from tfq_fine.weights.layouts import layout
-from tfq_fine.weights.needs import weight_needs
-from tfq_fine.weights.solving import LARGE_WEIGHT, CodeCache, LayerInputs
+from typing import TYPE_CHECKING
+
+from tfq_converters import face
+
+if TYPE_CHECKING:
+    from tfq_fine.weights.assembly import BORDER_TYPES, quantize
+    from tfq_fine.weights.bias import corrects, corrects_biases, with_corrections
+    from tfq_fine.weights.bias_correction import corrected_bias, mean_shift
+    from tfq_fine.weights.integer import constant_codes
+    from tfq_fine.weights.layouts import layout
+    from tfq_fine.weights.needs import weight_needs
+    from tfq_fine.weights.solving import LARGE_WEIGHT, CodeCache, LayerInputs
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "assembly": "BORDER_TYPES quantize",
+            "bias": "corrects corrects_biases with_corrections",
+            "bias_correction": "corrected_bias mean_shift",
+            "integer": "constant_codes",
+            "layouts": "layout",
+            "needs": "weight_needs",
+            "solving": "CodeCache LARGE_WEIGHT LayerInputs",
+        },
+    )
 
 __all__ = [
     "BORDER_TYPES",

@@ -6,12 +6,10 @@ from dataclasses import replace
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, QuantizedGraph, TensorKey, WeightCodes
-from tfq_fine import affine
-from tfq_fine.borders import integer_borders
-from tfq_fine.encodings import Encodings, encodings
-from tfq_fine.masks import bounded
+from tfq_fine.activations import Encodings, bounded, encodings, integer_borders
+from tfq_fine.calibration import Statistics
+from tfq_fine.numerics import affine
 from tfq_fine.planning import Plan
-from tfq_fine.statistics import Statistics
 from tfq_fine.weights.bias import corrected_biases
 from tfq_fine.weights.integer import integer_encoding
 from tfq_fine.weights.solving import CodeCache, LayerInputs, Solver

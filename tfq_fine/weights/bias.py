@@ -9,10 +9,10 @@ import numpy as np
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.operators import bias_of, bias_slot, data_of, weight_axes
 from tfq_converters.quantized import OpKey, WeightCodes, simulated_weight
-from tfq_fine import affine
+from tfq_fine.calibration import Statistics
+from tfq_fine.numerics import affine
 from tfq_fine.planning import Decision, Plan
-from tfq_fine.specs import OpSpec
-from tfq_fine.statistics import Statistics
+from tfq_fine.request import OpSpec
 from tfq_fine.weights.bias_correction import corrected_bias
 
 

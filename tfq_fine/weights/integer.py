@@ -7,9 +7,9 @@ import numpy as np
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.operators import facts_of, lstm, weight_axes
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, WeightCodes
-from tfq_fine.encodings import Encodings, keeps_positive
+from tfq_fine.activations import Encodings, keeps_positive
+from tfq_fine.calibration import Statistics
 from tfq_fine.planning import Decision
-from tfq_fine.statistics import Statistics
 from tfq_fine.weights.bias import bias_codes, corrected_biases
 from tfq_fine.weights.lstm_weights import gate_biases, state_encodings
 from tfq_fine.weights.scale_limits import first_part_scales, gate_floors, partial_sums, scale_floor

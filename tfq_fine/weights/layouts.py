@@ -5,9 +5,8 @@ import numpy as np
 from tfq_converters.operators import WeightAxes
 from tfq_converters.quantized import Form, WeightCodes
 from tfq_converters.realize import kernel_reads_rows
-from tfq_fine import affine
-from tfq_fine.granularity import block_shape
-from tfq_fine.specs import WeightSpec
+from tfq_fine.numerics import affine
+from tfq_fine.request import WeightSpec, block_shape
 
 
 def layout(

@@ -7,8 +7,8 @@ import numpy as np
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.operators import lstm
 from tfq_converters.quantized import ActivationEncoding, OpKey, WeightCodes
-from tfq_fine import affine
-from tfq_fine.statistics import Statistics
+from tfq_fine.calibration import Statistics
+from tfq_fine.numerics import affine
 
 
 def state_encodings(key: OpKey, op: Op, output: ActivationEncoding, known: Statistics) -> dict[int, ActivationEncoding]:

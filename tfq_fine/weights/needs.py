@@ -5,8 +5,7 @@ from collections.abc import Collection
 from tfq_converters.graph import Graph
 from tfq_converters.runtime import known_ops
 from tfq_fine.algorithms import ALGORITHMS, has_statistics
-from tfq_fine.calibration import needs_of
-from tfq_fine.observation import Needs
+from tfq_fine.calibration import Needs, needs_of
 from tfq_fine.planning import Plan
 
 

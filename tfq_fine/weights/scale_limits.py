@@ -7,7 +7,7 @@ import numpy as np
 from tfq_converters.graph import ABSENT, Op, Subgraph
 from tfq_converters.operators import WeightAxes, bias_of, bias_slot, facts_of, lstm, weight_axes
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
-from tfq_fine import affine
+from tfq_fine.numerics import affine
 
 ACCUMULATOR_LIMIT = 2.0**30  # of a bias code; half of int32, so that the sum has room
 # The fast kernels hold int4 codes in the high bits of a byte: their sums are 16 times as large, and overflow silently.

@@ -1,0 +1,55 @@
+"""Activations: their encodings, and how their ranges are chosen."""
+
+from typing import TYPE_CHECKING
+
+from tfq_converters import face
+
+if TYPE_CHECKING:
+    from tfq_fine.activations import search_ranges
+    from tfq_fine.activations.attention_masks import bounded, has_masks
+    from tfq_fine.activations.borders import integer_borders, left_float
+    from tfq_fine.activations.choose_encodings import (
+        Encodings,
+        data_slots,
+        encodings,
+        float_outputs,
+        groups,
+        integer_ops,
+        keeps_positive,
+        tensor_range,
+    )
+    from tfq_fine.activations.implied_ranges import with_implied, without_range
+    from tfq_fine.activations.observed_ranges import asked, observer_needs
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "attention_masks": "bounded has_masks",
+            "borders": "integer_borders left_float",
+            "choose_encodings": "Encodings data_slots encodings float_outputs groups integer_ops keeps_positive "
+            "tensor_range",
+            "implied_ranges": "with_implied without_range",
+            "observed_ranges": "asked observer_needs",
+            "search_ranges": "search_ranges",
+        },
+    )
+
+__all__ = [
+    "Encodings",
+    "asked",
+    "bounded",
+    "data_slots",
+    "encodings",
+    "float_outputs",
+    "groups",
+    "has_masks",
+    "integer_borders",
+    "integer_ops",
+    "keeps_positive",
+    "left_float",
+    "observer_needs",
+    "search_ranges",
+    "tensor_range",
+    "with_implied",
+    "without_range",
+]

@@ -1,0 +1,247 @@
+"""Observer `auto`: of several ranges of a tensor, the one with the least error in what its readers compute.
+
+An activation is rounded to the candidate range (QUANTIZE, DEQUANTIZE) in front of the operators that read it, alone,
+and their outputs are compared with those of the float model on a few samples. So a value that a reader clips anyway,
+or that SOFTMAX does not tell from another, costs nothing, and a bias that clipping leaves in sums costs what it does.
+The error of each sample is relative to its outputs and at most 1: a corrupted sample has one vote, however large it is.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+import numpy as np
+
+from tfq_converters import flatbuffer
+from tfq_converters.check import checkable, float_run
+from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.graph_edit import GraphBuilder, fake_quantized, steps
+from tfq_converters.operators import facts_of, lstm
+from tfq_converters.runtime import Runner, depends_on_unrunnable, known_part
+from tfq_fine.activations.observed_ranges import asked, chosen
+from tfq_fine.calibration import OBSERVERS, Extremes, Range, Sample, Seen, Statistics, drawn, moved_from
+from tfq_fine.numerics import Histogram, affine, is_large
+from tfq_fine.planning import Plan
+
+AUTO = "auto"
+CANDIDATES: tuple[tuple[str, Mapping[str, float]], ...] = (
+    ("min_max", {}),
+    ("auto", {}),  # without accidents
+    ("mse", {}),
+)
+DIFFERENT = 0.1  # of the shorter range: ranges that differ by less are one
+SAMPLES, SAMPLES_LARGE = 8, 4  # that ranges are compared on, at most
+COMMON = 0.99  # of the samples
+BETTER = 0.98  # of the error of the whole range, or the whole range is kept: less is noise
+
+
+def ranged(
+    graph: Graph,
+    plan: Plan,
+    statistics: Statistics,
+    samples: Sequence[Sample],
+    threads: int = 1,
+    only: AbstractSet[int] | None = None,
+) -> Statistics:
+    """The statistics with the range of every activation as its observer chooses it.
+
+    Args:
+        graph: the float graph.
+        plan: what is asked of its operators.
+        statistics: as calibration found them.
+        samples: inputs, in input order, that `auto` tries ranges on; without any, it keeps those of `ranges.chosen`.
+        threads: of the interpreter.
+        only: the tensors whose ranges are to be chosen, where not all are; no others are counted and tried.
+
+    Raises:
+        TfqError: as `ranges.chosen`.
+    """
+    known = chosen(graph, plan, statistics, only)
+    wanted = auto_tensors(graph, plan, only) if samples else set()
+    if not wanted:
+        return known
+    few = looked_at(graph, samples)
+    histograms = counted(graph, plan, few, threads, only)
+    return best_ranges(graph, plan, statistics, known, few, histograms, threads)
+
+
+def best_ranges(
+    graph: Graph,
+    plan: Plan,
+    statistics: Statistics,
+    known: Statistics,
+    samples: Sequence[Sample],
+    histograms: Mapping[int, Histogram],
+    threads: int = 1,
+) -> Statistics:
+    """`known` with the best range of every activation whose observer is `auto`, and with their histograms.
+
+    Args:
+        graph: the float graph.
+        plan: what is asked of its operators.
+        statistics: ranges and extremes, as calibration found them.
+        known: the same with the ranges of the other observers chosen.
+        samples: inputs, in input order, that ranges are tried on.
+        histograms: of their values, for the observers that read them; `counted` makes them.
+        threads: of the interpreter.
+    """
+    specs, moved = asked(graph, plan), moved_from(graph)
+    bits = {t: spec.bits for t, spec in specs.items() if spec.observer == AUTO and t in histograms}
+    seen = {t: Seen(statistics.ranges[0, t], histograms[t], statistics.extremes.get((0, t))) for t in bits}
+    found = {t: candidates(seen[t], bits[t]) for t in bits}
+    several = {t: ranges for t, ranges in found.items() if len(ranges) > 1}
+    errors = _errors(graph, several, bits, samples, threads)
+    best = {t: _best(ranges, errors[t]) for t, ranges in several.items()}
+    whole = {t: statistics.ranges[0, t] for t in bits} | best
+    shared = {t: whole[source] for t, source in moved.items() if source in whole and specs.get(t) == specs.get(source)}
+    ranges = {(0, t): found for t, found in {**whole, **shared}.items()}
+    counts = {(0, t): histogram for t, histogram in histograms.items()}
+    return replace(known.with_ranges(ranges), histograms={**counts, **known.histograms})
+
+
+def looked_at(graph: Graph, samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Those of the samples that ranges are tried on: as good as drawn at random (`kept_samples`)."""
+    return samples[: number_of_samples(graph)]
+
+
+def counted(
+    graph: Graph,
+    plan: Plan,
+    samples: Sequence[Sample],
+    threads: int = 1,
+    only: AbstractSet[int] | None = None,
+) -> dict[int, Histogram]:
+    """Histograms of what a few samples make of the tensors whose observer is `auto`.
+
+    Args:
+        graph: the float graph.
+        plan: what is asked of its operators.
+        samples: inputs, in input order.
+        threads: of the interpreter.
+        only: as `ranged` has it.
+    """
+    wanted = auto_tensors(graph, plan, only)
+    found: dict[int, list[np.ndarray]] = {t: [] for t in wanted}
+
+    def see(t: int, value: np.ndarray) -> None:
+        if t in wanted:
+            found[t].append(drawn(value))
+
+    for sample in samples:
+        for t, value in zip(graph.main.inputs, sample, strict=True):
+            see(t, value)
+    float_run(graph, samples, None, 0, see, threads)
+    return {t: Histogram.of(np.concatenate(rows)) for t, rows in found.items() if rows}
+
+
+def auto_tensors(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> set[int]:
+    """The tensors that `auto` chooses ranges for, each also for those that hold its values."""
+    moved = moved_from(graph)
+    wanted = {t for t, spec in asked(graph, plan).items() if spec.observer == AUTO and t not in moved}
+    if only is not None:
+        wanted &= {moved.get(t, t) for t in only}
+    wanted -= depends_on_unrunnable(graph)
+    return wanted - {t for op in graph.main.ops if op.code == lstm.CODE for t in op.outputs}  # its next steps read them
+
+
+def number_of_samples(graph: Graph) -> int:
+    """How many samples ranges are compared on, where there are so many."""
+    return SAMPLES_LARGE if is_large(graph) else SAMPLES
+
+
+def candidates(seen: Seen, bits: int) -> list[Range]:
+    """The ranges that the observers choose, the whole one first; of those that are nearly the same, the first."""
+    found: list[Range] = []
+    common = seen.range if seen.extremes is None else _common(seen.extremes).intersection(seen.within().range)
+    for name, options in CANDIDATES:
+        given = OBSERVERS[name].choose(seen, bits, {**OBSERVERS[name].options, **options})
+        given = given.union(common).intersection(seen.range)
+        if not any(_differ_little(given, known) for known in found):
+            found.append(given)
+    return found
+
+
+def _common(extremes: Extremes) -> Range:
+    """The range that all but a few samples stay within: what the few that are looked at may not show."""
+    return Range(-extremes.low.negated().quantile(COMMON), extremes.high.quantile(COMMON))
+
+
+def _differ_little(a: Range, b: Range) -> bool:
+    return abs(a.low - b.low) + abs(a.high - b.high) <= DIFFERENT * min(a.extent, b.extent)
+
+
+def _best(ranges: Sequence[Range], errors: Sequence[float]) -> Range:
+    best = int(np.argmin(errors))
+    return ranges[best] if errors[best] < BETTER * errors[0] else ranges[0]
+
+
+def _errors(
+    graph: Graph,
+    ranges: Mapping[int, Sequence[Range]],
+    bits: Mapping[int, int],
+    samples: Sequence[Sample],
+    threads: int,
+) -> dict[int, list[float]]:
+    """Tensor -> for each of its ranges, the mean over samples and readers of the relative squared error, at most 1."""
+    trial = _Trial(known_part(graph).main)
+    measured = [(t, n, *pair) for t, each in ranges.items() for n, pair in trial.measured(t, each, bits[t])]
+    found = {t: [list[float]() for _ in each] for t, each in ranges.items()}
+    if measured:
+        runner = trial.runner(graph, [piece for _, _, *pair in measured for piece in pair], threads)
+        relative = []
+        for sample in samples:
+            runner.reset_variables()
+            error, energy = runner.run(sample)[0].astype(np.float64).reshape(-1, 2).T
+            with np.errstate(divide="ignore", invalid="ignore"):
+                relative.append(np.minimum(np.nan_to_num(error / energy, nan=0.0), 1.0))
+        for (t, n, _, _), value in zip(measured, np.mean(relative, axis=0).tolist(), strict=True):
+            found[t][n].append(value)
+    return {t: [float(np.mean(values)) if values else 0.0 for values in each] for t, each in found.items()}
+
+
+class _Trial:
+    """The float graph, with every reader of some tensors once more, over the rounded tensor."""
+
+    def __init__(self, main: Subgraph):
+        self.main = main
+        self.builder = GraphBuilder(main.tensors, main.ops)
+        self._energies: dict[int, int] = {}
+
+    def measured(self, t: int, ranges: Sequence[Range], bits: int) -> Iterator[tuple[int, tuple[int, int]]]:
+        """(which range, (squared error of one output of a reader, its mean square)), as tensors of this graph."""
+        if not self.main.tensors[t].shape:
+            return
+        for n, given in enumerate(ranges):
+            rounded = fake_quantized(self.builder, t, affine.activation_encoding(*given, bits))
+            for before, after in self._again({t: rounded}) or [(t, rounded)]:
+                error = steps.mean_square(self.builder, steps.difference(self.builder, after, before))
+                yield n, (error, self._energy(before))
+
+    def runner(self, graph: Graph, pieces: list[int], threads: int) -> Runner:
+        """Ready to compute `pieces`, single values, in one row."""
+        main = self.builder.subgraph(self.main, outputs=[steps.packed(self.builder, pieces)])
+        trial = replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=())
+        with flatbuffer.scratch(trial) as path:
+            return Runner(path, threads=threads)
+
+    def _again(self, replaced: dict[int, int]) -> list[tuple[int, int]]:
+        """(output, the same over the rounded tensor) of all that read it, moved or not."""
+        found = []
+        readers = self.main.consumers()
+        ((original, rounded),) = replaced.items()
+        for o in dict.fromkeys(o for o, _ in readers.get(original, [])):
+            op = self.main.ops[o]
+            if facts_of(op.code).control_flow or not checkable(self.main, op):
+                continue
+            again = self.builder.again(replace(op, inputs=tuple(rounded if t == original else t for t in op.inputs)))
+            for before, after in zip(op.outputs, again, strict=True):
+                if facts_of(op.code).within_input and before in readers:
+                    found += self._again({before: after})
+                elif self.main.tensors[before].dtype == "float32":
+                    found.append((before, after))
+        return found
+
+    def _energy(self, t: int) -> int:
+        if t not in self._energies:
+            self._energies[t] = steps.mean_square(self.builder, t)
+        return self._energies[t]

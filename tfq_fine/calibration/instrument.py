@@ -1,0 +1,175 @@
+"""The float graph extended by reductions of its own activations, so that only a few numbers leave the interpreter.
+
+REDUCE_MIN and REDUCE_MAX, and reductions per channel where asked, follow each operator at once, while its result is
+still in the cache; a sample of the values is gathered at the end. All results leave in a few outputs. Only second
+moments and the states of fused LSTMs take whole tensors out of the graph, one run at a time.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from tfq_converters.graph import Graph, Tensor
+from tfq_converters.graph_edit import GraphBuilder, steps
+from tfq_converters.operators import channels_of, data_of, facts_of, fused_activation
+from tfq_converters.quantized import OpKey, TensorKey
+from tfq_converters.runtime import known_ops
+from tfq_fine.calibration.observers import channel_absmax, channel_limits, channel_mean
+from tfq_fine.calibration.value_sampling import sampled
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What calibration must find out."""
+
+    ranges: tuple[TensorKey, ...] = ()
+    means: tuple[TensorKey, ...] = ()  # per channel, the last axis
+    histograms: tuple[TensorKey, ...] = ()  # with extremes
+    extremes: tuple[TensorKey, ...] = ()
+    moving: tuple[tuple[TensorKey, float], ...] = ()  # with their momentum
+    absmax: tuple[TensorKey, ...] = ()  # per channel
+    channels: tuple[TensorKey, ...] = ()  # low, high and mean square per channel
+    second_moments: tuple[OpKey, ...] = ()
+    strains: tuple[OpKey, ...] = ()  # of fused LSTMs
+
+    def also(self, other: "Needs") -> "Needs":
+        """All that both ask for."""
+        names = tuple(field.name for field in fields(Needs))
+        return Needs(**{name: tuple(dict.fromkeys(getattr(self, name) + getattr(other, name))) for name in names})
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The extended graph, and what its outputs are."""
+
+    graph: Graph
+    needs: Needs  # tensors whose values are another's are left out of the ranges and such
+    sizes: tuple[int, ...]  # of the sample of each of `needs.histograms`
+    channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # of `needs.means`, `.absmax`, `.channels`
+    fetched: tuple[int, ...]  # tensors of `needs.second_moments` and `needs.strains`
+
+    def read(self, outputs: list[np.ndarray]) -> "Reading":
+        """The outputs of one run by what they are."""
+        left = iter(outputs)
+        count = len(self.needs.ranges)
+        limits = next(left) if count else np.zeros(0, np.float32)
+        means = _pieces(next(left), self.channels[0]) if self.needs.means else []
+        limits_of_channels = (
+            _pieces(next(left), [n for n in self.channels[1] for _ in range(2)]) if self.needs.absmax else []
+        )
+        rows = _pieces(next(left), [n for n in self.channels[2] for _ in range(3)]) if self.needs.channels else []
+        values = next(left) if self.needs.histograms else np.zeros(0, np.float32)
+        pairs = zip(limits_of_channels[::2], limits_of_channels[1::2], strict=True)
+        return Reading(
+            limits[:count],
+            limits[count:],
+            [channel_mean.value([mean]) for mean in means],
+            [channel_absmax.value(list(pair)) for pair in pairs],
+            [np.stack(rows[k : k + 3]).astype(np.float64) for k in range(0, len(rows), 3)],
+            values,
+            dict(zip(self.fetched, left, strict=True)),
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one run showed."""
+
+    low: np.ndarray  # float32 [ranges]
+    high: np.ndarray
+    means: list[np.ndarray]  # float64 [channels] each
+    absmax: list[np.ndarray]  # float32 [channels] each
+    limits: list[np.ndarray]  # float64 [3, channels] each: low, high, mean square
+    values: np.ndarray  # float32 [sum of the sizes of the samples]
+    tensors: dict[int, np.ndarray]  # whole activations
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no tensor holds NaN or infinity."""
+        return all(np.isfinite(part).all() for part in (self.low, self.high, *self.means, *self.absmax, *self.limits))
+
+
+def _pieces(row: np.ndarray, sizes: tuple[int, ...] | list[int]) -> list[np.ndarray]:
+    return np.split(row, np.cumsum(sizes)[:-1])
+
+
+def moved_from(graph: Graph) -> dict[int, int]:
+    """Tensor -> the tensor whose values it holds, so that one range serves both (it may be a little too wide)."""
+    main = graph.main
+    found: dict[int, int] = {}
+    for op in main.ops:
+        source = next((t for t in op.inputs if t >= 0 and main.tensors[t].dtype == "float32"), None)
+        if facts_of(op.code).within_input and source is not None and not main.tensors[source].is_constant:
+            found |= {t: found.get(source, source) for t in op.outputs}
+    return found
+
+
+def observed(graph: Graph, needs: Needs) -> Observed:
+    """The graph whose outputs are what `needs` asks for; of tensors without elements there is nothing to see."""
+    main, moved, needs = graph.main, moved_from(graph), _with_elements(graph, needs)
+    histograms = tuple(dict.fromkeys((0, moved.get(t, t)) for _, t in needs.histograms))
+    extremes = tuple(dict.fromkeys([*histograms, *((0, moved.get(t, t)) for _, t in needs.extremes)]))
+    moving = tuple(dict.fromkeys(((0, moved.get(t, t)), momentum) for (_, t), momentum in needs.moving))
+    roots = [(0, moved.get(t, t)) for _, t in needs.ranges]
+    ranges = tuple(dict.fromkeys([*roots, *extremes, *(key for key, _ in moving)]))
+    builder = GraphBuilder(main.tensors)
+    zero = builder.new(Tensor("zero", (), "float32", data=np.zeros((), np.float32)))
+    limits: dict[int, tuple[int, int]] = {}
+    means: dict[int, list[int]] = {}
+    absmax: dict[int, list[int]] = {}
+    channels: dict[int, list[int]] = {}
+
+    def observe(t: int, low: int | None = None) -> None:
+        if (0, t) in ranges:
+            limits[t] = steps.range_of(builder, t, low)
+        if (0, t) in needs.means:
+            means[t] = channel_mean.outputs(builder, t)
+        if (0, t) in needs.absmax:
+            absmax[t] = channel_absmax.outputs(builder, t)
+        if (0, t) in needs.channels:
+            channels[t] = channel_limits.outputs(builder, t)
+
+    for t in main.inputs:
+        observe(t)
+    for op in (main.ops[o] for o in known_ops(graph)):
+        builder.add(op)
+        rectified = fused_activation(op) in ("RELU", "RELU6")  # the smallest value is 0, and every range holds 0
+        for t in op.outputs:
+            observe(t, zero if rectified else None)
+    outputs = [steps.packed(builder, [limits[t][side] for side in (0, 1) for _, t in ranges])] if ranges else []
+    for keys, found in ((needs.means, means), (needs.absmax, absmax), (needs.channels, channels)):
+        outputs += [steps.joined(builder, [piece for _, t in keys for piece in found[t]])] if keys else []
+    rows = [sampled(builder, t) for _, t in histograms]
+    outputs += [steps.joined(builder, rows)] if rows else []
+    wanted = [data_of(main.ops[o]) for _, o in needs.second_moments]
+    wanted += [t for _, o in needs.strains for t in (data_of(main.ops[o]), main.ops[o].outputs[0])]
+    fetched = tuple(dict.fromkeys(wanted))
+    subgraph = builder.subgraph(main, outputs=(*outputs, *fetched))
+    return Observed(
+        replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]), signatures=()),
+        replace(needs, ranges=ranges, histograms=histograms, extremes=extremes, moving=moving),
+        tuple(builder.tensors[row].shape[0] for row in rows),
+        (_channels(graph, needs.means), _channels(graph, needs.absmax), _channels(graph, needs.channels)),
+        fetched,
+    )
+
+
+def _with_elements(graph: Graph, needs: Needs) -> Needs:
+    """What is asked of tensors that have elements."""
+
+    def some(key: TensorKey) -> bool:
+        return 0 not in graph.main.tensors[key[1]].shape
+
+    return replace(
+        needs,
+        ranges=tuple(filter(some, needs.ranges)),
+        means=tuple(filter(some, needs.means)),
+        histograms=tuple(filter(some, needs.histograms)),
+        extremes=tuple(filter(some, needs.extremes)),
+        moving=tuple(pair for pair in needs.moving if some(pair[0])),
+        absmax=tuple(filter(some, needs.absmax)),
+    )
+
+
+def _channels(graph: Graph, keys: tuple[TensorKey, ...]) -> tuple[int, ...]:
+    return tuple(channels_of(graph.main, t) for _, t in keys)

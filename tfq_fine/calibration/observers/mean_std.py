@@ -1,0 +1,20 @@
+"""So many standard deviations around the mean (Lin, Talathi, Annapureddy 2016, arXiv 1511.06393, section 3: the step
+as a multiple of the standard deviation)."""
+
+from collections.abc import Mapping
+
+from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.statistics import Range
+
+
+def mean_std(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
+    """mean ± deviations * standard deviation, but no further than the values reach.
+
+    Options:
+        deviations: how many standard deviations (6).
+        fence: see `Seen.within` (10).
+    """
+    seen = seen.within(options["fence"])
+    mean, deviation = seen.counted.moments()
+    reach = options["deviations"] * deviation
+    return seen.range.intersection(Range(mean - reach, mean + reach))

@@ -1,0 +1,11 @@
+"""The whole range: nothing is clipped (Jacob et al. 2018, arXiv 1712.05877, section 3)."""
+
+from collections.abc import Mapping
+
+from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.statistics import Range
+
+
+def min_max(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
+    """The smallest and the largest value of all samples."""
+    return seen.range

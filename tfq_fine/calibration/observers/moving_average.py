@@ -1,0 +1,16 @@
+"""The exponential moving average of the range of each run (Jacob et al. 2018, arXiv 1712.05877, section 3.1)."""
+
+from collections.abc import Mapping
+
+from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.statistics import Range
+
+
+def moving_average(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
+    """Averages of the minima and of the maxima; the later a run, the more it weighs.
+
+    Options:
+        momentum: what a run keeps of its weight when the next one comes (0.95).
+    """
+    assert seen.moving is not None
+    return seen.moving.range

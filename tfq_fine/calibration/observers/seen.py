@@ -1,0 +1,48 @@
+"""What a range observer may know of one tensor."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfq_fine.calibration.statistics import Extremes, MovingRange, Range
+from tfq_fine.numerics import Histogram
+
+FENCE = 10.0  # interquartile ranges: three are the outer fence of normal values, which heavy tails pass honestly
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One tensor over all samples; None where calibration did not ask for it."""
+
+    range: Range
+    histogram: Histogram | None = None
+    extremes: Extremes | None = None  # of every sample; with the histogram
+    moving: MovingRange | None = None
+
+    def within(self, fence: float = FENCE) -> "Seen":
+        """The same without the samples that are not like the others.
+
+        A sample whose maximum lies more than `fence` interquartile ranges above the upper quartile of all samples'
+        maxima, or its minimum as far below, is no data but an accident (fences: Tukey 1977, "Exploratory Data
+        Analysis", section 2D). Values that only such samples reach are left out. 0 keeps all.
+        """
+        if self.extremes is None or not fence:
+            return self
+        kept = Range(-_fenced(self.extremes.low.negated(), fence), _fenced(self.extremes.high, fence))
+        kept = self.range.intersection(kept)
+        if kept == self.range:
+            return self
+        return Seen(kept, None if self.histogram is None else self.histogram.within(*kept), self.extremes)
+
+    @property
+    def counted(self) -> Histogram:
+        """The histogram of a tensor whose observer reads one."""
+        assert self.histogram is not None
+        return self.histogram
+
+
+def _fenced(maxima: Histogram, fence: float) -> float:
+    """The largest maximum within the fence; infinite where that is the largest of all."""
+    lower, upper = maxima.quantile(0.25), maxima.quantile(0.75)
+    inside = maxima.values[maxima.values <= upper + fence * (upper - lower) + abs(upper) * 2**-8]  # of rounding
+    return float("inf") if len(inside) == len(maxima.values) else float(np.max(inside))

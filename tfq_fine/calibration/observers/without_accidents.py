@@ -1,0 +1,15 @@
+"""The whole range of all samples but those that are unlike the others: what `auto` chooses from statistics alone."""
+
+from collections.abc import Mapping
+
+from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.statistics import Range
+
+
+def without_accidents(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
+    """The smallest and the largest value of the samples within the fence.
+
+    Options:
+        fence: see `Seen.within` (10).
+    """
+    return seen.within(options["fence"]).range

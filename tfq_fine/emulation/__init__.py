@@ -1,0 +1,29 @@
+"""A `.tflite` graph computed in TensorFlow as the default kernels compute it: integers as codes, in float32.
+
+`operators` says what every operator computes in float, `linear` what the integer and dynamic-range kernels of linear
+operators compute, `codes` how values are put on codes, `interpreter` walks the graph."""
+
+from typing import TYPE_CHECKING
+
+from tfq_converters import face
+
+if TYPE_CHECKING:
+    from tfq_fine.emulation import affine_tf
+    from tfq_fine.emulation.codes import is_quantized
+    from tfq_fine.emulation.interpreter import Interpreter, refuse_unknown
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "affine_tf": "affine_tf",
+            "codes": "is_quantized",
+            "interpreter": "Interpreter refuse_unknown",
+        },
+    )
+
+__all__ = [
+    "Interpreter",
+    "affine_tf",
+    "is_quantized",
+    "refuse_unknown",
+]

@@ -1,0 +1,38 @@
+"""The constants of a file in TensorFlow."""
+
+from typing import Any
+
+import numpy as np
+
+from tfq_converters.graph import Tensor
+from tfq_fine.emulation.codes import is_quantized, weight_values
+
+SMALL = 4096  # values; among them all shapes and axes, which TensorFlow must know when it builds a graph
+
+
+class Constants:
+    """Each constant once: large ones lie beside TensorFlow's graphs, which hold 2 GB and copy what is in them."""
+
+    def __init__(self) -> None:
+        self._beside: dict[tuple[int, bool], tuple[np.ndarray, Any]] = {}
+
+    def stored(self, tf: Any, tensor: Tensor) -> Any:
+        """What the file has: codes of a quantized tensor in float32, else values of its type."""
+        held = self._held(tf, tensor, decoded=False)
+        return tf.cast(held, tf.float32) if is_quantized(tensor) else held
+
+    def real(self, tf: Any, tensor: Tensor) -> Any:
+        """The real values of a quantized tensor, float32."""
+        return self._held(tf, tensor, decoded=True)
+
+    def _held(self, tf: Any, tensor: Tensor, decoded: bool) -> Any:
+        source = tensor.data
+        assert source is not None, tensor.name
+        if source.size <= SMALL:
+            return tf.constant(weight_values(tensor) if decoded else source)
+        key = id(source), decoded
+        if key not in self._beside:
+            values = weight_values(tensor) if decoded else source
+            with tf.init_scope():
+                self._beside[key] = source, tf.constant(values)  # the source lives on, so that its id stays its own
+        return self._beside[key][1]

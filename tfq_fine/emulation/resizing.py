@@ -1,0 +1,36 @@
+"""RESIZE_BILINEAR of codes: on 8 bits as XNNPACK computes it, with weights of 11 bits in each direction, halves up; on
+16 bits as the kernel behind it, with places of 10 bits behind the point, halves away from 0."""
+
+from typing import Any
+
+import numpy as np
+
+from tfq_converters.graph import Op
+from tfq_converters.kernels.arithmetic import PLACE_BITS, SHORT_PLACE_BITS, Place, between, short_between
+from tfq_fine.emulation.fixed_point import shifted
+
+
+def resized(tf: Any, op: Op, codes: Any, size: Any) -> Any:
+    """int8 codes [N, h, w, C] at the (h, w) of `size`, int64; the height and width of the codes are known."""
+    places = [between(op, length, int(wanted)) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
+    return shifted(tf, _mixed(tf, codes, places, PLACE_BITS), 2 * PLACE_BITS)
+
+
+def resized_short(tf: Any, op: Op, codes: Any, size: Any) -> Any:
+    """The same of int16 codes."""
+    places = [short_between(op, length, int(wanted)) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
+    total = _mixed(tf, codes, places, SHORT_PLACE_BITS)
+    return shifted(tf, total - tf.cast(total < 0, tf.int64), 2 * SHORT_PLACE_BITS)
+
+
+def _mixed(tf: Any, codes: Any, places: list[Place], bits: int) -> Any:
+    (above, below, down), (left, right, across) = places
+    rows = tf.gather(codes, above, axis=1), tf.gather(codes, below, axis=1)
+    top, bottom = (
+        _line(tf.gather(row, left, axis=2), tf.gather(row, right, axis=2), across[:, None], bits) for row in rows
+    )
+    return _line(top, bottom, down[:, None, None], bits)
+
+
+def _line(first: Any, second: Any, weight: np.ndarray, bits: int) -> Any:
+    return first * 2**bits + (second - first) * weight

@@ -1,0 +1,81 @@
+"""What a file will hold of one kernel: decided by the same planner that writes files, on a graph of one operator."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
+from tfq_converters.operators import WeightAxes, weight_axes
+from tfq_converters.quantized import Form
+from tfq_fine.numerics import CodeFormat
+from tfq_fine.planning import Decision, Policy, make_plan
+from tfq_fine.request import OpSpec
+from tfq_fine.weights import layout
+
+_DATA, _WEIGHT, _OUTPUT = 0, 1, 2
+_SLOTS = {"GATHER": (_WEIGHT, _DATA), "TRANSPOSE_CONV": (-1, _WEIGHT, _DATA)}  # operands of the others: data, weight
+_OPTIONS = {"GATHER": Options("GatherOptions", {"axis": 0, "batchDims": 0})}
+
+
+@dataclass(frozen=True)
+class Held:
+    """How a kernel is quantized in the file; None stands for a float one."""
+
+    spec: OpSpec
+    form: Form
+    block: tuple[int, ...]  # of values that share a scale, in the operator's axes
+    codes: CodeFormat
+    axes: WeightAxes
+    reason: str = ""  # why it is not what was asked
+
+
+def held(
+    op: str, shape: tuple[int, ...], spec: OpSpec, policy: Policy, groups: int = 1, loop: bool = False
+) -> Held | None:
+    """What the planner makes of `spec` for a weight of `shape`.
+
+    Args:
+        op: the operator's code.
+        shape: of its constant.
+        spec: what is asked.
+        policy: of the planner.
+        groups: of a grouped convolution.
+        loop: whether the operator stands in the body of a loop.
+
+    Raises:
+        TfqError: no kernel computes that; says what is nearest.
+    """
+    if op == "GATHER" and spec.mode == "integer":  # rows of codes are looked up in float, whatever is computed then
+        spec = OpSpec("dynamic", spec.weights)
+    graph = _one_operator(op, shape, groups)
+    key = (0, 0)
+    if loop:
+        graph, key = Graph((Subgraph("main", (), (), (), ()), graph.main)), (1, 0)
+    decision = make_plan(graph, {key: spec}, policy)[key]
+    return None if decision.spec is None or decision.spec.weights is None else _held(decision, graph, key)
+
+
+def _held(decision: Decision, graph: Graph, key: tuple[int, int]) -> Held:
+    subgraph = graph.subgraphs[key[0]]
+    op = subgraph.ops[key[1]]
+    (axes,) = weight_axes(op, subgraph)
+    shape = subgraph.tensors[op.inputs[axes.slot]].shape
+    assert decision.spec is not None and decision.spec.weights is not None
+    weights = decision.spec.weights
+    block, codes = layout(shape, axes, weights, decision.form)
+    return Held(decision.spec, decision.form, block, codes, axes, decision.reason)
+
+
+def _one_operator(code: str, shape: tuple[int, ...], groups: int) -> Graph:
+    if code not in ("FULLY_CONNECTED", "CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "GATHER"):
+        raise TfqError(f"no layer can be wrapped whose kernel becomes {code}")
+    inputs = {"CONV_3D": shape[-2], "GATHER": 1}.get(code, shape[-1])
+    rank = {"FULLY_CONNECTED": 2, "GATHER": 1}.get(code, len(shape))
+    tensors = (
+        Tensor("data", (*(1,) * (rank - 1), inputs * groups), "int32" if code == "GATHER" else "float32"),
+        Tensor("weight", shape, "float32", data=np.broadcast_to(np.float32(0), shape)),
+        Tensor("output", (1,) * rank, "float32"),
+    )
+    op = Op(code, _SLOTS.get(code, (_DATA, _WEIGHT)), (_OUTPUT,), _OPTIONS.get(code), layer="layer")
+    return Graph((Subgraph("main", tensors, (op,), (_DATA,), (_OUTPUT,)),))

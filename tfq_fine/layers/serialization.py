@@ -1,0 +1,103 @@
+"""Custom layers and subclassed models that hold wrappers inside: Keras saves them together with their wrappers.
+
+Keras saves such an object as its class and configuration, which know nothing of attributes that were exchanged. It gets
+a class derived from its own, which adds the wrappers to the configuration and puts them back when it is loaded.
+"""
+
+import inspect
+from functools import cache
+from typing import Any
+
+import keras
+
+from tfq_converters.reading import layer_tree, nodes
+from tfq_fine.layers.inside import exchange_inside, is_custom
+from tfq_fine.layers.wrapped import (
+    WRAPPER,
+    as_plain,
+    inner_names,
+    is_wrapper,
+    plain_class,
+    rename,
+    wrappers,
+)
+
+PACKAGE, NAME = "tfq_fine", "FineQuantizeHolder"  # under which Keras finds the class, whatever it derives from
+COMMON = ("name", "trainable", "dtype", "activity_regularizer", "autocast")  # in the configuration of every layer
+
+
+class FineQuantizeHolder:
+    """What the class of an object with wrappers inside adds to the object's own class."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The object's own configuration, the names of its layers, and the wrappers by their paths."""
+        with as_plain(self):
+            known = keras.saving.serialize_keras_object(self)
+        known.pop("compile_config", None)  # which Keras saves of this object too
+        if not isinstance(self, keras.Model) and plain_class(self).build is keras.layers.Layer.build:
+            known.pop("build_config", None)  # its first call builds it, and nothing before that: Keras would warn
+        known["config"] = _taken(plain_class(self), known["config"])
+        found = {node.path: node.layer for node in nodes(layer_tree(self)) if is_wrapper(node.layer)}
+        return {
+            "object": known,
+            "names": inner_names(self),
+            "wrappers": {path: {"config": w.own_config(), "inputs": w.inputs} for path, w in found.items()},
+        }
+
+    def get_build_config(self) -> None:
+        """None: it is built while it is of its own class, as it was before wrappers came into it."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The object, made by its own class, with its wrappers in their places."""
+        made = keras.saving.get_registered_object(f"{PACKAGE}>{WRAPPER}")
+        plain = getattr(cls, "plain_class", None)  # where the class is at hand, as in `clone_model`
+        own = {} if plain is None else {plain.__name__: plain}
+        found = keras.saving.deserialize_keras_object(config["object"], custom_objects=own)
+        rename(found, config["names"])
+
+        def wrapped(layer: Any, path: str) -> Any:
+            known = config["wrappers"].get(path)
+            if known is None or is_wrapper(layer):  # which the object's own configuration held already
+                return layer
+            wrapper = made.from_config({**known["config"], "layer": layer})
+            if layer.built:
+                wrapper.build(known["inputs"])
+            return wrapper
+
+        exchange_inside(found, "", wrapped)
+        hold(found)
+        return found
+
+
+def hold(model: Any) -> None:
+    """Let every object of the user's in `model` that has wrappers inside be saved with them."""
+    for layer in model._flatten_layers(recursive=True):
+        if is_custom(layer) and wrappers(layer):
+            object.__setattr__(layer, "__class__", _holder_class(plain_class(layer)))
+
+
+def _taken(plain: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without what every Keras layer takes, where a constructor that Keras calls does not take it."""
+    taken = inspect.signature(plain.__init__).parameters
+    any_name = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values())
+    if any_name or not plain.from_config.__module__.startswith("keras."):
+        return config
+    return {name: value for name, value in config.items() if name in taken or name not in COMMON}
+
+
+@cache
+def _holder_class(plain: type) -> type:
+    """A class that is `plain` to everyone but Keras's saving, which finds `FineQuantizeHolder` under its name."""
+    names = {"__module__": plain.__module__, "__qualname__": plain.__qualname__, "plain_class": plain}
+    found = type(plain.__name__, (FineQuantizeHolder, plain), names)
+    _register(found)
+    _register(FineQuantizeHolder)
+    return found
+
+
+def _register(cls: type) -> None:
+    keras.saving.register_keras_serializable(PACKAGE, NAME)(cls)
+
+
+_register(FineQuantizeHolder)

@@ -1,0 +1,56 @@
+"""Requests: recipes, what they ask of an operator, presets, and the checks of options."""
+
+from typing import TYPE_CHECKING
+
+from tfq_converters import face
+
+if TYPE_CHECKING:
+    from tfq_fine.request.granularity import Blocks, Granularity, PerChannel, PerTensor, block_shape
+    from tfq_fine.request.max_drop import SHARES, MaxDrop
+    from tfq_fine.request.presets import RECIPES, named
+    from tfq_fine.request.recipe import Layers, Recipe, Rule
+    from tfq_fine.request.specs import (
+        GRANULARITIES,
+        ActivationSpec,
+        OpSpec,
+        WeightSpec,
+        from_json,
+        stored_bits,
+        to_json,
+    )
+    from tfq_fine.request.validation import check_options
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "granularity": "Blocks Granularity PerChannel PerTensor block_shape",
+            "max_drop": "MaxDrop SHARES",
+            "presets": "RECIPES named",
+            "recipe": "Layers Recipe Rule",
+            "specs": "ActivationSpec GRANULARITIES OpSpec WeightSpec from_json stored_bits to_json",
+            "validation": "check_options",
+        },
+    )
+
+__all__ = [
+    "GRANULARITIES",
+    "RECIPES",
+    "SHARES",
+    "ActivationSpec",
+    "Blocks",
+    "Granularity",
+    "Layers",
+    "MaxDrop",
+    "OpSpec",
+    "PerChannel",
+    "PerTensor",
+    "Recipe",
+    "Rule",
+    "WeightSpec",
+    "block_shape",
+    "check_options",
+    "from_json",
+    "named",
+    "stored_bits",
+    "to_json",
+]

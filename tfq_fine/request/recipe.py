@@ -1,0 +1,209 @@
+"""A recipe: ordered rules on top of a default. The most specific rule wins; among equals, the last one.
+
+What a rule names decides how specific it is, in this order:
+
+1. a layer by its exact name (`"conv_1"`, or `"encoder/attention/query"` for a nested one),
+2. layers by a pattern (glob `"conv_*"`, or a regular expression `"re:conv_[12]"`),
+3. a layer class (`"Conv2D"`),
+4. an operator (`"CONV_2D"`),
+5. the default.
+
+A rule may name several of them; then all must hold, and the most specific one ranks it. A rule on a layer holds for
+everything inside that layer. `None` keeps what it matches in float.
+"""
+
+import difflib
+import fnmatch
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from tfq_converters.errors import TfqError, raise_all
+from tfq_converters.graph import Graph, Op
+from tfq_converters.quantized import OpKey
+from tfq_fine.request.specs import OpSpec, from_json, named_options, to_json
+
+
+class HasClassName(Protocol):
+    """What a recipe needs to know of a Keras layer."""
+
+    @property
+    def class_name(self) -> str: ...
+
+
+Layers = Mapping[str, HasClassName]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Gives `spec` to the operators that it matches; None keeps them float."""
+
+    spec: OpSpec | None
+    layer: str | None = None  # exact name, glob, or "re:" and a regular expression; a path may lead to a nested layer
+    layer_class: str | None = None
+    op: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.layer is None and self.layer_class is None and self.op is None:
+            raise TfqError("a rule names nothing; give layer, layer_class or op (the default holds for the rest)")
+        if self.layer is not None and self.layer.startswith("re:"):
+            try:
+                re.compile(self.layer[3:])
+            except re.error as error:
+                raise TfqError(f"rule {self.layer!r} is not a regular expression: {error}") from error
+
+    @property
+    def specificity(self) -> int:
+        """Higher wins."""
+        if self.layer is not None:
+            return 3 if _is_pattern(self.layer) else 4
+        return 2 if self.layer_class is not None else 1
+
+    def matches(self, op: Op, layers: Layers) -> bool:
+        """Whether the rule holds for `op`."""
+        ancestors = _ancestors(op.layer)
+        classes = {layers[name].class_name for name in ancestors if name in layers}
+        return (
+            (self.op is None or self.op == op.code)
+            and (self.layer is None or any(_matches_name(self.layer, name) for name in ancestors))
+            and (self.layer_class is None or self.layer_class in classes)
+        )
+
+    def __str__(self) -> str:
+        given = {"layer": self.layer, "layer_class": self.layer_class, "op": self.op}
+        return "rule " + ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Ordered rules over a default."""
+
+    name: str
+    default: OpSpec | None
+    rules: tuple[Rule, ...] = ()
+    description: str = ""
+    flexible: bool = False  # more bits, or a coarser granularity, where kernels take no less; else that is an error
+
+    def with_rules(self, *rules: Rule) -> "Recipe":
+        """The recipe with further rules behind its own."""
+        return replace(self, rules=(*self.rules, *rules))
+
+    def with_observer(self, observer: str) -> "Recipe":
+        """The recipe with one observer for all activations: `"mse"`, or with options `"percentile:percentile=99.9"`.
+
+        Raises:
+            TfqError: the text cannot be read, or the recipe has no activations to observe.
+        """
+        name, options = named_options(observer, "observer")
+
+        def changed(spec: OpSpec | None) -> OpSpec | None:
+            if spec is None or spec.activations is None:
+                return spec
+            return replace(spec, activations=replace(spec.activations, observer=name, options=options))
+
+        found = self._with_specs(changed)
+        if not any(spec and spec.activations for spec in (found.default, *(rule.spec for rule in found.rules))):
+            raise TfqError(f"recipe {self.name!r} quantizes no activations in advance: it has no use for an observer")
+        return found
+
+    def with_algorithm(self, name: str) -> "Recipe":
+        """Return the recipe with one algorithm for all weights: `"mse_clip"`, or `"mse_clip:smallest=0.4"`.
+
+        Raises:
+            TfqError: the text cannot be read.
+        """
+        algorithm, options = named_options(name, "algorithm")
+
+        def changed(spec: OpSpec | None) -> OpSpec | None:
+            if spec is None or spec.weights is None:
+                return spec
+            return replace(spec, weights=replace(spec.weights, algorithm=algorithm, options=options))
+
+        return self._with_specs(changed)
+
+    def _with_specs(self, changed: Callable[[OpSpec | None], OpSpec | None]) -> "Recipe":
+        rules = tuple(replace(rule, spec=changed(rule.spec)) for rule in self.rules)
+        return replace(self, default=changed(self.default), rules=rules)
+
+    def resolve(self, graph: Graph, layers: Layers | None = None) -> dict[OpKey, OpSpec | None]:
+        """What is asked of every operator.
+
+        Raises:
+            TfqError: a rule matches nothing; near names are listed.
+        """
+        known: Layers = layers or {}
+        ops = dict(graph.ops())
+        raise_all(
+            f"{rule} matches nothing in the model{_near(rule, graph, known)}"
+            for rule in self.rules
+            if not any(rule.matches(op, known) for op in ops.values())
+        )
+        ranked = sorted(self.rules, key=lambda rule: rule.specificity)  # stable: later rules win among equals
+        return {key: self._spec(op, ranked, known) for key, op in ops.items()}
+
+    def spec_of(self, op: Op, layers: Layers) -> OpSpec | None:
+        """What is asked of one operator."""
+        return self._spec(op, sorted(self.rules, key=lambda rule: rule.specificity), layers)
+
+    def _spec(self, op: Op, ranked: Sequence[Rule], layers: Layers) -> OpSpec | None:
+        found = [rule.spec for rule in ranked if rule.matches(op, layers)]
+        return found[-1] if found else self.default
+
+    def to_json(self) -> str:
+        """The recipe as JSON; `from_json` reads it back."""
+        rules = []
+        for rule in self.rules:
+            named = {"layer": rule.layer, "layer_class": rule.layer_class, "op": rule.op}
+            rules.append({k: v for k, v in named.items() if v is not None} | {"spec": to_json(rule.spec)})
+        header: dict[str, Any] = {"name": self.name, "description": self.description, "flexible": self.flexible}
+        return json.dumps(header | {"default": to_json(self.default), "rules": rules}, indent=2)
+
+    @staticmethod
+    def from_json(text: str) -> "Recipe":
+        """Read what `to_json` wrote.
+
+        Raises:
+            TfqError: the text is not a recipe, or has a key that no recipe has.
+        """
+        try:
+            content: dict[str, Any] = json.loads(text)
+            rules = tuple(Rule(**{**rule, "spec": from_json(rule["spec"])}) for rule in content.get("rules", []))
+            return Recipe(**{**content, "default": from_json(content["default"]), "rules": rules})
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise TfqError(f"the text is not a recipe: {error!r}") from error
+
+
+def _is_pattern(layer: str) -> bool:
+    return layer.startswith("re:") or any(character in layer for character in "*?[")
+
+
+def _matches_name(pattern: str, name: str) -> bool:
+    """Whether `pattern` names the layer of path `name`, by the whole path or by its last part."""
+    candidates = (name, name.rsplit("/", 1)[-1])
+    if pattern.startswith("re:"):
+        return any(re.fullmatch(pattern[3:], candidate) for candidate in candidates)
+    return any(candidate == pattern or fnmatch.fnmatchcase(candidate, pattern) for candidate in candidates)
+
+
+def _ancestors(layer: str) -> list[str]:
+    """`a/b/c` -> [`a`, `a/b`, `a/b/c`]."""
+    parts = layer.split("/") if layer else []
+    return ["/".join(parts[: n + 1]) for n in range(len(parts))]
+
+
+def _near(rule: Rule, graph: Graph, layers: Layers) -> str:
+    ops = [op for _, op in graph.ops()]
+    known = {
+        "layer": {name for op in ops for name in _ancestors(op.layer)} | set(layers),
+        "layer_class": {layer.class_name for layer in layers.values()},
+        "op": {op.code for op in ops},
+    }
+    hints = []
+    for field, names in known.items():
+        asked = getattr(rule, field)
+        if asked is not None:
+            near = difflib.get_close_matches(asked, sorted(names), 5, 0.5) or sorted(names)[:8]
+            hints.append(f"{field} like {', '.join(near)}")
+    return "; there are " + "; ".join(hints) if hints else ""

@@ -1,0 +1,177 @@
+"""What a user may ask of one operator: frozen values, JSON both ways."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+from tfq_converters.errors import TfqError
+from tfq_converters.quantized import Mode
+from tfq_fine.request.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor
+
+GRANULARITIES: dict[str, type] = {
+    "per_tensor": PerTensor,
+    "per_channel": PerChannel,
+    "channel_groups": ChannelGroups,
+    "blocks": Blocks,
+}
+
+
+def stored_bits(bits: int) -> int:
+    """Bits of the smallest type that holds codes of `bits`."""
+    return next(stored for stored in (2, 4, 8, 16) if stored >= bits)
+
+
+@dataclass(frozen=True)
+class WeightSpec:
+    """How weights are quantized.
+
+    `bits` 8, 4 and 2 are stored as such; 3, and 5 to 7, use fewer codes of the next larger type. Asymmetric weights
+    (`symmetric=False`) are computed in mode "weight_only" alone. `options` are those of the algorithm, by name.
+    `bias_correction` takes back through the bias what the weight error does to the mean output; it needs
+    representative data, and does nothing without.
+    """
+
+    bits: int = 8
+    granularity: Granularity = PerChannel()  # noqa: RUF009 - frozen
+    symmetric: bool = True
+    algorithm: str = "round_to_nearest"
+    bias_correction: bool = True
+    options: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 8:
+            raise TfqError(f"weights have 2 to 8 bits, found {self.bits}")
+        if isinstance(self.options, Mapping):
+            object.__setattr__(self, "options", tuple(sorted(self.options.items())))
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of the type that holds the codes."""
+        return stored_bits(self.bits)
+
+    def __str__(self) -> str:
+        used = f" ({self.bits} bits used)" if self.bits != self.stored_bits else ""
+        return f"int{self.stored_bits}{used} {granularity_name(self.granularity)}"
+
+
+@dataclass(frozen=True)
+class ActivationSpec:
+    """How activations are quantized: 8 bits asymmetric, or 16 bits symmetric (the kernels take no zero point).
+
+    `observer` names how the range is chosen from what calibration saw (`tfq_fine.calibration.observers`); `options` are
+    those of the observer.
+    """
+
+    bits: int = 8
+    observer: str = "auto"
+    options: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.bits not in (8, 16):
+            raise TfqError(f"activations have 8 or 16 bits, found {self.bits}")
+        if isinstance(self.options, Mapping):
+            object.__setattr__(self, "options", tuple(sorted(self.options.items())))
+
+    @property
+    def dtype(self) -> str:
+        return f"int{self.bits}"
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """What is asked of one operator: a mode, and the specs that the mode needs."""
+
+    mode: Mode
+    weights: WeightSpec | None = None
+    activations: ActivationSpec | None = None
+
+    def __post_init__(self) -> None:
+        problems = {
+            "mode": self.mode not in get_args(Mode) and f"one of {', '.join(get_args(Mode))}",
+            "weights": _unlike(self.weights, WeightSpec, self.mode in ("weight_only", "dynamic", "integer")),
+            "activations": _unlike(self.activations, ActivationSpec, self.mode == "integer"),
+        }
+        for name, expected in problems.items():
+            if expected:
+                raise TfqError(f"OpSpec: {name} must be {expected} in mode {self.mode!r}, found {getattr(self, name)}")
+
+
+def _unlike(value: Any, kind: type, needed: bool) -> str:
+    """What `value` must be and is not; "" where it is that."""
+    if isinstance(value, kind if needed else type(None)):
+        return ""
+    return f"{'an' if kind is ActivationSpec else 'a'} {kind.__name__}" if needed else "None"
+
+
+def named_options(text: str, kind: str) -> tuple[str, tuple[tuple[str, float], ...]]:
+    """Read the name of an observer or algorithm, and its options.
+
+    Raises:
+        TfqError: options that are no numbers.
+
+    >>> named_options("percentile:lower=0,upper=99.9", "observer")
+    ('percentile', (('lower', 0.0), ('upper', 99.9)))
+    """
+    name, _, rest = text.partition(":")
+    try:
+        pairs = [item.split("=") for item in rest.split(",") if item]
+        return name, tuple(sorted((option.strip(), float(value)) for option, value in pairs))
+    except ValueError as error:
+        raise TfqError(
+            f"{kind} {text!r} cannot be read; expected a name, or NAME:OPTION=NUMBER,OPTION=NUMBER"
+        ) from error
+
+
+def granularity_name(granularity: Granularity) -> str:
+    """`per-channel`, `blocks of 32`, ...: the field's term, for people."""
+    name = next(name for name, kind in GRANULARITIES.items() if isinstance(granularity, kind)).replace("_", "-")
+    size = getattr(granularity, "size", None)
+    return name if size is None else f"{name} of {size}"
+
+
+def to_json(spec: OpSpec | None) -> Any:
+    """Plain values for `json.dumps`; None stands for "stay float"."""
+    if spec is None:
+        return None
+    found: dict[str, Any] = {"mode": spec.mode}
+    if spec.weights is not None:
+        weights = asdict(spec.weights) | {"granularity": _granularity_json(spec.weights.granularity)}
+        found["weights"] = weights | {"options": dict(spec.weights.options)}
+    if spec.activations is not None:
+        found["activations"] = asdict(spec.activations) | {"options": dict(spec.activations.options)}
+    return found
+
+
+def from_json(value: Any) -> OpSpec | None:
+    """The inverse of `to_json`.
+
+    Raises:
+        TfqError: an unknown key or value.
+    """
+    if value is None:
+        return None
+    found = dict(value)
+    try:
+        if "weights" in found:
+            weights = dict(found["weights"])
+            if "granularity" in weights:
+                weights["granularity"] = _granularity(weights["granularity"])
+            found["weights"] = WeightSpec(**weights)
+        if "activations" in found:
+            found["activations"] = ActivationSpec(**found["activations"])
+        return OpSpec(**found)
+    except TypeError as error:
+        raise TfqError(f"a spec in the recipe cannot be read: {error}; found {value}") from error
+
+
+def _granularity_json(granularity: Granularity) -> dict[str, Any]:
+    name = next(name for name, kind in GRANULARITIES.items() if isinstance(granularity, kind))
+    return {"name": name} | asdict(granularity)
+
+
+def _granularity(value: Mapping[str, Any]) -> Granularity:
+    arguments = dict(value)
+    name = arguments.pop("name", None)
+    if name not in GRANULARITIES:
+        raise TfqError(f"unknown granularity {name!r}; known: {', '.join(GRANULARITIES)}")
+    return GRANULARITIES[name](**arguments)

@@ -1,0 +1,45 @@
+"""Search: variants of a model are written, run and measured, and the best one is chosen."""
+
+from typing import TYPE_CHECKING
+
+from tfq_converters import face
+
+if TYPE_CHECKING:
+    from tfq_fine.search.islands import mended
+    from tfq_fine.search.judging import CLASSES, Apart, uses
+    from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ranges
+    from tfq_fine.search.select_transforms import SCALES_INPUTS, chosen_repairs, repaired, without_repairs
+    from tfq_fine.search.trial import Asked, Trial, Variant, number_of_samples, planned, static_needs, too_large
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "islands": "mended",
+            "judging": "Apart CLASSES uses",
+            "numbers": "Numbers Settings choose_numbers choose_ranges",
+            "select_transforms": "SCALES_INPUTS chosen_repairs repaired without_repairs",
+            "trial": "Asked Trial Variant number_of_samples planned static_needs too_large",
+        },
+    )
+
+__all__ = [
+    "CLASSES",
+    "SCALES_INPUTS",
+    "Apart",
+    "Asked",
+    "Numbers",
+    "Settings",
+    "Trial",
+    "Variant",
+    "choose_numbers",
+    "choose_ranges",
+    "chosen_repairs",
+    "mended",
+    "number_of_samples",
+    "planned",
+    "repaired",
+    "static_needs",
+    "too_large",
+    "uses",
+    "without_repairs",
+]

@@ -1,0 +1,420 @@
+"""What happens between a float graph and a file, one function per stage: values in, values out."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+from tfq_converters import kernels
+from tfq_converters.check import Checked
+from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph
+from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
+from tfq_converters.quantized import QuantizedGraph
+from tfq_converters.reading import Source
+from tfq_converters.runtime import FileRuns, unrunnable_names
+from tfq_converters.writer import Written
+from tfq_fine.activations import integer_borders, integer_ops, left_float, with_implied, without_range
+from tfq_fine.calibration import Gathered, Needs, Range, Representative, Sample, Statistics, mean_needs
+from tfq_fine.layers import Given
+from tfq_fine.numerics import is_large
+from tfq_fine.planning import Plan, Policy, Prefer
+from tfq_fine.report import QuantizationReport, RepairRow, Verdict, activation_rows, summarize
+from tfq_fine.request import Recipe, named
+from tfq_fine.search import (
+    SCALES_INPUTS,
+    Asked,
+    Numbers,
+    Settings,
+    Trial,
+    Variant,
+    choose_numbers,
+    choose_ranges,
+    mended,
+    number_of_samples,
+    planned,
+    repaired,
+    static_needs,
+    too_large,
+    without_repairs,
+)
+from tfq_fine.session.signatures import not_quantized
+from tfq_fine.session.verdict import verdict_on
+from tfq_fine.weights import corrects_biases, weight_needs, with_corrections
+
+SLOWER = 1.1  # times float, above which users are told: less is noise
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a caller asked for."""
+
+    recipe: Recipe
+    policy: Policy
+    repairs: tuple[str, ...] = ()
+    input_type: str = "float32"
+    output_type: str = "float32"
+
+    @property
+    def has_integer_borders(self) -> bool:
+        """Whether an input or output of the file is to be quantized, whatever the recipe says."""
+        return {self.input_type, self.output_type} != {"float32"}
+
+    def border_tensors(self, graph: Graph) -> set[int]:
+        """The float inputs and outputs that become integers."""
+        return set(integer_borders(graph, self.input_type, self.output_type))
+
+    @property
+    def no_islands(self) -> bool:
+        """Whether nothing may go through float for speed: for a compiler, or between integer borders."""
+        borders = self.input_type != "float32" and self.output_type != "float32"
+        return self.policy.target.compiles or borders
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The model as it was read, and what is planned for it before anything is repaired."""
+
+    order: Order
+    source: Graph  # as it was read
+    asked: Asked  # of its operators
+    graph: Graph  # with the factors of blocks folded
+    plan: Plan
+    policy: Policy
+    own: Given | None  # the numbers of wrappers
+
+    @property
+    def is_static(self) -> bool:
+        """Whether ranges of activations are needed."""
+        return bool(integer_ops(self.plan)) or self.order.has_integer_borders
+
+    @property
+    def needs(self) -> Needs | None:
+        """What must be known of the data; None when that is nothing."""
+        reads = weight_needs(self.graph, self.plan)
+        if self.is_static:
+            return static_needs(self.graph, self.plan, self.open).also(reads)
+        if corrects_biases(self.graph, self.plan):
+            return mean_needs(self.graph).also(reads)
+        return None if reads == Needs() else reads
+
+    @cached_property
+    def known(self) -> dict[int, Range]:
+        """Tensor -> range, of those that wrappers hold and of those that follow."""
+        held = {t: found for (_, t), found in self.own.ranges.items()} if self.own else {}
+        return with_implied(self.graph, integer_ops(self.plan), held) if held else {}
+
+    @cached_property
+    def open(self) -> frozenset[int] | None:
+        """The tensors whose ranges the data tells; None for all."""
+        if not self.known:
+            return None
+        borders = self.order.border_tensors(self.graph)
+        return frozenset(without_range(self.graph, integer_ops(self.plan), self.known)) | (borders - set(self.known))
+
+    def require_ranges(self) -> None:
+        """Raise unless every range is known without data.
+
+        Raises:
+            TfqError: the recipe is static, and the model does not hold all of its ranges: those tensors are named.
+        """
+        if not self.is_static or self.open == frozenset():
+            return
+        order = self.order
+        static = f"recipe {order.recipe.name!r} is static and needs representative data"
+        borders = f"input type {order.input_type} and output type {order.output_type} need representative data"
+        found = f"{static if integer_ops(self.plan) else borders}: give data=..."
+        if self.open is None:
+            raise TfqError(f"{found}, or statistics=...")
+        names = ", ".join(self.graph.main.tensors[t].name for t in sorted(self.open))
+        raise TfqError(f"{found}; the model itself holds no range of {names}")
+
+    @cached_property
+    def calibrated(self) -> Graph:
+        """What the data is run through: ranges are those of the weights that wrappers simulate."""
+        return self.own.simulated(self.graph) if self.own else self.graph
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that all ways to quantize this model share."""
+        order = self.order
+        return Settings(self.policy, order.no_islands, order.input_type, order.output_type)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """The numbers that were chosen for the file, and how it came to them."""
+
+    graph: Graph  # that is quantized, which may be repaired
+    numbers: Numbers
+    statistics: Statistics | None  # of that graph
+    rows: tuple[RepairRow, ...] = ()
+
+
+def with_observer(recipe: str | Recipe, observer: str | None) -> Recipe:
+    """The recipe of that name, with one observer for all activations where there is one."""
+    return named(recipe) if observer is None else named(recipe).with_observer(observer)
+
+
+def policy_of(recipe: Recipe, prefer: Prefer, target: Target, fallback: bool | None = None) -> Policy:
+    """Who decides where kernels do not compute what is asked for; a recipe says it where `fallback` is None."""
+    flexible = recipe.flexible and not target.compiles
+    return Policy(prefer, flexible if fallback is None else fallback, target)
+
+
+def prepare(
+    order: Order, source: Source, data: Representative, statistics: Statistics | None, own: Given | None
+) -> Prepared:
+    """Plan the graph.
+
+    Args:
+        order: what was asked for.
+        source: the float model.
+        data: representative samples.
+        statistics: of an earlier calibration, which hold for the graph as it is.
+        own: the numbers of wrappers, which hold for it too.
+
+    Raises:
+        TfqError: what is asked for is impossible, or a static recipe gets no data.
+    """
+    graph, policy = source.graph, order.policy
+    asked = order.recipe.resolve(graph, source.layers)
+    if own:
+        _, plan = planned(graph, asked | dict.fromkeys(own.asked, None), policy, fold=False)
+        plan, policy = own.merged(graph, plan, policy), replace(policy, prefer="size")
+    else:
+        graph, plan = planned(graph, asked, policy, fold=statistics is None)
+    prepared = Prepared(order, source.graph, asked, graph, plan, policy, own)
+    if not data.is_given and statistics is None:
+        prepared.require_ranges()
+    return prepared
+
+
+def gathered(
+    prepared: Prepared,
+    data: Representative,
+    statistics: Statistics | None,
+    advance: Callable[[int], None] | None,
+    folder: Path,
+) -> Gathered:
+    """Read the data: what the plan needs to know of it, unless there are statistics, and a few samples."""
+    if statistics is not None and statistics.kept:
+        return Gathered(statistics, statistics.kept)
+    again = not prepared.own and not SCALES_INPUTS.isdisjoint(prepared.order.repairs)
+    needs = prepared.needs if statistics is None else None
+    found = data.gather(prepared.calibrated, needs, advance, folder if again else None)
+    return found if statistics is None else replace(found, statistics=statistics)
+
+
+def decide(
+    prepared: Prepared,
+    data: Representative,
+    statistics: Statistics | None,
+    given: bool,
+    samples: Sequence[Sample],
+    files: FileRuns,
+) -> Decided:
+    """Choose repairs, islands and all numbers.
+
+    Args:
+        prepared: the model and its plan.
+        data: representative samples, which are read again for a graph that a repair rewrites.
+        statistics: of `prepared.calibrated`; None where nothing had to be known.
+        given: the statistics are those of an earlier calibration, and hold for the model as it is.
+        samples: a few samples.
+        files: the process that runs the files of variants.
+
+    Raises:
+        TfqError: the statistics are of another model, or do not hold what an observer reads.
+    """
+    names = prepared.order.repairs
+    why = _not_measured(prepared, samples)
+    if why:
+        plain = without_repairs(prepared.source, prepared.asked, names, why)
+        rows = plain.rows if data.is_given or statistics else ()
+        numbers = _unmeasured(prepared, statistics, samples, plain.variant.bounded_masks)
+        return Decided(prepared.graph, numbers, statistics, rows)
+    assert statistics is not None or prepared.needs is None
+    once = _read_once(data, statistics, given)
+    trial = Trial(
+        prepared.source,
+        prepared.settings,
+        lambda graph, needs: _calibrated(data, graph, needs),
+        samples,
+        files,
+        data.reading.threads,
+        fold=not given,
+        fresh=given and not statistics.kept if statistics is not None else False,
+    )
+    trial.know(Variant(prepared.source, prepared.asked), prepared.graph, prepared.plan, statistics or Statistics())
+    left = tuple(name for name in names if not (once and name in SCALES_INPUTS))
+    found = repaired(prepared.source, prepared.asked, left, trial)
+    rows = (*(RepairRow(name, False, once) for name in names if name not in left), *found.rows)
+    best = found.variant
+    if "islands" in names:
+        best, row = mended(best, trial)
+        rows = (*rows, row)
+    whole = None if statistics is None else trial.whole(best)
+    return Decided(trial.planned(best)[0], trial.numbers(best), whole, rows)
+
+
+def _not_measured(prepared: Prepared, samples: Sequence[Sample]) -> str:
+    """Why no ways to quantize the model can be compared; "" when they can."""
+    graph = prepared.source
+    variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
+    reasons = {
+        "the wrappers hold numbers of the model as it is": prepared.own is not None,
+        "there is no data to measure it on": not samples,
+        "the model keeps state between samples": variables,
+        "no runtime here executes all of the model": bool(unrunnable_names(graph)),
+        "kernels may unpack all of a model of this size": too_large(graph),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _read_once(data: Representative, statistics: Statistics | None, given: bool) -> str:
+    """Why the ranges of a rewritten graph cannot be found; "" when they can."""
+    reasons = {
+        "the statistics hold for the model as it is": given,
+        "there is a shard that can be read only once": data.is_read_once,
+        "calibration was interrupted": statistics is not None and statistics.is_interrupted,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _calibrated(data: Representative, graph: Graph, needs: Needs) -> Statistics:
+    found = data.gather(graph, needs).statistics
+    assert found is not None
+    if found.is_interrupted:  # ranges of a part of the data decide nothing
+        raise KeyboardInterrupt
+    return found
+
+
+def _unmeasured(
+    prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample], bounded_masks: bool
+) -> Numbers:
+    """The numbers of a model of which no variants are compared."""
+    graph, own = prepared.graph, prepared.own
+    masks = bounded_masks and statistics is not None  # how far scores reach is seen alone
+    known = _ranged(prepared, statistics, samples) if prepared.is_static else statistics
+    plan = prepared.plan if own else with_corrections(prepared.plan, frozenset())
+    adjusted = partial(own.with_ranges, graph) if own else None
+    codes = own.codes if own else None
+    return choose_numbers(graph, plan, known, prepared.settings, masks, given=codes, adjusted=adjusted, samples=samples)
+
+
+def _ranged(prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample]) -> Statistics | None:
+    """The statistics with the ranges that the observers choose. Ranges that wrappers hold are theirs."""
+    own = {(0, t): found for t, found in prepared.known.items()}
+    if statistics is None:
+        return Statistics(ranges=own)
+    best = choose_ranges(prepared.calibrated, prepared.plan, statistics, samples, prepared.open)
+    return best.with_ranges(own)
+
+
+def judged_file(
+    model: Graph,
+    quantized: QuantizedGraph,
+    emitted: Graph,
+    samples: Sequence[Sample],
+    files: FileRuns,
+    generated: bool,
+    threads: int,
+) -> Verdict | None:
+    """Compare the finished file with the float model (`verdict`); None where it cannot be run as a whole.
+
+    Raises:
+        TfqError: an output is not finite where the float model's is.
+    """
+    if unrunnable_names(model) or too_large(model):
+        return None
+    seen = samples[: number_of_samples(model)] if is_large(model) else samples
+    return verdict_on(model, quantized, emitted, seen, files, generated, threads)
+
+
+def reported(
+    prepared: Prepared, source: Source, decided: Decided, written: Written, verdict: Verdict | None, generated: bool
+) -> QuantizationReport:
+    """Report what was done, and what the file's run showed.
+
+    Args:
+        prepared: the model and its plan.
+        source: the float model.
+        decided: the numbers of the file.
+        written: the file.
+        verdict: of the file; None where it could not be run as a whole.
+        generated: the file was run on generated inputs.
+    """
+    numbers, own, statistics = decided.numbers, prepared.own, decided.statistics
+    graph, plan = decided.graph, numbers.plan
+    warnings = () if statistics is None else statistics.warnings
+    raised = own.changed(numbers.quantized) if own else []
+    target = prepared.policy.target
+    notes = (
+        *source.notes,
+        *warnings,
+        *raised,
+        *_notes(graph, plan, written.checked),
+        *left_float(graph, prepared.order.output_type),
+        *not_quantized(graph, prepared.is_static),
+        *_slow(graph, plan, target),
+        *_meant_for(target),
+    )
+    known = numbers.known if prepared.is_static else None
+    rows = activation_rows(graph, plan, statistics, known) if statistics and known else ()
+    name, size = prepared.order.recipe.name, _size(source.content)
+    report = summarize(numbers.quantized, plan, written, name, size, notes, rows, decided.rows)
+    return replace(report, verdict=verdict, generated=generated)
+
+
+def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
+    """What a user should know of the file and of its check."""
+    found = []
+    if 16 in integer_ops(plan).values():
+        found.append("16-bit activations run on slow kernels on CPUs: expect the file to be slower than float")
+    if unrunnable_names(graph):
+        names = ", ".join(unrunnable_names(graph))
+        found.append(f"{names}: no runtime here executes them; they stay float, and only what is around them was run")
+    if any(decision.form == "blockwise" for decision in plan.values()):
+        found.append(
+            "the reference kernels skip blockwise weights without a word: the file was run on the default and the "
+            "optimized kernels, which compute them"
+        )
+    elif "reference" not in checked.kernels:
+        ran = " and ".join(checked.kernels)
+        found.append(f"the reference kernels refuse the float model too; the file was run on {ran}")
+    if checked.parts > 1:
+        found.append(
+            f"kernels unpack its weights to float, so that it was run in {checked.parts} parts, one after the other"
+        )
+    return found
+
+
+def _slow(graph: Graph, plan: Plan, target: Target) -> list[str]:
+    """That weights below 8 bits which are made float in the file keep fast kernels from their readers."""
+    ratios: dict[str, float] = {}
+    for (s, o), decision in plan.items():
+        if decision.form == "dequantize" and decision.spec and decision.spec.weights:
+            op, bits = graph.subgraphs[s].ops[o], decision.spec.weights.stored_bits
+            form = kernels.cell_form(op, graph.subgraphs[s])
+            run = kernels.status(op.code, "weight_only", bits, "per_channel", "litert", form, target.measured)
+            if bits < 8 and run.ratio is not None:
+                ratios[op.code] = max(run.ratio, ratios.get(op.code, 0.0))
+    slower = [f"{code} {ratio:.1f}" for code, ratio in sorted(ratios.items()) if ratio > SLOWER]
+    if not slower:
+        return []
+    return [
+        "weights below 8 bits that DEQUANTIZE makes float are read by no fast kernel, which took, times as long as in "
+        f"float: {', '.join(slower)}; 8 bits, or mode dynamic, is as fast as float or faster"
+    ]
+
+
+def _meant_for(target: Target) -> list[str]:
+    if target.runtimes == DEFAULT_RUNTIMES:
+        return []
+    return [f"meant for {', '.join(target.runtimes)}, by the kernel table; it was run here on LiteRT"]
+
+
+def _size(content: bytes | str) -> int:
+    return os.path.getsize(content) if isinstance(content, str) else len(content)

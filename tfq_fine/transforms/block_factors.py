@@ -1,0 +1,111 @@
+"""Blocks of inputs in full integer: integer kernels have one scale per output channel, so that the scales of blocks
+are factored into one per output channel and one per group of inputs, s[o, g] ~ a[o] * c[g]; c is folded into what makes
+the inputs, which leaves a per-channel kernel.
+
+c[g] = exp(mean over o of log s[o, g]) is the best such factor in the logarithm (least squares of rank one). It is
+folded only where that is exact (`channel_scaling`) and where the weights come out closer than without.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfq_converters.graph import Graph, Op
+from tfq_converters.operators import data_of, facts_of, weight_axes
+from tfq_converters.quantized import OpKey
+from tfq_fine.numerics import ErrorSums, affine
+from tfq_fine.request import Blocks, OpSpec, PerChannel, block_shape
+from tfq_fine.transforms.channel_scaling import ScalingPath, scaled, scaling_path
+
+MOST = 8.0  # of c, and of 1 / c: beyond, the activation would lose more than the weights gain
+
+
+@dataclass(frozen=True)
+class Factored:
+    """The graph with input-group factors folded into their producers, and what that left."""
+
+    graph: Graph
+    notes: Mapping[OpKey, str]  # of the operators whose blocks became per-channel scales
+    kept: Mapping[OpKey, str]  # why the others' factors could not be folded
+
+
+def factor_blocks(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Factored:
+    """Fold the input-group factors of all integer operators with `Blocks` where that is exact."""
+    main = graph.main
+    wanted = {o: spec for (s, o), spec in asked.items() if s == 0 and _has_blocks(main.ops[o], graph, spec)}
+    by_tensor: dict[int, list[int]] = {}
+    for o in wanted:
+        by_tensor.setdefault(data_of(main.ops[o]), []).append(o)
+    changes: list[tuple[ScalingPath, np.ndarray]] = []
+    notes: dict[OpKey, str] = {}
+    kept: dict[OpKey, str] = {}
+    scaled_ops: set[int] = set()
+    for t, ops in by_tensor.items():
+        path = scaling_path(main, t)
+        if not isinstance(path, str) and path.repeats > 1:
+            path = f"{main.tensors[t].name} is flattened"
+        if isinstance(path, str):
+            kept |= {(0, o): f"the factors of its blocks cannot be folded: {path}" for o in ops}
+            continue
+        maker = main.op_name(path.makers[-1])
+        factors = _factors(graph, ops, wanted)
+        found = {(0, o): _note(graph, o, wanted[o], factors, maker) for o in ops}
+        if not all(gain > 0 for gain, _ in found.values()) or scaled_ops & {*path.makers}:
+            kept |= dict.fromkeys(found, "one scale per output channel is as close as factored blocks")
+            continue
+        changes.append((path, factors))
+        scaled_ops |= {*path.makers}
+        notes |= {key: note for key, (_, note) in found.items()}
+    return Factored(scaled(graph, changes) if changes else graph, notes, kept)
+
+
+def _has_blocks(op: Op, graph: Graph, spec: OpSpec | None) -> bool:
+    if spec is None or spec.mode != "integer" or spec.weights is None or facts_of(op.code).input_axis is None:
+        return False
+    axes = weight_axes(op, graph.main)
+    return bool(axes) and isinstance(spec.weights.granularity, Blocks)
+
+
+def _weight(graph: Graph, o: int) -> tuple[np.ndarray, int, int]:
+    """The weight of operator `o`, its axis of output channels, its axis of inputs."""
+    (axes,) = weight_axes(graph.main.ops[o], graph.main)
+    data = graph.main.tensors[graph.main.ops[o].inputs[axes.slot]].data
+    assert data is not None and axes.inputs is not None
+    return data, axes.channel, axes.inputs
+
+
+def _factors(graph: Graph, ops: list[int], wanted: Mapping[int, OpSpec | None]) -> np.ndarray:
+    """c per input [I], the mean over all operators that read the same tensor; its geometric mean is 1."""
+    logs = []
+    for o in ops:
+        data, channel, inputs = _weight(graph, o)
+        spec = wanted[o]
+        assert spec is not None and spec.weights is not None and isinstance(spec.weights.granularity, Blocks)
+        block = block_shape(spec.weights.granularity, data.shape, channel, inputs, whole_window=True)
+        low, high = affine.block_extent(data, block)
+        absmax = np.moveaxis(np.maximum(-low, high), inputs, -1).reshape(-1, low.shape[inputs]).astype(np.float64)
+        floor = np.maximum(absmax.max(axis=1, keepdims=True) * 1e-3, affine.TINY)
+        per_group = np.log(np.maximum(absmax, floor)).mean(axis=0)
+        logs.append(np.repeat(per_group, block[inputs])[: data.shape[inputs]])
+    log = np.mean(logs, axis=0)
+    found: np.ndarray = np.clip(np.exp(log - log.mean()), 1 / MOST, MOST)
+    return found
+
+
+def _note(graph: Graph, o: int, spec: OpSpec | None, factors: np.ndarray, maker: str) -> tuple[float, str]:
+    """How many dB closer the factored weights are than per-channel ones, and what to say of them."""
+    data, channel, inputs = _weight(graph, o)
+    assert spec is not None and spec.weights is not None and isinstance(spec.weights.granularity, Blocks)
+    form = affine.CodeFormat(spec.weights.bits)
+    along = factors.reshape([-1 if axis == inputs else 1 for axis in range(data.ndim)]).astype(np.float32)
+    per_channel = block_shape(PerChannel(), data.shape, channel)
+    blocks = block_shape(spec.weights.granularity, data.shape, channel, inputs, whole_window=True)
+    plain = ErrorSums.of(data, affine.encode_weight(data, per_channel, form).dequantize()).sqnr_db
+    best = ErrorSums.of(data, affine.encode_weight(data, blocks, form).dequantize()).sqnr_db
+    found = ErrorSums.of(data, affine.encode_weight(data / along, per_channel, form).dequantize() * along).sqnr_db
+    size = spec.weights.granularity.size
+    return found - plain, (
+        f"blocks of {size} as per-channel scales, their factors folded into {maker}: "
+        f"weights {found:.1f} dB (blocks {best:.1f} dB, per-channel {plain:.1f} dB)"
+    )

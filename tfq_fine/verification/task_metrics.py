@@ -1,0 +1,254 @@
+"""How well outputs fit labels: metrics by name, Keras metrics, or any function.
+
+| metric | outputs | labels |
+|---|---|---|
+| top1, accuracy | scores [..., C] | classes [...] or [..., 1], or one-hot [..., C] |
+| | a probability [n] or [..., 1], cut at 0.5 | 0 or 1 |
+| top5 | scores [..., C] | classes, or one-hot |
+| mae, mse | any | the same number of values |
+| auc | a probability [n] or [n, 1], or scores of two classes [n, 2] | 0 or 1 |
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfq_converters.errors import TfqError
+from tfq_fine.numerics import in_top
+
+Compute = Callable[[Any, np.ndarray], Any]  # (outputs, labels) -> one number
+
+
+@dataclass(frozen=True)
+class TaskMetric:
+    """A function of outputs and labels, and how to read its value."""
+
+    name: str
+    compute: Compute
+    higher_is_better: bool = True
+    averages: bool = False  # a mean over samples: computed batch by batch, so that outputs need not be kept
+
+    def drop(self, before: float, after: float) -> float:
+        """How much worse `after` is than `before`, in units of the metric; negative when it is better."""
+        return before - after if self.higher_is_better else after - before
+
+
+def top1(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Share of samples whose highest score is that of the label; binary when there is one probability per sample."""
+    if _is_binary(outputs):
+        scores = outputs.reshape(-1)
+        right = (scores > 0.5) == (_binary_labels(outputs, labels) > 0.5)
+        return float(np.mean(right & ~np.isnan(scores)))
+    return float(np.mean(in_top(outputs, _classes(outputs, labels), 1)))
+
+
+def top5(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Share of samples whose label is among the five highest scores; ties go to the lowest class."""
+    if _is_binary(outputs):
+        raise TfqError(f"metric 'top5' needs scores of several classes, found outputs of shape {outputs.shape}")
+    return float(np.mean(in_top(outputs, _classes(outputs, labels), 5)))
+
+
+def mae(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of |output - label|."""
+    return float(np.mean(np.abs(_difference(outputs, labels))))
+
+
+def mse(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of (output - label)²."""
+    return float(np.mean(np.square(_difference(outputs, labels))))
+
+
+def auc(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Return the area under the receiver operating characteristic, as scikit-learn computes it.
+
+    Raises:
+        TfqError: labels of one class only, or scikit-learn is not installed.
+    """
+    try:
+        from sklearn.metrics import roc_auc_score
+    except ImportError as error:
+        raise TfqError("metric 'auc' needs scikit-learn: pip install scikit-learn") from error
+    two = outputs.ndim == 2 and outputs.shape[1] == 2
+    scores = np.asarray(outputs[:, 1] if two else outputs, np.float64).reshape(-1)
+    positive = (_classes(outputs, labels) if two else _binary_labels(outputs, labels)) > 0.5
+    if positive.all() or not positive.any():
+        raise TfqError("metric 'auc' needs labels of both classes, found one only")
+    if np.isnan(scores).any():
+        return float("nan")
+    return float(roc_auc_score(positive, scores))
+
+
+METRICS: dict[str, TaskMetric] = {
+    "top1": TaskMetric("top1", top1, averages=True),
+    "top5": TaskMetric("top5", top5, averages=True),
+    "accuracy": TaskMetric("accuracy", top1, averages=True),
+    "mae": TaskMetric("mae", mae, higher_is_better=False, averages=True),
+    "mse": TaskMetric("mse", mse, higher_is_better=False, averages=True),
+    "auc": TaskMetric("auc", auc),
+}
+
+# Keras metrics that are better when lower; Keras 3 says so itself for some only
+KERAS_ERRORS = {
+    "MeanSquaredError",
+    "MeanAbsoluteError",
+    "RootMeanSquaredError",
+    "MeanAbsolutePercentageError",
+    "MeanSquaredLogarithmicError",
+    "MeanRelativeError",
+    "LogCoshError",
+    "Poisson",
+    "KLDivergence",
+    "BinaryCrossentropy",
+    "CategoricalCrossentropy",
+    "SparseCategoricalCrossentropy",
+    "Hinge",
+    "SquaredHinge",
+    "CategoricalHinge",
+    "FalsePositives",
+    "FalseNegatives",
+}
+
+
+def task_metric(metric: Any) -> TaskMetric:
+    """The metric that a user means.
+
+    Args:
+        metric: a name in `METRICS`; a Keras 3 or tf_keras metric object; a `TaskMetric`; or a function
+            `(outputs, labels) -> float`, better when higher, that is called once per model on everything. Outputs are
+            an array, or a dict by output name when the model has several. A function of `sklearn.metrics`, which takes
+            labels first, is called as it wants.
+
+    Raises:
+        TfqError: an unknown name, or none of these.
+    """
+    if isinstance(metric, TaskMetric):
+        return metric
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            raise TfqError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}, a function, a Keras metric")
+        return METRICS[metric]
+    if hasattr(metric, "update_state") and hasattr(metric, "result"):
+        return TaskMetric(str(getattr(metric, "name", type(metric).__name__)), _of_keras(metric), _is_score(metric))
+    if callable(metric):
+        name = getattr(metric, "__name__", type(metric).__name__)
+        if str(getattr(metric, "__module__", "")).startswith("sklearn.metrics"):
+            return TaskMetric(name, _of_sklearn(metric), not name.endswith(("_error", "_loss")))
+        return TaskMetric(name, metric)
+    raise TfqError(f"metric: expected a name, a Keras metric or a function, found {type(metric).__name__}")
+
+
+def _is_score(metric: Any) -> bool:
+    return not KERAS_ERRORS.intersection(kind.__name__ for kind in type(metric).__mro__)
+
+
+def _of_sklearn(metric: Callable[..., Any]) -> Compute:
+    """Give a function of `sklearn.metrics` labels and scores in its own order; one column of scores is flat."""
+
+    def compute(outputs: Any, labels: np.ndarray) -> Any:
+        if isinstance(outputs, dict):
+            raise TfqError(f"metric {metric.__name__!r}: {_one_output(outputs)}")
+        flat = outputs.ndim == 2 and outputs.shape[1] == 1
+        return metric(labels.reshape(-1) if flat else labels, outputs[:, 0] if flat else outputs)
+
+    return compute
+
+
+def _of_keras(metric: Any) -> Compute:
+    """`metric` on everything at once, from a clean state, and left clean."""
+
+    def compute(outputs: Any, labels: np.ndarray) -> float:
+        if isinstance(outputs, dict):
+            raise TfqError(f"metric {metric.name!r}: {_one_output(outputs)}")
+        metric.reset_state()
+        metric.update_state(labels, outputs)
+        value = metric.result()
+        metric.reset_state()
+        return value
+
+    return compute
+
+
+class Score:
+    """One model's value of one metric, batch by batch. Keeps outputs only for metrics that do not average."""
+
+    def __init__(self, metric: TaskMetric):
+        self._metric = metric
+        self._total, self._count = 0.0, 0
+        self._kept: list[tuple[dict[str, np.ndarray], np.ndarray]] = []
+
+    def add(self, outputs: dict[str, np.ndarray], labels: np.ndarray) -> None:
+        """Take one batch in.
+
+        Raises:
+            TfqError: labels that do not fit the outputs.
+        """
+        if self._metric.averages:
+            count = len(labels)
+            self._total += _call(self._metric, outputs, labels) * count
+            self._count += count
+        else:
+            self._kept.append((outputs, np.array(labels)))
+
+    def result(self) -> float:
+        """The value over all batches."""
+        if self._metric.averages:
+            return self._total / self._count
+        labels = np.concatenate([kept for _, kept in self._kept])
+        names = self._kept[0][0]
+        outputs = {name: np.concatenate([kept[name] for kept, _ in self._kept]) for name in names}
+        return _call(self._metric, outputs, labels)
+
+
+def _call(metric: TaskMetric, outputs: dict[str, np.ndarray], labels: np.ndarray) -> float:
+    if len(outputs) > 1 and metric in METRICS.values():
+        raise TfqError(f"metric {metric.name!r}: {_one_output(outputs)}")
+    value = np.asarray(metric.compute(next(iter(outputs.values())) if len(outputs) == 1 else outputs, labels))
+    if value.size != 1 or value.dtype.kind not in "biuf":
+        raise TfqError(f"metric {metric.name!r}: expected one number, found {value}")
+    return float(value.reshape(()))
+
+
+def _one_output(outputs: dict[str, np.ndarray]) -> str:
+    return (
+        f"the model has the outputs {', '.join(outputs)}, and this metric reads one; pass a function "
+        "(outputs by name, labels) -> float"
+    )
+
+
+def _is_binary(outputs: np.ndarray) -> bool:
+    return outputs.ndim == 1 or outputs.shape[-1] == 1
+
+
+def _binary_labels(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    if labels.size != outputs.size:
+        raise TfqError(f"labels: expected one 0 or 1 per output {outputs.shape}, found shape {labels.shape}")
+    flat = labels.reshape(-1)
+    wrong = ~np.isin(flat, (0, 1))
+    if wrong.any():
+        raise TfqError(f"labels: expected 0 or 1 for outputs of shape {outputs.shape}, found {flat[wrong][0]}")
+    return flat
+
+
+def _classes(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Labels as class indices of shape `outputs.shape[:-1]`."""
+    wanted, classes = outputs.shape[:-1], outputs.shape[-1]
+    if labels.shape == outputs.shape:
+        return labels.argmax(axis=-1)
+    if labels.shape not in (wanted, (*wanted, 1)):
+        raise TfqError(
+            f"labels: expected classes of shape {wanted} or one-hot of shape {outputs.shape}, found {labels.shape}"
+        )
+    indices = labels.reshape(wanted)
+    wrong = (indices < 0) | (indices >= classes) | (indices != np.rint(indices))
+    if wrong.any():
+        raise TfqError(f"labels: expected classes 0 to {classes - 1}, found {indices[wrong][0]}")
+    return indices.astype(np.int64)
+
+
+def _difference(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    if labels.size != outputs.size:
+        raise TfqError(f"labels: expected as many values as outputs of shape {outputs.shape}, found {labels.shape}")
+    return outputs.astype(np.float64) - labels.reshape(outputs.shape)
