@@ -49,12 +49,13 @@ def ranged(
         graph: the float graph.
         plan: what is asked of its operators.
         statistics: as calibration found them.
-        samples: inputs, in input order, that `auto` tries ranges on; without any, it keeps those of `ranges.chosen`.
+        samples: inputs, in input order, that `auto` tries ranges on; without any, it keeps those of
+            `observed_ranges.chosen`.
         threads: of the interpreter.
         only: the tensors whose ranges are to be chosen, where not all are; no others are counted and tried.
 
     Raises:
-        TfqError: as `ranges.chosen`.
+        TfqError: as `observed_ranges.chosen`.
     """
     known = chosen(graph, plan, statistics, only)
     wanted = auto_tensors(graph, plan, only) if samples else set()

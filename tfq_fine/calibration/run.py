@@ -1,6 +1,6 @@
 """One pass over the representative data on the fast kernels; at most one batch is held per thread.
 
-Everything is computed inside the graph (`observation`) and added up (`totals`).
+Everything is computed inside the graph (`instrument`) and added up (`accumulators`).
 """
 
 from collections import deque

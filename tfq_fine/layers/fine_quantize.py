@@ -48,7 +48,7 @@ class FineQuantize(keras.layers.Wrapper):
     """Wraps a layer with weights: marks it for `tfq_fine.quantize`, and simulates what will be in the file.
 
     Args:
-        layer: any layer type that has a row in `rows.ROWS`, or in `row`.
+        layer: any layer type that has a row in `layer_table.ROWS`, or in `row`.
         weights: how its kernels are quantized.
         activations: how its inputs are quantized; None leaves them float (or, in mode "dynamic", to each call). As in
             `quantize`, the observer of what computes a tensor comes before that of what reads it.
@@ -59,7 +59,7 @@ class FineQuantize(keras.layers.Wrapper):
         freeze_after: training steps after which ranges stay as they are.
         flexible: whether the file may take more bits or a coarser granularity where its kernels want that.
         prefer: "speed" or "size", for flexible wrappers.
-        row: the facts of a layer type that is not known; see `rows.LayerRow`.
+        row: the facts of a layer type that is not known; see `layer_table.LayerRow`.
         recipe: JSON of the recipe for everything that is not wrapped.
 
     Raises:

@@ -28,7 +28,9 @@ class Kernel:
     reads: int | None = 0  # which input of the layer the operator reads; None: a tensor inside the layer
     loop: bool = False  # the operator stands in the body of a loop, where no ranges are known
     optional: bool = False  # only some configurations of the layer have it
-    steps: str = ""  # how a layer that computes several operators in one is called (`reading.STEPS`), to see between
+    steps: str = (
+        ""  # how a layer that computes several operators in one is called (`input_hooks.STEPS`), to see between
+    )
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def place(
             compute that.
         keep_integer: the file's borders are integers too, or an accelerator's compiler takes it, so it is meant for a
             device without float: no islands for speed.
-        bounded_masks: the ranges of masked scores are cut (`masks`).
+        bounded_masks: the ranges of masked scores are cut (`attention_masks`).
 
     16-bit activations are slower than float on every CPU kernel; who asks for them wants their accuracy, so they
     are never given up for speed.

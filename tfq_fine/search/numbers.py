@@ -77,7 +77,7 @@ def choose_numbers(
         plan: what the kernels can compute of what is asked.
         known: the ranges that were chosen, and channel means; None where neither is needed.
         settings: of the job.
-        bounded_masks: the ranges of masked scores are cut (`masks`).
+        bounded_masks: the ranges of masked scores are cut (`attention_masks`).
         islands: operators of the main subgraph that are kept in float, and why.
         given: (operator, slot) -> codes that were chosen already.
         cache: codes of constants that other variants have, so that they are not computed again.

@@ -36,7 +36,7 @@ def quantize(
         statistics: ranges of activations; needed when an operator computes in integers or a border is in integers.
         input_type: of the file's float inputs: float32, int8, uint8 or int16.
         output_type: of its float outputs.
-        bounded_masks: the ranges of masked scores are cut (`masks`).
+        bounded_masks: the ranges of masked scores are cut (`attention_masks`).
         given: (operator, slot) -> codes that were chosen already. Their scales are raised where a bias would overflow.
         cache: codes that were computed for other variants of the model; those of this one are added.
         layers: gives algorithms of scope "operator" what an operator reads (`calibration.layerwise`).

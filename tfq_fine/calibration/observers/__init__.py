@@ -2,7 +2,7 @@
 
 To add one for ranges, write its module (a function of `Seen`, the bits and its options to a `Range`) and its row here.
 `auto` takes, of others, the range with the least error in the outputs of the operators that read the tensor
-(`automatic.py`); on statistics alone it is the whole range within the fence.
+(`search_ranges.py`); on statistics alone it is the whole range within the fence.
 """
 
 from collections.abc import Callable, Mapping
