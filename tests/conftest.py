@@ -11,12 +11,16 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import contextlib
 import random
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 
 import hypothesis
 import numpy as np
 import pytest
+
+from forked_children import Forks
+from tfq_converters.runtime import child_process
 
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("tests")
@@ -30,6 +34,22 @@ def seeds() -> None:
     for name in ("keras", "tf_keras"):
         if name in sys.modules:
             sys.modules[name].utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def forks() -> Iterator[None]:
+    """Children that run files are forks of one process, which has loaded what they need (`forked_children`)."""
+    forks = Forks(child_process.python_environment(OPENBLAS_NUM_THREADS="1"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(child_process, "subprocess", forks)
+        yield
+    forks.end()
+
+
+@pytest.fixture
+def children_from_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children that run files are started as users' are, where the start itself is tested."""
+    monkeypatch.setattr(child_process, "subprocess", subprocess)
 
 
 def _devices() -> dict[str, tuple[int, int, int]]:

@@ -22,6 +22,7 @@ from tfq_converters.runtime.patience import Clock, float_seconds, limit_of
 from tfq_fine.api import quantize
 from tfq_fine.verification import verify
 
+pytestmark = pytest.mark.usefixtures("children_from_scratch")
 CONTENT = flatbuffer.write(small_cnn())
 DATA = np.concatenate([images(1, n) for n in range(3)])
 

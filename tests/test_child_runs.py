@@ -8,6 +8,14 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
 from tfq_converters.runtime.child_runs import waiting
 
+
+@pytest.fixture(params=["forked", "from scratch"], autouse=True)
+def start(request: pytest.FixtureRequest) -> None:
+    """The forks that the other tests run files in behave as the processes that users run them in."""
+    if request.param == "from scratch":
+        request.getfixturevalue("children_from_scratch")
+
+
 CLASSES = 600  # the int8 SOFTMAX of the reference kernels aborts the process where more than 512 classes are equal
 
 

@@ -24,7 +24,7 @@ from tfq_fine.kept_samples import Sample
 from tfq_fine.observation import moved_from
 from tfq_fine.observers import OBSERVERS
 from tfq_fine.observers.seen import Seen
-from tfq_fine.plan import Plan
+from tfq_fine.planning import Plan
 from tfq_fine.ranges import asked, chosen
 from tfq_fine.sampled_values import drawn
 from tfq_fine.sizes import is_large
