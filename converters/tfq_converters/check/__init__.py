@@ -5,19 +5,29 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
+    from tfq_converters.check.comparison import decoded
     from tfq_converters.check.float_model import float_run
     from tfq_converters.check.noise import sqnr
-    from tfq_converters.check.run import Checked, decoded, encoded, run_check
+    from tfq_converters.check.run import Checked, encoded, run_check
     from tfq_converters.check.simulate import checkable
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "comparison": "decoded",
             "float_model": "float_run",
             "noise": "sqnr",
-            "run": "Checked decoded encoded run_check",
+            "run": "Checked encoded run_check",
             "simulate": "checkable",
         },
     )
 
-__all__ = ["Checked", "checkable", "decoded", "encoded", "float_run", "run_check", "sqnr"]
+__all__ = [
+    "Checked",
+    "checkable",
+    "decoded",
+    "encoded",
+    "float_run",
+    "run_check",
+    "sqnr",
+]
