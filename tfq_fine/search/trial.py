@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfq_converters import flatbuffer
-from tfq_converters.check import decoded, encoded, float_run
+from tfq_converters.check import decoded, encoded, float_run, nan_as_worst
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import costs
@@ -262,7 +262,7 @@ class Trial:
                     sums[t] = sums.get(t, ErrorSums()) + error
 
             float_run(graph, [sample], None, 0, see, self._threads)
-        return {t: WORST if math.isnan(total.sqnr_db) else total.sqnr_db for t, total in sums.items()}
+        return {t: nan_as_worst(total.sqnr_db) for t, total in sums.items()}
 
     def _measured(self, numbers: Callable[[], Numbers], indices: Sequence[int]) -> Measured:
         try:

@@ -6,7 +6,7 @@ from tfq_converters import face
 
 if TYPE_CHECKING:
     from tfq_converters.check.float_model import float_run
-    from tfq_converters.check.noise import sqnr
+    from tfq_converters.check.noise import comparable, nan_as_worst, sqnr, sqnr_db
     from tfq_converters.check.run import Checked, decoded, encoded, run_check
     from tfq_converters.check.simulate import checkable
 else:
@@ -14,10 +14,21 @@ else:
         __name__,
         {
             "float_model": "float_run",
-            "noise": "sqnr",
+            "noise": "comparable nan_as_worst sqnr sqnr_db",
             "run": "Checked decoded encoded run_check",
             "simulate": "checkable",
         },
     )
 
-__all__ = ["Checked", "checkable", "decoded", "encoded", "float_run", "run_check", "sqnr"]
+__all__ = [
+    "Checked",
+    "checkable",
+    "comparable",
+    "decoded",
+    "encoded",
+    "float_run",
+    "nan_as_worst",
+    "run_check",
+    "sqnr",
+    "sqnr_db",
+]
