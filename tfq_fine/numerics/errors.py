@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfq_converters.check import comparable, sqnr_db
+
 CHUNK = 2**13  # values that are held in float64 at a time: in the cache, and too few for BLAS to start threads
 
 
@@ -41,10 +43,7 @@ class ErrorSums:
 
     @staticmethod
     def _of_chunk(reference: np.ndarray, approximation: np.ndarray) -> "ErrorSums":
-        x, y = reference.astype(np.float64), approximation.astype(np.float64)
-        same = np.isinf(x) & (x == y)
-        if same.any():
-            x, y = np.where(same, 0.0, x), np.where(same, 0.0, y)
+        x, y = comparable(reference, approximation)
         error = x - y
         return ErrorSums(
             signal=float(np.dot(x, x)),
@@ -67,18 +66,8 @@ class ErrorSums:
 
     @property
     def sqnr_db(self) -> float:
-        """10 log10(sum x² / sum (x - y)²), in dB.
-
-        +inf when the two are equal (also where both are all zero), -inf when only the reference is all zero or the
-        approximation is infinite, NaN when there is a NaN.
-        """
-        if math.isnan(self.noise) or math.isnan(self.signal):
-            return math.nan
-        if self.noise == 0:
-            return math.inf
-        if self.signal == 0 or math.isinf(self.noise):
-            return -math.inf
-        return 10 * (math.log10(self.signal) - math.log10(self.noise))
+        """10 log10(sum x² / sum (x - y)²), in dB; `tfq_converters.check.sqnr_db` names the values at the edges."""
+        return sqnr_db(self.signal, self.noise)
 
     @property
     def cosine(self) -> float:

@@ -21,9 +21,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from tfq_converters.errors import TfqError, raise_all
+from tfq_converters.files import from_plain, parsed, to_plain
 from tfq_converters.graph import Graph, Op
 from tfq_converters.quantized import OpKey
-from tfq_fine.request.specs import OpSpec, from_json, named_options, to_json
+from tfq_fine.request.specs import OpSpec, named_options
 
 
 class HasClassName(Protocol):
@@ -153,12 +154,9 @@ class Recipe:
 
     def to_json(self) -> str:
         """The recipe as JSON; `from_json` reads it back."""
-        rules = []
-        for rule in self.rules:
-            named = {"layer": rule.layer, "layer_class": rule.layer_class, "op": rule.op}
-            rules.append({k: v for k, v in named.items() if v is not None} | {"spec": to_json(rule.spec)})
-        header: dict[str, Any] = {"name": self.name, "description": self.description, "flexible": self.flexible}
-        return json.dumps(header | {"default": to_json(self.default), "rules": rules}, indent=2)
+        content = to_plain(self, brief=True)
+        rules = [_specs_last(rule, "spec") for rule in content["rules"]]
+        return json.dumps(_specs_last(content | {"rules": rules}, "default", "rules"), indent=2)
 
     @staticmethod
     def from_json(text: str) -> "Recipe":
@@ -167,12 +165,12 @@ class Recipe:
         Raises:
             TfqError: the text is not a recipe, or has a key that no recipe has.
         """
-        try:
-            content: dict[str, Any] = json.loads(text)
-            rules = tuple(Rule(**{**rule, "spec": from_json(rule["spec"])}) for rule in content.get("rules", []))
-            return Recipe(**{**content, "default": from_json(content["default"]), "rules": rules})
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise TfqError(f"the text is not a recipe: {error!r}") from error
+        return from_plain(parsed(text, "the recipe"), Recipe, "the recipe")
+
+
+def _specs_last(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """`content` with the longest parts at its end, so that people see the others first."""
+    return {key: value for key, value in content.items() if key not in names} | {name: content[name] for name in names}
 
 
 def _is_pattern(layer: str) -> bool:

@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Graph, IdentityCache
 from tfq_converters.kernels import Target
 from tfq_converters.quantized import OpKey, QuantizedGraph, WeightCodes
 from tfq_fine.activations import search_ranges as automatic
 from tfq_fine.calibration import Layerwise, Sample, Statistics
 from tfq_fine.placement import How, place, with_islands
 from tfq_fine.planning import Plan, Policy
-from tfq_fine.weights import CodeCache, quantize
+from tfq_fine.weights import quantize
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def choose_numbers(
     bounded_masks: bool,
     islands: Mapping[int, str] | None = None,
     given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
-    cache: CodeCache | None = None,
+    cache: IdentityCache | None = None,
     adjusted: Callable[[Plan, Statistics | None], Statistics | None] | None = None,
     samples: Sequence[Sample] = (),
     how: Mapping[int, How] | None = None,

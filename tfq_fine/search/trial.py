@@ -9,14 +9,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from tfq_converters import flatbuffer
-from tfq_converters.check import decoded, encoded, float_run
+from tfq_converters.check import decoded, encoded, float_run, nan_as_worst
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Graph, IdentityCache
 from tfq_converters.kernels import costs
 from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey
 from tfq_converters.realize import ValueForm, realize
@@ -39,7 +39,7 @@ from tfq_fine.search.judging import (
 )
 from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ranges
 from tfq_fine.transforms import Channels, factor_blocks
-from tfq_fine.weights import CodeCache, weight_needs, with_corrections
+from tfq_fine.weights import weight_needs, with_corrections
 
 Asked = Mapping[OpKey, OpSpec | None]
 Score = Callable[[Sequence[np.ndarray], int], float]
@@ -135,16 +135,7 @@ class Trial:
         self.model, self.settings, self.fold, self.fresh = model, settings, fold, fresh
         self.samples = samples[: number_of_samples(model)]
         self._calibrated, self._runs, self._threads = calibrated, runs, threads
-        self._codes: CodeCache = {}
-        self._held: dict[Any, Any] = {}
-        self._graphs: list[Any] = []  # so that ids stay theirs
-
-    def _once(self, key: tuple, make: Callable[[], Any], *objects: object) -> Any:
-        """Return what `make` gives, computed once for `key`, which may hold ids of `objects`."""
-        if key not in self._held:
-            self._graphs += objects
-            self._held[key] = make()
-        return self._held[key]
+        self._codes, self._stages = IdentityCache(), IdentityCache()
 
     @property
     def counts(self) -> list[int]:
@@ -155,14 +146,12 @@ class Trial:
     def planned(self, variant: Variant) -> tuple[Graph, Plan]:
         """The graph that is quantized, and what every operator gets."""
         graph, asked, policy = variant.graph, variant.asked, self.settings.policy
-        key = ("plan", id(graph), id(asked))
-        found: tuple[Graph, Plan] = self._once(key, lambda: planned(graph, asked, policy, self.fold), graph, asked)
-        return found
+        return self._stages.once(lambda: planned(graph, asked, policy, self.fold), graph, asked, key="plan")
 
     def know(self, variant: Variant, graph: Graph, plan: Plan, statistics: Statistics) -> None:
         """Take over what was planned and calibrated for a variant."""
-        self._once(("plan", id(variant.graph), id(variant.asked)), lambda: (graph, plan), variant, graph)
-        self._once(("statistics", id(graph), self._is_static(plan)), lambda: statistics, graph)
+        self._stages.once(lambda: (graph, plan), variant.graph, variant.asked, key="plan")
+        self._stages.once(lambda: statistics, graph, key=("statistics", self._is_static(plan)))
 
     def _is_static(self, plan: Plan) -> bool:
         borders = {self.settings.input_type, self.settings.output_type}
@@ -172,14 +161,12 @@ class Trial:
         """Return what all samples show of the variant's graph."""
         graph, plan = self.planned(variant)
         static = self._is_static(plan)
-        found: Statistics = self._once(
-            ("statistics", id(graph), static),
-            lambda: self._calibrated(
-                graph, (static_needs(graph, plan) if static else mean_needs(graph)).also(weight_needs(graph, plan))
-            ),
-            graph,
-        )
-        return found
+
+        def calibrated() -> Statistics:
+            needs = static_needs(graph, plan) if static else mean_needs(graph)
+            return self._calibrated(graph, needs.also(weight_needs(graph, plan)))
+
+        return self._stages.once(calibrated, graph, key=("statistics", static))
 
     def statistics(self, variant: Variant) -> Statistics:
         """Return the statistics of the variant's graph with the ranges that the observers choose."""
@@ -188,16 +175,12 @@ class Trial:
         if not self._is_static(plan):
             return whole
         ops = tuple(sorted(integer_ops(plan).items()))
-        found: Statistics = self._once(
-            ("ranges", id(graph), ops), lambda: choose_ranges(graph, plan, whole, self.samples), graph
-        )
-        return found
+        return self._stages.once(lambda: choose_ranges(graph, plan, whole, self.samples), graph, key=("ranges", ops))
 
     def numbers(self, variant: Variant, means: Mapping[TensorKey, np.ndarray] | None = None) -> Numbers:
         """All that would be in the file; biases corrected by other channel `means` than those of all samples."""
         if means is None:
-            found: Numbers = self._once(("numbers", id(variant)), lambda: self._numbers(variant, None), variant)
-            return found
+            return self._stages.once(lambda: self._numbers(variant, None), variant, key="numbers")
         return self._numbers(variant, means)
 
     def _numbers(self, variant: Variant, means: Mapping[TensorKey, np.ndarray] | None) -> Numbers:
@@ -220,11 +203,8 @@ class Trial:
 
     def measured(self, variant: Variant) -> Measured:
         """The file of a variant on the samples."""
-        key = ("measured", id(variant))
-        found: Measured = self._once(
-            key, lambda: self._measured(lambda: self.numbers(variant), range(len(self.samples))), variant
-        )
-        return found
+        numbers, indices = partial(self.numbers, variant), range(len(self.samples))
+        return self._stages.once(lambda: self._measured(numbers, indices), variant, key="measured")
 
     def measured_apart(
         self, variant: Variant, folds: Sequence[tuple[Sequence[int], Mapping[TensorKey, np.ndarray]]]
@@ -294,7 +274,7 @@ class Trial:
                     sums[t] = sums.get(t, ErrorSums()) + error
 
             float_run(graph, [sample], None, 0, see, self._threads)
-        return {t: WORST if math.isnan(total.sqnr_db) else total.sqnr_db for t, total in sums.items()}
+        return {t: nan_as_worst(total.sqnr_db) for t, total in sums.items()}
 
     def _measured(self, numbers: Callable[[], Numbers], indices: Sequence[int]) -> Measured:
         try:
@@ -345,8 +325,7 @@ class Trial:
                 for k, judge in enumerate(judges)
             ]
 
-        found: list[tuple[float, float]] = self._once(("energies",), run)
-        return found
+        return self._stages.once(run, key="energies")
 
     def _run(
         self, quantized: QuantizedGraph, samples: Sequence[Sample], wanted: Sequence[int], at_a_time: int
@@ -379,8 +358,7 @@ class Trial:
             pairs = [(where[j.tensor], where[t]) for j, t in zip(judged(self.model), outputs, strict=True)]
             return [[(row[scores], row[output]) for scores, output in pairs] for row in rows]
 
-        found: list[list[tuple[np.ndarray, np.ndarray]]] = self._once(("expected",), run)
-        return found
+        return self._stages.once(run, key="expected")
 
     def float_outputs(self, graph: Graph) -> list[list[np.ndarray]]:
         """The outputs of a float graph for every sample."""

@@ -6,11 +6,12 @@ as rows, one per output channel, and rows are compared by their direction alone.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+from tfq_converters.graph import ABSENT, Graph, IdentityCache, Op, Subgraph
 from tfq_converters.operators import facts_of
 from tfq_converters.reading.layers import Node, nodes, own_weights
 
@@ -68,14 +69,13 @@ def match_weights(graph: Graph, tree: Node) -> dict[OpKey, tuple[str, ...]]:
     Operators whose constants equal no layer's weights are left out.
     """
     kernels = _kernels_by_size(tree)
-    known: dict[tuple[int, str], tuple[str, ...]] = {}  # constants are shared by operators
+    known = IdentityCache()  # constants are shared by operators
     found: dict[OpKey, tuple[str, ...]] = {}
     for key, op in graph.ops():
         for data in _kernel_constants(graph.subgraphs[key[0]], op):
-            if (id(data), op.code) not in known:
-                known[id(data), op.code] = _holders(data, op.code, kernels)
-            if known[id(data), op.code]:
-                found[key] = known[id(data), op.code]
+            holders = known.once(partial(_holders, data, op.code, kernels), data, key=op.code)
+            if holders:
+                found[key] = holders
                 break
     return found
 
