@@ -25,7 +25,7 @@ from tfq_fine.calibration import (
     mean_needs,
     range_needs,
 )
-from tfq_fine.calibration.instrument import Needs
+from tfq_fine.calibration.instrument import StatisticsRequest
 from tfq_fine.calibration.kept_samples import (
     BUDGET,
     LEAST,
@@ -149,7 +149,7 @@ def test_the_first_operator_that_is_not_finite_is_named(
             yield Batch((buffer,), None, n)
 
     with pytest.raises(TfqError, match=rf"front \({code}\) computes NaN or infinity in float, at sample 3"):
-        calibrate(logarithm(code), reused(), Needs(ranges=tuple((0, t) for t in asked)), threads=threads)
+        calibrate(logarithm(code), reused(), StatisticsRequest(ranges=tuple((0, t) for t in asked)), threads=threads)
 
 
 def test_statistics_that_are_none_are_refused(tmp_path: Path) -> None:
@@ -165,11 +165,11 @@ def test_ranges_unite() -> None:
     assert Range(-3.0, 2.0).absmax == 3.0
 
 
-def all_needs(graph: Graph) -> Needs:
+def all_needs(graph: Graph) -> StatisticsRequest:
     keys = range_needs(graph).ranges
     more = algorithm_needs(graph, FOR_ALGORITHMS)
     moving = tuple((key, 0.9) for key in keys)
-    return range_needs(graph).also(Needs(histograms=keys, moving=moving)).also(more)
+    return range_needs(graph).also(StatisticsRequest(histograms=keys, moving=moving)).also(more)
 
 
 def close(found: Statistics, expected: Statistics) -> None:
@@ -251,7 +251,7 @@ def test_tensors_of_any_length_are_sampled_along_all_of_it() -> None:
     graph = dynamic_graph()
     ramps = [np.linspace(0, 1, 3 * n, dtype=np.float32).reshape(1, n, 3) for n in (700, 11, 1300)]
     data = (Batch((ramp,), None, n) for n, ramp in enumerate(ramps))
-    found = calibrate(graph, data, Needs(histograms=((0, 0),)))
+    found = calibrate(graph, data, StatisticsRequest(histograms=((0, 0),)))
     histogram = found.histograms[0, 0]
     assert histogram.total == 3 * 512
     assert abs(histogram.moments()[0] - 0.5) < 0.01 and histogram.quantile(0.999) > 0.99
@@ -377,7 +377,7 @@ def test_the_memory_of_samples_is_bounded() -> None:
 @pytest.mark.parametrize(
     "needs", [None, range_needs(small_cnn()), mean_needs(small_cnn())], ids=["none", "all", "mean"]
 )
-def test_single_samples_are_kept_of_batches(needs: Needs | None) -> None:
+def test_single_samples_are_kept_of_batches(needs: StatisticsRequest | None) -> None:
     """A batch is no sample: it would be one figure for all of it, and its memory."""
     data = images(12)
     kept = gather(small_cnn(), data, needs, Reading(batch_size=4)).samples
@@ -427,7 +427,7 @@ def test_channels_that_only_the_reader_knows() -> None:
     )
     graph = Graph((Subgraph("main", tensors, ops, (0,), (5,)),))
     data = np.random.default_rng(0).normal(size=(4, 3, 7)).astype(np.float32)
-    needs = Needs(means=((0, 2), (0, 4)), absmax=((0, 2), (0, 4)))
+    needs = StatisticsRequest(means=((0, 2), (0, 4)), absmax=((0, 2), (0, 4)))
     found = calibrate(graph, batches(data), needs)
     rows = data.reshape(-1, 7)
     np.testing.assert_allclose(found.means[0, 2], rows.mean(0), atol=1e-6)  # float32 sums

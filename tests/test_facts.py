@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from tfq_fine.judging import judged
+from tfq_fine.observation import moved_from
 
 from benchmarks.op_cases import BASE
 from benchmarks.single_op import Case, float_run, float_types
@@ -21,8 +23,6 @@ from tfq_converters.operators.options import (
     with_activation,
 )
 from tfq_converters.runtime.input_values import role_of
-from tfq_fine.judging import judged
-from tfq_fine.observation import moved_from
 
 ROOT = Path(__file__).parent.parent
 

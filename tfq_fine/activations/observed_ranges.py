@@ -7,7 +7,7 @@ from tfq_converters.errors import raise_all
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import TensorKey
 from tfq_fine.activations.choose_encodings import data_slots, float_outputs, integer_ops
-from tfq_fine.calibration import OBSERVERS, Needs, Range, Seen, Statistics, moved_from
+from tfq_fine.calibration import OBSERVERS, Range, Seen, Statistics, StatisticsRequest, moved_from
 from tfq_fine.planning import Plan
 from tfq_fine.request import ActivationSpec
 
@@ -32,7 +32,7 @@ def asked(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
     return found | {t: found[source] for t, source in moved_from(graph).items() if t in found and source in found}
 
 
-def observer_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> Needs:
+def observer_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> StatisticsRequest:
     """What the observers of a plan read beside the ranges, by the tensors whose values are not another's.
 
     `only`: the tensors whose ranges are to be chosen, where not all are.
@@ -49,7 +49,7 @@ def observer_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = Non
             extremes[key] = None
         elif reads == "moving":
             moving[key, options_of(spec)["momentum"]] = None
-    return Needs(histograms=tuple(histograms), extremes=tuple(extremes), moving=tuple(moving))
+    return StatisticsRequest(histograms=tuple(histograms), extremes=tuple(extremes), moving=tuple(moving))
 
 
 def options_of(spec: ActivationSpec) -> Mapping[str, float]:

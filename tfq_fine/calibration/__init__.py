@@ -6,7 +6,7 @@ from tfq_converters import face
 
 if TYPE_CHECKING:
     from tfq_fine.calibration.dataset import CalibrationData, Representative
-    from tfq_fine.calibration.instrument import Needs, moved_from
+    from tfq_fine.calibration.instrument import StatisticsRequest, moved_from
     from tfq_fine.calibration.kept_samples import Sample
     from tfq_fine.calibration.layerwise import Layerwise
     from tfq_fine.calibration.needs import algorithm_needs, mean_needs, needs_of, range_needs
@@ -26,7 +26,7 @@ else:
         __name__,
         {
             "dataset": "CalibrationData Representative",
-            "instrument": "Needs moved_from",
+            "instrument": "StatisticsRequest moved_from",
             "kept_samples": "Sample",
             "layerwise": "Layerwise",
             "needs": "algorithm_needs mean_needs needs_of range_needs",
@@ -50,7 +50,6 @@ __all__ = [
     "Extremes",
     "Gathered",
     "Layerwise",
-    "Needs",
     "OnInvalid",
     "Range",
     "Reading",
@@ -59,6 +58,7 @@ __all__ = [
     "Seen",
     "Spool",
     "Statistics",
+    "StatisticsRequest",
     "algorithm_needs",
     "by_signature",
     "calibrate",

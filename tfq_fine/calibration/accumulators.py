@@ -5,7 +5,7 @@ import numpy as np
 from tfq_converters.graph import Graph
 from tfq_converters.operators import data_of, lstm
 from tfq_converters.quantized import OpKey
-from tfq_fine.calibration.instrument import Needs, Observed, Reading, moved_from
+from tfq_fine.calibration.instrument import Observed, Reading, StatisticsRequest, moved_from
 from tfq_fine.calibration.observers.second_moment import second_moment
 from tfq_fine.calibration.statistics import (
     INTERRUPTED,
@@ -92,7 +92,7 @@ class Totals:
         """A run that is left out."""
         self.skipped += count
 
-    def statistics(self, needs: Needs) -> Statistics:
+    def statistics(self, needs: StatisticsRequest) -> Statistics:
         """What was found, by the tensors that were asked for."""
         extended, moved, main = self._extended.needs, moved_from(self._graph), self._graph.main
         ranges = dict(zip(extended.ranges, map(Range, self._low.tolist(), self._high.tolist()), strict=True))

@@ -24,7 +24,7 @@ from tfq_fine.calibration import (
     gather_shards,
     shard_shapes,
 )
-from tfq_fine.calibration.instrument import Needs
+from tfq_fine.calibration.instrument import StatisticsRequest
 from tfq_fine.data import Described, Peeked, known_count
 from tfq_fine.request import check_options
 
@@ -127,7 +127,11 @@ class Representative:
         return found
 
     def gather(
-        self, graph: Graph, needs: Needs | None, advance: Callable[[int], None] | None = None, aside: Path | None = None
+        self,
+        graph: Graph,
+        needs: StatisticsRequest | None,
+        advance: Callable[[int], None] | None = None,
+        aside: Path | None = None,
     ) -> Gathered:
         """Read all of it: what `needs` asks for, and a few samples.
 

@@ -19,7 +19,7 @@ from tfq_fine.calibration.value_sampling import sampled
 
 
 @dataclass(frozen=True)
-class Needs:
+class StatisticsRequest:
     """What calibration must find out."""
 
     ranges: tuple[TensorKey, ...] = ()
@@ -32,10 +32,12 @@ class Needs:
     second_moments: tuple[OpKey, ...] = ()
     strains: tuple[OpKey, ...] = ()  # of fused LSTMs
 
-    def also(self, other: "Needs") -> "Needs":
+    def also(self, other: "StatisticsRequest") -> "StatisticsRequest":
         """All that both ask for."""
-        names = tuple(field.name for field in fields(Needs))
-        return Needs(**{name: tuple(dict.fromkeys(getattr(self, name) + getattr(other, name))) for name in names})
+        names = tuple(field.name for field in fields(StatisticsRequest))
+        return StatisticsRequest(
+            **{name: tuple(dict.fromkeys(getattr(self, name) + getattr(other, name))) for name in names}
+        )
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Observed:
     """The extended graph, and what its outputs are."""
 
     graph: Graph
-    needs: Needs  # tensors whose values are another's are left out of the ranges and such
+    needs: StatisticsRequest  # tensors whose values are another's are left out of the ranges and such
     sizes: tuple[int, ...]  # of the sample of each of `needs.histograms`
     channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # of `needs.means`, `.absmax`, `.channels`
     fetched: tuple[int, ...]  # tensors of `needs.second_moments` and `needs.strains`
@@ -104,7 +106,7 @@ def moved_from(graph: Graph) -> dict[int, int]:
     return found
 
 
-def observed(graph: Graph, needs: Needs) -> Observed:
+def observed(graph: Graph, needs: StatisticsRequest) -> Observed:
     """The graph whose outputs are what `needs` asks for; of tensors without elements there is nothing to see."""
     main, moved, needs = graph.main, moved_from(graph), _with_elements(graph, needs)
     histograms = tuple(dict.fromkeys((0, moved.get(t, t)) for _, t in needs.histograms))
@@ -154,7 +156,7 @@ def observed(graph: Graph, needs: Needs) -> Observed:
     )
 
 
-def _with_elements(graph: Graph, needs: Needs) -> Needs:
+def _with_elements(graph: Graph, needs: StatisticsRequest) -> StatisticsRequest:
     """What is asked of tensors that have elements."""
 
     def some(key: TensorKey) -> bool:

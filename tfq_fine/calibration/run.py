@@ -15,7 +15,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.runtime import Runner, RunnerPool
 from tfq_fine.calibration.accumulators import Totals
-from tfq_fine.calibration.instrument import Needs, Observed, Reading, observed
+from tfq_fine.calibration.instrument import Observed, Reading, StatisticsRequest, observed
 from tfq_fine.calibration.kept_samples import KeptSamples
 from tfq_fine.calibration.needs import mean_needs, range_needs
 from tfq_fine.calibration.not_finite import first_not_finite
@@ -29,7 +29,7 @@ OnInvalid = Literal["error", "skip"]
 def calibrate(
     graph: Graph,
     batches: Iterable[Batch],
-    needs: Needs | None = None,
+    needs: StatisticsRequest | None = None,
     threads: int = 1,
     on_invalid: OnInvalid = "error",
     advance: Callable[[int], None] | None = None,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_fine.calibration.instrument import Needs
+from tfq_fine.calibration.instrument import StatisticsRequest
 from tfq_fine.calibration.kept_samples import LEAST, KeptSamples, Sample
 from tfq_fine.calibration.run import OnInvalid, calibrate
 from tfq_fine.calibration.spool import Spool
@@ -56,7 +56,7 @@ class Gathered:
 def gather(
     graph: Graph,
     data: Any,
-    needs: Needs | None,
+    needs: StatisticsRequest | None,
     how: Reading,
     advance: Callable[[int], None] | None = None,
     spool: Spool | None = None,
@@ -110,7 +110,7 @@ def gather_shards(
     shards: Shards,
     count: int | None,
     executor: Executor,
-    needs: Needs | None,
+    needs: StatisticsRequest | None,
     how: Reading,
     advance: Callable[[int], None] | None = None,
 ) -> Gathered:
@@ -209,7 +209,9 @@ class _Given:
         return self.data
 
 
-def _gathered(content: bytes, shard: Callable[[int], Any], index: int, needs: Needs | None, how: Reading) -> Gathered:
+def _gathered(
+    content: bytes, shard: Callable[[int], Any], index: int, needs: StatisticsRequest | None, how: Reading
+) -> Gathered:
     """What an executor runs."""
     return gather(flatbuffer.read(content), shard(index), needs, how)
 

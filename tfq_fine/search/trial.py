@@ -22,7 +22,7 @@ from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey
 from tfq_converters.realize import ValueForm, realize
 from tfq_converters.runtime import FileRuns, Runner
 from tfq_fine.activations import integer_ops, observer_needs
-from tfq_fine.calibration import Needs, Sample, Statistics, calibrate, mean_needs, range_needs
+from tfq_fine.calibration import Sample, Statistics, StatisticsRequest, calibrate, mean_needs, range_needs
 from tfq_fine.data import Batch
 from tfq_fine.numerics import ErrorSums, constant_bytes
 from tfq_fine.placement import How
@@ -43,7 +43,7 @@ from tfq_fine.weights import CodeCache, weight_needs, with_corrections
 
 Asked = Mapping[OpKey, OpSpec | None]
 Score = Callable[[Sequence[np.ndarray], int], float]
-Calibrated = Callable[[Graph, Needs], Statistics]  # what all samples show of a graph
+Calibrated = Callable[[Graph, StatisticsRequest], Statistics]  # what all samples show of a graph
 SAMPLES, SAMPLES_QUICK = 8, 16  # at least, that variants are measured on: of a model that takes long, of a quick one
 INSIDE = 4  # samples of which all tensors of a file are looked at
 QUICK_NS = 20e6  # of one run of the float model, by the table of costs
@@ -90,7 +90,7 @@ def planned(graph: Graph, asked: Asked, policy: Policy, fold: bool = True) -> tu
     return factored.graph, make_plan(factored.graph, asked, policy, factored.notes, factored.kept)
 
 
-def static_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> Needs:
+def static_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> StatisticsRequest:
     """List what a plan with integer operators needs to know of the data, for all ranges or `only` some."""
     return range_needs(graph).also(mean_needs(graph)).also(observer_needs(graph, plan, only))
 
@@ -402,7 +402,7 @@ class Trial:
 
     def channels(self, graph: Graph, tensors: Sequence[int], all_samples: bool) -> dict[int, Channels]:
         """Return what the channels of some activations look like, on the samples that are kept or on all."""
-        needs = Needs(channels=tuple((0, t) for t in tensors))
+        needs = StatisticsRequest(channels=tuple((0, t) for t in tensors))
         if all_samples:
             found = self._calibrated(graph, needs)
         else:

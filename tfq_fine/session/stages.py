@@ -16,7 +16,7 @@ from tfq_converters.reading import Source
 from tfq_converters.runtime import FileRuns, unrunnable_names
 from tfq_converters.writer import Written
 from tfq_fine.activations import integer_borders, integer_ops, left_float, with_implied, without_range
-from tfq_fine.calibration import Gathered, Needs, Range, Representative, Sample, Statistics, mean_needs
+from tfq_fine.calibration import Gathered, Range, Representative, Sample, Statistics, StatisticsRequest, mean_needs
 from tfq_fine.layers import Given
 from tfq_fine.numerics import is_large
 from tfq_fine.planning import Plan, Policy, Prefer
@@ -89,14 +89,14 @@ class Prepared:
         return bool(integer_ops(self.plan)) or self.order.has_integer_borders
 
     @property
-    def needs(self) -> Needs | None:
+    def needs(self) -> StatisticsRequest | None:
         """What must be known of the data; None when that is nothing."""
         reads = weight_needs(self.graph, self.plan)
         if self.is_static:
             return static_needs(self.graph, self.plan, self.open).also(reads)
         if corrects_biases(self.graph, self.plan):
             return mean_needs(self.graph).also(reads)
-        return None if reads == Needs() else reads
+        return None if reads == StatisticsRequest() else reads
 
     @cached_property
     def known(self) -> dict[int, Range]:
@@ -279,7 +279,7 @@ def _read_once(data: Representative, statistics: Statistics | None, given: bool)
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def _calibrated(data: Representative, graph: Graph, needs: Needs) -> Statistics:
+def _calibrated(data: Representative, graph: Graph, needs: StatisticsRequest) -> Statistics:
     found = data.gather(graph, needs).statistics
     assert found is not None
     if found.is_interrupted:  # ranges of a part of the data decide nothing
