@@ -5,7 +5,7 @@ import numpy as np
 from tfq_converters.graph import Graph
 from tfq_converters.operators import data_of, lstm
 from tfq_converters.quantized import OpKey
-from tfq_fine.calibration.instrument import Observed, Reading, StatisticsRequest, moved_from
+from tfq_fine.calibration.instrument import InstrumentedGraph, Reading, StatisticsRequest, moved_from
 from tfq_fine.calibration.observers.second_moment import second_moment
 from tfq_fine.calibration.statistics import (
     INTERRUPTED,
@@ -28,7 +28,7 @@ NAMED = 5  # tensors in a warning
 class Totals:
     """Sums over runs, in the order of the samples."""
 
-    def __init__(self, graph: Graph, extended: Observed):
+    def __init__(self, graph: Graph, extended: InstrumentedGraph):
         self._graph, self._extended = graph, extended
         needs = extended.needs
         self.samples = self.skipped = 0

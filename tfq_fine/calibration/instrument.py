@@ -41,7 +41,7 @@ class StatisticsRequest:
 
 
 @dataclass(frozen=True)
-class Observed:
+class InstrumentedGraph:
     """The extended graph, and what its outputs are."""
 
     graph: Graph
@@ -106,7 +106,7 @@ def moved_from(graph: Graph) -> dict[int, int]:
     return found
 
 
-def observed(graph: Graph, needs: StatisticsRequest) -> Observed:
+def instrumented(graph: Graph, needs: StatisticsRequest) -> InstrumentedGraph:
     """The graph whose outputs are what `needs` asks for; of tensors without elements there is nothing to see."""
     main, moved, needs = graph.main, moved_from(graph), _with_elements(graph, needs)
     histograms = tuple(dict.fromkeys((0, moved.get(t, t)) for _, t in needs.histograms))
@@ -147,7 +147,7 @@ def observed(graph: Graph, needs: StatisticsRequest) -> Observed:
     wanted += [t for _, o in needs.strains for t in (data_of(main.ops[o]), main.ops[o].outputs[0])]
     fetched = tuple(dict.fromkeys(wanted))
     subgraph = builder.subgraph(main, outputs=(*outputs, *fetched))
-    return Observed(
+    return InstrumentedGraph(
         replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]), signatures=()),
         replace(needs, ranges=ranges, histograms=histograms, extremes=extremes, moving=moving),
         tuple(builder.tensors[row].shape[0] for row in rows),

@@ -15,7 +15,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.runtime import Runner, RunnerPool
 from tfq_fine.calibration.accumulators import Totals
-from tfq_fine.calibration.instrument import Observed, Reading, StatisticsRequest, observed
+from tfq_fine.calibration.instrument import InstrumentedGraph, Reading, StatisticsRequest, instrumented
 from tfq_fine.calibration.kept_samples import KeptSamples
 from tfq_fine.calibration.needs import mean_needs, range_needs
 from tfq_fine.calibration.not_finite import first_not_finite
@@ -56,7 +56,7 @@ def calibrate(
     """
     if needs is None:
         needs = range_needs(graph).also(mean_needs(graph))
-    extended = observed(graph, needs)
+    extended = instrumented(graph, needs)
     totals, specs = Totals(graph, extended), input_specs(graph)
     if needs.histograms or needs.extremes or needs.moving or on_invalid == "skip":
         batches = singles(batches, specs)
@@ -97,7 +97,7 @@ def _finite(batches: Iterable[Batch], totals: Totals) -> Iterator[Batch]:
 
 
 def _readings(
-    extended: Observed, batches: Iterable[Batch], threads: int, side_by_side: bool
+    extended: InstrumentedGraph, batches: Iterable[Batch], threads: int, side_by_side: bool
 ) -> Iterator[tuple[Batch, Reading]]:
     """(copy of a batch, what the extended graph showed), in the order of the batches."""
 
@@ -129,7 +129,7 @@ def _runs_side_by_side(graph: Graph) -> bool:
     return not stateful and sum(tensor.data.nbytes for tensor in tensors if tensor.data is not None) <= SMALL_BYTES
 
 
-def _not_finite(graph: Graph, extended: Observed, reading: Reading, seen: Batch) -> str:
+def _not_finite(graph: Graph, extended: InstrumentedGraph, reading: Reading, seen: Batch) -> str:
     pairs = zip(extended.needs.ranges, reading.low, reading.high, strict=True)
     bad = {key for key, *limits in pairs if not np.isfinite(limits).all()}
     where = f"at sample {seen.first} or in its batch"
