@@ -17,7 +17,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.calibration import (
-    Reading,
+    ReadingOptions,
     Spool,
     algorithm_needs,
     calibrate,
@@ -266,11 +266,11 @@ def test_bad_samples_are_skipped_and_counted() -> None:
     close(replace(found, skipped=0), good)
     with pytest.raises(TfqError, match="holds no samples but the 1 that were skipped"):
         calibrate(graph, batches(data[2:3]), on_invalid="skip")
-    gathered = gather(graph, data[2:], range_needs(graph), Reading(on_invalid="skip"))
+    gathered = gather(graph, data[2:], range_needs(graph), ReadingOptions(on_invalid="skip"))
     expected = KeptSamples.of((data[n : n + 1],) for n in (3, 4, 6))
     assert [x.tolist() for (x,) in gathered.samples] == [x.tolist() for (x,) in expected]  # what later stages run on
     with pytest.raises(TfqError, match="sample 2: nan is not a finite number"):
-        gather(graph, data, range_needs(graph), Reading())
+        gather(graph, data, range_needs(graph), ReadingOptions())
 
 
 def test_an_interrupt_keeps_what_was_gathered() -> None:
@@ -380,7 +380,7 @@ def test_the_memory_of_samples_is_bounded() -> None:
 def test_single_samples_are_kept_of_batches(needs: StatisticsRequest | None) -> None:
     """A batch is no sample: it would be one figure for all of it, and its memory."""
     data = images(12)
-    kept = gather(small_cnn(), data, needs, Reading(batch_size=4)).samples
+    kept = gather(small_cnn(), data, needs, ReadingOptions(batch_size=4)).samples
     expected = KeptSamples.of((data[n : n + 1],) for n in range(12))
     assert [x.tolist() for (x,) in kept] == [x.tolist() for (x,) in expected]
     assert all(x.base is None for (x,) in kept)  # no part of a batch that would stay with it
@@ -403,8 +403,8 @@ def test_what_was_left_out_is_said_when_the_data_is_read_again(tmp_path: Path) -
     graph = replace(graph, subgraphs=(replace(graph.main, tensors=(*fixed, *graph.main.tensors[1:])),))
     spool = Spool(tmp_path)
     once, needs = (row[None] for row in images(11)), mean_needs(graph)
-    first = gather(graph, once, needs, Reading(), spool=spool).statistics
-    again = gather(graph, spool, needs, Reading()).statistics
+    first = gather(graph, once, needs, ReadingOptions(), spool=spool).statistics
+    again = gather(graph, spool, needs, ReadingOptions()).statistics
     assert first is not None and again is not None
     assert first.warnings == again.warnings and again.warnings[0].startswith("3 samples were left out")
 

@@ -1,4 +1,4 @@
-"""Reading a float model and writing it back changes nothing."""
+"""ReadingOptions a float model and writing it back changes nothing."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -5,7 +5,7 @@ import numpy as np
 from tfq_converters.graph import Graph
 from tfq_converters.operators import data_of, lstm
 from tfq_converters.quantized import OpKey
-from tfq_fine.calibration.instrument import InstrumentedGraph, Reading, StatisticsRequest, moved_from
+from tfq_fine.calibration.instrument import InstrumentedGraph, RunResult, StatisticsRequest, moved_from
 from tfq_fine.calibration.observers.second_moment import second_moment
 from tfq_fine.calibration.statistics import (
     INTERRUPTED,
@@ -50,7 +50,7 @@ class Totals:
         self._strains: dict[OpKey, np.ndarray] = {}
         self._lstms = {key: lstm.float_constants_of(graph.main.ops[key[1]], graph.main) for key in needs.strains}
 
-    def add(self, reading: Reading, count: int) -> None:
+    def add(self, reading: RunResult, count: int) -> None:
         """One more run, of `count` samples."""
         self._add_ranges(reading)
         for total, mean in zip(self._means, reading.means, strict=True):
@@ -78,7 +78,7 @@ class Totals:
             self._strains[key] = np.maximum(self._strains.get(key, 0.0), found)
         self.samples += count
 
-    def _add_ranges(self, reading: Reading) -> None:
+    def _add_ranges(self, reading: RunResult) -> None:
         extent = np.maximum(self._high, 0) - np.minimum(self._low, 0)
         np.minimum(self._low, reading.low, out=self._low)
         np.maximum(self._high, reading.high, out=self._high)

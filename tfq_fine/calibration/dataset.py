@@ -18,7 +18,7 @@ from tfq_converters.graph import Graph
 from tfq_fine.calibration import (
     Gathered,
     OnInvalid,
-    Reading,
+    ReadingOptions,
     Spool,
     gather,
     gather_shards,
@@ -93,7 +93,7 @@ class Representative:
         self.data, self.executor, self.shards = given.data, given.executor, given.shards
         self.num_samples = given.num_samples
         threads = given.threads or (1 if given.executor is not None else os.cpu_count() or 1)
-        self.reading = Reading(given.num_samples, given.batch_size, threads, given.on_invalid)
+        self.reading = ReadingOptions(given.num_samples, given.batch_size, threads, given.on_invalid)
 
     @property
     def is_given(self) -> bool:

@@ -50,7 +50,7 @@ class InstrumentedGraph:
     channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # of `needs.means`, `.absmax`, `.channels`
     fetched: tuple[int, ...]  # tensors of `needs.second_moments` and `needs.strains`
 
-    def read(self, outputs: list[np.ndarray]) -> "Reading":
+    def read(self, outputs: list[np.ndarray]) -> "RunResult":
         """The outputs of one run by what they are."""
         left = iter(outputs)
         count = len(self.needs.ranges)
@@ -62,7 +62,7 @@ class InstrumentedGraph:
         rows = _pieces(next(left), [n for n in self.channels[2] for _ in range(3)]) if self.needs.channels else []
         values = next(left) if self.needs.histograms else np.zeros(0, np.float32)
         pairs = zip(limits_of_channels[::2], limits_of_channels[1::2], strict=True)
-        return Reading(
+        return RunResult(
             limits[:count],
             limits[count:],
             [channel_mean.value([mean]) for mean in means],
@@ -74,7 +74,7 @@ class InstrumentedGraph:
 
 
 @dataclass(frozen=True)
-class Reading:
+class RunResult:
     """What one run showed."""
 
     low: np.ndarray  # float32 [ranges]

@@ -15,7 +15,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.runtime import Runner, RunnerPool
 from tfq_fine.calibration.accumulators import Totals
-from tfq_fine.calibration.instrument import InstrumentedGraph, Reading, StatisticsRequest, instrumented
+from tfq_fine.calibration.instrument import InstrumentedGraph, RunResult, StatisticsRequest, instrumented
 from tfq_fine.calibration.kept_samples import KeptSamples
 from tfq_fine.calibration.needs import mean_needs, range_needs
 from tfq_fine.calibration.not_finite import first_not_finite
@@ -98,7 +98,7 @@ def _finite(batches: Iterable[Batch], totals: Totals) -> Iterator[Batch]:
 
 def _readings(
     extended: InstrumentedGraph, batches: Iterable[Batch], threads: int, side_by_side: bool
-) -> Iterator[tuple[Batch, Reading]]:
+) -> Iterator[tuple[Batch, RunResult]]:
     """(copy of a batch, what the extended graph showed), in the order of the batches."""
 
     def seen(batch: Batch) -> Batch:  # the caller may use its arrays again
@@ -129,7 +129,7 @@ def _runs_side_by_side(graph: Graph) -> bool:
     return not stateful and sum(tensor.data.nbytes for tensor in tensors if tensor.data is not None) <= SMALL_BYTES
 
 
-def _not_finite(graph: Graph, extended: InstrumentedGraph, reading: Reading, seen: Batch) -> str:
+def _not_finite(graph: Graph, extended: InstrumentedGraph, reading: RunResult, seen: Batch) -> str:
     pairs = zip(extended.needs.ranges, reading.low, reading.high, strict=True)
     bad = {key for key, *limits in pairs if not np.isfinite(limits).all()}
     where = f"at sample {seen.first} or in its batch"

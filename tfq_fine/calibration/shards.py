@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingOptions:
     """How data is read."""
 
     num_samples: int | None = None
@@ -57,7 +57,7 @@ def gather(
     graph: Graph,
     data: Any,
     needs: StatisticsRequest | None,
-    how: Reading,
+    how: ReadingOptions,
     advance: Callable[[int], None] | None = None,
     spool: Spool | None = None,
 ) -> Gathered:
@@ -111,7 +111,7 @@ def gather_shards(
     count: int | None,
     executor: Executor,
     needs: StatisticsRequest | None,
-    how: Reading,
+    how: ReadingOptions,
     advance: Callable[[int], None] | None = None,
 ) -> Gathered:
     """The same from shards of the data, each read and run by the executor, and put together in their order.
@@ -210,7 +210,7 @@ class _Given:
 
 
 def _gathered(
-    content: bytes, shard: Callable[[int], Any], index: int, needs: StatisticsRequest | None, how: Reading
+    content: bytes, shard: Callable[[int], Any], index: int, needs: StatisticsRequest | None, how: ReadingOptions
 ) -> Gathered:
     """What an executor runs."""
     return gather(flatbuffer.read(content), shard(index), needs, how)
