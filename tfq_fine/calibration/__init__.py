@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tfq_fine.calibration.observers.seen import Seen
     from tfq_fine.calibration.run import OnInvalid, calibrate
     from tfq_fine.calibration.sampling import generated_inputs, other_inputs
-    from tfq_fine.calibration.shards import Gathered, ReadingOptions, gather, gather_shards, shard_shapes
+    from tfq_fine.calibration.shards import CalibrationResult, ReadingOptions, gather, gather_shards, shard_shapes
     from tfq_fine.calibration.signature_data import by_signature, each, entries, located, matched, of_each
     from tfq_fine.calibration.spool import Spool
     from tfq_fine.calibration.statistics import Extremes, Range, Statistics
@@ -34,7 +34,7 @@ else:
             "observers.seen": "Seen",
             "run": "OnInvalid calibrate",
             "sampling": "generated_inputs other_inputs",
-            "shards": "Gathered ReadingOptions gather gather_shards shard_shapes",
+            "shards": "CalibrationResult ReadingOptions gather gather_shards shard_shapes",
             "signature_data": "by_signature each entries located matched of_each",
             "spool": "Spool",
             "statistics": "Extremes Range Statistics",
@@ -47,8 +47,8 @@ else:
 __all__ = [
     "OBSERVERS",
     "CalibrationData",
+    "CalibrationResult",
     "Extremes",
-    "Gathered",
     "Layerwise",
     "OnInvalid",
     "Range",

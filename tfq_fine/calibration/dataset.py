@@ -16,7 +16,7 @@ import numpy as np
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_fine.calibration import (
-    Gathered,
+    CalibrationResult,
     OnInvalid,
     ReadingOptions,
     Spool,
@@ -132,7 +132,7 @@ class Representative:
         needs: StatisticsRequest | None,
         advance: Callable[[int], None] | None = None,
         aside: Path | None = None,
-    ) -> Gathered:
+    ) -> CalibrationResult:
         """Read all of it: what `needs` asks for, and a few samples.
 
         Args:

@@ -16,7 +16,15 @@ from tfq_converters.reading import Source
 from tfq_converters.runtime import FileRuns, unrunnable_names
 from tfq_converters.writer import Written
 from tfq_fine.activations import integer_borders, integer_ops, left_float, with_implied, without_range
-from tfq_fine.calibration import Gathered, Range, Representative, Sample, Statistics, StatisticsRequest, mean_needs
+from tfq_fine.calibration import (
+    CalibrationResult,
+    Range,
+    Representative,
+    Sample,
+    Statistics,
+    StatisticsRequest,
+    mean_needs,
+)
 from tfq_fine.layers import Given
 from tfq_fine.numerics import is_large
 from tfq_fine.planning import Plan, Policy, Prefer
@@ -196,10 +204,10 @@ def gathered(
     statistics: Statistics | None,
     advance: Callable[[int], None] | None,
     folder: Path,
-) -> Gathered:
+) -> CalibrationResult:
     """Read the data: what the plan needs to know of it, unless there are statistics, and a few samples."""
     if statistics is not None and statistics.kept:
-        return Gathered(statistics, statistics.kept)
+        return CalibrationResult(statistics, statistics.kept)
     again = not prepared.own and bool(rewriting(prepared.order.repairs))
     needs = prepared.needs if statistics is None else None
     found = data.gather(prepared.calibrated, needs, advance, folder if again else None)
