@@ -1,4 +1,4 @@
-"""ReadingOptions a float model and writing it back changes nothing."""
+"""Reading a float model and writing it back changes nothing."""
 
 from dataclasses import replace
 from pathlib import Path

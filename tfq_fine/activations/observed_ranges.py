@@ -7,7 +7,7 @@ from tfq_converters.errors import raise_all
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import TensorKey
 from tfq_fine.activations.choose_encodings import data_slots, float_outputs, integer_ops
-from tfq_fine.calibration import OBSERVERS, Range, Seen, Statistics, StatisticsRequest, moved_from
+from tfq_fine.calibration import OBSERVERS, Range, Statistics, StatisticsRequest, TensorStatistics, moved_from
 from tfq_fine.planning import Plan
 from tfq_fine.request import ActivationSpec
 
@@ -84,10 +84,10 @@ def chosen(graph: Graph, plan: Plan, statistics: Statistics, only: AbstractSet[i
     return statistics.with_ranges({(0, t): by_root[root, specs[t]] for t, root in roots.items()})
 
 
-def _seen(root: int, spec: ActivationSpec, statistics: Statistics) -> Seen | None:
+def _seen(root: int, spec: ActivationSpec, statistics: Statistics) -> TensorStatistics | None:
     """What was seen of a tensor; None where its observer cannot do without more. Extremes are missed by none."""
     key, reads = (0, root), OBSERVERS[spec.observer].reads
-    seen = Seen(
+    seen = TensorStatistics(
         statistics.ranges[key],
         statistics.histograms.get(key),
         statistics.extremes.get(key),

@@ -19,7 +19,7 @@ from tfq_converters.graph_edit import GraphBuilder, fake_quantized, steps
 from tfq_converters.operators import facts_of, lstm
 from tfq_converters.runtime import Runner, depends_on_unrunnable, known_part
 from tfq_fine.activations.observed_ranges import asked, chosen
-from tfq_fine.calibration import OBSERVERS, Extremes, Range, Sample, Seen, Statistics, drawn, moved_from
+from tfq_fine.calibration import OBSERVERS, Extremes, Range, Sample, Statistics, TensorStatistics, drawn, moved_from
 from tfq_fine.numerics import Histogram, affine, is_large
 from tfq_fine.planning import Plan
 
@@ -88,7 +88,7 @@ def best_ranges(
     """
     specs, moved = asked(graph, plan), moved_from(graph)
     bits = {t: spec.bits for t, spec in specs.items() if spec.observer == AUTO and t in histograms}
-    seen = {t: Seen(statistics.ranges[0, t], histograms[t], statistics.extremes.get((0, t))) for t in bits}
+    seen = {t: TensorStatistics(statistics.ranges[0, t], histograms[t], statistics.extremes.get((0, t))) for t in bits}
     found = {t: candidates(seen[t], bits[t]) for t in bits}
     several = {t: ranges for t, ranges in found.items() if len(ranges) > 1}
     errors = _errors(graph, several, bits, samples, threads)
@@ -150,7 +150,7 @@ def number_of_samples(graph: Graph) -> int:
     return SAMPLES_LARGE if is_large(graph) else SAMPLES
 
 
-def candidates(seen: Seen, bits: int) -> list[Range]:
+def candidates(seen: TensorStatistics, bits: int) -> list[Range]:
     """The ranges that the observers choose, the whole one first; of those that are nearly the same, the first."""
     found: list[Range] = []
     common = seen.range if seen.extremes is None else _common(seen.extremes).intersection(seen.within().range)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tfq_fine.calibration.layerwise import Layerwise
     from tfq_fine.calibration.needs import algorithm_needs, mean_needs, needs_of, range_needs
     from tfq_fine.calibration.observers import OBSERVERS, observer_problems
-    from tfq_fine.calibration.observers.seen import Seen
+    from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
     from tfq_fine.calibration.run import OnInvalid, calibrate
     from tfq_fine.calibration.sampling import generated_inputs, other_inputs
     from tfq_fine.calibration.shards import CalibrationResult, ReadingOptions, gather, gather_shards, shard_shapes
@@ -31,7 +31,7 @@ else:
             "layerwise": "Layerwise",
             "needs": "algorithm_needs mean_needs needs_of range_needs",
             "observers": "OBSERVERS observer_problems",
-            "observers.seen": "Seen",
+            "observers.tensor_statistics": "TensorStatistics",
             "run": "OnInvalid calibrate",
             "sampling": "generated_inputs other_inputs",
             "shards": "CalibrationResult ReadingOptions gather gather_shards shard_shapes",
@@ -55,10 +55,10 @@ __all__ = [
     "ReadingOptions",
     "Representative",
     "Sample",
-    "Seen",
     "Spool",
     "Statistics",
     "StatisticsRequest",
+    "TensorStatistics",
     "algorithm_needs",
     "by_signature",
     "calibrate",

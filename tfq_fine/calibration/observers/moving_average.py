@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 
 
-def moving_average(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
+def moving_average(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
     """Averages of the minima and of the maxima; the later a run, the more it weighs.
 
     Options:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 from tfq_fine.numerics import Histogram, affine
 
@@ -13,11 +13,11 @@ SHARES = 2.0 ** -np.arange(0.0, 8.0, 0.125)  # of each end of the range: down to
 SWEEPS = 2
 
 
-def mse(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
+def mse(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
     """The least error over a grid of shares of the lower and of the upper end, one end searched after the other.
 
     Options:
-        fence: see `Seen.within` (10).
+        fence: see `TensorStatistics.within` (10).
     """
     seen = seen.within(options["fence"])
     histogram, found = seen.counted, seen.range

@@ -11,7 +11,7 @@ FENCE = 10.0  # interquartile ranges: three are the outer fence of normal values
 
 
 @dataclass(frozen=True)
-class Seen:
+class TensorStatistics:
     """One tensor over all samples; None where calibration did not ask for it."""
 
     range: Range
@@ -19,7 +19,7 @@ class Seen:
     extremes: Extremes | None = None  # of every sample; with the histogram
     moving: MovingRange | None = None
 
-    def within(self, fence: float = FENCE) -> "Seen":
+    def within(self, fence: float = FENCE) -> "TensorStatistics":
         """The same without the samples that are not like the others.
 
         A sample whose maximum lies more than `fence` interquartile ranges above the upper quartile of all samples'
@@ -32,7 +32,7 @@ class Seen:
         kept = self.range.intersection(kept)
         if kept == self.range:
             return self
-        return Seen(kept, None if self.histogram is None else self.histogram.within(*kept), self.extremes)
+        return TensorStatistics(kept, None if self.histogram is None else self.histogram.within(*kept), self.extremes)
 
     @property
     def counted(self) -> Histogram:
