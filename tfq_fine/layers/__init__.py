@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tfq_fine.layers.fine_quantize import FineQuantize
     from tfq_fine.layers.folding import fold_batch_norm
     from tfq_fine.layers.kernel import QuantizedKernel
-    from tfq_fine.layers.kernel_plan import held
+    from tfq_fine.layers.kernel_plan import plan_kernel
     from tfq_fine.layers.layer_table import Kernel, LayerRow, from_op, kernels_of, op_shape, row_of, to_op
     from tfq_fine.layers.loading import load_model
     from tfq_fine.layers.simulation import simulate
@@ -32,7 +32,7 @@ else:
             "fine_quantize": "FineQuantize",
             "folding": "fold_batch_norm",
             "kernel": "QuantizedKernel",
-            "kernel_plan": "held",
+            "kernel_plan": "plan_kernel",
             "layer_table": "Kernel LayerRow from_op kernels_of op_shape row_of to_op",
             "loading": "load_model",
             "simulation": "simulate",
@@ -53,10 +53,10 @@ __all__ = [
     "fold_batch_norm",
     "freeze_ranges",
     "from_op",
-    "held",
     "kernels_of",
     "load_model",
     "op_shape",
+    "plan_kernel",
     "row_of",
     "simulate",
     "to_op",

@@ -103,7 +103,7 @@ class _Collected:
         if isinstance(found, str):
             self.problems.append(f"layer {path!r}: {found}")
             return
-        self.codes[key, place.slot], self.asked[key], self.forms[key] = found, _exactly(kernel), kernel.held.form
+        self.codes[key, place.slot], self.asked[key], self.forms[key] = found, _exactly(kernel), kernel.plan.form
         tensor = data_of(op_at(self.graph, key))
         self.read.setdefault((path, kernel.kernel.variable), (key[0], tensor))
         read = self._range_of_what_it_reads(wrapper, kernel)
@@ -267,7 +267,7 @@ def op_at(graph: Graph, key: OpKey) -> Op:
 
 def _exactly(kernel: QuantizedKernel) -> OpSpec:
     """The spec of the file: as simulated; a bias that was trained with these weights is not corrected for them."""
-    spec = kernel.held.spec
+    spec = kernel.plan.spec
     assert spec.weights is not None
     return replace(spec, weights=replace(spec.weights, bias_correction=False))
 
@@ -287,10 +287,10 @@ def _codes(place: Place, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes |
     """The codes of a constant: those of the kernel, over its scales times what the converter multiplied it with."""
     factor, channel = place.factor, place.channel
     scale, zero = wrapper.scales(kernel)
-    found = place.of(affine.encode(kernel.values, kernel.held.block, scale, zero, kernel.held.codes))
+    found = place.of(affine.encode(kernel.values, kernel.plan.block, scale, zero, kernel.plan.codes))
     if (factor == 1).all():
         return found
-    if kernel.held.block[channel] != 1 and len(np.unique(np.abs(factor))) > 1:
+    if kernel.plan.block[channel] != 1 and len(np.unique(np.abs(factor))) > 1:
         return (
             f"batch norm scales the channels of its {kernel.kernel.variable} differently, but they share a scale; "
             "use one per channel, or fold batch norm before you wrap layers (tfq_fine.fold_batch_norm)"
@@ -298,7 +298,7 @@ def _codes(place: Place, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes |
     if zero.any() and (factor < 0).any():
         return "batch norm turns the sign of asymmetric weights; fold it before you wrap layers"
     along = [-1 if axis == channel else 1 for axis in range(scale.ndim)]
-    each = np.abs(factor if kernel.held.block[channel] == 1 else factor[:1]).reshape(along)
-    scale = affine.ROUNDED_SCALES[kernel.held.codes.scales]((scale * each).astype(np.float32))
+    each = np.abs(factor if kernel.plan.block[channel] == 1 else factor[:1]).reshape(along)
+    scale = affine.ROUNDED_SCALES[kernel.plan.codes.scales]((scale * each).astype(np.float32))
     codes = np.where(factor.reshape(along) < 0, -found.codes, found.codes)
     return replace(found, codes=codes, scale=scale)

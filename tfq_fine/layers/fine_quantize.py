@@ -23,7 +23,7 @@ from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.input_hooks import changed_inside, data_of, is_inside, on_the_fly, phases
 from tfq_fine.layers.kernel import QuantizedKernel
-from tfq_fine.layers.kernel_plan import Held, held
+from tfq_fine.layers.kernel_plan import KernelPlan, plan_kernel
 from tfq_fine.layers.layer_table import (
     ROWS,
     Kernel,
@@ -131,7 +131,7 @@ class FineQuantize(keras.layers.Wrapper):
                 inside = self._range(f"inside_{index}") if own else None
                 self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, found, factors, inside))
         self.inputs = inputs
-        if any(q.held.spec.mode == "integer" for q in self.kernels):
+        if any(q.plan.spec.mode == "integer" for q in self.kernels):
             self.ranges = tuple(self._range(f"input_{index}") for index in range(inputs))
             self.output_range = self._range("output") if self.outputs else None
         self.built = True
@@ -159,22 +159,22 @@ class FineQuantize(keras.layers.Wrapper):
         if not self.built:
             self.build(config["inputs"])
 
-    def decided(self) -> list[tuple[Kernel, Any, Layout, Held | None, str]]:
+    def decided(self) -> list[tuple[Kernel, Any, Layout, KernelPlan | None, str]]:
         """(fact, variable, layout, how the file holds it, or why it cannot) of every kernel; the layer is built."""
         found = []
         for kernel, variable, layout in kernels_of(self.layer, self._row()):
             shape, answer, problem = op_shape(tuple(variable.shape), layout), None, ""
             groups = getattr(holder_of(self.layer, kernel.variable), "groups", 1)
             try:
-                answer = held(kernel.op, shape, self.spec, self.policy, groups, kernel.loop)
+                answer = plan_kernel(kernel.op, shape, self.spec, self.policy, groups, kernel.loop)
             except TfqError as error:
                 problem = f"layer {self.layer.name!r}, {kernel.variable}: {_reason(error)}"
             found.append((kernel, variable, layout, answer, problem))
         return found
 
-    def _factors(self, index: int, found: Held, variable: Any, layout: Layout) -> Any:
+    def _factors(self, index: int, plan: KernelPlan, variable: Any, layout: Layout) -> Any:
         shape = op_shape(tuple(variable.shape), layout)
-        blocks = tuple(-(-size // length) for size, length in zip(shape, found.block, strict=True))
+        blocks = tuple(-(-size // length) for size, length in zip(shape, plan.block, strict=True))
         if self.learned:
             return TrainedScale(self, f"scale_{index}", blocks)
         return self.add_weight(shape=blocks, initializer="ones", trainable=False, name=f"share_{index}")
@@ -258,26 +258,26 @@ class FineQuantize(keras.layers.Wrapper):
         values = to_op(q.variable.value, q.layout, keras.ops)
         shape = tuple(values.shape)
         if self.learned:
-            exact = q.factors.trained(math.prod(q.held.block), q.held.codes.highest)
-            scale = arithmetic.rounded_scale(exact, q.held.codes)
+            exact = q.factors.trained(math.prod(q.plan.block), q.plan.codes.highest)
+            scale = arithmetic.rounded_scale(exact, q.plan.codes)
             zero = tf.zeros_like(scale)
         else:
-            low, high = arithmetic.block_extent(tf.stop_gradient(values), q.held.block)
-            scale, zero = arithmetic.weight_scale(low * q.factors.value, high * q.factors.value, q.held.codes)
-        scale, zero = (arithmetic.expanded(part, q.held.block, shape) for part in (scale, zero))
-        quantized = arithmetic.fake_quantized(values, scale, zero, q.held.codes.lowest, q.held.codes.highest)
+            low, high = arithmetic.block_extent(tf.stop_gradient(values), q.plan.block)
+            scale, zero = arithmetic.weight_scale(low * q.factors.value, high * q.factors.value, q.plan.codes)
+        scale, zero = (arithmetic.expanded(part, q.plan.block, shape) for part in (scale, zero))
+        quantized = arithmetic.fake_quantized(values, scale, zero, q.plan.codes.lowest, q.plan.codes.highest)
         return from_op(quantized, q.layout, tuple(q.variable.shape), keras.ops)
 
     def fit_scales(self) -> None:
         """Choose the scales of the kernels with the algorithm of the spec."""
         assert self.spec.weights is not None
         for q in self.kernels:
-            weights = q.held.spec.weights
+            weights = q.plan.spec.weights
             assert weights is not None
             inputs = InputStatistics(self.means.get(q.kernel.variable))
             if inputs.missing(ALGORITHMS[weights.algorithm].reads):  # no data was seen yet
                 weights = replace(weights, algorithm="round_to_nearest", options=())
-            codes = solve(weights, WeightProblem(q.values, q.held.block, q.held.codes, q.held.axes, inputs))
+            codes = solve(weights, WeightProblem(q.values, q.plan.block, q.plan.codes, q.plan.axes, inputs))
             if self.learned:
                 q.factors.set(codes.scale)
             else:
@@ -291,7 +291,7 @@ class FineQuantize(keras.layers.Wrapper):
         """Scales and zero points that the simulation uses now, as `affine` has them."""
         if self.learned:
             scale = q.factors.numpy()
-            return affine.ROUNDED_SCALES[q.held.codes.scales](scale), np.zeros(scale.shape, np.int64)
+            return affine.ROUNDED_SCALES[q.plan.codes.scales](scale), np.zeros(scale.shape, np.int64)
         return q.extent_scales(np.asarray(q.factors))
 
     @property

@@ -164,12 +164,12 @@ def on_the_fly(layer: Any, q: QuantizedKernel, rank: int) -> tuple[int, ...] | N
 
     None where it does not.
     """
-    if q.held.spec.mode != "dynamic" or q.kernel.op == "GATHER":
+    if q.plan.spec.mode != "dynamic" or q.kernel.op == "GATHER":
         return None
     window = op_shape(tuple(q.variable.shape), q.layout)[1:-1]
     strides = () if q.kernel.steps else np.ravel(getattr(holder_of(layer, q.kernel.variable), "strides", ())).tolist()
     pointwise = q.kernel.op == "CONV_2D" and {*window, *strides} == {1}
-    by_row = q.kernel.op == "FULLY_CONNECTED" or q.held.form in ("pointwise", "blockwise") or pointwise
+    by_row = q.kernel.op == "FULLY_CONNECTED" or q.plan.form in ("pointwise", "blockwise") or pointwise
     return channel_axes(layer, q.kernel) if by_row else tuple(range(1, rank))
 
 

@@ -116,9 +116,9 @@ class _Weights(Quantizer):
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
         """The memory of zeros, clusters and shares of extents, where it is asked for."""
         found = {}
-        weights = self.kernel.held.spec.weights
+        weights = self.kernel.plan.spec.weights
         if weights.algorithm != "round_to_nearest":
-            blocks = zip(op_shape(tuple(tensor_shape), self.kernel.layout), self.kernel.held.block, strict=True)
+            blocks = zip(op_shape(tuple(tensor_shape), self.kernel.layout), self.kernel.plan.block, strict=True)
             grid = [-(-size // length) for size, length in blocks]
             found["shares"] = layer.add_weight(f"{name}_shares", grid, initializer="ones", trainable=False)
         if self.config.preserve_sparsity:
@@ -137,7 +137,7 @@ class _Weights(Quantizer):
         shape = tuple(inputs.shape)
         values = self._preserved(tf.convert_to_tensor(inputs), weights)
         values = to_op(values, self.kernel.layout, tf)
-        held = self.kernel.held
+        held = self.kernel.plan
         low, high = arithmetic.block_extent(tf.stop_gradient(values), held.block)
         if self.config.preserve_clusters:
             low, high = tf.fill(low.shape, tf.reduce_min(low)), tf.fill(high.shape, tf.reduce_max(high))
@@ -172,7 +172,7 @@ class _Weights(Quantizer):
         """Of the extent of each block, what the algorithm makes of the first values."""
 
         def chosen(first: Any) -> Any:
-            held = self.kernel.held
+            held = self.kernel.plan
             weights = held.spec.weights
             codes = solve(weights, WeightProblem(first, held.block, held.codes, held.axes))
             return codes.scale / affine.encode_weight(first, held.block, held.codes).scale

@@ -16,7 +16,7 @@ from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.operators import weight_axes
 from tfq_converters.reading import framework_of, parts
 from tfq_fine.calibration import Range
-from tfq_fine.layers import Given, QuantizedKernel, WrappedModel, held, kernels_of, op_shape, row_of
+from tfq_fine.layers import Given, QuantizedKernel, WrappedModel, kernels_of, op_shape, plan_kernel, row_of
 from tfq_fine.numerics import affine
 from tfq_fine.planning import Policy
 from tfq_fine.request import ActivationSpec, OpSpec, WeightSpec
@@ -152,7 +152,9 @@ def kernels_held(layer: Any, spec: OpSpec, policy: Policy) -> list[tuple[Quantiz
         row = replace(row, kernels=tuple(replace(kernel, variable=other) for kernel in row.kernels))
     found = []
     for kernel, variable, layout in kernels_of(layer, row, checked=False):
-        answer = held(kernel.op, op_shape(tuple(variable.shape), layout), spec, policy, getattr(layer, "groups", 1))
+        answer = plan_kernel(
+            kernel.op, op_shape(tuple(variable.shape), layout), spec, policy, getattr(layer, "groups", 1)
+        )
         if answer is not None:
             found.append((QuantizedKernel(kernel, variable, layout, answer), kernel.variable))
     return found
