@@ -338,8 +338,8 @@ def test_learned_scales_move_by_shares_of_themselves():
 
 def test_what_a_plan_left_float_is_told():
     wrapped = calibrated(small_cnn(), "full_int8", images())
-    result, given = tfq.quantize(wrapped, data=images()), unwrapped(wrapped)
-    found = given.given(result.quantized.graph)
+    result, parts = tfq.quantize(wrapped, data=images()), unwrapped(wrapped)
+    found = parts.overrides(result.quantized.graph)
     key, _ = next(iter(found.codes))
     without = replace(result.quantized, ops={k: v for k, v in result.quantized.ops.items() if k != key})
     assert found.changed(result.quantized) == []

@@ -240,11 +240,11 @@ def _quantized(
             source = read_model(wrapped.model if wrapped else model, safe_mode=way.safe_mode, shapes=material.shapes)
             if wrapped:
                 source = replace(source, graph=without_marks(source.graph))
-            own = wrapped.given(source.graph) if wrapped else None
+            overrides = wrapped.overrides(source.graph) if wrapped else None
         every = of_each(source.graph, given.data, statistics)
         if every is not None:
             return _of_signatures(source, order, given, every, way)
-        prepared = prepare(order, source, material, statistics, own)
+        prepared = prepare(order, source, material, statistics, overrides)
         is_earlier, samples = statistics is not None, statistics.kept if statistics else ()
         if material.is_given:
             with shown.stage("calibrating", material.count) as advance:
@@ -263,7 +263,7 @@ def _quantized(
     flatbuffer.forget_pages(trim=True)
     report = reported(prepared, source, decided, written, verdict, generated)
     warnings = data_warnings(prepared.graph, quantized, statistics, samples)
-    unlike = () if generated or prepared.own else unlike_training(source, samples)
+    unlike = () if generated or prepared.overrides else unlike_training(source, samples)
     report = replace(report, warnings=(*warnings, *unlike, *report.poor_outputs()))
     for warning in report.warnings:
         LOGGER.warning(warning)

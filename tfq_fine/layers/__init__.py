@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tfq_fine.layers.annotation import annotate
     from tfq_fine.layers.barrier import without_marks
     from tfq_fine.layers.calibration import calibrate_wrappers, converted
-    from tfq_fine.layers.export import Given, WrappedModel, wrapped_model
+    from tfq_fine.layers.export import Overrides, WrappedModel, wrapped_model
     from tfq_fine.layers.fine_quantize import FineQuantize
     from tfq_fine.layers.folding import fold_batch_norm
     from tfq_fine.layers.kernel import QuantizedKernel
@@ -28,7 +28,7 @@ else:
             "annotation": "annotate",
             "barrier": "without_marks",
             "calibration": "calibrate_wrappers converted",
-            "export": "Given WrappedModel wrapped_model",
+            "export": "Overrides WrappedModel wrapped_model",
             "fine_quantize": "FineQuantize",
             "folding": "fold_batch_norm",
             "kernel": "QuantizedKernel",
@@ -42,9 +42,9 @@ else:
 
 __all__ = [
     "FineQuantize",
-    "Given",
     "Kernel",
     "LayerRow",
+    "Overrides",
     "QuantizedKernel",
     "WrappedModel",
     "annotate",

@@ -54,7 +54,7 @@ class WrappedModel:
             return Recipe("wrapped layers only", None)
         return Recipe("wrapped", OpSpec("integer", WeightSpec(8), ActivationSpec(max(bits))), flexible=True)
 
-    def given(self, graph: Graph) -> "Given":
+    def overrides(self, graph: Graph) -> "Overrides":
         """The wrappers' specs, codes and ranges, for the operators of `graph`.
 
         Raises:
@@ -64,7 +64,7 @@ class WrappedModel:
         for path, wrapper in self.wrappers.items():
             found.take(path, wrapper)
         raise_all(found.problems)
-        return Given(found.asked, found.codes, found.forms, found.held, found.read)
+        return Overrides(found.asked, found.codes, found.forms, found.held, found.read)
 
 
 class _Collected:
@@ -123,7 +123,7 @@ class _Collected:
 
 
 @dataclass(frozen=True)
-class Given:
+class Overrides:
     """What the wrappers decided about the operators of a graph."""
 
     asked: Mapping[OpKey, OpSpec]  # of the operators with wrapped kernels, and of those behind them in their layers

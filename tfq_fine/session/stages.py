@@ -25,7 +25,7 @@ from tfq_fine.calibration import (
     StatisticsRequest,
     mean_needs,
 )
-from tfq_fine.layers import Given
+from tfq_fine.layers import Overrides
 from tfq_fine.numerics import is_large
 from tfq_fine.planning import Plan, Policy, Prefer
 from tfq_fine.report import QuantizationReport, RepairRow, Verdict, activation_rows, summarize
@@ -89,7 +89,7 @@ class Prepared:
     graph: Graph  # with the factors of blocks folded
     plan: Plan
     policy: Policy
-    own: Given | None  # the numbers of wrappers
+    overrides: Overrides | None  # the numbers of wrappers
 
     @property
     def is_static(self) -> bool:
@@ -109,7 +109,7 @@ class Prepared:
     @cached_property
     def known(self) -> dict[int, Range]:
         """Tensor -> range, of those that wrappers hold and of those that follow."""
-        held = {t: found for (_, t), found in self.own.ranges.items()} if self.own else {}
+        held = {t: found for (_, t), found in self.overrides.ranges.items()} if self.overrides else {}
         return with_implied(self.graph, integer_ops(self.plan), held) if held else {}
 
     @cached_property
@@ -140,7 +140,7 @@ class Prepared:
     @cached_property
     def calibrated(self) -> Graph:
         """What the data is run through: ranges are those of the weights that wrappers simulate."""
-        return self.own.simulated(self.graph) if self.own else self.graph
+        return self.overrides.simulated(self.graph) if self.overrides else self.graph
 
     @property
     def settings(self) -> Settings:
@@ -171,7 +171,7 @@ def policy_of(recipe: Recipe, prefer: Prefer, target: Target, fallback: bool | N
 
 
 def prepare(
-    order: Order, source: Source, data: Representative, statistics: Statistics | None, own: Given | None
+    order: Order, source: Source, data: Representative, statistics: Statistics | None, overrides: Overrides | None
 ) -> Prepared:
     """Plan the graph.
 
@@ -180,19 +180,19 @@ def prepare(
         source: the float model.
         data: representative samples.
         statistics: of an earlier calibration, which hold for the graph as it is.
-        own: the numbers of wrappers, which hold for it too.
+        overrides: the numbers of wrappers, which hold for it too.
 
     Raises:
         TfqError: what is asked for is impossible, or a static recipe gets no data.
     """
     graph, policy = source.graph, order.policy
     asked = order.recipe.resolve(graph, source.layers)
-    if own:
-        _, plan = planned(graph, asked | dict.fromkeys(own.asked, None), policy, fold=False)
-        plan, policy = own.merged(graph, plan, policy), replace(policy, prefer="size")
+    if overrides:
+        _, plan = planned(graph, asked | dict.fromkeys(overrides.asked, None), policy, fold=False)
+        plan, policy = overrides.merged(graph, plan, policy), replace(policy, prefer="size")
     else:
         graph, plan = planned(graph, asked, policy, fold=statistics is None)
-    prepared = Prepared(order, source.graph, asked, graph, plan, policy, own)
+    prepared = Prepared(order, source.graph, asked, graph, plan, policy, overrides)
     if not data.is_given and statistics is None:
         prepared.require_ranges()
     return prepared
@@ -208,7 +208,7 @@ def gathered(
     """Read the data: what the plan needs to know of it, unless there are statistics, and a few samples."""
     if statistics is not None and statistics.kept:
         return CalibrationResult(statistics, statistics.kept)
-    again = not prepared.own and bool(rewriting(prepared.order.repairs))
+    again = not prepared.overrides and bool(rewriting(prepared.order.repairs))
     needs = prepared.needs if statistics is None else None
     found = data.gather(prepared.calibrated, needs, advance, folder if again else None)
     return found if statistics is None else replace(found, statistics=statistics)
@@ -268,7 +268,7 @@ def _not_measured(prepared: Prepared, samples: Sequence[Sample]) -> str:
     graph = prepared.source
     variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
     reasons = {
-        "the wrappers hold numbers of the model as it is": prepared.own is not None,
+        "the wrappers hold numbers of the model as it is": prepared.overrides is not None,
         "there is no data to measure it on": not samples,
         "the model keeps state between samples": variables,
         "no runtime here executes all of the model": bool(unrunnable_names(graph)),
@@ -299,12 +299,12 @@ def _unmeasured(
     prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample], bounded_masks: bool
 ) -> Numbers:
     """The numbers of a model of which no variants are compared."""
-    graph, own = prepared.graph, prepared.own
+    graph, overrides = prepared.graph, prepared.overrides
     masks = bounded_masks and statistics is not None  # how far scores reach is seen alone
     known = _ranged(prepared, statistics, samples) if prepared.is_static else statistics
-    plan = prepared.plan if own else with_corrections(prepared.plan, frozenset())
-    adjusted = partial(own.with_ranges, graph) if own else None
-    codes = own.codes if own else None
+    plan = prepared.plan if overrides else with_corrections(prepared.plan, frozenset())
+    adjusted = partial(overrides.with_ranges, graph) if overrides else None
+    codes = overrides.codes if overrides else None
     return choose_numbers(graph, plan, known, prepared.settings, masks, given=codes, adjusted=adjusted, samples=samples)
 
 
@@ -350,10 +350,10 @@ def reported(
         verdict: of the file; None where it could not be run as a whole.
         generated: the file was run on generated inputs.
     """
-    numbers, own, statistics = decided.numbers, prepared.own, decided.statistics
+    numbers, overrides, statistics = decided.numbers, prepared.overrides, decided.statistics
     graph, plan = decided.graph, numbers.plan
     warnings = () if statistics is None else statistics.warnings
-    raised = own.changed(numbers.quantized) if own else []
+    raised = overrides.changed(numbers.quantized) if overrides else []
     target = prepared.policy.target
     notes = (
         *source.notes,

@@ -16,7 +16,7 @@ from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.operators import weight_axes
 from tfq_converters.reading import framework_of, parts
 from tfq_fine.calibration import Range
-from tfq_fine.layers import Given, QuantizedKernel, WrappedModel, kernels_of, op_shape, plan_kernel, row_of
+from tfq_fine.layers import Overrides, QuantizedKernel, WrappedModel, kernels_of, op_shape, plan_kernel, row_of
 from tfq_fine.numerics import affine
 from tfq_fine.planning import Policy
 from tfq_fine.request import ActivationSpec, OpSpec, WeightSpec
@@ -60,9 +60,9 @@ class QatModel(WrappedModel):
     before: Mapping[str, Range] = field(default_factory=dict)  # of what their activations read: SOFTMAX and such
     inputs: Mapping[str, Range] = field(default_factory=dict)  # of what the model reads
 
-    def given(self, graph: Graph) -> Given:
+    def overrides(self, graph: Graph) -> Overrides:
         """What the wrappers decided about the operators of `graph`."""
-        found, main = super().given(graph), graph.main
+        found, main = super().overrides(graph), graph.main
         ranges: dict[int, Range] = {}
         for op in main.ops:
             for t in op.outputs if main.tensors[op.outputs[0]].dtype == "float32" else ():
