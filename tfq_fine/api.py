@@ -376,7 +376,7 @@ def _calibrated(
             source = read_model(model, safe_mode=way.safe_mode, shapes=material.shapes)
         graph = source.graph
         every = by_signature(graph, samples.data)
-        asked = recipe.resolve(graph, source.layers)  # a rule that matches nothing is an error
+        requested = recipe.resolve(graph, source.layers)  # a rule that matches nothing is an error
         if every is not None:
             earlier = {} if resume is None else matched(graph, resume.signatures, "resumed statistics")
 
@@ -388,7 +388,7 @@ def _calibrated(
             return Statistics.of_signatures(each(graph, pairs, one))
         if resume is not None and resume.signatures:
             raise TfqError("the statistics to resume are by signature, and the data is not: give data by signature")
-        plan = make_plan(graph, asked, Policy("speed", True, Target()))
+        plan = make_plan(graph, requested, Policy("speed", True, Target()))
         if resume is not None:
             resume.require_of(graph)
         needs = static_needs(graph, plan).also(weight_needs(graph, plan)).also(algorithm_needs(graph, also))

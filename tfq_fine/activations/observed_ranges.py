@@ -12,7 +12,7 @@ from tfq_fine.planning import Plan
 from tfq_fine.request import ActivationSpec
 
 
-def asked(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
+def requested_specs(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
     """Activation of the main subgraph -> its spec: that of the operator that computes it, else of the first reader.
 
     A tensor that holds the values of another has the spec of that one.
@@ -58,7 +58,7 @@ def options_of(spec: ActivationSpec) -> Mapping[str, float]:
 
 
 def _asked_only(graph: Graph, plan: Plan, only: AbstractSet[int] | None) -> dict[int, ActivationSpec]:
-    return {t: spec for t, spec in asked(graph, plan).items() if only is None or t in only}
+    return {t: spec for t, spec in requested_specs(graph, plan).items() if only is None or t in only}
 
 
 def chosen(graph: Graph, plan: Plan, statistics: Statistics, only: AbstractSet[int] | None = None) -> Statistics:

@@ -18,7 +18,7 @@ from tfq_converters.graph import Graph, Subgraph
 from tfq_converters.graph_edit import GraphBuilder, fake_quantized, steps
 from tfq_converters.operators import facts_of, lstm
 from tfq_converters.runtime import Runner, depends_on_unrunnable, known_part
-from tfq_fine.activations.observed_ranges import asked, chosen
+from tfq_fine.activations.observed_ranges import chosen, requested_specs
 from tfq_fine.calibration import OBSERVERS, Extremes, Range, Sample, Statistics, TensorStatistics, drawn, moved_from
 from tfq_fine.numerics import Histogram, affine, is_large
 from tfq_fine.planning import Plan
@@ -86,7 +86,7 @@ def best_ranges(
         histograms: of their values, for the observers that read them; `counted` makes them.
         threads: of the interpreter.
     """
-    specs, moved = asked(graph, plan), moved_from(graph)
+    specs, moved = requested_specs(graph, plan), moved_from(graph)
     bits = {t: spec.bits for t, spec in specs.items() if spec.observer == AUTO and t in histograms}
     seen = {t: TensorStatistics(statistics.ranges[0, t], histograms[t], statistics.extremes.get((0, t))) for t in bits}
     found = {t: candidates(seen[t], bits[t]) for t in bits}
@@ -138,7 +138,7 @@ def counted(
 def auto_tensors(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> set[int]:
     """The tensors that `auto` chooses ranges for, each also for those that hold its values."""
     moved = moved_from(graph)
-    wanted = {t for t, spec in asked(graph, plan).items() if spec.observer == AUTO and t not in moved}
+    wanted = {t for t, spec in requested_specs(graph, plan).items() if spec.observer == AUTO and t not in moved}
     if only is not None:
         wanted &= {moved.get(t, t) for t in only}
     wanted -= depends_on_unrunnable(graph)

@@ -96,9 +96,9 @@ class Totals:
         """What was found, by the tensors that were asked for."""
         extended, moved, main = self._extended.needs, moved_from(self._graph), self._graph.main
         ranges = dict(zip(extended.ranges, map(Range, self._low.tolist(), self._high.tolist()), strict=True))
-        asked = set(needs.ranges) | set(extended.extremes) | {key for key, _ in extended.moving}
+        requested = set(needs.ranges) | set(extended.extremes) | {key for key, _ in extended.moving}
         return Statistics(
-            {(0, t): ranges.get((0, moved.get(t, t)), NOTHING) for _, t in sorted(asked)},
+            {(0, t): ranges.get((0, moved.get(t, t)), NOTHING) for _, t in sorted(requested)},
             self.samples,
             {key: mean / self.samples for key, mean in zip(extended.means, self._means, strict=True)},
             dict(zip(extended.histograms, self._counter.histograms(), strict=True)),
@@ -113,7 +113,7 @@ class Totals:
             self._strains,
             {
                 (0, t): main.tensors[t].name
-                for _, t in sorted({*asked, *extended.means, *extended.absmax, *extended.channels})
+                for _, t in sorted({*requested, *extended.means, *extended.absmax, *extended.channels})
             },
             self.skipped,
             tuple(self._warnings(ranges)),

@@ -25,7 +25,7 @@ FUSED = frozenset({"ReLU", "Activation", "BatchNormalization"})  # what reads a 
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Requested:
     """What a recipe asks of one layer."""
 
     layer: Any
@@ -72,8 +72,8 @@ def annotate(
         raise TfqError(f"model {model.name!r} has wrapped layers already: {names}; annotate the float model")
     chosen = named(recipe)
     start = fold_batch_norm(model).model if fold else model
-    asked = _asked(start, chosen, rows or {})
-    specs = {path: found for path, found in asked.items() if found.row is not None}
+    requested = _requested(start, chosen, rows or {})
+    specs = {path: found for path, found in requested.items() if found.row is not None}
     if not specs:
         raise TfqError(
             f"recipe {chosen.name!r} quantizes no kernel of model {model.name!r} to 2 to 8 bits, so that there is "
@@ -114,7 +114,7 @@ def annotate(
     importlib.import_module("tfq_fine.layers.serialization").hold(result)
     for wrapper in wrappers(result):
         wrapper.fit_scales()
-    _report_left(result, asked)
+    _report_left(result, requested)
     return result
 
 
@@ -126,7 +126,7 @@ def _problems(node: Node, wrapper_of: Callable[[Any, str], Any]) -> list[str]:
         return [str(error)]
 
 
-def _asked(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict[str, _Asked]:
+def _requested(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict[str, _Requested]:
     """What the recipe asks of every layer with kernels, by path; what it keeps float is left out.
 
     Raises:
@@ -138,7 +138,7 @@ def _asked(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict[str
         for rule in recipe.rules
         if rule.op is None and not any(rule.matches(Op("", (), (), layer=path), layers) for path in layers)
     )
-    found: dict[str, _Asked] = {}
+    found: dict[str, _Requested] = {}
     inside: list[str] = []
     for node in nodes(layer_tree(model)):
         row = row_of(node.layer, rows)
@@ -148,7 +148,7 @@ def _asked(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict[str
         op = Op(row.kernels[0].op if row else "", (), (), layer=_called(node.layer, node.path))
         spec = recipe.spec_of(op, layers)
         if spec is not None and spec.weights is not None:
-            found[node.path] = _Asked(node.layer, spec, row)
+            found[node.path] = _Requested(node.layer, spec, row)
     return found
 
 
@@ -163,10 +163,10 @@ def _has_matrix(node: Node) -> bool:
     return type(node.layer).__name__ not in NO_KERNELS and any(len(weight.shape) > 1 for weight in own)
 
 
-def _report_left(result: Any, asked: Mapping[str, _Asked]) -> None:
+def _report_left(result: Any, requested: Mapping[str, _Requested]) -> None:
     """Name the layers that were to be quantized and are not wrapped."""
     wrapped = {node.path for node in nodes(layer_tree(result)) if is_wrapper(node.layer)}
-    for path, found in asked.items():
+    for path, found in requested.items():
         if path not in wrapped:
             why = (
                 "it is inside a layer of Keras that is taken as it is"

@@ -49,9 +49,9 @@ def converted(model: Any) -> Converted:
     source = read_model(apart.model)
     graph = without_marks(source.graph)
     overrides = apart.overrides(graph)
-    asked: dict[Any, OpSpec | None] = {key: None for key, _ in graph.ops()}
-    asked |= apart.annotated.resolve(graph, source.layers) if apart.annotated else {}
-    plan = make_plan(graph, asked | dict(overrides.asked), Policy("size", True, Target()))
+    requested: dict[Any, OpSpec | None] = {key: None for key, _ in graph.ops()}
+    requested |= apart.annotated.resolve(graph, source.layers) if apart.annotated else {}
+    plan = make_plan(graph, requested | dict(overrides.requested), Policy("size", True, Target()))
     return Converted(model, graph, plan, overrides, apart.wrappers)
 
 

@@ -64,7 +64,7 @@ class WrappedModel:
         for path, wrapper in self.wrappers.items():
             found.take(path, wrapper)
         raise_all(found.problems)
-        return Overrides(found.asked, found.codes, found.forms, found.held, found.read)
+        return Overrides(found.requested, found.codes, found.forms, found.held, found.read)
 
 
 class _Collected:
@@ -72,7 +72,7 @@ class _Collected:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.asked: dict[OpKey, OpSpec] = {}
+        self.requested: dict[OpKey, OpSpec] = {}
         self.codes: dict[tuple[OpKey, int], WeightCodes] = {}
         self.forms: dict[OpKey, str] = {}
         self.held: dict[TensorKey, list[Any]] = {}
@@ -84,7 +84,7 @@ class _Collected:
         inside = {key: op for key, op in self.graph.ops() if is_of(self.graph, key, path)}
         if wrapper.spec.mode == "integer":
             plain = [key for key, op in inside.items() if not weight_axes(op, self.graph.subgraphs[key[0]])]
-            self.asked |= dict.fromkeys(plain, wrapper.spec)
+            self.requested |= dict.fromkeys(plain, wrapper.spec)
         for kernel in wrapper.kernels:
             places = find_places(self.graph, kernel, path)
             if not places:
@@ -103,7 +103,7 @@ class _Collected:
         if isinstance(found, str):
             self.problems.append(f"layer {path!r}: {found}")
             return
-        self.codes[key, place.slot], self.asked[key], self.forms[key] = found, _exactly(kernel), kernel.plan.form
+        self.codes[key, place.slot], self.requested[key], self.forms[key] = found, _exactly(kernel), kernel.plan.form
         tensor = data_of(op_at(self.graph, key))
         self.read.setdefault((path, kernel.kernel.variable), (key[0], tensor))
         read = self._range_of_what_it_reads(wrapper, kernel)
@@ -126,7 +126,7 @@ class _Collected:
 class Overrides:
     """What the wrappers decided about the operators of a graph."""
 
-    asked: Mapping[OpKey, OpSpec]  # of the operators with wrapped kernels, and of those behind them in their layers
+    requested: Mapping[OpKey, OpSpec]  # of the operators with wrapped kernels, and of those behind them in their layers
     codes: Mapping[tuple[OpKey, int], WeightCodes] = field(default_factory=dict)  # by operator and slot
     forms: Mapping[OpKey, str] = field(default_factory=dict)
     held: Mapping[TensorKey, Sequence[Any]] = field(default_factory=dict)  # the ranges of wrappers, by their tensors
@@ -146,20 +146,20 @@ class Overrides:
             TfqError: the target of `policy` cannot hold what a wrapper simulated; all such layers are named.
         """
         rigid = replace(policy, flexible=False)
-        own: dict[OpKey, OpSpec | None] = {key: self.asked.get(key) for key, _ in graph.ops()}
+        own: dict[OpKey, OpSpec | None] = {key: self.requested.get(key) for key, _ in graph.ops()}
         decided = make_plan(graph, own, rigid)
         problems = []
         merged: dict[OpKey, Decision] = dict(plan)
-        for key in self.asked:
+        for key in self.requested:
             merged[key] = decided[key]
             form = self.forms.get(key)
             spec = decided[key].spec
-            if form is not None and (spec != self.asked[key] or decided[key].form != form):
+            if form is not None and (spec != self.requested[key] or decided[key].form != form):
                 what = "float" if spec is None else f"{spec.weights} in mode {spec.mode} ({decided[key].form})"
                 reason = f": {decided[key].reason}" if decided[key].reason else ""
                 problems.append(
-                    f"{graph.subgraphs[key[0]].op_name(key[1])} was simulated as {self.asked[key].weights} in mode "
-                    f"{self.asked[key].mode} ({form}), and the file would hold {what}{reason}"
+                    f"{graph.subgraphs[key[0]].op_name(key[1])} was simulated as {self.requested[key].weights} in mode "
+                    f"{self.requested[key].mode} ({form}), and the file would hold {what}{reason}"
                 )
         raise_all(problems)
         return merged

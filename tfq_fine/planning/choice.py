@@ -131,14 +131,14 @@ class Choice:
     def _nowhere(self, spec: OpSpec) -> bool:
         """Whether even a rigid recipe means what there is: of 8-bit weights that no runtime computes, or, where nobody
         named runtimes, not all of the usual ones."""
-        asked, table, weights = fineness(spec), self.policy.target.table, spec.weights
+        requested, table, weights = fineness(spec), self.policy.target.table, spec.weights
         assert weights is not None
-        if weights.bits < 8 or asked.granularity == "blocks" or not weights.symmetric:
+        if weights.bits < 8 or requested.granularity == "blocks" or not weights.symmetric:
             return False
         if self.policy.target == Target():
             return True
-        kind = "per_channel" if asked.granularity == "channel_groups" else asked.granularity
-        return not kernels.somewhere(self.op.code, asked.mode, asked.activation_bits, kind, table)
+        kind = "per_channel" if requested.granularity == "channel_groups" else requested.granularity
+        return not kernels.somewhere(self.op.code, requested.mode, requested.activation_bits, kind, table)
 
     def _is_bulky(self, spec: OpSpec) -> bool:
         """Whether a dynamic-range kernel wants one scale repeated so often that a DEQUANTIZE, which takes it once, is

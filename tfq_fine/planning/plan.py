@@ -24,7 +24,7 @@ from tfq_fine.request import OpSpec, PerChannel
 
 def make_plan(
     graph: Graph,
-    asked: Mapping[OpKey, OpSpec | None],
+    requested: Mapping[OpKey, OpSpec | None],
     policy: Policy = DEFAULT_POLICY,
     factored: Mapping[OpKey, str] | None = None,
     unfolded: Mapping[OpKey, str] | None = None,
@@ -42,12 +42,12 @@ def make_plan(
     Raises:
         TfqError: an operator is asked for weights that no kernel computes; all such operators are listed.
     """
-    problems = spec_problems(asked.values())
+    problems = spec_problems(requested.values())
     raise_all(problems)
     plan = {}
     unknown, indices = depends_on_unrunnable(graph), index_movers(graph.main)
     for key, op in graph.ops():
-        spec = asked[key]
+        spec = requested[key]
         subgraph = graph.subgraphs[key[0]]
         if spec is None:
             plan[key] = Decision(None, "the recipe keeps it float") if touches_float(op, subgraph) else FLOAT

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.graph import Graph
-from tfq_fine.activations import asked
+from tfq_fine.activations import requested_specs
 from tfq_fine.calibration import Statistics, moved_from
 from tfq_fine.numerics import Histogram
 from tfq_fine.planning import Plan
@@ -37,7 +37,7 @@ class ActivationRow:
 def activation_rows(graph: Graph, plan: Plan, seen: Statistics, chosen: Statistics) -> tuple[ActivationRow, ...]:
     """A row for every activation that the plan holds in integers, in graph order."""
     moved, rows = moved_from(graph), []
-    for t, spec in sorted(asked(graph, plan).items()):
+    for t, spec in sorted(requested_specs(graph, plan).items()):
         key = (0, t)
         if t in moved or key not in seen.ranges:
             continue

@@ -84,8 +84,8 @@ def _with_parts(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
     """(The variant with so many parts in float that its outputs are good; how fast it is, or why there is none)."""
     start, numbers = trial.measured(variant), trial.numbers(variant)
     graph, plan, policy = numbers.quantized.graph, numbers.plan, trial.settings.policy
-    asked = trial.planned(variant)[1]  # what is float for speed has weights of 8 bits
-    ops = [o for o in range(len(graph.main.ops)) if is_rounded(asked, o)]
+    requested = trial.planned(variant)[1]  # what is float for speed has weights of 8 bits
+    ops = [o for o in range(len(graph.main.ops)) if is_rounded(requested, o)]
     if 8 not in integer_ops(plan).values():
         return None, "no operator computes in 8-bit integers"
     table = policy.target.table

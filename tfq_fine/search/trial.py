@@ -41,7 +41,7 @@ from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ra
 from tfq_fine.transforms import Channels, factor_blocks
 from tfq_fine.weights import CodeCache, weight_needs, with_corrections
 
-Asked = Mapping[OpKey, OpSpec | None]
+RequestedSpecs = Mapping[OpKey, OpSpec | None]
 Score = Callable[[Sequence[np.ndarray], int], float]
 Calibrated = Callable[[Graph, StatisticsRequest], Statistics]  # what all samples show of a graph
 SAMPLES, SAMPLES_QUICK = 8, 16  # at least, that variants are measured on: of a model that takes long, of a quick one
@@ -56,7 +56,7 @@ class Variant:
     """One way to quantize a model."""
 
     graph: Graph
-    asked: Asked
+    requested: RequestedSpecs
     bounded_masks: bool = True
     corrected: frozenset[OpKey] = frozenset()  # the operators whose biases are corrected
     islands: Mapping[int, str] = field(default_factory=dict)  # operators of the main subgraph kept in float -> why
@@ -82,12 +82,12 @@ class Measured:
         return sorted(self.each)[len(self.each) // 10] if self.each else self.db
 
 
-def planned(graph: Graph, asked: Asked, policy: Policy, fold: bool = True) -> tuple[Graph, Plan]:
+def fold_and_plan(graph: Graph, requested: RequestedSpecs, policy: Policy, fold: bool = True) -> tuple[Graph, Plan]:
     """The graph with the factors of blocks folded, unless statistics hold for the one as it is, and its plan."""
     if not fold:
-        return graph, make_plan(graph, asked, policy)
-    factored = factor_blocks(graph, asked)
-    return factored.graph, make_plan(factored.graph, asked, policy, factored.notes, factored.kept)
+        return graph, make_plan(graph, requested, policy)
+    factored = factor_blocks(graph, requested)
+    return factored.graph, make_plan(factored.graph, requested, policy, factored.notes, factored.kept)
 
 
 def static_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> StatisticsRequest:
@@ -154,14 +154,16 @@ class Trial:
 
     def planned(self, variant: Variant) -> tuple[Graph, Plan]:
         """The graph that is quantized, and what every operator gets."""
-        graph, asked, policy = variant.graph, variant.asked, self.settings.policy
-        key = ("plan", id(graph), id(asked))
-        found: tuple[Graph, Plan] = self._once(key, lambda: planned(graph, asked, policy, self.fold), graph, asked)
+        graph, requested, policy = variant.graph, variant.requested, self.settings.policy
+        key = ("plan", id(graph), id(requested))
+        found: tuple[Graph, Plan] = self._once(
+            key, lambda: fold_and_plan(graph, requested, policy, self.fold), graph, requested
+        )
         return found
 
     def know(self, variant: Variant, graph: Graph, plan: Plan, statistics: Statistics) -> None:
         """Take over what was planned and calibrated for a variant."""
-        self._once(("plan", id(variant.graph), id(variant.asked)), lambda: (graph, plan), variant, graph)
+        self._once(("plan", id(variant.graph), id(variant.requested)), lambda: (graph, plan), variant, graph)
         self._once(("statistics", id(graph), self._is_static(plan)), lambda: statistics, graph)
 
     def _is_static(self, plan: Plan) -> bool:

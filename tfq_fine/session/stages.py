@@ -31,15 +31,15 @@ from tfq_fine.planning import Plan, Policy, Prefer
 from tfq_fine.report import QuantizationReport, RepairRow, Verdict, activation_rows, summarize
 from tfq_fine.request import Recipe, named
 from tfq_fine.search import (
-    Asked,
     Numbers,
+    RequestedSpecs,
     Settings,
     Trial,
     Variant,
     choose_numbers,
     choose_ranges,
+    fold_and_plan,
     number_of_samples,
-    planned,
     repaired,
     rewriting,
     static_needs,
@@ -85,7 +85,7 @@ class Prepared:
 
     order: Order
     source: Graph  # as it was read
-    asked: Asked  # of its operators
+    requested: RequestedSpecs  # of its operators
     graph: Graph  # with the factors of blocks folded
     plan: Plan
     policy: Policy
@@ -186,13 +186,13 @@ def prepare(
         TfqError: what is asked for is impossible, or a static recipe gets no data.
     """
     graph, policy = source.graph, order.policy
-    asked = order.recipe.resolve(graph, source.layers)
+    requested = order.recipe.resolve(graph, source.layers)
     if overrides:
-        _, plan = planned(graph, asked | dict.fromkeys(overrides.asked, None), policy, fold=False)
+        _, plan = fold_and_plan(graph, requested | dict.fromkeys(overrides.requested, None), policy, fold=False)
         plan, policy = overrides.merged(graph, plan, policy), replace(policy, prefer="size")
     else:
-        graph, plan = planned(graph, asked, policy, fold=statistics is None)
-    prepared = Prepared(order, source.graph, asked, graph, plan, policy, overrides)
+        graph, plan = fold_and_plan(graph, requested, policy, fold=statistics is None)
+    prepared = Prepared(order, source.graph, requested, graph, plan, policy, overrides)
     if not data.is_given and statistics is None:
         prepared.require_ranges()
     return prepared
@@ -238,7 +238,7 @@ def decide(
     names = prepared.order.repairs
     why = _not_measured(prepared, samples)
     if why:
-        plain = without_repairs(prepared.source, prepared.asked, names, why)
+        plain = without_repairs(prepared.source, prepared.requested, names, why)
         rows = plain.rows if data.is_given or statistics else ()
         numbers = _unmeasured(prepared, statistics, samples, plain.variant.bounded_masks)
         return Decided(prepared.graph, numbers, statistics, rows)
@@ -254,9 +254,9 @@ def decide(
         fold=not given,
         fresh=given and not statistics.kept if statistics is not None else False,
     )
-    trial.know(Variant(prepared.source, prepared.asked), prepared.graph, prepared.plan, statistics or Statistics())
+    trial.know(Variant(prepared.source, prepared.requested), prepared.graph, prepared.plan, statistics or Statistics())
     left = tuple(name for name in names if not (once and rewriting([name])))
-    found = repaired(prepared.source, prepared.asked, left, trial)
+    found = repaired(prepared.source, prepared.requested, left, trial)
     rows = (*(RepairRow(name, False, once) for name in names if name not in left), *found.rows)
     best = found.variant
     whole = None if statistics is None else trial.whole(best)

@@ -30,10 +30,10 @@ class Factored:
     kept: Mapping[OpKey, str]  # why the others' factors could not be folded
 
 
-def factor_blocks(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Factored:
+def factor_blocks(graph: Graph, requested: Mapping[OpKey, OpSpec | None]) -> Factored:
     """Fold the input-group factors of all integer operators with `Blocks` where that is exact."""
     main = graph.main
-    wanted = {o: spec for (s, o), spec in asked.items() if s == 0 and _has_blocks(main.ops[o], graph, spec)}
+    wanted = {o: spec for (s, o), spec in requested.items() if s == 0 and _has_blocks(main.ops[o], graph, spec)}
     by_tensor: dict[int, list[int]] = {}
     for o in wanted:
         by_tensor.setdefault(data_of(main.ops[o]), []).append(o)
