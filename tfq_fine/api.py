@@ -291,7 +291,7 @@ def _of_signatures(
 
 
 def _one_file(source: Source, results: Mapping[str, Result]) -> Result:
-    """The results of several signatures as one file."""
+    """Return the results of several signatures as one file."""
     graph = signatures.joined({key: result.graph for key, result in results.items()})
     content = flatbuffer.write(graph)
     reports = {key: result.report for key, result in results.items()}

@@ -55,7 +55,7 @@ def bounded(graph: Graph, plan: Plan, statistics: Statistics) -> Statistics:
 
 
 def has_masks(graph: Graph) -> bool:
-    """Whether something in front of SOFTMAX may be a mask."""
+    """Return whether something in front of SOFTMAX may be a mask."""
     consumers = graph.main.consumers()
     may_be = (op for op in graph.main.ops if facts_of(op.code).selects or op.code == "ADD")
     return any(_to_softmax(graph.main, consumers, op.outputs[0]) for op in may_be)
@@ -77,7 +77,7 @@ def _to_softmax(subgraph: Subgraph, consumers: Readers, tensor: int) -> list[int
 
 
 def _cut(subgraph: Subgraph, op: Op, statistics: Statistics, distance: float) -> Range | None:
-    """The range of the scores and `distance` below it; None when `op` is no mask that lies still lower."""
+    """Return the range of the scores and `distance` below it; None when `op` is no mask that lies still lower."""
     operands = [op.inputs[slot] for slot in facts_of(op.code).data_slots(len(op.inputs))]
     constants = [t for t in operands if subgraph.tensors[t].is_constant]
     scores = [t for t in operands if not subgraph.tensors[t].is_constant]

@@ -20,7 +20,7 @@ def integer_borders(graph: Graph, input_type: str, output_type: str) -> dict[int
 
 
 def left_float(graph: Graph, output_type: str) -> list[str]:
-    """A sentence on outputs that stay float although `output_type` was asked for."""
+    """Return a sentence on outputs that stay float although `output_type` was asked for."""
     unknown = depends_on_unrunnable(graph) if output_type != "float32" else set()
     names = zip(graph.output_names(), graph.main.outputs, strict=True)
     kept = [repr(name) for name, t in names if t in unknown and graph.main.tensors[t].dtype == "float32"]

@@ -16,7 +16,7 @@ from tfq_fine.calibration import Range
 
 
 def with_implied(graph: Graph, ops: Mapping[int, int], ranges: Mapping[int, Range]) -> dict[int, Range]:
-    """The ranges of tensors, with those of other tensors that follow from them.
+    """Return the ranges of tensors, with those of other tensors that follow from them.
 
     Args:
         graph: the float graph.
@@ -67,7 +67,7 @@ def _of_operator(graph: Graph, o: int, bits: int, known: Mapping[int, Range]) ->
 
 
 def _of_all(tensors: Sequence[int], others: Sequence[int], known: Mapping[int, Range]) -> dict[int, Range]:
-    """The range that holds `tensors`, for each of the `others`; none where one is not known."""
+    """Return the range that holds `tensors`, for each of the `others`; none where one is not known."""
     if not tensors or any(t not in known for t in tensors):
         return {}
     return dict.fromkeys(others, reduce(Range.union, (known[t] for t in tensors)))

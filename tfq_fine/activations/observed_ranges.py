@@ -53,7 +53,7 @@ def observer_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = Non
 
 
 def options_of(spec: ActivationSpec) -> Mapping[str, float]:
-    """The options of a spec's observer, with its defaults."""
+    """Return the options of a spec's observer, with its defaults."""
     return {**OBSERVERS[spec.observer].options, **dict(spec.options)}
 
 
@@ -62,7 +62,7 @@ def _asked_only(graph: Graph, plan: Plan, only: AbstractSet[int] | None) -> dict
 
 
 def chosen(graph: Graph, plan: Plan, statistics: Statistics, only: AbstractSet[int] | None = None) -> Statistics:
-    """The statistics with the range of every activation, or of `only` some, as its observer chooses it.
+    """Return the statistics with the range of every activation, or of `only` some, as its observer chooses it.
 
     Raises:
         TfqError: an observer reads what the statistics do not hold, or an unknown observer.

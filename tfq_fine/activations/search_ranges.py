@@ -43,7 +43,7 @@ def ranged(
     threads: int = 1,
     only: AbstractSet[int] | None = None,
 ) -> Statistics:
-    """The statistics with the range of every activation as its observer chooses it.
+    """Return the statistics with the range of every activation as its observer chooses it.
 
     Args:
         graph: the float graph.
@@ -136,7 +136,7 @@ def counted(
 
 
 def auto_tensors(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> set[int]:
-    """The tensors that `auto` chooses ranges for, each also for those that hold its values."""
+    """Return the tensors that `auto` chooses ranges for, each also for those that hold its values."""
     moved = moved_from(graph)
     wanted = {t for t, spec in requested_specs(graph, plan).items() if spec.observer == AUTO and t not in moved}
     if only is not None:
@@ -146,7 +146,7 @@ def auto_tensors(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None)
 
 
 def number_of_samples(graph: Graph) -> int:
-    """How many samples ranges are compared on, where there are so many."""
+    """Return how many samples ranges are compared on, where there are so many."""
     return SAMPLES_LARGE if is_large(graph) else SAMPLES
 
 
@@ -163,7 +163,7 @@ def candidates(seen: TensorStatistics, bits: int) -> list[Range]:
 
 
 def _common(extremes: Extremes) -> Range:
-    """The range that all but a few samples stay within: what the few that are looked at may not show."""
+    """Return the range that all but a few samples stay within: what the few that are looked at may not show."""
     return Range(-extremes.low.negated().quantile(COMMON), extremes.high.quantile(COMMON))
 
 

@@ -47,7 +47,7 @@ def _rows(weight: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
 
 
 def _weight(rows: np.ndarray, shape: tuple[int, ...], block: tuple[int, ...]) -> np.ndarray:
-    """The inverse of `_rows` for a weight of `shape`."""
+    """Return the inverse of `_rows` for a weight of `shape`."""
     counts = [-(-size // length) for size, length in zip(shape, block, strict=True)]
     order = [axis for pair in zip(range(len(block)), range(len(block), 2 * len(block)), strict=True) for axis in pair]
     return affine.join(rows.reshape(*counts, *block).transpose(order), shape)
@@ -97,7 +97,7 @@ def _factor(values: np.ndarray, known: np.ndarray) -> float:
 
 
 def _nearest(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest of the known clusters, which ascend, and whether it is the same."""
+    """Return the nearest of the known clusters, which ascend, and whether it is the same."""
     after = np.searchsorted(known, values).clip(0, len(known) - 1)
     before = np.maximum(after - 1, 0)
     nearest = np.where(np.abs(known[after] - values) < np.abs(known[before] - values), known[after], known[before])

@@ -33,7 +33,7 @@ class StatisticsRequest:
     strains: tuple[OpKey, ...] = ()  # of fused LSTMs
 
     def also(self, other: "StatisticsRequest") -> "StatisticsRequest":
-        """All that both ask for."""
+        """Return all that both ask for."""
         names = tuple(field.name for field in fields(StatisticsRequest))
         return StatisticsRequest(
             **{name: tuple(dict.fromkeys(getattr(self, name) + getattr(other, name))) for name in names}
@@ -51,7 +51,7 @@ class InstrumentedGraph:
     fetched: tuple[int, ...]  # tensors of `needs.second_moments` and `needs.strains`
 
     def read(self, outputs: list[np.ndarray]) -> "RunResult":
-        """The outputs of one run by what they are."""
+        """Return the outputs of one run by what they are."""
         left = iter(outputs)
         count = len(self.needs.ranges)
         limits = next(left) if count else np.zeros(0, np.float32)
@@ -107,7 +107,7 @@ def moved_from(graph: Graph) -> dict[int, int]:
 
 
 def instrumented(graph: Graph, needs: StatisticsRequest) -> InstrumentedGraph:
-    """The graph whose outputs are what `needs` asks for; of tensors without elements there is nothing to see."""
+    """Return the graph whose outputs are what `needs` asks for; of tensors without elements there is nothing to see."""
     main, moved, needs = graph.main, moved_from(graph), _with_elements(graph, needs)
     histograms = tuple(dict.fromkeys((0, moved.get(t, t)) for _, t in needs.histograms))
     extremes = tuple(dict.fromkeys([*histograms, *((0, moved.get(t, t)) for _, t in needs.extremes)]))

@@ -23,7 +23,7 @@ def range_needs(graph: Graph) -> StatisticsRequest:
 
 
 def mean_needs(graph: Graph) -> StatisticsRequest:
-    """The channel means of the input of every linear operator: for biases and for algorithms."""
+    """Return the channel means of the input of every linear operator: for biases and for algorithms."""
     return algorithm_needs(graph, ("channel_mean",))
 
 

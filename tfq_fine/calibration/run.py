@@ -88,7 +88,7 @@ def calibrate(
 
 
 def _finite(batches: Iterable[Batch], totals: Totals) -> Iterator[Batch]:
-    """The batches without NaN and infinity; REDUCE_MIN and REDUCE_MAX do not see the former."""
+    """Yield the batches without NaN and infinity; REDUCE_MIN and REDUCE_MAX do not see the former."""
     for batch in batches:
         if batch.is_finite:
             yield batch

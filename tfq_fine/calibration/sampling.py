@@ -7,7 +7,7 @@ from tfq_converters.runtime import drawn, role_of
 
 
 def generated_inputs(graph: Graph, seed: int = 0, subgraph: int = 0) -> tuple[np.ndarray, ...]:
-    """Values that suit what the graph does with its inputs (`tfq_converters.runtime.input_values`)."""
+    """Return values that suit what the graph does with its inputs (`tfq_converters.runtime.input_values`)."""
     rng = np.random.default_rng(seed)
     entry = graph.subgraphs[subgraph]
     return tuple(drawn(rng, entry.tensors[t], role_of(entry, t)) for t in entry.inputs)

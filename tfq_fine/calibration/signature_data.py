@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def by_signature(graph: Graph, data: Any) -> dict[str, Any] | None:
-    """The data of each signature, where `data` is a dict by signature; None where it is that of the first alone.
+    """Return the data of each signature, where `data` is a dict by signature; None where it is that of the first alone.
 
     Its keys are inputs where all of them name inputs of the first signature, or some do and none is a signature.
 
@@ -51,7 +51,7 @@ def matched(graph: Graph, values: Mapping[str, T], what: str, whole: bool = True
 
 
 def of_each(graph: Graph, data: Any, statistics: Statistics | None) -> dict[str, tuple[Any, Statistics | None]] | None:
-    """The data and the statistics of each signature; None where they are those of the first alone.
+    """Return the data and the statistics of each signature; None where they are those of the first alone.
 
     Raises:
         TfqError: one of them is by signature and the other is not, or as `matched`.

@@ -32,7 +32,7 @@ class Moments:
 
 
 def unlike_training(source: Source, samples: Sequence[Sample]) -> Iterator[str]:
-    """A warning that the inputs of the first normalizing layer are unlike those that it was trained on."""
+    """Yield a warning that the inputs of the first normalizing layer are unlike those that it was trained on."""
     moments = first_moments(source, samples)
     if moments is None or (moments.distance <= FAR and moments.spread >= NARROW):
         return
@@ -60,7 +60,7 @@ def first_moments(source: Source, samples: Sequence[Sample]) -> Moments | None:
 
 
 def _at_first(model: Any, each: list[Any]) -> Moments | None:
-    """The moments at the first normalizing layer of a Sequential or Functional model, or of one inside it.
+    """Return the moments at the first normalizing layer of a Sequential or Functional model, or of one inside it.
 
     Args:
         model: the model.

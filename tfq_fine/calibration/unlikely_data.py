@@ -30,7 +30,7 @@ MOST_SECONDS = 1.0  # that this may take
 def data_warnings(
     graph: Graph, quantized: QuantizedGraph | None, statistics: Statistics | None, samples: Sequence[Sample]
 ) -> tuple[str, ...]:
-    """All warnings; none where nothing is suspicious.
+    """Return all warnings; none where nothing is suspicious.
 
     Args:
         graph: the float graph.
@@ -118,7 +118,7 @@ def unlikely_scale(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
 
 
 def _scores_span(graph: Graph, samples: Sequence[Sample]) -> float:
-    """How far the scores of the classes lie apart, in the mean of samples; 0 where that is unknown.
+    """Return how far the scores of the classes lie apart, in the mean of samples; 0 where that is unknown.
 
     They are what an output's SOFTMAX reads, or outputs [n, classes] where there is none.
     """
@@ -252,7 +252,7 @@ def few_codes_of_outputs(graph: Graph, quantized: QuantizedGraph, samples: Seque
 
 
 def _form(quantized: QuantizedGraph, output: int) -> ActivationEncoding | None:
-    """The encoding that the values of an output are rounded to; None where they are float."""
+    """Return the encoding that the values of an output are rounded to; None where they are float."""
     border = quantized.borders.get((0, output))
     for o, op in enumerate(quantized.graph.main.ops):
         if output in op.outputs and border is None:
@@ -262,7 +262,7 @@ def _form(quantized: QuantizedGraph, output: int) -> ActivationEncoding | None:
 
 
 def _concatenations(main: Subgraph) -> list[tuple[int, int]]:
-    """The CONCATENATION operators whose values are in an output, moved at most; and that output."""
+    """Return the CONCATENATION operators whose values are in an output, moved at most; and that output."""
     wanted = {t: t for t in main.outputs}
     found = []
     for o in reversed(range(len(main.ops))):

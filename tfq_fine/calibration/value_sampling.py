@@ -26,12 +26,12 @@ def positions(count: int) -> np.ndarray:
 
 
 def drawn(values: np.ndarray) -> np.ndarray:
-    """The sample of an array that is there already."""
+    """Return the sample of an array that is there already."""
     return values.reshape(-1)[positions(values.size)]
 
 
 def sampled(builder: GraphBuilder, t: int) -> int:
-    """The index of a row of values of tensor `t`, float32 [n]."""
+    """Return the index of a row of values of tensor `t`, float32 [n]."""
     tensor = builder.tensors[t]
     if not tensor.has_rank or any(size == -1 for size in tensor.dynamic_shape[1:]):
         return _of_any_shape(builder, t)

@@ -169,7 +169,7 @@ def _option(parser: argparse.ArgumentParser, name: str, **details: Any) -> None:
 
 
 def positive_integer(text: str) -> int:
-    """An argument that counts something."""
+    """Return an argument that counts something."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, found {text}")
@@ -177,7 +177,7 @@ def positive_integer(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """An argument that is a time."""
+    """Return an argument that is a time."""
     value = float(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"expected more than 0 seconds, found {text}")

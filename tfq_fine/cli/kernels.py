@@ -60,7 +60,7 @@ def _measured(wanted: Sequence[str]) -> KernelTable:
 
 
 def describe(table: KernelTable, variants: Sequence[str]) -> list[Section]:
-    """The legend, what was measured, and a grid for each operator.
+    """Return the legend, what was measured, and a grid for each operator.
 
     Args:
         table: what was measured.

@@ -39,7 +39,7 @@ class Batch:
 
 
 def input_specs(graph: Graph) -> list[InputSpec]:
-    """The inputs of the main subgraph, in its order."""
+    """Return the inputs of the main subgraph, in its order."""
     tensors = [graph.main.tensors[index] for index in graph.main.inputs]
     named = zip(graph.input_names(), tensors, strict=True)
     return [InputSpec(name, tensor.dynamic_shape, tensor.dtype) for name, tensor in named]

@@ -30,7 +30,7 @@ def batch_axis(specs: Sequence[InputSpec]) -> BatchAxis:
 
 
 def layout(spec: InputSpec, found: Shape, has_batch_axis: bool, single: bool) -> Layout | None:
-    """How an array of shape `found` is to be read; None when it does not fit.
+    """Return how an array of shape `found` is to be read; None when it does not fit.
 
     Args:
         spec: the input.
@@ -50,7 +50,7 @@ def layout(spec: InputSpec, found: Shape, has_batch_axis: bool, single: bool) ->
 
 
 def misfit(spec: InputSpec, found: Shape, has_batch_axis: bool) -> str:
-    """The sentence about an array of shape `found` that does not fit, with a hint where the cause shows."""
+    """Return the sentence about an array of shape `found` that does not fit, with a hint where the cause shows."""
     text = f"input {spec.name!r}: expected shape {shape_text(spec.shape)}, found {list(found)}"
     if not has_batch_axis:
         return text

@@ -46,7 +46,7 @@ def _reduced(values: Any, block: tuple[int, ...], reduce: Any) -> Any:
 
 
 def expanded(scale: Any, block: tuple[int, ...], shape: tuple[int, ...]) -> Any:
-    """One value per block as an array that broadcasts against a weight of `shape`."""
+    """Return one value per block as an array that broadcasts against a weight of `shape`."""
     import tensorflow as tf
 
     for axis, size in enumerate(block):
@@ -102,7 +102,7 @@ def _at_least_tiny(scale: Any) -> Any:
 
 
 def rounded_scale(scale: Any, form: CodeFormat) -> Any:
-    """The scales as the file holds them; the rounding passes gradients."""
+    """Return the scales as the file holds them; the rounding passes gradients."""
     import tensorflow as tf
 
     if form.scales == "float32":
@@ -125,7 +125,7 @@ def straight_through(function: Any) -> Any:
 
 
 def learned_scale(times: Any, start: Any, values: int, highest: int) -> Any:
-    """The positive scale |times * start|, its gradient scaled as LSQ has it.
+    """Return the positive scale |times * start|, its gradient scaled as LSQ has it.
 
     A step of gradient descent on `times` moves the scale as one on the scale itself would.
 

@@ -22,7 +22,7 @@ class Constants:
         return tf.cast(held, tf.float32) if is_quantized(tensor) else held
 
     def real(self, tf: Any, tensor: Tensor) -> Any:
-        """The real values of a quantized tensor, float32."""
+        """Return the real values of a quantized tensor, float32."""
         return self._held(tf, tensor, decoded=True)
 
     def _held(self, tf: Any, tensor: Tensor, decoded: bool) -> Any:

@@ -12,7 +12,7 @@ from tfq_fine.emulation.fixed_point import shifted, twice
 
 
 def looked_up(tf: Any, table: np.ndarray, codes: Any) -> Any:
-    """The table at codes of 16 bits, int64."""
+    """Return the table at codes of 16 bits, int64."""
     index = tf.bitwise.right_shift(codes, np.int64(7)) + STEPS // 2
     base, after = tf.gather(table, index), tf.gather(table, index + 1)
     return base + shifted(tf, (after - base) * tf.bitwise.bitwise_and(codes, np.int64(0x7F)), 7)
@@ -41,7 +41,7 @@ def tanh(tf: Any, codes: Any) -> Any:
 
 
 def _between(tf: Any, magnitude: Any, bits: int) -> Any:
-    """The logistic function, 16 + `bits` bits behind the point, of magnitudes with `bits` bits behind a step."""
+    """Return the logistic function, 16 + `bits` bits behind the point, of magnitudes with `bits` bits behind a step."""
     index = tf.bitwise.right_shift(magnitude, np.int64(bits))
     inside = tf.minimum(index, STEPS // 2 - 2)
     base, after = tf.gather(SIGMOID, inside), tf.gather(SIGMOID, inside + 1)

@@ -45,7 +45,7 @@ class Interpreter:
         self._ordered = rounds_activations(graph)
 
     def __call__(self, inputs: Sequence[Any], subgraph: int = 0) -> list[Any]:
-        """The outputs of a subgraph: codes as the file's types, float as float32."""
+        """Return the outputs of a subgraph: codes as the file's types, float as float32."""
         import tensorflow as tf
 
         current = self.graph.subgraphs[subgraph]
@@ -124,14 +124,14 @@ def _as_it_is(tf: Any, value: Any) -> Any:
 
 
 def _is_spatial_mean(op: Op, given: Mapping[int, Tensor]) -> bool:
-    """Whether `op` is a mean whose order of sums is known: over axes that are known and not the last."""
+    """Return whether `op` is a mean whose order of sums is known: over axes that are known and not the last."""
     if op.code != "MEAN" or given[1].data is None or not given[1].data.size:
         return False
     return len(given[0].shape) - 1 not in reduced_axes(given)
 
 
 def _averaged(tf: Any, op: Op, codes: Any, tensor: Tensor) -> Any:
-    """The mean of codes, halves away from 0, as the integer kernel rounds it."""
+    """Return the mean of codes, halves away from 0, as the integer kernel rounds it."""
     assert tensor.dtype in ACTIVATIONS
     mean = OPERATORS["AVERAGE_POOL_2D"](tf, op, [codes])
     rounded = tf.sign(mean) * tf.floor(tf.abs(mean) + 0.5)

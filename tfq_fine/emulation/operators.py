@@ -18,7 +18,7 @@ FUSED: Mapping[Activation, tuple[float, float]] = {
 
 
 def fused(tf: Any, op: Op, values: Any) -> Any:
-    """The operator's fused activation."""
+    """Return the operator's fused activation."""
     kind = fused_activation(op)
     if kind == "NONE":
         return values
@@ -29,7 +29,7 @@ def fused(tf: Any, op: Op, values: Any) -> Any:
 
 
 def _plain(function: str, count: int = 1) -> Function:
-    """A function of TensorFlow of the first `count` inputs, by its name."""
+    """Return a function of TensorFlow of the first `count` inputs, by its name."""
 
     def applied(tf: Any, op: Op, x: Values) -> Any:
         found = tf

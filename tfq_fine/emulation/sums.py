@@ -17,7 +17,7 @@ UNROLLED = 8  # products of one step of the loop, whose sums stay in registers
 
 
 def ordered_sums(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
-    """A float operator of `ORDERED`, without its activation."""
+    """Return a float operator of `ORDERED`, without its activation."""
     if op.code == "DEPTHWISE_CONV_2D":
         return depthwise(tf, op, values, kernel, bias)
     if op.code == "CONV_2D":
@@ -60,7 +60,7 @@ def matrix_product(tf: Any, rows: Any, kernel: Any, start: Any = None) -> Any:
 
 
 def mean(tf: Any, values: Any, axes: Sequence[int], keep: bool) -> Any:
-    """The mean along `axes`, the last not among them: the sum times what float32 has for one over the count."""
+    """Return the mean along `axes`, the last not among them: the sum times what float32 has for one over the count."""
     shape = tf.shape(values)
     kept = [axis for axis in range(values.shape.rank) if axis not in axes]
     count = tf.reduce_prod(tf.gather(shape, axes))
@@ -103,6 +103,6 @@ def _first(tf: Any, values: Any, axis: int, missing: Any) -> Any:
 
 
 def _piece(tf: Any, part: Any, index: Any) -> Any:
-    """The values of one step of the loop."""
+    """Return the values of one step of the loop."""
     rest = part.shape.rank - 1
     return tf.slice(part, [index * UNROLLED, *[0] * rest], [UNROLLED, *[-1] * rest])

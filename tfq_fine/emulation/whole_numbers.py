@@ -26,7 +26,7 @@ BITS, FRACTION = 20, 8
 
 
 def in_whole_numbers(op: Op, tensors: Mapping[int, Tensor]) -> bool:
-    """Whether XNNPACK computes the operator so; `tensors` are its inputs, and its output at -1."""
+    """Return whether XNNPACK computes the operator so; `tensors` are its inputs, and its output at -1."""
     if op.code == "RESIZE_BILINEAR":
         return (
             tensors[-1].dtype in ("int8", "int16")
@@ -51,7 +51,7 @@ def _ratios(op: Op, tensors: Mapping[int, Tensor]) -> list[np.float32]:
 
 
 def whole_numbers(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) -> Any:
-    """The codes of the output, of the inputs' codes; float64 holds all sums exactly."""
+    """Return the codes of the output, of the inputs' codes; float64 holds all sums exactly."""
     if op.code == "RESIZE_BILINEAR":
         resize = resized if tensors[-1].dtype == "int8" else resized_short
         return tf.cast(resize(tf, op, tf.cast(x[0], tf.int64), tensors[1].data), tf.float32)

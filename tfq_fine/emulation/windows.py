@@ -30,7 +30,7 @@ def dilations(op: Op) -> tuple[int, int]:
 
 
 def met(position: tuple[int, int], window: tuple[int, int], steps: tuple[int, int], rates: tuple[int, int]) -> Any:
-    """The slices of height and width of the padded values that a position of the window meets."""
+    """Return the slices of height and width of the padded values that a position of the window meets."""
     return tuple(
         slice(at * rate, (at - length + 1) * rate or None, step)
         for at, length, step, rate in zip(position, window, steps, rates, strict=True)

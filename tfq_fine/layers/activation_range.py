@@ -84,7 +84,7 @@ class ActivationRange:
         return tf.where(self.known.value > 0, found, values)
 
     def _learned_scale(self, values: Any) -> Any:
-        """The trained scale, its gradient scaled by how many values of a sample share it."""
+        """Return the trained scale, its gradient scaled by how many values of a sample share it."""
         return self.step.trained(math.prod(size or 1 for size in values.shape[1:]), 2 ** (self.bits - 1) - 1)
 
     def _count(self) -> None:
@@ -96,7 +96,7 @@ class ActivationRange:
         self.steps.assign(self.steps.value + 1.0)
 
     def _learned_limits(self) -> tuple[Any, Any]:
-        """The range whose encoding is the trained step."""
+        """Return the range whose encoding is the trained step."""
         scale = self.step.value
         if self.bits == 16:
             return -32767 * scale, 32767 * scale

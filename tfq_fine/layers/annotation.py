@@ -44,7 +44,7 @@ def annotate(
     freeze_after: int | None = None,
     rows: Mapping[str, LayerRow] | None = None,
 ) -> Any:
-    """A copy of a Keras model whose layers are wrapped in `FineQuantize` with what the recipe asks of them.
+    """Return a copy of a Keras model whose layers are wrapped in `FineQuantize` with what the recipe asks of them.
 
     Args:
         model: a built Sequential, Functional or subclassed Keras 3 model; it is not changed.
@@ -119,7 +119,7 @@ def annotate(
 
 
 def _problems(node: Node, wrapper_of: Callable[[Any, str], Any]) -> list[str]:
-    """Why a layer cannot be wrapped as it is asked."""
+    """Return why a layer cannot be wrapped as it is asked."""
     try:
         return [problem for *_, problem in wrapper_of(node.layer, node.path).decided() if problem]
     except TfqError as error:
@@ -153,12 +153,12 @@ def _requested(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict
 
 
 def _called(layer: Any, path: str) -> str:
-    """The path of the layer that computes: of a TimeDistributed, that in it."""
+    """Return the path of the layer that computes: of a TimeDistributed, that in it."""
     return _called(layer.layer, f"{path}/{layer.layer.name}") if is_repeated(layer) else path
 
 
 def _has_matrix(node: Node) -> bool:
-    """Whether a layer has weights of its own that may be a kernel."""
+    """Return whether a layer has weights of its own that may be a kernel."""
     own = [weight for weight in own_weights(node) if str(weight.dtype).startswith("float")]
     return type(node.layer).__name__ not in NO_KERNELS and any(len(weight.shape) > 1 for weight in own)
 

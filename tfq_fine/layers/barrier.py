@@ -35,7 +35,7 @@ def put_in_front(layer: Any) -> Any:
 
 
 def without_marks(graph: Graph) -> Graph:
-    """The graph of a model whose layers were marked, as it is without them."""
+    """Return the graph of a model whose layers were marked, as it is without them."""
     return replace(graph, subgraphs=tuple(_cleaned(subgraph) for subgraph in graph.subgraphs))
 
 

@@ -38,7 +38,7 @@ class Converted:
 
 
 def converted(model: Any) -> Converted:
-    """The float graph in a wrapped model, and where its wrappers are in it.
+    """Return the float graph in a wrapped model, and where its wrappers are in it.
 
     Raises:
         TfqError: the model holds no wrappers, or cannot be converted.

@@ -55,7 +55,7 @@ class WrappedModel:
         return Recipe("wrapped", OpSpec("integer", WeightSpec(8), ActivationSpec(max(bits))), flexible=True)
 
     def overrides(self, graph: Graph) -> "Overrides":
-        """The wrappers' specs, codes and ranges, for the operators of `graph`.
+        """Return the wrappers' specs, codes and ranges, for the operators of `graph`.
 
         Raises:
             TfqError: a kernel is not found in the graph; all are named.
@@ -112,7 +112,7 @@ class _Collected:
 
     @staticmethod
     def _range_of_what_it_reads(wrapper: Any, kernel: QuantizedKernel) -> Any:
-        """The range of what the operator of a kernel reads; None when no wrapper holds it."""
+        """Return the range of what the operator of a kernel reads; None when no wrapper holds it."""
         reads = kernel.kernel.reads
         if reads is None or not wrapper.ranges:
             return kernel.inside
@@ -140,7 +140,7 @@ class Overrides:
         return {key: reduce(Range.union, (Range(*found.limits()) for found in held)) for key, held in self.held.items()}
 
     def merged(self, graph: Graph, plan: Plan, policy: Policy) -> Plan:
-        """The plan with the decisions that the wrappers simulated.
+        """Return the plan with the decisions that the wrappers simulated.
 
         Raises:
             TfqError: the target of `policy` cannot hold what a wrapper simulated; all such layers are named.
@@ -186,7 +186,7 @@ class Overrides:
         ]
 
     def simulated(self, graph: Graph) -> Graph:
-        """The float graph over the weights that the wrappers simulate: what its activations are in the file."""
+        """Return the float graph over the weights that the wrappers simulate: what its activations are in the file."""
         held: dict[int, dict[int, WeightCodes]] = {}  # by subgraph and tensor
         for ((s, o), slot), codes in self.codes.items():
             held.setdefault(s, {})[graph.subgraphs[s].ops[o].inputs[slot]] = codes
@@ -232,7 +232,7 @@ def wrapped_model(model: Any, safe_mode: bool = True) -> WrappedModel | None:
 
 
 def unwrapped(model: Any) -> WrappedModel:
-    """The float model in a calibrated model with wrappers, with marks (`barrier`) where the wrappers were.
+    """Return the float model in a calibrated model with wrappers, with marks (`barrier`) where the wrappers were.
 
     Raises:
         TfqError: wrappers of a static recipe that were never calibrated; all are named.
@@ -247,7 +247,7 @@ def unwrapped(model: Any) -> WrappedModel:
 
 
 def taken_apart(model: Any) -> WrappedModel:
-    """The float model in a model with wrappers, as `unwrapped` has it, and the wrappers, calibrated or not."""
+    """Return the float model in a model with wrappers, as `unwrapped` has it, and the wrappers, calibrated or not."""
     found = {node.path: node.layer for node in nodes(layer_tree(model)) if is_wrapper(node.layer)}
 
     def marked(layer: Any, path: str) -> Any:
@@ -261,7 +261,7 @@ def _same(held: WeightCodes | np.ndarray, codes: WeightCodes) -> bool:
 
 
 def op_at(graph: Graph, key: OpKey) -> Op:
-    """The operator of a key."""
+    """Return the operator of a key."""
     return graph.subgraphs[key[0]].ops[key[1]]
 
 
@@ -273,7 +273,7 @@ def _exactly(kernel: QuantizedKernel) -> OpSpec:
 
 
 def _leaving(graph: Graph, inside: Mapping[OpKey, Op]) -> Iterator[int]:
-    """The float tensors that operators inside a layer make, and that others read."""
+    """Yield the float tensors that operators inside a layer make, and that others read."""
     main = graph.main
     readers = main.consumers()
     for key, op in inside.items():

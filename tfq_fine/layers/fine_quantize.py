@@ -184,7 +184,7 @@ class FineQuantize(keras.layers.Wrapper):
         return ActivationRange(self, name, self.spec.activations.bits, self.learned, self.momentum, self.freeze_after)
 
     def call(self, *inputs: Any, training: bool = False, **named: Any) -> Any:
-        """The layer's output over quantized kernels and inputs."""
+        """Return the layer's output over quantized kernels and inputs."""
         arguments, named = self._quantized_inputs(inputs, named, training)
         mapping = [(q.variable, self._quantized_kernel(q)) for q in self.kernels] if not self.observing else []
         reached = [q for q in self.kernels if q.kernel.loop or is_inside(q.kernel)]
@@ -205,7 +205,7 @@ class FineQuantize(keras.layers.Wrapper):
     def _quantized_inputs(
         self, inputs: Sequence[Any], named: Mapping[str, Any], training: bool
     ) -> tuple[Any, dict[str, Any]]:
-        """The arguments with their float tensors quantized; tensors that are given twice are seen once each."""
+        """Return the arguments with their float tensors quantized; tensors that are given twice are seen once each."""
         counted = count()
 
         def changed(value: Any) -> Any:
@@ -221,7 +221,7 @@ class FineQuantize(keras.layers.Wrapper):
         return arguments, {**named, **changes}
 
     def _read(self, index: int, value: Any, training: bool) -> Any:
-        """An input of the layer as its operators read it."""
+        """Return an input of the layer as its operators read it."""
         if index < len(self.ranges):
             return self._seen(self.ranges[index], value, training)
         return self._as_it_comes([q for q in self.kernels if self._reads(q, index)], value)
@@ -288,7 +288,7 @@ class FineQuantize(keras.layers.Wrapper):
         return (scale / whole).astype(np.float32)
 
     def scales(self, q: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
-        """Scales and zero points that the simulation uses now, as `affine` has them."""
+        """Return scales and zero points that the simulation uses now, as `affine` has them."""
         if self.learned:
             scale = q.factors.numpy()
             return affine.ROUNDED_SCALES[q.plan.codes.scales](scale), np.zeros(scale.shape, np.int64)
@@ -313,7 +313,7 @@ class FineQuantize(keras.layers.Wrapper):
         return {**self.own_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
 
     def own_config(self) -> dict[str, Any]:
-        """The configuration without that of the wrapped layer."""
+        """Return the configuration without that of the wrapped layer."""
         return {
             **keras.layers.Layer.get_config(self),
             "spec": to_json(self.spec),
@@ -329,7 +329,7 @@ class FineQuantize(keras.layers.Wrapper):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "FineQuantize":
-        """The inverse of `get_config`; instead of its configuration, the layer itself may be given."""
+        """Return the inverse of `get_config`; instead of its configuration, the layer itself may be given."""
         config = dict(config)
         layer = config.pop("layer")
         if isinstance(layer, dict):
@@ -351,7 +351,7 @@ class FineQuantize(keras.layers.Wrapper):
 
 
 def _dense(value: Any) -> Any:
-    """A sparse tensor, or the symbol of one, as a dense one; anything else as it is."""
+    """Return a sparse tensor, or the symbol of one, as a dense one; anything else as it is."""
     if isinstance(value, keras.KerasTensor) and value.sparse:
         return keras.KerasTensor(value.shape, value.dtype, name=value.name)
     return tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
@@ -364,12 +364,12 @@ def _is_float_tensor(value: Any) -> bool:
 
 
 def _reason(error: TfqError) -> str:
-    """The planner's message without the name of its made-up operator."""
+    """Return the planner's message without the name of its made-up operator."""
     return str(error).partition(": ")[2] or str(error)
 
 
 def _spec(name: str, mode: Mode, weights: Any, activations: Any) -> OpSpec:
-    """The specs together, with the name of the layer in the error."""
+    """Return the specs together, with the name of the layer in the error."""
     try:
         return OpSpec(mode, weights, activations)
     except TfqError as error:

@@ -46,7 +46,7 @@ class _Fold:
 
 
 def fold_batch_norm(model: Any) -> Folded:
-    """A copy of a Keras model with batch norm folded into the linear layers in front of it or behind it.
+    """Return a copy of a Keras model with batch norm folded into the linear layers in front of it or behind it.
 
     Args:
         model: a built Keras 3 model; it is not changed. In subclassed models, all batch norm is left.
@@ -79,7 +79,7 @@ def _is_norm(layer: Any) -> bool:
 
 
 def _graphs(model: Any) -> Iterator[Any]:
-    """The Functional graphs of a model and of the models in it."""
+    """Yield the Functional graphs of a model and of the models in it."""
     if is_graph(model):
         graph = getattr(model, "_functional", None) or model
         yield graph
@@ -92,7 +92,7 @@ def _calls(graph: Any) -> list[Any]:
 
 
 def _fold_of(graph: Any, norm: Any, calls: Mapping[int, int], taken: set[int]) -> "_Fold | str":
-    """How the batch norm of a call is folded, or why it is not."""
+    """Return how the batch norm of a call is folded, or why it is not."""
     layer = norm.operation
     (tensor,) = norm.input_tensors
     axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
@@ -151,7 +151,7 @@ def _problem(graph: Any, linear: Any, norm: Any, behind: bool, calls: Mapping[in
 
 
 def _pads(linear: Any) -> bool:
-    """Whether some output of a layer sees less than its whole window."""
+    """Return whether some output of a layer sees less than its whole window."""
     if "Transpose" in type(linear).__name__:
         return True
     window = getattr(linear, "kernel_size", (1,))
@@ -169,7 +169,7 @@ def _shift_and_factor(norm: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _copy(model: Any, folds: list[_Fold]) -> Any:
-    """The copy without the folded batch norms, weights included."""
+    """Return the copy without the folded batch norms, weights included."""
     import keras
 
     gone, made = {id(fold.norm) for fold in folds}, {id(fold.linear): fold for fold in folds}

@@ -18,7 +18,7 @@ Change = Callable[[Any], Any]
 
 
 def is_inside(kernel: Kernel) -> bool:
-    """Whether what the operator of `kernel` reads can be changed where it reads it."""
+    """Return whether what the operator of `kernel` reads can be changed where it reads it."""
     return not kernel.loop and kernel.op != "GATHER" and ("." in kernel.variable or bool(kernel.steps))
 
 
@@ -134,7 +134,7 @@ def _as_it_is(values: Any) -> Any:
 
 
 def _separable(layer: Any, change: Change, values: Any) -> Any:
-    """The call of a separable convolution, with what its pointwise operator reads changed."""
+    """Return the call of a separable convolution, with what its pointwise operator reads changed."""
     import keras
 
     ops, form = keras.ops, layer.data_format
@@ -150,17 +150,17 @@ STEPS: Mapping[str, Callable[[Any, Change, Any], Any]] = {"separable": _separabl
 
 
 def data_of(named: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call that are data: neither masks nor states, which are not quantized."""
+    """Return the arguments of a call that are data: neither masks nor states, which are not quantized."""
     return {name: value for name, value in named.items() if "mask" not in name and "state" not in name}
 
 
 def channel_axes(layer: Any, kernel: Kernel) -> tuple[int, ...]:
-    """The axes of what the operator reads that make its input channels, in the order of the kernel's."""
+    """Return the axes of what the operator reads that make its input channels, in the order of the kernel's."""
     return summed_axes(holder_of(layer, kernel.variable)) if kernel.layout == EINSUM else (-1,)
 
 
 def on_the_fly(layer: Any, q: QuantizedKernel, rank: int) -> tuple[int, ...] | None:
-    """The axes of a tensor of `rank` over which the kernel quantizes it as it comes: a row, or a sample.
+    """Return the axes of a tensor of `rank` over which the kernel quantizes it as it comes: a row, or a sample.
 
     None where it does not.
     """

@@ -28,12 +28,12 @@ def exchange_inside(layer: Any, path: str, exchange: Exchange, unwrap: bool = Fa
 
 
 def is_graph(model: Any) -> bool:
-    """Whether `model` is Sequential or Functional: a graph of layers that can be walked."""
+    """Return whether `model` is Sequential or Functional: a graph of layers that can be walked."""
     return not {"Sequential", "Functional"}.isdisjoint(cls.__name__ for cls in type(model).__mro__)
 
 
 def is_custom(layer: Any) -> bool:
-    """Whether `layer` is of a class of the user's that keeps layers in attributes."""
+    """Return whether `layer` is of a class of the user's that keeps layers in attributes."""
     return not (is_wrapper(layer) or is_graph(layer) or type(layer).__module__.startswith("keras."))
 
 
@@ -87,7 +87,7 @@ class _Walk:
         return self.done[id(value)][1]
 
     def graph(self, model: Any) -> Any:
-        """A Sequential or Functional model of the same layers, but for those that are exchanged."""
+        """Return a Sequential or Functional model of the same layers, but for those that are exchanged."""
         import keras
 
         before = list(model._flatten_layers(include_self=False, recursive=False))

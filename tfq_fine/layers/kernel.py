@@ -27,7 +27,7 @@ class QuantizedKernel:
         return np.ascontiguousarray(to_op(np.asarray(self.variable), self.layout))
 
     def extent_scales(self, shares: np.ndarray | float = 1.0, in_common: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Scales and zero points that cover `shares` of the extent of each block, as `affine` has them.
+        """Return scales and zero points that cover `shares` of the extent of each block, as `affine` has them.
 
         `in_common`: the extent of all of the kernel for every block.
         """

@@ -24,7 +24,7 @@ class Place:
     factor: np.ndarray  # what the converter multiplied each of them with, float64 [channels]
 
     def of(self, codes: WeightCodes) -> WeightCodes:
-        """The part of a kernel's codes that is here."""
+        """Return the part of a kernel's codes that is here."""
         size, shared = codes.codes.shape[self.channel], codes.block[self.channel]
         if len(self.factor) == size:
             return codes
@@ -69,7 +69,7 @@ def _places(graph: Graph, kernel: QuantizedKernel, path: str) -> Iterator[Place]
 
 
 def is_of(graph: Graph, key: OpKey, path: str) -> bool:
-    """Whether an operator came from the layer of that path, or from one inside it."""
+    """Return whether an operator came from the layer of that path, or from one inside it."""
     layer = graph.subgraphs[key[0]].ops[key[1]].layer
     return layer == path or layer.startswith(f"{path}/")
 

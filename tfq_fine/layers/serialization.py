@@ -30,7 +30,7 @@ class FineQuantizeHolder:
     """What the class of an object with wrappers inside adds to the object's own class."""
 
     def get_config(self) -> dict[str, Any]:
-        """The object's own configuration, the names of its layers, and the wrappers by their paths."""
+        """Return the object's own configuration, the names of its layers, and the wrappers by their paths."""
         with as_plain(self):
             known = keras.saving.serialize_keras_object(self)
         known.pop("compile_config", None)  # which Keras saves of this object too
@@ -49,7 +49,7 @@ class FineQuantizeHolder:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        """The object, made by its own class, with its wrappers in their places."""
+        """Return the object, made by its own class, with its wrappers in their places."""
         made = keras.saving.get_registered_object(f"{PACKAGE}>{WRAPPER}")
         plain = getattr(cls, "plain_class", None)  # where the class is at hand, as in `clone_model`
         own = {} if plain is None else {plain.__name__: plain}

@@ -13,7 +13,7 @@ from tfq_fine.layers.wrapped import wrappers
 
 
 def simulate(model: Any, result: Any) -> Any:
-    """A Keras model with the inputs and outputs of `model` that computes what `result` holds, kernel by kernel.
+    """Return a Keras model with the inputs and outputs of `model` that computes what `result` holds, kernel by kernel.
 
     Args:
         model: the Keras 3 model that was quantized, wrapped or not; it gives names and structure.
@@ -72,7 +72,7 @@ def _inputs(call: KerasCall, graph: Graph) -> tuple[list[Any], list[int]]:
 
 
 def _fits(of_file: Sequence[int], of_model: Sequence[int | None]) -> bool:
-    """Whether the shapes can be of one tensor; the sizes that either leaves open may be any."""
+    """Return whether the shapes can be of one tensor; the sizes that either leaves open may be any."""
     return len(of_file) == len(of_model) and all(
         here < 0 or there is None or here == there for here, there in zip(of_file[1:], of_model[1:], strict=True)
     )

@@ -11,12 +11,12 @@ WRAPPER = "FineQuantize"
 
 
 def is_wrapper(layer: Any) -> bool:
-    """Whether `layer` is a `FineQuantize`. Loads nothing."""
+    """Return whether `layer` is a `FineQuantize`. Loads nothing."""
     return any(cls.__name__ == WRAPPER and cls.__module__.startswith("tfq_fine.") for cls in type(layer).__mro__)
 
 
 def wrappers(model: Any) -> list[Any]:
-    """Every wrapper in `model`, each once, outer layers before inner ones."""
+    """Return every wrapper in `model`, each once, outer layers before inner ones."""
     if not hasattr(model, "_flatten_layers"):
         return []
     return [layer for layer in model._flatten_layers(recursive=True) if is_wrapper(layer)]
@@ -36,7 +36,7 @@ def freeze_ranges(model: Any, frozen: bool = True) -> None:
 
 
 def require_wrappers(model: Any) -> list[Any]:
-    """The wrappers in `model`.
+    """Return the wrappers in `model`.
 
     Raises:
         TfqError: there are none.
@@ -49,7 +49,7 @@ def require_wrappers(model: Any) -> list[Any]:
 
 
 def plain_class(layer: Any) -> Any:
-    """The class that the user wrote of a layer with wrappers inside; of other layers, their class."""
+    """Return the class that the user wrote of a layer with wrappers inside; of other layers, their class."""
     return getattr(type(layer), "plain_class", type(layer))
 
 

@@ -58,7 +58,7 @@ def symmetric_scale(absmax: np.ndarray | float, bits: int) -> np.ndarray:
 
 
 def asymmetric_scale(low: np.ndarray | float, high: np.ndarray | float, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scales (float32) and zero points (int64) of the signed codes that cover [min(low, 0), max(high, 0)]."""
+    """Return scales (float32) and zero points (int64) of the signed codes that cover [min(low, 0), max(high, 0)]."""
     least, most = np.minimum(np.asarray(low, np.float64), 0.0), np.maximum(np.asarray(high, np.float64), 0.0)
     scale = (most - least) / (2**bits - 1)
     scale = np.where(scale < TINY, 1.0, scale).astype(np.float32)
@@ -103,7 +103,7 @@ ROUNDED_SCALES: dict[ScaleType, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def weight_scale(low: np.ndarray, high: np.ndarray, form: CodeFormat) -> tuple[np.ndarray, np.ndarray]:
-    """Scales (float32) and zero points (int64) of blocks of values in [low, high]."""
+    """Return scales (float32) and zero points (int64) of blocks of values in [low, high]."""
     if form.symmetric:
         scale = symmetric_scale(np.maximum(-low, high), form.bits)
         return ROUNDED_SCALES[form.scales](scale), np.zeros(scale.shape, np.int64)
@@ -123,13 +123,13 @@ def split(values: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
 
 
 def join(blocks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse of `split` for values of `shape`."""
+    """Return the inverse of `split` for values of `shape`."""
     whole = blocks.reshape([blocks.shape[axis] * blocks.shape[axis + 1] for axis in range(0, blocks.ndim, 2)])
     return np.ascontiguousarray(whole[tuple(slice(size) for size in shape)])
 
 
 def per_block(values: np.ndarray) -> np.ndarray:
-    """One value per block, as an array that broadcasts against what `split` returns."""
+    """Return one value per block, as an array that broadcasts against what `split` returns."""
     return values.reshape([n for size in values.shape for n in (size, 1)])
 
 
@@ -170,7 +170,7 @@ def _slices(shape: tuple[int, ...], block: tuple[int, ...]) -> Iterator[tuple[sl
 
 
 def squared_error(values: np.ndarray, codes: WeightCodes) -> np.ndarray:
-    """The sum of squared errors in every block, float64, of the shape of the scales."""
+    """Return the sum of squared errors in every block, float64, of the shape of the scales."""
     error = split(codes.dequantize() - values, codes.block)
     squared: np.ndarray = np.square(error).sum(axis=tuple(range(1, error.ndim, 2)), dtype=np.float64)
     return squared
@@ -207,7 +207,7 @@ def encode_bias(bias: np.ndarray, input_scale: float, weight_scale: np.ndarray, 
 
 
 def activation_encoding(low: float, high: float, bits: int) -> ActivationEncoding:
-    """The encoding of an activation whose calibrated range is [low, high]."""
+    """Return the encoding of an activation whose calibrated range is [low, high]."""
     if bits == 16:
         scale = symmetric_scale(max(-low, high), 16)
         return ActivationEncoding("int16", float(scale), 0)

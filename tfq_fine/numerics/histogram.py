@@ -25,7 +25,7 @@ class Histogram:
 
     @staticmethod
     def of(values: np.ndarray) -> "Histogram":
-        """The histogram of an array of any shape.
+        """Return the histogram of an array of any shape.
 
         >>> found = Histogram.of(np.array([1.0, 1.001, -2.0], np.float32))
         >>> found.values.tolist(), found.counts.tolist()
@@ -47,19 +47,19 @@ class Histogram:
         return int(self.counts.sum())
 
     def merge(self, other: "Histogram") -> "Histogram":
-        """The histogram of both sets of values."""
+        """Return the histogram of both sets of values."""
         values, where = np.unique(np.concatenate([self.values, other.values]), return_inverse=True)
         counts = np.zeros(len(values), np.int64)
         np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
         return Histogram(values, counts)
 
     def within(self, low: float, high: float) -> "Histogram":
-        """The histogram of the values in [low, high]."""
+        """Return the histogram of the values in [low, high]."""
         inside = (self.values >= low) & (self.values <= high)
         return Histogram(self.values[inside], self.counts[inside])
 
     def negated(self) -> "Histogram":
-        """The histogram of the same values times -1."""
+        """Return the histogram of the same values times -1."""
         return Histogram(-self.values[::-1] + np.float32(0), self.counts[::-1])
 
     def quantile(self, share: float) -> float:
@@ -86,7 +86,7 @@ def rounded(values: np.ndarray) -> np.ndarray:
 
 
 def _counted(given: np.ndarray) -> Histogram:
-    """The histogram of values by their patterns of bits, uint16."""
+    """Return the histogram of values by their patterns of bits, uint16."""
     if given.size < FEW:
         patterns, known = np.unique(given, return_counts=True)
     else:

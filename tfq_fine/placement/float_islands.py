@@ -59,7 +59,7 @@ def place(
     keep_integer: bool = False,
     bounded_masks: bool = True,
 ) -> Plan:
-    """The plan with float islands where they make the file faster, or where a range cannot be held in integers.
+    """Return the plan with float islands where they make the file faster, or where a range cannot be held in integers.
 
     Args:
         graph: the float graph.
@@ -96,7 +96,7 @@ def place(
 
 
 def _below_8_bits(plan: Plan) -> set[int]:
-    """Operators of the main subgraph whose weights have less than 8 bits."""
+    """Return operators of the main subgraph whose weights have less than 8 bits."""
     specs = {o: decision.spec for (s, o), decision in plan.items() if s == 0 and decision.spec is not None}
     return {o for o, spec in specs.items() if spec.weights is not None and spec.weights.stored_bits < 8}
 
@@ -129,7 +129,7 @@ def _faster(graph: Graph, key: OpKey, decision: Decision, policy: Policy) -> Dec
 
 
 def parts(op: Op, subgraph: Subgraph, spec: OpSpec) -> int:
-    """How many operators a split along the inputs makes of `op`."""
+    """Return how many operators a split along the inputs makes of `op`."""
     assert spec.weights is not None
     granularity = spec.weights.granularity
     if not isinstance(granularity, Blocks):
@@ -140,7 +140,7 @@ def parts(op: Op, subgraph: Subgraph, spec: OpSpec) -> int:
 
 
 def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
-    """The plan without the integer operators whose kernels do not compute on the encodings they would get.
+    """Return the plan without the integer operators whose kernels do not compute on the encodings they would get.
 
     Leaving one out changes the scales that its neighbours share, so that the rest is looked at again.
     """
@@ -214,7 +214,7 @@ def running_time(graph: Graph, plan: Plan, table: KernelTable | None) -> float:
 
 
 def _eight_bits(spec: OpSpec) -> OpSpec:
-    """The weights alone, for the float kernels: fewer bits, or blocks, are unpacked by no fast one."""
+    """Return the weights alone, for the float kernels: fewer bits, or blocks, are unpacked by no fast one."""
     assert spec.weights is not None
     weights = spec.weights
     if weights.stored_bits < 8 or isinstance(weights.granularity, Blocks):
@@ -227,7 +227,7 @@ def _left_float(plan: Plan, reasons: Mapping[int, str]) -> Plan:
 
 
 def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> dict[int, str]:
-    """Operators around a tensor whose step would exceed the whole range of an operand: an additive mask, mostly.
+    """Return operators around a tensor whose step would exceed the whole range of an operand: an additive mask, mostly.
 
     -1e9 added to attention scores is not data: in integers its range leaves no step for the scores themselves.
     """
@@ -270,7 +270,7 @@ def _saturated(graph: Graph, plan: Plan, statistics: Statistics, target: Target)
 
 
 def _islands(graph: Graph, ops: Mapping[int, int], pinned: AbstractSet[int], table: KernelTable | None) -> set[int]:
-    """The operators of `ops`, but not of `pinned`, that the cheapest labelling leaves in float."""
+    """Return the operators of `ops`, but not of `pinned`, that the cheapest labelling leaves in float."""
     main = graph.main
     network = Network()
     integer_total = 0.0

@@ -68,7 +68,7 @@ def _next_to_floats(main: Subgraph, ops: Mapping[int, int], movers: set[int]) ->
 
 
 def _computes(main: Subgraph, o: int) -> bool:
-    """Whether operator `o` gives real values; SHAPE does not."""
+    """Return whether operator `o` gives real values; SHAPE does not."""
     return any(main.tensors[t].dtype == "float32" for t in main.ops[o].outputs)
 
 

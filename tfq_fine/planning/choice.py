@@ -88,7 +88,7 @@ class Choice:
         return Decision(spec, answer.note, answer.form, answer.repeated or self._wants_repeated(spec, answer.form))
 
     def _wants_repeated(self, spec: OpSpec, form: Form) -> bool:
-        """Whether the fast kernels take one scale of a tensor only when it is written for each channel."""
+        """Return whether the fast kernels take one scale of a tensor only when it is written for each channel."""
         assert spec.weights is not None
         if self.policy.prefer != "speed" or spec.weights.stored_bits == 8 or form not in ("native", "pointwise"):
             return False
@@ -156,7 +156,7 @@ class Choice:
         return channels * SCALE_BYTES > DEQUANTIZE_BYTES
 
     def _slow(self, spec: OpSpec) -> str:
-        """Why these weights would not pay where speed is preferred; "" when the fast kernels take them.
+        """Return why these weights would not pay where speed is preferred; "" when the fast kernels take them.
 
         Weight-only mode is for size in any case. A rigid recipe is taken at its word.
         """

@@ -29,7 +29,7 @@ class Decision:
     repeated: bool = False  # the one scale of a tensor is written once for each channel, as its kernel wants it
 
     def because(self, reason: str) -> "Decision":
-        """The decision with `reason` in front of its own."""
+        """Return the decision with `reason` in front of its own."""
         return replace(self, reason="; ".join(filter(None, (reason, self.reason))))
 
 
@@ -54,6 +54,6 @@ DEFAULT_POLICY = Policy()
 
 
 def touches_float(op: Op, subgraph: Subgraph) -> bool:
-    """Whether quantization concerns `op`: it reads or writes float values."""
+    """Return whether quantization concerns `op`: it reads or writes float values."""
     tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t >= 0]
     return not facts_of(op.code).reads_shape and any(tensor.dtype == "float32" for tensor in tensors)

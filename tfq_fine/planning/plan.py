@@ -78,7 +78,7 @@ def make_plan(
 
 
 def _beyond_calibration(key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int]) -> str:
-    """Why the ranges of an operator cannot be known; "" when they can."""
+    """Return why the ranges of an operator cannot be known; "" when they can."""
     if key[0] > 0:
         return "it is inside a control-flow body, or in another signature"
     if not unknown.isdisjoint(op.inputs) or not unknown.isdisjoint(op.outputs):
@@ -89,7 +89,7 @@ def _beyond_calibration(key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int
 
 
 def half_of(op: Op, subgraph: Subgraph) -> OpSpec | None:
-    """How an operator holds its constants in float16; None where none of them is large enough to be worth it."""
+    """Return how an operator holds its constants in float16; None where none of them is large enough to be worth it."""
     large = [s for s in float_constants(op, subgraph) if subgraph.tensors[op.inputs[s]].data.size >= HALF_MINIMUM]  # type: ignore[union-attr]
     return OpSpec("float16") if large else None
 

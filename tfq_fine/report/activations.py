@@ -35,7 +35,7 @@ class ActivationRow:
 
 
 def activation_rows(graph: Graph, plan: Plan, seen: Statistics, chosen: Statistics) -> tuple[ActivationRow, ...]:
-    """A row for every activation that the plan holds in integers, in graph order."""
+    """Return a row for every activation that the plan holds in integers, in graph order."""
     moved, rows = moved_from(graph), []
     for t, spec in sorted(requested_specs(graph, plan).items()):
         key = (0, t)
@@ -59,7 +59,7 @@ def binned(histogram: Histogram, low: float, high: float) -> tuple[float, ...]:
 
 
 def grid(rows: tuple[ActivationRow, ...]) -> Grid:
-    """All rows as a table."""
+    """Return all rows as a table."""
     cells = [
         (
             brief_name(r.name, 40),
@@ -74,7 +74,7 @@ def grid(rows: tuple[ActivationRow, ...]) -> Grid:
 
 
 def curves(rows: tuple[ActivationRow, ...]) -> list[Curves]:
-    """The histograms with the chosen ranges of those that were cut most."""
+    """Return the histograms with the chosen ranges of those that were cut most."""
     counted = sorted((row for row in rows if row.shares), key=lambda row: row.kept)[:SHOWN]
     if not counted:
         return []

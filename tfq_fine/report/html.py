@@ -53,7 +53,7 @@ svg { max-width: 100%; height: auto; }
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
-    """The text of the page.
+    """Return the text of the page.
 
     Raises:
         TfqError: jinja2 or matplotlib is not installed.

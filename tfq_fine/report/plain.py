@@ -14,12 +14,12 @@ NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
 def dumps(value: Any, kind: str) -> str:
-    """The JSON text of a dataclass; `kind` is written along and asked for by `loads`."""
+    """Return the JSON text of a dataclass; `kind` is written along and asked for by `loads`."""
     return json.dumps({"kind": kind} | to_plain(value), indent=1, allow_nan=False) + "\n"
 
 
 def loads(text: str, target: type[T], kind: str) -> T:
-    """The inverse of `dumps`.
+    """Return the inverse of `dumps`.
 
     Raises:
         TfqError: the text is not JSON, or does not hold a `target`.
@@ -51,7 +51,7 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(plain: Any, target: Any) -> Any:
-    """The value of type `target` that `to_plain` made `plain` of.
+    """Return the value of type `target` that `to_plain` made `plain` of.
 
     Raises:
         TypeError, KeyError, ValueError: `plain` does not fit.

@@ -77,11 +77,11 @@ class QuantizationReport(SavedReport):
     warnings: tuple[str, ...] = ()  # of mistakes in the data that calibration cannot refuse
 
     def left_float(self) -> tuple[OpRow, ...]:
-        """The operators that compute in float although something else was asked: those with a reason."""
+        """Return the operators that compute in float although something else was asked: those with a reason."""
         return tuple(row for row in self.rows if row.mode == "float" and row.reason)
 
     def worst_layers(self, count: int = WORST) -> tuple[tuple[str, float], ...]:
-        """The layers with the lowest SQNR, lowest first; NaN is lowest of all."""
+        """Return the layers with the lowest SQNR, lowest first; NaN is lowest of all."""
         return tuple(sorted(self.layer_error, key=lambda pair: (not math.isnan(pair[1]), pair[1]))[:count])
 
     def _sections(self, all: bool) -> list[Section]:
@@ -112,7 +112,7 @@ class QuantizationReport(SavedReport):
         return " (on generated inputs)" if self.generated else ""
 
     def poor_outputs(self) -> tuple[str, ...]:
-        """A warning of outputs that are far from the float model's, the layers to blame, and what to try."""
+        """Return a warning of outputs that are far from the float model's, the layers to blame, and what to try."""
         weak = () if self.verdict is None else self.verdict.weak()
         if self.verdict is None or not weak:
             return ()

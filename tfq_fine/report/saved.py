@@ -37,7 +37,7 @@ class SavedReport:
 
     @classmethod
     def from_json(cls, content: str) -> Self:
-        """The inverse of `to_json`.
+        """Return the inverse of `to_json`.
 
         Raises:
             TfqError: the text is not such a report.

@@ -63,7 +63,7 @@ def size(count: int) -> str:
 
 
 def brief_name(name: str, length: int = 60) -> str:
-    """A tensor name that fits a line: the last of fused names, its beginning cut off.
+    """Return a tensor name that fits a line: the last of fused names, its beginning cut off.
 
     >>> brief_name("model/conv/BiasAdd;model/conv/Relu")
     'model/conv/Relu'

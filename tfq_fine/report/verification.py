@@ -72,7 +72,7 @@ class Report(SavedReport):
         return not self.fell(max_drop)
 
     def fell(self, max_drop: float | str | MaxDrop) -> dict[str, TaskResult]:
-        """The `tasks` that got worse by more than `max_drop`, or by NaN.
+        """Return the `tasks` that got worse by more than `max_drop`, or by NaN.
 
         Raises:
             TfqError: as `passed` does.
@@ -82,11 +82,11 @@ class Report(SavedReport):
         return {key: task for key, task in self.tasks.items() if not _within(task, MaxDrop.of(max_drop))}
 
     def worst_layers(self, count: int = WORST) -> tuple[LayerError, ...]:
-        """The activations with the lowest SQNR, lowest first; NaN is lowest of all."""
+        """Return the activations with the lowest SQNR, lowest first; NaN is lowest of all."""
         return _worst(self.layers, count)
 
     def worst_weights(self, count: int = WORST) -> tuple[LayerError, ...]:
-        """The weights with the lowest SQNR, lowest first."""
+        """Return the weights with the lowest SQNR, lowest first."""
         return _worst(self.weights, count)
 
     def _page(self) -> tuple[str, list[Section]]:
@@ -186,7 +186,7 @@ class Report(SavedReport):
 
 
 def _within(task: TaskResult, limit: MaxDrop) -> bool:
-    """Whether a metric got worse by no more than that; False when the drop is NaN."""
+    """Return whether a metric got worse by no more than that; False when the drop is NaN."""
     is_share = task.higher_is_better and all(not abs(v) > 1 for v in (task.float_value, task.quantized_value))
     return task.drop <= limit.limit(is_share, task.float_value) + ROUNDING
 

@@ -57,7 +57,7 @@ def block_shape(
     inputs: int | None = None,
     whole_window: bool = False,
 ) -> tuple[int, ...]:
-    """The shape of the block of values that share one scale; at most as long as the weight along each axis.
+    """Return the shape of the block of values that share one scale; at most as long as the weight along each axis.
 
     Args:
         granularity: one of the classes above. A size that does not divide its axis leaves a shorter last block.

@@ -75,7 +75,7 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
 
 
 def said(measured: Measured) -> str:
-    """How good a file is, in words."""
+    """Return how good a file is, in words."""
     points = max(_points(measured), default=None)
     return f"the outputs have {measured.db:.1f} dB" + ("" if points is None else f" and are {points:.2f} points off")
 
@@ -108,12 +108,12 @@ def _with_parts(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
 
 
 def _points(measured: Measured) -> list[float]:
-    """How far the outputs are off; classes, which labels judge better, are left out."""
+    """Return how far the outputs are off; classes, which labels judge better, are left out."""
     return [output.points for output in measured.apart if output.use != CLASSES]
 
 
 def _is_good(measured: Measured) -> bool:
-    """Whether a file needs no more islands."""
+    """Return whether a file needs no more islands."""
     return not measured.problem and not is_poor(measured) and max(_points(measured), default=0.0) <= AIM_POINTS
 
 
@@ -141,7 +141,7 @@ def _with_suspects(variant: Variant, trial: Trial) -> tuple[Variant | None, str]
 
 
 def _without_needless(variant: Variant, found: Sequence[frozenset[int]], trial: Trial) -> Variant:
-    """The variant without those of its islands that bring the outputs nothing, the last ones first."""
+    """Return the variant without those of its islands that bring the outputs nothing, the last ones first."""
     for ops in reversed(found):
         left = {o: island for o, island in variant.islands.items() if o not in ops}
         fewer = replace(variant, islands=left)
@@ -151,12 +151,12 @@ def _without_needless(variant: Variant, found: Sequence[frozenset[int]], trial: 
 
 
 def is_poor(found: Measured) -> bool:
-    """Whether a file is bad enough that operators in it may be hopeless."""
+    """Return whether a file is bad enough that operators in it may be hopeless."""
     return found.db < POOR_DB or found.low < LOW_DB
 
 
 def is_off(measured: Measured) -> bool:
-    """Whether the outputs are farther off than a user of them would like."""
+    """Return whether the outputs are farther off than a user of them would like."""
     return max(_points(measured), default=0.0) > OFF_POINTS
 
 
@@ -211,7 +211,7 @@ class _Search:
         self._trial, self._first, self.tries = trial, first, 0
 
     def mended(self, variant: Variant) -> Variant:
-        """The variant with islands that mend what is bad in its file, and bring its outputs something."""
+        """Return the variant with islands that mend what is bad in its file, and bring its outputs something."""
         best, tried, found = variant, set[int](), list[frozenset[int]]()
         with suppress(TfqError):  # a file with an island cannot be run: the one without is there
             while self.tries < TRIES and is_poor(self._trial.measured(best)):
@@ -234,7 +234,7 @@ class _Search:
     def grown(
         self, variant: Variant, main: Subgraph, plan: Plan, suspect: int, errors: Mapping[int, float]
     ) -> Variant | None:
-        """The variant with the smallest island around `suspect` that mends its result; None where none does."""
+        """Return the variant with the smallest island around `suspect` that mends its result; None where none does."""
         result = min(main.ops[suspect].outputs, key=lambda t: errors.get(t, float("inf")))
         before = errors[result]
         island = {suspect} if is_rounded(plan, suspect) else feeding(main, plan, {suspect})

@@ -36,7 +36,7 @@ class Judged:
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """The logarithm of softmax over the last axis.
+    """Return the logarithm of softmax over the last axis.
 
     >>> log_softmax(np.array([0.0, 0.0])).round(4).tolist()
     [-0.6931, -0.6931]
@@ -66,7 +66,7 @@ def judged(graph: Graph) -> list[Judged]:
 def decibels_of(
     expected: Sequence[np.ndarray], found: Sequence[np.ndarray], usual: Sequence[float] | None = None
 ) -> float:
-    """The SQNR of one sample in dB, all outputs counting alike; `WORST` where an output is not finite.
+    """Return the SQNR of one sample in dB, all outputs counting alike; `WORST` where an output is not finite.
 
     Args:
         expected: outputs of the float model.
@@ -93,7 +93,7 @@ def decibels_of(
 
 
 def mean_decibels(each: Sequence[float]) -> float:
-    """The mean over samples; `WORST` where one of them is that, or NaN."""
+    """Return the mean over samples; `WORST` where one of them is that, or NaN."""
     if not len(each):
         return EXACT_DB
     mean = float(np.mean(each))

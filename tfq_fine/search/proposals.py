@@ -108,7 +108,7 @@ def _moved(requested: RequestedSpecs, rewritten: Rewritten) -> RequestedSpecs:
 
 
 def _looked_at(graph: Graph, levels: Mapping[int, Levels], paths: Mapping[int, ScalingPath]) -> list[int]:
-    """The activations that estimates need."""
+    """Return the activations that estimates need."""
     main = graph.main
     read = dict.fromkeys(data_of(main.ops[o]) for o in levels)
     read |= dict.fromkeys(t for path in paths.values() for t in tensors_on(main, path))

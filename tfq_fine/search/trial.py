@@ -83,7 +83,7 @@ class Measured:
 
 
 def fold_and_plan(graph: Graph, requested: RequestedSpecs, policy: Policy, fold: bool = True) -> tuple[Graph, Plan]:
-    """The graph with the factors of blocks folded, unless statistics hold for the one as it is, and its plan."""
+    """Return the graph with the factors of blocks folded, unless statistics hold for the one as it is, and its plan."""
     if not fold:
         return graph, make_plan(graph, requested, policy)
     factored = factor_blocks(graph, requested)
@@ -103,7 +103,7 @@ def number_of_samples(graph: Graph) -> int:
 
 
 def too_large(graph: Graph) -> bool:
-    """Whether no variants of a model are run."""
+    """Return whether no variants of a model are run."""
     return sum(constant_bytes(graph).values()) > LARGEST
 
 
@@ -153,7 +153,7 @@ class Trial:
         return [size.pop() if len(size) == 1 else 1 for size in sizes]
 
     def planned(self, variant: Variant) -> tuple[Graph, Plan]:
-        """The graph that is quantized, and what every operator gets."""
+        """Return the graph that is quantized, and what every operator gets."""
         graph, requested, policy = variant.graph, variant.requested, self.settings.policy
         key = ("plan", id(graph), id(requested))
         found: tuple[Graph, Plan] = self._once(
@@ -196,7 +196,7 @@ class Trial:
         return found
 
     def numbers(self, variant: Variant, means: Mapping[TensorKey, np.ndarray] | None = None) -> Numbers:
-        """All that would be in the file; biases corrected by other channel `means` than those of all samples."""
+        """Return all that would be in the file; biases corrected by other channel `means` than those of all samples."""
         if means is None:
             found: Numbers = self._once(("numbers", id(variant)), lambda: self._numbers(variant, None), variant)
             return found
@@ -221,7 +221,7 @@ class Trial:
         )
 
     def measured(self, variant: Variant) -> Measured:
-        """The file of a variant on the samples."""
+        """Return the file of a variant on the samples."""
         key = ("measured", id(variant))
         found: Measured = self._once(
             key, lambda: self._measured(lambda: self.numbers(variant), range(len(self.samples))), variant
@@ -231,7 +231,7 @@ class Trial:
     def measured_apart(
         self, variant: Variant, folds: Sequence[tuple[Sequence[int], Mapping[TensorKey, np.ndarray]]]
     ) -> Measured:
-        """The files of a variant whose biases are corrected by samples other than those that it is measured on.
+        """Return the files of a variant whose biases are corrected by samples other than those that it is measured on.
 
         Args:
             variant: the variant.
@@ -277,7 +277,7 @@ class Trial:
         return found
 
     def tensors(self, variant: Variant) -> Mapping[int, float]:
-        """Tensor of the quantized graph -> SQNR in dB of what its file holds there, over a few samples.
+        """Return tensor of the quantized graph -> SQNR in dB of what its file holds there, over a few samples.
 
         Raises:
             TfqError: the file cannot be run.
@@ -385,7 +385,7 @@ class Trial:
         return found
 
     def float_outputs(self, graph: Graph) -> list[list[np.ndarray]]:
-        """The outputs of a float graph for every sample."""
+        """Return the outputs of a float graph for every sample."""
         with flatbuffer.scratch(graph) as path:
             runner = Runner(path, threads=self._threads)
         return [runner.run(sample) for sample in self.samples]
@@ -413,7 +413,7 @@ class Trial:
         return {t: Channels(*found.channels[0, t]) for t in tensors}
 
     def means(self, variant: Variant) -> list[Statistics]:
-        """The channel means of the inputs of linear operators, of every sample by itself."""
+        """Return the channel means of the inputs of linear operators, of every sample by itself."""
         graph, _ = self.planned(variant)
         needs = mean_needs(graph)
         return [
@@ -423,6 +423,6 @@ class Trial:
 
 
 def with_outputs(graph: Graph, tensors: Sequence[int]) -> Graph:
-    """The graph with other outputs."""
+    """Return the graph with other outputs."""
     main = replace(graph.main, outputs=tuple(tensors))
     return replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=())

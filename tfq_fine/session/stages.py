@@ -69,7 +69,7 @@ class Order:
         return {self.input_type, self.output_type} != {"float32"}
 
     def border_tensors(self, graph: Graph) -> set[int]:
-        """The float inputs and outputs that become integers."""
+        """Return the float inputs and outputs that become integers."""
         return set(integer_borders(graph, self.input_type, self.output_type))
 
     @property
@@ -160,7 +160,7 @@ class Decided:
 
 
 def with_observer(recipe: str | Recipe, observer: str | None) -> Recipe:
-    """The recipe of that name, with one observer for all activations where there is one."""
+    """Return the recipe of that name, with one observer for all activations where there is one."""
     return named(recipe) if observer is None else named(recipe).with_observer(observer)
 
 
@@ -264,7 +264,7 @@ def decide(
 
 
 def _not_measured(prepared: Prepared, samples: Sequence[Sample]) -> str:
-    """Why no ways to quantize the model can be compared; "" when they can."""
+    """Return why no ways to quantize the model can be compared; "" when they can."""
     graph = prepared.source
     variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
     reasons = {
@@ -278,7 +278,7 @@ def _not_measured(prepared: Prepared, samples: Sequence[Sample]) -> str:
 
 
 def _read_once(data: Representative, statistics: Statistics | None, given: bool) -> str:
-    """Why the ranges of a rewritten graph cannot be found; "" when they can."""
+    """Return why the ranges of a rewritten graph cannot be found; "" when they can."""
     reasons = {
         "the statistics hold for the model as it is": given,
         "there is a shard that can be read only once": data.is_read_once,
@@ -298,7 +298,7 @@ def _calibrated(data: Representative, graph: Graph, needs: StatisticsRequest) ->
 def _unmeasured(
     prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample], bounded_masks: bool
 ) -> Numbers:
-    """The numbers of a model of which no variants are compared."""
+    """Return the numbers of a model of which no variants are compared."""
     graph, overrides = prepared.graph, prepared.overrides
     masks = bounded_masks and statistics is not None  # how far scores reach is seen alone
     known = _ranged(prepared, statistics, samples) if prepared.is_static else statistics
@@ -309,7 +309,7 @@ def _unmeasured(
 
 
 def _ranged(prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample]) -> Statistics | None:
-    """The statistics with the ranges that the observers choose. Ranges that wrappers hold are theirs."""
+    """Return the statistics with the ranges that the observers choose. Ranges that wrappers hold are theirs."""
     own = {(0, t): found for t, found in prepared.known.items()}
     if statistics is None:
         return Statistics(ranges=own)

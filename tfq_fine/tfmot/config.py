@@ -45,7 +45,7 @@ class FineQuantizeConfig(QuantizeConfig):
         self.preserve_sparsity, self.preserve_clusters = preserve_sparsity, preserve_clusters
 
     def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
-        """Every kernel of the layer, and what quantizes it."""
+        """Return every kernel of the layer, and what quantizes it."""
         return [(q.variable, _Weights(self, q)) for q, _ in kernels_held(layer, self.spec, Policy())]
 
     @tf.autograph.experimental.do_not_convert
@@ -55,7 +55,7 @@ class FineQuantizeConfig(QuantizeConfig):
             setattr(layer, name, value)
 
     def get_activations_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
-        """The layer's activation, quantized behind it."""
+        """Return the layer's activation, quantized behind it."""
         return [(layer.activation, self._ranges())] if self._quantizes(layer) else []
 
     def set_quantize_activations(self, layer: Any, quantize_activations: Any) -> None:
@@ -85,7 +85,7 @@ class FineQuantizeConfig(QuantizeConfig):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "FineQuantizeConfig":
-        """The inverse of `get_config`."""
+        """Return the inverse of `get_config`."""
         config = dict(config)
         spec = from_json(config.pop("spec"))
         assert spec is not None and spec.weights is not None
@@ -114,7 +114,7 @@ class _Weights(Quantizer):
         self.config, self.kernel = config, kernel
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
-        """The memory of zeros, clusters and shares of extents, where it is asked for."""
+        """Return the memory of zeros, clusters and shares of extents, where it is asked for."""
         found = {}
         weights = self.kernel.plan.spec.weights
         if weights.algorithm != "round_to_nearest":
@@ -133,7 +133,7 @@ class _Weights(Quantizer):
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, inputs: Any, training: Any, weights: dict[str, Any], **named: Any) -> Any:
-        """The kernel's quantized values, with straight-through gradients."""
+        """Return the kernel's quantized values, with straight-through gradients."""
         shape = tuple(inputs.shape)
         values = self._preserved(tf.convert_to_tensor(inputs), weights)
         values = to_op(values, self.kernel.layout, tf)
@@ -152,7 +152,7 @@ class _Weights(Quantizer):
         return from_op(found, self.kernel.layout, shape, tf)
 
     def _preserved(self, values: Any, memory: dict[str, Any]) -> Any:
-        """The values with what has to stay as it was."""
+        """Return the values with what has to stay as it was."""
         if not memory:
             return values
         seen = memory["seen"] > 0

@@ -39,7 +39,7 @@ class QatLayer:
     in_common: bool = False  # all blocks of a kernel have the scale of its extent: clusters are preserved
 
     def scales(self, kernel: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
-        """Scales and zero points of a kernel, as they were in training."""
+        """Return scales and zero points of a kernel, as they were in training."""
         shares = 1.0 if kernel.factors is None else np.asarray(kernel.factors)
         return kernel.extent_scales(shares, self.in_common)
 
@@ -48,7 +48,7 @@ class LearnedRange(Range):
     """A range of TFMOT, with what the export reads of the ranges of `FineQuantize`."""
 
     def limits(self) -> Range:
-        """The range itself."""
+        """Return the range itself."""
         return self
 
 
@@ -114,7 +114,7 @@ def qat_model(model: Any) -> QatModel | None:
 
 
 def _range(layer: Any, prefix: str) -> Range | None:
-    """A range of a layer as its training saw it: of 8 bits, TFMOT rounds the zero point and leaves the scale."""
+    """Return a range of a layer as its training saw it: of 8 bits, TFMOT rounds the zero point and leaves the scale."""
     ends = {w.name.split(":")[0].rsplit("/", 1)[-1]: w for w in layer.weights}
     low, high = ends.get(f"{prefix}min"), ends.get(f"{prefix}max")
     if low is None or high is None:
@@ -161,7 +161,7 @@ def kernels_held(layer: Any, spec: OpSpec, policy: Policy) -> list[tuple[Quantiz
 
 
 def _stripped(model: Any) -> Any:
-    """The float model: a copy without wrappers, with the trained weights."""
+    """Return the float model: a copy without wrappers, with the trained weights."""
     import tf_keras
 
     pairs: list[tuple[Any, Any]] = []
@@ -194,7 +194,7 @@ def _ending(weight: Any) -> str:
 
 
 def _trained(wrapper: Any, variable: Any) -> Any:
-    """The values of a kernel as its quantizer sees them: with the zeros and clusters that are preserved."""
+    """Return the values of a kernel as its quantizer sees them: with the zeros and clusters that are preserved."""
     for weight, quantizer, memory in getattr(wrapper, "_weight_vars", ()):
         if weight is variable and hasattr(quantizer, "_preserved"):
             return quantizer._preserved(weight.value(), memory)

@@ -82,7 +82,7 @@ def _makers(main: Subgraph, affine: ChannelAffine) -> tuple[int, ...] | str:
 
 
 def _is_linear(main: Subgraph, makers: tuple[int, ...], affine: ChannelAffine) -> bool:
-    """Whether x is the result of a linear operator, perhaps pooled or reshaped."""
+    """Return whether x is the result of a linear operator, perhaps pooled or reshaped."""
     *between, first = (main.ops[o] for o in makers)
     largest = any(facts_of(op.code).largest for op in between)
     moved = all(_takes_shifts(op) and not fuses(op) for op in between)
@@ -95,7 +95,7 @@ def _is_linear(main: Subgraph, makers: tuple[int, ...], affine: ChannelAffine) -
 
 
 def _takes_shifts(op: Op) -> bool:
-    """Whether f(x + b) = f(x) + b for one b per channel."""
+    """Return whether f(x + b) = f(x) + b for one b per channel."""
     facts = facts_of(op.code)
     return facts.averages or facts.largest or op.code == "RESHAPE"
 
@@ -135,7 +135,7 @@ def _forward(
 
 
 def _backward(edit: Edit, main: Subgraph, affine: ChannelAffine, makers: tuple[int, ...] | str, why: str) -> _Found:
-    """The scale alone, where not all that reads y can take anything."""
+    """Return the scale alone, where not all that reads y can take anything."""
     if isinstance(makers, str):
         return _Found(False, f"{why}; {makers}")
     if (affine.scale <= 0).any() or (affine.scale == 1).all():
@@ -177,7 +177,7 @@ def _into_reader(edit: Edit, main: Subgraph, leaf: Leaf, scale: np.ndarray, shif
 
 
 def _seen(values: np.ndarray, shape: tuple[int, ...], groups: int, inputs: int) -> np.ndarray:
-    """Values per input channel as the output channels of a weight [O, ..., I] see them: each group its own."""
+    """Return values per input channel as the output channels of a weight [O, ..., I] see them: each group its own."""
     seen = np.repeat(values.reshape(groups, -1), shape[0] // groups, axis=0)  # [O, I]
     return seen.reshape([shape[axis] if axis in (0, inputs) else 1 for axis in range(len(shape))])
 

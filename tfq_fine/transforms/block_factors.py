@@ -68,7 +68,7 @@ def _has_blocks(op: Op, graph: Graph, spec: OpSpec | None) -> bool:
 
 
 def _weight(graph: Graph, o: int) -> tuple[np.ndarray, int, int]:
-    """The weight of operator `o`, its axis of output channels, its axis of inputs."""
+    """Return the weight of operator `o`, its axis of output channels, its axis of inputs."""
     (axes,) = weight_axes(graph.main.ops[o], graph.main)
     data = graph.main.tensors[graph.main.ops[o].inputs[axes.slot]].data
     assert data is not None and axes.inputs is not None
@@ -94,7 +94,7 @@ def _factors(graph: Graph, ops: list[int], wanted: Mapping[int, OpSpec | None]) 
 
 
 def _note(graph: Graph, o: int, spec: OpSpec | None, factors: np.ndarray, maker: str) -> tuple[float, str]:
-    """How many dB closer the factored weights are than per-channel ones, and what to say of them."""
+    """Return how many dB closer the factored weights are than per-channel ones, and what to say of them."""
     data, channel, inputs = _weight(graph, o)
     assert spec is not None and spec.weights is not None and isinstance(spec.weights.granularity, Blocks)
     form = affine.CodeFormat(spec.weights.bits)

@@ -42,7 +42,7 @@ class Leaves:
 
 
 def channel_affines(main: Subgraph) -> Iterator[ChannelAffine]:
-    """Every maximal row of MUL, ADD and SUB with constants per channel."""
+    """Yield every maximal row of MUL, ADD and SUB with constants per channel."""
     taken: set[int] = set()
     for o in range(len(main.ops)):
         found = None if o in taken else _affine(main, o)
@@ -144,7 +144,7 @@ def _leaf(main: Subgraph, o: int, slot: int, channels: int, pads: bool) -> Leaf 
 
 
 def _window_pads(main: Subgraph, op: Op) -> bool:
-    """Whether zeros beside the input reach the sums of a convolution; of a transposed one, missing terms do."""
+    """Return whether zeros beside the input reach the sums of a convolution; of a transposed one, missing terms do."""
     if op.code == "FULLY_CONNECTED":
         return False
     if op.code == "TRANSPOSE_CONV":

@@ -36,7 +36,7 @@ class ScalingPath:
 
 
 def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
-    """How the channels (the last axis) of `tensor` can be scaled exactly; or why they cannot."""
+    """Return how the channels (the last axis) of `tensor` can be scaled exactly; or why they cannot."""
     readers = tuple(dict.fromkeys(o for o, _ in value_readers(subgraph, tensor)))
     name = subgraph.tensors[tensor].name
     if tensor in subgraph.outputs:
@@ -126,13 +126,13 @@ def flattened(before: Sequence[int], after: Sequence[int]) -> int | None:
 
 
 def keeps_last(op: Op, subgraph: Subgraph) -> bool:
-    """Whether a reduction leaves the channels (the last axis) apart."""
+    """Return whether a reduction leaves the channels (the last axis) apart."""
     axes, rank = subgraph.tensors[op.inputs[1]].data, len(subgraph.tensors[op.inputs[0]].shape)
     return axes is not None and all(axis % rank != rank - 1 for axis in axes.reshape(-1).tolist())
 
 
 def _per_channel(tensor: Tensor) -> bool:
-    """Whether a constant differs along the last axis at most."""
+    """Return whether a constant differs along the last axis at most."""
     return tensor.dtype == "float32" and all(size == 1 for size in tensor.shape[:-1])
 
 

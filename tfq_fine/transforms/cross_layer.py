@@ -34,7 +34,7 @@ def factors(made: np.ndarray, read: np.ndarray) -> np.ndarray:
 
 
 def powers_of_two(scale: np.ndarray) -> np.ndarray:
-    """The nearest factors that change no bit of a float's fraction.
+    """Return the nearest factors that change no bit of a float's fraction.
 
     >>> powers_of_two(np.array([3.0, 0.7, 1.0])).tolist()
     [4.0, 0.5, 1.0]
@@ -56,7 +56,7 @@ class Scales:
 
 
 def scalable(graph: Graph) -> dict[int, ScalingPath]:
-    """The activations whose channels can be scaled exactly -> how."""
+    """Return the activations whose channels can be scaled exactly -> how."""
     main = graph.main
     read = dict.fromkeys(data_of(op) for op in main.ops if facts_of(op.code).weight is not None)
     found = {t: scaling_path(main, t) for t in read if not main.tensors[t].is_constant}
@@ -66,7 +66,7 @@ def scalable(graph: Graph) -> dict[int, ScalingPath]:
 def choose_scales(
     graph: Graph, known: Mapping[int, Channels], levels: Mapping[int, Levels], rows: int | None = None
 ) -> Scales:
-    """The scales of all activations whose channels can be scaled exactly, where that lowers the estimated noise.
+    """Return the scales of all activations whose channels can be scaled exactly, where that lowers the estimated noise.
 
     Args:
         graph: the float graph.

@@ -22,7 +22,7 @@ class Rewritten:
 
     @staticmethod
     def nothing(graph: Graph) -> "Rewritten":
-        """The graph as it is."""
+        """Return the graph as it is."""
         return Rewritten(graph, tuple(range(len(graph.main.ops))))
 
 
@@ -56,11 +56,11 @@ class Edit(GraphBuilder):
             self.tensors[tensor] = replace(source, shape=shape, shape_signature=signature)
 
     def rewritten(self) -> Rewritten:
-        """The graph with all changes."""
+        """Return the graph with all changes."""
         subgraphs = (self.subgraph(self._graph.main), *self._graph.subgraphs[1:])
         return Rewritten(replace(self._graph, subgraphs=subgraphs), self.kept())
 
 
 def along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    """One value per index of `axis`, to be broadcast."""
+    """Return one value per index of `axis`, to be broadcast."""
     return values.reshape([-1 if a == axis else 1 for a in range(rank)])

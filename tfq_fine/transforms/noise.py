@@ -31,7 +31,7 @@ class Channels:
         return Channels(np.minimum(self.low, other.low), np.maximum(self.high, other.high), square, count)
 
     def scaled(self, scale: np.ndarray) -> "Channels":
-        """Each channel times its positive scale [C]."""
+        """Return each channel times its positive scale [C]."""
         return Channels(self.low * scale, self.high * scale, self.square * scale**2, self.count)
 
     def typical(self) -> "Channels":
@@ -98,7 +98,7 @@ class Rows:
         return np.repeat(values.reshape(groups, -1), outputs // groups, axis=0) if groups > 1 else values[None]
 
     def reach(self, channels: int) -> np.ndarray:
-        """The largest share that each input channel has in a row [C]; 1 where an output sees no other."""
+        """Return the largest share that each input channel has in a row [C]; 1 where an output sees no other."""
         if self.square.shape[1] == 1 and channels > 1:
             return np.ones(channels)
         norm = np.sqrt(np.maximum(self.square.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny))
@@ -108,5 +108,5 @@ class Rows:
 
 
 def decibels(before: float, after: float) -> float:
-    """How much smaller `after` is; 0 where there was nothing."""
+    """Return how much smaller `after` is; 0 where there was nothing."""
     return 10 * math.log10(before / after) if before > 0 and after > 0 else 0.0

@@ -66,7 +66,7 @@ class Side:
         return self.run_all([inputs])[0]
 
     def run_all(self, inputs: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
-        """The outputs for the inputs of several runs; a process elsewhere is asked once for all."""
+        """Return the outputs for the inputs of several runs; a process elsewhere is asked once for all."""
         encoded = [self.encode(each) for each in inputs]
         if isinstance(self.runner, ApartRunner) and encoded[0] and not self._resources:
             return [self._decoded(outputs) for outputs in self.runner.run_all(encoded, self._variables)]
@@ -88,7 +88,7 @@ class Side:
 
 
 def _assigns_resources(graph: Graph) -> bool:
-    """Whether resource variables are written outside of the subgraphs that initialize them once."""
+    """Return whether resource variables are written outside of the subgraphs that initialize them once."""
     initial = {op.option("initSubgraphIndex") for _, op in graph.ops() if op.code == "CALL_ONCE"}
     return any(op.code == "ASSIGN_VARIABLE" and s not in initial for (s, _), op in graph.ops())
 
@@ -114,7 +114,7 @@ def encode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def decode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """The real values, float32, that the content of `tensor` stands for; as it is when it is no code."""
+    """Return the real values, float32, that the content of `tensor` stands for; as it is when it is no code."""
     if values.dtype.kind in "iu" and tensor.quantization is not None:
         return dequantize(values, tensor.quantization)
     return values.astype(np.float32) if tensor.dtype == "float16" else values

@@ -223,7 +223,7 @@ def _verified(
 
 
 def _copied(batch: Batch) -> Batch:
-    """A batch that stays when the user's generator writes the next one to the same place."""
+    """Return a batch that stays when the user's generator writes the next one to the same place."""
     return replace(batch, inputs=tuple(array.copy() for array in batch.inputs))
 
 

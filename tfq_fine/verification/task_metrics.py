@@ -31,7 +31,7 @@ class TaskMetric:
     averages: bool = False  # a mean over samples: computed batch by batch, so that outputs need not be kept
 
     def drop(self, before: float, after: float) -> float:
-        """How much worse `after` is than `before`, in units of the metric; negative when it is better."""
+        """Return how much worse `after` is than `before`, in units of the metric; negative when it is better."""
         return before - after if self.higher_is_better else after - before
 
 
@@ -113,7 +113,7 @@ KERAS_ERRORS = {
 
 
 def task_metric(metric: Any) -> TaskMetric:
-    """The metric that a user means.
+    """Return the metric that a user means.
 
     Args:
         metric: a name in `METRICS`; a Keras 3 or tf_keras metric object; a `TaskMetric`; or a function
@@ -193,7 +193,7 @@ class Score:
             self._kept.append((outputs, np.array(labels)))
 
     def result(self) -> float:
-        """The value over all batches."""
+        """Return the value over all batches."""
         if self._metric.averages:
             return self._total / self._count
         labels = np.concatenate([kept for _, kept in self._kept])

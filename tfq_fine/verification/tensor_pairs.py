@@ -82,7 +82,7 @@ def _is_float_constant(tensor: Tensor) -> bool:
 
 
 def _stands_for(stored: Tensor, constant: Tensor) -> bool:
-    """Whether `stored` holds as many values as `constant`, in a type of 16 bits or fewer."""
+    """Return whether `stored` holds as many values as `constant`, in a type of 16 bits or fewer."""
     assert constant.data is not None
     if stored.data is None or stored.data.size != constant.data.size:
         return False

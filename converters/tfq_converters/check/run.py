@@ -133,7 +133,7 @@ class _Results:
 
 
 def _errors(runs: Runs, known: FloatRun, places: Mapping[Value, int], emitted: Arrays) -> dict[int, float]:
-    """Tensor -> SQNR in dB of the file against the float model."""
+    """Return tensor -> SQNR in dB of the file against the float model."""
     first: dict[int, tuple[ValueForm, int]] = {}
     for (t, form), index in places.items():
         first.setdefault(t, (form, index))
@@ -154,13 +154,13 @@ def _readable(graph: Graph, index: int) -> bool:
 
 
 def encoded(quantized: QuantizedGraph, sample: Sample) -> list[np.ndarray]:
-    """A sample in the types of the file's inputs."""
+    """Return a sample in the types of the file's inputs."""
     borders = [quantized.borders.get((0, t)) for t in quantized.graph.main.inputs]
     return [array if form is None else form.encode(array) for array, form in zip(sample, borders, strict=True)]
 
 
 def kernels_to_run(quantized: QuantizedGraph) -> tuple[Kernels, Kernels]:
-    """The kernels that the file is run on: the default ones, and slow ones.
+    """Return the kernels that the file is run on: the default ones, and slow ones.
 
     The reference kernels of FULLY_CONNECTED skip blockwise weights without a word; the optimized ones compute them.
     """

@@ -30,12 +30,12 @@ def values_read(subgraph: Subgraph, op: Op, encoding: OpEncoding) -> dict[int, V
 
 
 def values_written(op: Op, encoding: OpEncoding) -> list[Value]:
-    """The values that the emitted operator writes, in output order."""
+    """Return the values that the emitted operator writes, in output order."""
     return [(t, encoding.outputs.get(slot)) for slot, t in enumerate(op.outputs)]
 
 
 def simulated_bodies(quantized: QuantizedGraph) -> tuple[Subgraph, ...]:
-    """The control-flow bodies with their weights replaced by what the codes stand for."""
+    """Return the control-flow bodies with their weights replaced by what the codes stand for."""
     found = []
     for s, subgraph in enumerate(quantized.graph.subgraphs[1:], start=1):
         tensors, ops = list(subgraph.tensors), []
@@ -57,7 +57,7 @@ def with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
 
 
 def checkable(subgraph: Subgraph, op: Op) -> bool:
-    """Whether `op` can be run alone."""
+    """Return whether `op` can be run alone."""
     tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t != ABSENT]
     return not is_unrunnable(op, subgraph) and not any(t.dtype in UNCHECKED_TYPES or t.is_variable for t in tensors)
 
@@ -138,6 +138,6 @@ class Segment:
             self._runner = Runner(path, kernels)
 
     def run(self, values: Mapping[Value, np.ndarray]) -> dict[int, np.ndarray]:
-        """Tensor -> what its operator makes of the decoded `values`."""
+        """Return tensor -> what its operator makes of the decoded `values`."""
         found = self._runner.run([values[value] for value in self.inputs])
         return dict(zip(self.outputs, found, strict=True))

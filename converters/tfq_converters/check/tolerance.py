@@ -26,7 +26,7 @@ HALF = 0.51  # of a step: the simulated value is not rounded; codes of 16 bits i
 
 
 def allowed_steps(encoding: OpEncoding, form: ActivationEncoding) -> float:
-    """How many steps of `form` an integer operator may be off.
+    """Return how many steps of `form` an integer operator may be off.
 
     A split adds, in steps of its partial sums, one for each part and one for each addition.
     """
@@ -89,13 +89,13 @@ def agrees_with_emulation(found: np.ndarray, expected: np.ndarray) -> bool:
 
 
 def repeats_steps(op: Op) -> bool:
-    """Whether `op` computes on what it computed before, so that differences add up."""
+    """Return whether `op` computes on what it computed before, so that differences add up."""
     facts = facts_of(op.code)
     return facts.control_flow or facts.recurrent
 
 
 def float_tolerance(op: Op, encoding: OpEncoding, dynamic_bodies: bool) -> float:
-    """The tolerance for an operator whose result is not in integers."""
+    """Return the tolerance for an operator whose result is not in integers."""
     if repeats_steps(op):
         return LOOP_TOLERANCE if dynamic_bodies or encoding.mode == "dynamic" else FLOAT_TOLERANCE
     return DYNAMIC_TOLERANCE if encoding.mode == "dynamic" and not facts_of(op.code).table else FLOAT_TOLERANCE

@@ -33,7 +33,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def _made() -> tuple[str, int]:
-    """A new folder and the descriptor that locks it."""
+    """Return a new folder and the descriptor that locks it."""
     while True:
         try:
             path = tempfile.mkdtemp(prefix=PREFIX)

@@ -56,7 +56,7 @@ def write_file(place: Place, content: Iterable[bytes | memoryview]) -> None:
 
 
 def _is_written_into(path: str) -> bool:
-    """Whether `path` is a device, FIFO or open descriptor, in contrast to a regular file or no file yet."""
+    """Return whether `path` is a device, FIFO or open descriptor, in contrast to a regular file or no file yet."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def _is_written_into(path: str) -> bool:
 
 
 def _names_descriptor(path: str) -> bool:
-    """Whether `path` is, or links to, an entry of a folder of open descriptors."""
+    """Return whether `path` is, or links to, an entry of a folder of open descriptors."""
     for _ in range(MAX_LINKS):
         folder, name = os.path.split(os.path.abspath(path))
         path = os.path.join(os.path.realpath(folder), name)
@@ -152,7 +152,7 @@ def lock(descriptor: int) -> None:
 
 
 def is_free(descriptor: int) -> bool:
-    """Whether nobody locks the file or folder; this descriptor locks it then."""
+    """Return whether nobody locks the file or folder; this descriptor locks it then."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -79,7 +79,7 @@ class Builder(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]
         return self._vector("string", content + b"\0", len(content), 1)
 
     def _vector(self, kind: str, content: bytes, count: int, alignment: int) -> int:
-        """The place of `content`, after its number of elements; equal ones have one place."""
+        """Return the place of `content`, after its number of elements; equal ones have one place."""
         key = (kind, content)
         if key not in self._known:
             self.Prep(max(alignment, 4), len(content))

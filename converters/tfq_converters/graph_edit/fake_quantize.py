@@ -16,7 +16,7 @@ def encoded(tensor: Tensor, form: ActivationEncoding, suffix: str = "") -> Tenso
 
 
 def float_like(tensor: Tensor, suffix: str) -> Tensor:
-    """A computed float tensor of the shape of `tensor`."""
+    """Return a computed float tensor of the shape of `tensor`."""
     return replace(tensor, name=tensor.name + suffix, dtype="float32", data=None, quantization=None)
 
 
@@ -34,7 +34,7 @@ def dequantize(tensor: Tensor, index: int, result: int) -> Op:
 
 
 def fake_quantized(builder: GraphBuilder, t: int, form: ActivationEncoding) -> int:
-    """The values of float tensor `t`, each rounded to what its code in `form` stands for."""
+    """Return the values of float tensor `t`, each rounded to what its code in `form` stands for."""
     codes = builder.new(encoded(replace(builder.tensors[t], data=None), form, "/codes"))
     builder.add(quantize(builder.tensors[codes], t, codes))
     rounded = builder.new(float_like(builder.tensors[t], "/rounded"))

@@ -25,7 +25,7 @@ class Part:
 
 
 def part(graph: Graph, indices: Sequence[int], outputs: Collection[int] | None = None) -> Part:
-    """The operators `indices` of the main subgraph.
+    """Return the operators `indices` of the main subgraph.
 
     Args:
         graph: the whole.
@@ -43,12 +43,12 @@ def part(graph: Graph, indices: Sequence[int], outputs: Collection[int] | None =
 
 
 def keeps_state(subgraph: Subgraph) -> bool:
-    """Whether it has values that cannot be handed from one part to another."""
+    """Return whether it has values that cannot be handed from one part to another."""
     return any(tensor.is_variable or tensor.dtype in UNCHECKED_TYPES for tensor in subgraph.tensors)
 
 
 def cut(graph: Graph, wanted: Collection[int]) -> list[Part]:
-    """The parts of a graph whose weights unpack to more than `PART_BYTES`; none when it is run as it is.
+    """Return the parts of a graph whose weights unpack to more than `PART_BYTES`; none when it is run as it is.
 
     Args:
         graph: as the file has it.
@@ -90,7 +90,7 @@ def _unpacked(main: Subgraph, op: Op) -> int:
 
 
 def without_unused(subgraph: Subgraph) -> Subgraph:
-    """The subgraph without the tensors that it does not use."""
+    """Return the subgraph without the tensors that it does not use."""
     return compact(subgraph)[0]
 
 

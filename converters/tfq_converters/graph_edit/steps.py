@@ -17,7 +17,7 @@ def result_of(
     options: Options,
     dtype: str = "float32",
 ) -> int:
-    """The result of a new operator; the first input gives it its name."""
+    """Return the result of a new operator; the first input gives it its name."""
     return builder.step(code, tuple(inputs), Tensor(f"{builder.tensors[inputs[0]].name}/{code}", shape, dtype), options)
 
 
@@ -45,12 +45,12 @@ def difference(builder: GraphBuilder, t: int, other: int) -> int:
 
 
 def mean_square(builder: GraphBuilder, t: int) -> int:
-    """The mean of all squared values of `t`."""
+    """Return the mean of all squared values of `t`."""
     return reduced(builder, "MEAN", squared(builder, t), list(range(len(builder.tensors[t].shape))), ())
 
 
 def flat(builder: GraphBuilder, t: int) -> int:
-    """All values of `t` in one row."""
+    """Return all values of `t` in one row."""
     tensor = builder.tensors[t]
     row = Tensor(f"{tensor.name}/flat", (int(np.prod(tensor.shape, dtype=np.int64)),), "float32", (-1,))
     options = Options("ReshapeOptions", {"newShape": np.array([-1], np.int32)})

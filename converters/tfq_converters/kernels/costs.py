@@ -20,7 +20,7 @@ UNKNOWN: Mapping[str, Any] = {"ns_base": 100.0, "ns_per_unit": 0.1, "delegated":
 
 
 def is_known(op: Op, subgraph: Subgraph, kind: str, table: KernelTable | None = None) -> bool:
-    """Whether the table (the shipped one when None) has a measured cost of `op`."""
+    """Return whether the table (the shipped one when None) has a measured cost of `op`."""
     return kind in (table or load()).cost.get(_row_name(op, subgraph), {})
 
 

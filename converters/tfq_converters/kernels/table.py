@@ -61,7 +61,7 @@ class KernelTable:
 
 
 def load(path: str | os.PathLike[str] | None = None) -> KernelTable:
-    """The table in the file `path`; the shipped one when None.
+    """Return the table in the file `path`; the shipped one when None.
 
     Raises:
         TfqError: the file cannot be read, or is not a kernel table.

@@ -46,11 +46,11 @@ class KernelRow:
     note: str = ""
 
     def takes(self, dtype: str) -> bool:
-        """Whether there is a right kernel for activations of `dtype`, "int8" or "int16"."""
+        """Return whether there is a right kernel for activations of `dtype`, "int8" or "int16"."""
         return self.int8 if dtype == "int8" else self.int16
 
     def version(self, dtype: str) -> int:
-        """The least version whose kernels take `dtype`."""
+        """Return the least version whose kernels take `dtype`."""
         return self.version_int8 if dtype == "int8" else self.version_int16
 
 
@@ -216,7 +216,7 @@ def misfits(
     outputs: Sequence[ActivationEncoding],
     lowest: float | None = None,
 ) -> list[str]:
-    """Why the kernels would not compute operator `code` on these encodings; empty when they do.
+    """Return why the kernels would not compute operator `code` on these encodings; empty when they do.
 
     Args:
         code: the schema's name of the operator.

@@ -50,7 +50,7 @@ class _Tensors(list[Tensor]):
 
 
 def cell_graph(cell: Cell, form: Form, given: Operands, expected: Answer) -> Graph:
-    """The graph of the file."""
+    """Return the graph of the file."""
     tensors = _Tensors()
     data = tensors.put(_fed(given))
     before: list[Op] = []
@@ -155,7 +155,7 @@ def _options(options: Options | None, cell: Cell) -> Options | None:
 
 
 def _version(cell: Cell, given: Operands) -> int:
-    """The one that the emitted files carry; where no such file is emitted, the newest for the type."""
+    """Return the one that the emitted files carry; where no such file is emitted, the newest for the type."""
     if cell.op == "EMBEDDING_LOOKUP":
         return LOOKUP_VERSIONS.get(cell.bits, 1)
     if cell.op == "GATHER":

@@ -52,7 +52,7 @@ def operands(cell: Cell, form: Form) -> Operands:
 
 
 def spanning(low: float, high: float, bits: int) -> ActivationEncoding:
-    """The encoding whose codes span [low, high]; symmetric at 16 bits."""
+    """Return the encoding whose codes span [low, high]; symmetric at 16 bits."""
     if bits == 16:
         return ActivationEncoding("int16", float(np.float32(max(-low, high) / 32767)), 0)
     scale = float(np.float32((max(high, 0) - min(low, 0)) / 255))
@@ -60,12 +60,12 @@ def spanning(low: float, high: float, bits: int) -> ActivationEncoding:
 
 
 def _ids(rng: np.random.Generator, form: Form) -> np.ndarray:
-    """Every row at least once."""
+    """Return every row at least once."""
     return rng.permutation(np.arange(form.data[0]) % form.weight[0]).astype(np.int32)
 
 
 def _activation(rng: np.random.Generator, form: Form) -> np.ndarray:
-    """Values that are not symmetric, and of another size in each sample."""
+    """Return values that are not symmetric, and of another size in each sample."""
     factors = np.geomspace(1, 3, form.data[0]).reshape(-1, *[1] * (len(form.data) - 1))
     return (rng.uniform(-1, 2, form.data) * factors).astype(np.float32)
 

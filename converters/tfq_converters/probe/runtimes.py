@@ -45,10 +45,10 @@ class Opened(Protocol):
         """Compute, on the inputs that are set."""
 
     def output(self) -> np.ndarray:
-        """A copy of the first output."""
+        """Return a copy of the first output."""
 
     def delegated(self, tensor: int) -> bool:
-        """Whether a delegate writes `tensor`."""
+        """Return whether a delegate writes `tensor`."""
 
 
 class _Lite:

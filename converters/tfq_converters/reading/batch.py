@@ -37,12 +37,12 @@ def undeclared_batch(model: Any, framework: Framework) -> str:
 
 
 def is_sequential(model: Any) -> bool:
-    """Whether `model` is a Sequential of either Keras."""
+    """Return whether `model` is a Sequential of either Keras."""
     return "Sequential" in {cls.__name__ for cls in type(model).__mro__}
 
 
 def _origin(model: Any, framework: Framework) -> str:
-    """The origin of the input layer: "called", "saved" (which tells nothing more), or "declared".
+    """Return the origin of the input layer: "called", "saved" (which tells nothing more), or "declared".
 
     A layer knows the arguments that it was made with. Those of Keras's own one, made by a call, are a shape and a type;
     a saved one gives `sparse` too, which users leave at None.

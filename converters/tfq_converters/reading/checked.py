@@ -57,7 +57,7 @@ def checked(
 
 
 def _check(conversion: Conversion, reference: Callable[[Signature], Reference]) -> tuple[Check, str]:
-    """All signatures of a file: what the worst of them showed, with all notes, and the problem in words."""
+    """Return all signatures of a file: what the worst of them showed, with all notes, and the problem in words."""
     graph = flatbuffer.read(conversion.content)
     try:
         found = [check_signature(graph, conversion.content, s, reference(s)) for s in graph.signatures]

@@ -21,7 +21,7 @@ BY_HAND = "set the policy float32 (keras.config.set_dtype_policy), build the mod
 
 
 def other_policies(tree: Node) -> dict[str, list[str]]:
-    """The names of policies other than float32 that layers of a model have -> the paths of those layers."""
+    """Return the names of policies other than float32 that layers of a model have -> the paths of those layers."""
     found: dict[str, list[str]] = {}
     for node in nodes(tree):
         policy = getattr(node.layer, "dtype_policy", None) or getattr(node.layer, "_dtype_policy", None)
@@ -81,7 +81,7 @@ def _rebuilt(model: Any, framework: Framework) -> Any:
 
 
 def _changed(config: Any, key: str = "") -> Any:
-    """A configuration with float32 for every other float type that a `dtype` in it names."""
+    """Return a configuration with float32 for every other float type that a `dtype` in it names."""
     if isinstance(config, Mapping):
         inner = config.get("config")
         if key == "dtype" and isinstance(inner, Mapping) and str(inner.get("name")) in OTHERS:
@@ -93,7 +93,7 @@ def _changed(config: Any, key: str = "") -> Any:
 
 
 def _classes(model: Any) -> dict[str, type]:
-    """The classes of the model's own layers, which nobody may have registered."""
+    """Return the classes of the model's own layers, which nobody may have registered."""
     classes = {type(node.layer) for node in nodes(layer_tree(model))} | {type(model)}
     return {cls.__name__: cls for cls in classes if cls.__module__.split(".")[0] not in ("keras", "tf_keras")}
 

@@ -39,12 +39,12 @@ def _shaped(subgraph: Subgraph) -> Subgraph:
 
 
 def _looks_up(op: Op) -> bool:
-    """Whether `op` takes a table, keys and a default value, and gives a value for each key."""
+    """Return whether `op` takes a table, keys and a default value, and gives a value for each key."""
     return op.code == "HASHTABLE_FIND" or op.custom_code == "FlexLookupTableFindV2"
 
 
 def _result(op: Op, inputs: list[Tensor]) -> Shape | None:
-    """The shape of what `op` computes, -1 where it is open; None where that is not known."""
+    """Return the shape of what `op` computes, -1 where it is open; None where that is not known."""
     if _looks_up(op):
         return _known(inputs[1])
     shapes = [_known(tensor) for tensor in inputs]

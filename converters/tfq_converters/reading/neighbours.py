@@ -45,7 +45,7 @@ def _through_calls(graph: Graph, layers: dict[OpKey, str]) -> None:
 
 
 def own_name(subgraph: Subgraph, op: Op) -> str:
-    """The name of the operation without that of the model around it, "" when the converter made the name up."""
+    """Return the name of the operation without that of the model around it, "" when the converter made the name up."""
     for output in op.outputs:
         for scopes, operation in parts(subgraph.tensors[output].name):
             if scopes:

@@ -18,7 +18,7 @@ ACTIVATIONS = ("ReLU", "Activation")  # classes that the converter fuses into th
 
 
 def last_layers(graph: Graph, keras_model: Any, tree: Node) -> dict[tuple[int, int], str]:
-    """Operators that write an output of a signature -> the path of the layer that makes this output.
+    """Return operators that write an output of a signature -> the path of the layer that makes this output.
 
     Empty for subclassed models, which declare no outputs.
     """

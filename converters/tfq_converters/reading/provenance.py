@@ -74,7 +74,7 @@ def with_layers(graph: Graph, layers: Mapping[OpKey, str]) -> Graph:
 
 
 def _told(names: Resolver, subgraph: Subgraph, op: Op) -> str:
-    """The layer that the names of an operator's outputs tell, else those of its constants."""
+    """Return the layer that the names of an operator's outputs tell, else those of its constants."""
     for index in (*op.outputs, *weights(subgraph, op)):
         found = names.layer(subgraph.tensors[index].name, op.code)
         if found:
@@ -83,7 +83,7 @@ def _told(names: Resolver, subgraph: Subgraph, op: Op) -> str:
 
 
 def _chosen(holders: tuple[str, ...], told: str) -> str:
-    """The layer that an operator's name tells, among those that hold its kernel if there are any."""
+    """Return the layer that an operator's name tells, among those that hold its kernel if there are any."""
     if not holders or told in holders:
         return told
     return next((path for path in holders if path.startswith(f"{told}/")), holders[0])

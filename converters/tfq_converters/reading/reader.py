@@ -152,7 +152,7 @@ def _keras_reference(call: KerasCall, signature: Signature) -> Reference:
 
 
 def _place(call: KerasCall, graph: Graph, content: bytes, difference: Difference) -> str:
-    """The first layer that the conversion breaks, in words."""
+    """Return the first layer that the conversion breaks, in words."""
     signature = next(found for found in graph.signatures if found.key == difference.signature)
     try:
         layer = first_difference(call, graph, content, signature, difference.inputs)

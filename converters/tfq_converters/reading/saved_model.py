@@ -45,7 +45,7 @@ def without_training_state(path: Path) -> Iterator[Path]:
 
 
 def load_signatures(path: Path, name: str) -> dict[str, Any]:
-    """The signatures of a SavedModel by key, the default one first; endpoints that Keras exports twice, once.
+    """Return the signatures of a SavedModel by key, the default one first; endpoints that Keras exports twice, once.
 
     Raises:
         TfqError: the folder cannot be loaded, or has no signature.

@@ -63,7 +63,7 @@ class _Kernel:
 
 
 def match_weights(graph: Graph, tree: Node) -> dict[OpKey, tuple[str, ...]]:
-    """Every operator with a kernel -> the paths of the layers that hold it, in the order of the tree.
+    """Return every operator with a kernel -> the paths of the layers that hold it, in the order of the tree.
 
     Operators whose constants equal no layer's weights are left out.
     """
@@ -89,7 +89,7 @@ def _kernel_constants(subgraph: Subgraph, op: Op) -> Iterator[np.ndarray]:
 
 
 def _kernels_by_size(tree: Node) -> dict[tuple[int, int], list[_Kernel]]:
-    """All ways to lay out all kernels, by the shape of their rows."""
+    """Return all ways to lay out all kernels, by the shape of their rows."""
     found: dict[tuple[int, int], list[_Kernel]] = {}
     for node in nodes(tree):
         for weight in own_weights(node):
@@ -139,7 +139,7 @@ def _holders(data: np.ndarray, code: str, kernels: Mapping[tuple[int, int], list
 
 
 def aligned(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether the rows of two matrices agree up to a factor per row; rows of zeros agree with everything."""
+    """Return whether the rows of two matrices agree up to a factor per row; rows of zeros agree with everything."""
     sample = np.linspace(0, len(first) - 1, min(len(first), 8)).astype(int)
     for some in (sample, slice(None)):
         a, b = first[some].astype(np.float64), second[some].astype(np.float64)

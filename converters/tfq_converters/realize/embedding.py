@@ -18,7 +18,7 @@ LOOKUP_VERSIONS = {8: 3, 4: 4, 2: 5}  # registered for the table's type; per run
 
 
 def is_embedding(builder: SubgraphBuilder, op: Op) -> bool:
-    """Whether `op` gathers rows of a constant matrix."""
+    """Return whether `op` gathers rows of a constant matrix."""
     return (
         op.code == "GATHER"
         and builder.source.tensors[op.inputs[0]].is_constant
@@ -27,7 +27,7 @@ def is_embedding(builder: SubgraphBuilder, op: Op) -> bool:
 
 
 def gathers_rows(op: Op, table: tuple[int, ...]) -> bool:
-    """Whether a GATHER picks whole rows of a matrix of shape `table`."""
+    """Return whether a GATHER picks whole rows of a matrix of shape `table`."""
     return len(table) == 2 and op.option("axis") == 0 and not op.option("batchDims")
 
 
@@ -89,17 +89,17 @@ def _first_columns(builder: SubgraphBuilder, index: int, result: Tensor) -> int:
 
 
 def reads_blocks(table: WeightCodes) -> bool:
-    """Whether the kernel reads the blocks of `table` itself: int4, of a size that it knows."""
+    """Return whether the kernel reads the blocks of `table` itself: int4, of a size that it knows."""
     return table.bits == 4 and table.scale.shape[1] > 1 and kernel_reads_rows(table.codes.shape[1], table.block[1])
 
 
 def kernel_reads_rows(depth: int, block: int) -> bool:
-    """Whether EMBEDDING_LOOKUP reads int4 rows of `depth` values in blocks of `block`."""
+    """Return whether EMBEDDING_LOOKUP reads int4 rows of `depth` values in blocks of `block`."""
     return block in KERNEL_BLOCKS and depth % block == 0
 
 
 def scales_aside(table: WeightCodes) -> bool:
-    """Whether the scales of the rows are a table of their own, looked up by the same ids.
+    """Return whether the scales of the rows are a table of their own, looked up by the same ids.
 
     A file gives every scale of a tensor a zero point of 8 bytes, and every runtime refuses fewer of them than scales.
     A product with the scale is what the kernel computes, so the results are the same bit for bit.
@@ -108,7 +108,7 @@ def scales_aside(table: WeightCodes) -> bool:
 
 
 def _scale_column(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> Tensor:
-    """The scale of each row of the stored table, [rows, 1] float32."""
+    """Return the scale of each row of the stored table, [rows, 1] float32."""
     data = table.scale.reshape(-1, 1).astype(np.float32)
     return Tensor(f"{builder.tensors[tensor].name}_scales", data.shape, "float32", data=data)
 

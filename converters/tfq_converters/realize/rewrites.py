@@ -89,7 +89,7 @@ def _times(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, number: int) 
 
 
 def _factor(builder: SubgraphBuilder, op: Op, number: int, dtype: str) -> Factor:
-    """The integer `number` as a constant of `dtype`, exact: on the largest code."""
+    """Return the integer `number` as a constant of `dtype`, exact: on the largest code."""
     limit = int(np.iinfo(dtype).max)
     scale = abs(number) / limit if number else 1.0
     data = np.array([limit * int(np.sign(number))], dtype)

@@ -69,7 +69,7 @@ def split(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
 
 
 def _cut_inputs(builder: SubgraphBuilder, op: Op, tensor: int, form: ValueForm, cut: _Cut) -> list[int]:
-    """The input's last axis in parts; of a grouped convolution, the part of every group side by side."""
+    """Return the input's last axis in parts; of a grouped convolution, the part of every group side by side."""
     index = builder.value(tensor, form)
     source = builder.tensors[index]
     name = builder.source.tensors[op.outputs[0]].name
@@ -106,7 +106,7 @@ def _resized(tensor: Tensor, name: str, last: tuple[int, ...]) -> Tensor:
 
 
 def _weights(builder: SubgraphBuilder, op: Op, weight: WeightCodes, axis: int) -> list[int]:
-    """The stored weights of each part."""
+    """Return the stored weights of each part."""
     size = weight.block[axis]
 
     def make(k: int) -> int:
@@ -125,7 +125,7 @@ def _weights(builder: SubgraphBuilder, op: Op, weight: WeightCodes, axis: int) -
 def _part(
     builder: SubgraphBuilder, op: Op, encoding: OpEncoding, weight: int, k: int, source: int, partial: ValueForm
 ) -> int:
-    """The operator of one group; the first one adds the bias."""
+    """Return the operator of one group; the first one adds the bias."""
     slot, of_bias = data_slot(op.code), bias_slot(op.code)
     inputs = [
         builder.value(tensor, FLOAT) if n not in (slot, 1, of_bias) else ABSENT for n, tensor in enumerate(op.inputs)

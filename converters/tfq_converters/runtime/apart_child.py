@@ -37,7 +37,7 @@ class Server:
         self._runners.pop(number, None)
 
     def run(self, number: int, inputs: list[Any], each: int, reset: bool) -> list[Any]:
-        """The outputs of several runs, one after the other; each takes so many of the inputs."""
+        """Return the outputs of several runs, one after the other; each takes so many of the inputs."""
         arrays, runner = self._asked.take(inputs), self._runners[number]
         found: list[np.ndarray] = []
         for start in range(0, max(len(arrays), 1), max(each, 1)):

@@ -84,5 +84,5 @@ class FileRuns:
 
 
 def file_runs(timeout: float | None = None) -> AbstractContextManager[FileRuns]:
-    """A `FileRuns` whose process and temporary folder last as long as the block."""
+    """Return a `FileRuns` whose process and temporary folder last as long as the block."""
     return in_folder(FileRuns, timeout)

@@ -20,7 +20,7 @@ def python_command(module: str, *arguments: str, site: bool = True) -> list[str]
 
 
 def python_environment(*roots: str, **more: str) -> dict[str, str]:
-    """The environment of this process with `more`, and with its import path, but for the current folder.
+    """Return the environment of this process with `more`, and with its import path, but for the current folder.
 
     The folder of this package and `roots` come first, and stay even if one of them is the current folder.
     """

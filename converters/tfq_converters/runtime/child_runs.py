@@ -67,7 +67,7 @@ class Runs:
         self._kept = ArrayWriter(here / "kept")
 
     def _started(self) -> subprocess.Popen[bytes]:
-        """A process that waits to be told its kernels."""
+        """Return a process that waits to be told its kernels."""
         return started("tfq_converters.runtime.run_child", self._here, subprocess.DEVNULL)
 
     def give(
@@ -118,7 +118,7 @@ class Runs:
         self._kept.add(name, value)
 
     def kept(self) -> Arrays:
-        """All that `keep` put aside; nothing more can be kept."""
+        """Return all that `keep` put aside; nothing more can be kept."""
         self._kept.close()
         return ArrayFile(self._here / "kept")
 
@@ -156,12 +156,12 @@ class Runs:
         )
 
     def is_done(self, kernels: Kernels) -> bool:
-        """Whether `result` need not wait."""
+        """Return whether `result` need not wait."""
         named = (self._here / kernels, self._here / f"{kernels}.error")
         return any(path.exists() for path in named) or self._children[kernels].poll() is not None
 
     def refused(self, kernels: Kernels) -> bool:
-        """Whether the runtime refused the file, in contrast to dying on it."""
+        """Return whether the runtime refused the file, in contrast to dying on it."""
         return (self._here / f"{kernels}.error").exists()
 
     def end(self) -> None:

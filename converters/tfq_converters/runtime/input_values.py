@@ -47,7 +47,7 @@ def role_of(subgraph: Subgraph, start: int) -> Role:
 def drawn(
     rng: np.random.Generator, tensor: Tensor, role: Role, shape: tuple[int, ...] | None = None, normal: bool = True
 ) -> np.ndarray:
-    """Values for `tensor`, of `shape` where the file leaves its own open; strings are empty.
+    """Return values for `tensor`, of `shape` where the file leaves its own open; strings are empty.
 
     Args:
         rng: the source of randomness.
@@ -76,7 +76,7 @@ def drawn(
 
 
 def _roles(subgraph: Subgraph, start: int) -> Iterator[Role]:
-    """The roles that operators give to the values of `start` where these reach them."""
+    """Yield the roles that operators give to the values of `start` where these reach them."""
     consumers = subgraph.consumers()
     ahead: list[tuple[int, str]] = [(start, "as it is")]
     seen = set(ahead)
@@ -95,7 +95,7 @@ def _roles(subgraph: Subgraph, start: int) -> Iterator[Role]:
 
 
 def _role_at(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> Role | None:
-    """The role that `op` gives to the values in `slot`; None where it tells none."""
+    """Return the role that `op` gives to the values in `slot`; None where it tells none."""
     kind = subgraph.tensors[tensor].dtype
     whole = "int" in kind
     if whole and state == "as it is":
@@ -148,13 +148,13 @@ def _after(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> st
 
 
 def _moves(op: Op, slot: int) -> bool:
-    """Whether `op` puts the values that it gets in `slot` in other places."""
+    """Return whether `op` puts the values that it gets in `slot` in other places."""
     facts = facts_of(op.code)
     return facts.moves != "" and slot in facts.data_slots(len(op.inputs))
 
 
 def _rows(subgraph: Subgraph, op: Op, slot: int) -> int | None:
-    """How many values an index may have that `op` reads in `slot`; None where that is no index."""
+    """Return how many values an index may have that `op` reads in `slot`; None where that is no index."""
 
     def shape(of: int) -> tuple[int, ...]:
         return subgraph.tensors[op.inputs[of]].shape

@@ -15,12 +15,12 @@ RESOURCES = frozenset({"resource", "variant"})  # types that nothing outside of 
 
 
 def is_unrunnable(op: Op, subgraph: Subgraph, kernels: Kernels = "default") -> bool:
-    """Whether `op` of `subgraph` is custom, and `kernels` do not execute it."""
+    """Return whether `op` of `subgraph` is custom, and `kernels` do not execute it."""
     return op.code == "CUSTOM" and not executes(kernels, op, subgraph)
 
 
 def unrunnable_ops(graph: Graph, kernels: Kernels = "default", s: int = 0) -> list[int]:
-    """The operators of subgraph `s` that `kernels` do not execute, and those that need their resources.
+    """Return the operators of subgraph `s` that `kernels` do not execute, and those that need their resources.
 
     An operator that calls a subgraph is executed where all that it calls is.
     """
@@ -42,14 +42,14 @@ def _calls_unrunnable(graph: Graph, op: Op, kernels: Kernels) -> bool:
 
 
 def called(op: Op) -> list[int]:
-    """The subgraphs that an operator calls."""
+    """Return the subgraphs that an operator calls."""
     values = {} if op.options is None else op.options.values
     names = [name for name in values if name.lower().endswith("subgraphindex") or name == "subgraph"]
     return [int(values[name]) for name in names]
 
 
 def unrunnable_names(graph: Graph) -> list[str]:
-    """The kinds of such operators in the main subgraph and in what it calls, sorted."""
+    """Return the kinds of such operators in the main subgraph and in what it calls, sorted."""
     found: set[str] = set()
     ahead = [(graph.main, graph.main.ops[o]) for o in unrunnable_ops(graph)]
     while ahead:
@@ -111,6 +111,6 @@ def stand_ins(graph: Graph, kernels: Kernels = "default", seed: int = 0) -> list
 
 
 def _missing(graph: Graph, gone: list[int]) -> list[int]:
-    """The values that operators which are left out would have computed."""
+    """Return the values that operators which are left out would have computed."""
     main = graph.main
     return [t for o in gone for t in main.ops[o].outputs if main.tensors[t].dtype not in RESOURCES]

@@ -12,6 +12,6 @@ def outputs(builder: GraphBuilder, t: int) -> list[int]:
 
 
 def value(found: list[np.ndarray]) -> np.ndarray:
-    """The channel magnitudes of one run, float32 [C]."""
+    """Return the channel magnitudes of one run, float32 [C]."""
     low, high = found
     return np.maximum(-low, high)

@@ -11,6 +11,6 @@ def outputs(builder: GraphBuilder, t: int) -> list[int]:
 
 
 def value(found: list[np.ndarray]) -> np.ndarray:
-    """The channel means of one run, float64 [C]."""
+    """Return the channel means of one run, float64 [C]."""
     (mean,) = found
     return mean.astype(np.float64)

@@ -7,5 +7,5 @@ from tfq_fine.calibration.statistics import Range
 
 
 def min_max(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
-    """The smallest and the largest value of all samples."""
+    """Return the smallest and the largest value of all samples."""
     return seen.range

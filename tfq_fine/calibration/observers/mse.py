@@ -14,7 +14,7 @@ SWEEPS = 2
 
 
 def mse(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
-    """The least error over a grid of shares of the lower and of the upper end, one end searched after the other.
+    """Return the least error over a grid of shares of the lower and of the upper end, one end searched after the other.
 
     Options:
         fence: see `TensorStatistics.within` (10).
@@ -32,7 +32,7 @@ def mse(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Rang
 
 
 def _best(histogram: Histogram, start: Range, side: str, bits: int) -> Range:
-    """The best of the ranges whose end at `side` is a share of that of `start`; of equals, the widest."""
+    """Return the best of the ranges whose end at `side` is a share of that of `start`; of equals, the widest."""
     low, high = np.full(len(SHARES), start.low), np.full(len(SHARES), start.high)
     (high if side == "high" else low)[:] *= SHARES
     best = int(np.argmin(squared_error(histogram, low, high, bits)))

@@ -8,7 +8,7 @@ from tfq_fine.calibration.statistics import Range
 
 
 def percentile(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
-    """The range between two percentiles.
+    """Return the range between two percentiles.
 
     Options:
         percentile: p; the range is that between the percentiles 100 - p and p (99.99).

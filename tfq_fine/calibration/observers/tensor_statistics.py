@@ -42,7 +42,7 @@ class TensorStatistics:
 
 
 def _fenced(maxima: Histogram, fence: float) -> float:
-    """The largest maximum within the fence; infinite where that is the largest of all."""
+    """Return the largest maximum within the fence; infinite where that is the largest of all."""
     lower, upper = maxima.quantile(0.25), maxima.quantile(0.75)
     inside = maxima.values[maxima.values <= upper + fence * (upper - lower) + abs(upper) * 2**-8]  # of rounding
     return float("inf") if len(inside) == len(maxima.values) else float(np.max(inside))

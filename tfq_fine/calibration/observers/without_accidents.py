@@ -7,7 +7,7 @@ from tfq_fine.calibration.statistics import Range
 
 
 def without_accidents(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
-    """The smallest and the largest value of the samples within the fence.
+    """Return the smallest and the largest value of the samples within the fence.
 
     Options:
         fence: see `TensorStatistics.within` (10).

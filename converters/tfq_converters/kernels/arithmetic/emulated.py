@@ -77,7 +77,7 @@ KERNELS: Mapping[tuple[str, str], Arithmetic] = {
 
 
 def is_emulated(op: Op, form: ActivationEncoding) -> bool:
-    """Whether the kernels of `op` for results in `form` are computed here."""
+    """Return whether the kernels of `op` for results in `form` are computed here."""
     return (op.code, form.dtype) in KERNELS
 
 

@@ -21,7 +21,7 @@ def resized(op: Op, codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resized_short(op: Op, codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The codes as the slower kernels compute them: halves away from 0."""
+    """Return the codes as the slower kernels compute them: halves away from 0."""
     places = [short_between(op, length, wanted) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
     total = _mixed(codes, places, SHORT_PLACE_BITS)
     return shifted(total - (total < 0), 2 * SHORT_PLACE_BITS)

@@ -45,7 +45,7 @@ def _nearest(values: Any) -> Any:
 
 
 def looked_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """The table at codes of 16 bits, with straight lines between its anchors."""
+    """Return the table at codes of 16 bits, with straight lines between its anchors."""
     index = (codes >> 7) + STEPS // 2
     base: np.ndarray = table[index]
     result: np.ndarray = base + shifted((table[index + 1] - base) * (codes & 0x7F), 7)
@@ -82,7 +82,7 @@ def gelu(approximate: bool) -> Callable[[np.ndarray, np.float32], np.ndarray]:
 def tabled(
     function: Callable[[np.ndarray, np.float32], np.ndarray], codes: np.ndarray, scale: float, output_scale: float
 ) -> np.ndarray:
-    """A function of (real values, scale of the output) at codes of `scale`."""
+    """Return a function of (real values, scale of the output) at codes of `scale`."""
     output = np.float32(output_scale)
     with np.errstate(all="ignore"):
         table = anchors(lambda values: function(values, output), np.float32(scale), 0, output)
@@ -98,14 +98,14 @@ def sigmoid_input(codes: np.ndarray, scale: float) -> np.ndarray:
 
 
 def logistic(codes: np.ndarray, scale: float) -> np.ndarray:
-    """The logistic function on a scale of 2^-15."""
+    """Return the logistic function on a scale of 2^-15."""
     moved = sigmoid_input(codes, scale)
     result = _between(np.abs(moved), 9)
     return np.where(moved >= 0, result + (1 << 9), (1 << 25) - result + (1 << 9) - 1) >> 10
 
 
 def tanh(codes: np.ndarray, scale: float) -> np.ndarray:
-    """The hyperbolic tangent on a scale of 2^-15."""
+    """Return the hyperbolic tangent on a scale of 2^-15."""
     moved = sigmoid_input(codes, scale)
     result = _between(np.abs(moved), 8)
     return np.where(moved >= 0, result - (1 << 23) + (1 << 7), -result + (1 << 23) + (1 << 7) - 1) >> 8
