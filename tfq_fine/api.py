@@ -59,7 +59,7 @@ LOGGER = logging.getLogger("tfq_fine")  # its warnings reach stderr unless the u
 
 @dataclass(frozen=True)
 class Part:
-    """What led to the numbers of one signature."""
+    """The stages that led to the numbers of one signature."""
 
     report: QuantizationReport
     quantized: QuantizedGraph  # the numbers of the signature
@@ -87,7 +87,7 @@ class Result:
 
     @property
     def plan(self) -> Plan:
-        """What was planned for every operator."""
+        """The plan of every operator."""
         return self._only("plan").plan
 
     @property
@@ -218,7 +218,7 @@ def quantize(
 
 @dataclass(frozen=True)
 class _Way:
-    """How a job is run: limits and progress, which change nothing in the file."""
+    """Limits and progress of a job, which change nothing in the file."""
 
     timeout: float | None
     progress: bool | None

@@ -69,7 +69,7 @@ class ActivationEncoding:
         return self if self.dtype == "int16" else ActivationEncoding("int16", self.scale * farthest / 32767, 0)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Nearest codes of `values`, saturating."""
+        """Return the nearest codes of `values`, saturating."""
         limits = np.iinfo(self.dtype)
         codes = np.rint(values / np.float64(self.scale)) + self.zero_point
         return np.asarray(np.clip(codes, limits.min, limits.max)).astype(self.dtype)  # of rank 0 too

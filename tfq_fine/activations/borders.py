@@ -5,7 +5,7 @@ from tfq_converters.runtime import depends_on_unrunnable, unrunnable_names
 
 
 def integer_borders(graph: Graph, input_type: str, output_type: str) -> dict[int, str]:
-    """Tensor -> the type that it gets, of all float inputs and outputs of the main subgraph that become integers.
+    """Return tensor -> integer type, for the float inputs and outputs of the main subgraph that become integers.
 
     The range of what comes after an operator that no runtime here executes is unknown: such an output stays float.
     """

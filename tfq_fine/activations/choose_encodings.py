@@ -17,7 +17,7 @@ Node = tuple[int, int]  # (tensor, activation bits)
 
 @dataclass(frozen=True)
 class Encodings:
-    """What every integer operator of the main subgraph reads and writes, by slot; constants included."""
+    """The encodings that every integer operator of the main subgraph reads and writes, by slot; constants included."""
 
     inputs: Mapping[OpKey, Mapping[int, ActivationEncoding]]
     outputs: Mapping[OpKey, Mapping[int, ActivationEncoding]]
@@ -48,7 +48,7 @@ def integer_ops(plan: Plan) -> dict[int, int]:
 
 
 def groups(graph: Graph, ops: Mapping[int, int]) -> dict[Node, Node]:
-    """Node -> representative of the nodes that share one scale with it.
+    """Return node -> representative of the nodes that share one scale with it.
 
     Constants are no nodes: an operator may hold one in another encoding than the next operator that reads it.
     """
@@ -110,7 +110,7 @@ def extent(data: np.ndarray) -> Range:
 def group_ranges(
     graph: Graph, ops: Mapping[int, int], members: Mapping[Node, Node], ranges: Mapping[Node, Range]
 ) -> dict[Node, Range]:
-    """Representative -> the union of the ranges of its group, and of the constants that share its scale.
+    """Return representative -> union of the ranges of its group and of the constants that share its scale.
 
     A constant that is chosen shows in the result. One that lies beyond all results, such as a limit that is never
     reached, may saturate: it limits as before.
@@ -129,7 +129,7 @@ def group_ranges(
 
 
 def without_cut_off(graph: Graph, ops: Mapping[int, int], ranges: Mapping[Node, Range]) -> dict[Node, Range]:
-    """The ranges without what a MINIMUM or MAXIMUM takes away: where nothing else reads it, it may saturate before.
+    """Return the ranges cut to what a MINIMUM or MAXIMUM leaves, where nothing else reads the tensor.
 
     Inputs keep the range of the data, and outputs theirs, since they are seen from outside.
     """
@@ -204,7 +204,7 @@ def _free(
 
 
 def _centred(graph: Graph, o: int) -> tuple[int, ...]:
-    """Input slots of operator `o` that want zero point 0.
+    """Return the input slots of operator `o` that need zero point 0.
 
     The fast kernels take no other for the right side of a product of activations; the others are 17 times slower. Some
     kernels take no other at all.

@@ -34,7 +34,7 @@ def with_implied(graph: Graph, ops: Mapping[int, int], ranges: Mapping[int, Rang
 
 
 def without_range(graph: Graph, ops: Mapping[int, int], ranges: Mapping[int, Range]) -> list[int]:
-    """The activations of integer operators that have no range, in graph order; of a fused LSTM always its output."""
+    """Return activations of integer operators without a range, in graph order; a fused LSTM's output always."""
     main = graph.main
     needed: dict[int, None] = {}
     for o in ops:
@@ -49,7 +49,7 @@ def without_range(graph: Graph, ops: Mapping[int, int], ranges: Mapping[int, Ran
 
 
 def _of_operator(graph: Graph, o: int, bits: int, known: Mapping[int, Range]) -> dict[int, Range]:
-    """What operator `o` tells of the tensors around it."""
+    """Return the ranges that operator `o` implies for the tensors around it."""
     main = graph.main
     op = main.ops[o]
     fixed = fixed_output(op, bits)

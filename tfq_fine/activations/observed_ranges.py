@@ -13,7 +13,7 @@ from tfq_fine.request import ActivationSpec
 
 
 def requested_specs(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
-    """Activation of the main subgraph -> its spec: that of the operator that computes it, else of the first reader.
+    """Return activation -> spec of the operator that computes it, else of its first reader (main subgraph).
 
     A tensor that holds the values of another has the spec of that one.
 
@@ -33,7 +33,7 @@ def requested_specs(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
 
 
 def observer_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> StatisticsRequest:
-    """What the observers of a plan read beside the ranges, by the tensors whose values are not another's.
+    """Return what the observers of a plan read besides ranges, for tensors that hold their own values.
 
     `only`: the tensors whose ranges are to be chosen, where not all are.
     """
@@ -85,7 +85,7 @@ def chosen(graph: Graph, plan: Plan, statistics: Statistics, only: AbstractSet[i
 
 
 def _seen(root: int, spec: ActivationSpec, statistics: Statistics) -> TensorStatistics | None:
-    """What was seen of a tensor; None where its observer cannot do without more. Extremes are missed by none."""
+    """Return the statistics of a tensor; None where its observer needs more. No observer requires extremes."""
     key, reads = (0, root), OBSERVERS[spec.observer].reads
     seen = TensorStatistics(
         statistics.ranges[key],

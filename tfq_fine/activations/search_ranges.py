@@ -75,7 +75,7 @@ def best_ranges(
     histograms: Mapping[int, Histogram],
     threads: int = 1,
 ) -> Statistics:
-    """`known` with the best range of every activation whose observer is `auto`, and with their histograms.
+    """Return `known` with the best range of every activation whose observer is `auto`, and with their histograms.
 
     Args:
         graph: the float graph.
@@ -101,7 +101,7 @@ def best_ranges(
 
 
 def looked_at(graph: Graph, samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Those of the samples that ranges are tried on: as good as drawn at random (`kept_samples`)."""
+    """Return the samples that ranges are tried on: as good as drawn at random (`kept_samples`)."""
     return samples[: number_of_samples(graph)]
 
 
@@ -112,7 +112,7 @@ def counted(
     threads: int = 1,
     only: AbstractSet[int] | None = None,
 ) -> dict[int, Histogram]:
-    """Histograms of what a few samples make of the tensors whose observer is `auto`.
+    """Return histograms, over a few samples, of the tensors whose observer is `auto`.
 
     Args:
         graph: the float graph.
@@ -151,7 +151,7 @@ def number_of_samples(graph: Graph) -> int:
 
 
 def candidates(seen: TensorStatistics, bits: int) -> list[Range]:
-    """The ranges that the observers choose, the whole one first; of those that are nearly the same, the first."""
+    """Return the ranges that the observers choose, the whole one first; near duplicates are dropped."""
     found: list[Range] = []
     common = seen.range if seen.extremes is None else _common(seen.extremes).intersection(seen.within().range)
     for name, options in CANDIDATES:
@@ -183,7 +183,7 @@ def _errors(
     samples: Sequence[Sample],
     threads: int,
 ) -> dict[int, list[float]]:
-    """Tensor -> for each of its ranges, the mean over samples and readers of the relative squared error, at most 1."""
+    """Return tensor -> mean relative squared error, at most 1, over samples and readers, for each of its ranges."""
     trial = _Trial(known_part(graph).main)
     measured = [(t, n, *pair) for t, each in ranges.items() for n, pair in trial.measured(t, each, bits[t])]
     found = {t: [list[float]() for _ in each] for t, each in ranges.items()}
@@ -209,7 +209,7 @@ class _Trial:
         self._energies: dict[int, int] = {}
 
     def measured(self, t: int, ranges: Sequence[Range], bits: int) -> Iterator[tuple[int, tuple[int, int]]]:
-        """(which range, (squared error of one output of a reader, its mean square)), as tensors of this graph."""
+        """Return (which range, (squared error of one output of a reader, its mean square)), as tensors here."""
         if not self.main.tensors[t].shape:
             return
         for n, given in enumerate(ranges):
@@ -219,14 +219,14 @@ class _Trial:
                 yield n, (error, self._energy(before))
 
     def runner(self, graph: Graph, pieces: list[int], threads: int) -> Runner:
-        """Ready to compute `pieces`, single values, in one row."""
+        """Return a runner that computes `pieces`, single values, in one row."""
         main = self.builder.subgraph(self.main, outputs=[steps.packed(self.builder, pieces)])
         trial = replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=())
         with flatbuffer.scratch(trial) as path:
             return Runner(path, threads=threads)
 
     def _again(self, replaced: dict[int, int]) -> list[tuple[int, int]]:
-        """(output, the same over the rounded tensor) of all that read it, moved or not."""
+        """Return (output, the same over the rounded tensor) for all that read it, moved or not."""
         found = []
         readers = self.main.consumers()
         ((original, rounded),) = replaced.items()

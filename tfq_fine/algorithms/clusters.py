@@ -40,7 +40,7 @@ def clusters(problem: WeightProblem) -> WeightCodes:
 
 
 def _rows(weight: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
-    """[blocks, values of a block]; short blocks are filled with zeros."""
+    """Return [blocks, values of a block]; short blocks are filled with zeros."""
     blocks = affine.split(weight, block)
     order = (*range(0, blocks.ndim, 2), *range(1, blocks.ndim, 2))
     return blocks.transpose(order).reshape(-1, int(np.prod(block)))
@@ -54,7 +54,7 @@ def _weight(rows: np.ndarray, shape: tuple[int, ...], block: tuple[int, ...]) ->
 
 
 def _in_common(rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """(|factor| of each row, rows divided by it, where values of one cluster are the same to the last bit).
+    """Return (|factor| of each row, rows divided by it, where values of one cluster are equal to the last bit).
 
     None where the rows have more than `most` values beside 0 then.
     """
@@ -79,7 +79,7 @@ def _in_common(rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray] | N
 
 
 def _factor(values: np.ndarray, known: np.ndarray) -> float:
-    """What makes most of `values` known clusters; 1 where that is no more than half of them.
+    """Return the factor that makes most of `values` known clusters; 1 where that is no more than half of them.
 
     Candidates bring the largest, the middle or the smallest value onto any cluster. Among equals 1 wins, then the
     smallest that is positive, for it makes the finest scale.

@@ -38,7 +38,7 @@ class OperatorInputs:
     quantized: tuple[np.ndarray, ...]
 
     def patches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """For each sample, the patches that output values are computed from: (exact, quantized).
+        """Yield, for each sample, the patches that output values are computed from: (exact, quantized).
 
         Each is float32 [groups, patches, K], K in the order of the weight (`patches`).
         """
@@ -46,7 +46,7 @@ class OperatorInputs:
             yield patches(exact, self.op, self.subgraph), patches(quantized, self.op, self.subgraph)
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """E[q q^T] and E[(x - q) q^T] over all patches, q quantized and x exact; float64 [groups, K, K] each."""
+        """Return E[q q^T] and E[(x - q) q^T] over all patches, q quantized, x exact; float64 [groups, K, K] each."""
         own, error = np.zeros(()), np.zeros(())
         count = 0
         for exact, quantized in self.patches():

@@ -1,4 +1,4 @@
-"""What the runs of one pass add up to."""
+"""Sums over the runs of one calibration pass."""
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class Totals:
         self._lstms = {key: lstm.float_constants_of(graph.main.ops[key[1]], graph.main) for key in needs.strains}
 
     def add(self, reading: RunResult, count: int) -> None:
-        """One more run, of `count` samples."""
+        """Add one more run, of `count` samples."""
         self._add_ranges(reading)
         for total, mean in zip(self._means, reading.means, strict=True):
             total += mean * count
@@ -89,11 +89,11 @@ class Totals:
             self._moving = self._moving * self._momentum + now * (1 - self._momentum)
 
     def skip(self, count: int) -> None:
-        """A run that is left out."""
+        """Count a run that is left out."""
         self.skipped += count
 
     def statistics(self, needs: StatisticsRequest) -> Statistics:
-        """What was found, by the tensors that were asked for."""
+        """Return the statistics of the requested tensors."""
         extended, moved, main = self._extended.needs, moved_from(self._graph), self._graph.main
         ranges = dict(zip(extended.ranges, map(Range, self._low.tolist(), self._high.tolist()), strict=True))
         requested = set(needs.ranges) | set(extended.extremes) | {key for key, _ in extended.moving}
@@ -123,7 +123,7 @@ class Totals:
         return self._low_counter.histograms(), self._high_counter.histograms()
 
     def _warnings(self, ranges: dict[tuple[int, int], Range]) -> list[str]:
-        """What a user should know of the data."""
+        """Return what a user should know of the data."""
         found = []
         if self.interrupted:
             found.append(f"{INTERRUPTED}: the statistics are those of the first {self.samples} samples")

@@ -114,7 +114,7 @@ class Representative:
 
     @property
     def shapes(self) -> Callable[[Sequence[str]], list[list[Described]]] | None:
-        """What tells the shapes of the inputs of a model that does not know them; None where nothing does."""
+        """The data that tells input shapes to a model that does not know them; None where nothing does."""
         return self._shapes if self.is_given else None
 
     def _shapes(self, names: Sequence[str]) -> list[list[Described]]:

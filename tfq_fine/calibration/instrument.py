@@ -20,7 +20,7 @@ from tfq_fine.calibration.value_sampling import sampled
 
 @dataclass(frozen=True)
 class StatisticsRequest:
-    """What calibration must find out."""
+    """The statistics that calibration must gather."""
 
     ranges: tuple[TensorKey, ...] = ()
     means: tuple[TensorKey, ...] = ()  # per channel, the last axis
@@ -42,7 +42,7 @@ class StatisticsRequest:
 
 @dataclass(frozen=True)
 class InstrumentedGraph:
-    """The extended graph, and what its outputs are."""
+    """The extended graph, and the meaning of its outputs."""
 
     graph: Graph
     needs: StatisticsRequest  # tensors whose values are another's are left out of the ranges and such
@@ -75,7 +75,7 @@ class InstrumentedGraph:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What one run showed."""
+    """The observations of one run."""
 
     low: np.ndarray  # float32 [ranges]
     high: np.ndarray
@@ -96,7 +96,7 @@ def _pieces(row: np.ndarray, sizes: tuple[int, ...] | list[int]) -> list[np.ndar
 
 
 def moved_from(graph: Graph) -> dict[int, int]:
-    """Tensor -> the tensor whose values it holds, so that one range serves both (it may be a little too wide)."""
+    """Return tensor -> the tensor whose values it holds, so that one range serves both (perhaps a little wide)."""
     main = graph.main
     found: dict[int, int] = {}
     for op in main.ops:
@@ -157,7 +157,7 @@ def instrumented(graph: Graph, needs: StatisticsRequest) -> InstrumentedGraph:
 
 
 def _with_elements(graph: Graph, needs: StatisticsRequest) -> StatisticsRequest:
-    """What is asked of tensors that have elements."""
+    """Return the part of the request that is about tensors with elements."""
 
     def some(key: TensorKey) -> bool:
         return 0 not in graph.main.tensors[key[1]].shape

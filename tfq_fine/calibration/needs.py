@@ -1,4 +1,4 @@
-"""What calibration has to find out for a graph, or for a plan of it."""
+"""The statistics that calibration gathers for a graph, or for a plan of it."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -14,7 +14,7 @@ FOR_ALGORITHMS = ("channel_absmax", "channel_mean", "second_moment")
 
 
 def range_needs(graph: Graph) -> StatisticsRequest:
-    """The range of every float tensor of the main subgraph that is fed or computed, and the states of fused LSTMs."""
+    """Request the range of each float tensor of the main subgraph that is fed or computed, and fused LSTM states."""
     main, known = graph.main, known_ops(graph)
     computed = {*main.inputs} | {t for o in known for t in main.ops[o].outputs}
     fused = [o for o in known if (op := main.ops[o]).code == lstm.CODE and not lstm.unusual(op, main)]
@@ -28,7 +28,7 @@ def mean_needs(graph: Graph) -> StatisticsRequest:
 
 
 def algorithm_needs(graph: Graph, names: Sequence[str]) -> StatisticsRequest:
-    """What `names` say of the input of every linear operator of the main subgraph.
+    """Request what algorithms `names` read of the input of every linear operator of the main subgraph.
 
     Raises:
         TfqError: an unknown name.

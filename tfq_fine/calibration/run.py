@@ -35,7 +35,7 @@ def calibrate(
     advance: Callable[[int], None] | None = None,
     side_by_side: bool = True,
 ) -> Statistics:
-    """What `needs` asks for, over all samples.
+    """Run the model on all samples and return the requested statistics.
 
     An interrupt (Ctrl-C) ends the pass and keeps what was gathered, with a warning in the statistics.
 
@@ -99,7 +99,7 @@ def _finite(batches: Iterable[Batch], totals: Totals) -> Iterator[Batch]:
 def _readings(
     extended: InstrumentedGraph, batches: Iterable[Batch], threads: int, side_by_side: bool
 ) -> Iterator[tuple[Batch, RunResult]]:
-    """(copy of a batch, what the extended graph showed), in the order of the batches."""
+    """Yield (copy of a batch, what the instrumented graph showed), in the order of the batches."""
 
     def seen(batch: Batch) -> Batch:  # the caller may use its arrays again
         return Batch(tuple(array.copy() for array in batch.inputs), None, batch.first, batch.count)
@@ -123,7 +123,7 @@ def _readings(
 
 
 def _runs_side_by_side(graph: Graph) -> bool:
-    """Whether samples may run in several interpreters: the model keeps no state, and is held several times at ease."""
+    """Return whether samples may run in several interpreters: no state, and small enough to be held several times."""
     tensors = [tensor for subgraph in graph.subgraphs for tensor in subgraph.tensors]
     stateful = any(tensor.is_variable or tensor.dtype == "resource" for tensor in tensors)
     return not stateful and sum(tensor.data.nbytes for tensor in tensors if tensor.data is not None) <= SMALL_BYTES

@@ -14,7 +14,7 @@ def generated_inputs(graph: Graph, seed: int = 0, subgraph: int = 0) -> tuple[np
 
 
 def other_inputs(graph: Graph) -> dict[str, tuple[np.ndarray, ...]]:
-    """Generated inputs for every signature on a subgraph other than the main one, in the order of its arguments."""
+    """Return generated inputs for each signature on a subgraph other than the main one, in argument order."""
     found = {}
     for signature in graph.signatures:
         if signature.subgraph:

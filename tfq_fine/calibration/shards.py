@@ -114,7 +114,7 @@ def gather_shards(
     how: ReadingOptions,
     advance: Callable[[int], None] | None = None,
 ) -> CalibrationResult:
-    """The same from shards of the data, each read and run by the executor, and put together in their order.
+    """Calibrate on shards of the data, each read and run by the executor, and merge the results in order.
 
     Args:
         graph: the float graph; its bytes travel with every task.
@@ -177,7 +177,7 @@ def shard_shapes(
 
 
 def _shapes(shard: Callable[[int], Any], names: Sequence[str]) -> list[list[Described]]:
-    """What an executor runs to look at the first shard."""
+    """Return the shapes of the first shard; an executor runs this."""
     return Peeked(shard(0)).shapes(names)
 
 
@@ -212,7 +212,7 @@ class _ShardData:
 def _calibrate_shard(
     content: bytes, shard: Callable[[int], Any], index: int, needs: StatisticsRequest | None, how: ReadingOptions
 ) -> CalibrationResult:
-    """What an executor runs."""
+    """Calibrate on one shard; an executor runs this."""
     return gather(flatbuffer.read(content), shard(index), needs, how)
 
 

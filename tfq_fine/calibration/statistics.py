@@ -1,4 +1,4 @@
-"""What calibration learned: a value that merges, saves and loads.
+"""The statistics that calibration gathers: a value that merges, saves and loads.
 
 Statistics add up over samples, so shards may be calibrated anywhere and merged; the order matters to moving averages
 alone, which continue where the other statistics end.
@@ -33,7 +33,7 @@ class Range(NamedTuple):
         return Range(min(self.low, other.low), max(self.high, other.high))
 
     def intersection(self, other: "Range") -> "Range":
-        """What both hold; empty ranges become the nearest end of this one."""
+        """Return the intersection of both ranges; an empty one becomes the nearest end of this one."""
         low = min(max(self.low, other.low), self.high)
         return Range(low, max(min(self.high, other.high), low))
 
@@ -187,7 +187,7 @@ class Statistics:
         return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
 
     def with_ranges(self, ranges: Mapping[TensorKey, Range]) -> "Statistics":
-        """These statistics with other ranges for some tensors."""
+        """Return these statistics with other ranges for some tensors."""
         return replace(self, ranges={**self.ranges, **ranges})
 
     @property
@@ -254,7 +254,7 @@ ARRAYS = ("means", "absmax", "channels", "second_moments", "strains")
 
 
 def _arrays(statistics: Statistics) -> dict[str, np.ndarray]:
-    """Plain arrays by names such as `means/0/7`: the field, then the key."""
+    """Return plain arrays by names such as `means/0/7`: the field, then the key."""
     found: dict[str, np.ndarray] = {"samples": np.array(statistics.samples), "skipped": np.array(statistics.skipped)}
     found["keys"] = np.array(list(statistics.ranges), np.int64).reshape(-1, 2)
     found["ranges"] = np.array(list(statistics.ranges.values()), np.float64).reshape(-1, 2)

@@ -48,7 +48,7 @@ def unlike_training(source: Source, samples: Sequence[Sample]) -> Iterator[str]:
 
 
 def first_moments(source: Source, samples: Sequence[Sample]) -> Moments | None:
-    """The moments at the first normalizing layer of a Keras model; None where there is none that can be looked at."""
+    """Return the moments at the first normalizing layer of a Keras model; None without an accessible one."""
     if source.keras_model is None or source.call is None or not samples:
         return None
     order = source.call.order(names := source.graph.input_names())
@@ -85,7 +85,7 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _model_class(model: Any) -> Any:
-    """`Model` of the Keras that the model is of, tf_keras or keras."""
+    """Return `Model` of the Keras that the model is of, tf_keras or keras."""
     return next(kind for kind in reversed(type(model).__mro__) if kind.__name__ == "Model")
 
 

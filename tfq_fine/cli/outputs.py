@@ -1,4 +1,4 @@
-"""Where results are written: whether they can be is found out before the work starts, and `-` is stdout."""
+"""Places for results: whether they can be written is checked before the work starts; `-` is stdout."""
 
 import os
 import stat
@@ -102,7 +102,7 @@ def _is_stdout(path: str) -> bool:
 
 @contextmanager
 def _stdout_reserved() -> Iterator[int]:
-    """A descriptor of stdout, while everything that is printed goes to stderr.
+    """Yield a descriptor of stdout, while everything that is printed goes to stderr.
 
     Raises:
         TfqError: stdout is closed.

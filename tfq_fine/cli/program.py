@@ -1,4 +1,4 @@
-"""From arguments to an exit code. The modules that do the work are loaded only once it is known which one is asked."""
+"""The command line: from arguments to an exit code. Modules that do the work are loaded only when needed."""
 
 import argparse
 import importlib

@@ -1,4 +1,4 @@
-"""What `--recipe` says."""
+"""The `--recipe` argument."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a model takes, and what it is given: the two values that the rest of the data path is about."""
+"""The inputs that a model takes, and one batch of data: the values that the rest of the data path is about."""
 
 from dataclasses import dataclass
 
@@ -46,6 +46,6 @@ def input_specs(graph: Graph) -> list[InputSpec]:
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """`[n, 32, 32, 3]`: unknown sizes as letters, the batch axis as n."""
+    """Return `[n, 32, 32, 3]`: unknown sizes as letters, the batch axis as n."""
     sizes = [str(size) if size != -1 else "?" if axis else "n" for axis, size in enumerate(shape)]
     return f"[{', '.join(sizes)}]"

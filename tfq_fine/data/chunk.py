@@ -14,7 +14,7 @@ from tfq_fine.data.layout import BatchAxis, Layout, Shape, layout, misfit
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a chunk must fit, and how it is to be cut."""
+    """The shapes and types that a chunk must fit, and how it is to be cut."""
 
     specs: tuple[InputSpec, ...]
     axis: BatchAxis
@@ -55,7 +55,7 @@ class Chunk:
         return replace(self, count=min(count, self.count))
 
     def batch(self, start: int, stop: int) -> Batch:
-        """Samples `start` to `stop` of this chunk, of the model's types; views where the types agree.
+        """Return samples `start` to `stop` of this chunk, in the model's types; views where the types agree.
 
         Raises:
             TfqError: values that the model's types cannot hold, NaN or infinities.

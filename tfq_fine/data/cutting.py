@@ -58,7 +58,7 @@ def batches(
 
 
 def singles(batches: Iterable[Batch], inputs: Sequence[InputSpec]) -> Iterator[Batch]:
-    """The same samples, as few at a time as the model takes, mostly one; the arrays are parts of the batches'.
+    """Yield the samples in the smallest batches that the model takes, mostly one; arrays are parts of the batches'.
 
     Args:
         batches: as `batches` cuts them.
@@ -102,7 +102,7 @@ def _chunks(source: Source, wanted: Wanted, keep_labels: bool) -> Iterator[Chunk
 
 
 def _labelled(chunks: Iterator[Chunk], labels: Any, whole: bool) -> Iterator[Chunk]:
-    """Chunks with the labels that were given beside the data."""
+    """Yield chunks with the labels that came next to the data."""
     given = shape_of(labels)[0] if shape_of(labels) else 0
     stop = 0
     for chunk in chunks:
@@ -117,7 +117,7 @@ def _labelled(chunks: Iterator[Chunk], labels: Any, whole: bool) -> Iterator[Chu
 
 
 def _limited(chunks: Iterator[Chunk], limit: int | None) -> Iterator[Chunk]:
-    """No more than `limit` samples; nothing is read beyond them."""
+    """Yield no more than `limit` samples; nothing is read beyond them."""
     for chunk in chunks:
         room = chunk.count if limit is None else limit - limit % chunk.unit - chunk.first
         if room <= 0 and chunk.first == 0 and chunk.count:
@@ -151,7 +151,7 @@ def _some(batches: Iterator[Batch], specs: Sequence[InputSpec]) -> Iterator[Batc
 
 
 def _recut(chunks: Iterator[Chunk], left_over: Callable[[int], None] | None) -> Iterator[Batch]:
-    """Batches of the size that each chunk asks for; what is left of a chunk is copied and completed by the next."""
+    """Yield batches of the size that each chunk asks for; the rest of a chunk is copied and completed by the next."""
     pending: list[Batch] = []
     key, unit = None, 1
     for chunk in chunks:

@@ -21,7 +21,7 @@ class BatchAxis:
 
 
 def batch_axis(specs: Sequence[InputSpec]) -> BatchAxis:
-    """Axis 0 where its size is unknown; if that is nowhere, axis 0 of the one size that all share there, else of 1."""
+    """Return axis 0 where its size is unknown; if known everywhere, axis 0 of the size that all share, else of 1."""
     if any(spec.shape and spec.shape[0] == -1 for spec in specs):
         return BatchAxis(None, tuple(bool(spec.shape) and spec.shape[0] == -1 for spec in specs))
     sizes = {spec.shape[0] for spec in specs if spec.shape}

@@ -19,7 +19,7 @@ def is_quantized(tensor: Tensor) -> bool:
 
 
 def affine_of(tensor: Tensor) -> tuple[np.float32, np.float32]:
-    """(scale, zero point) of an activation."""
+    """Return (scale, zero point) of an activation."""
     assert tensor.quantization is not None
     return np.float32(tensor.quantization.scale[0]), np.float32(tensor.quantization.zero_point[0])
 
@@ -45,7 +45,7 @@ def fused_limits(op: Op, tensor: Tensor) -> tuple[float, float]:
 
 
 def encoded(values: Any, tensor: Tensor) -> Any:
-    """Nearest codes of real values, ties to even as the kernels have them, saturating.
+    """Return the nearest codes of real values, ties to even as the kernels have them, saturating.
 
     Of 16 bits, the last values of a tensor beyond a multiple of eight are divided by the scale, and may part on ties.
     """

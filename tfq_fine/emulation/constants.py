@@ -17,7 +17,7 @@ class Constants:
         self._beside: dict[tuple[int, bool], tuple[np.ndarray, Any]] = {}
 
     def stored(self, tf: Any, tensor: Tensor) -> Any:
-        """What the file has: codes of a quantized tensor in float32, else values of its type."""
+        """Return what the file stores: codes of a quantized tensor in float32, else values of its type."""
         held = self._held(tf, tensor, decoded=False)
         return tf.cast(held, tf.float32) if is_quantized(tensor) else held
 

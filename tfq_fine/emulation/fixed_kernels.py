@@ -74,7 +74,7 @@ def _squared_difference(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
 
 
 def _sum(sign: int, shift: int, whole_rows: Multiply = twice) -> Row:
-    """ADD and SUB: both on twice the larger scale, `shift` bits up; `whole_rows` does that where shapes are equal."""
+    """Compute ADD or SUB on twice the larger scale, `shift` bits up; `whole_rows` does so for equal shapes."""
 
     def applied(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
         twice_largest = np.float64(2 * max(_scale(tensors, 0), _scale(tensors, 1)))

@@ -19,7 +19,7 @@ def looked_up(tf: Any, table: np.ndarray, codes: Any) -> Any:
 
 
 def sigmoid_input(tf: Any, codes: Any, scale: np.float32) -> Any:
-    """Codes on a scale of 1 / (3 * 4096)."""
+    """Return codes on a scale of 1 / (3 * 4096)."""
     multiplier, shift = float(scale) * 4096.0 * 3.0, 0
     while multiplier <= 32767.0 / 2.0 and shift <= 30:
         multiplier, shift = multiplier * 2.0, shift + 1
@@ -27,14 +27,14 @@ def sigmoid_input(tf: Any, codes: Any, scale: np.float32) -> Any:
 
 
 def logistic(tf: Any, codes: Any) -> Any:
-    """Of what `sigmoid_input` made: the logistic function on a scale of 2^-15."""
+    """Return the logistic function of what `sigmoid_input` made, on a scale of 2^-15."""
     result = _between(tf, tf.abs(codes), 9)
     both = tf.where(codes >= 0, result + (1 << 9), (1 << 25) - result + (1 << 9) - 1)
     return tf.bitwise.right_shift(both, np.int64(10))
 
 
 def tanh(tf: Any, codes: Any) -> Any:
-    """Of what `sigmoid_input` made: the hyperbolic tangent on a scale of 2^-15."""
+    """Return the hyperbolic tangent of what `sigmoid_input` made, on a scale of 2^-15."""
     result = _between(tf, tf.abs(codes), 8)
     both = tf.where(codes >= 0, result - (1 << 23) + (1 << 7), -result + (1 << 23) + (1 << 7) - 1)
     return tf.bitwise.right_shift(both, np.int64(8))
@@ -51,7 +51,7 @@ def _between(tf: Any, magnitude: Any, bits: int) -> Any:
 
 
 def softmax(tf: Any, codes: Any, scale: Any, beta: float) -> Any:
-    """Along the last axis, on a scale of 2^-15."""
+    """Return SOFTMAX along the last axis, on a scale of 2^-15."""
     behind = codes - tf.reduce_max(codes, axis=-1, keepdims=True)
     ratio = np.float64(scale) * np.float64(beta) / (10.0 / 65535.0)
     diff = tf.clip_by_value(twice(tf, behind, ratio) + MOST, LEAST, MOST)

@@ -98,7 +98,7 @@ class Interpreter:
         return [encoded(v, t) if is_quantized(t) else v for v, t in zip(results, tensors, strict=True)]
 
     def _decoded(self, tf: Any, value: Any, tensor: Tensor) -> Any:
-        """Real values of codes; anything else as it is."""
+        """Return the real values of codes, and anything else unchanged."""
         if not is_quantized(tensor):
             return tf.cast(value, tf.float32) if tensor.dtype == "float16" else value
         if tensor.is_constant:
@@ -119,7 +119,7 @@ class Interpreter:
 
 
 def _as_it_is(tf: Any, value: Any) -> Any:
-    """`value`, out of the reach of TensorFlow's optimizer, which would add (x + bias) + y in another order."""
+    """Hide `value` from TensorFlow's optimizer, which would add (x + bias) + y in another order."""
     return tf.raw_ops.Snapshot(input=value) if value.dtype == tf.float32 else value
 
 

@@ -27,7 +27,7 @@ EXACT = 2.0**24  # whole numbers up to this are exact in float32
 
 
 def rounds_activations(graph: Graph) -> bool:
-    """Whether something of `graph` puts float activations on codes: a QUANTIZE, or an operator in dynamic range."""
+    """Return whether `graph` puts float activations on codes: a QUANTIZE, or a dynamic-range operator."""
     return any(op.code == "QUANTIZE" or _is_dynamic(op, graph.subgraphs[s]) for (s, _), op in graph.ops())
 
 
@@ -72,7 +72,7 @@ def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, constants: Constan
 
 
 def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list[Any], constants: Constants) -> Any:
-    """A dynamic-range operator: exact sums of codes, times the input's scale, times the weight's, and the bias."""
+    """Compute in dynamic range: exact sums of codes, times the input's scale and the weight's, plus the bias."""
     strided = op.code == "CONV_2D" and strides(op) != (1, 1)
     pointwise = op.code == "CONV_2D" and weight.shape[1:3] == (1, 1) and weight.dtype == "int8" and not strided
     per_row = op.code in ("FULLY_CONNECTED", "BATCH_MATMUL") or pointwise

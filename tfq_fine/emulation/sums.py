@@ -46,7 +46,7 @@ def _convolution(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
 
 
 def _along_last(tf: Any, values: Any, kernel: Any, start: Any) -> Any:
-    """The rows that the last axis of `values` makes, times one `kernel` [k, m], onto `start` [m] or of their shape."""
+    """Multiply the rows along the last axis of `values` by `kernel` [k, m], added onto `start` [m] or like them."""
     depth, width = kernel.shape
     if start is not None and start.shape.rank > 1:
         start = tf.reshape(start, [-1, width])
@@ -55,7 +55,7 @@ def _along_last(tf: Any, values: Any, kernel: Any, start: Any) -> Any:
 
 
 def matrix_product(tf: Any, rows: Any, kernel: Any, start: Any = None) -> Any:
-    """`rows` [..., n, k] times `kernel` [..., k, m], onto `start`, that or [m]: float32 [..., n, m]. Axes broadcast."""
+    """Multiply `rows` [..., n, k] by `kernel` [..., k, m], onto `start` (like it or [m]): float32 [..., n, m]."""
     return _compiled(tf)(rows, kernel, tf.zeros(tf.shape(kernel)[-1:]) if start is None else start)
 
 
@@ -72,7 +72,7 @@ def mean(tf: Any, values: Any, axes: Sequence[int], keep: bool) -> Any:
 
 @cache  # one function for all, so that each shape is compiled once
 def _compiled(tf: Any) -> Any:
-    """(rows, kernel, start) -> sums."""
+    """Map (rows, kernel, start) to sums."""
 
     def sums(rows: Any, kernel: Any, start: Any) -> Any:
         depth = tf.shape(rows)[-1]
@@ -95,7 +95,7 @@ def _compiled(tf: Any) -> Any:
 
 
 def _first(tf: Any, values: Any, axis: int, missing: Any) -> Any:
-    """`values` with `axis` in front, and zeros behind its end, which change no sum."""
+    """Return `values` with `axis` first, and zeros after its end, which change no sum."""
     rank = values.shape.rank
     axis %= rank
     moved = tf.transpose(values, [axis, *(other for other in range(rank) if other != axis)])

@@ -1,4 +1,4 @@
-"""What each position of a convolution's window meets of its input."""
+"""The input values that each position of a convolution's window meets."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from tfq_converters.operators import padding_of
 
 
 def padded(tf: Any, op: Op, values: Any, window: tuple[int, int]) -> Any:
-    """`values` [N, H, W, C] with the zeros that SAME fills up with."""
+    """Return `values` [N, H, W, C] with the zeros that SAME fills up with."""
     if padding_of(op) != "SAME":
         return values
     known = values.shape[1:3]
@@ -20,12 +20,12 @@ def padded(tf: Any, op: Op, values: Any, window: tuple[int, int]) -> Any:
 
 
 def strides(op: Op) -> tuple[int, int]:
-    """Of height and width."""
+    """Return the strides of height and width."""
     return op.option("strideH"), op.option("strideW")
 
 
 def dilations(op: Op) -> tuple[int, int]:
-    """Of height and width."""
+    """Return the dilations of height and width."""
     return op.option("dilationHFactor"), op.option("dilationWFactor")
 
 

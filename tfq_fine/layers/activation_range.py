@@ -69,7 +69,7 @@ class ActivationRange:
         self.frozen.assign(float(frozen))
 
     def quantized(self, values: Any, training: bool) -> Any:
-        """`values` on the codes of the range; as they are while the range is not known."""
+        """Return `values` on the codes of the range; unchanged while the range is not known."""
         if training and not self.learned:
             self._average(values)
         scale, zero = self._encoding()
@@ -121,7 +121,7 @@ class ActivationRange:
         return arithmetic.activation_scale(low, high, self.bits)
 
     def limits(self) -> tuple[float, float]:
-        """The range whose encoding this is: `affine.activation_encoding(*limits, bits)` gives the very same numbers."""
+        """Return the range of this encoding: `affine.activation_encoding(*limits, bits)` gives the same numbers."""
         if not self.learned or np.asarray(self.frozen) > 0:
             return float(np.asarray(self.low)), float(np.asarray(self.high))
         scale = float(self.step.numpy())

@@ -26,7 +26,7 @@ FUSED = frozenset({"ReLU", "Activation", "BatchNormalization"})  # what reads a 
 
 @dataclass(frozen=True)
 class _Requested:
-    """What a recipe asks of one layer."""
+    """The request of a recipe for one layer."""
 
     layer: Any
     spec: OpSpec
@@ -127,7 +127,7 @@ def _problems(node: Node, wrapper_of: Callable[[Any, str], Any]) -> list[str]:
 
 
 def _requested(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict[str, _Requested]:
-    """What the recipe asks of every layer with kernels, by path; what it keeps float is left out.
+    """Return what the recipe requests of every layer with kernels, by path, without what it keeps float.
 
     Raises:
         TfqError: a rule that names no layer.
@@ -180,7 +180,7 @@ def _report_left(result: Any, requested: Mapping[str, _Requested]) -> None:
 
 
 def _read_in_float(model: Any, wrapped: set[str]) -> set[str]:
-    """Paths of the wrapped layers whose output something reads that does not quantize it itself."""
+    """Return paths of wrapped layers whose output is read by something that does not quantize it itself."""
     paths = {id(node.layer): node.path for node in nodes(layer_tree(model))}
     found = set()
     for inner in model._flatten_layers(recursive=True):

@@ -17,7 +17,7 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 def put_in_front(layer: Any) -> Any:
-    """The same layer, whose calls pass every float tensor that they are given through a mark."""
+    """Wrap `layer.call` so that each float input passes through a marker op."""
     import keras
 
     call = layer.call

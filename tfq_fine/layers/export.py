@@ -1,4 +1,4 @@
-"""From a wrapped Keras model to what the quantizer needs: the float model, and what the wrappers decided.
+"""Export of a wrapped Keras model: the float model, and the overrides that the wrappers decided.
 
 The wrappers are taken off a copy, the copy is converted as any float model, and each kernel is found again among the
 constants of the file by its values, laid out as its operator wants it.
@@ -68,7 +68,7 @@ class WrappedModel:
 
 
 class _Collected:
-    """What the wrappers decided, while it is put together."""
+    """The wrappers' decisions, while they are put together."""
 
     def __init__(self, graph: Graph):
         self.graph = graph
@@ -80,7 +80,7 @@ class _Collected:
         self.problems: list[str] = []
 
     def take(self, path: str, wrapper: Any) -> None:
-        """All that one wrapper decided; `path` is that of its layer."""
+        """Take all that one wrapper decided; `path` is that of its layer."""
         inside = {key: op for key, op in self.graph.ops() if is_of(self.graph, key, path)}
         if wrapper.spec.mode == "integer":
             plain = [key for key, op in inside.items() if not weight_axes(op, self.graph.subgraphs[key[0]])]
@@ -98,7 +98,7 @@ class _Collected:
             self._hold(tensor, wrapper.output_range)
 
     def _take_kernel(self, path: str, wrapper: Any, kernel: QuantizedKernel, place: Place) -> None:
-        """One place of one kernel, and the range of what its operator reads."""
+        """Take one place of one kernel, and the range of what its operator reads."""
         found, key = _codes(place, wrapper, kernel), place.key
         if isinstance(found, str):
             self.problems.append(f"layer {path!r}: {found}")
@@ -124,7 +124,7 @@ class _Collected:
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the wrappers decided about the operators of a graph."""
+    """The wrappers' decisions about the operators of a graph."""
 
     requested: Mapping[OpKey, OpSpec]  # of the operators with wrapped kernels, and of those behind them in their layers
     codes: Mapping[tuple[OpKey, int], WeightCodes] = field(default_factory=dict)  # by operator and slot
@@ -165,7 +165,7 @@ class Overrides:
         return merged
 
     def changed(self, quantized: QuantizedGraph) -> list[str]:
-        """Notes on operators that are not what was simulated: left in float, or with scales that had to be raised."""
+        """Return notes on operators unlike their simulation: left in float, or with scales that had to be raised."""
         names = {key: quantized.graph.subgraphs[key[0]].op_name(key[1]) for key, _ in self.codes}
         lost = [key for key in names if key not in quantized.ops]
         raised = [
@@ -203,7 +203,7 @@ class Overrides:
         return replace(graph, subgraphs=tuple(subgraphs))
 
     def with_ranges(self, graph: Graph, plan: Plan, statistics: Statistics | None) -> Statistics | None:
-        """Statistics with the wrappers' ranges: of their tensors, and of those that kernels tie to the same scale."""
+        """Return statistics with the wrappers' ranges, also for tensors that kernels tie to the same scale."""
         if statistics is None or not self.ranges:
             return statistics
         members = groups(graph, integer_ops(plan))
@@ -217,7 +217,7 @@ class Overrides:
 
 
 def wrapped_model(model: Any, safe_mode: bool = True) -> WrappedModel | None:
-    """What a Keras model, or a `.keras` file, holds of wrappers; None when it holds none.
+    """Return the wrappers that a Keras model or `.keras` file holds; None when it holds none.
 
     Raises:
         TfqError: as `unwrapped`, or the file cannot be loaded.
@@ -266,7 +266,7 @@ def op_at(graph: Graph, key: OpKey) -> Op:
 
 
 def _exactly(kernel: QuantizedKernel) -> OpSpec:
-    """The spec of the file: as simulated; a bias that was trained with these weights is not corrected for them."""
+    """Return the spec as simulated; a bias that was trained with these weights is not corrected for them."""
     spec = kernel.plan.spec
     assert spec.weights is not None
     return replace(spec, weights=replace(spec.weights, bias_correction=False))
@@ -284,7 +284,7 @@ def _leaving(graph: Graph, inside: Mapping[OpKey, Op]) -> Iterator[int]:
 
 
 def _codes(place: Place, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes | str:
-    """The codes of a constant: those of the kernel, over its scales times what the converter multiplied it with."""
+    """Return the codes of a constant: the kernel's, over its scales times the factor that the converter applied."""
     factor, channel = place.factor, place.channel
     scale, zero = wrapper.scales(kernel)
     found = place.of(affine.encode(kernel.values, kernel.plan.block, scale, zero, kernel.plan.codes))

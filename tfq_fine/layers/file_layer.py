@@ -42,7 +42,7 @@ class FileLayer(keras.layers.Layer):
         return self._ordered(list(tf.map_fn(one, tuple(given), fn_output_signature=kinds)))
 
     def compute_output_spec(self, inputs: Sequence[Any]) -> Any:
-        """Shapes and types of the file's outputs, with a free batch."""
+        """Return shapes and types of the file's outputs, with a free batch."""
         found = []
         for tensor in self._outputs:
             dtype = tensor.dtype if is_quantized(tensor) or not tensor.dtype.startswith("float") else "float32"

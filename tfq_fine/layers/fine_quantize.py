@@ -110,7 +110,7 @@ class FineQuantize(keras.layers.Wrapper):
         return super().__call__(*inputs, **named)
 
     def compute_output_spec(self, *inputs: Any, **named: Any) -> Any:
-        """As the layer has it; Keras calls a tensor that was multiplied with a number sparse, which it is not."""
+        """Return the layer's spec, never sparse: Keras calls a tensor multiplied with a number sparse."""
         dense = keras.tree.map_structure(_dense, (inputs, named))
         return super().compute_output_spec(*dense[0], **dense[1])
 
@@ -149,7 +149,7 @@ class FineQuantize(keras.layers.Wrapper):
             )
 
     def get_build_config(self) -> dict[str, Any]:
-        """What `build_from_config` needs."""
+        """Return what `build_from_config` needs."""
         return {"layer": self.layer.get_build_config(), "inputs": self.inputs}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ class FineQuantize(keras.layers.Wrapper):
             self.build(config["inputs"])
 
     def decided(self) -> list[tuple[Kernel, Any, Layout, KernelPlan | None, str]]:
-        """(fact, variable, layout, how the file holds it, or why it cannot) of every kernel; the layer is built."""
+        """Return (fact, variable, layout, plan or None, problem) for every kernel; the layer is built."""
         found = []
         for kernel, variable, layout in kernels_of(self.layer, self._row()):
             shape, answer, problem = op_shape(tuple(variable.shape), layout), None, ""
@@ -231,11 +231,11 @@ class FineQuantize(keras.layers.Wrapper):
         return reads is not None and reads % max(self.inputs, 1) == index
 
     def _read_inside(self, q: QuantizedKernel, training: bool, value: Any) -> Any:
-        """What an operator inside the layer reads, as it reads it."""
+        """Return the input of an operator inside the layer, as that operator reads it."""
         return self._as_it_comes([q], value) if q.inside is None else self._seen(q.inside, value, training)
 
     def _as_it_comes(self, readers: Sequence[QuantizedKernel], value: Any) -> Any:
-        """What dynamic-range kernels see of their input; as it is where not all its readers see the same."""
+        """Return the input as dynamic-range kernels see it; unchanged where not all its readers see the same."""
         rank = len(value.shape)
         axes = {on_the_fly(self.layer, q, rank) for q in readers}
         found = axes.pop() if len(axes) == 1 and not self.observing else None
@@ -245,7 +245,7 @@ class FineQuantize(keras.layers.Wrapper):
         return arithmetic.dynamic_by_phase(value, rates) if rates else arithmetic.dynamic(value, found)
 
     def _is_static(self) -> bool:
-        """Whether the input has a known shape, batch included: the converter leaves a dilation to the kernel then."""
+        """Return whether the input's shape is known, batch included: then the converter leaves dilation to kernels."""
         return any(None not in given.shape for node in self._inbound_nodes for given in node.input_tensors)
 
     def _seen(self, found: ActivationRange, value: Any, training: bool) -> Any:
@@ -305,11 +305,11 @@ class FineQuantize(keras.layers.Wrapper):
         return all(found.is_known for found in self.every_range)
 
     def compute_mask(self, *arguments: Any, **named: Any) -> Any:
-        """Of the wrapped layer."""
+        """Return the mask of the wrapped layer."""
         return self.layer.compute_mask(*arguments, **named)
 
     def get_config(self) -> dict[str, Any]:
-        """Everything but the weights, as plain values."""
+        """Return everything but the weights, as plain values."""
         return {**self.own_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
 
     def own_config(self) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def _pads(linear: Any) -> bool:
 
 
 def _shift_and_factor(norm: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(shift, factor), float64 [C]: the norm is x * factor + shift."""
+    """Return (shift, factor), float64 [C]: the norm is x * factor + shift."""
     variance, mean = (np.asarray(v, np.float64) for v in (norm.moving_variance, norm.moving_mean))
     factor = 1.0 / np.sqrt(variance + norm.epsilon)
     if norm.scale:

@@ -1,4 +1,4 @@
-"""What the operators of a layer read: over which axes kernels quantize it as it comes, and how it is changed inside.
+"""The inputs of a layer's operators: over which axes kernels quantize them, and how they are changed inside.
 
 A tensor inside a layer is reached through the layer that holds the kernel: for as long as the wrapped layer is called,
 that one's `call` changes what it is given. A layer that computes two operators in one call is called in steps; the cell
@@ -24,7 +24,7 @@ def is_inside(kernel: Kernel) -> bool:
 
 @contextmanager
 def changed_inside(layer: Any, changes: Mapping[Kernel, Change]) -> Iterator[None]:
-    """While it lasts, every call of `layer`, or step of its loop, changes what the operators of these kernels read."""
+    """Let every call of `layer`, or step of its loop, change what the operators of these kernels read."""
     loops: dict[int, tuple[Any, dict[str, Change]]] = {}
     for kernel, change in changes.items():
         if kernel.loop:
@@ -54,7 +54,7 @@ def _changed(holder: Any, kernel: Kernel, change: Change) -> Iterator[None]:
 
 @contextmanager
 def _replaced(layer: Any, attributes: Mapping[str, Any]) -> Iterator[None]:
-    """While it lasts, a layer has other attributes: of the object, where nothing is tracked; its class stays."""
+    """Give a layer other attributes for the time of a block: on the object, untracked; its class stays."""
     own = vars(layer)
     before = {name: own[name] for name in attributes if name in own}
     own.update(attributes)
@@ -68,7 +68,7 @@ def _replaced(layer: Any, attributes: Mapping[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _changed_in_loop(cell: Any, changes: Mapping[str, Change]) -> Iterator[None]:
-    """While it lasts, every step of a recurrent cell changes what its two operators read, and nothing else.
+    """Let every step of a recurrent cell change what its two operators read, and nothing else.
 
     What reads the state h besides is put right: a GRU mixes it with the new one, z h + (1 - z) n, by its first gate z.
     """
@@ -103,7 +103,7 @@ def _changed_in_loop(cell: Any, changes: Mapping[str, Change]) -> Iterator[None]
 
 
 def _reset_before(cell: Any, changes: Mapping[str, Change], inputs: Any, state: Any, training: bool) -> Any:
-    """The next state of a GRU that resets its state in front of its kernel: another operator, which reads that."""
+    """Return the next state of a GRU that resets its state before its kernel: another operator reads that."""
     from keras import ops
 
     read = changes.get("recurrent_kernel", _as_it_is)
@@ -124,7 +124,7 @@ def _reset_before(cell: Any, changes: Mapping[str, Change], inputs: Any, state: 
 
 
 def _dropped(values: Any, rate: float, mask: Callable[[Any], Any], training: bool) -> list[Any]:
-    """What each gate sees of `values`: in training, behind its dropout."""
+    """Return what each gate sees of `values`: in training, after its dropout."""
     found = mask(values) if training and 0 < rate < 1 else None
     return [values if found is None else values * part for part in (found if isinstance(found, list) else [found] * 3)]
 
@@ -174,7 +174,7 @@ def on_the_fly(layer: Any, q: QuantizedKernel, rank: int) -> tuple[int, ...] | N
 
 
 def phases(layer: Any, q: QuantizedKernel) -> tuple[int, ...]:
-    """The dilation of a convolution along each axis, where the file has an image of its own for every phase of it."""
+    """Return the dilation of a convolution along each axis, where the file has an image for each of its phases."""
     holder = holder_of(layer, q.kernel.variable)
     rates = tuple(np.ravel(getattr(holder, "dilation_rate", ())).tolist())
     return rates if max(rates, default=1) > 1 and not q.kernel.steps else ()

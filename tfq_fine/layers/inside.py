@@ -58,7 +58,7 @@ class _Walk:
         layer._layers = [self.done.get(id(inner), (inner, inner))[1] for inner in dict.fromkeys(layer._layers)]
 
     def held(self, value: Any) -> Any:
-        """What stands in the place of an attribute or an item; the same object where nothing changes."""
+        """Return what replaces an attribute or an item; the same object where nothing changes."""
         import keras
 
         if isinstance(value, keras.layers.Layer):
@@ -76,7 +76,7 @@ class _Walk:
         return value
 
     def layer(self, value: Any) -> Any:
-        """What stands in the place of a layer."""
+        """Return what replaces a layer."""
         if id(value) not in self.done:
             plain = value.layer if self.unwrap and is_wrapper(value) else value
             self.done[id(value)] = value, plain

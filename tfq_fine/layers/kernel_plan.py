@@ -1,4 +1,4 @@
-"""What a file will hold of one kernel: decided by the same planner that writes files, on a graph of one operator."""
+"""The plan for one kernel in a file: decided by the same planner that writes files, on a graph of one operator."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ _OPTIONS = {"GATHER": Options("GatherOptions", {"axis": 0, "batchDims": 0})}
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """How a kernel is quantized in the file; None stands for a float one."""
+    """How a kernel is quantized in the file."""
 
     spec: OpSpec
     form: Form
@@ -33,7 +33,7 @@ class KernelPlan:
 def plan_kernel(
     op: str, shape: tuple[int, ...], spec: OpSpec, policy: Policy, groups: int = 1, loop: bool = False
 ) -> KernelPlan | None:
-    """What the planner makes of `spec` for a weight of `shape`.
+    """Return what the planner makes of `spec` for a weight of `shape`; None stands for float.
 
     Args:
         op: the operator's code.

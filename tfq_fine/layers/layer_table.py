@@ -44,7 +44,7 @@ class LayerRow:
         return LayerRow(tuple(replace(kernel, variable=f"{name}.{kernel.variable}") for kernel in self.kernels))
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Plain values; `from_json` reads them back."""
+        """Return plain values; `from_json` reads them back."""
         return [asdict(kernel) for kernel in self.kernels]
 
     @staticmethod
@@ -125,7 +125,7 @@ def is_repeated(layer: Any) -> bool:
 
 
 def kernels_of(layer: Any, row: LayerRow, checked: bool = True) -> list[tuple[Kernel, Any, Layout]]:
-    """(fact, variable, layout) of every kernel that a built layer has.
+    """Return (fact, variable, layout) of every kernel that a built layer has.
 
     Args:
         layer: the layer.
@@ -156,7 +156,7 @@ def kernels_of(layer: Any, row: LayerRow, checked: bool = True) -> list[tuple[Ke
 
 
 def holder_of(layer: Any, variable: str) -> Any:
-    """The layer in `layer` that holds a variable: `cell` of "cell.kernel", itself of "kernel"; None without one."""
+    """Return the layer that holds a variable: `cell` of "cell.kernel", the layer itself of "kernel"; else None."""
     for name in variable.split(".")[:-1]:
         layer = getattr(layer, name, None)
     return layer

@@ -51,7 +51,7 @@ def rebuilt(model: Any, exchange: Exchange, unwrap: bool = False) -> Any:
 
 
 def _named_inputs(model: Any) -> Any:
-    """Inputs for a copy of a Functional model, called as their layers: as Keras calls them once it has saved them.
+    """Return inputs for a copy of a Functional model, named like their layers, as in a model that Keras saved.
 
     None for a Sequential model, whose copy makes its own.
     """

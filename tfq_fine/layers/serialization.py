@@ -27,7 +27,7 @@ COMMON = ("name", "trainable", "dtype", "activity_regularizer", "autocast")  # i
 
 
 class FineQuantizeHolder:
-    """What the class of an object with wrappers inside adds to the object's own class."""
+    """The additions to the class of an object that has wrappers inside."""
 
     def get_config(self) -> dict[str, Any]:
         """Return the object's own configuration, the names of its layers, and the wrappers by their paths."""
@@ -45,7 +45,7 @@ class FineQuantizeHolder:
         }
 
     def get_build_config(self) -> None:
-        """None: it is built while it is of its own class, as it was before wrappers came into it."""
+        """Return None: it is built while of its own class, as before wrappers came into it."""
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
@@ -78,7 +78,7 @@ def hold(model: Any) -> None:
 
 
 def _taken(plain: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without what every Keras layer takes, where a constructor that Keras calls does not take it."""
+    """Return the configuration without common Keras arguments that the layer's constructor does not take."""
     taken = inspect.signature(plain.__init__).parameters
     any_name = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values())
     if any_name or not plain.from_config.__module__.startswith("keras."):
@@ -88,7 +88,7 @@ def _taken(plain: Any, config: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _holder_class(plain: type) -> type:
-    """A class that is `plain` to everyone but Keras's saving, which finds `FineQuantizeHolder` under its name."""
+    """Return a class equal to `plain`, except that Keras's saving finds `FineQuantizeHolder` as its name."""
     names = {"__module__": plain.__module__, "__qualname__": plain.__qualname__, "plain_class": plain}
     found = type(plain.__name__, (FineQuantizeHolder, plain), names)
     _register(found)

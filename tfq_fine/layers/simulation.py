@@ -51,7 +51,7 @@ def simulate(model: Any, result: Any) -> Any:
 
 
 def _inputs(call: KerasCall, graph: Graph) -> tuple[list[Any], list[int]]:
-    """Keras inputs in the order of the model, and for each input of the file which of them it is."""
+    """Return Keras inputs in the order of the model, and for each input of the file which of them it is."""
     import keras
 
     tensors = dict(zip(graph.input_names(), (graph.main.tensors[t] for t in graph.main.inputs), strict=True))
@@ -79,7 +79,7 @@ def _fits(of_file: Sequence[int], of_model: Sequence[int | None]) -> bool:
 
 
 def _output_structure(call: KerasCall) -> Any:
-    """What the model returns, symbolic."""
+    """Return the symbolic structure that the model returns."""
     import keras
 
     if getattr(call.model, "inputs", None):
@@ -88,7 +88,7 @@ def _output_structure(call: KerasCall) -> Any:
 
 
 def _output_order(call: KerasCall, graph: Graph, structure: Any) -> list[int]:
-    """For each output of the model, which of the file's it is."""
+    """Return, for each output of the model, the index of the file's output."""
     import tensorflow as tf
 
     by_name = call.by_signature(structure, graph.output_names())

@@ -55,7 +55,7 @@ def plain_class(layer: Any) -> Any:
 
 @contextmanager
 def as_plain(layer: Any) -> Iterator[None]:
-    """While it lasts, a layer with wrappers inside is of the class that the user wrote."""
+    """Give a layer with wrappers inside the class that the user wrote, for the time of a block."""
     holder = type(layer)
     object.__setattr__(layer, "__class__", plain_class(layer))
     try:
@@ -65,7 +65,7 @@ def as_plain(layer: Any) -> Iterator[None]:
 
 
 def inner_names(layer: Any) -> list[str]:
-    """The names of `layer` and of all inside it, wrappers passed over, in an order that does not depend on wrappers."""
+    """Return the names of `layer` and all inside it, wrappers passed over, in an order independent of wrappers."""
     return [layer.name, *(inner.name for inner in _inside(layer))]
 
 

@@ -63,7 +63,7 @@ class Histogram:
         return Histogram(-self.values[::-1] + np.float32(0), self.counts[::-1])
 
     def quantile(self, share: float) -> float:
-        """The smallest value that at least `share` of all values do not exceed (NumPy's method "inverted_cdf")."""
+        """Return the smallest value that at least `share` of all values do not exceed (NumPy's "inverted_cdf")."""
         reached = self._reached
         wanted = share * float(reached[-1])
         return float(self.values[min(int(np.searchsorted(reached, wanted)), len(reached) - 1)])
@@ -74,7 +74,7 @@ class Histogram:
         return np.cumsum(self.counts)
 
     def moments(self) -> tuple[float, float]:
-        """(mean, standard deviation) of the counted values."""
+        """Return (mean, standard deviation) of the counted values."""
         values = self.values.astype(np.float64)
         mean = float(np.average(values, weights=self.counts))
         return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=self.counts)))
@@ -119,7 +119,7 @@ class Counter:
             self._count()
 
     def histograms(self) -> list[Histogram]:
-        """Of every tensor."""
+        """Return the histogram of every tensor."""
         self._count()
         empty = Histogram(np.zeros(0, np.float32), np.zeros(0, np.int64))
         return [empty if histogram is None else histogram for histogram in self._found]

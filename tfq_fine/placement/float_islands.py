@@ -37,7 +37,7 @@ faster, whose float inputs are rounded on the fly; or as the model has them, in 
 def with_islands(
     graph: Graph, plan: Plan, islands: Mapping[int, str], target: Target, how: Mapping[int, How] | None = None
 ) -> Plan:
-    """The plan whose operators `islands` of the main subgraph compute in float, each with its reason; see `How`."""
+    """Return the plan with main-graph operators `islands` in float, each with its reason; see `How`."""
     changed = {}
     for o, reason in islands.items():
         spec = plan[0, o].spec
@@ -102,7 +102,7 @@ def _below_8_bits(plan: Plan) -> set[int]:
 
 
 def _faster(graph: Graph, key: OpKey, decision: Decision, policy: Policy) -> Decision:
-    """A dynamic-range operator that would be slower than in float stores its weights small and computes in float."""
+    """Return `decision`, or weights stored small with float computation where dynamic range would be slower."""
     if decision.spec is None or decision.spec.mode != "dynamic" or decision.spec.weights is None:
         return decision
     subgraph = graph.subgraphs[key[0]]
@@ -165,7 +165,7 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
 
 
 def _island(graph: Graph, o: int, decision: Decision, target: Target, reason: str = "") -> Decision:
-    """Computes in float; its weights, if it has any, stay small. A fused LSTM computes on them as they are."""
+    """Compute in float with small weights. A fused LSTM computes on its weights unchanged."""
     op = graph.main.ops[o]
     reason = reason or (SLOW_LSTM if op.code == lstm.CODE else FASTER)
     if decision.spec is None or not weight_axes(op, graph.main):
@@ -180,7 +180,7 @@ def _island(graph: Graph, o: int, decision: Decision, target: Target, reason: st
 
 
 def _on_the_fly(graph: Graph, o: int, spec: OpSpec, target: Target, reason: str) -> Decision | None:
-    """Dynamic range, where its kernel is faster than that on floats; None elsewhere."""
+    """Return dynamic range where its kernel beats the float one; None elsewhere."""
     op, main = graph.main.ops[o], graph.main
     if not weight_axes(op, main) or not costs.is_known(op, main, "dynamic_int8", target.table):
         return None
@@ -193,7 +193,7 @@ def _on_the_fly(graph: Graph, o: int, spec: OpSpec, target: Target, reason: str)
 
 
 def _precise_island(graph: Graph, o: int, target: Target, reason: str) -> Decision:
-    """Computes in float, on weights that are as good as those of the model."""
+    """Compute in float, on weights that are as good as those of the model."""
     if target.no_float16 or not weight_axes(graph.main.ops[o], graph.main):
         return Decision(None, reason)
     half = half_of(graph.main.ops[o], graph.main)
@@ -201,7 +201,7 @@ def _precise_island(graph: Graph, o: int, target: Target, reason: str) -> Decisi
 
 
 def running_time(graph: Graph, plan: Plan, table: KernelTable | None) -> float:
-    """Nanoseconds of one run by the table of costs, conversions between float and integers included."""
+    """Return the nanoseconds of one run by the table of costs, with conversions between float and integers."""
     main = graph.main
     integers = integer_ops(plan)
     total = _conversions(main, integers, Network(), table)
@@ -259,7 +259,7 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
 
 
 def _saturated(graph: Graph, plan: Plan, statistics: Statistics, target: Target) -> dict[OpKey, Decision]:
-    """Fused LSTMs whose integer kernel would cut the sums of gates on the data that was seen."""
+    """Return fused LSTMs whose integer kernel would cut the sums of gates on the calibration data."""
     found = {}
     for key, (_, off) in statistics.strains.items():
         spec = plan[key].spec

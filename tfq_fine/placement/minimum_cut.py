@@ -36,7 +36,7 @@ class Network:
         return set(levels)
 
     def _levels(self, least: float) -> dict[tuple, int]:
-        """Node -> edges from the source, over what can still take flow."""
+        """Return node -> edges from the source, over what can still take flow."""
         found = {("source",): 0}
         queue = deque([("source",)])
         while queue:

@@ -37,7 +37,7 @@ class Choice:
     beyond: str  # why its ranges cannot be known
 
     def decide(self, spec: OpSpec) -> Decision | str:
-        """What it gets; or why it cannot have what is asked, and what would work."""
+        """Return the decision; or why the operator cannot have what is requested, and what would work."""
         if spec.mode == "integer":
             if not touches_float(self.op, self.subgraph):
                 return FLOAT
@@ -52,7 +52,7 @@ class Choice:
         return self._weights(spec)
 
     def _is_fine_table(self, spec: OpSpec) -> bool:
-        """Whether `op` looks up rows of a table that no integer kernel reads like an activation: one scale, 8 bits."""
+        """Return whether `op` looks up rows of a table that integer kernels cannot read as an 8-bit activation."""
         assert spec.weights is not None
         if self.op.code != "GATHER" or not weight_axes(self.op, self.subgraph):
             return False
@@ -98,7 +98,7 @@ class Choice:
         )
 
     def _candidates(self, spec: OpSpec) -> Iterator[tuple[OpSpec, str]]:
-        """What is asked, and what may be given in its place: (spec, why)."""
+        """Yield what is requested, and what may be given in its place: (spec, why)."""
         weights = spec.weights
         assert weights is not None
         flexible = self.policy.flexible or self._nowhere(spec)
@@ -112,7 +112,7 @@ class Choice:
                 yield given, slow
 
     def _instead(self, spec: OpSpec) -> Iterator[OpSpec]:
-        """Coarser granularities, more bits and other modes, the nearest first.
+        """Yield coarser granularities, more bits and other modes, the nearest first.
 
         Who prefers speed gets more bits before another mode, who prefers size another mode before more bits.
         """
@@ -181,7 +181,7 @@ class Choice:
 
 
 def _coarser(granularity: Granularity) -> list[Granularity]:
-    """`granularity`, and what is coarser."""
+    """Return `granularity`, and what is coarser."""
     if granularity == PerTensor():
         return [granularity, PerChannel()]
     return list(dict.fromkeys((granularity, PerChannel(), PerTensor())))
@@ -194,7 +194,7 @@ def with_weights(spec: OpSpec, **changes: object) -> OpSpec:
 
 
 def fineness(spec: OpSpec) -> Fineness:
-    """What a spec asks of the kernels."""
+    """Return the fineness that a spec requests of the kernels."""
     weights: WeightSpec | None = spec.weights
     assert weights is not None
     name = next(name for name, kind in GRANULARITIES.items() if isinstance(weights.granularity, kind))

@@ -21,7 +21,7 @@ HALF_MINIMUM = 1024  # constants of fewer elements are not worth a DEQUANTIZE
 
 @dataclass(frozen=True)
 class Decision:
-    """What one operator gets (None: it computes in float, over float constants), and why it is not what was asked."""
+    """The spec of one operator (None: float, over float constants), and why it is not what was requested."""
 
     spec: OpSpec | None
     reason: str = ""

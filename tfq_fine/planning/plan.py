@@ -29,7 +29,7 @@ def make_plan(
     factored: Mapping[OpKey, str] | None = None,
     unfolded: Mapping[OpKey, str] | None = None,
 ) -> Plan:
-    """What the kernels can give of what is asked.
+    """Return what the kernels can give of what is requested.
 
     Args:
         graph: the float graph.

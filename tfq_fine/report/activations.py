@@ -1,4 +1,4 @@
-"""What calibration saw of every activation, and the range that it got."""
+"""Calibration's observations of every activation, and the range that it got."""
 
 from dataclasses import dataclass
 
@@ -49,7 +49,7 @@ def activation_rows(graph: Graph, plan: Plan, seen: Statistics, chosen: Statisti
 
 
 def binned(histogram: Histogram, low: float, high: float) -> tuple[float, ...]:
-    """Shares of the counted values in equal bins from `low` to `high`."""
+    """Return shares of the counted values in equal bins from `low` to `high`."""
     if high <= low:
         return ()
     places = (histogram.values.astype(np.float64) - low) * (BINS / (high - low))

@@ -38,7 +38,7 @@ def loads(text: str, target: type[T], kind: str) -> T:
 
 
 def to_plain(value: Any) -> Any:
-    """Dicts, lists, strings, numbers and None that say the same as `value`."""
+    """Return dicts, lists, strings, numbers and None that say the same as `value`."""
     if is_dataclass(value):
         return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What quantization did to every operator."""
+"""The report of what quantization did to every operator."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -60,7 +60,7 @@ class RepairRow:
 
 @dataclass(frozen=True)
 class QuantizationReport(SavedReport):
-    """What was quantized, what stayed float and why, and what it cost."""
+    """The operators that were quantized, those that stayed float and why, and the cost in accuracy and bytes."""
 
     KIND: ClassVar[str] = "tfq_fine.quantization_report"
 
@@ -132,7 +132,7 @@ class QuantizationReport(SavedReport):
         return (f"the outputs are {far} the float model's ({seen}, on {on}){layers}: {advice}",)
 
     def lossy_layers(self, count: int = 3) -> tuple[tuple[str, float], ...]:
-        """The layers in which the SQNR falls most below that of the layers before, in dB, the greatest fall first."""
+        """Return the layers whose SQNR falls most below that of the layers before, in dB, the greatest fall first."""
         best, falls = math.inf, []
         for name, sqnr in self.layer_error:
             value = -math.inf if math.isnan(sqnr) else sqnr
@@ -194,7 +194,7 @@ class QuantizationReport(SavedReport):
 
 
 def _grouped(rows: Iterable[OpRow], key: Callable[[OpRow], Any]) -> dict[Any, list[OpRow]]:
-    """Rows by key, in the order of their first appearance."""
+    """Return rows by key, in the order of their first appearance."""
     found: dict[Any, list[OpRow]] = {}
     for row in rows:
         found.setdefault(key(row), []).append(row)

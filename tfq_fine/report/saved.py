@@ -1,4 +1,4 @@
-"""What all reports share: JSON both ways, files, an HTML page, text."""
+"""The common base of all reports: JSON both ways, files, an HTML page, text."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Self
@@ -28,11 +28,11 @@ class SavedReport:
         return text.rich_group(self._sections(all=False))
 
     def table(self, all: bool = False) -> str:
-        """Plain text: the worst layers, or with `all` everything in graph order."""
+        """Return plain text: the worst layers, or with `all` everything in graph order."""
         return text.plain_text(self._sections(all))
 
     def to_json(self) -> str:
-        """JSON text; `from_json` gives the same value back."""
+        """Return JSON text; `from_json` gives the same value back."""
         return plain.dumps(self, self.KIND)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What a quantized file costs against its float model, as measured side by side."""
+"""The cost of a quantized file against its float model, as measured side by side."""
 
 import math
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class Report(SavedReport):
 
     @staticmethod
     def of_signatures(parts: "Mapping[str, Report]", float_bytes: int, quantized_bytes: int) -> "Report":
-        """The report of a file by those of its signatures, which measured the same two files of so many bytes."""
+        """Return the report of a file from those of its signatures, measured on the same two files."""
         first = next(iter(parts.values()))
         return Report(
             samples=sum(part.samples for part in parts.values()),
@@ -64,7 +64,7 @@ class Report(SavedReport):
         return {key: part.task for key, part in parts.items() if part.task is not None}
 
     def passed(self, max_drop: float | str | MaxDrop) -> bool:
-        """Whether the metric got worse by at most `max_drop` (`0.01`, or `"1%"`), in every signature that has one.
+        """Return whether the metric got worse by at most `max_drop` (`0.01`, `"1%"`), in every signature with one.
 
         Raises:
             TfqError: no metric was measured; a negative limit, or one above 0.5 of a share without a percent sign.
@@ -93,7 +93,7 @@ class Report(SavedReport):
         return "Verification", [*self._sections(all=False), *self._details()]
 
     def _details(self) -> list[Section]:
-        """Pictures and all layers, of each signature after its name."""
+        """Return pictures and all layers, of each signature after its name."""
         if not self.signatures:
             return [*self._pictures(), *self._layers(all=True)]
         parts = self.signatures.items()
@@ -111,7 +111,7 @@ class Report(SavedReport):
         return [Paragraph(f"Float against quantized: {what}"), *self._results(), *self._layers(all), *notes]
 
     def _of_signature(self, key: str, all: bool) -> list[Section]:
-        """One part of the report of a file: what `_sections` shows, but for the sizes, which are those of the file."""
+        """Return one part of the report of a file: what `_sections` shows, without the sizes."""
         notes = [Paragraph(f"Note: {note}") for note in self.notes]
         heading = Paragraph(f"Signature {key}: {self.samples} sample{'s' * (self.samples != 1)}")
         results = (section for section in self._results() if section != self._sizes())

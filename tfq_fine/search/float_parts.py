@@ -29,7 +29,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Aim:
-    """What the search is for.
+    """The aim of the search.
 
     Args:
         good: whether a file is good enough.

@@ -41,7 +41,7 @@ WORST, EARLIEST = "worst", "earliest"
 
 
 def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
-    """(The variant with islands where they make its outputs better, else the variant itself; what was done)."""
+    """Return (the variant with islands where they improve its outputs, else the variant itself; what was done)."""
     start = trial.measured(variant)
     if start.problem:
         return variant, RepairRow("islands", False, f"the file without them cannot be run: {start.problem}")
@@ -81,7 +81,7 @@ def said(measured: Measured) -> str:
 
 
 def _with_parts(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
-    """(The variant with so many parts in float that its outputs are good; how fast it is, or why there is none)."""
+    """Return (the variant with enough parts in float for good outputs; how fast it is, or why there is none)."""
     start, numbers = trial.measured(variant), trial.numbers(variant)
     graph, plan, policy = numbers.quantized.graph, numbers.plan, trial.settings.policy
     requested = trial.planned(variant)[1]  # what is float for speed has weights of 8 bits
@@ -125,7 +125,7 @@ def _badness(measured: Measured) -> float:
 
 
 def _with_suspects(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
-    """(The variant with islands around operators that are hopeless, or None; why)."""
+    """Return (the variant with islands around operators that are hopeless, or None; why)."""
     best, tried = variant, 0
     for first in (WORST, EARLIEST):
         search = _Search(trial, first)
@@ -161,7 +161,7 @@ def is_off(measured: Measured) -> bool:
 
 
 def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> dict[int, float]:
-    """Operators that read good values and give bad ones, and round or read what was rounded -> the loss in dB."""
+    """Return operators with good inputs and bad outputs, which round or read what was rounded -> the loss in dB."""
     found = {}
     for o, op in enumerate(main.ops):
         results = [errors[t] for t in op.outputs if t in errors]
@@ -174,7 +174,7 @@ def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> dict[in
 
 
 def is_rounded(plan: Plan, o: int) -> bool:
-    """Whether operator `o` of the main subgraph rounds its activations; who asks for few bits in weights gets them."""
+    """Return whether main-graph operator `o` rounds its activations; not if its weights are below 8 bits."""
     spec = plan[0, o].spec
     if spec is None or spec.mode not in ("integer", "dynamic"):
         return False
@@ -182,7 +182,7 @@ def is_rounded(plan: Plan, o: int) -> bool:
 
 
 def feeding(main: Subgraph, plan: Plan, island: AbstractSet[int]) -> set[int]:
-    """The nearest operators before the island that round their activations, and those between that only move values."""
+    """Return the nearest operators before the island that round activations, and the movers between."""
     producers, seen = main.producers(), set(island)
     wanted = [t for o in island for t in main.ops[o].inputs]
     found = set()
@@ -255,7 +255,7 @@ class _Search:
     def _with_island(
         self, variant: Variant, main: Subgraph, island: AbstractSet[int], suspect: int, before: float, result: int
     ) -> tuple[float, Variant]:
-        """(SQNR in dB of `result` with the island, the variant that has it)."""
+        """Return (SQNR in dB of `result` with the island, the variant that has it)."""
         self.tries += 1
         own = f"its result has {before:.1f} dB on the samples as it was rounded, so that it is kept in float"
         feeds = f"it feeds {main.op_name(suspect)}, whose result has {before:.1f} dB on the samples as it was rounded"

@@ -31,7 +31,7 @@ class Judged:
     beta: float | None = None  # of the SOFTMAX whose scores these are; None where values are compared as they are
 
     def seen(self, values: np.ndarray) -> np.ndarray:
-        """`values` of the tensor as they are compared."""
+        """Return `values` of the tensor as they are compared."""
         return values if self.beta is None else log_softmax(values * np.float32(self.beta))
 
 
@@ -101,7 +101,7 @@ def mean_decibels(each: Sequence[float]) -> float:
 
 
 def gain(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
-    """(the mean gain of `after` over `before` in dB, its standard error), over the same samples.
+    """Return (the mean gain of `after` over `before` in dB, its standard error), over the same samples.
 
     >>> gain([10.0, 12.0], [13.0, 13.0])
     (2.0, 1.0)
@@ -122,7 +122,7 @@ ENOUGH_DECISIONS = 1000  # of which half a percent are several
 
 
 def uses(graph: Graph) -> list[str]:
-    """What each output of `graph` is for, as far as the graph says.
+    """Return what each output of `graph` is for, as far as the graph says.
 
     One figure for each class of a sample, behind SOFTMAX or as the only output, are `CLASSES`. Probabilities of their
     own, behind LOGISTIC, and classes at many places of a sample are `DECISIONS`. All else are `VALUES`: coordinates, or
@@ -159,7 +159,7 @@ class Apart:
     decided: int = 0
 
     def also(self, expected: np.ndarray, found: np.ndarray) -> "Apart":
-        """With one more sample of finite float values."""
+        """Return the sum with one more sample of finite float values."""
         if not expected.size:
             return self
         sides = self.use == DECISIONS and (expected.shape[-1:] == (1,) or not _adds_up(expected))

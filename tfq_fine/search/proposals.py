@@ -116,7 +116,7 @@ def _looked_at(graph: Graph, levels: Mapping[int, Levels], paths: Mapping[int, S
 
 
 def _levels(variant: Variant) -> dict[int, Levels]:
-    """Linear operator of the main subgraph -> how finely it is quantized."""
+    """Return linear operator of the main subgraph -> how finely it is quantized."""
     found = {}
     for (s, o), spec in variant.requested.items():
         op = variant.graph.main.ops[o] if s == 0 else None

@@ -323,7 +323,7 @@ class Trial:
     def _pair(
         self, n: int, k: int, judge: Judged, output: int, values: Mapping[int, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(what the float model has, what the file has) of output `k` for sample `n`, as they are compared."""
+        """Return (float values, file's values) of output `k` for sample `n`, as they are compared."""
         scores, plain = self._expected[n][k]
         if judge.tensor in values:
             return judge.seen(scores), judge.seen(values[judge.tensor])
@@ -371,7 +371,7 @@ class Trial:
 
     @property
     def _expected(self) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-        """For every sample and output, (what the float model's output is judged by, the output itself)."""
+        """The values that the float model's outputs are judged by, and the outputs, for every sample and output."""
 
         def run() -> list[list[tuple[np.ndarray, np.ndarray]]]:
             outputs = self.model.main.outputs

@@ -16,7 +16,7 @@ from tfq_fine.request import Layers, Recipe, Rule
 
 
 def own_recipe(recipe: Recipe, graph: Graph, layers: Layers) -> Recipe:
-    """The recipe for the file of one signature, which knows nothing of other signatures and of the classes of layers.
+    """Return the recipe for the file of one signature, without rules on other signatures or layer classes.
 
     Args:
         recipe: for the whole model.

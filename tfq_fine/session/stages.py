@@ -1,4 +1,4 @@
-"""What happens between a float graph and a file, one function per stage: values in, values out."""
+"""The stages between a float graph and a file, one function each: values in, values out."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -55,7 +55,7 @@ SLOWER = 1.1  # times float, above which users are told: less is noise
 
 @dataclass(frozen=True)
 class Order:
-    """What a caller asked for."""
+    """The request of a caller."""
 
     recipe: Recipe
     policy: Policy
@@ -98,7 +98,7 @@ class Prepared:
 
     @property
     def needs(self) -> StatisticsRequest | None:
-        """What must be known of the data; None when that is nothing."""
+        """The statistics that must be gathered from the data; None when there are none."""
         reads = weight_needs(self.graph, self.plan)
         if self.is_static:
             return static_needs(self.graph, self.plan, self.open).also(reads)
@@ -139,7 +139,7 @@ class Prepared:
 
     @cached_property
     def calibrated(self) -> Graph:
-        """What the data is run through: ranges are those of the weights that wrappers simulate."""
+        """The graph that the data runs through; ranges are those of the weights that wrappers simulate."""
         return self.overrides.simulated(self.graph) if self.overrides else self.graph
 
     @property
@@ -165,7 +165,7 @@ def with_observer(recipe: str | Recipe, observer: str | None) -> Recipe:
 
 
 def policy_of(recipe: Recipe, prefer: Prefer, target: Target, fallback: bool | None = None) -> Policy:
-    """Who decides where kernels do not compute what is asked for; a recipe says it where `fallback` is None."""
+    """Return who decides where kernels do not compute the request; the recipe does if `fallback` is None."""
     flexible = recipe.flexible and not target.compiles
     return Policy(prefer, flexible if fallback is None else fallback, target)
 
@@ -373,7 +373,7 @@ def reported(
 
 
 def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
-    """What a user should know of the file and of its check."""
+    """Return what a user should know of the file and of its check."""
     found = []
     if 16 in integer_ops(plan).values():
         found.append("16-bit activations run on slow kernels on CPUs: expect the file to be slower than float")
@@ -396,7 +396,7 @@ def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
 
 
 def _slow(graph: Graph, plan: Plan, target: Target) -> list[str]:
-    """That weights below 8 bits which are made float in the file keep fast kernels from their readers."""
+    """Note that weights below 8 bits which become float in the file deny their readers fast kernels."""
     ratios: dict[str, float] = {}
     for (s, o), decision in plan.items():
         if decision.form == "dequantize" and decision.spec and decision.spec.weights:

@@ -64,7 +64,7 @@ class FineQuantizeConfig(QuantizeConfig):
             layer.activation = quantize_activations[0]
 
     def get_output_quantizers(self, layer: Any) -> list[Any]:
-        """What quantizes the output of a layer without an activation."""
+        """Return the quantizers of the output of a layer without an activation."""
         return [self._ranges()] if self.spec.activations and not self._quantizes(layer) else []
 
     def _quantizes(self, layer: Any) -> bool:
@@ -76,7 +76,7 @@ class FineQuantizeConfig(QuantizeConfig):
         return MovingAverageQuantizer(num_bits=bits, per_axis=False, symmetric=bits == 16, narrow_range=False)
 
     def get_config(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {
             "spec": to_json(self.spec),
             "preserve_sparsity": self.preserve_sparsity,
@@ -169,7 +169,7 @@ class _Weights(Quantizer):
         return values
 
     def _shares(self, values: Any, memory: dict[str, Any]) -> Any:
-        """Of the extent of each block, what the algorithm makes of the first values."""
+        """Return the share of each block's extent that the algorithm chooses for the first values."""
 
         def chosen(first: Any) -> Any:
             held = self.kernel.plan
@@ -188,5 +188,5 @@ class _Weights(Quantizer):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Nothing: the configuration of the layer makes it anew."""
+        """Return nothing: the configuration of the layer makes it anew."""
         return {}

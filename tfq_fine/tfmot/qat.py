@@ -1,4 +1,4 @@
-"""From a tf_keras model trained with TFMOT to what the quantizer needs; TFMOT itself is not imported.
+"""Conversion of a tf_keras model trained with TFMOT to what the quantizer needs; TFMOT itself is not imported.
 
 The wrappers of TFMOT are taken off a copy. Kernels of a `FineQuantizeConfig` keep the scales that they were trained
 with; activations, also of TFMOT's own 8-bit scheme, keep their learned ranges. A range belongs to the last layer that
@@ -29,7 +29,7 @@ EIGHT_BITS = OpSpec("integer", WeightSpec(8, bias_correction=False), ActivationS
 
 @dataclass(frozen=True)
 class QatLayer:
-    """What a wrapper of TFMOT decided, with the attributes of `FineQuantize` that the export reads."""
+    """The decisions of a TFMOT wrapper, with the attributes of `FineQuantize` that the export reads."""
 
     spec: OpSpec
     kernels: tuple[QuantizedKernel, ...] = ()
@@ -61,7 +61,7 @@ class QatModel(WrappedModel):
     inputs: Mapping[str, Range] = field(default_factory=dict)  # of what the model reads
 
     def overrides(self, graph: Graph) -> Overrides:
-        """What the wrappers decided about the operators of `graph`."""
+        """Return what the wrappers decided about the operators of `graph`."""
         found, main = super().overrides(graph), graph.main
         ranges: dict[int, Range] = {}
         for op in main.ops:
@@ -73,7 +73,7 @@ class QatModel(WrappedModel):
         return replace(found, held={**found.held, **{(0, t): [LearnedRange(*limits)] for t, limits in ranges.items()}})
 
     def _written(self, op: Op, main: Subgraph) -> Range | None:
-        """The learned range of what an operator writes: that of the last layer which the name of the tensor tells."""
+        """Return the learned range of an operator's result: that of the last layer which the tensor's name tells."""
         told = {scope for scopes, _ in parts(main.tensors[op.outputs[0]].name) for scope in scopes} | {op.layer}
         layer = next((name for name in reversed([*self.wrappers]) if name in told & {*self.learned, *self.before}), "")
         if layer in self.before and weight_axes(op, main):
@@ -82,7 +82,7 @@ class QatModel(WrappedModel):
 
 
 def qat_model(model: Any) -> QatModel | None:
-    """What TFMOT left in a tf_keras model; None where there is none of it.
+    """Return what TFMOT left in a tf_keras model; None where there is none of it.
 
     Raises:
         TfqError: a model that is neither Sequential nor Functional, or was annotated and not applied.
@@ -139,7 +139,7 @@ def _layer(wrapper: Any, has_range: bool) -> QatLayer:
 
 
 def kernels_held(layer: Any, spec: OpSpec, policy: Policy) -> list[tuple[QuantizedKernel, str]]:
-    """(kernel, name of the attribute) of a built tf_keras layer, as the file will hold them.
+    """Return (kernel, name of the attribute) of a built tf_keras layer, as the file will hold them.
 
     Raises:
         TfqError: the layer has no kernels that are known, or cannot take the spec.

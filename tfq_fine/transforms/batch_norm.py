@@ -56,7 +56,7 @@ def fold_batch_norm(graph: Graph) -> Folded:
 
 @dataclass(frozen=True)
 class _Found:
-    """What came of one."""
+    """The outcome for one batch norm."""
 
     done: bool
     how: str  # or why not
@@ -74,7 +74,7 @@ def _fold(edit: Edit, main: Subgraph, affine: ChannelAffine) -> _Found:
 
 
 def _makers(main: Subgraph, affine: ChannelAffine) -> tuple[int, ...] | str:
-    """What can scale the channels of x, where nothing else reads x."""
+    """Return the operators that can scale the channels of x, where nothing else reads x."""
     readers = [o for o, _ in value_readers(main, affine.source)]
     if affine.source in main.outputs or readers != [affine.ops[0]]:
         return f"{main.tensors[affine.source].name} is read elsewhere too"
@@ -101,7 +101,7 @@ def _takes_shifts(op: Op) -> bool:
 
 
 def _into_maker(edit: Edit, main: Subgraph, affine: ChannelAffine, makers: tuple[int, ...]) -> _Found:
-    """s (W x + c) + b = (s W) x + s c + b."""
+    """Fold into the producer: s (W x + c) + b = (s W) x + s c + b."""
     if (affine.scale != 1).any():
         multiply(edit, main, makers, affine.scale)
     for o in makers[1:] if affine.shift.any() else ():
@@ -146,7 +146,7 @@ def _backward(edit: Edit, main: Subgraph, affine: ChannelAffine, makers: tuple[i
 
 
 def _keep_shift(edit: Edit, affine: ChannelAffine, shift: np.ndarray) -> None:
-    """y = x + shift, in place of the last of the operators; what reads y reads x where there is no shift."""
+    """Emit y = x + shift in place of the last operator; where there is no shift, readers of y read x."""
     last = affine.ops[-1]
     for o in affine.ops[:-1] if shift.any() else affine.ops:
         edit.remove(o)
@@ -161,7 +161,7 @@ def _keep_shift(edit: Edit, affine: ChannelAffine, shift: np.ndarray) -> None:
 
 
 def _into_reader(edit: Edit, main: Subgraph, leaf: Leaf, scale: np.ndarray, shift: np.ndarray) -> None:
-    """W (s x + b) = (W s) x + W b."""
+    """Fold into the reader: W (s x + b) = (W s) x + W b."""
     op = main.ops[leaf.op]
     (axes,) = weight_axes(op, main)
     data = edit.data(leaf.op, axes.slot).astype(np.float64)

@@ -76,7 +76,7 @@ def _weight(graph: Graph, o: int) -> tuple[np.ndarray, int, int]:
 
 
 def _factors(graph: Graph, ops: list[int], wanted: Mapping[int, OpSpec | None]) -> np.ndarray:
-    """c per input [I], the mean over all operators that read the same tensor; its geometric mean is 1."""
+    """Return c per input [I], the mean over all readers of the tensor; its geometric mean is 1."""
     logs = []
     for o in ops:
         data, channel, inputs = _weight(graph, o)

@@ -1,4 +1,4 @@
-"""Where a graph scales and shifts the channels of an activation by constants, and which linear operators read it.
+"""Places where a graph scales and shifts channels by constants, and the linear operators that read them.
 
 Batch norm behind an activation function is left by the converter as MUL and ADD: y[c] = scale[c] * x[c] + shift[c].
 """
@@ -90,7 +90,7 @@ def _joined(first: ChannelAffine, then: ChannelAffine) -> ChannelAffine:
 
 
 def leaves_of(main: Subgraph, tensor: int) -> Leaves | str:
-    """The linear operators that read `tensor`, through what only moves or averages values; or why it ends elsewhere."""
+    """Return the linear operators that read `tensor` through movers and averages; or why it ends elsewhere."""
     leaves: list[Leaf] = []
     ordered = False
     wanted = [(tensor, 1, False)]  # tensor, how often it has the channels side by side, whether zeros were added
@@ -116,7 +116,7 @@ def leaves_of(main: Subgraph, tensor: int) -> Leaves | str:
 
 
 def _passes(main: Subgraph, op: Op, slot: int) -> int | None:
-    """How many times over the last axis of the result has the channels; None where they do not pass through `op`."""
+    """Return how many times the result's last axis repeats the channels; None where they do not pass `op`."""
     if slot != 0 or fuses(op):
         return None
     before, after = (main.tensors[t].shape for t in (op.inputs[0], op.outputs[0]))

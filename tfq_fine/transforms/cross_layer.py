@@ -24,7 +24,7 @@ GAIN = 0.02  # of the estimated noise, without which a tensor is left alone
 
 
 def factors(made: np.ndarray, read: np.ndarray) -> np.ndarray:
-    """Eq. 11 as factors of the activation, 1 / s = sqrt(r2 / r1) [C]: made * f equals read / f.
+    """Return eq. 11 as factors of the activation, 1 / s = sqrt(r2 / r1) [C]: made * f equals read / f.
 
     >>> factors(np.array([4.0, 1.0]), np.array([1.0, 4.0])).tolist()
     [0.5, 2.0]
@@ -103,13 +103,13 @@ def choose_scales(
 
 
 def tensors_on(main: Subgraph, path: ScalingPath) -> list[int]:
-    """The tensor of a path, and those in front of it that get an encoding of their own and are scaled with it."""
+    """Return the tensor of a path, and earlier ones with encodings of their own that are scaled with it."""
     inner = [main.ops[o].outputs[0] for o in path.makers if not facts_of(main.ops[o].code).within_input]
     return [path.tensor, *(t for t in inner if t != path.tensor)]
 
 
 def extent(inner: Sequence[Channels], scale: np.ndarray) -> float:
-    """Of all activations that are rounded before this one, root of the sum of squares."""
+    """Return the root of the sum of squares over all activations that are rounded before this one."""
     return float(np.sqrt(sum(channels.scaled(scale).extent ** 2 for channels in inner)))
 
 
@@ -126,7 +126,7 @@ def _rows(main: Subgraph, o: int, most: int | None) -> Rows:
 def _candidates(
     channels: Channels, inner: Sequence[Channels], rows: Sequence[tuple[Rows, Levels]], repeats: int
 ) -> tuple[np.ndarray, ...]:
-    """Factors by eq. 11, and those that give all channels one range."""
+    """Yield factors by eq. 11, and those that give all channels one range."""
     seen = len(channels.low)
     made, read = channels.reach, np.max([row.reach(seen) for row, _ in rows], axis=0)
     made, read = (values.reshape(repeats, -1).max(axis=0) for values in (made, read))
@@ -138,7 +138,7 @@ def _candidates(
 
 
 def _limited(found: np.ndarray) -> np.ndarray:
-    """Factors around 1, none beyond MOST."""
+    """Return factors around 1, none beyond MOST."""
     middle = np.exp(np.log(found).mean())
     limited: np.ndarray = np.clip(found / middle, 1 / MOST, MOST)
     return limited

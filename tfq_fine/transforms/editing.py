@@ -17,7 +17,7 @@ class Rewritten:
     origin: tuple[int, ...]  # operator of the main subgraph -> the one that it was before
 
     def then(self, later: "Rewritten") -> "Rewritten":
-        """This change and a later one as one."""
+        """Return this change and a later one as one."""
         return Rewritten(later.graph, tuple(self.origin[o] for o in later.origin))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What quantization will cost a linear operator, estimated from weights and from what its input channels look like.
+"""The noise that quantization adds to a linear operator, estimated from its weights and input channels.
 
 Noise of step/sqrt(12) on every input reaches the output through the weights, noise of the weights through the inputs:
 
@@ -17,7 +17,7 @@ TYPICAL = 4.0  # root mean squares
 
 @dataclass(frozen=True)
 class Channels:
-    """What is known of the channels of an activation."""
+    """The known facts about the channels of an activation."""
 
     low: np.ndarray  # float64 [C]
     high: np.ndarray  # float64 [C]
@@ -25,7 +25,7 @@ class Channels:
     count: int = 1  # values in each channel
 
     def union(self, other: "Channels") -> "Channels":
-        """Of the values of both."""
+        """Return the facts about the values of both."""
         count = self.count + other.count
         square = (self.square * self.count + other.square * other.count) / count
         return Channels(np.minimum(self.low, other.low), np.maximum(self.high, other.high), square, count)
@@ -35,7 +35,7 @@ class Channels:
         return Channels(self.low * scale, self.high * scale, self.square * scale**2, self.count)
 
     def typical(self) -> "Channels":
-        """The channels as if none went beyond `TYPICAL` times its root mean square: a rare peak decides nothing."""
+        """Return the channels as if none exceeded `TYPICAL` times its root mean square: a rare peak decides nothing."""
         reach = TYPICAL * np.sqrt(self.square)
         return Channels(np.maximum(self.low, -reach), np.minimum(self.high, reach), self.square, self.count)
 
@@ -68,7 +68,7 @@ class Rows:
 
     @staticmethod
     def of(weight: np.ndarray, channel: int, inputs: int | None) -> "Rows":
-        """Of a weight with these axes of output channels and of inputs."""
+        """Return the rows of a weight with these axes of output channels and of inputs."""
         last = weight if inputs is None else np.moveaxis(weight, inputs, -1)
         axis = channel if inputs is None or channel < inputs else channel - 1
         rows = np.moveaxis(last, axis, 0)
@@ -77,7 +77,7 @@ class Rows:
         return Rows(square, np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64), rows.shape[1])
 
     def noise(self, channels: Channels, levels: Levels, scale: np.ndarray, before: float = 0.0) -> float:
-        """Relative noise of the outputs where the inputs are multiplied, and the weights divided, by `scale` [C].
+        """Return the relative noise of the outputs when inputs are multiplied, and weights divided, by `scale` [C].
 
         `before` is the extent of what was rounded on the way to the inputs.
         """
@@ -92,7 +92,7 @@ class Rows:
         return float((activation + weight) / 12 / signal) if signal else 0.0
 
     def _seen(self, values: np.ndarray) -> np.ndarray:
-        """Values [C] of the input channels as they stand in `square`: a group of outputs sees channels of its own."""
+        """Return values [C] of the input channels as in `square`: each group of outputs sees its own channels."""
         outputs, inputs = self.square.shape
         groups = max(len(values) // inputs, 1)
         return np.repeat(values.reshape(groups, -1), outputs // groups, axis=0) if groups > 1 else values[None]

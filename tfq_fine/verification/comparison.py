@@ -1,4 +1,4 @@
-"""What the batches so far have shown about two models that are run side by side."""
+"""Running comparison of two models, batch by batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

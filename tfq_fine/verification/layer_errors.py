@@ -1,4 +1,4 @@
-"""Where the error comes from: every activation and every weight of the quantized file against the float graph."""
+"""The sources of error: every activation and every weight of the quantized file against the float graph."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -82,7 +82,7 @@ def probe(
 
 
 def _chunks(graph: Graph, pairs: Sequence[Pair], batch: int) -> Iterator[list[Pair]]:
-    """Neighbouring pairs whose activations fit in `PROBE_BYTES`."""
+    """Yield neighbouring pairs whose activations fit in `PROBE_BYTES`."""
     chunk: list[Pair] = []
     total = 0
     for pair in pairs:

@@ -57,12 +57,12 @@ class Side:
             self.runner.close()
 
     def encode(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """`inputs`, in input order, as the file takes them."""
+        """Return `inputs`, in input order, as the file takes them."""
         tensors = [self.graph.main.tensors[index] for index in self.graph.main.inputs]
         return [encode(array, tensor) for array, tensor in zip(inputs, tensors, strict=True)]
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Outputs in output order, decoded, for `inputs` in input order."""
+        """Return decoded outputs in output order, for `inputs` in input order."""
         return self.run_all([inputs])[0]
 
     def run_all(self, inputs: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
@@ -94,7 +94,7 @@ def _assigns_resources(graph: Graph) -> bool:
 
 
 def encode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """`values` in the type of input `tensor`: rounded to its codes when it holds codes of real values.
+    """Return `values` in the type of input `tensor`: rounded to its codes when it holds codes of real values.
 
     Raises:
         TfqError: real values for an integer input without a scale.
@@ -121,7 +121,7 @@ def decode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def dequantize(codes: np.ndarray, quantization: Quantization) -> np.ndarray:
-    """scale * (code - zero_point), float32, with scales per tensor, along one axis, or per block of the last axis.
+    """Return float32 scale * (code - zero_point); scales per tensor, along one axis, or per block of the last axis.
 
     Args:
         codes: integers, any shape; [rows, ..., inputs] with blockwise scales [rows, blocks].
@@ -140,5 +140,5 @@ def dequantize(codes: np.ndarray, quantization: Quantization) -> np.ndarray:
 
 
 def file_size(content: bytes | str) -> int:
-    """Bytes of a file, given by content or path."""
+    """Return the bytes of a file, given by content or path."""
     return os.stat(content).st_size if isinstance(content, str) else len(content)

@@ -142,7 +142,7 @@ def _each_verified(
 
 
 def _starts(floating: Graph, quantized: Graph) -> dict[int, int]:
-    """Subgraph of the float model where signatures start -> that of the quantized file.
+    """Return subgraph of the float model where a signature starts -> that of the quantized file.
 
     Raises:
         TfqError: signatures that the quantized file does not have.

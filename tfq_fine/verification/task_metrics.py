@@ -36,7 +36,7 @@ class TaskMetric:
 
 
 def top1(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Share of samples whose highest score is that of the label; binary when there is one probability per sample."""
+    """Return the share of samples whose highest score is the label's; binary for one probability per sample."""
     if _is_binary(outputs):
         scores = outputs.reshape(-1)
         right = (scores > 0.5) == (_binary_labels(outputs, labels) > 0.5)
@@ -45,19 +45,19 @@ def top1(outputs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def top5(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Share of samples whose label is among the five highest scores; ties go to the lowest class."""
+    """Return the share of samples whose label is among the five highest scores; ties go to the lowest class."""
     if _is_binary(outputs):
         raise TfqError(f"metric 'top5' needs scores of several classes, found outputs of shape {outputs.shape}")
     return float(np.mean(in_top(outputs, _classes(outputs, labels), 5)))
 
 
 def mae(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of |output - label|."""
+    """Return the mean of |output - label|."""
     return float(np.mean(np.abs(_difference(outputs, labels))))
 
 
 def mse(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of (output - label)²."""
+    """Return the mean of (output - label)²."""
     return float(np.mean(np.square(_difference(outputs, labels))))
 
 
@@ -157,7 +157,7 @@ def _of_sklearn(metric: Callable[..., Any]) -> Compute:
 
 
 def _of_keras(metric: Any) -> Compute:
-    """`metric` on everything at once, from a clean state, and left clean."""
+    """Return `metric` on everything at once, from a clean state, and left clean."""
 
     def compute(outputs: Any, labels: np.ndarray) -> float:
         if isinstance(outputs, dict):
@@ -233,7 +233,7 @@ def _binary_labels(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _classes(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Labels as class indices of shape `outputs.shape[:-1]`."""
+    """Return labels as class indices of shape `outputs.shape[:-1]`."""
     wanted, classes = outputs.shape[:-1], outputs.shape[-1]
     if labels.shape == outputs.shape:
         return labels.argmax(axis=-1)

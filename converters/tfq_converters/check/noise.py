@@ -8,7 +8,7 @@ CHUNK = 2**13  # values that are summed at a time: too few for BLAS to start thr
 
 
 def sqnr(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
-    """10 log10(sum x^2 / sum (x - y)^2) in dB over pairs (x, y); inf without error, NaN where a value is not finite.
+    """Return 10 log10(sum x^2 / sum (x - y)^2) in dB over pairs (x, y); inf without error, NaN for values not finite.
 
     >>> round(sqnr([(np.array([3.0, 4.0]), np.array([3.0, 4.5]))]), 9)
     20.0

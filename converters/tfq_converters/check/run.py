@@ -169,7 +169,7 @@ def kernels_to_run(quantized: QuantizedGraph) -> tuple[Kernels, Kernels]:
 
 
 def _on_slow_kernels(graph: Graph, runs: Runs, samples: Sequence[Sample], kernels: Kernels) -> tuple[Kernels, Arrays]:
-    """Results of these kernels; of the optimized ones where the reference ones refuse the float model too.
+    """Return results on these kernels; on optimized ones where the reference ones refuse the float model too.
 
     The reference kernels lack some operators (ELU).
     """
@@ -231,7 +231,7 @@ def _refuse(kernels: str, wrong: str) -> None:
 
 
 def _same_outputs(realized: Realized, run: Mapping[str, np.ndarray], n: int) -> None:
-    """The file's own outputs are those that the probe showed: exposing intermediates changed nothing."""
+    """Raise unless the file's own outputs are those of the probe: exposing intermediates changes nothing."""
     for k, index in enumerate(realized.graph.main.outputs):
         inside = run.get(f"tensor_{n}_{index}")
         if inside is None:

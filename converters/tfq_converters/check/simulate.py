@@ -47,7 +47,7 @@ def simulated_bodies(quantized: QuantizedGraph) -> tuple[Subgraph, ...]:
 
 
 def with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
-    """`op` over what its codes stand for; the constants are added to `tensors`."""
+    """Return `op` over the real values of its codes; the constants are added to `tensors`."""
     inputs = list(op.inputs)
     for slot, value in encoding.weights.items():
         data = simulated_weight(value).reshape(tensors[inputs[slot]].shape)
@@ -63,7 +63,7 @@ def checkable(subgraph: Subgraph, op: Op) -> bool:
 
 
 def segments(subgraph: Subgraph, only_checkable: bool = True, without: Collection[int] = ()) -> Iterator[list[int]]:
-    """Indices of operators to run together, in order, but for `without`; few enough to bound the memory."""
+    """Yield the indices of operators to run together, in order, but for `without`; few enough to bound the memory."""
     current: list[int] = []
     size = 0
     for index, op in enumerate(subgraph.ops):

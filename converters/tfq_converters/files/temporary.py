@@ -17,7 +17,7 @@ _used: set[str] = set()  # by this process: where locks belong to processes (NFS
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder of this process alone, removed at the end.
+    """Create a folder that only this process uses, and remove it at the end.
 
     Raises:
         TfqError: there is no room for it.

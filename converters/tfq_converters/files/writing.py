@@ -103,7 +103,7 @@ def _replace(target: Path, content: Iterable[bytes | memoryview]) -> None:
 
 @contextlib.contextmanager
 def _unfinished_file(target: Path) -> Iterator[tuple[int, str]]:
-    """A new locked file next to `target`: its descriptor and path; removed at the end, if it still has that name."""
+    """Create a locked file next to `target`, yield its descriptor and path, and remove it if it still has that name."""
     while True:
         path = str(target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}.part"))
         _unfinished.add(path)

@@ -122,7 +122,7 @@ def _subgraph(subgraph: Any, codes: list[Any], buffers: list[Any], views: Views)
 
 
 def _without_densify(ops: tuple[Op, ...], tensors: list[Tensor]) -> tuple[tuple[Op, ...], list[Tensor]]:
-    """Without the operators that unpack sparse constants, which were unpacked in reading."""
+    """Remove the operators that unpack sparse constants, which are unpacked already."""
     unpacking = [op for op in ops if op.code == "DENSIFY" and tensors[op.inputs[0]].is_constant]
     if not unpacking:
         return ops, tensors
@@ -136,7 +136,7 @@ def _without_densify(ops: tuple[Op, ...], tensors: list[Tensor]) -> tuple[tuple[
 
 
 def _with_blocks(packed: Sequence[Any], tensors: list[Tensor]) -> list[Tensor]:
-    """`tensors` with the blockwise scales that the file holds in further tensors; without those at its end."""
+    """Return `tensors` with their blockwise scales, which the file holds in further tensors, now dropped."""
     scales = set()
     found = list(tensors)
     for index, tensor in enumerate(packed):

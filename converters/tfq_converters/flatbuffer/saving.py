@@ -20,7 +20,7 @@ def save(graph: Graph, place: Place, behind: bool = False) -> None:
 
 @contextmanager
 def scratch(graph: Graph) -> Iterator[str]:
-    """The path of a temporary file of `graph`, for an interpreter to map."""
+    """Write `graph` to a temporary file for an interpreter to map, and yield its path."""
     with temporary_folder() as folder:
         path = folder / "scratch.tflite"
         save(graph, path, behind=True)

@@ -95,7 +95,7 @@ class GraphBuilder:
     def subgraph(
         self, source: Subgraph, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None
     ) -> Subgraph:
-        """The subgraph in place of `source`, with all tensors; inputs and outputs are those of `source` when None."""
+        """Return `source` with all tensors of the builder; inputs and outputs stay those of `source` when None."""
         return replace(
             source,
             tensors=tuple(self.tensors),

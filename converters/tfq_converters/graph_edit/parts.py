@@ -64,7 +64,7 @@ def cut(graph: Graph, wanted: Collection[int]) -> list[Part]:
 
 
 def _runs(main: Subgraph) -> Iterator[list[int]]:
-    """Indices of the operators of each part; what is computed of constants alone is computed where it is read."""
+    """Return the operators of each part, by index; what is computed of constants alone is computed where it is read."""
     last = {t: o for o, op in enumerate(main.ops) for t in op.inputs}
     fixed, until = {ABSENT}, 0  # tensors that are known beforehand; the last operator that reads one of them
     current: list[int] = []
@@ -95,7 +95,7 @@ def without_unused(subgraph: Subgraph) -> Subgraph:
 
 
 def compact(subgraph: Subgraph) -> tuple[Subgraph, dict[int, int]]:
-    """The subgraph without the tensors that it does not use, and the map from old indices to new ones, ABSENT too."""
+    """Return the subgraph without unused tensors, and the map from old indices to new ones (ABSENT too)."""
     ops = subgraph.ops
     named = {t for op in ops for t in (*op.inputs, *op.outputs, *op.intermediates)} - {ABSENT}
     used = sorted(named | {*subgraph.inputs, *subgraph.outputs})

@@ -35,7 +35,7 @@ def over_channels(builder: GraphBuilder, code: str, source: int) -> int:
 
 
 def squared(builder: GraphBuilder, t: int) -> int:
-    """`t` times itself."""
+    """Return the product of `t` with itself."""
     return builder.step("MUL", (t, t), _like(builder, t, "/square"), PLAIN_MUL)
 
 
@@ -68,13 +68,13 @@ def range_of(builder: GraphBuilder, t: int, low: int | None = None) -> tuple[int
 
 
 def packed(builder: GraphBuilder, pieces: list[int]) -> int:
-    """Single values in one row."""
+    """Concatenate single values into one row."""
     options = Options("PackOptions", {"valuesCount": len(pieces), "axis": 0})
     return result_of(builder, "PACK", pieces, (len(pieces),), options)
 
 
 def joined(builder: GraphBuilder, pieces: list[int]) -> int:
-    """Rows after one another in one row."""
+    """Concatenate rows into one row."""
     options = Options("ConcatenationOptions", {"axis": 0, **NOTHING_FUSED})
     length = sum(builder.tensors[t].shape[0] for t in pieces)
     return result_of(builder, "CONCATENATION", pieces, (length,), options)

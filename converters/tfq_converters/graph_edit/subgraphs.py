@@ -10,7 +10,7 @@ from tfq_converters.graph import Graph, Signature, Subgraph
 
 
 def with_main(graph: Graph, index: int) -> Graph:
-    """`graph` with subgraph `index` moved to the front, where interpreters start; references follow."""
+    """Return `graph` with subgraph `index` first, where interpreters start; references are renumbered."""
     order = [index, *(number for number in range(len(graph.subgraphs)) if number != index)]
     return _chosen(graph, order)
 
@@ -42,7 +42,7 @@ def together(graphs: Sequence[Graph]) -> Graph:
 
 
 def followed(subgraph: Subgraph, moved: Mapping[int, int]) -> Subgraph:
-    """`subgraph` whose operators call subgraphs by their new numbers."""
+    """Return `subgraph` with the subgraphs that its operators call renumbered."""
 
     def follow(reference: Any) -> Any:
         if isinstance(reference, list | np.ndarray):

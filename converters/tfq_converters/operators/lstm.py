@@ -85,7 +85,7 @@ def float_constants_of(op: Op, subgraph: Subgraph) -> Lstm:
 
 
 def strain(lstm: Lstm, x: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """float64 [2]: the largest |c|, and how far a gate is off where sums saturate at 8.
+    """Return float64 [2]: the largest |c|, and how far a gate is off where sums saturate at 8.
 
     Args:
         lstm: the float constants.
@@ -124,7 +124,7 @@ def cell_encoding(largest: float) -> ActivationEncoding:
 
 
 def difference(op: Op, encoding: OpEncoding, x: np.ndarray, codes: np.ndarray) -> str:
-    """ "" when the integer kernel wrote what its numbers say, else what is wrong.
+    """Return what is wrong with the integer kernel's output; "" when it is what its numbers say.
 
     Every step is judged by itself, on the h that the kernel wrote in the step before. What cannot be seen is c; how far
     it may be off by its own roundings and by those of the gates is added up along with it. tanh has slope 1 at most.
@@ -156,7 +156,7 @@ def difference(op: Op, encoding: OpEncoding, x: np.ndarray, codes: np.ndarray) -
 
 
 def _product(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """[steps, batch, k] and [4, units, k] -> [4, steps, batch, units]."""
+    """Multiply [steps, batch, k] by [4, units, k] into [4, steps, batch, units]."""
     found = values.reshape(-1, values.shape[-1]) @ weights.reshape(-1, weights.shape[-1]).T
     return np.moveaxis(found.reshape(*values.shape[:2], *weights.shape[:2]), 2, 0)
 
@@ -167,14 +167,14 @@ def _saturated(sums: np.ndarray) -> np.ndarray:
 
 
 def _gates(sums: np.ndarray) -> np.ndarray:
-    """Input, forget and output gate by sigmoid, the cell gate by tanh; [4, steps, batch, units] as `sums`."""
+    """Apply sigmoid to input, forget and output gates, tanh to the cell gate; [4, steps, batch, units] like `sums`."""
     gates = 0.5 + 0.5 * np.tanh(sums / 2)
     gates[2] = np.tanh(sums[2])
     return gates
 
 
 def _cells(gates: np.ndarray, limit: float) -> np.ndarray:
-    """c of every step, [steps, batch, units]."""
+    """Return the cell state c after every step, [steps, batch, units]."""
     bound = limit or np.inf
     cells: np.ndarray = np.empty_like(gates[0])
     state = np.zeros_like(cells[0])

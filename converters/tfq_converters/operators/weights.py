@@ -48,14 +48,14 @@ def weight_axes(op: Op, subgraph: Subgraph) -> tuple[WeightAxes, ...]:
 
 
 def groups_of(op: Op, subgraph: Subgraph) -> int:
-    """Groups of a CONV_2D: each sees its own slice of the input channels."""
+    """Return the number of groups of a CONV_2D; each group sees its own slice of the input channels."""
     if op.code != "CONV_2D":
         return 1
     return subgraph.tensors[data_of(op)].shape[3] // subgraph.tensors[op.inputs[1]].shape[3]
 
 
 def channels_of(subgraph: Subgraph, tensor: int) -> int:
-    """Channels of an activation: the size of its last axis; where the file does not know it, that its readers have."""
+    """Return the channels of an activation: the size of its last axis, or what its readers have if that is unknown."""
     found = subgraph.tensors[tensor]
     if found.dynamic_shape[-1:] != (-1,):
         return found.shape[-1]

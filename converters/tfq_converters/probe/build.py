@@ -31,7 +31,7 @@ class Job:
 
 
 def job(cell: Cell) -> Job:
-    """Everything that it takes to try `cell`."""
+    """Return all inputs of a trial of `cell`."""
     form = CELLS[cell]
     given = operands(cell, form)
     expected = answer(cell, form, given)
@@ -129,7 +129,7 @@ def _bias(given: Operands, values: np.ndarray, weight: int = 0) -> Tensor:
 
 
 def _lstm_slots(data: int, weights: list[int], given: Operands, expected: Answer, tensors: _Tensors) -> tuple[int, ...]:
-    """Input, 8 weights, no peepholes, 4 biases, no projection, the two states, no normalization."""
+    """List the slots: input, 8 weights, no peepholes, 4 biases, no projection, the two states, no normalization."""
     assert given.bias is not None
     biases = [tensors.put(_bias(given, row, n)) for n, row in enumerate(given.bias)]
     state = (given.data.shape[0], given.bias.shape[1])
@@ -141,13 +141,13 @@ def _lstm_slots(data: int, weights: list[int], given: Operands, expected: Answer
 
 
 def _lstm_intermediates(hidden: ActivationEncoding, tensors: _Tensors) -> tuple[int, ...]:
-    """The intermediates of four gates, read only when they are normalized, and of the output before a projection."""
+    """Return the intermediates of four gates (read only when normalized) and of the output before a projection."""
     gates = [Tensor(f"gate{n}", (0,), "float32") for n in range(4)]
     return tuple(tensors.put(tensor) for tensor in (*gates, _encoded(Tensor("before", (0,), "float32"), hidden)))
 
 
 def _options(options: Options | None, cell: Cell) -> Options | None:
-    """Rounding on the fly is asked for in mode "dynamic" alone."""
+    """Return the options; quantizing inputs on the fly is requested in mode "dynamic" alone."""
     asymmetric = "asymmetricQuantizeInputs"
     if options is None or asymmetric not in options.values:
         return options

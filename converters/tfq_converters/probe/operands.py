@@ -40,7 +40,7 @@ class Operands:
 
 
 def operands(cell: Cell, form: Form) -> Operands:
-    """The numbers of `cell`. Channels, blocks and samples differ in size, so that a scale in the wrong place shows."""
+    """Return the numbers of `cell`; channels, blocks and samples differ in size, to reveal misplaced scales."""
     rng = np.random.default_rng(7)
     data = _ids(rng, form) if facts_of(cell.op).table else _activation(rng, form)
     weights = tuple(rounded(_real_weight(rng, shape, form), cell, form) for shape in _weight_shapes(cell, form))
@@ -88,7 +88,7 @@ def _real_weight(rng: np.random.Generator, shape: tuple[int, ...], form: Form) -
 
 
 def rounded(values: np.ndarray, cell: Cell, form: Form) -> Weight:
-    """`values` at the bits and granularity of `cell`, in the narrow range, symmetric."""
+    """Quantize `values` at the bits and granularity of `cell`, in the narrow range, symmetric."""
     if cell.mode == "float":
         real = values.astype(np.float32)
         return Weight(real, None, real.astype(np.float64))
@@ -123,5 +123,5 @@ def _stored_scales(scale: np.ndarray, split: list[int], cell: Cell, form: Form) 
 
 
 def _bfloat16(scale: np.ndarray) -> np.ndarray:
-    """The next value that has 8 significant bits: kernels that cut scales to bfloat16 then agree with the others."""
+    """Return the next value with 8 significant bits, so that kernels which cut scales to bfloat16 agree."""
     return ((scale.view(np.uint32) + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)).view(np.float32)

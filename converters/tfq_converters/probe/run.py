@@ -44,7 +44,7 @@ def probe(
     timed: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> KernelTable:
-    """`base` with its cells measured again on this machine.
+    """Return `base` with its cells measured again on this machine.
 
     Args:
         base: keeps its costs, which are not measured here.
@@ -65,7 +65,7 @@ def run_jobs(
     twins: Mapping[Cell, Cell] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[Cell, Runs]:
-    """cell -> variant -> what came of it.
+    """Return cell -> variant -> what came of it.
 
     Args:
         jobs: what to try.

@@ -19,7 +19,7 @@ SAVED = (
 
 
 def undeclared_batch(model: Any, framework: Framework) -> str:
-    """A sentence on the batch of a Sequential that its user did not declare, or may not have; "" where there is none.
+    """Return a sentence on a Sequential's batch that its user did not declare, or may not have; "" without one.
 
     Models that keep state between calls need their batch, and keep it.
     """

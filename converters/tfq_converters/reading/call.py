@@ -47,7 +47,7 @@ class KerasCall:
         return self.model(*positional, **({"training": False} if accepts else {}))
 
     def named(self, result: Any) -> dict[str, Any]:
-        """The tensors of what the model returned: by the keys of a flat dict, else numbered `output_0`, `output_1`, ...
+        """Return the model's output tensors by the keys of a flat dict, else numbered `output_0`, `output_1`, ...
 
         Those of a tf_keras model that declares its outputs go by the names of the layers that make them.
         """
@@ -66,12 +66,12 @@ class KerasCall:
         return self.model.outputs[0] if is_sequential(self.model) else self.model.output
 
     def order(self, names: Sequence[str]) -> list[str]:
-        """`names` of a signature's inputs, in the order of `arguments`: by name, else by their numbering."""
+        """Return the `names` of a signature's inputs in the order of `arguments`: by name, else by their numbering."""
         wanted = [argument.name for argument in self.arguments]
         return wanted if sorted(wanted) == sorted(names) else sorted(names, key=_natural)
 
     def by_signature(self, result: Any, names: Sequence[str]) -> dict[str, Any]:
-        """The tensors of what the model returned, by the `names` of a signature: its own, else in their numbering."""
+        """Return the model's output tensors by the `names` of a signature: its own, else in their numbering."""
         named = self.named(result)
         if set(named) == set(names):
             return named
@@ -114,7 +114,7 @@ def keras_call(
 
 
 def _identifier(name: str) -> str:
-    """`name` as TensorFlow takes it for an argument: it must be one in Python."""
+    """Turn `name` into the Python identifier that TensorFlow takes for an argument."""
     plain = re.sub(r"\W", "_", name)
     return plain if plain.isidentifier() and not keyword.iskeyword(plain) else f"input_{plain}"
 

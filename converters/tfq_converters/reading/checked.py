@@ -23,7 +23,7 @@ def checked(
     reference: Callable[[Signature], Reference],
     locate: Callable[[Graph, bytes, Difference], str],
 ) -> Conversion:
-    """`conversion` if it computes what the model does, else the first repaired one that does.
+    """Return `conversion` if it computes what the model does, else the first repaired one that does.
 
     Args:
         name: how the model is called in messages.

@@ -125,7 +125,7 @@ def _second_look(
     suspect: Difference,
     results: tuple[Arrays, Arrays],
 ) -> Check:
-    """Whether a difference remains when the model's randomness and its amplification of rounding are allowed for."""
+    """Return whether a difference remains after allowing for the model's randomness and amplified rounding."""
     expected, found = results
     again = reference(suspect.inputs)
     random = {name for name in expected if not np.array_equal(expected[name], again[name], equal_nan=True)}

@@ -32,7 +32,7 @@ def other_policies(tree: Node) -> dict[str, list[str]]:
 
 
 def in_float32(model: Any, framework: Framework) -> tuple[Any, list[str]]:
-    """A copy of `model` that computes in float32, and a sentence about it; the model itself where it does already.
+    """Return a copy of `model` that computes in float32, with a sentence on it; `model` itself if it does already.
 
     Raises:
         TfqError: a layer of another type cannot be made again from its configuration.
@@ -100,7 +100,7 @@ def _classes(model: Any) -> dict[str, type]:
 
 @contextmanager
 def _float32_by_default(package: Any, framework: Framework) -> Iterator[None]:
-    """The type that layers get whose configuration names none."""
+    """Give layers float32 as the type when their configuration names none."""
     if framework == "keras":
         get, put = package.config.dtype_policy, package.config.set_dtype_policy
         floatx, put_floatx = package.config.floatx(), package.config.set_floatx

@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 def with_shapes_behind_lookups(graph: Graph) -> Graph:
-    """`graph` with a shape for what is looked up in tables and what is computed of that; itself if it has all."""
+    """Return `graph` with shapes for table lookups and all computed from them; itself if it has them."""
     changed = [_shaped(subgraph) for subgraph in graph.subgraphs]
     if all(new is old for new, old in zip(changed, graph.subgraphs, strict=True)):
         return graph
@@ -62,5 +62,5 @@ def _result(op: Op, inputs: list[Tensor]) -> Shape | None:
 
 
 def _known(tensor: Tensor) -> Shape | None:
-    """The shape of a tensor, None where not even its rank is known; a constant has one whatever the file says."""
+    """Return the shape of a tensor, None where not even its rank is known; a constant always has one."""
     return tensor.dynamic_shape if tensor.has_rank or tensor.is_constant else None

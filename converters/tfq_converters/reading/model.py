@@ -58,7 +58,7 @@ def _reason(refused: ConversionRefused) -> str:
 
 @contextmanager
 def _opened(call: KerasCall, batch: int | None) -> Iterator[Any]:
-    """The stock converter on an export of the model.
+    """Open the stock converter on an export of the model.
 
     Not its own `from_keras_model`: where that fails to export a model, it silently traces it by other means, or not,
     depending on which Keras happens to be loaded.

@@ -78,7 +78,7 @@ def computes(code: str, operation: str) -> bool:
 
 
 def weights(subgraph: Subgraph, op: Op) -> list[int]:
-    """The float constants of an operator. Shape arguments are left out: equal ones are shared by unrelated layers."""
+    """Return the float constants of an operator, without shape arguments: unrelated layers share equal ones."""
     inputs = (index for index in op.inputs if index != ABSENT)
     return [
         index for index in inputs if (t := subgraph.tensors[index]).is_constant and t.dtype == "float32" and t.shape

@@ -18,7 +18,7 @@ COUNTED_SHARE = 0.8  # of the scopes; above it the numbers at their ends come fr
 
 
 def layer_from_names(graph: Graph) -> Graph:
-    """`graph` with `Op.layer` set from the names of tensors, as well as they tell; every operator gets a stable name.
+    """Return `graph` with `Op.layer` guessed from tensor names; every operator gets a stable name.
 
     Args:
         graph: a float graph of any origin.

@@ -38,7 +38,7 @@ class _Silence:
         self._writer: TextIO | None = None
 
     def enter(self) -> int:
-        """Begin; returns how much had been caught by then."""
+        """Begin; return how much had been caught by then."""
         with self._lock:
             if not self._count:
                 with contextlib.ExitStack() as stack:

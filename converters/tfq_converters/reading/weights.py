@@ -30,7 +30,7 @@ def _axis(axis: int) -> Layout:
 
 
 def _split(axis: int, transposed: bool) -> Layout:
-    """Axes before `axis` are one side, the others the other side; the rows run over the latter when `transposed`."""
+    """Split axes at `axis` into two sides; the rows run over the second side when `transposed`."""
 
     def layout(values: np.ndarray) -> np.ndarray:
         matrix = values.reshape(int(np.prod(values.shape[:axis])), -1)
@@ -107,7 +107,7 @@ def _kernels_by_size(tree: Node) -> dict[tuple[int, int], list[_Kernel]]:
 
 
 def _layouts(shape: tuple[int, ...]) -> dict[tuple[int, int], list[Layout]]:
-    """Ways in which the converter may lay out a kernel of `shape`, by the shape of the rows.
+    """Return the layouts that the converter may give a kernel of `shape`, by the shape of the rows.
 
     Dense and recurrent kernels are split before the last axis, those of attention before any; convolutions have their
     output channels last (transposed ones last but one), depthwise ones in the last two.

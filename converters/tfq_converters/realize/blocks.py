@@ -95,7 +95,7 @@ def _made_float(builder: SubgraphBuilder, constant: Tensor, result: Tensor) -> i
 
 
 def _first(builder: SubgraphBuilder, index: int, result: Tensor) -> int:
-    """SLICE from the beginning to the shape of `result`."""
+    """Emit a SLICE from the beginning to the shape of `result`."""
     begin = builder.constant(f"{result.name}_begin", np.zeros(len(result.shape), np.int32))
     size = builder.constant(f"{result.name}_size", np.array(result.shape, np.int32))
     return builder.step("SLICE", (index, begin, size), result, Options("SliceOptions", {}))

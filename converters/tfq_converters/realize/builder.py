@@ -42,7 +42,7 @@ class SubgraphBuilder(GraphBuilder):
         return next(iter(self._forms[tensor].values()))
 
     def all_forms(self) -> dict[int, dict[ValueForm, int]]:
-        """For every value of the float subgraph, the forms in which it exists so far, in the order of their making."""
+        """Return, for every value of the float subgraph, the forms in which it exists so far, oldest first."""
         return {tensor: forms for tensor, forms in self._forms.items() if tensor < len(self.source.tensors)}
 
     def keep_name(self, tensor: int, emitted: int) -> None:
@@ -53,7 +53,7 @@ class SubgraphBuilder(GraphBuilder):
             self.tensors[emitted] = replace(self.tensors[emitted], name=name)
 
     def output(self, tensor: int, form: ValueForm) -> int:
-        """Declare that the next operator writes `tensor` in `form`; the emitted tensor, returned, keeps the name."""
+        """Declare that the next operator writes `tensor` in `form`; return the emitted tensor, which keeps the name."""
         if form is not FLOAT:
             self.tensors[tensor] = encoded(self.tensors[tensor], form)
         self._forms[tensor] = {form: tensor}
@@ -82,7 +82,7 @@ class SubgraphBuilder(GraphBuilder):
         return self._matrices[id(codes)][0]
 
     def know(self, index: int, form: ValueForm) -> None:
-        """Declare that the new tensor `index` is a value in `form`, which operators may ask for like any other."""
+        """Declare that the new tensor `index` is a value in `form`, which operators may request like any other."""
         self._forms[index] = {form: index}
 
     def reshape(self, index: int, result: Tensor, output: int | None = None) -> int:

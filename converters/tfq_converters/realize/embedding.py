@@ -80,7 +80,7 @@ def _embedding_lookup(builder: SubgraphBuilder, op: Op, table: WeightCodes, ids:
 
 
 def _first_columns(builder: SubgraphBuilder, index: int, result: Tensor) -> int:
-    """SLICE to the columns of `result`, where there are more."""
+    """Emit a SLICE to the columns of `result`, where there are more."""
     if builder.tensors[index].shape == result.shape:
         return index
     begin = builder.constant(f"{result.name}_begin", np.zeros(2, np.int32))
@@ -114,7 +114,7 @@ def _scale_column(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> 
 
 
 def _stored_rows(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> Tensor:
-    """The table as the lookup reads it: rows, or blocks as rows of their own; zeros fill each row to whole bytes."""
+    """Return the table as the lookup reads it: rows, or blocks as rows; zeros fill each row to whole bytes."""
     source = builder.tensors[tensor]
     if reads_blocks(table):
         return stored_blocks(source, table, table.block[1])
@@ -132,7 +132,7 @@ def _stored_rows(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> T
 
 
 def _ids_of_blocks(builder: SubgraphBuilder, name: str, index: int, parts: int, dynamic: bool) -> int:
-    """Row i of the table is rows parts * i ... parts * i + parts - 1 of the blocks."""
+    """Return block ids: row i of the table is rows parts * i ... parts * i + parts - 1 of the blocks."""
     count = builder.tensors[index].shape[0]
 
     def integers(suffix: str, shape: tuple[int, ...]) -> Tensor:
@@ -149,7 +149,7 @@ def _ids_of_blocks(builder: SubgraphBuilder, name: str, index: int, parts: int, 
 
 
 def _gather_then_dequantize(builder: SubgraphBuilder, op: Op, table: WeightCodes) -> None:
-    """Ids of which several dimensions are unknown cannot be put back by a constant RESHAPE."""
+    """Look up codes first: a constant RESHAPE cannot restore ids with several unknown dimensions."""
     result = builder.source.tensors[op.outputs[0]]
     if table.scale.size > 1 or table.bits == 2 or table.codes.shape[1] * table.bits % 8:
         inputs = (dequantized(builder, op.inputs[0], table), builder.value(op.inputs[1], FLOAT))

@@ -100,7 +100,7 @@ def _cut_inputs(builder: SubgraphBuilder, op: Op, tensor: int, form: ValueForm, 
 
 
 def _resized(tensor: Tensor, name: str, last: tuple[int, ...]) -> Tensor:
-    """`tensor` with another last axis, or other ones in its place."""
+    """Return `tensor` with another last axis, or several axes in its place."""
     unknown = None if tensor.shape_signature is None else (*tensor.shape_signature[:-1], *last)
     return replace(tensor, name=name, shape=(*tensor.shape[:-1], *last), shape_signature=unknown, data=None)
 
@@ -159,7 +159,7 @@ def _bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, slot: int) -> 
 
 
 def _no_bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, weight: int) -> int:
-    """CONV_2D is refused without a bias."""
+    """Return a bias of zeros: CONV_2D is refused without one."""
     stored_weight = builder.tensors[weight]
     assert stored_weight.quantization is not None
     name = f"{stored_weight.name}/zero_bias"
@@ -172,7 +172,7 @@ def _no_bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, weight: int
 
 
 def _add_up(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, parts: list[int], partial: ValueForm) -> None:
-    """The sum of the parts, one after the other; the last addition applies the fused activation."""
+    """Add the parts one after the other; the last addition applies the fused activation."""
     target = op.outputs[0]
     version = 1 if partial is FLOAT else OPS["ADD"].version("int16")
     total = parts[0]

@@ -162,7 +162,7 @@ class ApartRunner:
         return self.run_all([inputs])[0]
 
     def run_all(self, inputs: Sequence[Sequence[np.ndarray]], reset: bool = False) -> list[list[np.ndarray]]:
-        """The outputs of several runs, one after the other, for one request; with `reset`, without a state between."""
+        """Return the outputs of several runs in one request; with `reset`, no state passes between them."""
         each, count = len(inputs[0]), len(inputs)
         asked = self.process.put([array for given in inputs for array in given])
         given = {"number": self.number, "inputs": asked, "each": each, "reset": reset}

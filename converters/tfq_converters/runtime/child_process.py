@@ -14,7 +14,7 @@ ROOT = str(Path(__file__).parents[2])  # the folder that holds this package
 
 
 def python_command(module: str, *arguments: str, site: bool = True) -> list[str]:
-    """The command that runs `module`; without `site` it starts sooner, and finds packages by `python_environment`."""
+    """Return the command that runs `module`, without `site`: it starts sooner; see `python_environment`."""
     # -P: `-m` does not put the current folder first on the import path.
     return [sys.executable, "-P", *([] if site else ["-S"]), "-m", module, *arguments]
 

@@ -36,7 +36,7 @@ def waiting(timeout: float | None = None) -> AbstractContextManager["Runs"]:
 
 
 def _save_parts(graph: Graph, parts: Sequence[Part], here: Path) -> None:
-    """Each part as a file, and where they meet."""
+    """Save each part as a file, and where they meet."""
     borders = ArrayWriter(here / "parts")
     for side, tensors in (("inputs", graph.main.inputs), ("outputs", graph.main.outputs)):
         borders.add(side, np.array(tensors, np.int64))
@@ -48,7 +48,7 @@ def _save_parts(graph: Graph, parts: Sequence[Part], here: Path) -> None:
 
 
 def _save_probe(graph: Graph, content: bytes | None, wanted: tuple[int, ...], path: Path) -> None:
-    """The file with the wanted tensors as its outputs."""
+    """Save the file with the requested tensors as its outputs."""
     if content is not None:
         write_file(path, flatbuffer.with_outputs(content, wanted))
         return

@@ -31,7 +31,7 @@ class Role:
 
 
 def role_of(subgraph: Subgraph, start: int) -> Role:
-    """The meaning of tensor `start` to the operators that it reaches: the first kind that applies, the narrowest.
+    """Return the meaning of tensor `start` to the operators that it reaches: the first, narrowest kind that applies.
 
     Of a tensor that says nothing, whole numbers are rows of every table, for it may index one in a way not seen here.
     """
@@ -123,7 +123,7 @@ def _role_at(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> 
 
 
 def _after(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> str:
-    """In which state `op` hands on the values that it gets in `slot`; "" where it makes others of them."""
+    """Return the state in which `op` hands on the values of `slot`; "" where it changes them."""
     before = subgraph.tensors[tensor].dtype
     after = subgraph.tensors[op.outputs[0]].dtype if op.outputs else ""
     if op.code == "CAST":
@@ -181,7 +181,7 @@ def _number(subgraph: Subgraph, op: Op, slot: int) -> int | None:
 
 
 def _compared(subgraph: Subgraph, op: Op, slot: int) -> int | None:
-    """The largest constant that `op` compares a length with, plus one; None where it does nothing of the kind."""
+    """Return the largest constant that `op` compares a length with, plus one; None if it compares none."""
     if op.code not in ("LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"):
         return None
     data = subgraph.tensors[op.inputs[1 - slot]].data

@@ -61,7 +61,7 @@ def unrunnable_names(graph: Graph) -> list[str]:
 
 
 def depends_on_unrunnable(graph: Graph) -> set[int]:
-    """Tensors of the main subgraph whose values cannot be known here."""
+    """Return the tensors of the main subgraph whose values cannot be known here."""
     found: set[int] = set()
     gone = set(unrunnable_ops(graph))
     for o, op in enumerate(graph.main.ops):
@@ -71,7 +71,7 @@ def depends_on_unrunnable(graph: Graph) -> set[int]:
 
 
 def runnable_part(graph: Graph, kernels: Kernels = "default") -> Graph:
-    """`graph` without operators that `kernels` do not execute; what those compute becomes further inputs."""
+    """Return `graph` without operators that `kernels` do not execute; their results become further inputs."""
     main = graph.main
     gone = unrunnable_ops(graph, kernels)
     if not gone:
@@ -93,7 +93,7 @@ def known_ops(graph: Graph) -> list[int]:
 
 
 def known_part(graph: Graph) -> Graph:
-    """`graph` without such operators and all that depends on them; its outputs are those that remain."""
+    """Return `graph` without such operators and all that depends on them; its outputs are those that remain."""
     unknown = depends_on_unrunnable(graph)
     if not unknown and not unrunnable_ops(graph):
         return graph
@@ -104,7 +104,7 @@ def known_part(graph: Graph) -> Graph:
 
 
 def stand_ins(graph: Graph, kernels: Kernels = "default", seed: int = 0) -> list[np.ndarray]:
-    """Values in place of what such operators compute, for the inputs that `runnable_part` adds; strings are empty."""
+    """Return values in place of what such operators compute, for the inputs that `runnable_part` adds."""
     rng, main = np.random.default_rng(seed), graph.main
     missing = _missing(graph, unrunnable_ops(graph, kernels))
     return [drawn(rng, main.tensors[t], role_of(main, t)) for t in missing]

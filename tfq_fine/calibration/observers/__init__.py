@@ -25,7 +25,7 @@ from tfq_fine.request import ActivationSpec
 
 @dataclass(frozen=True)
 class Observer:
-    """How a range is chosen, what it reads beside the whole range, and its options."""
+    """How a range is chosen, what it reads besides the whole range, and its options."""
 
     choose: Callable[[TensorStatistics, int, Mapping[str, float]], Range]
     reads: str = ""  # "", "histogram" (with the extremes), "extremes" or "moving"
@@ -33,7 +33,7 @@ class Observer:
     optional: tuple[str, ...] = ()  # options without a default
 
     def problem(self, option: str, value: float) -> str:
-        """What is wrong with the value of an option; "" when nothing is."""
+        """Return what is wrong with the value of an option; "" when nothing is."""
         low, high = LIMITS[option]
         return "" if low <= value <= high else f"{option}={value:g}: expected {low:g} to {high:g}"
 

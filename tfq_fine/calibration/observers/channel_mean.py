@@ -6,7 +6,7 @@ from tfq_converters.graph_edit import GraphBuilder, steps
 
 
 def outputs(builder: GraphBuilder, t: int) -> list[int]:
-    """What leaves the graph: the mean over all axes but the last, [C]."""
+    """Return the tensors that leave the graph: the mean over all axes but the last, [C]."""
     return [steps.over_channels(builder, "MEAN", t)]
 
 

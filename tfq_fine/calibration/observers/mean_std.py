@@ -8,7 +8,7 @@ from tfq_fine.calibration.statistics import Range
 
 
 def mean_std(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
-    """mean ± deviations * standard deviation, but no further than the values reach.
+    """Return mean ± deviations * standard deviation, cut to the range of the values.
 
     Options:
         deviations: how many standard deviations (6).

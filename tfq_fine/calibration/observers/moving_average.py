@@ -7,7 +7,7 @@ from tfq_fine.calibration.statistics import Range
 
 
 def moving_average(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
-    """Averages of the minima and of the maxima; the later a run, the more it weighs.
+    """Return moving averages of the minima and of the maxima; later runs weigh more.
 
     Options:
         momentum: what a run keeps of its weight when the next one comes (0.95).

@@ -40,7 +40,7 @@ def _best(histogram: Histogram, start: Range, side: str, bits: int) -> Range:
 
 
 def squared_error(histogram: Histogram, low: np.ndarray, high: np.ndarray, bits: int) -> np.ndarray:
-    """Sums of squared errors of the counted values in the encodings of the ranges [low, high], each [k]: [k]."""
+    """Return the squared errors, summed over counted values, in the encodings of ranges [low, high], each [k]: [k]."""
     errors = affine.round_trip(histogram.values, low, high, bits)
     errors -= histogram.values
     with np.errstate(over="ignore"):  # infinite where a value such as a mask is the lowest float

@@ -1,4 +1,4 @@
-"""What a range observer may know of one tensor."""
+"""The statistics of one tensor that a range observer reads."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class TensorStatistics:
     moving: MovingRange | None = None
 
     def within(self, fence: float = FENCE) -> "TensorStatistics":
-        """The same without the samples that are not like the others.
+        """Return these statistics without the samples that are not like the others.
 
         A sample whose maximum lies more than `fence` interquartile ranges above the upper quartile of all samples'
         maxima, or its minimum as far below, is no data but an accident (fences: Tukey 1977, "Exploratory Data

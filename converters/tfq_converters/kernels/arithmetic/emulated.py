@@ -82,7 +82,7 @@ def is_emulated(op: Op, form: ActivationEncoding) -> bool:
 
 
 def kernel_difference(op: Op, encoding: OpEncoding, values: np.ndarray, found: np.ndarray) -> str:
-    """ "" when the codes `found` are what one kind of kernel gives for `op` (see `is_emulated`), else what is wrong.
+    """Return what is wrong with codes `found`; "" when one kind of kernel gives them for `op` (see `is_emulated`).
 
     Args:
         op: the operator.
