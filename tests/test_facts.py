@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from tfq_fine.judging import judged
-from tfq_fine.observation import moved_from
 
 from benchmarks.op_cases import BASE
 from benchmarks.single_op import Case, float_run, float_types
@@ -23,6 +21,8 @@ from tfq_converters.operators.options import (
     with_activation,
 )
 from tfq_converters.runtime.input_values import role_of
+from tfq_fine.calibration.instrument import moved_from
+from tfq_fine.search.judging import judged
 
 ROOT = Path(__file__).parent.parent
 
@@ -171,8 +171,8 @@ def test_no_other_module_has_a_set_of_operators():
     """A set of names at the top of a module is a fact that belongs here; what remains is listed with its reason."""
     names = {name for name in vars(schema.BuiltinOperator) if name.isupper()}
     allowed = {
-        "tfq_fine/layers/twin/sums.py",  # whose order of additions XNNPACK is known to use
-        "tfq_fine/layers/twin/interpreter.py",  # which are computed outside of its table
+        "tfq_fine/emulation/sums.py",  # whose order of additions XNNPACK is known to use
+        "tfq_fine/emulation/interpreter.py",  # which are computed outside of its table
         "tfq_converters/reading/half_constants.py",  # which make float32 of float16
         "tfq_converters/kernels/costs.py",  # which are written as another
         "tfq_converters/kernels/consumers.py",  # of whose cells a rule speaks
