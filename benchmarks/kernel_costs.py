@@ -2,7 +2,7 @@
 
 One thread, CPU time, default kernels (XNNPACK takes what it can), all types of an operator interleaved, medians.
 A cost is `ns_base + ns_per_unit * units`, fitted to the relative error over the sizes, less what an empty invocation
-takes; the points behind a fit are kept. Units are output elements; input elements for reductions and poolings;
+takes; the points that a fit is made of are kept. Units are output elements; input elements for reductions and poolings;
 multiplications for linear operators. A 1x1 convolution, and FULLY_CONNECTED in its place (POINTWISE), also have
 `ns_per_row`: many rows of few inputs cost more than their multiplications.
 """

@@ -114,7 +114,7 @@ def test_an_overflowing_layer_is_named() -> None:
 
 
 def logarithm(code: str = "LOG") -> Graph:
-    """A function of one value in front of a product that adds all values up: x -> LOG -> ADD -> FULLY_CONNECTED."""
+    """A function of one value before a product that adds all values up: x -> LOG -> ADD -> FULLY_CONNECTED."""
     ones = np.ones((3, 7), np.float32)
     tensors = (
         Tensor("x", (1, 7), "float32"),
@@ -410,7 +410,7 @@ def test_what_was_left_out_is_said_when_the_data_is_read_again(tmp_path: Path) -
 
 
 def test_channels_that_only_the_reader_knows() -> None:
-    """Behind a RESHAPE whose target is computed, the file knows no sizes."""
+    """After a RESHAPE whose target is computed, the file knows no sizes."""
     weight = np.eye(5, 7, dtype=np.float32)
     tensors = (
         Tensor("x", (1, 3, 7), "float32", (-1, 3, 7)),

@@ -189,7 +189,7 @@ def read_by_a_tanh() -> Path:
 
 
 def channels_of_zeros() -> Path:
-    """PAD behind the channels: there are more of them than were made."""
+    """PAD after the channels: there are more of them than were made."""
     net = Net(2, 9)
     return net, net.pad(net.dense(0, CHANNELS - 2), (0, 0), (1, 1))
 

@@ -206,7 +206,7 @@ def test_ranges_that_no_wrapper_holds_are_those_of_the_simulated_weights():
 
 
 def test_raised_scales_are_reported():
-    """A bias that is large beside its weights would overflow the sums of the kernel."""
+    """A bias that is large next to its weights would overflow the sums of the kernel."""
     model = keras.Sequential([keras.Input((7,)), layers.Dense(3, name="dense")])
     model.layers[0].set_weights([np.full((7, 3), 1e-6), np.full(3, 50.0)])
     wrapped = calibrated(model, "full_int8", ROWS)

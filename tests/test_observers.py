@@ -18,7 +18,7 @@ RNG = np.random.default_rng(7)
 
 
 def exact(values: np.ndarray) -> np.ndarray:
-    """Values of 8 significant bits, which a histogram holds as they are."""
+    """Values of 8 significant bits, which a histogram holds exactly."""
     fraction, exponent = np.frexp(values.astype(np.float64))
     return np.ldexp(np.rint(fraction * 256) / 256, exponent).astype(np.float32)
 

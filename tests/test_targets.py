@@ -197,7 +197,7 @@ def test_another_table_decides(tmp_path):
     [("dynamic_int8", "int8 per-tensor"), ("weight_only_int8", "int8 per-channel")],
 )
 def test_a_fused_lstm_is_quantized_as_its_kernels_read_it(recipe, weights):
-    """Several scales are silently wrong on the fly, and right behind a DEQUANTIZE."""
+    """Several scales are silently wrong on the fly, and right after a DEQUANTIZE."""
     result = tfq.quantize(job(Cell("UNIDIRECTIONAL_SEQUENCE_LSTM", "", "float", 32, "")).content, recipe)
     assert [row.weights for row in result.report.rows if row.code == "UNIDIRECTIONAL_SEQUENCE_LSTM"] == [weights]
 

@@ -205,7 +205,7 @@ def preserved() -> None:
 
 
 def normed() -> Any:
-    """Batch norm behind the convolution, which the converter folds into it."""
+    """Batch norm after the convolution, which the converter folds into it."""
     return tf_keras.Sequential(
         [
             layers.Input((9, 8, 3)),

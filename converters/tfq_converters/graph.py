@@ -56,7 +56,7 @@ class Tensor:
     data: np.ndarray | None = None  # of `shape`; raw uint8 for strings and unknown types
     quantization: Quantization | None = None
     is_variable: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)  # rare schema fields, kept as they are
+    extra: Mapping[str, Any] = field(default_factory=dict)  # rare schema fields, kept unchanged
 
     @property
     def is_constant(self) -> bool:

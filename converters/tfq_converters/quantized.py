@@ -88,7 +88,7 @@ class OpEncoding:
     """The decision for one operator.
 
     `inputs` and `outputs` map slots to the integer encodings that an "integer" operator reads and writes; a slot that
-    is missing stays as it is (shapes, indices, float). `weights` maps slots to quantized constants, to float16
+    is missing stays unchanged (shapes, indices, float). `weights` maps slots to quantized constants, to float16
     arrays in mode "float16", or to float32 arrays that replace a constant (a corrected bias). `form` says how they are
     held and computed in the file.
     """

@@ -55,7 +55,7 @@ def bounded(graph: Graph, plan: Plan, statistics: Statistics) -> Statistics:
 
 
 def has_masks(graph: Graph) -> bool:
-    """Return whether something in front of SOFTMAX may be a mask."""
+    """Return whether something before SOFTMAX may be a mask."""
     consumers = graph.main.consumers()
     may_be = (op for op in graph.main.ops if facts_of(op.code).selects or op.code == "ADD")
     return any(_to_softmax(graph.main, consumers, op.outputs[0]) for op in may_be)

@@ -97,7 +97,7 @@ def tensor_range(subgraph: Subgraph, tensor: int, statistics: Statistics) -> Ran
 
 
 def keeps_positive(op: Op, subgraph: Subgraph) -> bool:
-    """Return whether `op` is a MAXIMUM with a positive constant, as in front of logarithms and divisions."""
+    """Return whether `op` is a MAXIMUM with a positive constant, as before logarithms and divisions."""
     constants = [subgraph.tensors[t].data for t in op.inputs if t >= 0 and subgraph.tensors[t].dtype == "float32"]
     return op.code == "MAXIMUM" and any(data is not None and (data > 0).all() for data in constants)
 
@@ -135,7 +135,7 @@ def without_cut_off(graph: Graph, ops: Mapping[int, int], ranges: Mapping[Node, 
     """
     found, consumers = dict(ranges), graph.main.consumers()
     seen = {*graph.main.inputs, *graph.main.outputs}
-    for o in sorted(ops, reverse=True):  # a limit behind a limit first
+    for o in sorted(ops, reverse=True):  # a limit after a limit first
         op = graph.main.ops[o]
         for t in op.inputs if facts_of(op.code).limits else ():
             node = (t, ops[o])

@@ -1,6 +1,6 @@
 """Observer `auto`: of several ranges of a tensor, the one with the least error in what its readers compute.
 
-An activation is rounded to the candidate range (QUANTIZE, DEQUANTIZE) in front of the operators that read it, alone,
+An activation is rounded to the candidate range (QUANTIZE, DEQUANTIZE) before the operators that read it, alone,
 and their outputs are compared with those of the float model on a few samples. So a value that a reader clips anyway,
 or that SOFTMAX does not tell from another, costs nothing, and a bias that clipping leaves in sums costs what it does.
 The error of each sample is relative to its outputs and at most 1: a corrupted sample has one vote, however large it is.

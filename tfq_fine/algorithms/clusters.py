@@ -56,7 +56,7 @@ def _weight(rows: np.ndarray, shape: tuple[int, ...], block: tuple[int, ...]) ->
 def _in_common(rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Return (|factor| of each row, rows divided by it, where values of one cluster are equal to the last bit).
 
-    None where the rows have more than `most` values beside 0 then.
+    None where the rows have more than `most` values besides 0 then.
     """
     distinct = []
     for row in rows:

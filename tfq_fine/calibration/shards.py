@@ -201,7 +201,7 @@ def _pieces(shards: Shards, count: int | None) -> list[tuple[int, Any]]:
 
 @dataclass(frozen=True)
 class _ShardData:
-    """A shard that came as it is."""
+    """A shard whose data was passed itself, not a function."""
 
     data: Any
 

@@ -17,8 +17,8 @@ from tfq_fine.calibration.statistics import Range, Statistics
 
 FEW_SAMPLES = 8  # fewer say little of ranges
 # A trained layer answers its inputs with values around 1: batch norm and usual initial weights see to that. Images of
-# 0 to 255 in front of a layer for [-1, 1] or [-3, 3] give 100 or more.
-# A network trained on pixels as they are answers with 85 without a mistake; so large alone says nothing: without batch
+# 0 to 255 before a layer for [-1, 1] or [-3, 3] give 100 or more.
+# A network trained on raw pixels answers with 85 without a mistake; so large alone says nothing: without batch
 # norm the scores of the classes grow with the input, too, and with it the answer grows to some hundred.
 LARGE_ANSWER, CERTAIN_ANSWER, SMALL_ANSWER = 40.0, 150.0, 0.005  # root mean square
 LARGE_SCORES = 300.0  # between the scores of one SOFTMAX: all but one of its probabilities are 0
@@ -205,7 +205,7 @@ def few_codes(quantized: QuantizedGraph, ranges: Mapping[int, Range]) -> list[st
         op = main.ops[o]
         encoding = quantized.ops.get((0, o))
         form = encoding.outputs.get(0) if encoding is not None else None
-        form = form or quantized.borders.get((0, output))  # a float CONCATENATION in front of an integer output
+        form = form or quantized.borders.get((0, output))  # a float CONCATENATION before an integer output
         sources = {t: moved.get(t, t) for t in dict.fromkeys(op.inputs)}
         parts = {t: ranges[root] for t, root in sources.items() if root in ranges}
         if form is None or form.dtype == "int16" or len(parts) < 2:

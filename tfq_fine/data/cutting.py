@@ -108,7 +108,7 @@ def _labelled(chunks: Iterator[Chunk], labels: Any, whole: bool) -> Iterator[Chu
     for chunk in chunks:
         stop = chunk.first + chunk.count
         if chunk.labels is not None:
-            raise TfqError("labels were given beside the data and are in the data too; pass them once")
+            raise TfqError("labels were given separately and are in the data too; pass them once")
         if whole or stop > given:
             same_count({"samples": stop, "labels": given})
         yield replace(chunk, labels=labels[chunk.first : stop])

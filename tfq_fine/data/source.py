@@ -23,7 +23,7 @@ class Source:
     whole: bool = False  # the only element is all the data
     single: bool = False  # an element may be one sample without a batch axis
     empty: str = "the data holds no samples"  # what to say if there are no samples
-    labels: Any = None  # labels that came beside the only element
+    labels: Any = None  # labels that came with the only element
 
 
 def require_data(data: Any, why: str) -> None:

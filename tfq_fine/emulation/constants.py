@@ -11,7 +11,7 @@ SMALL = 4096  # values; among them all shapes and axes, which TensorFlow must kn
 
 
 class Constants:
-    """Each constant once: large ones lie beside TensorFlow's graphs, which hold 2 GB and copy what is in them."""
+    """Each constant once: large ones stay outside TensorFlow's graphs, which hold 2 GB and copy what is in them."""
 
     def __init__(self) -> None:
         self._beside: dict[tuple[int, bool], tuple[np.ndarray, Any]] = {}

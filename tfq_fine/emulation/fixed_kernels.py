@@ -1,4 +1,4 @@
-"""Integer operators without weights that XNNPACK does not take, as the kernels behind it compute them on codes.
+"""Integer operators without weights that XNNPACK does not take, as the other kernels compute them on codes.
 
 Each row: (TensorFlow, operator, codes of the inputs without their zero points in int64, tensors by slot with the output
 at -1) -> whole numbers on the scale of the output, without its zero point.

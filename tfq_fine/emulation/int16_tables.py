@@ -41,7 +41,7 @@ def tanh(tf: Any, codes: Any) -> Any:
 
 
 def _between(tf: Any, magnitude: Any, bits: int) -> Any:
-    """Return the logistic function, 16 + `bits` bits behind the point, of magnitudes with `bits` bits behind a step."""
+    """Return the logistic function, 16 + `bits` bits after the point, of magnitudes with `bits` bits after a step."""
     index = tf.bitwise.right_shift(magnitude, np.int64(bits))
     inside = tf.minimum(index, STEPS // 2 - 2)
     base, after = tf.gather(SIGMOID, inside), tf.gather(SIGMOID, inside + 1)
@@ -52,9 +52,9 @@ def _between(tf: Any, magnitude: Any, bits: int) -> Any:
 
 def softmax(tf: Any, codes: Any, scale: Any, beta: float) -> Any:
     """Return SOFTMAX along the last axis, on a scale of 2^-15."""
-    behind = codes - tf.reduce_max(codes, axis=-1, keepdims=True)
+    below_max = codes - tf.reduce_max(codes, axis=-1, keepdims=True)
     ratio = np.float64(scale) * np.float64(beta) / (10.0 / 65535.0)
-    diff = tf.clip_by_value(twice(tf, behind, ratio) + MOST, LEAST, MOST)
+    diff = tf.clip_by_value(twice(tf, below_max, ratio) + MOST, LEAST, MOST)
     exponentials = looked_up(tf, anchors(np.exp, 10.0 / 65535.0, MOST, 2.0 / 65535.0, np.float64), diff)
     total = tf.reduce_sum(exponentials, axis=-1, keepdims=True)
     bits = tf.cast(

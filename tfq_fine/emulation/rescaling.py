@@ -1,6 +1,6 @@
 """Rescaling of sums of products of codes to the output's scale: (sum, ratio of scales) -> whole number.
 
-XNNPACK multiplies in float32 and rounds to even. The kernels behind it, which run what it does not take
+XNNPACK multiplies in float32 and rounds to even. The kernels of TFLite, which run what it does not take
 (`tfq_converters.kernels.delegation`), multiply with a whole number of 31 bits and shift, and round both times: a half
 of the shift up in matrix products (CONV_2D, FULLY_CONNECTED) and where a depthwise convolution takes eight channels at
 once, away from 0 elsewhere. Of the int16 kernels FULLY_CONNECTED with a bias multiplies in float64 and rounds halves

@@ -1,5 +1,5 @@
 """RESIZE_BILINEAR of codes: on 8 bits as XNNPACK computes it, with weights of 11 bits in each direction, halves up; on
-16 bits as the kernel behind it, with places of 10 bits behind the point, halves away from 0."""
+16 bits as TFLite's kernel, with places of 10 bits after the point, halves away from 0."""
 
 from typing import Any
 

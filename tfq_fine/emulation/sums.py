@@ -1,6 +1,6 @@
 """Float sums in the order of XNNPACK: of products, fused multiply-adds one by one; of means, one value after the other.
 
-The order of a sum decides its last bit, and what quantizes it then finds another code now and then; behind twenty
+The order of a sum decides its last bit, and what quantizes it then finds another code now and then; after twenty
 layers nothing is left of the agreement. A fused multiply-add is a product and a sum in float64, rounded to float32.
 """
 

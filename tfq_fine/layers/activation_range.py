@@ -62,7 +62,7 @@ class ActivationRange:
             variable.assign(0.0)
 
     def freeze(self, frozen: bool) -> None:
-        """Keep the range as it is, also under an optimizer that was compiled before, or let it move again."""
+        """Keep the range unchanged, also under an optimizer that was compiled before, or let it move again."""
         for variable, limit in zip((self.low, self.high), self.limits(), strict=True):
             variable.assign(limit)
         self.settle()

@@ -53,7 +53,7 @@ def annotate(
         prefer: "size" takes a recipe at its word; "speed" keeps kernels that have no fast low-bit code at 8 bits.
         fold: fold batch norm first (`fold_batch_norm`), so that what is wrapped is what is deployed.
         momentum: of ranges while training.
-        freeze_after: training steps after which ranges stay as they are.
+        freeze_after: training steps after which ranges stay unchanged.
         rows: facts on layer types of your own, by class name.
 
     Returns:
@@ -119,7 +119,7 @@ def annotate(
 
 
 def _problems(node: Node, wrapper_of: Callable[[Any, str], Any]) -> list[str]:
-    """Return why a layer cannot be wrapped as it is asked."""
+    """Return why a layer cannot be wrapped as requested."""
     try:
         return [problem for *_, problem in wrapper_of(node.layer, node.path).decided() if problem]
     except TfqError as error:
@@ -169,7 +169,7 @@ def _report_left(result: Any, requested: Mapping[str, _Requested]) -> None:
     for path, found in requested.items():
         if path not in wrapped:
             why = (
-                "it is inside a layer of Keras that is taken as it is"
+                "it is inside a layer of Keras that is taken unchanged"
                 if found.row
                 else "its type has no row (rows=...)"
             )

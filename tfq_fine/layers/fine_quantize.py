@@ -54,9 +54,9 @@ class FineQuantize(keras.layers.Wrapper):
             `quantize`, the observer of what computes a tensor comes before that of what reads it.
         mode: of the operator in the file; None is "integer" with activations, "weight_only" without.
         learned: scales are trained (LSQ); else weight scales follow the weights, and ranges a moving average.
-        outputs: whether the output is quantized too: where no wrapped layer reads it, as in front of a sum.
+        outputs: whether the output is quantized too: where no wrapped layer reads it, as before a sum.
         momentum: of the moving average.
-        freeze_after: training steps after which ranges stay as they are.
+        freeze_after: training steps after which ranges stay unchanged.
         flexible: whether the file may take more bits or a coarser granularity where its kernels want that.
         prefer: "speed" or "size", for flexible wrappers.
         row: the facts of a layer type that is not known; see `layer_table.LayerRow`.
@@ -92,7 +92,7 @@ class FineQuantize(keras.layers.Wrapper):
         self.learned, self.outputs, self.momentum, self.freeze_after = learned, outputs, momentum, freeze_after
         self.policy = Policy(prefer, flexible)
         self.row, self.recipe = row, recipe
-        self.observing = False  # calibration: look at the inputs, and leave them as they are
+        self.observing = False  # calibration: look at the inputs, and leave them unchanged
         self.means: dict[str, np.ndarray] = {}  # by channel, of what kernels' operators read, of the last calibration
         self.inputs = 0  # float tensors that the layer is called with
         self.kernels: tuple[QuantizedKernel, ...] = ()
@@ -351,7 +351,7 @@ class FineQuantize(keras.layers.Wrapper):
 
 
 def _dense(value: Any) -> Any:
-    """Return a sparse tensor, or the symbol of one, as a dense one; anything else as it is."""
+    """Return a sparse tensor, or the symbol of one, as a dense one; anything else unchanged."""
     if isinstance(value, keras.KerasTensor) and value.sparse:
         return keras.KerasTensor(value.shape, value.dtype, name=value.name)
     return tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
@@ -412,7 +412,7 @@ def _check(layer: Any, weights: WeightSpec | None, row: LayerRow | None) -> None
     if not layer.trainable:
         raise TfqError(
             f"layer {name!r} is frozen (trainable=False): set trainable=True, wrap it, and freeze the wrapper if it is "
-            "to stay as it is"
+            "to stay unchanged"
         )
     other = next((inner for inner in layer._flatten_layers() if str(inner.compute_dtype) != "float32"), None)
     if other is not None:

@@ -14,7 +14,7 @@ Exchange = Callable[[Any, str], Any]  # (a layer, its path) -> what stands in it
 
 
 def exchange_inside(layer: Any, path: str, exchange: Exchange, unwrap: bool = False) -> None:
-    """Exchange what is inside `layer`, in place; layers and wrappers of Keras, TimeDistributed aside, stay as they are.
+    """Exchange what is inside `layer`, in place; layers and wrappers of Keras, TimeDistributed aside, stay unchanged.
 
     Args:
         layer: a custom layer or subclassed model that nobody else uses.

@@ -1,4 +1,4 @@
-"""Copies of Keras models with some layers exchanged; the model itself and its weights stay as they are."""
+"""Copies of Keras models with some layers exchanged; the model itself and its weights stay unchanged."""
 
 import inspect
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The wrappers in a model, and the layers as they are without them."""
+"""The wrappers in a model, and the layers without them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ def wrappers(model: Any) -> list[Any]:
 
 
 def freeze_ranges(model: Any, frozen: bool = True) -> None:
-    """Keep the ranges of activations as they are from now on, also while training; `frozen=False` lets them move.
+    """Freeze the ranges of activations from now on, also while training; `frozen=False` lets them move.
 
     A compiled model need not be compiled again.
 

@@ -29,7 +29,7 @@ class Decision:
     repeated: bool = False  # the one scale of a tensor is written once for each channel, as its kernel wants it
 
     def because(self, reason: str) -> "Decision":
-        """Return the decision with `reason` in front of its own."""
+        """Return the decision with `reason` before its own."""
         return replace(self, reason="; ".join(filter(None, (reason, self.reason))))
 
 

@@ -54,7 +54,9 @@ class Verdict:
             columns.append(">tied in the file")
             for row, cells in zip(self.outputs, rows, strict=True):
                 cells.append("" if row.agreement is None else str(row.tied))
-        return Grid(f"The file beside the float model, on {self.on}", tuple(columns), [tuple(cells) for cells in rows])
+        return Grid(
+            f"The file compared with the float model, on {self.on}", tuple(columns), [tuple(cells) for cells in rows]
+        )
 
     def weak(self) -> tuple[OutputVerdict, ...]:
         """Return the outputs that are a poor likeness of the float model's. NaN is no likeness."""

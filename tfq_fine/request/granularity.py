@@ -79,8 +79,8 @@ def block_shape(
         case Blocks(size):
             if inputs is None:
                 raise TfqError(f"{granularity} needs an axis of inputs, and a weight of shape {shape} has none")
-            beside = [1 if axis == channel or not whole_window else length for axis, length in enumerate(shape)]
-            return tuple(min(size, shape[axis]) if axis == inputs else length for axis, length in enumerate(beside))
+            lengths = [1 if axis == channel or not whole_window else length for axis, length in enumerate(shape)]
+            return tuple(min(size, shape[axis]) if axis == inputs else length for axis, length in enumerate(lengths))
 
 
 def _check_size(granularity: Granularity, size: int) -> None:

@@ -98,7 +98,7 @@ def _with_parts(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
     best = search.quickest(pieces)
     if best is None and policy.prefer == "speed":
         whole = search.with_float(frozenset(ops))
-        exact = f"{said(whole.measured)} on the samples with all weights in 8 bits, so that these stay as they are"
+        exact = f"{said(whole.measured)} on the samples with all weights in 8 bits, so that these stay unchanged"
         if not whole.measured.problem:
             best = Search(trial, whole.variant, aim, exact, "precise").quickest(pieces)
     if best is None:

@@ -1,6 +1,6 @@
 """How far the outputs of a quantized model are from the float model's, as a user sees them.
 
-Outputs are compared as they are. Probabilities are compared as log-probabilities, computed from the scores that
+Output values are compared directly. Probabilities are compared as log-probabilities, computed from the scores that
 SOFTMAX reads: a shift that all scores share is lost in SOFTMAX and counts as nothing, and what happens to scores whose
 probabilities are near 0 or 1 still shows. LOGISTIC has no such shift; its score is the logarithm of the odds.
 Scores that may be masked are no measure, for where they are masked they may be anything: there the probabilities count.
@@ -28,7 +28,7 @@ class Judged:
     """The tensor that one output of a model is judged by."""
 
     tensor: int  # of the main subgraph
-    beta: float | None = None  # of the SOFTMAX whose scores these are; None where values are compared as they are
+    beta: float | None = None  # of the SOFTMAX whose scores these are; None where values are compared directly
 
     def seen(self, values: np.ndarray) -> np.ndarray:
         """Return `values` of the tensor as they are compared."""
@@ -124,8 +124,8 @@ ENOUGH_DECISIONS = 1000  # of which half a percent are several
 def uses(graph: Graph) -> list[str]:
     """Return what each output of `graph` is for, as far as the graph says.
 
-    One figure for each class of a sample, behind SOFTMAX or as the only output, are `CLASSES`. Probabilities of their
-    own, behind LOGISTIC, and classes at many places of a sample are `DECISIONS`. All else are `VALUES`: coordinates, or
+    One figure for each class of a sample, after SOFTMAX or as the only output, are `CLASSES`. Probabilities of their
+    own, after LOGISTIC, and classes at many places of a sample are `DECISIONS`. All else are `VALUES`: coordinates, or
     scores that nothing turns into probabilities.
     """
     kinds: dict[int, str] = {}

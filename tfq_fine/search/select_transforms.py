@@ -55,7 +55,7 @@ def rewriting(names: Iterable[str]) -> list[str]:
 
 
 def without_repairs(graph: Graph, requested: RequestedSpecs, names: Sequence[str], why: str) -> Repaired:
-    """Return the model as it is, with `why` nothing can be measured.
+    """Return the model unchanged, with `why` nothing can be measured.
 
     Masks are bounded all the same where that is asked for: what is left out is nothing that SOFTMAX could tell.
     """

@@ -83,7 +83,7 @@ class Measured:
 
 
 def fold_and_plan(graph: Graph, requested: RequestedSpecs, policy: Policy, fold: bool = True) -> tuple[Graph, Plan]:
-    """Return the graph with the factors of blocks folded, unless statistics hold for the one as it is, and its plan."""
+    """Return the graph with the factors of blocks folded, unless statistics hold for the original one, and its plan."""
     if not fold:
         return graph, make_plan(graph, requested, policy)
     factored = factor_blocks(graph, requested)
@@ -117,7 +117,7 @@ class Trial:
         samples: a few of them, inputs in input order.
         runs: the process that runs the files.
         threads: of the interpreter that runs the float model.
-        fold: the factors of blocks are folded into the graph; not where statistics hold for the graph as it is.
+        fold: the factors of blocks are folded into the graph; not where statistics hold for the unchanged graph.
         fresh: the samples are others than those that the statistics are of.
     """
 

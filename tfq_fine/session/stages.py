@@ -179,7 +179,7 @@ def prepare(
         order: what was asked for.
         source: the float model.
         data: representative samples.
-        statistics: of an earlier calibration, which hold for the graph as it is.
+        statistics: of an earlier calibration, which hold for the unchanged graph.
         overrides: the numbers of wrappers, which hold for it too.
 
     Raises:
@@ -228,7 +228,7 @@ def decide(
         prepared: the model and its plan.
         data: representative samples, which are read again for a graph that a repair rewrites.
         statistics: of `prepared.calibrated`; None where nothing had to be known.
-        given: the statistics are those of an earlier calibration, and hold for the model as it is.
+        given: the statistics are those of an earlier calibration, and hold for the unchanged model.
         samples: a few samples.
         files: the process that runs the files of variants.
 
@@ -268,7 +268,7 @@ def _not_measured(prepared: Prepared, samples: Sequence[Sample]) -> str:
     graph = prepared.source
     variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
     reasons = {
-        "the wrappers hold numbers of the model as it is": prepared.overrides is not None,
+        "the wrappers hold numbers of the unchanged model": prepared.overrides is not None,
         "there is no data to measure it on": not samples,
         "the model keeps state between samples": variables,
         "no runtime here executes all of the model": bool(unrunnable_names(graph)),
@@ -280,7 +280,7 @@ def _not_measured(prepared: Prepared, samples: Sequence[Sample]) -> str:
 def _read_once(data: Representative, statistics: Statistics | None, given: bool) -> str:
     """Return why the ranges of a rewritten graph cannot be found; "" when they can."""
     reasons = {
-        "the statistics hold for the model as it is": given,
+        "the statistics hold for the unchanged model": given,
         "there is a shard that can be read only once": data.is_read_once,
         "calibration was interrupted": statistics is not None and statistics.is_interrupted,
     }

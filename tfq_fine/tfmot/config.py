@@ -29,7 +29,7 @@ class FineQuantizeConfig(QuantizeConfig):
             scale of the whole kernel, times what a batch norm multiplies a channel with.
 
     Raises:
-        TfqError: an unknown algorithm, or one beside clusters.
+        TfqError: an unknown algorithm, or one together with clusters.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FineQuantizeConfig(QuantizeConfig):
             setattr(layer, name, value)
 
     def get_activations_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
-        """Return the layer's activation, quantized behind it."""
+        """Return the layer's activation, quantized after it."""
         return [(layer.activation, self._ranges())] if self._quantizes(layer) else []
 
     def set_quantize_activations(self, layer: Any, quantize_activations: Any) -> None:

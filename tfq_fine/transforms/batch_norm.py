@@ -1,4 +1,4 @@
-"""Batch norm behind an activation function, which the converter leaves as MUL and ADD, folded into what is around it.
+"""Batch norm after an activation function, which the converter leaves as MUL and ADD, folded into what is around it.
 
 y = scale * x + shift (`channel_affine`) goes away where that is exact:
 
@@ -110,7 +110,7 @@ def _into_maker(edit: Edit, main: Subgraph, affine: ChannelAffine, makers: tuple
     edit.ops[makers[0]] = replace(edit.ops[makers[0]], outputs=(affine.result,))
     for o in affine.ops:
         edit.remove(o)
-    return _Found(True, "into the weights in front of it")
+    return _Found(True, "into the weights before it")
 
 
 def _forward(
@@ -120,10 +120,10 @@ def _forward(
     left = np.where(affine.scale < 0, -1.0, 1.0) if backward else affine.scale  # what the readers take
     exact = not affine.shift.any() or not any(leaf.pads for leaf in leaves.leaves)
     if not exact and (affine.scale == 1).all():
-        return _Found(False, "the zeros beside it are not shifted")
+        return _Found(False, "the zeros next to it are not shifted")
     if not exact and (np.abs(left) < SMALLEST * np.abs(left).max()).any():
         return _Found(
-            False, "the zeros beside it are not shifted, and channels with a scale near 0 would grow beyond all"
+            False, "the zeros next to it are not shifted, and channels with a scale near 0 would grow beyond all"
         )
     for leaf in leaves.leaves:
         _into_reader(edit, main, leaf, left, affine.shift if exact else np.zeros_like(left))
@@ -131,7 +131,7 @@ def _forward(
     if isinstance(makers, tuple):
         multiply(edit, main, makers, np.abs(affine.scale))
     into = "the weights around it" if backward else "the weights that read it"
-    return _Found(True, f"into {into}" if exact else f"its scale into {into}; the zeros beside it are not shifted")
+    return _Found(True, f"into {into}" if exact else f"its scale into {into}; the zeros next to it are not shifted")
 
 
 def _backward(edit: Edit, main: Subgraph, affine: ChannelAffine, makers: tuple[int, ...] | str, why: str) -> _Found:
@@ -142,7 +142,7 @@ def _backward(edit: Edit, main: Subgraph, affine: ChannelAffine, makers: tuple[i
         return _Found(False, why)
     multiply(edit, main, makers, affine.scale)
     _keep_shift(edit, affine, affine.shift)
-    return _Found(True, f"its scale into the weights in front of it; {why}")
+    return _Found(True, f"its scale into the weights before it; {why}")
 
 
 def _keep_shift(edit: Edit, affine: ChannelAffine, shift: np.ndarray) -> None:

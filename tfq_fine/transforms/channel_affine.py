@@ -1,6 +1,6 @@
 """Places where a graph scales and shifts channels by constants, and the linear operators that read them.
 
-Batch norm behind an activation function is left by the converter as MUL and ADD: y[c] = scale[c] * x[c] + shift[c].
+Batch norm after an activation function is left by the converter as MUL and ADD: y[c] = scale[c] * x[c] + shift[c].
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Leaf:
 
     op: int
     repeats: int  # its inputs are the channels so many times over (flattened pixels)
-    pads: bool  # zeros beside the activation reach it: they are not shifted
+    pads: bool  # zeros next to the activation reach it: they are not shifted
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _leaf(main: Subgraph, o: int, slot: int, channels: int, pads: bool) -> Leaf 
 
 
 def _window_pads(main: Subgraph, op: Op) -> bool:
-    """Return whether zeros beside the input reach the sums of a convolution; of a transposed one, missing terms do."""
+    """Return whether zeros next to the input reach the sums of a convolution; of a transposed one, missing terms do."""
     if op.code == "FULLY_CONNECTED":
         return False
     if op.code == "TRANSPOSE_CONV":

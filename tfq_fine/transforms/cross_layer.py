@@ -1,4 +1,4 @@
-"""Cross-layer equalization: channels of an activation that are small beside others, in the tensor or in the weights
+"""Cross-layer equalization: channels of an activation that are small next to others, in the tensor or in the weights
 that read them, are scaled up where they are made, and the weights divided (`channel_scaling`).
 
 Nagel et al. 2019 (arXiv 1906.04721), section 4.1, eq. 11: x' = x / s with s_i = sqrt(r1_i r2_i) / r2_i, where r1_i is

@@ -22,7 +22,7 @@ class Rewritten:
 
     @staticmethod
     def nothing(graph: Graph) -> "Rewritten":
-        """Return the graph as it is."""
+        """Return the unchanged graph."""
         return Rewritten(graph, tuple(range(len(graph.main.ops))))
 
 

@@ -114,7 +114,7 @@ def encode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def decode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """Return the real values, float32, that the content of `tensor` stands for; as it is when it is no code."""
+    """Return the real values, float32, that the content of `tensor` stands for; unchanged when it is no code."""
     if values.dtype.kind in "iu" and tensor.quantization is not None:
         return dequantize(values, tensor.quantization)
     return values.astype(np.float32) if tensor.dtype == "float16" else values

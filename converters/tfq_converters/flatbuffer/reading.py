@@ -255,7 +255,7 @@ def _fields(table: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a schema object as (its class name, its fields); everything else as it is."""
+    """Return a schema object as (its class name, its fields); everything else unchanged."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return (type(value).__name__, _fields(value)) if type(value).__module__ == schema.__name__ else value

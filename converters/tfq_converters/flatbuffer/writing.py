@@ -23,17 +23,17 @@ def write(graph: Graph) -> bytes:
     return b"".join(pieces(graph))
 
 
-def pieces(graph: Graph, behind: bool = False) -> Iterator[bytes | memoryview]:
+def pieces(graph: Graph, constants_last: bool = False) -> Iterator[bytes | memoryview]:
     """Yield the file in pieces, in order; no constant is copied.
 
     Args:
         graph: what the file says.
-        behind: put the constants after the flatbuffer in any case, as in files beyond 2 GB. Files that are handed
-            over keep them inside, as every runtime expects.
+        constants_last: put the constants after the flatbuffer in any case, as in files beyond 2 GB. Files that are
+            handed over keep them inside, as every runtime expects.
     """
     buffers = _Buffers()
     model = _model(graph, buffers)
-    if buffers.nbytes < FLATBUFFER_LIMIT and not behind:
+    if buffers.nbytes < FLATBUFFER_LIMIT and not constants_last:
         model.buffers = [_Buffer(array) for array in buffers.arrays]
         yield from _with_constants(_packed(model, buffers.nbytes))
         return

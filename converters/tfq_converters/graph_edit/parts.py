@@ -11,7 +11,7 @@ import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 
-PART_BYTES = 2**28  # of floats that the weights of a part are unpacked to; files below that are run as they are
+PART_BYTES = 2**28  # of floats that the weights of a part are unpacked to; files below that are run whole
 UNCHECKED_TYPES = frozenset({"resource", "variant", "string"})
 
 
@@ -48,7 +48,7 @@ def keeps_state(subgraph: Subgraph) -> bool:
 
 
 def cut(graph: Graph, wanted: Collection[int]) -> list[Part]:
-    """Return the parts of a graph whose weights unpack to more than `PART_BYTES`; none when it is run as it is.
+    """Return the parts of a graph whose weights unpack to more than `PART_BYTES`; none when it is run whole.
 
     Args:
         graph: as the file has it.

@@ -15,7 +15,7 @@ from tfq_converters.probe.reference import Answer, answer
 from tfq_converters.quantized import ActivationEncoding
 from tfq_converters.realize import LOOKUP_VERSIONS, VERSIONS, WEIGHT_VERSIONS
 
-BEHIND = {"DEQUANTIZE": "ADD"}  # the operator that reads what the one of the cell made
+READER = {"DEQUANTIZE": "ADD"}  # the operator that reads what the one of the cell made
 LSTM_CELL = ActivationEncoding("int16", 2.0**-13, 0)  # of the cell state, which stays below 4
 GATHER_BELOW_BYTE = 7  # version of the first GATHER that reads codes of less than a byte
 
@@ -58,7 +58,7 @@ def cell_graph(cell: Cell, form: Form, given: Operands, expected: Answer) -> Gra
     output = Tensor("y", expected.accepted[0].shape, "float32")
     if expected.encoding is not None:
         output = _encoded(output, expected.encoding)
-    code = BEHIND.get(cell.op, cell.op)
+    code = READER.get(cell.op, cell.op)
     intermediates: tuple[int, ...] = ()
     if cell.op == LSTM:
         slots = _lstm_slots(data, weights, given, expected, tensors)

@@ -52,7 +52,7 @@ def checked(
             return replace(repaired, notes=(*repaired.notes, *again.notes, note))
     raise TfqError(
         f"model {name!r}: the float file of the TFLite converter does not compute what the model does: {problem}. "
-        "Write the layer in other operations; check=False reads the file as it is"
+        "Write the layer in other operations; check=False reads the file without this check"
     )
 
 

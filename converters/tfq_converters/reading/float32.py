@@ -1,6 +1,6 @@
 """Keras models of another float type (mixed_float16, mixed_bfloat16, float16, bfloat16, float64), rebuilt in float32.
 
-The weights are copied: mixed policies keep theirs in float32 anyway. The model that was given stays as it is.
+The weights are copied: mixed policies keep theirs in float32 anyway. The model that was given stays unchanged.
 """
 
 import importlib

@@ -14,7 +14,7 @@ from tfq_converters.operators import facts_of
 Shape = tuple[int, ...]
 
 
-def with_shapes_behind_lookups(graph: Graph) -> Graph:
+def with_shapes_after_lookups(graph: Graph) -> Graph:
     """Return `graph` with shapes for table lookups and all computed from them; itself if it has them."""
     changed = [_shaped(subgraph) for subgraph in graph.subgraphs]
     if all(new is old for new, old in zip(changed, graph.subgraphs, strict=True)):

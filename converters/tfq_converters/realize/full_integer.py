@@ -21,7 +21,7 @@ WEIGHT_VERSIONS: dict[tuple[str, int], int] = {
 
 
 def full_integer(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
-    """Add `op` on integer inputs and outputs, as `encoding` says for each slot; other slots stay as they are."""
+    """Add `op` on integer inputs and outputs, as `encoding` says for each slot; other slots stay unchanged."""
     rewrite = REWRITES.get(op.code)
     if rewrite is not None and rewrite(builder, op, encoding):
         return

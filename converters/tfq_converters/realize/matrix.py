@@ -22,7 +22,7 @@ BLOCKWISE_VERSION = 13  # of FULLY_CONNECTED: of the first kernels that know blo
 
 
 def as_fully_connected(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> tuple[Op, OpEncoding]:
-    """Return the 1x1 convolution `op` as FULLY_CONNECTED over the same values; anything else as it is."""
+    """Return the 1x1 convolution `op` as FULLY_CONNECTED over the same values; anything else unchanged."""
     if op.code != "CONV_2D":
         return op, encoding
     codes = encoding.weights[1]

@@ -41,7 +41,7 @@ def _save_parts(graph: Graph, parts: Sequence[Part], here: Path) -> None:
     for side, tensors in (("inputs", graph.main.inputs), ("outputs", graph.main.outputs)):
         borders.add(side, np.array(tensors, np.int64))
     for k, part in enumerate(parts):
-        flatbuffer.save(part.graph, here / f"part_{k}.tflite", behind=True)
+        flatbuffer.save(part.graph, here / f"part_{k}.tflite", constants_last=True)
         borders.add(f"inputs_{k}", np.array(part.inputs, np.int64))
         borders.add(f"outputs_{k}", np.array(part.outputs, np.int64))
     borders.close()
@@ -53,7 +53,7 @@ def _save_probe(graph: Graph, content: bytes | None, wanted: tuple[int, ...], pa
         write_file(path, flatbuffer.with_outputs(content, wanted))
         return
     main = replace(graph.main, outputs=wanted)
-    flatbuffer.save(replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=()), path, behind=True)
+    flatbuffer.save(replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=()), path, constants_last=True)
 
 
 class Runs:

@@ -78,7 +78,7 @@ def drawn(
 def _roles(subgraph: Subgraph, start: int) -> Iterator[Role]:
     """Yield the roles that operators give to the values of `start` where these reach them."""
     consumers = subgraph.consumers()
-    ahead: list[tuple[int, str]] = [(start, "as it is")]
+    ahead: list[tuple[int, str]] = [(start, "unchanged")]
     seen = set(ahead)
     while ahead:
         tensor, state = ahead.pop()
@@ -98,7 +98,7 @@ def _role_at(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> 
     """Return the role that `op` gives to the values in `slot`; None where it tells none."""
     kind = subgraph.tensors[tensor].dtype
     whole = "int" in kind
-    if whole and state == "as it is":
+    if whole and state == "unchanged":
         rows = _rows(subgraph, op, slot)
         if rows is not None:
             return Role("index", 0, rows)
@@ -127,7 +127,7 @@ def _after(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> st
     before = subgraph.tensors[tensor].dtype
     after = subgraph.tensors[op.outputs[0]].dtype if op.outputs else ""
     if op.code == "CAST":
-        return "as it is" if after in ("int32", "int64") else state if after.startswith("float") else ""
+        return "unchanged" if after in ("int32", "int64") else state if after.startswith("float") else ""
     if before.startswith("float"):
         if _moves(op, slot):
             return state
