@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _variants(runtimes: Sequence[str] | None) -> list[str]:
-    """Those of the named runtimes, all by default: `litert` stands for all of its variants."""
+    """Return the variants of the named runtimes, all by default: `litert` stands for all of its variants."""
     return [v for v in VARIANTS if not runtimes or any(v == name or v.startswith(f"{name}-") for name in runtimes)]
 
 
@@ -60,7 +60,7 @@ def _measured(wanted: Sequence[str]) -> KernelTable:
 
 
 def describe(table: KernelTable, variants: Sequence[str]) -> list[Section]:
-    """The legend, what was measured, and a grid for each operator.
+    """Return the legend, what was measured, and a grid for each operator.
 
     Args:
         table: what was measured.

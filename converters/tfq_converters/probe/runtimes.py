@@ -25,7 +25,7 @@ VARIANTS: Mapping[str, tuple[str, Kernels]] = {
 
 
 def installed() -> dict[str, str]:
-    """Distribution -> version, of the runtimes that are there."""
+    """Return distribution -> version, for the runtimes that are installed."""
     found = {}
     for name in dict.fromkeys(name for name, _ in VARIANTS.values()):
         try:
@@ -42,13 +42,13 @@ class Opened(Protocol):
         """Set the inputs, and all state to zero."""
 
     def invoke(self) -> object:
-        """Compute, on the inputs that are set."""
+        """Run the interpreter on the inputs that are set."""
 
     def output(self) -> np.ndarray:
-        """A copy of the first output."""
+        """Return a copy of the first output."""
 
     def delegated(self, tensor: int) -> bool:
-        """Whether a delegate writes `tensor`."""
+        """Return whether a delegate writes `tensor`."""
 
 
 class _Lite:
