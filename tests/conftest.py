@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from forked_children import Forks
+from shared_conversions import shared_conversions
 from tfq_converters.runtime import child_process
 
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
@@ -44,6 +45,13 @@ def forks() -> Iterator[None]:
         patch.setattr(child_process, "subprocess", forks)
         yield
     forks.end()
+
+
+@pytest.fixture(scope="module")
+def conversions_once() -> Iterator[None]:
+    """Equal models are converted once in the module that uses this (`shared_conversions`)."""
+    with shared_conversions():
+        yield
 
 
 @pytest.fixture
