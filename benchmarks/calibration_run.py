@@ -24,7 +24,7 @@ from tfq_converters.kernels import Target
 from tfq_converters.runtime import Runner
 from tfq_fine.automatic import AUTO, best_ranges, counted, looked_at
 from tfq_fine.calibration import Reading, algorithm_needs, gather, range_needs
-from tfq_fine.plan import Policy, make_plan
+from tfq_fine.planning import Policy, make_plan
 from tfq_fine.presets import named
 from tfq_fine.ranges import chosen, observer_needs
 

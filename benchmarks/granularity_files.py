@@ -21,7 +21,7 @@ from tfq_converters.operators import OPS, facts_of
 from tfq_converters.quantized import Mode
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import batches, input_specs
-from tfq_fine.plan import touches_float
+from tfq_fine.planning import touches_float
 from tfq_fine.report import QuantizationReport
 from tfq_fine.specs import WeightSpec
 from tfq_fine.statistics import Statistics

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import tfq_fine as tfq
 from tfq_fine.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor
-from tfq_fine.plan import Prefer
+from tfq_fine.planning import Prefer
 from tfq_fine.recipe import Recipe, Rule
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
 

@@ -22,7 +22,7 @@ from tfq_converters.quantized import QuantizedGraph
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
 from tfq_fine.placement import place
-from tfq_fine.plan import Policy, make_plan
+from tfq_fine.planning import Policy, make_plan
 from tfq_fine.presets import RECIPES
 from tfq_fine.weights import quantize
 

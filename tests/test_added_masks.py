@@ -10,7 +10,7 @@ from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.masks import bounded
-from tfq_fine.plan import Decision
+from tfq_fine.planning import Decision
 from tfq_fine.recipe import Recipe
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
 from tfq_fine.statistics import Range, Statistics

@@ -5,9 +5,8 @@ import pytest
 
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
 from tfq_fine.encodings import encodings
-from tfq_fine.indices import index_movers
 from tfq_fine.masks import bounded
-from tfq_fine.plan import Decision, Plan
+from tfq_fine.planning import Decision, Plan, index_movers
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
 from tfq_fine.statistics import Range, Statistics
 from tfq_fine.weights import constant_codes

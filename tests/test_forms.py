@@ -11,7 +11,7 @@ from tfq_converters.graph import Graph
 from tfq_converters.kernels.realizations import Fineness, form_of
 from tfq_converters.quantized import Mode
 from tfq_fine.granularity import Blocks, PerTensor
-from tfq_fine.plan import Decision, Policy, Prefer, make_plan
+from tfq_fine.planning import Decision, Policy, Prefer, make_plan
 from tfq_fine.presets import RECIPES
 from tfq_fine.recipe import Recipe
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec

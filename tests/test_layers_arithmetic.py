@@ -105,3 +105,15 @@ def test_each_phase_of_a_dilation_is_quantized_by_itself(jit: bool):
     for row, column in np.ndindex(3, 2):
         expected = arithmetic.dynamic(tf.constant(values[:, row::3, column::2]), (1, 2, 3))
         np.testing.assert_allclose(found[:, row::3, column::2], expected, rtol=1e-6)  # XLA divides another way
+
+
+def test_the_run_check_rounds_as_the_kernels_do() -> None:
+    """One of its emulations has the codes of values that come from integers, which lie on boundaries in many rows."""
+    from tfq_converters.check.tolerance import emulated_inputs
+
+    codes = np.random.default_rng(0).integers(-100, 156, (5000, 40)).astype(np.float32)
+    values = codes * np.float32(0.17)
+    expected = arithmetic.dynamic(tf.constant(values), (-1,)).numpy()
+    off = [float(np.abs(seen - expected).max()) for seen in emulated_inputs(values)]
+    assert min(off) < 1e-5  # a step is 0.15
+    assert sorted(off)[1] > 0.05  # no other one has them

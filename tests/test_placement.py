@@ -12,7 +12,7 @@ from tfq_converters.kernels import costs
 from tfq_converters.operators.integer_kernels import OPS
 from tfq_fine import placement, quantize
 from tfq_fine.placement import place
-from tfq_fine.plan import Decision, Policy
+from tfq_fine.planning import Decision, Policy
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
 from tfq_fine.statistics import Range, Statistics
 

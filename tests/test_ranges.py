@@ -15,7 +15,7 @@ from tfq_fine.calibration import calibrate, range_needs
 from tfq_fine.data import batches, input_specs
 from tfq_fine.histogram import Histogram
 from tfq_fine.observers import OBSERVERS
-from tfq_fine.plan import Plan, Policy, make_plan
+from tfq_fine.planning import Plan, Policy, make_plan
 from tfq_fine.ranges import chosen, observer_needs
 from tfq_fine.recipe import Recipe
 from tfq_fine.report.activations import binned

@@ -18,7 +18,7 @@ from tfq_converters.runtime.runner import Runner
 from tfq_fine.api import quantize as quantized_model
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
-from tfq_fine.plan import Policy, make_plan
+from tfq_fine.planning import Policy, make_plan
 from tfq_fine.presets import RECIPES
 from tfq_fine.weights import quantize
 

@@ -18,7 +18,7 @@ from tfq_converters.probe.runtimes import opener
 from tfq_converters.runtime.runner import Runner
 from tfq_fine import placement
 from tfq_fine.granularity import ChannelGroups, PerChannel, PerTensor
-from tfq_fine.plan import Plan, Policy, make_plan
+from tfq_fine.planning import Plan, Policy, make_plan
 from tfq_fine.presets import RECIPES
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tfq_fine.layers import annotate, fold_batch_norm, load_model, simulate
     from tfq_fine.presets import RECIPES
     from tfq_fine.recipe import Recipe, Rule
+    from tfq_fine.representative import CalibrationData
     from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
     from tfq_fine.statistics import Statistics
     from tfq_fine.verification import verify
@@ -24,6 +25,7 @@ __all__ = [
     "RECIPES",
     "ActivationSpec",
     "Blocks",
+    "CalibrationData",
     "ChannelGroups",
     "OpSpec",
     "PerChannel",
@@ -47,6 +49,7 @@ __all__ = [
 _MODULES = {
     "ActivationSpec": "tfq_fine.specs",
     "Blocks": "tfq_fine.granularity",
+    "CalibrationData": "tfq_fine.representative",
     "ChannelGroups": "tfq_fine.granularity",
     "OpSpec": "tfq_fine.specs",
     "PerChannel": "tfq_fine.granularity",

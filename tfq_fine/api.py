@@ -22,16 +22,16 @@ from tfq_fine.calibration import OnInvalid, algorithm_needs
 from tfq_fine.data_warnings import data_warnings
 from tfq_fine.layers.barrier import without_marks
 from tfq_fine.layers.calibration import calibrate_wrappers, converted
-from tfq_fine.layers.export import wrapped_model
+from tfq_fine.layers.export import WrappedModel, wrapped_model
 from tfq_fine.layers.wrapped import wrappers
 from tfq_fine.options import check_options
 from tfq_fine.pipeline import Order, decide, gathered, judged_file, policy_of, prepare, reported, with_observer
-from tfq_fine.plan import OnUnsupported, Plan, Policy, Prefer, make_plan
+from tfq_fine.planning import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
 from tfq_fine.recipe import Recipe
 from tfq_fine.repairs import chosen_repairs
 from tfq_fine.report.quantization import QuantizationReport
-from tfq_fine.representative import Representative
+from tfq_fine.representative import CalibrationData, Representative
 from tfq_fine.sampling import generated_inputs, other_inputs
 from tfq_fine.statistics import Statistics
 from tfq_fine.tfmot.qat import qat_model
@@ -138,9 +138,10 @@ def quantize(
             scales and ranges come before those of `recipe`, `prefer` and `data`.
         recipe: name of a preset (`tfq_fine.RECIPES`), or a `Recipe`; None is dynamic_int8, or for a wrapped model what
             it was annotated with.
-        data: representative samples, in any form that `tfq_fine.data` documents; needed by static recipes, and by
-            bias correction in the others. They may be read more than once; what can be read only once is put aside on
-            disk for as long as the call lasts. Of a model of several signatures: a dict of such data by signature, or
+        data: representative samples, in any form that `tfq_fine.data` documents, or a `CalibrationData`, which says too
+            how they are read; needed by static recipes, and by bias correction in the others. They may be read more
+            than once; what can be read only once is put aside on disk for as long as the call lasts. Of a model of
+            several signatures: a dict of such data by signature, or
             that of the first, whose operators alone are then integers.
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: type of its float outputs.
@@ -189,69 +190,62 @@ def quantize(
     }
     check_options(words, {"num_samples": num_samples, "batch_size": batch_size, "shards": shards, "threads": threads})
     check_timeout(timeout)
+    samples = CalibrationData.of(data, num_samples, batch_size, on_invalid, threads, executor, shards)
     wrapped = qat_model(model) or wrapped_model(model, safe_mode)
     target = Target(
         (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)
     )
-    chosen_recipe = with_observer(recipe or (wrapped.recipe if wrapped else DEFAULT), observer)
+    chosen = with_observer(recipe or (wrapped.recipe if wrapped else DEFAULT), observer)
     fallback = None if on_unsupported is None else on_unsupported == "fallback"
-    order = Order(
-        chosen_recipe,
-        policy_of(chosen_recipe, prefer, target, fallback),
-        chosen_repairs(repairs),
-        input_type,
-        output_type,
-    )
-    material = Representative(data, num_samples, batch_size, on_invalid, threads, executor, shards)
-    with stages(progress) as shown, waiting(timeout) as runs, file_runs(timeout) as files:  # `runs` starts meanwhile
-        with shown.stage("reading the model"):
-            source = read_model(wrapped.model if wrapped else model, safe_mode=safe_mode, shapes=material.shapes)
+    policy = policy_of(chosen, prefer, target, fallback)
+    order = Order(chosen, policy, chosen_repairs(repairs), input_type, output_type)
+    return _quantized(model, wrapped, order, samples, statistics, _Way(timeout, progress, safe_mode))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a job is run: limits and progress, which change nothing in the file."""
+
+    timeout: float | None
+    progress: bool | None
+    safe_mode: bool
+
+
+def _quantized(
+    model: Any,
+    wrapped: WrappedModel | None,
+    order: Order,
+    given: CalibrationData,
+    statistics: Statistics | None,
+    way: _Way,
+) -> Result:
+    """Run the stages of one job, or of one job for each signature where the data is by signature."""
+    material = Representative(given)
+    with stages(way.progress) as shown, waiting(way.timeout) as runs, file_runs(way.timeout) as files:
+        with shown.stage("reading the model"):  # `runs` starts meanwhile
+            source = read_model(wrapped.model if wrapped else model, safe_mode=way.safe_mode, shapes=material.shapes)
             if wrapped:
                 source = replace(source, graph=without_marks(source.graph))
             own = wrapped.given(source.graph) if wrapped else None
-        every = of_each(source.graph, data, statistics)
+        every = of_each(source.graph, given.data, statistics)
         if every is not None:
-            options: dict[str, Any] = {
-                "input_type": input_type,
-                "output_type": output_type,
-                "prefer": prefer,
-                "runtimes": runtimes,
-                "on_unsupported": on_unsupported,
-                "kernels": kernels,
-                "repairs": repairs,
-                "num_samples": num_samples,
-                "batch_size": batch_size,
-                "on_invalid": on_invalid,
-                "threads": threads,
-                "executor": executor,
-                "shards": shards,
-                "timeout": timeout,
-                "progress": progress,
-            }
-            chosen_recipe.resolve(source.graph, source.layers)  # a rule that matches nothing is an error
-
-            def one(graph: Graph, given: tuple[Any, Statistics | None]) -> Result:
-                chosen = signatures.own_recipe(chosen_recipe, graph, source.layers)
-                return quantize(flatbuffer.write(graph), chosen, given[0], statistics=given[1], **options)
-
-            return _one_file(source, each(source.graph, every, one))
+            return _of_signatures(source, order, given, every, way)
         prepared = prepare(order, source, material, statistics, own)
-        given, samples = statistics is not None, statistics.kept if statistics else ()
+        is_earlier, samples = statistics is not None, statistics.kept if statistics else ()
         if material.is_given:
             with shown.stage("calibrating", material.count) as advance:
                 found = gathered(prepared, material, statistics, advance, files.folder)
             statistics, samples = found.statistics, found.samples
         flatbuffer.forget_pages(trim=True)
         with shown.stage("choosing the numbers"):
-            decided = decide(prepared, material, statistics, given, samples, files)
+            decided = decide(prepared, material, statistics, is_earlier, samples, files)
         flatbuffer.forget_pages(trim=True)
         with shown.stage("running the file"):
             quantized, generated = decided.numbers.quantized, not samples
             seen = samples or (generated_inputs(quantized.graph),)
             written = write(quantized, [seen[0]], other_inputs(quantized.graph), runs)
-            verdict = judged_file(
-                source.graph, quantized, written.graph, seen, files, generated, material.reading.threads
-            )
+            threads = material.reading.threads
+            verdict = judged_file(source.graph, quantized, written.graph, seen, files, generated, threads)
     flatbuffer.forget_pages(trim=True)
     report = reported(prepared, source, decided, written, verdict, generated)
     warnings = data_warnings(prepared.graph, quantized, statistics, samples)
@@ -262,6 +256,24 @@ def quantize(
     part = Part(report, quantized, decided.numbers.plan, decided.statistics)
     keys = entries(written.graph).values() or ("",)  # a file may have no signatures
     return Result(report, written.graph, dict.fromkeys(keys, part), written.content)
+
+
+def _of_signatures(
+    source: Source,
+    order: Order,
+    given: CalibrationData,
+    every: Mapping[str, tuple[Any, Statistics | None]],
+    way: _Way,
+) -> Result:
+    """Quantize each signature as a model of its own, and join the files."""
+    order.recipe.resolve(source.graph, source.layers)  # a rule that matches nothing is an error
+
+    def one(graph: Graph, own: tuple[Any, Statistics | None]) -> Result:
+        recipe = signatures.own_recipe(order.recipe, graph, source.layers)
+        samples, statistics = replace(given, data=own[0]), own[1]
+        return _quantized(flatbuffer.write(graph), None, replace(order, recipe=recipe), samples, statistics, way)
+
+    return _one_file(source, each(source.graph, every, one))
 
 
 def _one_file(source: Source, results: Mapping[str, Result]) -> Result:
@@ -322,45 +334,47 @@ def calibrate(
     Raises:
         TfqError: bad input, or statistics of another model.
     """
-    counts = {"num_samples": num_samples, "batch_size": batch_size, "shards": shards, "threads": threads}
-    check_options({"on_invalid": (on_invalid, get_args(OnInvalid))}, counts)
-    material = Representative(data, num_samples, batch_size, on_invalid, threads, executor, shards)
+    samples = CalibrationData.of(data, num_samples, batch_size, on_invalid, threads, executor, shards)
     if wrappers(model):
-        with stages(progress) as shown:
-            with shown.stage("reading the model"):
-                taken_apart = converted(model)
-            with shown.stage("calibrating", material.count) as advance:
-                seen = calibrate_wrappers(taken_apart, material, advance)
-        return Statistics(samples=seen.samples, skipped=seen.skipped, warnings=seen.warnings)
-    chosen_recipe = with_observer(recipe, observer)
+        return _calibrated_wrappers(model, samples, progress)
+    chosen = with_observer(recipe, observer)
+    return _calibrated(model, samples, chosen, also, resume, _Way(None, progress, safe_mode))
+
+
+def _calibrated_wrappers(model: Any, samples: CalibrationData, progress: bool | None) -> Statistics:
+    """Give the wrappers of a model their ranges, and return how many samples that took."""
+    material = Representative(samples)
     with stages(progress) as shown:
         with shown.stage("reading the model"):
-            source = read_model(model, safe_mode=safe_mode, shapes=material.shapes)
+            taken_apart = converted(model)
+        with shown.stage("calibrating", material.count) as advance:
+            seen = calibrate_wrappers(taken_apart, material, advance)
+    return Statistics(samples=seen.samples, skipped=seen.skipped, warnings=seen.warnings)
+
+
+def _calibrated(
+    model: Any, samples: CalibrationData, recipe: Recipe, also: Sequence[str], resume: Statistics | None, way: _Way
+) -> Statistics:
+    """Calibrate a model, or each signature of it where the data is by signature."""
+    material = Representative(samples)
+    with stages(way.progress) as shown:
+        with shown.stage("reading the model"):
+            source = read_model(model, safe_mode=way.safe_mode, shapes=material.shapes)
         graph = source.graph
-        every = by_signature(graph, data)
+        every = by_signature(graph, samples.data)
+        asked = recipe.resolve(graph, source.layers)  # a rule that matches nothing is an error
         if every is not None:
             earlier = {} if resume is None else matched(graph, resume.signatures, "resumed statistics")
-            options: dict[str, Any] = {
-                "also": also,
-                "num_samples": num_samples,
-                "batch_size": batch_size,
-                "on_invalid": on_invalid,
-                "executor": executor,
-                "shards": shards,
-                "threads": threads,
-                "progress": progress,
-            }
-            chosen_recipe.resolve(graph, source.layers)  # a rule that matches nothing is an error
 
             def one(own: Graph, given: tuple[Any, Statistics | None]) -> Statistics:
-                chosen = signatures.own_recipe(chosen_recipe, own, source.layers)
-                return calibrate(flatbuffer.write(own), given[0], chosen, resume=given[1], **options)
+                chosen = signatures.own_recipe(recipe, own, source.layers)
+                return _calibrated(flatbuffer.write(own), replace(samples, data=given[0]), chosen, also, given[1], way)
 
             pairs = {key: (value, earlier.get(key)) for key, value in every.items()}
             return Statistics.of_signatures(each(graph, pairs, one))
         if resume is not None and resume.signatures:
             raise TfqError("the statistics to resume are by signature, and the data is not: give data by signature")
-        plan = make_plan(graph, chosen_recipe.resolve(graph, source.layers), Policy("speed", True, Target()))
+        plan = make_plan(graph, asked, Policy("speed", True, Target()))
         if resume is not None:
             resume.require_of(graph)
         needs = static_needs(graph, plan).also(weight_needs(graph, plan)).also(algorithm_needs(graph, also))

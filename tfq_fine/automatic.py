@@ -14,17 +14,17 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.check import checkable, float_run
-from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.operators import NOTHING_FUSED, facts_of, lstm
+from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.graph_edit import GraphBuilder, fake_quantized, steps
+from tfq_converters.operators import facts_of, lstm
 from tfq_converters.runtime import Runner, depends_on_unrunnable, known_part
 from tfq_fine import affine
-from tfq_fine.extension import Extension
 from tfq_fine.histogram import Histogram
 from tfq_fine.kept_samples import Sample
 from tfq_fine.observation import moved_from
 from tfq_fine.observers import OBSERVERS
 from tfq_fine.observers.seen import Seen
-from tfq_fine.plan import Plan
+from tfq_fine.planning import Plan
 from tfq_fine.ranges import asked, chosen
 from tfq_fine.sampled_values import drawn
 from tfq_fine.sizes import is_large
@@ -211,7 +211,7 @@ class _Trial:
 
     def __init__(self, main: Subgraph):
         self.main = main
-        self.extension = Extension(list(main.tensors), list(main.ops))
+        self.builder = GraphBuilder(main.tensors, main.ops)
         self._energies: dict[int, int] = {}
 
     def measured(self, t: int, ranges: Sequence[Range], bits: int) -> Iterator[tuple[int, tuple[int, int]]]:
@@ -219,36 +219,17 @@ class _Trial:
         if not self.main.tensors[t].shape:
             return
         for n, given in enumerate(ranges):
-            rounded = self._rounded(t, given, bits)
+            rounded = fake_quantized(self.builder, t, affine.activation_encoding(*given, bits))
             for before, after in self._again({t: rounded}) or [(t, rounded)]:
-                yield n, (self._mean_square(self._difference(before, after)), self._energy(before))
+                error = steps.mean_square(self.builder, steps.difference(self.builder, after, before))
+                yield n, (error, self._energy(before))
 
     def runner(self, graph: Graph, pieces: list[int], threads: int) -> Runner:
         """Ready to compute `pieces`, single values, in one row."""
-        outputs = (self.extension.packed(pieces),)
-        main = replace(self.main, tensors=tuple(self.extension.tensors), ops=tuple(self.extension.ops), outputs=outputs)
+        main = self.builder.subgraph(self.main, outputs=[steps.packed(self.builder, pieces)])
         trial = replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=())
         with flatbuffer.scratch(trial) as path:
             return Runner(path, threads=threads)
-
-    def _rounded(self, t: int, given: Range, bits: int) -> int:
-        encoding = affine.activation_encoding(*given, bits)
-        quantization = Quantization(np.array([encoding.scale], np.float32), np.array([encoding.zero_point]))
-        tensor = self.extension.tensors[t]
-        codes = self.extension.new(
-            Tensor(
-                f"{tensor.name}/codes", tensor.shape, encoding.dtype, tensor.shape_signature, quantization=quantization
-            )
-        )
-        self.extension.ops.append(Op("QUANTIZE", (t,), (codes,), Options("QuantizeOptions", {})))
-        return self._copy(Op("DEQUANTIZE", (codes,), (t,), Options("DequantizeOptions", {}), 2))[0]
-
-    def _copy(self, op: Op) -> list[int]:
-        """The outputs of one more operator like `op`."""
-        tensors = self.extension.tensors
-        outputs = [self.extension.new(replace(tensors[t], name=f"{tensors[t].name}/again")) for t in op.outputs]
-        self.extension.ops.append(replace(op, outputs=tuple(outputs)))
-        return outputs
 
     def _again(self, replaced: dict[int, int]) -> list[tuple[int, int]]:
         """(output, the same over the rounded tensor) of all that read it, moved or not."""
@@ -259,7 +240,7 @@ class _Trial:
             op = self.main.ops[o]
             if facts_of(op.code).control_flow or not checkable(self.main, op):
                 continue
-            again = self._copy(replace(op, inputs=tuple(rounded if t == original else t for t in op.inputs)))
+            again = self.builder.again(replace(op, inputs=tuple(rounded if t == original else t for t in op.inputs)))
             for before, after in zip(op.outputs, again, strict=True):
                 if facts_of(op.code).within_input and before in readers:
                     found += self._again({before: after})
@@ -267,24 +248,7 @@ class _Trial:
                     found.append((before, after))
         return found
 
-    def _difference(self, before: int, after: int) -> int:
-        shape = self.extension.tensors[before]
-        difference = self.extension.new(replace(shape, name=f"{shape.name}/difference"))
-        self.extension.ops.append(
-            Op(
-                "SUB",
-                (after, before),
-                (difference,),
-                Options("SubOptions", {**NOTHING_FUSED, "potScaleInt16": True}),
-            )
-        )
-        return difference
-
     def _energy(self, t: int) -> int:
         if t not in self._energies:
-            self._energies[t] = self._mean_square(t)
+            self._energies[t] = steps.mean_square(self.builder, t)
         return self._energies[t]
-
-    def _mean_square(self, t: int) -> int:
-        rank = len(self.extension.tensors[t].shape)
-        return self.extension.reduce("MEAN", self.extension.squared(t), list(range(rank)), ())

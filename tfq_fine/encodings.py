@@ -9,7 +9,7 @@ from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.operators import OPS, facts_of
 from tfq_converters.quantized import ActivationEncoding, OpKey
 from tfq_fine import affine
-from tfq_fine.plan import Plan
+from tfq_fine.planning import Plan
 from tfq_fine.statistics import Range, Statistics
 
 Node = tuple[int, int]  # (tensor, activation bits)

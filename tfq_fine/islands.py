@@ -21,7 +21,7 @@ from tfq_fine.encodings import integer_ops
 from tfq_fine.float_parts import Aim, Search, parts
 from tfq_fine.judging import CLASSES, gain
 from tfq_fine.placement import running_time
-from tfq_fine.plan import Decision, Plan
+from tfq_fine.planning import Decision, Plan
 from tfq_fine.report.quantization import RepairRow
 from tfq_fine.trial import Measured, Trial, Variant
 
@@ -37,6 +37,7 @@ PATIENCE = 8  # steps that an island grows without bringing that
 NAMED = 3  # operators, in the report's line
 NEEDLESS_DB = 0.3  # what the outputs may lose where an island is given up again
 TRIES = 32  # files that are looked at, in each order
+STEEP = frozenset({"LOG", "EXP", "DIV", "SQRT", "RSQRT", "POW"})  # one of them alone may take more than 8 bits
 WORST, EARLIEST = "worst", "earliest"
 
 
@@ -51,8 +52,9 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
         return variant, RepairRow("islands", False, f"{said(start)}, but a compiler takes no float operators")
     if not is_poor(start) and trial.settings.no_islands:
         return variant, RepairRow("islands", False, f"{said(start)}, but the file's borders are integers")
-    # where decisions and values are off, noise comes from all over; where classes alone are poor, seldom
-    ways = [_with_parts, _with_suspects] if is_off(start) else [_with_suspects, _with_parts]
+    steep = any(op.code in STEEP for op in trial.planned(variant)[0].main.ops)
+    # where decisions and values are off, noise mostly comes from all over, unless there are steep functions
+    ways = [_with_parts, _with_suspects] if is_off(start) and not steep else [_with_suspects, _with_parts]
     best, why = None, ""
     for way in ways if is_poor(start) else [_with_parts]:
         found, text = way(variant, trial)

@@ -15,7 +15,7 @@ from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.operators import facts_of, fuses
 from tfq_converters.quantized import TensorKey
 from tfq_fine.encodings import extent, integer_ops, tensor_range
-from tfq_fine.plan import Plan
+from tfq_fine.planning import Plan
 from tfq_fine.statistics import Range, Statistics
 
 Cuts = dict[TensorKey, Range]

@@ -12,7 +12,7 @@ from tfq_fine import automatic
 from tfq_fine.calibration import Layerwise
 from tfq_fine.kept_samples import Sample
 from tfq_fine.placement import How, place, with_islands
-from tfq_fine.plan import Plan, Policy
+from tfq_fine.planning import Plan, Policy
 from tfq_fine.statistics import Statistics
 from tfq_fine.weights import CodeCache, quantize
 

@@ -10,14 +10,12 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from tfq_converters.graph import Graph, Tensor
+from tfq_converters.graph_edit import GraphBuilder, steps
 from tfq_converters.operators import channels_of, data_of, facts_of, fused_activation
 from tfq_converters.quantized import OpKey, TensorKey
 from tfq_converters.runtime import known_ops
-from tfq_fine.extension import Extension
 from tfq_fine.observers import channel_absmax, channel_limits, channel_mean
 from tfq_fine.sampled_values import sampled
-
-# operators whose outputs hold values of their first float input, or means of them, and zeros at most
 
 
 @dataclass(frozen=True)
@@ -114,8 +112,8 @@ def observed(graph: Graph, needs: Needs) -> Observed:
     moving = tuple(dict.fromkeys(((0, moved.get(t, t)), momentum) for (_, t), momentum in needs.moving))
     roots = [(0, moved.get(t, t)) for _, t in needs.ranges]
     ranges = tuple(dict.fromkeys([*roots, *extremes, *(key for key, _ in moving)]))
-    extension = Extension(list(main.tensors))
-    zero = extension.new(Tensor("zero", (), "float32", data=np.zeros((), np.float32)))
+    builder = GraphBuilder(main.tensors)
+    zero = builder.new(Tensor("zero", (), "float32", data=np.zeros((), np.float32)))
     limits: dict[int, tuple[int, int]] = {}
     means: dict[int, list[int]] = {}
     absmax: dict[int, list[int]] = {}
@@ -123,34 +121,34 @@ def observed(graph: Graph, needs: Needs) -> Observed:
 
     def observe(t: int, low: int | None = None) -> None:
         if (0, t) in ranges:
-            limits[t] = extension.range_of(t, low)
+            limits[t] = steps.range_of(builder, t, low)
         if (0, t) in needs.means:
-            means[t] = channel_mean.outputs(extension, t)
+            means[t] = channel_mean.outputs(builder, t)
         if (0, t) in needs.absmax:
-            absmax[t] = channel_absmax.outputs(extension, t)
+            absmax[t] = channel_absmax.outputs(builder, t)
         if (0, t) in needs.channels:
-            channels[t] = channel_limits.outputs(extension, t)
+            channels[t] = channel_limits.outputs(builder, t)
 
     for t in main.inputs:
         observe(t)
     for op in (main.ops[o] for o in known_ops(graph)):
-        extension.ops.append(op)
+        builder.add(op)
         rectified = fused_activation(op) in ("RELU", "RELU6")  # the smallest value is 0, and every range holds 0
         for t in op.outputs:
             observe(t, zero if rectified else None)
-    outputs = [extension.packed([limits[t][side] for side in (0, 1) for _, t in ranges])] if ranges else []
+    outputs = [steps.packed(builder, [limits[t][side] for side in (0, 1) for _, t in ranges])] if ranges else []
     for keys, found in ((needs.means, means), (needs.absmax, absmax), (needs.channels, channels)):
-        outputs += [extension.joined([piece for _, t in keys for piece in found[t]])] if keys else []
-    rows = [sampled(extension, t) for _, t in histograms]
-    outputs += [extension.joined(rows)] if rows else []
+        outputs += [steps.joined(builder, [piece for _, t in keys for piece in found[t]])] if keys else []
+    rows = [sampled(builder, t) for _, t in histograms]
+    outputs += [steps.joined(builder, rows)] if rows else []
     wanted = [data_of(main.ops[o]) for _, o in needs.second_moments]
     wanted += [t for _, o in needs.strains for t in (data_of(main.ops[o]), main.ops[o].outputs[0])]
     fetched = tuple(dict.fromkeys(wanted))
-    subgraph = replace(main, tensors=tuple(extension.tensors), ops=tuple(extension.ops), outputs=(*outputs, *fetched))
+    subgraph = builder.subgraph(main, outputs=(*outputs, *fetched))
     return Observed(
         replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]), signatures=()),
         replace(needs, ranges=ranges, histograms=histograms, extremes=extremes, moving=moving),
-        tuple(extension.tensors[row].shape[0] for row in rows),
+        tuple(builder.tensors[row].shape[0] for row in rows),
         (_channels(graph, needs.means), _channels(graph, needs.absmax), _channels(graph, needs.channels)),
         fetched,
     )

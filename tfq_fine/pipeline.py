@@ -24,7 +24,7 @@ from tfq_fine.kept_samples import Sample
 from tfq_fine.layers.export import Given
 from tfq_fine.numbers import Numbers, Settings, choose_numbers, choose_ranges
 from tfq_fine.observation import Needs
-from tfq_fine.plan import Plan, Policy, Prefer
+from tfq_fine.planning import Plan, Policy, Prefer
 from tfq_fine.presets import named
 from tfq_fine.recipe import Recipe
 from tfq_fine.repairs import SCALES_INPUTS, repaired, without_repairs

@@ -20,7 +20,7 @@ from tfq_fine.granularity import Blocks, PerChannel
 from tfq_fine.masks import bounded
 from tfq_fine.minimum_cut import Network
 from tfq_fine.movers import between_floats
-from tfq_fine.plan import Decision, Plan, Policy, fineness, half_of
+from tfq_fine.planning import Decision, Plan, Policy, fineness, half_of
 from tfq_fine.poles import feeding, near_poles
 from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Statistics

@@ -10,7 +10,7 @@ from tfq_fine.encodings import data_slots, float_outputs, integer_ops
 from tfq_fine.observation import Needs, moved_from
 from tfq_fine.observers import OBSERVERS
 from tfq_fine.observers.seen import Seen
-from tfq_fine.plan import Plan
+from tfq_fine.planning import Plan
 from tfq_fine.specs import ActivationSpec
 from tfq_fine.statistics import Range, Statistics
 

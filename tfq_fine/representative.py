@@ -7,9 +7,9 @@ is put aside on disk at the first time (`calibration.spool`).
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -18,31 +18,74 @@ from tfq_converters.graph import Graph
 from tfq_fine.calibration import Gathered, OnInvalid, Reading, Spool, gather, gather_shards, shard_shapes
 from tfq_fine.data import Described, Peeked, known_count
 from tfq_fine.observation import Needs
+from tfq_fine.options import check_options
 
 IN_MEMORY = (np.ndarray, list, tuple, dict, str, os.PathLike, Spool)  # the same each time that it is read
 
 
-@dataclass
-class Representative:
-    """Data that is read once or several times.
+@dataclass(frozen=True)
+class CalibrationData:
+    """Representative samples, and how they are read.
+
+    `quantize(model, data=CalibrationData(images, num_samples=100, batch_size=8))` is the same as
+    `quantize(model, data=images, num_samples=100, batch_size=8)`.
+
+    Attributes:
+        data: the samples, in any form that `tfq_fine.data` documents; None where there are none.
+        num_samples: read at most this many samples (of each shard); None for all.
+        batch_size: samples per run of the interpreter.
+        on_invalid: a sample with NaN or infinity, or on which the model computes one, is an "error", or is to "skip".
+        threads: of the interpreter; all cores when None, and one with an executor.
+        executor: any `concurrent.futures.Executor`, which reads and runs the shards: `data` is a list of shards then,
+            or a function of a shard's index.
+        shards: how many there are, where `data` is a function.
 
     Raises:
-        TfqError: a number of shards without an executor to read them.
+        TfqError: an option that means nothing; all of them in one error.
     """
 
-    data: Any  # None where there is none
+    data: Any = None
     num_samples: int | None = None
     batch_size: int = 1
     on_invalid: OnInvalid = "error"
-    threads: int | None = None  # all cores when None, one with an executor
+    threads: int | None = None
     executor: Executor | None = None
     shards: int | None = None
 
     def __post_init__(self) -> None:
+        counts = {name: getattr(self, name) for name in ("num_samples", "batch_size", "shards", "threads")}
+        check_options({"on_invalid": (self.on_invalid, get_args(OnInvalid))}, counts)
         if self.executor is None and self.shards is not None:
             raise TfqError(f"shards={self.shards} needs an executor: give executor=...")
-        threads = self.threads or (1 if self.executor is not None else os.cpu_count() or 1)
-        self.reading = Reading(self.num_samples, self.batch_size, threads, self.on_invalid)
+
+    @classmethod
+    def of(cls, data: Any, *options: Any) -> "CalibrationData":
+        """Return `data` where it says how it is read, else `data` with the options, in the order of the attributes.
+
+        Raises:
+            TfqError: both are given, or as the class.
+        """
+        if not isinstance(data, CalibrationData):
+            return cls(data, *options)
+        pairs = zip(fields(cls)[1:], options, strict=True)
+        twice = [f"{option.name}={value!r}" for option, value in pairs if value != option.default]
+        if twice:
+            raise TfqError(f"{', '.join(twice)}: with data=CalibrationData(...), give that to CalibrationData")
+        return data
+
+
+class Representative:
+    """Data that is read once or several times.
+
+    Args:
+        given: the samples, and how they are read.
+    """
+
+    def __init__(self, given: CalibrationData):
+        self.data, self.executor, self.shards = given.data, given.executor, given.shards
+        self.num_samples = given.num_samples
+        threads = given.threads or (1 if given.executor is not None else os.cpu_count() or 1)
+        self.reading = Reading(given.num_samples, given.batch_size, threads, given.on_invalid)
 
     @property
     def is_given(self) -> bool:

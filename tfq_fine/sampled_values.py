@@ -9,9 +9,9 @@ from math import prod
 
 import numpy as np
 
-from tfq_converters.graph import Options, Tensor
+from tfq_converters.graph import Options
+from tfq_converters.graph_edit import GraphBuilder, steps
 from tfq_converters.operators import PLAIN_MUL
-from tfq_fine.extension import Extension
 
 SAMPLE = 512  # values of a tensor per run
 
@@ -30,27 +30,29 @@ def drawn(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1)[positions(values.size)]
 
 
-def sampled(extension: Extension, t: int) -> int:
+def sampled(builder: GraphBuilder, t: int) -> int:
     """The index of a row of values of tensor `t`, float32 [n]."""
-    tensor = extension.tensors[t]
+    tensor = builder.tensors[t]
     if not tensor.has_rank or any(size == -1 for size in tensor.dynamic_shape[1:]):
-        return _of_any_shape(extension, t)
+        return _of_any_shape(builder, t)
     count = prod(tensor.shape)
     if not tensor.shape or count <= SAMPLE:
-        return extension.flat(t)
+        return steps.flat(builder, t)
     where = np.stack(np.unravel_index(positions(count), tensor.shape), -1)
-    inputs = [t, extension.constant(where)]
-    return extension.add("GATHER_ND", inputs, (len(where),), Options("GatherNdOptions", {}))
+    inputs = [t, builder.shared(where)]
+    return steps.result_of(builder, "GATHER_ND", inputs, (len(where),), Options("GatherNdOptions", {}))
 
 
-def _of_any_shape(extension: Extension, t: int) -> int:
+def _of_any_shape(builder: GraphBuilder, t: int) -> int:
     """The same shares of the tensor's length, which is known only when it runs."""
-    flat = extension.flat(t)
-    size = extension.add("SHAPE", [flat], (1,), Options("ShapeOptions", {"outType": 2}), "int32")
-    as_float = extension.add("CAST", [size], (1,), Options("CastOptions", {"inDataType": 2, "outDataType": 0}))
+    to_float = Options("CastOptions", {"inDataType": 2, "outDataType": 0})
+    to_int = Options("CastOptions", {"inDataType": 0, "outDataType": 2})
+    flat = steps.flat(builder, t)
+    size = steps.result_of(builder, "SHAPE", [flat], (1,), Options("ShapeOptions", {"outType": 2}), "int32")
+    as_float = steps.result_of(builder, "CAST", [size], (1,), to_float)
     shares = (np.arange(SAMPLE) + np.random.default_rng(SAMPLE).random(SAMPLE)) / SAMPLE
-    row = extension.new(Tensor("shares", (SAMPLE,), "float32", data=(shares * (1 - 2**-20)).astype(np.float32)))
-    product = PLAIN_MUL
-    at = extension.add("MUL", [as_float, row], (SAMPLE,), product)
-    where = extension.add("CAST", [at], (SAMPLE,), Options("CastOptions", {"inDataType": 0, "outDataType": 2}), "int32")
-    return extension.add("GATHER", [flat, where], (SAMPLE,), Options("GatherOptions", {"axis": 0, "batchDims": 0}))
+    row = builder.constant("shares", (shares * (1 - 2**-20)).astype(np.float32))
+    at = steps.result_of(builder, "MUL", [as_float, row], (SAMPLE,), PLAIN_MUL)
+    where = steps.result_of(builder, "CAST", [at], (SAMPLE,), to_int, "int32")
+    rows = Options("GatherOptions", {"axis": 0, "batchDims": 0})
+    return steps.result_of(builder, "GATHER", [flat, where], (SAMPLE,), rows)

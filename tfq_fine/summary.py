@@ -10,7 +10,7 @@ from tfq_converters.graph import ABSENT, Op, Subgraph
 from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpEncoding, QuantizedGraph, WeightCodes, simulated_weight
 from tfq_converters.writer import Written
-from tfq_fine.plan import FLOAT, Decision, Plan, touches_float
+from tfq_fine.planning import FLOAT, Decision, Plan, touches_float
 from tfq_fine.report.activations import ActivationRow
 from tfq_fine.report.quantization import OpRow, QuantizationReport, RepairRow
 from tfq_fine.weights import LARGE_WEIGHT

@@ -32,7 +32,7 @@ from tfq_fine.metrics import ErrorSums
 from tfq_fine.numbers import Numbers, Settings, choose_numbers, choose_ranges
 from tfq_fine.observation import Needs
 from tfq_fine.placement import How
-from tfq_fine.plan import Plan, Policy, make_plan
+from tfq_fine.planning import Plan, Policy, make_plan
 from tfq_fine.ranges import observer_needs
 from tfq_fine.sizes import constant_bytes
 from tfq_fine.specs import OpSpec

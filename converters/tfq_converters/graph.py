@@ -151,7 +151,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Graph:
-    """What one `.tflite` file says."""
+    """The content of one `.tflite` file."""
 
     subgraphs: tuple[Subgraph, ...]
     signatures: tuple[Signature, ...] = ()

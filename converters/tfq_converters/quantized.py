@@ -85,7 +85,7 @@ class ActivationEncoding:
 
 @dataclass(frozen=True)
 class OpEncoding:
-    """What was decided for one operator.
+    """The decision for one operator.
 
     `inputs` and `outputs` map slots to the integer encodings that an "integer" operator reads and writes; a slot that
     is missing stays as it is (shapes, indices, float). `weights` maps slots to quantized constants, to float16

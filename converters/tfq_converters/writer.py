@@ -1,4 +1,4 @@
-"""From numbers to a file: realize, pack, run, hand over. Nothing leaves here that has not been run."""
+"""Makes a file of the numbers: realize, pack, run, hand over. Nothing leaves here that has not been run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,7 +14,7 @@ from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.realize import realize
 from tfq_converters.runtime import Runs, waiting
 
-LARGE = 2**28  # bytes of constants beyond which the file is not held beside its graph
+LARGE = 2**28  # bytes of constants beyond which the file is not held next to its graph
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def divide(edit: Edit, main: Subgraph, o: int, scale: np.ndarray) -> None:
     data = edit.data(o, axes.slot)
     axis = axes.channel if axes.inputs is None else axes.inputs
     wide = np.repeat(scale.astype(np.float64), data.shape[axis] // len(scale))  # a depth multiplier repeats channels
-    edit.constant(o, axes.slot, data / along(wide, axis, data.ndim))
+    edit.own_constant(o, axes.slot, data / along(wide, axis, data.ndim))
 
 
 def multiply(edit: Edit, main: Subgraph, makers: Sequence[int], scale: np.ndarray) -> None:
@@ -168,15 +168,15 @@ def multiply(edit: Edit, main: Subgraph, makers: Sequence[int], scale: np.ndarra
         elif facts_of(op.code).affine:
             slot = next(slot for slot, t in enumerate(op.inputs) if edit.tensors[t].data is not None)
             data = edit.data(o, slot)
-            edit.constant(o, slot, data * np.tile(scale, max(data.size // len(scale), 1)))
+            edit.own_constant(o, slot, data * np.tile(scale, max(data.size // len(scale), 1)))
         for t in op.outputs:
             edit.rename(t, "scaled")
 
 
 def _scale_linear(edit: Edit, o: int, axes: WeightAxes, scale: np.ndarray) -> None:
     data = edit.data(o, axes.slot)
-    edit.constant(o, axes.slot, data * along(scale, axes.channel, data.ndim))
+    edit.own_constant(o, axes.slot, data * along(scale, axes.channel, data.ndim))
     if bias_of(edit.ops[o]) != ABSENT:
         slot = bias_slot(edit.ops[o].code)
         bias = edit.data(o, slot)
-        edit.constant(o, slot, bias * scale.reshape(bias.shape))
+        edit.own_constant(o, slot, bias * scale.reshape(bias.shape))

@@ -157,14 +157,13 @@ def _keep_shift(edit: Edit, affine: ChannelAffine, shift: np.ndarray) -> None:
     for o in affine.ops[:-1] if shift.any() else affine.ops:
         edit.remove(o)
     if not shift.any():
-        edit.read_instead(affine.result, affine.source)
+        edit.feed_instead(affine.result, affine.source)
         return
     op = edit.ops[last]
     slot = next(slot for slot, t in enumerate(op.inputs) if edit.tensors[t].data is not None)
-    options = PLAIN_ADD
     inputs = (affine.source, op.inputs[slot])
-    edit.ops[last] = replace(op, code="ADD", inputs=inputs, options=options, version=1)
-    edit.constant(last, 1, shift)
+    edit.ops[last] = replace(op, code="ADD", inputs=inputs, options=PLAIN_ADD, version=1)
+    edit.own_constant(last, 1, shift)
 
 
 def _into_reader(edit: Edit, main: Subgraph, leaf: Leaf, scale: np.ndarray, shift: np.ndarray) -> None:
@@ -177,7 +176,7 @@ def _into_reader(edit: Edit, main: Subgraph, leaf: Leaf, scale: np.ndarray, shif
         s, b = (along(np.repeat(values, each), axes.channel, data.ndim) for values in (scale, shift))
     else:
         s, b = (_seen(np.tile(v, leaf.repeats), data.shape, groups_of(op, main), axes.inputs) for v in (scale, shift))
-    edit.constant(leaf.op, axes.slot, data * s)
+    edit.own_constant(leaf.op, axes.slot, data * s)
     if shift.any():
         others = tuple(axis for axis in range(data.ndim) if axis != axes.channel)
         _add_to_bias(edit, leaf.op, (data * b).sum(axis=others))

@@ -15,7 +15,7 @@ from tfq_fine.layers.folding import fold_batch_norm
 from tfq_fine.layers.rebuild import rebuilt
 from tfq_fine.layers.rows import LayerRow, is_repeated, row_of
 from tfq_fine.layers.wrapped import is_wrapper, wrappers
-from tfq_fine.plan import Prefer
+from tfq_fine.planning import Prefer
 from tfq_fine.presets import named
 from tfq_fine.recipe import Recipe
 from tfq_fine.specs import OpSpec

@@ -19,7 +19,7 @@ from tfq_fine.data import InputSpec, batches
 from tfq_fine.layers.barrier import without_marks
 from tfq_fine.layers.export import Given, taken_apart
 from tfq_fine.layers.wrapped import require_wrappers
-from tfq_fine.plan import Plan, Policy, make_plan
+from tfq_fine.planning import Plan, Policy, make_plan
 from tfq_fine.representative import Representative
 from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Range, Statistics

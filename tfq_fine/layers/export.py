@@ -26,7 +26,7 @@ from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.places import Place, find_places, is_of
 from tfq_fine.layers.rebuild import rebuilt
 from tfq_fine.layers.wrapped import WRAPPER, is_wrapper, wrappers
-from tfq_fine.plan import Decision, Plan, Policy, make_plan
+from tfq_fine.planning import Decision, Plan, Policy, make_plan
 from tfq_fine.recipe import Recipe
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
 from tfq_fine.statistics import Range, Statistics

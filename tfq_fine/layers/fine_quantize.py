@@ -28,7 +28,7 @@ from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.reading import changed_inside, data_of, is_inside, on_the_fly, phases
 from tfq_fine.layers.rows import ROWS, Kernel, LayerRow, Layout, from_op, holder_of, kernels_of, op_shape, row_of, to_op
 from tfq_fine.layers.trained_scale import TrainedScale
-from tfq_fine.plan import Policy, Prefer
+from tfq_fine.planning import Policy, Prefer
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
 
 

@@ -9,7 +9,7 @@ from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.operators import WeightAxes, weight_axes
 from tfq_converters.quantized import Form
 from tfq_fine.affine import CodeFormat
-from tfq_fine.plan import Decision, Policy, make_plan
+from tfq_fine.planning import Decision, Policy, make_plan
 from tfq_fine.specs import OpSpec
 from tfq_fine.weights import layout
 

@@ -3,12 +3,12 @@
 
 import numpy as np
 
-from tfq_fine.extension import Extension
+from tfq_converters.graph_edit import GraphBuilder, steps
 
 
-def outputs(extension: Extension, t: int) -> list[int]:
+def outputs(builder: GraphBuilder, t: int) -> list[int]:
     """What leaves the graph: minimum and maximum over all axes but the last, [C] each."""
-    return [extension.over_channels("REDUCE_MIN", t), extension.over_channels("REDUCE_MAX", t)]
+    return [steps.over_channels(builder, "REDUCE_MIN", t), steps.over_channels(builder, "REDUCE_MAX", t)]
 
 
 def value(found: list[np.ndarray]) -> np.ndarray:

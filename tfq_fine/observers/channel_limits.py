@@ -1,10 +1,10 @@
 """Smallest value, largest value and mean square of each channel, for equalization across layers (Nagel et al. 2019,
 arXiv 1906.04721, section 4.1)."""
 
-from tfq_fine.extension import Extension
+from tfq_converters.graph_edit import GraphBuilder, steps
 
 
-def outputs(extension: Extension, t: int) -> list[int]:
+def outputs(builder: GraphBuilder, t: int) -> list[int]:
     """Add the operators; minimum, maximum and mean square over all axes but the last, [C] each."""
-    reduced = (("REDUCE_MIN", t), ("REDUCE_MAX", t), ("MEAN", extension.squared(t)))
-    return [extension.over_channels(code, source) for code, source in reduced]
+    reduced = (("REDUCE_MIN", t), ("REDUCE_MAX", t), ("MEAN", steps.squared(builder, t)))
+    return [steps.over_channels(builder, code, source) for code, source in reduced]

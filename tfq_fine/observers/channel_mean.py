@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from tfq_fine.extension import Extension
+from tfq_converters.graph_edit import GraphBuilder, steps
 
 
-def outputs(extension: Extension, t: int) -> list[int]:
+def outputs(builder: GraphBuilder, t: int) -> list[int]:
     """What leaves the graph: the mean over all axes but the last, [C]."""
-    return [extension.over_channels("MEAN", t)]
+    return [steps.over_channels(builder, "MEAN", t)]
 
 
 def value(found: list[np.ndarray]) -> np.ndarray:

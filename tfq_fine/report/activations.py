@@ -7,7 +7,7 @@ import numpy as np
 from tfq_converters.graph import Graph
 from tfq_fine.histogram import Histogram
 from tfq_fine.observation import moved_from
-from tfq_fine.plan import Plan
+from tfq_fine.planning import Plan
 from tfq_fine.ranges import asked
 from tfq_fine.report.sections import Curves, Grid, brief_name
 from tfq_fine.statistics import Statistics

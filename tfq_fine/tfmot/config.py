@@ -11,7 +11,7 @@ from tfq_fine import affine
 from tfq_fine.algorithms import ALGORITHMS, WeightProblem, algorithm_problems, solve
 from tfq_fine.layers import arithmetic
 from tfq_fine.layers.rows import from_op, op_shape, to_op
-from tfq_fine.plan import Policy
+from tfq_fine.planning import Policy
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
 from tfq_fine.tfmot.qat import kernels_held
 

@@ -20,7 +20,7 @@ from tfq_fine.layers.export import Given, WrappedModel
 from tfq_fine.layers.held import held
 from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.rows import kernels_of, op_shape, row_of
-from tfq_fine.plan import Policy
+from tfq_fine.planning import Policy
 from tfq_fine.specs import ActivationSpec, OpSpec, WeightSpec
 from tfq_fine.statistics import Range
 

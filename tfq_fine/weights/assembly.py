@@ -10,7 +10,7 @@ from tfq_fine import affine
 from tfq_fine.borders import integer_borders
 from tfq_fine.encodings import Encodings, encodings
 from tfq_fine.masks import bounded
-from tfq_fine.plan import Plan
+from tfq_fine.planning import Plan
 from tfq_fine.statistics import Statistics
 from tfq_fine.weights.bias import corrected_biases
 from tfq_fine.weights.integer import integer_encoding

@@ -10,7 +10,7 @@ from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.operators import bias_of, bias_slot, data_of, weight_axes
 from tfq_converters.quantized import OpKey, WeightCodes, simulated_weight
 from tfq_fine import affine
-from tfq_fine.plan import Decision, Plan
+from tfq_fine.planning import Decision, Plan
 from tfq_fine.specs import OpSpec
 from tfq_fine.statistics import Statistics
 from tfq_fine.weights.bias_correction import corrected_bias

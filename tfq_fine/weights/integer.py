@@ -8,7 +8,7 @@ from tfq_converters.graph import Op, Subgraph
 from tfq_converters.operators import facts_of, lstm, weight_axes
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, WeightCodes
 from tfq_fine.encodings import Encodings, keeps_positive
-from tfq_fine.plan import Decision
+from tfq_fine.planning import Decision
 from tfq_fine.statistics import Statistics
 from tfq_fine.weights.bias import bias_codes, corrected_biases
 from tfq_fine.weights.lstm_weights import gate_biases, state_encodings

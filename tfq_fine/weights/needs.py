@@ -7,7 +7,7 @@ from tfq_converters.runtime import known_ops
 from tfq_fine.algorithms import ALGORITHMS, has_statistics
 from tfq_fine.calibration import needs_of
 from tfq_fine.observation import Needs
-from tfq_fine.plan import Plan
+from tfq_fine.planning import Plan
 
 
 def weight_needs(graph: Graph, plan: Plan) -> Needs:

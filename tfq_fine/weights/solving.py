@@ -11,7 +11,7 @@ from tfq_converters.graph import Op, Subgraph
 from tfq_converters.operators import WeightAxes, data_of, float_constants, weight_axes
 from tfq_converters.quantized import Form, OpEncoding, OpKey, WeightCodes
 from tfq_fine.algorithms import ALGORITHMS, InputStatistics, OperatorInputs, WeightProblem, solve
-from tfq_fine.plan import HALF_MINIMUM, Decision
+from tfq_fine.planning import HALF_MINIMUM, Decision
 from tfq_fine.specs import WeightSpec
 from tfq_fine.statistics import Statistics
 from tfq_fine.weights.layouts import codes_format, layout, one_scale_each, with_scale_floor

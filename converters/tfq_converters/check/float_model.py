@@ -19,7 +19,7 @@ See = Callable[[int, np.ndarray], None]  # (tensor, its value for one sample), t
 
 @dataclass(frozen=True)
 class FloatRun:
-    """Which values were put aside."""
+    """Names the values that were put aside."""
 
     graph: Graph
     tensors: tuple[int, ...]  # of the main subgraph, in the order in which they are computed
@@ -27,7 +27,7 @@ class FloatRun:
     seconds: float = 0.0  # that one sample took
 
     def name(self, sample: int, tensor: int) -> str:
-        """Of an array that `Runs.kept` has."""
+        """The name of an array that `Runs.kept` has."""
         return f"float_{sample}_{tensor}"
 
 

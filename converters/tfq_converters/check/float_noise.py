@@ -32,19 +32,19 @@ def float_noise(op: Op, encoding: OpEncoding, values: Mapping[int, np.ndarray], 
         return LOST_BITS * EPSILON * float(np.abs(values[0]).max(initial=0.0)) / 2
     if facts.averages or op.code == "SUM":
         count = values[0].size / max(results, 1)
-        return EPSILON * count**0.5 * _size(values[0]) * (count if op.code == "SUM" else 1.0)
+        return float(EPSILON * count**0.5 * _size(values[0]) * (count if op.code == "SUM" else 1.0))
     if op.code == "BATCH_MATMUL" or (facts.weight in values):
         if not {0, 1} <= set(values):
             return 0.0
         count = values[0].shape[-2 if op.option("adjX") else -1] if op.code == "BATCH_MATMUL" else values[0].shape[-1]
-        return EPSILON * count**1.5 * _size(values[0]) * _size(values[1])
+        return float(EPSILON * count**1.5 * _size(values[0]) * _size(values[1]))
     if facts.weight is None or facts.weight not in encoding.weights:
         return 0.0
     weight = np.abs(simulated_weight(encoding.weights[facts.weight]))
     axis = facts.channel_axis or 0
     magnitudes = weight.sum(axis=tuple(a for a in range(weight.ndim) if a != axis))
     count = weight.size / weight.shape[axis]
-    return EPSILON * count**0.5 * float(magnitudes.max(initial=0.0)) * _size(values[data_slot(op.code)])
+    return float(EPSILON * count**0.5 * float(magnitudes.max(initial=0.0)) * _size(values[data_slot(op.code)]))
 
 
 def _size(values: np.ndarray) -> float:

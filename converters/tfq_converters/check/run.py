@@ -44,12 +44,12 @@ from tfq_converters.runtime import (
 )
 
 Sample = Sequence[np.ndarray]
-TRIM_AFTER = 2  # segments: what they leave behind adds up; each time costs milliseconds
+TRIM_AFTER = 2  # segments, after which memory is given back; each time costs milliseconds
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What the run showed: per tensor of the float graph, how far the file is from the float model."""
+    """The result of the check: per tensor of the float graph, how far the file is from the float model."""
 
     sqnr: Mapping[int, float]  # tensor of the main subgraph -> dB, on the default kernels
     kernels: tuple[str, ...]  # that the file ran on
@@ -182,7 +182,7 @@ def kernels_to_run(quantized: QuantizedGraph) -> tuple[Kernels, Kernels]:
 
 
 def _on_slow_kernels(graph: Graph, runs: Runs, samples: Sequence[Sample], kernels: Kernels) -> tuple[Kernels, Arrays]:
-    """What these kernels computed; the optimized ones where the reference ones refuse the float model too.
+    """Results of these kernels; of the optimized ones where the reference ones refuse the float model too.
 
     The reference kernels lack some operators (ELU).
     """
@@ -255,7 +255,7 @@ def _compare(simulated: _Simulated, n: int, results: "_Results") -> None:
 
 
 def _trimmed(every: Iterable[list[int]]) -> Iterator[list[int]]:
-    """The same; what is left of runs in between is given back now and then."""
+    """Yield `every` unchanged; between runs, memory is given back now and then."""
     for number, known in enumerate(every, 1):
         yield known
         if number % TRIM_AFTER == 0:
@@ -332,7 +332,7 @@ def _unlike_kernels(
     found: np.ndarray,
     expected: np.ndarray,
 ) -> str:
-    """What is wrong with codes that are more than a step from the float operator; "" where its kernels explain them."""
+    """Say what is wrong with codes more than a step from the float operator; "" where its kernels explain them."""
     op = main.ops[o]
     values = {slot: decoded[value] for slot, value in values_read(main, op, encoding).items() if value in decoded}
     if is_emulated(op, form):
@@ -372,7 +372,7 @@ def _same_outputs(realized: Realized, run: Mapping[str, np.ndarray], n: int) -> 
 
 
 def _check_signatures(quantized: QuantizedGraph, realized: Realized, others: Mapping[str, Sample]) -> None:
-    """Run the entry points beside the main one, and compare their outputs with those over the simulated weights."""
+    """Run the entry points other than the main one, and compare their outputs with those over the simulated weights."""
     if not others:
         return
     emitted = Runner(flatbuffer.write(realized.graph))

@@ -1,4 +1,4 @@
-"""What the quantized numbers say: every operator of the float graph, alone, over dequantized weights and given inputs.
+"""Simulation of the quantized numbers: every float operator by itself, over dequantized weights and given inputs.
 
 Operators are run in float, a few at a time, each on the values that its inputs have in the emitted file; so an
 operator is judged by what it does, not by what was lost before it.
@@ -11,7 +11,7 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
-from tfq_converters.graph_edit import UNCHECKED_TYPES, keeps_state, part, without_unused
+from tfq_converters.graph_edit import UNCHECKED_TYPES, GraphBuilder, keeps_state, part
 from tfq_converters.quantized import OpEncoding, QuantizedGraph, simulated_weight
 from tfq_converters.realize import ValueForm
 from tfq_converters.runtime import Kernels, Runner, is_unrunnable
@@ -118,28 +118,22 @@ class Segment:
         kernels: Kernels = "default",
     ):
         main = quantized.graph.main
-        tensors: list[Tensor] = list(main.tensors)
-        ops: list[Op] = []
+        builder = GraphBuilder(main.tensors)
         fed: dict[Value, int] = {}
         self.outputs: list[int] = []
         for index in indices:
             encoding = quantized.ops.get((0, index), OpEncoding("float"))
-            op = with_weights(main.ops[index], encoding, tensors)
+            op = with_weights(main.ops[index], encoding, builder.tensors)
             inputs = list(op.inputs)
             for slot, value in values_read(main, main.ops[index], encoding).items():
                 if value not in fed:
-                    tensors.append(tensors[value[0]])
-                    fed[value] = len(tensors) - 1
+                    fed[value] = builder.new(main.tensors[value[0]])
                 inputs[slot] = fed[value]
-            results = []
-            for t in op.outputs:
-                tensors.append(replace(main.tensors[t], name=f"{main.tensors[t].name}/simulated"))
-                results.append(len(tensors) - 1)
+            builder.again(replace(op, inputs=tuple(inputs)), "/simulated")
             self.outputs += op.outputs
-            ops.append(replace(op, inputs=tuple(inputs), outputs=tuple(results)))
         self.inputs = list(fed)
-        outputs = tuple(t for op in ops for t in op.outputs)
-        subgraph = without_unused(Subgraph("main", tuple(tensors), tuple(ops), tuple(fed.values()), outputs))
+        outputs = [t for op in builder.ops for t in op.outputs]
+        subgraph, _ = builder.finish(main, list(fed.values()), outputs)
         with flatbuffer.scratch(Graph((subgraph, *bodies))) as path:
             self._runner = Runner(path, kernels)
 

@@ -14,7 +14,7 @@ ALIGNMENT = 64
 
 
 class ArrayFile(Mapping[str, np.ndarray]):
-    """What `ArrayWriter` wrote; an array is read each time that it is asked for, and not held."""
+    """A file that `ArrayWriter` wrote; an array is read each time that it is asked for, and not held."""
 
     def __init__(self, path: Path):
         self._file = path.open("rb")

@@ -1,7 +1,7 @@
 """The file format: bytes or a path -> Graph -> bytes. The only folder that touches the schema.
 
 Constants are views into the file (memory-mapped for paths), so reading holds no copy. Files beyond 2 GB, which a
-flatbuffer cannot address, keep their constants behind it, each found by the `offset` and `size` of its buffer.
+flatbuffer cannot address, keep their constants after it, each found by the `offset` and `size` of its buffer.
 """
 
 from typing import TYPE_CHECKING

@@ -31,7 +31,7 @@ _CODES = {
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the fields of a table lie: its vtable in front of it, then the distance to the vtable, then the fields."""
+    """The layout of a table: its vtable, then the distance to the vtable, then the fields."""
 
     fields: struct.Struct
     order: tuple[int, ...]  # which field comes when
@@ -60,7 +60,7 @@ def _layout(kinds: tuple[tuple[int, str], ...]) -> _Layout:
     return _Layout(struct.Struct(text), tuple(order), tuple(pointers), alignment, vtable)
 
 
-class Builder(flatbuffers.Builder):
+class Builder(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]
     """Takes the place of the library's builder in `Pack` of the object API."""
 
     def __init__(self, size: int):
@@ -79,7 +79,7 @@ class Builder(flatbuffers.Builder):
         return self._vector("string", content + b"\0", len(content), 1)
 
     def _vector(self, kind: str, content: bytes, count: int, alignment: int) -> int:
-        """The place of `content` behind its number of elements; equal ones have one place."""
+        """The place of `content`, after its number of elements; equal ones have one place."""
         key = (kind, content)
         if key not in self._known:
             self.Prep(max(alignment, 4), len(content))

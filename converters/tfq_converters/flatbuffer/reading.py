@@ -23,12 +23,13 @@ from tfq_converters.graph import NUMPY_TYPES, Graph, Op, Options, Quantization, 
 
 _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # of glibc
 _MAPPED: WeakSet[mmap.mmap] = WeakSet()  # files whose constants are views into them
+Views = dict[tuple[int, str, tuple[int, ...]], np.ndarray]  # (buffer, type, shape) -> a view that tensors share
 _TENSOR_FIELDS = {
     *("shape", "type", "buffer", "name", "quantization", "isVariable", "shapeSignature", "hasRank", "sparsity"),
 }
 
 
-def read(source: bytes | str | os.PathLike) -> Graph:
+def read(source: bytes | str | os.PathLike[str]) -> Graph:
     """Read a `.tflite` file. Sparse constants are read as dense ones, and DENSIFY, which unpacks them, is left out.
 
     Args:
@@ -49,7 +50,7 @@ def read(source: bytes | str | os.PathLike) -> Graph:
         raise TfqError(f"{where} is truncated or damaged: {error}") from error
 
 
-def _open(source: bytes | str | os.PathLike) -> tuple[str, Any]:
+def _open(source: bytes | str | os.PathLike[str]) -> tuple[str, Any]:
     if isinstance(source, bytes | bytearray | memoryview):
         return "the content given", bytes(source) if isinstance(source, bytearray) else source
     path = Path(source)
@@ -79,7 +80,7 @@ def forget_pages(trim: bool = False) -> None:
 
 def _graph(model: Any, content: np.ndarray) -> Graph:
     buffers = [_buffer(buffer, content) for buffer in model.buffers or []]
-    views: dict[tuple[int, str, tuple[int, ...]], np.ndarray] = {}
+    views: Views = {}
     subgraphs = tuple(_subgraph(subgraph, model.operatorCodes, buffers, views) for subgraph in model.subgraphs)
     return Graph(
         subgraphs=subgraphs,
@@ -104,7 +105,7 @@ def _buffer(buffer: Any, content: np.ndarray) -> np.ndarray | None:
     return np.asarray(buffer.data, np.uint8)
 
 
-def _subgraph(subgraph: Any, codes: list, buffers: list, views: dict) -> Subgraph:
+def _subgraph(subgraph: Any, codes: list[Any], buffers: list[Any], views: Views) -> Subgraph:
     packed = subgraph.tensors or []
     ops = tuple(_op(op, codes[op.opcodeIndex]) for op in _sequence(subgraph.operators))
     inputs = _ints(subgraph.inputs)
@@ -164,7 +165,7 @@ def _with_no_elements(tensor: Tensor) -> Tensor:
     return replace(tensor, data=np.zeros(tensor.shape, NUMPY_TYPES[tensor.dtype]))
 
 
-def _tensor(tensor: Any, buffers: list, views: dict) -> Tensor:
+def _tensor(tensor: Any, buffers: list[Any], views: Views) -> Tensor:
     dtype, shape = TYPES[tensor.type], _ints(tensor.shape)
     raw = buffers[tensor.buffer]
     data = None
@@ -241,7 +242,7 @@ def _op(op: Any, code: Any) -> Op:
 
 
 def _signature(signature: Any) -> Signature:
-    def pairs(entries: list | None) -> tuple[tuple[str, int], ...]:
+    def pairs(entries: list[Any] | None) -> tuple[tuple[str, int], ...]:
         return tuple((_text(entry.name), int(entry.tensorIndex)) for entry in entries or [])
 
     return Signature(

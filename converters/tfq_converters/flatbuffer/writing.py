@@ -15,7 +15,7 @@ from tfq_converters.graph import Graph, Op, Signature, Subgraph, Tensor
 ALIGNMENT = 16  # `force_align` of Buffer.data in the schema, which the object API ignores
 LARGE_ALIGNMENT = 64
 _SUBGRAPH_OUTPUTS, _MODEL_SIGNATURES = 8, 18  # vtable slots: 4 + 2 * the field's number in the schema
-FLATBUFFER_LIMIT = 2**31 - 2**20  # beyond this the constants go behind the flatbuffer
+FLATBUFFER_LIMIT = 2**31 - 2**20  # beyond this the constants go after the flatbuffer
 
 
 def write(graph: Graph) -> bytes:
@@ -28,7 +28,7 @@ def pieces(graph: Graph, behind: bool = False) -> Iterator[bytes | memoryview]:
 
     Args:
         graph: what the file says.
-        behind: put the constants behind the flatbuffer in any case, as in files beyond 2 GB. Files that are handed
+        behind: put the constants after the flatbuffer in any case, as in files beyond 2 GB. Files that are handed
             over keep them inside, as every runtime expects.
     """
     buffers = _Buffers()
@@ -60,7 +60,7 @@ def pieces(graph: Graph, behind: bool = False) -> Iterator[bytes | memoryview]:
 def with_outputs(content: bytes, outputs: Sequence[int]) -> Iterator[bytes | memoryview]:
     """The file `content` with other outputs of its main subgraph and without signatures, in pieces.
 
-    The new list is appended and pointed to, which costs nothing beside packing the file anew.
+    The new list is appended and pointed to, which costs nothing next to packing the file anew.
     """
     model = schema.Model.GetRootAs(content, 0)
     subgraph = model.Subgraphs(0)
@@ -86,8 +86,8 @@ def _patch(header: bytearray, table: Any, offset: int, size: int) -> None:
         struct.pack_into("<Q", header, table._tab.Pos + table._tab.Offset(slot), value)
 
 
-class _Buffer(schema.BufferT):
-    """A Buffer whose data is aligned as the schema asks, or a placeholder for data behind the flatbuffer."""
+class _Buffer(schema.BufferT):  # type: ignore[misc, unused-ignore]
+    """A Buffer whose data is aligned as the schema asks, or a placeholder for data after the flatbuffer."""
 
     def __init__(self, array: np.ndarray | None, placeholder: bool = False):
         super().__init__()
@@ -100,14 +100,16 @@ class _Buffer(schema.BufferT):
             schema.BufferAddData(builder, data)
         schema.BufferAddOffset(builder, self.offset)
         schema.BufferAddSize(builder, self.size)
-        return schema.BufferEnd(builder)
+        result: int = schema.BufferEnd(builder)
+        return result
 
 
 def _aligned_vector(builder: Builder, array: np.ndarray) -> int:
     builder.StartVector(1, array.nbytes, ALIGNMENT)
     builder.left_out.append((builder.Offset(), array))
     builder.head -= array.nbytes
-    return builder.EndVector()
+    result: int = builder.EndVector()
+    return result
 
 
 class _Buffers:
@@ -168,7 +170,7 @@ def _packed(model: Any, constants: int) -> Builder:
 
 
 def _with_constants(packed: Builder) -> Iterator[memoryview]:
-    """What was packed, with the constants in the places that were kept for them."""
+    """The packed pieces, with the constants in the places that were kept for them."""
     whole, position = memoryview(packed.Bytes), packed.Head()
     for offset, array in reversed(packed.left_out):  # it was packed from its end
         start = len(whole) - offset - array.nbytes
@@ -178,7 +180,9 @@ def _with_constants(packed: Builder) -> Iterator[memoryview]:
     yield whole[position:]
 
 
-def _pack_subgraph(subgraph: Subgraph, table: list, codes: dict, buffers: _Buffers) -> Any:
+def _pack_subgraph(
+    subgraph: Subgraph, table: list[Any], codes: dict[tuple[str, str, int], int], buffers: _Buffers
+) -> Any:
     packed = schema.SubGraphT()
     packed.name = subgraph.name
     packed.inputs, packed.outputs = np.array(subgraph.inputs, np.int32), np.array(subgraph.outputs, np.int32)
@@ -222,7 +226,7 @@ def _pack_quantization(tensor: Tensor, tensors: list[Tensor]) -> Any:
     return packed
 
 
-def _pack_op(op: Op, table: list, codes: dict[tuple[str, str, int], int]) -> Any:
+def _pack_op(op: Op, table: list[Any], codes: dict[tuple[str, str, int], int]) -> Any:
     packed = schema.OperatorT()
     packed.opcodeIndex = _operator_code(op, table, codes)
     packed.inputs, packed.outputs = np.array(op.inputs, np.int32), np.array(op.outputs, np.int32)
@@ -241,7 +245,7 @@ def _pack_op(op: Op, table: list, codes: dict[tuple[str, str, int], int]) -> Any
     return packed
 
 
-def _operator_code(op: Op, table: list, codes: dict[tuple[str, str, int], int]) -> int:
+def _operator_code(op: Op, table: list[Any], codes: dict[tuple[str, str, int], int]) -> int:
     key = (op.code, op.custom_code, op.version)
     if key not in codes:
         codes[key] = len(table)
@@ -266,7 +270,7 @@ def _schema_value(value: Any) -> Any:
 
 
 def _pack_signature(signature: Signature) -> Any:
-    def entries(pairs: tuple[tuple[str, int], ...]) -> list:
+    def entries(pairs: tuple[tuple[str, int], ...]) -> list[Any]:
         packed = []
         for name, index in pairs:
             entry = schema.TensorMapT()

@@ -5,15 +5,38 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
+    from tfq_converters.graph_edit import steps
+    from tfq_converters.graph_edit.builder import GraphBuilder
+    from tfq_converters.graph_edit.fake_quantize import dequantize, encoded, fake_quantized, float_like, quantize
     from tfq_converters.graph_edit.parts import UNCHECKED_TYPES, Part, cut, keeps_state, part, without_unused
     from tfq_converters.graph_edit.subgraphs import entry, together, with_main
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "builder": "GraphBuilder",
+            "fake_quantize": "dequantize encoded fake_quantized float_like quantize",
             "parts": "Part UNCHECKED_TYPES cut keeps_state part without_unused",
+            "steps": "steps",
             "subgraphs": "entry together with_main",
         },
     )
 
-__all__ = ["UNCHECKED_TYPES", "Part", "cut", "entry", "keeps_state", "part", "together", "with_main", "without_unused"]
+__all__ = [
+    "UNCHECKED_TYPES",
+    "GraphBuilder",
+    "Part",
+    "cut",
+    "dequantize",
+    "encoded",
+    "entry",
+    "fake_quantized",
+    "float_like",
+    "keeps_state",
+    "part",
+    "quantize",
+    "steps",
+    "together",
+    "with_main",
+    "without_unused",
+]

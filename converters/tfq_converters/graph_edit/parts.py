@@ -52,7 +52,7 @@ def cut(graph: Graph, wanted: Collection[int]) -> list[Part]:
 
     Args:
         graph: as the file has it.
-        wanted: tensors of the main subgraph that the parts must show, beside its outputs.
+        wanted: tensors of the main subgraph that the parts must show, next to its outputs.
     """
     main = graph.main
     if sum(_unpacked(main, op) for op in main.ops) <= PART_BYTES or keeps_state(main):
@@ -91,21 +91,28 @@ def _unpacked(main: Subgraph, op: Op) -> int:
 
 def without_unused(subgraph: Subgraph) -> Subgraph:
     """The subgraph without the tensors that it does not use."""
+    return compact(subgraph)[0]
+
+
+def compact(subgraph: Subgraph) -> tuple[Subgraph, dict[int, int]]:
+    """The subgraph without the tensors that it does not use, and the map from old indices to new ones, ABSENT too."""
     ops = subgraph.ops
     named = {t for op in ops for t in (*op.inputs, *op.outputs, *op.intermediates)} - {ABSENT}
     used = sorted(named | {*subgraph.inputs, *subgraph.outputs})
-    moved = {old: new for new, old in enumerate(used)} | {ABSENT: ABSENT}
+    places = {old: new for new, old in enumerate(used)} | {ABSENT: ABSENT}
 
     def move(indices: Sequence[int]) -> tuple[int, ...]:
-        return tuple(moved[index] for index in indices)
+        return tuple(places[index] for index in indices)
 
-    return Subgraph(
-        subgraph.name,
-        tuple(subgraph.tensors[t] for t in used),
-        tuple(
-            replace(op, inputs=move(op.inputs), outputs=move(op.outputs), intermediates=move(op.intermediates))
-            for op in ops
-        ),
-        move(subgraph.inputs),
-        move(subgraph.outputs),
+    moved = (
+        replace(op, inputs=move(op.inputs), outputs=move(op.outputs), intermediates=move(op.intermediates))
+        for op in ops
     )
+    small = replace(
+        subgraph,
+        tensors=tuple(subgraph.tensors[t] for t in used),
+        ops=tuple(moved),
+        inputs=move(subgraph.inputs),
+        outputs=move(subgraph.outputs),
+    )
+    return small, places

@@ -18,7 +18,7 @@ from tfq_converters.kernels.table import ABSENT, Run, Status
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of all weights that match; an empty field matches everything."""
+    """A consumer's answer for all weights that match; an empty field matches everything."""
 
     status: Status
     message: str = ""
@@ -91,7 +91,7 @@ NO_FLOAT16: Mapping[str, str] = {
 
 
 def by_rule(variant: str, op: str, form: str | None, mode: str, bits: int, granularity: str) -> Run:
-    """What the consumer `variant` makes of such weights; the arguments are those of `queries.status`."""
+    """The answer of the consumer `variant` for such weights; the arguments are those of `queries.status`."""
     stored = "per_channel" if granularity == "channel_groups" else granularity
     found = next((rule for rule in RULES[variant] if rule.holds(op, form, mode, bits, stored)), None)
     return ABSENT if found is None else Run(found.status, found.message)

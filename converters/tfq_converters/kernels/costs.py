@@ -1,4 +1,4 @@
-"""What operators cost, by the measured table: `ns_base + ns_per_unit * units` on the default kernels, one thread.
+"""Costs of operators, by the measured table: `ns_base + ns_per_unit * units` on the default kernels, one thread.
 
 1x1 convolutions, and what stands in their place, also have `ns_per_row`.
 """

@@ -51,7 +51,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a file must run: names of `RUNTIMES`, and what was measured of them.
+    """The runtimes that a file must run on: names of `RUNTIMES`, and their measurements.
 
     Raises:
         TfqError: an unknown runtime, or one that the table says nothing of.
@@ -116,7 +116,7 @@ def status(
     form: str | None = None,
     table: KernelTable | None = None,
 ) -> Run:
-    """What one runtime variant makes of a cell.
+    """The answer of one runtime variant for a cell.
 
     Args:
         op: operator of the file: EMBEDDING_LOOKUP is one, the GATHER of a float graph that becomes it is another.
@@ -149,7 +149,7 @@ def _failures(code: str, mode: str, bits: int, granularity: str, target: Target,
 def working(
     code: str, mode: str, activation_bits: int | None = None, target: Target | None = None, form: str | None = None
 ) -> tuple[Choice, ...]:
-    """What is computed correctly in a mode on all of the target's runtimes; empty when the mode has no kernel there.
+    """The cells that all runtimes of the target compute correctly in a mode; empty when it has no kernel there.
 
     Args:
         code: operator of the float graph.

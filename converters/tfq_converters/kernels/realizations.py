@@ -6,7 +6,7 @@
 | pointwise | a 1x1 convolution as FULLY_CONNECTED on the 4-D input: the only one with fast kernels for 4 and 2 bits |
 | blockwise | FULLY_CONNECTED (or a 1x1 convolution written as one) over int4 blocks, which its kernel reads itself |
 | split | the inputs cut into groups, one operator per group of blocks, and the sum of their results |
-| dequantize | an explicit DEQUANTIZE (and RESHAPE of blocks) in front of the float operator |
+| dequantize | an explicit DEQUANTIZE (and RESHAPE of blocks) before the float operator |
 | lookup | EMBEDDING_LOOKUP in place of GATHER |
 
 `form_of` says which of them computes a weight right, by the kernel table; which of several weights is wanted is not

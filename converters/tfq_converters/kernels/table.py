@@ -32,7 +32,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Run:
-    """What one runtime variant makes of a cell."""
+    """The answer of one runtime variant for a cell."""
 
     status: Status
     message: str = ""  # of the runtime that refuses or dies; for a wrong answer, how far off it is
@@ -45,7 +45,7 @@ ABSENT = Run("absent", "not measured")
 
 @dataclass(frozen=True)
 class KernelTable:
-    """What was measured, on what."""
+    """The measurements, and the machine and versions they were made with."""
 
     cells: Mapping[Cell, Mapping[str, Run]]  # cell -> runtime variant -> run
     cells_on: Mapping[str, Any]  # versions of the runtimes, and the machine

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         NOTHING_FUSED,
         PLAIN_ADD,
         PLAIN_MUL,
+        PLAIN_SUB,
         Activation,
         fused_activation,
         fuses,
@@ -40,8 +41,8 @@ else:
             "facts": "WeightAxes facts_of",
             "integer_kernels": "OPS OpRow misfits",
             "lstm": "CELL HIDDEN lstm",
-            "options": "ACTIVATIONS Activation FUSED NOTHING_FUSED PLAIN_ADD PLAIN_MUL fused_activation fuses "
-            "padding_of with_activation",
+            "options": "ACTIVATIONS Activation FUSED NOTHING_FUSED PLAIN_ADD PLAIN_MUL PLAIN_SUB "
+            "fused_activation fuses padding_of with_activation",
             "versions": "METADATA min_runtime_version",
             "weights": "bias_of bias_slot channels_of data_of data_slot float_constants groups_of is_pointwise "
             "weight_axes",
@@ -58,6 +59,7 @@ __all__ = [
     "OPS",
     "PLAIN_ADD",
     "PLAIN_MUL",
+    "PLAIN_SUB",
     "Activation",
     "OpRow",
     "WeightAxes",

@@ -22,7 +22,7 @@ class WeightAxes:
 
 @dataclass(frozen=True)
 class OperatorFacts:
-    """What is known about one operator.
+    """The facts about one operator.
 
     Attributes:
         data: slots of the activations, and of constants in the place of one; None for all slots.
@@ -43,6 +43,7 @@ class OperatorFacts:
         clamps: (lowest, highest) between which it limits its input.
         positive: slot whose values must be positive, or not negative, for a finite result.
         pole: what its integer kernels do where the value at `positive` is 0, for which there is no finite result.
+        rounds: it makes whole numbers of its input, still in float.
         elementwise: it broadcasts its operands to one shape and computes each result from the values in one place.
         control_flow: it runs other subgraphs.
         recurrent: it reads what it wrote in the step before.
@@ -67,6 +68,7 @@ class OperatorFacts:
     clamps: tuple[float, float] | None = None
     positive: int | None = None
     pole: Pole = ""
+    rounds: bool = False
     elementwise: bool = False
     control_flow: bool = False
     recurrent: bool = False
@@ -168,6 +170,9 @@ FACTS: Mapping[str, OperatorFacts] = {
     "LOG": OperatorFacts(positive=0, pole="saturates"),
     "RSQRT": OperatorFacts(positive=0, pole="saturates"),
     "SQRT": OperatorFacts(positive=0),
+    "FLOOR": OperatorFacts(rounds=True),
+    "ROUND": OperatorFacts(rounds=True),
+    "CEIL": OperatorFacts(rounds=True),
     "RELU": OperatorFacts(clamps=(0.0, float("inf")), keeps_channels=True),
     "RELU6": OperatorFacts(clamps=(0.0, 6.0)),
     "RELU_N1_TO_1": OperatorFacts(clamps=(-1.0, 1.0)),

@@ -1,4 +1,4 @@
-"""Which operators run on integers, and under which constraints on scales.
+"""The operators that have integer kernels, and the constraints of these kernels on scales.
 
 Every row was measured with `ai_edge_litert` 2.3 on x86-64: random codes and scales against the float operator on the
 dequantized inputs, on the default (XNNPACK), optimized and reference kernels (`tests/test_op_table.py` repeats it).
@@ -23,7 +23,7 @@ Pair = tuple[float, int]  # scale, zero point
 
 @dataclass(frozen=True)
 class OpRow:
-    """What is known about the integer kernels of one operator."""
+    """The facts about the integer kernels of one operator."""
 
     scales: Scales = "free"  # "free": each tensor its own; "same": inputs and outputs share one; "fixed": `fixed`
     same: tuple[int, ...] | None = None  # the input slots that share the outputs' scale; None: all that hold data

@@ -51,7 +51,7 @@ class Lstm:
         return Lstm(weights, states, biases, float(op.option("cellClip") or 0.0), bool(op.option("timeMajor")))
 
     def sums(self, x: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What the gates add up, of the input with the bias and of the state: each [4, steps, batch, units].
+        """The sums of the gates, of the input with the bias and of the state: each [4, steps, batch, units].
 
         Args:
             x: the input, [steps, batch, inputs].
@@ -162,7 +162,8 @@ def _product(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _saturated(sums: np.ndarray) -> np.ndarray:
-    return np.clip(sums, -SUM_LIMIT, SUM_LIMIT - SUM_STEP)
+    result: np.ndarray = np.clip(sums, -SUM_LIMIT, SUM_LIMIT - SUM_STEP)
+    return result
 
 
 def _gates(sums: np.ndarray) -> np.ndarray:
@@ -175,7 +176,7 @@ def _gates(sums: np.ndarray) -> np.ndarray:
 def _cells(gates: np.ndarray, limit: float) -> np.ndarray:
     """c of every step, [steps, batch, units]."""
     bound = limit or np.inf
-    cells = np.empty_like(gates[0])
+    cells: np.ndarray = np.empty_like(gates[0])
     state = np.zeros_like(cells[0])
     for t, (take, keep, new, _) in enumerate(gates.swapaxes(0, 1)):
         state = np.clip(keep * state + take * new, -bound, bound)

@@ -40,4 +40,5 @@ def with_activation(options: Options, activation: Activation) -> Options:
 
 def padding_of(op: Op) -> Padding:
     """Whether a window reaches beyond the borders of the input ("SAME") or not ("VALID")."""
-    return PADDINGS[op.option("padding")]
+    result: Padding = PADDINGS[op.option("padding")]
+    return result

@@ -1,4 +1,4 @@
-"""Which inputs of an operator are weights, and which of their axes mean what."""
+"""Weights and biases of the operators of a graph: their tensors, axes and groups."""
 
 import numpy as np
 

@@ -6,13 +6,14 @@ import numpy as np
 
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import ABSENT, Graph, Op, Options, Quantization, Subgraph, Tensor
+from tfq_converters.graph_edit import dequantize
 from tfq_converters.kernels import Cell
 from tfq_converters.operators import OPS, bias_slot, data_slot, facts_of
 from tfq_converters.probe.cases import CELLS, Form
 from tfq_converters.probe.operands import LSTM, Operands, Weight, operands
 from tfq_converters.probe.reference import Answer, answer
 from tfq_converters.quantized import ActivationEncoding
-from tfq_converters.realize import LOOKUP_VERSIONS, VERSIONS, WEIGHT_VERSIONS, dequantize
+from tfq_converters.realize import LOOKUP_VERSIONS, VERSIONS, WEIGHT_VERSIONS
 
 BEHIND = {"DEQUANTIZE": "ADD"}  # the operator that reads what the one of the cell made
 LSTM_CELL = ActivationEncoding("int16", 2.0**-13, 0)  # of the cell state, which stays below 4
@@ -140,7 +141,7 @@ def _lstm_slots(data: int, weights: list[int], given: Operands, expected: Answer
 
 
 def _lstm_intermediates(hidden: ActivationEncoding, tensors: _Tensors) -> tuple[int, ...]:
-    """Of four gates, which are read only when they are normalized, and of the output before a projection."""
+    """The intermediates of four gates, read only when they are normalized, and of the output before a projection."""
     gates = [Tensor(f"gate{n}", (0,), "float32") for n in range(4)]
     return tuple(tensors.put(tensor) for tensor in (*gates, _encoded(Tensor("before", (0,), "float32"), hidden)))
 

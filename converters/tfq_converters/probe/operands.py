@@ -24,7 +24,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Operands:
-    """What one cell computes with."""
+    """The operands of one cell."""
 
     data: np.ndarray  # float32; int32 ids for a table
     weights: tuple[Weight, ...]
@@ -65,7 +65,7 @@ def _ids(rng: np.random.Generator, form: Form) -> np.ndarray:
 
 
 def _activation(rng: np.random.Generator, form: Form) -> np.ndarray:
-    """Not symmetric, and of another size in each sample."""
+    """Values that are not symmetric, and of another size in each sample."""
     factors = np.geomspace(1, 3, form.data[0]).reshape(-1, *[1] * (len(form.data) - 1))
     return (rng.uniform(-1, 2, form.data) * factors).astype(np.float32)
 
@@ -83,7 +83,8 @@ def _real_weight(rng: np.random.Generator, shape: tuple[int, ...], form: Form) -
         if axis is not None:
             factors = rng.permutation(np.geomspace(0.5, 2, shape[axis]))
             values *= factors.reshape([-1 if a == axis else 1 for a in range(len(shape))])
-    return values / np.sqrt(values.size / shape[form.channel])
+    result: np.ndarray = values / np.sqrt(values.size / shape[form.channel])
+    return result
 
 
 def rounded(values: np.ndarray, cell: Cell, form: Form) -> Weight:

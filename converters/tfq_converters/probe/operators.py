@@ -1,4 +1,4 @@
-"""What the operators of the cells compute, in numpy and double precision, apart from any runtime.
+"""The operators of the cells in numpy and double precision, apart from any runtime.
 
 Arrays are laid out as in a `.tflite` file; convolutions pad as "SAME". Biases and roundings are the caller's.
 """
@@ -13,22 +13,26 @@ Array = np.ndarray
 
 def fully_connected(data: Array, weight: Array) -> Array:
     """[rows, K], [N, K] -> [rows, N]."""
-    return data @ weight.T
+    result: np.ndarray = data @ weight.T
+    return result
 
 
 def batch_matmul(data: Array, weight: Array) -> Array:
     """[..., rows, K], [K, N] -> [..., rows, N]."""
-    return data @ weight
+    result: np.ndarray = data @ weight
+    return result
 
 
 def add(data: Array, weight: Array) -> Array:
     """Elementwise."""
-    return data + weight
+    result: np.ndarray = data + weight
+    return result
 
 
 def rows(data: Array, weight: Array) -> Array:
     """Ids [n], table [rows, depth] -> [n, depth]."""
-    return weight[data]
+    result: np.ndarray = weight[data]
+    return result
 
 
 def convolution(data: Array, weight: Array) -> Array:
@@ -67,7 +71,8 @@ def _window_sum(data: Array, weight: Array, combine: Callable[[Array, Array], Ar
     before = [(size - 1) // 2 for size in kernel]
     padding = [(0, 0), *((b, size - 1 - b) for b, size in zip(before, kernel, strict=True)), (0, 0)]
     padded = np.pad(data, padding)
-    return np.sum([combine(padded[_window(o, space)], weight[o]) for o in _offsets(kernel)], axis=0)
+    result: np.ndarray = np.sum([combine(padded[_window(o, space)], weight[o]) for o in _offsets(kernel)], axis=0)
+    return result
 
 
 def _offsets(kernel: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

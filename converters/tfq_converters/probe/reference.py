@@ -1,4 +1,4 @@
-"""What the kernels should answer for a cell, computed from `operators` alone."""
+"""The right answers for a cell, computed from `operators` alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ LSTM_TOLERANCE = 2e-2  # of the largest value: its state is rounded on the fly i
 
 @dataclass(frozen=True)
 class Answer:
-    """What is right: each of `accepted` is one valid way of rounding on the fly."""
+    """The right answers: each of `accepted` is one valid way of rounding on the fly."""
 
     accepted: tuple[np.ndarray, ...]  # float64 values; codes where `encoding` is given
     tolerance: float  # largest allowed difference, in the units of `accepted`
@@ -74,4 +74,5 @@ def _asymmetric(data: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarr
     error_low, error_high = 128 + np.abs(low / scale), 127 + np.abs(high / scale)
     zero = np.rint(np.where(error_low < error_high, from_low, from_high)).clip(-128, 127)
     codes = (np.rint(data.astype(np.float64) / scale) + zero).clip(-128, 127)
-    return (codes - zero) * scale
+    result: np.ndarray = (codes - zero) * scale
+    return result

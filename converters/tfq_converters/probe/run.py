@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ FEATURES = {"avx512_vnni": "AVX512-VNNI", "avx512f": "AVX512", "avx2": "AVX2", "
 
 
 def present(variants: Iterable[str] = VARIANTS) -> tuple[str, ...]:
-    """Those of `variants` whose runtime is installed."""
+    """The names in `variants` whose runtime is installed."""
     known = installed()
     return tuple(variant for variant in variants if VARIANTS[variant][0] in known)
 
@@ -92,7 +93,7 @@ def run_jobs(
     return found
 
 
-Report = dict | int  # what the child says of a file, or how it died of it: minus the signal, or the exit code
+Report = dict[str, Any] | int  # what the child says of a file, or how it died of it: minus the signal, or the exit code
 
 
 def _reports(here: Path, variant: str, numbers: list[str]) -> Iterator[tuple[str, Report]]:

@@ -1,4 +1,4 @@
-"""The runtimes that are probed, each behind the same few calls. Only the child process opens one."""
+"""The runtimes that are probed, each through the same few calls. Only the child process opens one."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,6 @@
 """Batches that no user declared: a Sequential without an Input takes that of its last call for its own.
 
-Keras 3 and tf_keras put an input layer in front of such a model when it is called, with the shape of what it was called
+Keras 3 and tf_keras put an input layer before such a model when it is called, with the shape of what it was called
 on. A file of that shape would only take so many samples at a time.
 """
 
@@ -42,7 +42,7 @@ def is_sequential(model: Any) -> bool:
 
 
 def _origin(model: Any, framework: Framework) -> str:
-    """Where the input layer comes from: "called", "saved" (which tells nothing more), or "declared".
+    """The origin of the input layer: "called", "saved" (which tells nothing more), or "declared".
 
     A layer knows the arguments that it was made with. Those of Keras's own one, made by a call, are a shape and a type;
     a saved one gives `sparse` too, which users leave at None.

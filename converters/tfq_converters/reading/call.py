@@ -39,7 +39,7 @@ class KerasCall:
     structure: tuple[Any, ...]  # positional arguments of the model; the leaves stand for `arguments`, in order
 
     def __call__(self, values: Sequence[Any]) -> Any:
-        """What the model returns at inference for `values`, given in the order of `arguments`."""
+        """The results of the model at inference for `values`, given in the order of `arguments`."""
         import tensorflow as tf
 
         positional = tf.nest.pack_sequence_as(self.structure, list(values))

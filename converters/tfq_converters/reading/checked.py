@@ -12,7 +12,7 @@ from tfq_converters.reading.convert import Conversion
 
 # Settings of the stock converter that keep it from a faulty rewrite, with what they avoid.
 REPAIRS: tuple[Mapping[str, Any], ...] = (
-    {"unfold_batchmatmul": True},  # TFLiteConverter 2.21: matmul of two computed matrices loses the RELU behind it
+    {"unfold_batchmatmul": True},  # TFLiteConverter 2.21: matmul of two computed matrices loses the RELU after it
 )
 
 

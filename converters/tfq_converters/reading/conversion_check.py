@@ -49,7 +49,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Check:
-    """What comparing found: the largest difference beyond rounding, or why nothing was compared."""
+    """The result of comparing: the largest difference beyond rounding, or why nothing was compared."""
 
     difference: Difference | None = None
     notes: tuple[str, ...] = ()

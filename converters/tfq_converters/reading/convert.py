@@ -76,7 +76,7 @@ def _run(opener: Opener, settings: Mapping[str, Any], builtins_only: bool) -> by
 
 
 def _with_shapes(content: bytes) -> bytes:
-    """A file that has the shapes behind its lookups, which the converter leaves out."""
+    """A file that has the shapes after its lookups, which the converter leaves out."""
     graph = flatbuffer.read(content)
     shaped = with_shapes_behind_lookups(graph)
     return content if shaped is graph else flatbuffer.write(shaped)

@@ -1,4 +1,4 @@
-"""Which Keras layer a faulty conversion breaks first, found by looking for every layer's output in the file."""
+"""Finds the Keras layer that a faulty conversion breaks first: every layer's output is looked for in the file."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ TOLERANCE = 1e-3  # of the largest value: far above rounding, far below the effe
 
 @dataclass
 class Trail:
-    """What each layer received and returned, in the order in which the layers finished."""
+    """The values that each layer received and returned, in the order in which the layers finished."""
 
     layers: list[Any] = field(default_factory=list)
     received: list[set[int]] = field(default_factory=list)  # identities of tensors

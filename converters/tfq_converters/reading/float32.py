@@ -100,7 +100,7 @@ def _classes(model: Any) -> dict[str, type]:
 
 @contextmanager
 def _float32_by_default(package: Any, framework: Framework) -> Iterator[None]:
-    """What layers get whose configuration names no type."""
+    """The type that layers get whose configuration names none."""
     if framework == "keras":
         get, put = package.config.dtype_policy, package.config.set_dtype_policy
         floatx, put_floatx = package.config.floatx(), package.config.set_floatx

@@ -1,4 +1,4 @@
-"""What a Keras model must be before it may be converted: computing in float32, with finite weights."""
+"""Checks that a Keras model may be converted: it computes in float32, and its weights are finite."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What a graph must be before it may be quantized: float, and free of NaN and infinity."""
+"""Checks that a graph may be quantized: it is float, and free of NaN and infinity."""
 
 from collections.abc import Iterator
 

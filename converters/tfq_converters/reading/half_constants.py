@@ -22,7 +22,7 @@ class Folded:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of it."""
+        """A note for the user."""
         if not self.count:
             return ()
         return (f"the model holds float16: its {self.count} constants were read as float32, with equal values",)

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """What a recipe needs to know of one layer."""
+    """The facts about one layer that a recipe needs."""
 
     name: str  # its path: `conv_1`, or `block/conv` for a layer inside a layer
     class_name: str  # "" when it is not known

@@ -14,7 +14,7 @@ KEPT_TEXT = 300  # characters of an error of Keras, which may hold the whole con
 
 
 def framework_of(model: object) -> str:
-    """Which framework the class of `model` comes from: "keras", "tf_keras", "tensorflow" or "". Imports nothing."""
+    """The framework of the class of `model`: "keras", "tf_keras", "tensorflow" or "". Imports nothing."""
     packages = {cls.__module__.split(".")[0] for cls in type(model).__mro__}
     return next((name for name in ("tf_keras", "keras", "tensorflow") if name in packages), "")
 
@@ -52,7 +52,7 @@ def load_model(
     Args:
         path: the file.
         safe_mode: refuse files whose loading would run code.
-        custom_objects: classes by name, beside those that are registered.
+        custom_objects: classes by name, next to those that are registered.
         compile: compile the model as it was.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Which layers make the outputs of a model: the converter calls those tensors `StatefulPartitionedCall:0`."""
+"""Finds the layers that make the outputs of a model: the converter names those tensors `StatefulPartitionedCall:0`."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def last_layers(graph: Graph, keras_model: Any, tree: Node) -> dict[tuple[int, i
 
 
 def _maker(tensor: Any, op: Op) -> Any:
-    """The layer whose operator wrote `tensor`: behind idle layers, fused activations, and the walls of inner models."""
+    """The layer whose operator wrote `tensor`, before idle layers and fused activations, inside of inner models too."""
     layer, node_index, tensor_index = tensor._keras_history
     kind = type(layer).__name__
     fused = fused_activation(op) != "NONE"

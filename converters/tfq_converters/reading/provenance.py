@@ -1,4 +1,4 @@
-"""Which Keras layer each operator came from: by the values of its constants, by names, by its neighbours."""
+"""Finds the Keras layer of each operator: by the values of its constants, by names, by its neighbours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -83,7 +83,7 @@ def _told(names: Resolver, subgraph: Subgraph, op: Op) -> str:
 
 
 def _chosen(holders: tuple[str, ...], told: str) -> str:
-    """Of the layers that hold an operator's kernel the one that its name tells; without any, what its name tells."""
+    """The layer that an operator's name tells, among those that hold its kernel if there are any."""
     if not holders or told in holders:
         return told
     return next((path for path in holders if path.startswith(f"{told}/")), holders[0])

@@ -1,4 +1,4 @@
-"""What a saved model could run when it is opened, found before anything opens it."""
+"""Finds the code that a saved model would run when it is opened, before anything opens it."""
 
 import json
 import zipfile

@@ -68,7 +68,7 @@ def load_signatures(path: Path, name: str) -> dict[str, Any]:
 
 
 def _same(first: Any, second: Any) -> bool:
-    return (
+    return bool(
         first.structured_input_signature == second.structured_input_signature
         and first.structured_outputs == second.structured_outputs
     )

@@ -67,7 +67,7 @@ class _Silence:
         return os.fstat(self._sink.fileno()).st_size
 
     def caught(self, start: int) -> str:
-        """What was caught since there were `start` bytes."""
+        """The text that was caught since there were `start` bytes."""
         with self._lock:
             size = self._size()
             assert self._sink is not None

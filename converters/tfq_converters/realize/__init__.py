@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
-    from tfq_converters.realize.builder import FLOAT, ValueForm, dequantize
+    from tfq_converters.realize.builder import FLOAT, ValueForm
     from tfq_converters.realize.dynamic_range import VERSIONS
     from tfq_converters.realize.embedding import LOOKUP_VERSIONS, kernel_reads_rows
     from tfq_converters.realize.full_integer import WEIGHT_VERSIONS
@@ -15,7 +15,7 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
-            "builder": "FLOAT ValueForm dequantize",
+            "builder": "FLOAT ValueForm",
             "dynamic_range": "VERSIONS",
             "embedding": "LOOKUP_VERSIONS kernel_reads_rows",
             "full_integer": "WEIGHT_VERSIONS",
@@ -32,7 +32,6 @@ __all__ = [
     "WEIGHT_VERSIONS",
     "Realized",
     "ValueForm",
-    "dequantize",
     "kernel_reads_rows",
     "realize",
 ]

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.graph import Options, Quantization, Tensor
+from tfq_converters.graph_edit import dequantize, float_like
 from tfq_converters.operators import PLAIN_MUL
 from tfq_converters.quantized import WeightCodes
-from tfq_converters.realize.builder import SubgraphBuilder, dequantize, float_like, stored, varying_axes
+from tfq_converters.realize.builder import SubgraphBuilder, stored, varying_axes
 
 
 def stored_blocks(tensor: Tensor, value: WeightCodes, block: int) -> Tensor:

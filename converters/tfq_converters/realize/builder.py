@@ -1,26 +1,25 @@
 """Builds one subgraph of the emitted file: remembers in which forms each value of the float graph exists so far, and
 inserts the conversion when an operator asks for another form."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Op, Options, Quantization, Subgraph, Tensor
+from tfq_converters.graph_edit import GraphBuilder, dequantize, encoded, float_like, quantize
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
 
 FLOAT = None  # the form of a value that is not in integers
 ValueForm = ActivationEncoding | None
 
 
-class SubgraphBuilder:
-    """Tensors of the float subgraph keep their indices until `finish`; new ones are appended."""
+class SubgraphBuilder(GraphBuilder):
+    """A subgraph of the file; it knows in which forms each value of the float subgraph `source` exists so far."""
 
     def __init__(self, source: Subgraph):
+        super().__init__(source.tensors)
         self.source = source
-        self.tensors: list[Tensor] = list(source.tensors)
-        self.ops: list[Op] = []
-        self.layer = ""  # given to every op that is added
         self._forms: dict[int, dict[ValueForm, int]] = {}
         self._constants: dict[tuple[int, str], tuple[int, object]] = {}
         self._matrices: dict[int, tuple[WeightCodes, WeightCodes]] = {}
@@ -28,19 +27,6 @@ class SubgraphBuilder:
         for index in range(len(source.tensors)):
             if index not in computed:
                 self._forms[index] = {FLOAT: index}
-
-    def add(self, op: Op) -> None:
-        """Append an operator."""
-        self.ops.append(replace(op, layer=op.layer or self.layer))
-
-    def new(self, tensor: Tensor) -> int:
-        """Append a tensor; returns its index."""
-        self.tensors.append(tensor)
-        return len(self.tensors) - 1
-
-    def constant(self, name: str, data: np.ndarray) -> int:
-        """Append a plain constant, such as a shape."""
-        return self.new(Tensor(name, data.shape, data.dtype.name, data=data))
 
     def value(self, tensor: int, form: ValueForm) -> int:
         """The emitted tensor that holds `tensor` in `form`, converting when it does not exist yet."""
@@ -99,14 +85,6 @@ class SubgraphBuilder:
         """Declare that the new tensor `index` is a value in `form`, which operators may ask for like any other."""
         self._forms[index] = {form: index}
 
-    def step(
-        self, code: str, inputs: tuple[int, ...], result: Tensor, options: Options | None, version: int = 1
-    ) -> int:
-        """Append an operator with one new result; returns the result's index."""
-        output = self.new(result)
-        self.add(Op(code, inputs, (output,), options, version))
-        return output
-
     def reshape(self, index: int, result: Tensor, output: int | None = None) -> int:
         """Append a RESHAPE to the shape of `result`, into tensor `output` when that is given."""
         shape = np.array(result.dynamic_shape, np.int32)
@@ -127,25 +105,8 @@ class SubgraphBuilder:
         same_type = [index for known, index in forms.items() if known is not FLOAT and _requantizes(known, form)]
         start = same_type[0] if same_type and made is not FLOAT else self.value(tensor, FLOAT)
         result = self.new(encoded(replace(self.tensors[tensor], data=None), form, "_quantized"))
-        self.add(Op("QUANTIZE", (start,), (result,), Options("QuantizeOptions", {}), 2 if form.dtype == "int16" else 1))
+        self.add(quantize(self.tensors[result], start, result))
         return result
-
-    def finish(self, inputs: Iterable[int], outputs: Iterable[int]) -> tuple[Subgraph, dict[int, int]]:
-        """The subgraph without its unused tensors, and the map from tensor indices here to those in it."""
-        borders = (tuple(inputs), tuple(outputs))
-        used = {*borders[0], *borders[1]} | {t for op in self.ops for t in (*op.inputs, *op.outputs, *op.intermediates)}
-        order = [index for index in range(len(self.tensors)) if index in used]
-        moved = {old: new for new, old in enumerate(order)} | {ABSENT: ABSENT}
-
-        def move(indices: Iterable[int]) -> tuple[int, ...]:
-            return tuple(moved[index] for index in indices)
-
-        ops = tuple(
-            replace(op, inputs=move(op.inputs), outputs=move(op.outputs), intermediates=move(op.intermediates))
-            for op in self.ops
-        )
-        tensors = tuple(self.tensors[index] for index in order)
-        return replace(self.source, tensors=tensors, ops=ops, inputs=move(borders[0]), outputs=move(borders[1])), moved
 
 
 def _requantizes(known: ActivationEncoding, form: ActivationEncoding) -> bool:
@@ -155,12 +116,6 @@ def _requantizes(known: ActivationEncoding, form: ActivationEncoding) -> bool:
         ("uint8", "int8"),
         ("int8", "uint8"),
     }
-
-
-def encoded(tensor: Tensor, form: ActivationEncoding, suffix: str = "") -> Tensor:
-    """`tensor` held in integers."""
-    quantization = Quantization(np.array([form.scale], np.float32), np.array([form.zero_point], np.int64))
-    return replace(tensor, name=tensor.name + suffix, dtype=form.dtype, quantization=quantization)
 
 
 def stored(tensor: Tensor, value: WeightCodes | np.ndarray) -> Tensor:
@@ -190,15 +145,3 @@ def _axis_quantization(name: str, value: WeightCodes) -> Quantization:
     length, repeats = value.codes.shape[axis], value.block[axis]
     scale = np.repeat(value.scale.reshape(-1), repeats)[:length].astype(np.float32)
     return Quantization(scale, np.repeat(value.zero_point.reshape(-1), repeats)[:length], axis)
-
-
-def dequantize(tensor: Tensor, index: int, result: int) -> Op:
-    """DEQUANTIZE at the version that the stored type needs."""
-    per_axis = tensor.quantization is not None and len(tensor.quantization.scale) > 1
-    version = {"float16": 3, "int16": 3, "int4": 6, "int2": 7}.get(tensor.dtype, 5 if per_axis else 2)
-    return Op("DEQUANTIZE", (index,), (result,), Options("DequantizeOptions", {}), version)
-
-
-def float_like(tensor: Tensor, suffix: str) -> Tensor:
-    """A computed float tensor of the shape of `tensor`."""
-    return replace(tensor, name=tensor.name + suffix, dtype="float32", data=None, quantization=None)

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.graph import Op, Options, Quantization, Tensor
+from tfq_converters.graph_edit import dequantize
 from tfq_converters.kernels import KERNEL_BLOCKS
 from tfq_converters.operators import PLAIN_ADD, PLAIN_MUL
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.blocks import dequantized, stored_blocks
-from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, dequantize, stored
+from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, stored
 
 ASIDE_BYTES = 2**13  # of zero points: below it, the two operators more are not worth it
 LOOKUP_VERSIONS = {8: 3, 4: 4, 2: 5}  # registered for the table's type; per runtime.md's measurements
@@ -36,7 +37,7 @@ def look_up(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
     assert isinstance(table, WeightCodes)
     ids, rows = builder.source.tensors[op.inputs[1]], builder.source.tensors[op.outputs[0]]
     unknown = sum(size < 0 for size in ids.dynamic_shape)
-    ranked = len(rows.shape) == len(ids.shape) + 1  # behind a string lookup neither shape is known
+    ranked = len(rows.shape) == len(ids.shape) + 1  # after a string lookup neither shape is known
     if unknown <= 1 and ranked:
         _embedding_lookup(builder, op, table, ids)
     else:

@@ -18,8 +18,6 @@ WEIGHT_VERSIONS: dict[tuple[str, int], int] = {
     ("CONV_2D", 4): 7,
     ("DEPTHWISE_CONV_2D", 4): 6,  # the converter writes 7, which the reference kernels do not register
 }
-# options that int16 activations need
-INT16_OPTIONS: dict[str, dict[str, object]] = {"ADD": {"potScaleInt16": False}, "SUB": {"potScaleInt16": False}}
 
 
 def full_integer(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
@@ -89,6 +87,6 @@ def _product_scale(encoding: OpEncoding) -> float:
 
 
 def _options(op: Op, encoding: OpEncoding) -> Options | None:
-    if op.options is None or not _is_int16(encoding) or op.code not in INT16_OPTIONS:
+    if op.options is None or not _is_int16(encoding) or not facts_of(op.code).adds:
         return op.options
-    return replace(op.options, values={**op.options.values, **INT16_OPTIONS[op.code]})
+    return replace(op.options, values={**op.options.values, "potScaleInt16": False})

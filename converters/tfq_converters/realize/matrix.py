@@ -10,12 +10,13 @@ from dataclasses import replace
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Op, Options, Tensor
+from tfq_converters.graph_edit import encoded
 from tfq_converters.operators import ACTIVATIONS, FUSED, NOTHING_FUSED, Activation, fused_activation
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.blocks import stored_blocks
-from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, encoded
+from tfq_converters.realize.builder import FLOAT, SubgraphBuilder
 
-# The portable blockwise kernel is silently wrong with a fused activation, so that it stands behind: fused code -> op
+# The portable blockwise kernel is silently wrong with a fused activation: an operator of its own comes after it.
 ACTIVATION_OPS: Mapping[Activation, str] = {name: name for name in ACTIVATIONS if name not in ("NONE", "SIGN_BIT")}
 BLOCKWISE_VERSION = 13  # of FULLY_CONNECTED: of the first kernels that know blockwise int4
 

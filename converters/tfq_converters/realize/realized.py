@@ -72,7 +72,7 @@ def _subgraph(quantized: QuantizedGraph, s: int) -> tuple[Subgraph, dict[int, di
     outputs = [builder.value(t, quantized.borders.get((s, t), FLOAT)) for t in source.outputs]
     for tensor, emitted in zip(source.outputs, outputs, strict=True):
         builder.keep_name(tensor, emitted)
-    subgraph, moved = builder.finish(inputs, outputs)
+    subgraph, moved = builder.finish(source, inputs, outputs)
     return subgraph, {
         tensor: {form: moved[index] for form, index in forms.items() if index in moved}
         for tensor, forms in builder.all_forms().items()

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from tfq_converters.graph import Op, Tensor
+from tfq_converters.graph_edit import encoded
 from tfq_converters.operators import CELL, HIDDEN
 from tfq_converters.quantized import OpEncoding
-from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, encoded
+from tfq_converters.realize.builder import FLOAT, SubgraphBuilder
 
 
 def integer_lstm(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.graph import Op, Options, Quantization, Tensor
+from tfq_converters.graph import Op, Quantization, Tensor
+from tfq_converters.graph_edit import encoded, quantize
 from tfq_converters.operators import OPS, PLAIN_MUL
 from tfq_converters.quantized import OpEncoding
-from tfq_converters.realize.builder import SubgraphBuilder, encoded
+from tfq_converters.realize.builder import SubgraphBuilder
 from tfq_converters.realize.recurrent import integer_lstm
 
 
@@ -24,7 +25,8 @@ def rectify(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
     if form.dtype != "int8" or result.zero_point != lowest or (op.code == "RELU6" and highest > 6.0 + result.scale / 2):
         return False
     start = builder.value(source, form)
-    builder.add(Op("QUANTIZE", (start,), (builder.output(target, result),), Options("QuantizeOptions", {})))
+    emitted = builder.output(target, result)
+    builder.add(quantize(builder.tensors[emitted], start, emitted))
     return True
 
 
@@ -71,7 +73,8 @@ def reverse_sequence(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> 
     start = builder.value(op.inputs[0], shifted)
     between = builder.new(encoded(builder.source.tensors[op.outputs[0]], shifted, "/reversed"))
     builder.add(replace(op, inputs=(start, builder.value(op.inputs[1], None)), outputs=(between,)))
-    builder.add(Op("QUANTIZE", (between,), (builder.output(op.outputs[0], result),), Options("QuantizeOptions", {})))
+    emitted = builder.output(op.outputs[0], result)
+    builder.add(quantize(builder.tensors[emitted], between, emitted))
     return True
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Op, Options, Tensor
+from tfq_converters.graph_edit import encoded, quantize
 from tfq_converters.operators import (
     OPS,
     PLAIN_ADD,
@@ -22,7 +23,7 @@ from tfq_converters.operators import (
     with_activation,
 )
 from tfq_converters.quantized import OpEncoding, WeightCodes
-from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, ValueForm, encoded, stored
+from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, ValueForm, stored
 from tfq_converters.realize.dynamic_range import VERSIONS, dynamic_options
 from tfq_converters.realize.full_integer import weight_version
 from tfq_converters.realize.matrix import as_fully_connected
@@ -185,5 +186,5 @@ def _add_up(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, parts: list[
         total = builder.step(
             "ADD", (total, part), result if partial is FLOAT else encoded(result, partial), options, version
         )
-    outputs = (builder.output(target, encoding.outputs[0]),)
-    builder.add(Op("QUANTIZE", (total,), outputs, Options("QuantizeOptions", {}), 2))
+    emitted = builder.output(target, encoding.outputs[0])
+    builder.add(replace(quantize(builder.tensors[emitted], total, emitted), version=2))  # the first that reads int16

@@ -70,7 +70,7 @@ class Apart:
     def time(
         self, runners: Sequence["ApartRunner"], inputs: Sequence[Sequence[np.ndarray]], seconds: float
     ) -> tuple[float, float, int]:
-        """What `apart_child.timed` says of two files."""
+        """The times of two files, as `apart_child.timed` measures them."""
         asked = self.put([array for given in inputs for array in given])
         limit = 2 * seconds + RUNS_TIMED * sum(runner.limit for runner in runners)
         what = " and ".join(runner.what for runner in runners)

@@ -63,10 +63,10 @@ class Runs:
         self._here, self.timeout = here, timeout
         self.float_seconds = 0.0  # what the float model takes for the samples that are run
         self._ready = self._started()
-        self._children: dict[str, subprocess.Popen] = {}  # by kernels; several may share one
+        self._children: dict[str, subprocess.Popen[bytes]] = {}  # by kernels; several may share one
         self._kept = ArrayWriter(here / "kept")
 
-    def _started(self) -> subprocess.Popen:
+    def _started(self) -> subprocess.Popen[bytes]:
         """A process that waits to be told its kernels."""
         return started("tfq_converters.runtime.run_child", self._here, subprocess.DEVNULL)
 
@@ -106,7 +106,7 @@ class Runs:
         """Run the file that was handed over on other kernels too."""
         self._begin(self._started(), [kernels])
 
-    def _begin(self, child: subprocess.Popen, kernels: Sequence[Kernels]) -> None:
+    def _begin(self, child: subprocess.Popen[bytes], kernels: Sequence[Kernels]) -> None:
         self._children |= dict.fromkeys(kernels, child)
         assert child.stdin is not None
         with suppress(BrokenPipeError):  # it died on its own; `result` says so

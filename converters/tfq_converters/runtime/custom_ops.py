@@ -1,4 +1,4 @@
-"""Which custom operators the runtimes here execute: the runtimes are asked, in a process of their own, once each.
+"""Asks the runtimes here which custom operators they execute, in a process of their own, once each.
 
 No list would do. Some custom operators come with the interpreter, some only with a delegate, which takes them where
 their shapes and constants suit it, and those of TensorFlow (SELECT_TF_OPS) need a delegate that no Python package has.

@@ -18,14 +18,12 @@ KINDS: tuple[Kind, ...] = ("index", "length", "mask", "probability", "plain")
 UNBOUNDED = 8  # integers that index nothing are drawn below this
 LARGE = 1e3  # a mask times this or more takes scores out
 SET = 0.75  # of a mask, and its first element in any case
-ROUNDS = {"FLOOR", "ROUND", "CEIL"}
-KEEPS_POSITIVE = {"MAXIMUM", "MINIMUM", "ADD", "SUB"}  # of a constant
 TAKES_SIZE = {"FILL": 0, "RESHAPE": 1, "TILE": 1, "BROADCAST_TO": 1, "RANGE": 1}
 
 
 @dataclass(frozen=True)
 class Role:
-    """What the values of an input are; whole numbers from `low` up to, not including, `high`."""
+    """The meaning of an input's values; whole numbers from `low` up to, not including, `high`."""
 
     kind: Kind = "plain"
     low: int = 0
@@ -33,7 +31,7 @@ class Role:
 
 
 def role_of(subgraph: Subgraph, start: int) -> Role:
-    """What tensor `start` is to the operators that it reaches: the first kind that any of them says, the narrowest.
+    """The meaning of tensor `start` to the operators that it reaches: the first kind that applies, the narrowest.
 
     Of a tensor that says nothing, whole numbers are rows of every table, for it may index one in a way not seen here.
     """
@@ -78,7 +76,7 @@ def drawn(
 
 
 def _roles(subgraph: Subgraph, start: int) -> Iterator[Role]:
-    """What the operators say that the values of `start` reach."""
+    """The roles that operators give to the values of `start` where these reach them."""
     consumers = subgraph.consumers()
     ahead: list[tuple[int, str]] = [(start, "as it is")]
     seen = set(ahead)
@@ -97,7 +95,7 @@ def _roles(subgraph: Subgraph, start: int) -> Iterator[Role]:
 
 
 def _role_at(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> Role | None:
-    """What `op` takes the values for that it gets in `slot`; None where it does not say."""
+    """The role that `op` gives to the values in `slot`; None where it tells none."""
     kind = subgraph.tensors[tensor].dtype
     whole = "int" in kind
     if whole and state == "as it is":
@@ -133,11 +131,13 @@ def _after(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> st
     if before.startswith("float"):
         if _moves(op, slot):
             return state
-        if op.code in ROUNDS:
+        if facts_of(op.code).rounds:
             return "rounded"
         if op.code == "SUB" and _is_constant(subgraph, op, 1 - slot, 1):
             return "from one"
-        positive = op.code in KEEPS_POSITIVE and any(subgraph.tensors[t].is_constant for t in op.inputs if t != ABSENT)
+        facts = facts_of(op.code)
+        constant = any(subgraph.tensors[t].is_constant for t in op.inputs if t != ABSENT)
+        positive = constant and (facts.adds or facts.limits)  # an epsilon, mostly
         return "shifted" if positive else ""
     if op.code == "SUB" and _is_constant(subgraph, op, 1 - slot, 1):
         return "from one"
@@ -160,7 +160,8 @@ def _rows(subgraph: Subgraph, op: Op, slot: int) -> int | None:
         return subgraph.tensors[op.inputs[of]].shape
 
     if op.code == "GATHER" and slot == 1:
-        return shape(0)[op.option("axis")]
+        result: int = shape(0)[op.option("axis")]
+        return result
     if op.code == "EMBEDDING_LOOKUP" and slot == 0:
         return shape(1)[0]
     if op.code == "GATHER_ND" and slot == 1:

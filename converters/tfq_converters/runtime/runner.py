@@ -1,4 +1,4 @@
-"""The interpreters behind one call. The only module that imports one.
+"""All interpreters through one class. No other module imports one.
 
 `Runner` holds one file on one set of kernels. Invocation releases the GIL, so several runners may work in threads.
 """
@@ -87,7 +87,8 @@ class Runner:
 
     def output_view(self, index: int) -> np.ndarray:
         """An output of the last run where the interpreter has it, which refuses to run as long as it is held."""
-        return self._interpreter.tensor(self._outputs[index]["index"])()
+        result: np.ndarray = self._interpreter.tensor(self._outputs[index]["index"])()
+        return result
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -118,7 +119,8 @@ class Runner:
 
     def tensor(self, index: int, subgraph: int = 0) -> np.ndarray:
         """A copy of tensor `index` after a run; needs `keep_tensors` unless it is an output."""
-        return self._interpreter.get_tensor(index, subgraph)
+        result: np.ndarray = self._interpreter.get_tensor(index, subgraph)
+        return result
 
     def reset_variables(self) -> None:
         """Set the variables of the file (state of stateful operators) to zero, where they begin."""

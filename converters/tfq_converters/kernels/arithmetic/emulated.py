@@ -1,4 +1,4 @@
-"""What integer kernels make of codes, for operators whose kernels are not the float operator rounded to a step.
+"""Emulation of integer kernels, for operators whose kernels are not the float operator rounded to a step.
 
 Most integer kernels are: they multiply with 31 bits or in float and round once or twice, which moves a result by one
 step at most. The operators of `KERNELS` have tables or places of a few bits in them, whose error grows with shapes,

@@ -1,6 +1,6 @@
 """RESIZE_BILINEAR of codes in whole numbers: where each result lies between its neighbours, in a few bits.
 
-XNNPACK (int8) rounds the place to 11 bits in float arithmetic. The kernels behind it, of int8 and int16, step through
+XNNPACK (int8) rounds the place to 11 bits in float arithmetic. The slower kernels, of int8 and int16, step through
 the image with a step of 10 bits, whose rounding adds up: at the far side of a wide image, at a ratio that is no whole
 number, a result may lie a good part of a pixel off. That is what the kernels do, not a fault of a file.
 """
@@ -21,7 +21,7 @@ def resized(op: Op, codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resized_short(op: Op, codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The codes as the kernels behind XNNPACK compute them: halves away from 0."""
+    """The codes as the slower kernels compute them: halves away from 0."""
     places = [short_between(op, length, wanted) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
     total = _mixed(codes, places, SHORT_PLACE_BITS)
     return shifted(total - (total < 0), 2 * SHORT_PLACE_BITS)
@@ -35,7 +35,8 @@ def _mixed(codes: np.ndarray, places: list[Place], bits: int) -> np.ndarray:
 
 
 def _line(first: np.ndarray, second: np.ndarray, weight: np.ndarray, bits: int) -> np.ndarray:
-    return first * 2**bits + (second - first) * weight
+    result: np.ndarray = first * 2**bits + (second - first) * weight
+    return result
 
 
 def short_between(op: Op, length: int, wanted: int) -> Place:

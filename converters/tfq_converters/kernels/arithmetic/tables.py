@@ -35,7 +35,8 @@ def anchors(
     sample = _nearest(here * inverse)
     off = _nearest((after * inverse + sample) / kind(2)) - _nearest(middle * inverse)
     found = np.append(sample - _nearest(off / kind(2)), _nearest(function(last) * inverse))
-    return np.clip(found, LEAST, MOST).astype(np.int64)
+    result: np.ndarray = np.clip(found, LEAST, MOST).astype(np.int64)
+    return result
 
 
 def _nearest(values: Any) -> Any:
@@ -47,12 +48,14 @@ def looked_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """The table at codes of 16 bits, with straight lines between its anchors."""
     index = (codes >> 7) + STEPS // 2
     base: np.ndarray = table[index]
-    return base + shifted((table[index + 1] - base) * (codes & 0x7F), 7)
+    result: np.ndarray = base + shifted((table[index + 1] - base) * (codes & 0x7F), 7)
+    return result
 
 
 def exponential(x: np.ndarray, scale: np.float32) -> np.ndarray:
     """exp(x); `scale` is the output's, which only other functions read."""
-    return np.exp(x)
+    result: np.ndarray = np.exp(x)
+    return result
 
 
 def logarithm(x: np.ndarray, scale: np.float32) -> np.ndarray:
@@ -128,7 +131,8 @@ def softmax(codes: np.ndarray, scale: float, beta: float) -> np.ndarray:
     right = np.frexp(total.astype(np.float64))[1].astype(np.int64) - 1  # floor(log2(total))
     one_to_two = shifted(total << (30 - right), 14)
     reciprocal = looked_up(RECIPROCALS, np.clip(one_to_two - (2**15 + 2**16), LEAST, MOST))
-    return np.clip((exponentials * reciprocal + (np.int64(1) << (right - 1))) >> right, 0, MOST)
+    result: np.ndarray = np.clip((exponentials * reciprocal + (np.int64(1) << (right - 1))) >> right, 0, MOST)
+    return result
 
 
 EXPONENTIALS = anchors(np.exp, 10.0 / 65535.0, MOST, 2.0 / 65535.0, np.float64)

@@ -1,0 +1,33 @@
+"""The checks of names and options that need no data, and the algorithms that lack what they read."""
+
+from collections.abc import Iterable
+
+from tfq_converters.graph import Op, Subgraph
+from tfq_converters.operators import weight_axes
+from tfq_converters.quantized import OpKey
+from tfq_fine.algorithms import ALGORITHMS, algorithm_problems, has_statistics
+from tfq_fine.observers import observer_problems
+from tfq_fine.planning.choice import with_weights
+from tfq_fine.specs import OpSpec
+
+
+def spec_problems(specs: Iterable[OpSpec | None]) -> list[str]:
+    """List what is wrong with the algorithms and observers of specs, and with their options."""
+    problems: dict[str, None] = {}
+    for spec in dict.fromkeys(specs):
+        if spec is not None and spec.weights is not None:
+            problems |= dict.fromkeys(algorithm_problems(spec.weights))
+        if spec is not None and spec.activations is not None:
+            problems |= dict.fromkeys(observer_problems(spec.activations))
+    return list(problems)
+
+
+def with_statistics(spec: OpSpec, key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int]) -> tuple[OpSpec, str]:
+    """Return (the spec with an algorithm that has what it reads, why that is not the one that was asked)."""
+    if spec.weights is None or not weight_axes(op, subgraph):
+        return spec, ""
+    reads = ALGORITHMS[spec.weights.algorithm].reads
+    if not reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
+        return spec, ""
+    why = f"its inputs are not observed, which algorithm {spec.weights.algorithm!r} reads: rounded to nearest"
+    return with_weights(spec, algorithm="round_to_nearest", options=()), why

@@ -1,0 +1,195 @@
+"""The choice for one operator: what is asked of its weights, cut down to what the kernels compute."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from tfq_converters import kernels
+from tfq_converters.graph import Op, Subgraph
+from tfq_converters.kernels import Fineness, Target, form_of
+from tfq_converters.operators import is_pointwise, weight_axes
+from tfq_converters.quantized import Form, Mode
+from tfq_fine.granularity import Blocks, Granularity, PerChannel, PerTensor
+from tfq_fine.planning.decision import FLOAT, Decision, Policy, touches_float
+from tfq_fine.planning.kernel_support import no_integer_kernel
+from tfq_fine.specs import GRANULARITIES, ActivationSpec, OpSpec, WeightSpec
+
+_OTHER_MODES: tuple[Mode, ...] = ("dynamic", "weight_only")
+
+
+SCALE_BYTES, DEQUANTIZE_BYTES = 12, 256  # of a scale and its zero point; of an operator, its result and a name
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The decision on one operator."""
+
+    op: Op
+    subgraph: Subgraph
+    policy: Policy
+    beyond: str  # why its ranges cannot be known
+
+    def decide(self, spec: OpSpec) -> Decision | str:
+        """What it gets; or why it cannot have what is asked, and what would work."""
+        if spec.mode == "integer":
+            if not touches_float(self.op, self.subgraph):
+                return FLOAT
+            assert spec.activations is not None
+            reason = self.beyond or no_integer_kernel(self.op, self.subgraph, spec.activations.bits)
+            if not reason and self._is_fine_table(spec):
+                reason = "no integer kernel reads such a table: its rows are looked up in float, and quantized then"
+            if not reason:
+                return self._weights(spec) if weight_axes(self.op, self.subgraph) else Decision(spec)
+            other = self._weights(OpSpec("dynamic", spec.weights))
+            return other if isinstance(other, str) else replace(other, reason=reason)
+        return self._weights(spec)
+
+    def _is_fine_table(self, spec: OpSpec) -> bool:
+        """Whether `op` looks up rows of a table that no integer kernel reads like an activation: one scale, 8 bits."""
+        assert spec.weights is not None
+        if self.op.code != "GATHER" or not weight_axes(self.op, self.subgraph):
+            return False
+        if spec.weights.bits < 8 or spec.weights.granularity not in (PerTensor(), PerChannel()):
+            return True
+        whole = fineness(with_weights(spec, granularity=PerTensor()))
+        return not form_of(self.op, self.subgraph, whole, self.policy.target).works
+
+    def _weights(self, spec: OpSpec) -> Decision | str:
+        if not weight_axes(self.op, self.subgraph):
+            return FLOAT
+        assert spec.weights is not None
+        problem = ""
+        for candidate, why in self._candidates(spec):
+            found = self._form(candidate)
+            if isinstance(found, Decision):
+                return found.because(why or problem) if candidate != spec else found
+            problem = problem or found
+        if not any(kernels.somewhere(self.op.code, mode, table=self.policy.target.table) for mode in _OTHER_MODES):
+            return Decision(None, f"{self.op.code} has no kernel for quantized weights")
+        return Decision(None, problem) if self.policy.flexible else f"{problem}{self._what_works(spec)}"
+
+    def _form(self, spec: OpSpec) -> Decision | str:
+        weights = spec.weights
+        assert weights is not None
+        if not weights.symmetric and spec.mode != "weight_only":
+            return "asymmetric weights are computed in mode weight_only alone; use symmetric=True"
+        answer = form_of(self.op, self.subgraph, fineness(spec), self.policy.target)
+        if answer.form is None:
+            return answer.note
+        if isinstance(weights.granularity, Blocks):
+            spec = with_weights(spec, granularity=Blocks(answer.block) if answer.block else PerChannel())
+        return Decision(spec, answer.note, answer.form, answer.repeated or self._wants_repeated(spec, answer.form))
+
+    def _wants_repeated(self, spec: OpSpec, form: Form) -> bool:
+        """Whether the fast kernels take one scale of a tensor only when it is written for each channel."""
+        assert spec.weights is not None
+        if self.policy.prefer != "speed" or spec.weights.stored_bits == 8 or form not in ("native", "pointwise"):
+            return False
+        each = fineness(with_weights(spec, granularity=PerChannel()))
+        return (
+            spec.weights.granularity == PerTensor() and form_of(self.op, self.subgraph, each, self.policy.target).works
+        )
+
+    def _candidates(self, spec: OpSpec) -> Iterator[tuple[OpSpec, str]]:
+        """What is asked, and what may be given in its place: (spec, why)."""
+        weights = spec.weights
+        assert weights is not None
+        flexible = self.policy.flexible or self._nowhere(spec)
+        if self.policy.flexible and self.policy.prefer == "size" and self._is_bulky(spec):
+            yield replace(spec, mode="weight_only"), "its kernel wants the one scale once for each channel: more bytes"
+        slow = self._slow(spec)
+        if not slow:
+            yield spec, ""
+        for given in self._instead(spec) if flexible else ():
+            if given != spec and not self._slow(given):
+                yield given, slow
+
+    def _instead(self, spec: OpSpec) -> Iterator[OpSpec]:
+        """Coarser granularities, more bits and other modes, the nearest first.
+
+        Who prefers speed gets more bits before another mode, who prefers size another mode before more bits.
+        """
+        weights = spec.weights
+        assert weights is not None
+        modes: list[Mode] = [spec.mode, *(mode for mode in _OTHER_MODES if mode != spec.mode)]
+        modes = modes if spec.mode == "integer" else modes[:2]
+        bits = [b for b in (2, 4, 8) if b >= weights.stored_bits]
+        by_mode = self.policy.prefer == "speed" or spec.mode == "integer"
+        for mode, count in [(m, b) for m in modes for b in bits] if by_mode else [(m, b) for b in bits for m in modes]:
+            given = replace(spec, mode=mode, activations=spec.activations if mode == "integer" else None)
+            given = with_weights(given, bits=weights.bits if count == weights.stored_bits else count)
+            given = with_weights(given, symmetric=weights.symmetric or mode != "weight_only")
+            yield from (with_weights(given, granularity=granularity) for granularity in _coarser(weights.granularity))
+
+    def _nowhere(self, spec: OpSpec) -> bool:
+        """Whether even a rigid recipe means what there is: of 8-bit weights that no runtime computes, or, where nobody
+        named runtimes, not all of the usual ones."""
+        asked, table, weights = fineness(spec), self.policy.target.table, spec.weights
+        assert weights is not None
+        if weights.bits < 8 or asked.granularity == "blocks" or not weights.symmetric:
+            return False
+        if self.policy.target == Target():
+            return True
+        kind = "per_channel" if asked.granularity == "channel_groups" else asked.granularity
+        return not kernels.somewhere(self.op.code, asked.mode, asked.activation_bits, kind, table)
+
+    def _is_bulky(self, spec: OpSpec) -> bool:
+        """Whether a dynamic-range kernel wants one scale repeated so often that a DEQUANTIZE, which takes it once, is
+        smaller (and more exact)."""
+        if spec.mode != "dynamic":
+            return False
+        native, stored = (
+            form_of(self.op, self.subgraph, fineness(replace(spec, mode=mode)), self.policy.target)
+            for mode in _OTHER_MODES
+        )
+        if not native.repeated or stored.repeated or not stored.works:
+            return False
+        (axes, *_) = weight_axes(self.op, self.subgraph)
+        channels = self.subgraph.tensors[self.op.inputs[axes.slot]].shape[axes.channel]
+        return channels * SCALE_BYTES > DEQUANTIZE_BYTES
+
+    def _slow(self, spec: OpSpec) -> str:
+        """Why these weights would not pay where speed is preferred; "" when the fast kernels take them.
+
+        Weight-only mode is for size in any case. A rigid recipe is taken at its word.
+        """
+        assert spec.weights is not None
+        if self.policy.prefer != "speed" or not self.policy.flexible or spec.mode == "weight_only":
+            return ""
+        if spec.mode == "integer" and isinstance(spec.weights.granularity, Blocks):
+            return "integer kernels have no blocks, and their sums would take slow int16 kernels (prefer='size' does)"
+        fast = self.op.code in ("FULLY_CONNECTED", "GATHER") or is_pointwise(self.op, self.subgraph)
+        if fast or spec.weights.stored_bits == 8:
+            return ""
+        return f"no fast kernel takes {spec.weights.stored_bits}-bit {self.op.code} (prefer='size' takes them)"
+
+    def _what_works(self, spec: OpSpec) -> str:
+        relaxed = replace(self, policy=replace(self.policy, flexible=True, prefer="size"))
+        candidates = [given for given, _ in relaxed._candidates(spec)]
+        if spec.mode != "integer" and not (self.beyond or no_integer_kernel(self.op, self.subgraph, 8)):
+            integer = with_weights(replace(spec, mode="integer", activations=ActivationSpec(8)), symmetric=True)
+            candidates += [given for given, _ in relaxed._candidates(integer) if given.mode == "integer"]
+        nearest = next((found.spec for given in candidates if isinstance(found := self._form(given), Decision)), None)
+        return "; nearest: " + ("float" if nearest is None else f"{nearest.weights} in mode {nearest.mode}")
+
+
+def _coarser(granularity: Granularity) -> list[Granularity]:
+    """`granularity`, and what is coarser."""
+    if granularity == PerTensor():
+        return [granularity, PerChannel()]
+    return list(dict.fromkeys((granularity, PerChannel(), PerTensor())))
+
+
+def with_weights(spec: OpSpec, **changes: object) -> OpSpec:
+    """Return the spec with some fields of its weights changed."""
+    assert spec.weights is not None
+    return replace(spec, weights=replace(spec.weights, **changes))  # type: ignore[arg-type]
+
+
+def fineness(spec: OpSpec) -> Fineness:
+    """What a spec asks of the kernels."""
+    weights: WeightSpec | None = spec.weights
+    assert weights is not None
+    name = next(name for name, kind in GRANULARITIES.items() if isinstance(weights.granularity, kind))
+    block = weights.granularity.size if isinstance(weights.granularity, Blocks) else 0
+    activations = spec.activations.bits if spec.activations else None
+    return Fineness(spec.mode, weights.stored_bits, name, block, activations, weights.symmetric)

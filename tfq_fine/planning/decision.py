@@ -1,0 +1,59 @@
+"""The decision on one operator, and the policy that decisions follow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from tfq_converters.graph import Op, Subgraph
+from tfq_converters.kernels import Target
+from tfq_converters.operators import facts_of
+from tfq_converters.quantized import Form, OpKey
+from tfq_fine.specs import OpSpec
+
+Prefer = Literal["speed", "size"]
+
+
+OnUnsupported = Literal["error", "fallback"]
+
+
+HALF_MINIMUM = 1024  # constants of fewer elements are not worth a DEQUANTIZE
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one operator gets (None: it computes in float, over float constants), and why it is not what was asked."""
+
+    spec: OpSpec | None
+    reason: str = ""
+    form: Form = "native"  # how its weights are held and computed
+    repeated: bool = False  # the one scale of a tensor is written once for each channel, as its kernel wants it
+
+    def because(self, reason: str) -> "Decision":
+        """The decision with `reason` in front of its own."""
+        return replace(self, reason="; ".join(filter(None, (reason, self.reason))))
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a recipe is bent to what kernels can do.
+
+    A rigid recipe is refused where a kernel cannot compute what it asks of less than 8 bits; a flexible one gets more
+    bits or a coarser granularity there.
+    """
+
+    prefer: Prefer = "speed"
+    flexible: bool = False
+    target: Target = field(default_factory=Target)  # where the file must run
+
+
+Plan = Mapping[OpKey, Decision]
+
+
+FLOAT = Decision(None)
+DEFAULT_POLICY = Policy()
+
+
+def touches_float(op: Op, subgraph: Subgraph) -> bool:
+    """Whether quantization concerns `op`: it reads or writes float values."""
+    tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t >= 0]
+    return not facts_of(op.code).reads_shape and any(tensor.dtype == "float32" for tensor in tensors)
