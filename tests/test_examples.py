@@ -2,17 +2,13 @@
 
 import json
 import math
-from functools import cache
 
 import pytest
 
 import tfq_fine as tfq
 from examples.digits import TEST, main
 from examples.shown import Row
-from tfq_converters.reading import read_model
 from tfq_converters.runtime.runner import Runner
-from tfq_fine import api
-from tfq_fine.verification import side_by_side
 
 
 def _bits(recipe: str) -> str:
@@ -31,15 +27,12 @@ LEARNED = 0.7
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def demo(tmp_path_factory, conversions_once):
     """The rows and the folder of one short run, and what it printed."""
     folder = tmp_path_factory.mktemp("demo") / "output"
     with pytest.MonkeyPatch.context() as patch:
         printed = []
         patch.setattr("rich.console.Console.print", lambda self, *objects, **_: printed.extend(objects))
-        converted = cache(read_model)  # the model is the same from recipe to recipe
-        for module in (api, side_by_side):
-            patch.setattr(module, "read_model", lambda model, **_: converted(model))
         rows = main(folder, epochs=3)
     return rows, folder, printed
 
