@@ -121,14 +121,15 @@ def test_a_mask_that_something_else_reads_keeps_its_range():
     assert bounded(graph, integer(graph), statistics).ranges == statistics.ranges
 
 
+@pytest.mark.parametrize("mover", ["RESHAPE", "PAD", "GATHER"])
 @pytest.mark.parametrize(("origin", "kept"), [("CAST", {1}), ("MUL", set())])
-def test_indices_in_float_are_not_rounded(origin, kept):
+def test_indices_in_float_are_not_rounded(origin, kept, mover):
     """What moves an index from integers to integers is kept; what computes one from floats is like any other."""
     first = Tensor("i", (2, 5), "int32" if origin == "CAST" else "float32")
     tensors = [first, *floats("f", "moved"), Tensor("j", (2, 5), "int64")]
     ops = [
         Op(origin, (0,) if origin == "CAST" else (0, 0), (1,)),
-        Op("RESHAPE", (1,), (2,)),
+        Op(mover, (1,), (2,)),
         Op("CAST", (2,), (3,)),
     ]
     assert index_movers(graph_of(tensors, ops, (0,), (3,)).main) == kept

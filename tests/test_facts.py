@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from benchmarks.op_cases import BASE
 from benchmarks.single_op import Case, float_run, float_types
-from tfq_converters.graph import Op, Options
+from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.operators.facts import FACTS, OperatorFacts, facts_of
 from tfq_converters.operators.integer_kernels import OPS
 from tfq_converters.operators.options import (
@@ -20,6 +20,9 @@ from tfq_converters.operators.options import (
     padding_of,
     with_activation,
 )
+from tfq_converters.runtime.input_values import role_of
+from tfq_fine.calibration.instrument import moved_from
+from tfq_fine.search.judging import judged
 
 ROOT = Path(__file__).parent.parent
 
@@ -122,12 +125,54 @@ def test_facts_go_together():
     assert facts_of("NO_SUCH_OPERATOR") == OperatorFacts()
 
 
+def _chain(*ops: Op, constants: dict[int, np.ndarray] | None = None) -> Graph:
+    """A graph over float tensors [2, 2]; tensor 0 is its input, the last one its output."""
+    data = constants or {}
+    count = 1 + max(t for op in ops for t in (*op.inputs, *op.outputs))
+    tensors = [
+        Tensor(f"t{t}", data[t].shape if t in data else (2, 2), "int32" if t in data else "float32", data=data.get(t))
+        for t in range(count)
+    ]
+    return Graph((Subgraph("main", tuple(tensors), ops, (0,), (count - 1,)),))
+
+
+AXIS = {1: np.array(0, np.int32)}
+
+
+@pytest.mark.parametrize(
+    ("mover", "kind"),
+    [
+        (Op("RESIZE_NEAREST_NEIGHBOR", (0, 1), (2,)), "probability"),
+        (Op("SPLIT", (1, 0), (2,)), "probability"),
+        (Op("TANH", (0,), (2,)), "plain"),
+    ],
+)
+def test_generated_inputs_are_followed_through_what_moves_values(mover: Op, kind: str):
+    graph = _chain(mover, Op("LOG", (2,), (3,)), constants=AXIS)
+    assert role_of(graph.main, 0).kind == kind
+
+
+@pytest.mark.parametrize(("code", "source"), [("GATHER", 0), ("AVERAGE_POOL_2D", 0), ("SPLIT", 0), ("MEAN", None)])
+def test_one_range_serves_a_value_that_is_moved(code: str, source: int | None):
+    inputs = (1, 0) if code == "SPLIT" else (0, 1)
+    assert moved_from(_chain(Op(code, inputs, (2,)), constants=AXIS)).get(2) == source
+
+
+@pytest.mark.parametrize(("maker", "scores"), [("ADD", None), ("TANH", 3)])
+def test_a_mask_stays_one_when_it_is_split(maker: str, scores: int | None):
+    """Masked scores are not judged by log-probabilities; SPLIT reads what it splits in its second slot."""
+    first = Op("ADD", (0, 0), (2,)) if maker == "ADD" else Op("TANH", (0,), (2,))
+    softmax = Op("SOFTMAX", (3,), (4,), Options("SoftmaxOptions", {"beta": 1.0}))
+    (judge,) = judged(_chain(first, Op("SPLIT", (1, 2), (3,)), softmax, constants=AXIS))
+    assert judge.tensor == (4 if scores is None else scores)
+
+
 def test_no_other_module_has_a_set_of_operators():
     """A set of names at the top of a module is a fact that belongs here; what remains is listed with its reason."""
     names = {name for name in vars(schema.BuiltinOperator) if name.isupper()}
     allowed = {
-        "tfq_fine/layers/twin/sums.py",  # whose order of additions XNNPACK is known to use
-        "tfq_fine/layers/twin/interpreter.py",  # which are computed outside of its table
+        "tfq_fine/emulation/sums.py",  # whose order of additions XNNPACK is known to use
+        "tfq_fine/emulation/interpreter.py",  # which are computed outside of its table
         "tfq_converters/reading/half_constants.py",  # which make float32 of float16
         "tfq_converters/kernels/costs.py",  # which are written as another
         "tfq_converters/kernels/consumers.py",  # of whose cells a rule speaks

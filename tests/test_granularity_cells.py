@@ -14,7 +14,7 @@ from keras import layers
 import tfq_fine
 from cell_checks import asked_of, may_get_less, problems, sheets
 from cells import KINDS, Cell, Kind, cells, inputs, model_and_recipe
-from tfq_converters.check import run as run_check
+from tfq_converters.check import comparison
 from tfq_converters.errors import TfqError
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.runtime.runner import Runner
@@ -24,14 +24,14 @@ from tfq_fine.request.specs import ActivationSpec
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_possible_cell(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[str] = []
-    difference = run_check._difference
+    difference = comparison._difference
 
     def recorded(quantized: QuantizedGraph, o: int, *given: Any) -> str:
         op = quantized.graph.main.ops[o]
         judged.extend([op.layer] if op.code == kind.code else [])
         return difference(quantized, o, *given)
 
-    monkeypatch.setattr(run_check, "_difference", recorded)
+    monkeypatch.setattr(comparison, "_difference", recorded)
     wanted = [cell for cell in cells(kind) if asked_of(kind, cell)[1].works or _is_comparable(cell)]
     found = [wrong for sheet in sheets(kind, wanted) for _, wrong in problems(sheet)]
     assert not found, "\n".join(found)

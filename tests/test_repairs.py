@@ -19,7 +19,7 @@ from tfq_fine.numerics.errors import ErrorSums
 from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.search import select_transforms as module
 from tfq_fine.search.judging import decibels_of, gain, judged
-from tfq_fine.search.select_transforms import REPAIRS
+from tfq_fine.search.transform_table import TRANSFORMS as REPAIRS
 from tfq_fine.search.trial import Measured, Variant
 from tfq_fine.transforms.batch_norm import fold_batch_norm
 

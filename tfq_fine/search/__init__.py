@@ -5,26 +5,23 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
-    from tfq_fine.search.islands import mended
     from tfq_fine.search.judging import CLASSES, Apart, uses
     from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ranges
-    from tfq_fine.search.select_transforms import SCALES_INPUTS, chosen_repairs, repaired, without_repairs
+    from tfq_fine.search.select_transforms import chosen_repairs, repaired, rewriting, without_repairs
     from tfq_fine.search.trial import Asked, Trial, Variant, number_of_samples, planned, static_needs, too_large
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
-            "islands": "mended",
             "judging": "Apart CLASSES uses",
             "numbers": "Numbers Settings choose_numbers choose_ranges",
-            "select_transforms": "SCALES_INPUTS chosen_repairs repaired without_repairs",
+            "select_transforms": "chosen_repairs repaired rewriting without_repairs",
             "trial": "Asked Trial Variant number_of_samples planned static_needs too_large",
         },
     )
 
 __all__ = [
     "CLASSES",
-    "SCALES_INPUTS",
     "Apart",
     "Asked",
     "Numbers",
@@ -34,10 +31,10 @@ __all__ = [
     "choose_numbers",
     "choose_ranges",
     "chosen_repairs",
-    "mended",
     "number_of_samples",
     "planned",
     "repaired",
+    "rewriting",
     "static_needs",
     "too_large",
     "uses",

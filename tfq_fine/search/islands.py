@@ -37,7 +37,6 @@ PATIENCE = 8  # steps that an island grows without bringing that
 NAMED = 3  # operators, in the report's line
 NEEDLESS_DB = 0.3  # what the outputs may lose where an island is given up again
 TRIES = 32  # files that are looked at, in each order
-STEEP = frozenset({"LOG", "EXP", "DIV", "SQRT", "RSQRT", "POW"})  # one of them alone may take more than 8 bits
 WORST, EARLIEST = "worst", "earliest"
 
 
@@ -52,7 +51,7 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
         return variant, RepairRow("islands", False, f"{said(start)}, but a compiler takes no float operators")
     if not is_poor(start) and trial.settings.no_islands:
         return variant, RepairRow("islands", False, f"{said(start)}, but the file's borders are integers")
-    steep = any(op.code in STEEP for op in trial.planned(variant)[0].main.ops)
+    steep = any(facts_of(op.code).steep for op in trial.planned(variant)[0].main.ops)
     # where decisions and values are off, noise mostly comes from all over, unless there are steep functions
     ways = [_with_parts, _with_suspects] if is_off(start) and not steep else [_with_suspects, _with_parts]
     best, why = None, ""

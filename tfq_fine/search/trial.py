@@ -42,6 +42,7 @@ from tfq_fine.transforms import Channels, factor_blocks
 from tfq_fine.weights import weight_needs, with_corrections
 
 Asked = Mapping[OpKey, OpSpec | None]
+Score = Callable[[Sequence[np.ndarray], int], float]
 Calibrated = Callable[[Graph, Needs], Statistics]  # what all samples show of a graph
 SAMPLES, SAMPLES_QUICK = 8, 16  # at least, that variants are measured on: of a model that takes long, of a quick one
 INSIDE = 4  # samples of which all tensors of a file are looked at
@@ -221,6 +222,36 @@ class Trial:
                 return found
             each[list(indices)] = found.each
         return Measured(tuple(each.tolist()))
+
+    def scored(self, variant: Variant, score: Score) -> tuple[float, ...]:
+        """Judge the file of a variant by any metric.
+
+        Args:
+            variant: the variant.
+            score: (the file's outputs for one sample in output order, which of `samples` it is) -> a figure, better
+                when higher.
+
+        Returns:
+            One figure for each sample; `WORST` where it is NaN, or where the file cannot be run.
+        """
+        figures = [score(outputs, n) for n, outputs in enumerate(self.outputs(variant))]
+        return tuple(nan_as_worst(figure) for figure in figures) or (WORST,) * len(self.samples)
+
+    def outputs(self, variant: Variant) -> list[list[np.ndarray]]:
+        """Return the outputs of a variant's file for every sample, decoded to float; empty where it cannot be run."""
+
+        def run() -> list[list[np.ndarray]]:
+            try:
+                quantized = self.numbers(variant).quantized
+                main = quantized.graph.main
+                rows = self._run(quantized, self.samples, main.outputs, at_a_time=len(self.samples))
+                return [
+                    [row[t] if t in row else np.asarray(main.tensors[t].data) for t in main.outputs] for row in rows
+                ]
+            except TfqError:  # whatever it is, such a file is not handed over
+                return []
+
+        return self._stages.once(run, variant, key="outputs")
 
     def tensors(self, variant: Variant) -> Mapping[int, float]:
         """Tensor of the quantized graph -> SQNR in dB of what its file holds there, over a few samples.

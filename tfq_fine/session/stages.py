@@ -23,7 +23,6 @@ from tfq_fine.planning import Plan, Policy, Prefer
 from tfq_fine.report import QuantizationReport, RepairRow, Verdict, activation_rows, summarize
 from tfq_fine.request import Recipe, named
 from tfq_fine.search import (
-    SCALES_INPUTS,
     Asked,
     Numbers,
     Settings,
@@ -31,10 +30,10 @@ from tfq_fine.search import (
     Variant,
     choose_numbers,
     choose_ranges,
-    mended,
     number_of_samples,
     planned,
     repaired,
+    rewriting,
     static_needs,
     too_large,
     without_repairs,
@@ -201,7 +200,7 @@ def gathered(
     """Read the data: what the plan needs to know of it, unless there are statistics, and a few samples."""
     if statistics is not None and statistics.kept:
         return Gathered(statistics, statistics.kept)
-    again = not prepared.own and not SCALES_INPUTS.isdisjoint(prepared.order.repairs)
+    again = not prepared.own and bool(rewriting(prepared.order.repairs))
     needs = prepared.needs if statistics is None else None
     found = data.gather(prepared.calibrated, needs, advance, folder if again else None)
     return found if statistics is None else replace(found, statistics=statistics)
@@ -248,13 +247,10 @@ def decide(
         fresh=given and not statistics.kept if statistics is not None else False,
     )
     trial.know(Variant(prepared.source, prepared.asked), prepared.graph, prepared.plan, statistics or Statistics())
-    left = tuple(name for name in names if not (once and name in SCALES_INPUTS))
+    left = tuple(name for name in names if not (once and rewriting([name])))
     found = repaired(prepared.source, prepared.asked, left, trial)
     rows = (*(RepairRow(name, False, once) for name in names if name not in left), *found.rows)
     best = found.variant
-    if "islands" in names:
-        best, row = mended(best, trial)
-        rows = (*rows, row)
     whole = None if statistics is None else trial.whole(best)
     return Decided(trial.planned(best)[0], trial.numbers(best), whole, rows)
 

@@ -8,29 +8,21 @@ from functools import cached_property
 import numpy as np
 
 from tfq_converters import flatbuffer
+from tfq_converters.check.comparison import Simulated, decoded, first_wrong
 from tfq_converters.check.float_model import FloatRun, float_run
-from tfq_converters.check.float_noise import float_noise
 from tfq_converters.check.held_twice import wrong_conversion
 from tfq_converters.check.noise import sqnr
-from tfq_converters.check.recurrent import DIFFERS, recurrent_ops, wrong_recurrent
-from tfq_converters.check.simulate import Segment, Value, segments, simulated_bodies, values_read, values_written
+from tfq_converters.check.recurrent import recurrent_ops, wrong_recurrent
+from tfq_converters.check.simulate import Segment, Value, simulated_bodies
 from tfq_converters.check.tolerance import (
     FLOAT_TOLERANCE,
     LOOP_TOLERANCE,
-    agrees_with_emulation,
-    allowed_steps,
-    emulated_parts,
     float_difference,
-    float_tolerance,
-    integer_difference,
-    repeats_steps,
 )
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph, Subgraph
-from tfq_converters.kernels.arithmetic import is_emulated, kernel_difference
-from tfq_converters.operators import data_of, facts_of, weight_axes
-from tfq_converters.quantized import ActivationEncoding, OpEncoding, QuantizedGraph
-from tfq_converters.realize import FLOAT, Realized, ValueForm
+from tfq_converters.graph import Graph
+from tfq_converters.quantized import QuantizedGraph
+from tfq_converters.realize import Realized, ValueForm
 from tfq_converters.runtime import (
     Arrays,
     Kernels,
@@ -105,7 +97,7 @@ def run_check(
         known = float_run(quantized.graph, samples, runs, len(samples))
         runs.float_seconds = slow_runs.float_seconds = known.seconds * len(samples)
         flatbuffer.forget_pages(trim=True)
-        simulated = _Simulated.of(quantized, places)
+        simulated = Simulated.of(quantized, places)
         results = _Results(quantized, runs, slow_runs, samples)
         for n in range(len(samples)):
             _compare(simulated, n, results)
@@ -167,11 +159,6 @@ def encoded(quantized: QuantizedGraph, sample: Sample) -> list[np.ndarray]:
     return [array if form is None else form.encode(array) for array, form in zip(sample, borders, strict=True)]
 
 
-def decoded(values: np.ndarray, form: ValueForm) -> np.ndarray:
-    """The real numbers that values of the file stand for."""
-    return values if form is FLOAT else form.decode(values)
-
-
 def kernels_to_run(quantized: QuantizedGraph) -> tuple[Kernels, Kernels]:
     """The kernels that the file is run on: the default ones, and slow ones.
 
@@ -203,37 +190,7 @@ def _runs(graph: Graph, kernels: Kernels, sample: Sample) -> bool:
     return True
 
 
-def _encoding(quantized: QuantizedGraph, o: int) -> OpEncoding:
-    return quantized.ops.get((0, o), OpEncoding("float"))
-
-
-@dataclass(frozen=True)
-class _Simulated:
-    """The operators of the main subgraph as the numbers say: what the file is compared with."""
-
-    quantized: QuantizedGraph
-    places: Mapping[Value, int]
-    bodies: tuple[Subgraph, ...]
-    dynamic_bodies: bool
-
-    @staticmethod
-    def of(quantized: QuantizedGraph, places: Mapping[Value, int]) -> "_Simulated":
-        dynamic = any(encoding.mode == "dynamic" for (s, _), encoding in quantized.ops.items() if s > 0)
-        return _Simulated(quantized, places, simulated_bodies(quantized), dynamic)
-
-    def known(self) -> list[list[int]]:
-        """The operators whose values can be read from the file, few enough at a time to bound the memory."""
-        every = (
-            [o for o in indices if _can_be_read(self.quantized, self.places, o)]
-            for indices in segments(self.quantized.graph.main, without=unrunnable_ops(self.quantized.graph))
-        )
-        return [known for known in every if known]
-
-    def segment(self, known: Sequence[int]) -> Segment:
-        return Segment(self.quantized, self.bodies, known)
-
-
-def _compare(simulated: _Simulated, n: int, results: "_Results") -> None:
+def _compare(simulated: Simulated, n: int, results: "_Results") -> None:
     """Raise an error that names the first operator whose result differs from the simulated one.
 
     The slow kernels may take longer than all else: as long as they are not done, the default ones are judged alone.
@@ -262,97 +219,15 @@ def _trimmed(every: Iterable[list[int]]) -> Iterator[list[int]]:
             flatbuffer.forget_pages(trim=True)
 
 
-def _judge(
-    simulated: _Simulated, n: int, kernels: Kernels, run: Arrays, known: Sequence[int], segment: Segment
-) -> None:
+def _judge(simulated: Simulated, n: int, kernels: Kernels, run: Arrays, known: Sequence[int], segment: Segment) -> None:
     main = simulated.quantized.graph.main
     run_here = [o for o in known if not is_unrunnable(main.ops[o], main, kernels)]
-    _refuse(kernels, _first_wrong(simulated, n, run, run_here, segment))
+    _refuse(kernels, first_wrong(simulated, n, run, run_here, segment))
 
 
 def _refuse(kernels: str, wrong: str) -> None:
     if wrong:
         raise TfqError(f"the file is not handed over: on the {kernels} kernels, {wrong}")
-
-
-def _first_wrong(simulated: _Simulated, n: int, run: Arrays, known: Sequence[int], segment: Segment) -> str:
-    """The first of the operators `known` that differs from the simulated one, and how; "" when none does."""
-    quantized, places = simulated.quantized, simulated.places
-    main = quantized.graph.main
-    read = {value: decoded(run[f"tensor_{n}_{places[value]}"], value[1]) for value in segment.inputs}
-    expected = segment.run(read)
-    for o in known:
-        written = values_written(main.ops[o], _encoding(quantized, o))
-        found = {value: run[f"tensor_{n}_{places[value]}"] for value in written}
-        wrong = _difference(quantized, o, found, read, expected, simulated.dynamic_bodies)
-        if wrong:  # the delegate's float kernels approximate some functions, the others are closer (GELU near 0)
-            again = Segment(quantized, simulated.bodies, [o], "optimized").run(read)
-            wrong = _difference(quantized, o, found, read, again, simulated.dynamic_bodies)
-        if wrong:
-            return f"{main.op_name(o)} {DIFFERS}: {wrong}"
-    return ""
-
-
-def _can_be_read(quantized: QuantizedGraph, places: Mapping[Value, int], o: int) -> bool:
-    """Whether the inputs and outputs of operator `o` can be read from the file."""
-    main = quantized.graph.main
-    op, encoding = main.ops[o], _encoding(quantized, o)
-    return all(v in places for v in (*values_read(main, op, encoding).values(), *values_written(op, encoding)))
-
-
-def _difference(
-    quantized: QuantizedGraph,
-    o: int,
-    found: Mapping[Value, np.ndarray],
-    decoded: Mapping[Value, np.ndarray],
-    expected: Mapping[int, np.ndarray],
-    dynamic_bodies: bool,
-) -> str:
-    op, encoding = quantized.graph.main.ops[o], _encoding(quantized, o)
-    for t, form in values_written(op, encoding):
-        if form is not FLOAT:
-            wrong = integer_difference(found[t, form], expected[t], form, allowed_steps(encoding, form))
-            if wrong:
-                wrong = _unlike_kernels(quantized.graph.main, o, encoding, form, decoded, found[t, form], expected[t])
-        else:
-            wrong = float_difference(found[t, form], expected[t], float_tolerance(op, encoding, dynamic_bodies))
-            if wrong and encoding.mode == "dynamic" and not (repeats_steps(op) or facts_of(op.code).table):
-                wrong = wrong if _unexplained(quantized, o, decoded, found[t, form]) else ""
-        if wrong:
-            return wrong
-    return ""
-
-
-def _unlike_kernels(
-    main: Subgraph,
-    o: int,
-    encoding: OpEncoding,
-    form: ActivationEncoding,
-    decoded: Mapping[Value, np.ndarray],
-    found: np.ndarray,
-    expected: np.ndarray,
-) -> str:
-    """Say what is wrong with codes more than a step from the float operator; "" where its kernels explain them."""
-    op = main.ops[o]
-    values = {slot: decoded[value] for slot, value in values_read(main, op, encoding).items() if value in decoded}
-    if is_emulated(op, form):
-        return kernel_difference(op, encoding, values[0], found)
-    steps = allowed_steps(encoding, form) + float_noise(op, encoding, values, found.size) / form.scale
-    return integer_difference(found, expected, form, steps)
-
-
-def _unexplained(quantized: QuantizedGraph, o: int, decoded: Mapping[Value, np.ndarray], found: np.ndarray) -> bool:
-    """Whether no emulation of the on-the-fly quantization explains the result of operator `o`."""
-    op = quantized.graph.main.ops[o]
-    segment = Segment(quantized, simulated_bodies(quantized), [o])
-    source = (data_of(op), FLOAT)
-    (axes, *_) = weight_axes(op, quantized.graph.main)
-    weight = quantized.graph.main.tensors[op.inputs[axes.slot]].shape
-    inputs = weight[axes.inputs] if axes.inputs is not None else 1
-    return not any(
-        agrees_with_emulation(found, segment.run({**decoded, source: seen})[op.outputs[0]])
-        for seen in emulated_parts(decoded[source], _encoding(quantized, o), inputs)
-    )
 
 
 def _same_outputs(realized: Realized, run: Mapping[str, np.ndarray], n: int) -> None:

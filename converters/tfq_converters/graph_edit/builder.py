@@ -45,7 +45,7 @@ class GraphBuilder:
 
     def add(self, op: Op) -> None:
         """Append an operator."""
-        self.ops.append(replace(op, layer=op.layer or self.layer))
+        self.ops.append(replace(op, layer=self.layer) if self.layer and not op.layer else op)
 
     def step(
         self, code: str, inputs: tuple[int, ...], result: Tensor, options: Options | None, version: int = 1

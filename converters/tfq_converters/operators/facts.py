@@ -43,6 +43,7 @@ class OperatorFacts:
         clamps: (lowest, highest) between which it limits its input.
         positive: slot whose values must be positive, or not negative, for a finite result.
         pole: what its integer kernels do where the value at `positive` is 0, for which there is no finite result.
+        steep: a small step of its input may move its result far, so that it alone may take more than 8 bits.
         rounds: it makes whole numbers of its input, still in float.
         elementwise: it broadcasts its operands to one shape and computes each result from the values in one place.
         control_flow: it runs other subgraphs.
@@ -68,6 +69,7 @@ class OperatorFacts:
     clamps: tuple[float, float] | None = None
     positive: int | None = None
     pole: Pole = ""
+    steep: bool = False
     rounds: bool = False
     elementwise: bool = False
     control_flow: bool = False
@@ -149,8 +151,8 @@ FACTS: Mapping[str, OperatorFacts] = {
     "ADD": OperatorFacts(None, adds=True, affine=True, elementwise=True),
     "SUB": OperatorFacts(None, adds=True, affine=True, elementwise=True),
     "MUL": OperatorFacts(None, affine=True, elementwise=True),
-    "DIV": OperatorFacts(None, positive=1, pole="fails"),
-    "POW": OperatorFacts(None, positive=0),
+    "DIV": OperatorFacts(None, positive=1, pole="fails", steep=True),
+    "POW": OperatorFacts(None, positive=0, steep=True),
     "FLOOR_DIV": OperatorFacts(None),
     "FLOOR_MOD": OperatorFacts(None, elementwise=True),
     "SQUARED_DIFFERENCE": OperatorFacts(None),
@@ -167,9 +169,10 @@ FACTS: Mapping[str, OperatorFacts] = {
     "LESS_EQUAL": _COMPARES,
     "GREATER": _COMPARES,
     "GREATER_EQUAL": _COMPARES,
-    "LOG": OperatorFacts(positive=0, pole="saturates"),
-    "RSQRT": OperatorFacts(positive=0, pole="saturates"),
-    "SQRT": OperatorFacts(positive=0),
+    "EXP": OperatorFacts(steep=True),
+    "LOG": OperatorFacts(positive=0, pole="saturates", steep=True),
+    "RSQRT": OperatorFacts(positive=0, pole="saturates", steep=True),
+    "SQRT": OperatorFacts(positive=0, steep=True),
     "FLOOR": OperatorFacts(rounds=True),
     "ROUND": OperatorFacts(rounds=True),
     "CEIL": OperatorFacts(rounds=True),

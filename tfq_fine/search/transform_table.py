@@ -1,0 +1,46 @@
+"""The table of transforms, in the order in which they are decided on."""
+
+from dataclasses import replace
+
+from tfq_fine.search.islands import mended
+from tfq_fine.search.proposals import corrected, equalized, folded_batch_norm, masked
+from tfq_fine.search.transform import BETTER_DB, Proposal, Transform
+from tfq_fine.search.trial import Trial, Variant
+
+FINE_DB = 20.0  # a file that has so much may have lost anything to bounded masks
+
+
+def _with_islands(variant: Variant, trial: Trial) -> Proposal:
+    after, row = mended(variant, trial)
+    return Proposal(row.text, (after,), row=row)
+
+
+TRANSFORMS: dict[str, Transform] = {
+    "fold_batch_norm": Transform(
+        "batch norm after an activation is folded into the weights around it",
+        folded_batch_norm,
+        min_gain_db=-BETTER_DB,
+        rewrites=True,
+        then="cross_layer",
+    ),
+    "cross_layer": Transform(
+        "channels of an activation are scaled to one range, and the weights that read them divided",
+        equalized,
+        rewrites=True,
+    ),
+    "bounded_masks": Transform(
+        "attention masks reach no further than SOFTMAX can tell",
+        masked,
+        min_gain_db=-1.0,  # masked scores would be float otherwise, and slower
+        enough_db=FINE_DB,
+        assumed=lambda variant: replace(variant, bounded_masks=True),
+    ),
+    "bias_correction": Transform(
+        "biases take back what rounded weights do to the mean of the outputs", corrected, within_noise=True
+    ),
+    "islands": Transform(
+        "operators whose results are hopeless in 8 bits are kept in float, with what feeds them",
+        _with_islands,
+        is_last=True,
+    ),
+}
