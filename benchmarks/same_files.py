@@ -99,7 +99,7 @@ def _differences(old: Graph, new: Graph) -> Iterator[str]:
             counts = f"{len(codes[0])} operators became {len(codes[1])}"
             yield f"subgraph {s}, operator {at}: {old_code} became {new_code}; {counts}"
         for o, (op, changed) in enumerate(zip(one.ops, other.ops, strict=False)):
-            if op.code == changed.code and op != changed:
+            if op.code == changed.code and repr(op) != repr(changed):  # options may be arrays, which `!=` cannot tell
                 yield f"subgraph {s}, operator {o}: {op.code} has other inputs, outputs, options or version"
         for t, (tensor, changed_tensor) in enumerate(zip(one.tensors, other.tensors, strict=False)):
             reason = tensor_difference(tensor, changed_tensor)

@@ -22,8 +22,8 @@ from test_fused_lstm import sequences
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer.reading import read
 from tfq_converters.flatbuffer.writing import write
-from tfq_converters.kernels.consumers import by_rule
-from tfq_converters.kernels.queries import RUNTIMES
+from tfq_converters.kernels.consumers import by_rules
+from tfq_converters.kernels.runtimes import RUNTIMES
 from tfq_converters.kernels.table import Cell, Status
 from tfq_converters.probe.build import job
 from tfq_converters.probe.cases import CELLS
@@ -198,7 +198,7 @@ def on_openvino(cell: Cell, folder: Path) -> Status:
 
 def test_the_rules_of_openvino_hold_for_every_cell(tmp_path):
     need("openvino")
-    rules = {c: by_rule("openvino", c.op, c.form, c.mode, c.bits, c.granularity).status for c in CELLS}
+    rules = {c: by_rules(RUNTIMES["openvino"].rules, c.op, c.form, c.mode, c.bits, c.granularity).status for c in CELLS}
     known = {cell: status for cell, status in rules.items() if status != "absent" and cell.mode != "float"}
     assert len(known) > 150
     assert {cell: on_openvino(cell, tmp_path) for cell in known} == known

@@ -8,7 +8,7 @@ import tfq_fine as tfq
 from tfq_converters.flatbuffer.reading import read
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
-from tfq_converters.kernels.queries import DEFAULT_RUNTIMES
+from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_converters.realize import embedding
 from tfq_converters.runtime.runner import Kernels, Runner
 from tfq_fine.api import quantize

@@ -15,13 +15,14 @@ import pytest
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Tensor
+from tfq_converters.kernels.runtimes import VARIANTS
 from tfq_converters.kernels.table import Cell, Run, load, save
 from tfq_converters.probe.build import Job, cell_graph, job
 from tfq_converters.probe.cases import CELLS, float_cell
 from tfq_converters.probe.operands import operands
 from tfq_converters.probe.reference import Answer, answer
 from tfq_converters.probe.run import present, probe, run_jobs
-from tfq_converters.probe.runtimes import VARIANTS, installed
+from tfq_converters.probe.runtimes import installed
 from tfq_converters.probe.verdict import crash, judge, reason
 from tfq_fine.cli import kernels as kernels_command
 from tfq_fine.cli import main
@@ -83,7 +84,7 @@ def measured() -> Mapping[str, Mapping[Cell, Run]]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_shipped_table_says_what_is_measured_here(variant: str, measured):
-    package = VARIANTS[variant][0]
+    package = VARIANTS[variant].distribution
     if installed().get(package) != load().cells_on[package]:
         pytest.skip(f"the table is of {package} {load().cells_on[package]}, found {installed().get(package, 'none')}")
     shipped = {cell: load().cells[cell][variant] for cell in SAMPLE}

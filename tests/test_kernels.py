@@ -9,11 +9,13 @@ from graphs import small_cnn
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op, Subgraph, Tensor
 from tfq_converters.kernels import costs
-from tfq_converters.kernels import queries as kernels
-from tfq_converters.kernels.consumers import RULES
+from tfq_converters.kernels.consumers import Rule
 from tfq_converters.kernels.queries import Choice, Target, cell_form, fault, somewhere, status, working
+from tfq_converters.kernels.runtimes import DEFAULT_RUNTIMES, RUNTIMES, VARIANTS, Runtime, families
 from tfq_converters.kernels.table import Cell, load
-from tfq_fine.cli.arguments import TARGETS
+from tfq_converters.probe.runtimes import OPENERS
+from tfq_fine.api import quantize
+from tfq_fine.cli.arguments import parse
 
 MICRO = Target(("tflite-micro",))
 REFERENCE = Target(("litert-reference",))
@@ -120,11 +122,41 @@ def test_unknown_runtimes_are_refused():
         Target(("tflite-micro",), only)
 
 
-def test_every_runtime_is_in_the_shipped_table_and_on_the_command_line():
-    assert tuple(kernels.RUNTIMES) == TARGETS
-    named = {variant for variants in kernels.RUNTIMES.values() for variant in variants}
-    assert named == {*load().variants, *RULES}
-    assert not set(load().variants) & set(RULES)
+def test_every_runtime_is_in_the_shipped_table_or_known_by_rules():
+    by_rules = {name for name, runtime in RUNTIMES.items() if runtime.rules}
+    assert by_rules == {"ethos-u", "openvino", "tosa"}
+    assert {variant for runtime in RUNTIMES.values() for variant in runtime.variants} == {*load().variants, *by_rules}
+    assert tuple(VARIANTS) == load().variants
+    assert {variant.distribution for variant in VARIANTS.values()} == set(OPENERS)
+    assert DEFAULT_RUNTIMES == ("litert", "tflite")
+    assert [name for name in RUNTIMES if f'"{name}"' not in (quantize.__doc__ or "")] == []
+
+
+def test_a_runtime_on_the_command_line_stands_for_all_variants_of_its_package():
+    """TFLite Micro is not a variant of TensorFlow Lite, although its name begins alike."""
+    assert {name: len(variants) for name, variants in families().items()} == {
+        "litert": 3,
+        "tflite": 3,
+        "tflite-micro": 1,
+    }
+    assert [variant for variants in families().values() for variant in variants] == list(VARIANTS)
+
+
+def test_a_runtime_is_one_row(monkeypatch, capsys):
+    toy = Runtime(
+        "toy", "a toy", rules=(Rule("refuses", "too many bits", bits=(8,)), Rule("correct")), compiles=True,
+        no_float16="it has no floats",
+    )  # fmt: skip
+    monkeypatch.setitem(RUNTIMES, "toy", toy)
+    target = Target(("toy",))
+    assert target.variants == ("litert", "litert-no-delegate", "toy")
+    assert target.compiles and target.no_float16 == "float16 weights are not read on toy (it has no floats)"
+    dense = ("FULLY_CONNECTED", "dynamic")
+    assert "on toy (refuses: too many bits)" in fault(*dense, 8, "per_channel", None, target)
+    assert fault(*dense, 4, "per_channel", None, target) == ""
+    with pytest.raises(SystemExit):
+        parse(["tfq-fine", "quantize", "--help"])
+    assert "toy: a toy" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,9 @@ from absl import flags, logging
 from absl.flags import argparse_flags
 
 import tfq_fine as tfq
+from tfq_converters.kernels import DEFAULT_RUNTIMES, RUNTIMES, families
 
 PROGRAM = "tfq-fine"
-RUNTIMES = ("litert", "tflite", "tflite-micro")
-TARGETS = (
-    "litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro", "ethos-u", "openvino", "tosa",
-)  # fmt: skip
 OBSERVERS = ("min_max", "moving_average", "percentile", "mean_std", "mse", "entropy", "auto")
 STATISTICS = ("channel_absmax", "channel_mean", "second_moment")
 REPAIRS = ("fold_batch_norm", "cross_layer", "bounded_masks", "bias_correction", "islands")
@@ -65,9 +62,10 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
     _option(
         parser,
         "runtime",
-        choices=TARGETS,
+        choices=tuple(RUNTIMES),
         action="append",
-        help="where the file must run; may be given several times (default: litert and tflite)",
+        help=f"where the file must run; may be given several times (default: {' and '.join(DEFAULT_RUNTIMES)}). "
+        + "; ".join(f"{name}: {runtime.help}" for name, runtime in RUNTIMES.items()),
     )
     _option(
         parser,
@@ -143,7 +141,8 @@ def _kernels(parser: argparse.ArgumentParser) -> None:
     _option(parser, "probe", action="store_true", help="measure here, on the runtimes that are installed: some minutes")
     _option(parser, "output", metavar="FILE", help="write what was measured, for quantize(kernels=FILE); - is stdout")
     _option(parser, "table", metavar="FILE", help="show this table instead of the one that comes with the program")
-    _option(parser, "runtime", choices=RUNTIMES, action="append", help="only this runtime; may be given several times")
+    choices = tuple(families())
+    _option(parser, "runtime", choices=choices, action="append", help="only this runtime; may be given several times")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from tfq_converters.errors import TfqError
-from tfq_converters.kernels import ABSENT, Cell, KernelTable, Run, load, save
-from tfq_converters.probe import CELLS, VARIANTS, present, probe
+from tfq_converters.kernels import ABSENT, VARIANTS, Cell, KernelTable, Run, families, load, save
+from tfq_converters.probe import CELLS, present, probe
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.terminal import counted
 from tfq_fine.report import Grid, Paragraph, Section, plain_text, rich_group
@@ -47,13 +47,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _variants(runtimes: Sequence[str] | None) -> list[str]:
     """Return the variants of the named runtimes, all by default: `litert` stands for all of its variants."""
-    return [v for v in VARIANTS if not runtimes or any(v == name or v.startswith(f"{name}-") for name in runtimes)]
+    variants = families()
+    named = {variant for name in runtimes or variants for variant in variants[name]}
+    return [variant for variant in VARIANTS if variant in named]
 
 
 def _measured(wanted: Sequence[str]) -> KernelTable:
     found = present(wanted)
     if not found:
-        packages = ", ".join(dict.fromkeys(VARIANTS[variant][0] for variant in wanted))
+        packages = ", ".join(dict.fromkeys(VARIANTS[variant].distribution for variant in wanted))
         raise TfqError(f"none of the runtimes is installed; install {packages}")
     with counted(len(found) * len(CELLS), "probing") as advance:
         return probe(load(), found, progress=advance)

@@ -237,7 +237,7 @@ class Trial:
             One figure for each sample; `WORST` where it is NaN, or where the file cannot be run.
         """
         figures = [score(outputs, n) for n, outputs in enumerate(self.outputs(variant))]
-        return tuple(WORST if math.isnan(figure) else figure for figure in figures) or (WORST,) * len(self.samples)
+        return tuple(nan_as_worst(figure) for figure in figures) or (WORST,) * len(self.samples)
 
     def outputs(self, variant: Variant) -> list[list[np.ndarray]]:
         """Return the outputs of a variant's file for every sample, decoded to float; empty where it cannot be run."""

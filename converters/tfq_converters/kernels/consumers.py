@@ -10,7 +10,7 @@ what they said, and `tests/test_consumers.py` asks them again for a whole networ
   Both compute dynamic-range operators in float over the dequantized weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tfq_converters.kernels.table import ABSENT, Run, Status
@@ -36,7 +36,7 @@ class Rule:
         )
 
 
-_FLOATS = "the NPU computes in integers only: floats stay on the CPU"
+FLOATS = "the NPU computes in integers only: floats stay on the CPU"
 _MULTIPLY = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "BATCH_MATMUL")
 _LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 _FLOAT_MODES = ("float", "weight_only", "dynamic")
@@ -48,50 +48,42 @@ _MEASURED = (
 )
 _NO_BLOCKS = Rule("refuses", "it knows no blocks", granularities=("blocks",))
 
-# runtime -> rules, the first that holds counts; where none does, nothing is known
-RULES: Mapping[str, tuple[Rule, ...]] = {
-    "ethos-u": (
-        Rule("crashes", "Vela dies with SIGFPE on any INT4 tensor", bits=(4,)),
-        Rule("refuses", "Vela knows no INT2", bits=(2,)),
-        Rule("refuses", _FLOATS, modes=_FLOAT_MODES),
-        _NO_BLOCKS,
-        Rule("refuses", "one scale only", ops=("BATCH_MATMUL", _LSTM), granularities=("per_channel",)),
-        Rule("correct", ops=(_LSTM,), modes=("integer8",)),
-        *_MEASURED,
-    ),
-    "openvino": (
-        Rule("refuses", "Unexpected type: int2", bits=(2,)),
-        Rule("refuses", "it cannot transpose int4 of rank 4", ("CONV_2D",), ("3x3", "1x1"), bits=(4,)),
-        Rule("refuses", "it cannot transpose int4 of rank 4 and 5", ("TRANSPOSE_CONV", "CONV_3D"), bits=(4,)),
-        Rule("refuses", "it knows no blocks", ("EMBEDDING_LOOKUP",), granularities=("blocks",)),
-        Rule("refuses", "it cannot read its state", ops=(_LSTM,)),
-        Rule("wrong", "codes without their scales", modes=("weight_only",), granularities=("blocks",)),
-        _NO_BLOCKS,
-        *_MEASURED,
-    ),
-    "tosa": (
-        Rule("refuses", "tosa.const takes no int2", bits=(2,)),
-        _NO_BLOCKS,
-        Rule("refuses", "not in TOSA", ops=("EMBEDDING_LOOKUP", _LSTM)),
-        Rule("refuses", "not legalized", ops=("BATCH_MATMUL",), modes=("dynamic", "integer16")),
-        Rule("refuses", "not legalized", ("BATCH_MATMUL",), modes=_INTEGERS, granularities=("per_channel",)),
-        Rule("refuses", "invalid graph", ("CONV_2D",), ("grouped",), ("integer16",)),
-        Rule("refuses", "the reference model cannot split int4", ("CONV_2D",), ("grouped",), bits=(4,)),
-        Rule("correct", "", ("CONV_2D", "TRANSPOSE_CONV"), modes=("integer8",), bits=(4,)),
-        Rule("refuses", "the reference model cannot cast or reshape int4", bits=(4,)),
-        *_MEASURED,
-    ),
-}
-COMPILERS = frozenset({"ethos-u"})  # a file of which they take nothing is of no use: nobody falls back unasked
-# runtime -> why it does not read float16 constants, of which there are no cells
-NO_FLOAT16: Mapping[str, str] = {
-    "ethos-u": _FLOATS,
-    "tflite-micro": "its DEQUANTIZE takes no float16",
-}
+# Of each consumer the rules in their order: the first that holds counts; where none does, nothing is known.
+ETHOS_U = (
+    Rule("crashes", "Vela dies with SIGFPE on any INT4 tensor", bits=(4,)),
+    Rule("refuses", "Vela knows no INT2", bits=(2,)),
+    Rule("refuses", FLOATS, modes=_FLOAT_MODES),
+    _NO_BLOCKS,
+    Rule("refuses", "one scale only", ops=("BATCH_MATMUL", _LSTM), granularities=("per_channel",)),
+    Rule("correct", ops=(_LSTM,), modes=("integer8",)),
+    *_MEASURED,
+)
+OPENVINO = (
+    Rule("refuses", "Unexpected type: int2", bits=(2,)),
+    Rule("refuses", "it cannot transpose int4 of rank 4", ("CONV_2D",), ("3x3", "1x1"), bits=(4,)),
+    Rule("refuses", "it cannot transpose int4 of rank 4 and 5", ("TRANSPOSE_CONV", "CONV_3D"), bits=(4,)),
+    Rule("refuses", "it knows no blocks", ("EMBEDDING_LOOKUP",), granularities=("blocks",)),
+    Rule("refuses", "it cannot read its state", ops=(_LSTM,)),
+    Rule("wrong", "codes without their scales", modes=("weight_only",), granularities=("blocks",)),
+    _NO_BLOCKS,
+    *_MEASURED,
+)
+TOSA = (
+    Rule("refuses", "tosa.const takes no int2", bits=(2,)),
+    _NO_BLOCKS,
+    Rule("refuses", "not in TOSA", ops=("EMBEDDING_LOOKUP", _LSTM)),
+    Rule("refuses", "not legalized", ops=("BATCH_MATMUL",), modes=("dynamic", "integer16")),
+    Rule("refuses", "not legalized", ("BATCH_MATMUL",), modes=_INTEGERS, granularities=("per_channel",)),
+    Rule("refuses", "invalid graph", ("CONV_2D",), ("grouped",), ("integer16",)),
+    Rule("refuses", "the reference model cannot split int4", ("CONV_2D",), ("grouped",), bits=(4,)),
+    Rule("correct", "", ("CONV_2D", "TRANSPOSE_CONV"), modes=("integer8",), bits=(4,)),
+    Rule("refuses", "the reference model cannot cast or reshape int4", bits=(4,)),
+    *_MEASURED,
+)
 
 
-def by_rule(variant: str, op: str, form: str | None, mode: str, bits: int, granularity: str) -> Run:
-    """The answer of the consumer `variant` for such weights; the arguments are those of `queries.status`."""
+def by_rules(rules: Sequence[Rule], op: str, form: str | None, mode: str, bits: int, granularity: str) -> Run:
+    """What a consumer with these rules makes of such weights; the other arguments are those of `queries.status`."""
     stored = "per_channel" if granularity == "channel_groups" else granularity
-    found = next((rule for rule in RULES[variant] if rule.holds(op, form, mode, bits, stored)), None)
+    found = next((rule for rule in rules if rule.holds(op, form, mode, bits, stored)), None)
     return ABSENT if found is None else Run(found.status, found.message)

@@ -8,22 +8,10 @@ from dataclasses import dataclass
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Op, Subgraph
-from tfq_converters.kernels.consumers import COMPILERS, NO_FLOAT16, RULES, by_rule
+from tfq_converters.kernels.consumers import by_rules
+from tfq_converters.kernels.runtimes import DEFAULT_RUNTIMES, RUNTIMES, rules_of
 from tfq_converters.kernels.table import ABSENT, Cell, KernelTable, Run, Status, load
 
-# What a user names -> the variants that the file must be right on; LiteRT too where a rule answers, as the file is
-# checked there before it is handed over.
-RUNTIMES: Mapping[str, tuple[str, ...]] = {
-    "litert": ("litert", "litert-no-delegate"),
-    "litert-reference": ("litert-reference",),
-    "tflite": ("tflite", "tflite-no-delegate"),
-    "tflite-reference": ("tflite-reference",),
-    "tflite-micro": ("tflite-micro",),
-    "ethos-u": ("litert", "litert-no-delegate", "ethos-u"),
-    "openvino": ("litert", "litert-no-delegate", "openvino"),
-    "tosa": ("litert", "litert-no-delegate", "tosa"),
-}
-DEFAULT_RUNTIMES = ("litert", "tflite")
 # (operator of the float graph, mode) -> operator and mode of the cells, where `realize` writes another one
 WRITTEN_AS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("GATHER", "weight_only"): ("EMBEDDING_LOOKUP", "weight_only"),
@@ -66,7 +54,7 @@ class Target:
             found = ", ".join(map(repr, unknown)) or "none"
             raise TfqError(f"expected runtimes among {', '.join(RUNTIMES)}; found {found}")
         known = self.measured.variants
-        missing = [v for v in self.variants if v not in known and v not in RULES]
+        missing = [v for v in self.variants if v not in known and not rules_of(v)]
         if missing:
             raise TfqError(
                 f"the kernel table has no measurements of {', '.join(missing)}, only of {', '.join(known)}; name other "
@@ -81,17 +69,18 @@ class Target:
     @property
     def variants(self) -> tuple[str, ...]:
         """The runtime variants that the file must be right on."""
-        return tuple(dict.fromkeys(variant for name in self.runtimes for variant in RUNTIMES[name]))
+        return tuple(dict.fromkeys(variant for name in self.runtimes for variant in RUNTIMES[name].variants))
 
     @property
     def compiles(self) -> bool:
         """Whether a compiler is among them, which is of no use to a file that it does not take."""
-        return not COMPILERS.isdisjoint(self.variants)
+        return any(RUNTIMES[name].compiles for name in self.runtimes)
 
     @property
     def no_float16(self) -> str:
         """Why float16 constants are not read everywhere; "" when they are."""
-        reasons = [f"{name} ({NO_FLOAT16[name]})" for name in self.variants if name in NO_FLOAT16]
+        names = dict.fromkeys(self.runtimes)
+        reasons = [f"{name} ({RUNTIMES[name].no_float16})" for name in names if RUNTIMES[name].no_float16]
         return f"float16 weights are not read on {'; '.join(reasons)}" if reasons else ""
 
 
@@ -127,8 +116,8 @@ def status(
         form: of a convolution, "3x3", "1x1" or "grouped"; None for the worst of all.
         table: the shipped one when None.
     """
-    if variant in RULES:
-        return by_rule(variant, op, form, mode, bits, granularity)
+    if rules := rules_of(variant):
+        return by_rules(rules, op, form, mode, bits, granularity)
     measured = (load() if table is None else table).cells
     stored = "per_channel" if granularity == "channel_groups" else granularity
     cells = [Cell(op, f, mode, bits, stored) for f in (FORMS if form is None else (form,))]
@@ -194,7 +183,7 @@ def fault(
     works = working(code, mode, activation_bits, where, form)
     if not works:
         kernel = f"no {cell_mode.replace('_', '-')} kernel for quantized weights"
-        told = "; ".join(failures[name].message for name in failures if name in RULES)
+        told = "; ".join(failures[name].message for name in failures if rules_of(name))
         return f"{code} has {kernel} on {', '.join(where.runtimes)}{f' ({told})' if told else ''}"
     return (
         f"{code} does not compute int{bits} {granularity} weights in mode {cell_mode} on {_said(failures)}; "
@@ -206,7 +195,7 @@ def _said(failures: Mapping[str, Run]) -> str:
     """`litert, tflite (silently wrong: off by 142 steps)`; those that a rule is about each with its own reason."""
     grouped: dict[tuple[Status, str], list[str]] = {}
     for variant, run in failures.items():
-        grouped.setdefault((run.status, variant if variant in RULES else ""), []).append(variant)
+        grouped.setdefault((run.status, variant if rules_of(variant) else ""), []).append(variant)
     said = []
     for (what, _), variants in grouped.items():
         message = failures[variants[0]].message

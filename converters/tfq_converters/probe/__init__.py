@@ -11,15 +11,13 @@ from tfq_converters import face
 if TYPE_CHECKING:
     from tfq_converters.probe.cases import CELLS
     from tfq_converters.probe.run import present, probe, run_jobs
-    from tfq_converters.probe.runtimes import VARIANTS
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
             "cases": "CELLS",
             "run": "present probe run_jobs",
-            "runtimes": "VARIANTS",
         },
     )
 
-__all__ = ["CELLS", "VARIANTS", "present", "probe", "run_jobs"]
+__all__ = ["CELLS", "present", "probe", "run_jobs"]

@@ -12,10 +12,10 @@ import numpy as np
 
 from tfq_converters.errors import TfqError
 from tfq_converters.files import temporary_folder
-from tfq_converters.kernels import Cell, KernelTable, Run
+from tfq_converters.kernels import VARIANTS, Cell, KernelTable, Run
 from tfq_converters.probe.build import Job, job
 from tfq_converters.probe.cases import CELLS, float_cell
-from tfq_converters.probe.runtimes import VARIANTS, installed
+from tfq_converters.probe.runtimes import installed
 from tfq_converters.probe.verdict import crash, judge, reason
 from tfq_converters.runtime import python_command, python_environment
 
@@ -26,7 +26,7 @@ FEATURES = {"avx512_vnni": "AVX512-VNNI", "avx512f": "AVX512", "avx2": "AVX2", "
 def present(variants: Iterable[str] = VARIANTS) -> tuple[str, ...]:
     """Return the names in `variants` whose runtime is installed."""
     known = installed()
-    return tuple(variant for variant in variants if VARIANTS[variant][0] in known)
+    return tuple(variant for variant in variants if VARIANTS[variant].distribution in known)
 
 
 def measured_on() -> dict[str, str]:

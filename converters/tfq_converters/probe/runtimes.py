@@ -7,27 +7,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tfq_converters.kernels import VARIANTS
 from tfq_converters.runtime import Kernels, Runner
 
 ARENA = 1 << 23  # bytes that TFLite Micro may use; the largest cell in float takes less
 SECONDS = 60  # after which a file counts as one that takes the process down
 
-# variant -> (distribution, kernels)
-VARIANTS: Mapping[str, tuple[str, Kernels]] = {
-    "litert": ("ai-edge-litert", "default"),
-    "litert-no-delegate": ("ai-edge-litert", "optimized"),
-    "litert-reference": ("ai-edge-litert", "reference"),
-    "tflite": ("tensorflow", "default"),
-    "tflite-no-delegate": ("tensorflow", "optimized"),
-    "tflite-reference": ("tensorflow", "reference"),
-    "tflite-micro": ("tflite-micro", "reference"),
-}
-
 
 def installed() -> dict[str, str]:
     """Return distribution -> version, for the runtimes that are installed."""
     found = {}
-    for name in dict.fromkeys(name for name, _ in VARIANTS.values()):
+    for name in dict.fromkeys(variant.distribution for variant in VARIANTS.values()):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -129,7 +119,7 @@ def _micro() -> Open:
     return lambda content, kernels: _Micro(runtime.Interpreter.from_bytes(content, arena_size=ARENA))
 
 
-OPENERS: Mapping[str, Callable[[], Open]] = {
+OPENERS: Mapping[str, Callable[[], Open]] = {  # by distribution
     "ai-edge-litert": _litert,
     "tensorflow": _tflite,
     "tflite-micro": _micro,
@@ -143,6 +133,6 @@ def opener(variant: str) -> Callable[[bytes], Opened]:
         ImportError: the runtime is not there, or broken.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    distribution, kernels = VARIANTS[variant]
-    opened = OPENERS[distribution]()
-    return lambda content: opened(content, kernels)
+    row = VARIANTS[variant]
+    opened = OPENERS[row.distribution]()
+    return lambda content: opened(content, row.kernels)

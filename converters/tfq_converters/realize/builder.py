@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Op, Options, Quantization, Subgraph, Tensor
+from tfq_converters.graph import ABSENT, IdentityCache, Op, Options, Quantization, Subgraph, Tensor
 from tfq_converters.graph_edit import GraphBuilder, dequantize, encoded, float_like, quantize
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
 
@@ -21,8 +21,7 @@ class SubgraphBuilder(GraphBuilder):
         super().__init__(source.tensors)
         self.source = source
         self._forms: dict[int, dict[ValueForm, int]] = {}
-        self._constants: dict[tuple[int, str], tuple[int, object]] = {}
-        self._matrices: dict[int, tuple[WeightCodes, WeightCodes]] = {}
+        self._constants, self._matrices = IdentityCache(), IdentityCache()
         computed = {tensor for op in source.ops for tensor in op.outputs}
         for index in range(len(source.tensors)):
             if index not in computed:
@@ -65,21 +64,19 @@ class SubgraphBuilder(GraphBuilder):
 
     def once(self, value: object, purpose: str, make: Callable[[], int]) -> int:
         """Return the tensor that `make` builds of the constant `value`; built once for all operators that share it."""
-        key = (id(value), purpose)
-        if key not in self._constants:
-            self._constants[key] = (make(), value)
-        return self._constants[key][0]
+        return self._constants.once(make, value, key=purpose)
 
     def matrix(self, codes: WeightCodes) -> WeightCodes:
         """Return the codes [O, 1, 1, I] of a 1x1 convolution as [O, I]; the same value each time."""
-        if id(codes) not in self._matrices:
+
+        def flat() -> WeightCodes:
             shape = (codes.codes.shape[0], codes.codes.shape[3])
             scale, zero_point = (a.reshape(a.shape[0], a.shape[3]) for a in (codes.scale, codes.zero_point))
-            flat = WeightCodes(
+            return WeightCodes(
                 codes.codes.reshape(shape), scale, zero_point, codes.bits, (codes.block[0], codes.block[3])
             )
-            self._matrices[id(codes)] = (flat, codes)
-        return self._matrices[id(codes)][0]
+
+        return self._matrices.once(flat, codes)
 
     def know(self, index: int, form: ValueForm) -> None:
         """Declare that the new tensor `index` is a value in `form`, which operators may request like any other."""
