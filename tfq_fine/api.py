@@ -248,18 +248,18 @@ def _quantized(
         is_earlier, samples = statistics is not None, statistics.kept if statistics else ()
         if material.is_given:
             with shown.stage("calibrating", material.count) as advance:
-                found = gathered(prepared, material, statistics, advance, files.folder)
-            statistics, samples = found.statistics, found.samples
+                result = gathered(prepared, material, statistics, advance, files.folder)
+            statistics, samples = result.statistics, result.samples
         flatbuffer.forget_pages(trim=True)
         with shown.stage("choosing the numbers"):
             decided = decide(prepared, material, statistics, is_earlier, samples, files)
         flatbuffer.forget_pages(trim=True)
         with shown.stage("running the file"):
             quantized, generated = decided.numbers.quantized, not samples
-            seen = samples or (generated_inputs(quantized.graph),)
-            written = write(quantized, [seen[0]], other_inputs(quantized.graph), runs)
+            run_samples = samples or (generated_inputs(quantized.graph),)
+            written = write(quantized, [run_samples[0]], other_inputs(quantized.graph), runs)
             threads = material.reading.threads
-            verdict = judged_file(source.graph, quantized, written.graph, seen, files, generated, threads)
+            verdict = judged_file(source.graph, quantized, written.graph, run_samples, files, generated, threads)
     flatbuffer.forget_pages(trim=True)
     report = reported(prepared, source, decided, written, verdict, generated)
     warnings = data_warnings(prepared.graph, quantized, statistics, samples)
@@ -362,8 +362,8 @@ def _calibrated_wrappers(model: Any, samples: CalibrationData, progress: bool | 
         with shown.stage("reading the model"):
             taken_apart = converted(model)
         with shown.stage("calibrating", material.count) as advance:
-            seen = calibrate_wrappers(taken_apart, material, advance)
-    return Statistics(samples=seen.samples, skipped=seen.skipped, warnings=seen.warnings)
+            statistics = calibrate_wrappers(taken_apart, material, advance)
+    return Statistics(samples=statistics.samples, skipped=statistics.skipped, warnings=statistics.warnings)
 
 
 def _calibrated(
@@ -393,6 +393,6 @@ def _calibrated(
             resume.require_of(graph)
         needs = static_needs(graph, plan).also(weight_needs(graph, plan)).also(algorithm_needs(graph, also))
         with shown.stage("calibrating", material.count) as advance:
-            found = material.gather(graph, needs, advance=advance).statistics
-    assert found is not None
-    return found if resume is None else resume.merge(found)
+            gathered_statistics = material.gather(graph, needs, advance=advance).statistics
+    assert gathered_statistics is not None
+    return gathered_statistics if resume is None else resume.merge(gathered_statistics)

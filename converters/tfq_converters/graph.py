@@ -125,12 +125,12 @@ class Subgraph:
 
     @cached_property
     def _consumers(self) -> dict[int, list[tuple[int, int]]]:
-        found: dict[int, list[tuple[int, int]]] = {}
+        consumers: dict[int, list[tuple[int, int]]] = {}
         for index, op in enumerate(self.ops):
             for slot, tensor in enumerate(op.inputs):
                 if tensor != ABSENT:
-                    found.setdefault(tensor, []).append((index, slot))
-        return found
+                    consumers.setdefault(tensor, []).append((index, slot))
+        return consumers
 
     def op_name(self, index: int) -> str:
         """Return how op `index` is called in messages: its layer if known, else its output tensor, and its kind."""

@@ -55,5 +55,5 @@ def _windows(data: np.ndarray, op: Op, sizes: tuple[int, ...]) -> np.ndarray:
     padded = np.pad(data, [*pads, (0, 0)])
     axes = tuple(range(1, len(sizes) + 1))
     windows = np.lib.stride_tricks.sliding_window_view(padded, reaches, axis=axes)
-    found: np.ndarray = windows[(slice(None), *starts, slice(None), *steps)]
-    return found
+    picked: np.ndarray = windows[(slice(None), *starts, slice(None), *steps)]
+    return picked

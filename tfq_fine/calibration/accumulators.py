@@ -55,11 +55,11 @@ class Totals:
         self._add_ranges(reading)
         for total, mean in zip(self._means, reading.means, strict=True):
             total += mean * count
-        for known, found in zip(self._absmax, reading.absmax, strict=True):
-            np.maximum(known, found, out=known)
+        for total_absmax, found in zip(self._absmax, reading.absmax, strict=True):
+            np.maximum(total_absmax, found, out=total_absmax)
         self._channels = [
-            merged_limits(known, self.samples, found, count)
-            for known, found in zip(self._channels or reading.limits, reading.limits, strict=True)
+            merged_limits(total_absmax, self.samples, found, count)
+            for total_absmax, found in zip(self._channels or reading.limits, reading.limits, strict=True)
         ]
         if len(reading.values):
             self._counter.add(reading.values)
@@ -72,9 +72,9 @@ class Totals:
             if key not in self._moments:
                 self._moments[key] = np.zeros(found.shape)
             self._moments[key] += found if count == 1 else found * np.float32(count)
-        for key, given in self._lstms.items():
+        for key, constants in self._lstms.items():
             op = self._graph.main.ops[key[1]]
-            found = lstm.strain(given, *(reading.tensors[t] for t in (data_of(op), op.outputs[0])))
+            found = lstm.strain(constants, *(reading.tensors[t] for t in (data_of(op), op.outputs[0])))
             self._strains[key] = np.maximum(self._strains.get(key, 0.0), found)
         self.samples += count
 
@@ -124,22 +124,24 @@ class Totals:
 
     def _warnings(self, ranges: dict[tuple[int, int], Range]) -> list[str]:
         """Return what a user should know of the data."""
-        found = []
+        warnings = []
         if self.interrupted:
-            found.append(f"{INTERRUPTED}: the statistics are those of the first {self.samples} samples")
+            warnings.append(f"{INTERRUPTED}: the statistics are those of the first {self.samples} samples")
         if self.skipped:
-            found.append(f"{self.skipped} samples were skipped: the model computes NaN or infinity on them")
-        constant = [self._graph.main.tensors[t].name for (_, t), found in ranges.items() if found.low == found.high]
+            warnings.append(f"{self.skipped} samples were skipped: the model computes NaN or infinity on them")
+        constant = [
+            self._graph.main.tensors[t].name for (_, t), warnings in ranges.items() if warnings.low == warnings.high
+        ]
         if constant:
             more = f" and {len(constant) - NAMED} more" if len(constant) > NAMED else ""
-            found.append(
+            warnings.append(
                 f"the samples leave {len(constant)} tensors constant ({', '.join(constant[:NAMED])}{more}): "
                 "calibrate on more varied data, or they will not follow other inputs"
             )
         late = int((self._widened >= self.samples * (1 - LAST)).sum())
         if self.samples >= ENOUGH and late > MANY * len(ranges):
-            found.append(
+            warnings.append(
                 f"the last {LAST:.0%} of the samples still widened {late} of {len(ranges)} ranges by more than "
                 f"{WIDENED:.0%}: calibrate on more data"
             )
-        return found
+        return warnings

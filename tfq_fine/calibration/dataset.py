@@ -122,9 +122,9 @@ class Representative:
             self.data, shapes = shard_shapes(self.data, self.shards, self.executor, names)
             return shapes
         peeked = Peeked(self.data)
-        found = peeked.shapes(names)
+        described = peeked.shapes(names)
         self.data = peeked.data
-        return found
+        return described
 
     def gather(
         self,
@@ -144,7 +144,7 @@ class Representative:
         if self.executor is not None:
             return gather_shards(graph, self.data, self.shards, self.executor, needs, self.reading, advance)
         spool = Spool(aside) if aside is not None and not isinstance(self.data, IN_MEMORY) else None
-        found = gather(graph, self.data, needs, self.reading, advance, spool)
+        result = gather(graph, self.data, needs, self.reading, advance, spool)
         if spool is not None:
             self.data = spool
-        return found
+        return result

@@ -64,17 +64,17 @@ def calibrate(
         batches = _finite(batches, totals)
     kept = KeptSamples()
     try:
-        for seen, reading in _readings(extended, batches, threads, side_by_side):
+        for batch, reading in _readings(extended, batches, threads, side_by_side):
             if reading.is_finite:
-                totals.add(reading, seen.count)
-                for single in singles([seen], specs):
+                totals.add(reading, batch.count)
+                for single in singles([batch], specs):
                     kept.keep(single.inputs)
             elif on_invalid == "skip":
-                totals.skip(seen.count)
+                totals.skip(batch.count)
             else:
-                raise TfqError(_not_finite(graph, extended, reading, seen))
+                raise TfqError(_not_finite(graph, extended, reading, batch))
             if advance is not None:
-                advance(seen.count)
+                advance(batch.count)
     except KeyboardInterrupt:
         if not totals.samples:
             raise
@@ -118,8 +118,8 @@ def _readings(
             running.append(seen(batch))
             yield batch.inputs
 
-    for found in pool.run_all(inputs()):
-        yield running.popleft(), extended.read(found)
+    for outputs in pool.run_all(inputs()):
+        yield running.popleft(), extended.read(outputs)
 
 
 def _runs_side_by_side(graph: Graph) -> bool:

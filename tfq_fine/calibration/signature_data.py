@@ -71,10 +71,10 @@ def of_each(graph: Graph, data: Any, statistics: Statistics | None) -> dict[str,
 
 def entries(graph: Graph) -> dict[int, str]:
     """Return the subgraphs that signatures start at, in file order, with the key of the first signature of each."""
-    found: dict[int, str] = {}
+    keys: dict[int, str] = {}
     for signature in sorted(graph.signatures, key=lambda signature: signature.subgraph):
-        found.setdefault(signature.subgraph, signature.key)
-    return found
+        keys.setdefault(signature.subgraph, signature.key)
+    return keys
 
 
 def each(graph: Graph, given: Mapping[str, D], make: Callable[[Graph, D], T]) -> dict[str, T]:

@@ -103,17 +103,17 @@ def _chunks(source: Source, wanted: Wanted, keep_labels: bool) -> Iterator[Chunk
 
 def _labelled(chunks: Iterator[Chunk], labels: Any, whole: bool) -> Iterator[Chunk]:
     """Yield chunks with the labels that came next to the data."""
-    given = shape_of(labels)[0] if shape_of(labels) else 0
+    total = shape_of(labels)[0] if shape_of(labels) else 0
     stop = 0
     for chunk in chunks:
         stop = chunk.first + chunk.count
         if chunk.labels is not None:
             raise TfqError("labels were given separately and are in the data too; pass them once")
-        if whole or stop > given:
-            same_count({"samples": stop, "labels": given})
+        if whole or stop > total:
+            same_count({"samples": stop, "labels": total})
         yield replace(chunk, labels=labels[chunk.first : stop])
         del chunk
-    same_count({"samples": stop, "labels": given})
+    same_count({"samples": stop, "labels": total})
 
 
 def _limited(chunks: Iterator[Chunk], limit: int | None) -> Iterator[Chunk]:

@@ -303,12 +303,12 @@ class Trial:
             quantized = numbers().quantized
             judges = judged(quantized.graph)
             outputs = quantized.graph.main.outputs
-            wanted = [*(judge.tensor for judge in judges), *outputs]
-            found = [*self._run(quantized, [self.samples[n] for n in indices], wanted, at_a_time=len(self.samples))]
+            tensors = [*(judge.tensor for judge in judges), *outputs]
+            runs = [*self._run(quantized, [self.samples[n] for n in indices], tensors, at_a_time=len(self.samples))]
         except TfqError as error:  # whatever it is, such a file is not handed over
             return Measured((WORST,) * len(indices), str(error))
         each, apart = [], [Apart(use) for use in uses(self.model)]
-        for n, values in zip(indices, found, strict=True):
+        for n, values in zip(indices, runs, strict=True):
             pairs = [
                 self._pair(n, k, judge, t, values) for k, (judge, t) in enumerate(zip(judges, outputs, strict=True))
             ]
@@ -406,11 +406,11 @@ class Trial:
         """Return what the channels of some activations look like, on the samples that are kept or on all."""
         needs = StatisticsRequest(channels=tuple((0, t) for t in tensors))
         if all_samples:
-            found = self._calibrated(graph, needs)
+            statistics = self._calibrated(graph, needs)
         else:
             batches = [Batch(sample, None, n, 1) for n, sample in enumerate(self.samples)]
-            found = calibrate(graph, batches, needs, self._threads)
-        return {t: Channels(*found.channels[0, t]) for t in tensors}
+            statistics = calibrate(graph, batches, needs, self._threads)
+        return {t: Channels(*statistics.channels[0, t]) for t in tensors}
 
     def means(self, variant: Variant) -> list[Statistics]:
         """Return the channel means of the inputs of linear operators, of every sample by itself."""

@@ -109,7 +109,7 @@ class Prepared:
     @cached_property
     def known(self) -> dict[int, Range]:
         """Tensor -> range, of those that wrappers hold and of those that follow."""
-        held = {t: found for (_, t), found in self.overrides.ranges.items()} if self.overrides else {}
+        held = {t: limits for (_, t), limits in self.overrides.ranges.items()} if self.overrides else {}
         return with_implied(self.graph, integer_ops(self.plan), held) if held else {}
 
     @cached_property
@@ -131,11 +131,11 @@ class Prepared:
         order = self.order
         static = f"recipe {order.recipe.name!r} is static and needs representative data"
         borders = f"input type {order.input_type} and output type {order.output_type} need representative data"
-        found = f"{static if integer_ops(self.plan) else borders}: give data=..."
+        need = f"{static if integer_ops(self.plan) else borders}: give data=..."
         if self.open is None:
-            raise TfqError(f"{found}, or statistics=...")
+            raise TfqError(f"{need}, or statistics=...")
         names = ", ".join(self.graph.main.tensors[t].name for t in sorted(self.open))
-        raise TfqError(f"{found}; the model itself holds no range of {names}")
+        raise TfqError(f"{need}; the model itself holds no range of {names}")
 
     @cached_property
     def calibrated(self) -> Graph:
@@ -210,8 +210,8 @@ def gathered(
         return CalibrationResult(statistics, statistics.kept)
     again = not prepared.overrides and bool(rewriting(prepared.order.repairs))
     needs = prepared.needs if statistics is None else None
-    found = data.gather(prepared.calibrated, needs, advance, folder if again else None)
-    return found if statistics is None else replace(found, statistics=statistics)
+    result = data.gather(prepared.calibrated, needs, advance, folder if again else None)
+    return result if statistics is None else replace(result, statistics=statistics)
 
 
 def decide(
@@ -256,9 +256,9 @@ def decide(
     )
     trial.know(Variant(prepared.source, prepared.requested), prepared.graph, prepared.plan, statistics or Statistics())
     left = tuple(name for name in names if not (once and rewriting([name])))
-    found = repaired(prepared.source, prepared.requested, left, trial)
-    rows = (*(RepairRow(name, False, once) for name in names if name not in left), *found.rows)
-    best = found.variant
+    selection = repaired(prepared.source, prepared.requested, left, trial)
+    rows = (*(RepairRow(name, False, once) for name in names if name not in left), *selection.rows)
+    best = selection.variant
     whole = None if statistics is None else trial.whole(best)
     return Decided(trial.planned(best)[0], trial.numbers(best), whole, rows)
 
@@ -288,11 +288,11 @@ def _read_once(data: Representative, statistics: Statistics | None, given: bool)
 
 
 def _calibrated(data: Representative, graph: Graph, needs: StatisticsRequest) -> Statistics:
-    found = data.gather(graph, needs).statistics
-    assert found is not None
-    if found.is_interrupted:  # ranges of a part of the data decide nothing
+    statistics = data.gather(graph, needs).statistics
+    assert statistics is not None
+    if statistics.is_interrupted:  # ranges of a part of the data decide nothing
         raise KeyboardInterrupt
-    return found
+    return statistics
 
 
 def _unmeasured(
@@ -301,16 +301,18 @@ def _unmeasured(
     """Return the numbers of a model of which no variants are compared."""
     graph, overrides = prepared.graph, prepared.overrides
     masks = bounded_masks and statistics is not None  # how far scores reach is seen alone
-    known = _ranged(prepared, statistics, samples) if prepared.is_static else statistics
+    statistics_in_file = _ranged(prepared, statistics, samples) if prepared.is_static else statistics
     plan = prepared.plan if overrides else with_corrections(prepared.plan, frozenset())
     adjusted = partial(overrides.with_ranges, graph) if overrides else None
     codes = overrides.codes if overrides else None
-    return choose_numbers(graph, plan, known, prepared.settings, masks, given=codes, adjusted=adjusted, samples=samples)
+    return choose_numbers(
+        graph, plan, statistics_in_file, prepared.settings, masks, given=codes, adjusted=adjusted, samples=samples
+    )
 
 
 def _ranged(prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample]) -> Statistics | None:
     """Return the statistics with the ranges that the observers choose. Ranges that wrappers hold are theirs."""
-    own = {(0, t): found for t, found in prepared.known.items()}
+    own = {(0, t): limits for t, limits in prepared.known.items()}
     if statistics is None:
         return Statistics(ranges=own)
     best = choose_ranges(prepared.calibrated, prepared.plan, statistics, samples, prepared.open)
@@ -333,8 +335,8 @@ def judged_file(
     """
     if unrunnable_names(model) or too_large(model):
         return None
-    seen = samples[: number_of_samples(model)] if is_large(model) else samples
-    return verdict_on(model, quantized, emitted, seen, files, generated, threads)
+    few = samples[: number_of_samples(model)] if is_large(model) else samples
+    return verdict_on(model, quantized, emitted, few, files, generated, threads)
 
 
 def reported(
@@ -365,8 +367,8 @@ def reported(
         *_slow(graph, plan, target),
         *_meant_for(target),
     )
-    known = numbers.known if prepared.is_static else None
-    rows = activation_rows(graph, plan, statistics, known) if statistics and known else ()
+    statistics_in_file = numbers.known if prepared.is_static else None
+    rows = activation_rows(graph, plan, statistics, statistics_in_file) if statistics and statistics_in_file else ()
     name, size = prepared.order.recipe.name, _size(source.content)
     report = summarize(numbers.quantized, plan, written, name, size, notes, rows, decided.rows)
     return replace(report, verdict=verdict, generated=generated)
@@ -374,25 +376,25 @@ def reported(
 
 def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
     """Return what a user should know of the file and of its check."""
-    found = []
+    notes = []
     if 16 in integer_ops(plan).values():
-        found.append("16-bit activations run on slow kernels on CPUs: expect the file to be slower than float")
+        notes.append("16-bit activations run on slow kernels on CPUs: expect the file to be slower than float")
     if unrunnable_names(graph):
         names = ", ".join(unrunnable_names(graph))
-        found.append(f"{names}: no runtime here executes them; they stay float, and only what is around them was run")
+        notes.append(f"{names}: no runtime here executes them; they stay float, and only what is around them was run")
     if any(decision.form == "blockwise" for decision in plan.values()):
-        found.append(
+        notes.append(
             "the reference kernels skip blockwise weights without a word: the file was run on the default and the "
             "optimized kernels, which compute them"
         )
     elif "reference" not in checked.kernels:
         ran = " and ".join(checked.kernels)
-        found.append(f"the reference kernels refuse the float model too; the file was run on {ran}")
+        notes.append(f"the reference kernels refuse the float model too; the file was run on {ran}")
     if checked.parts > 1:
-        found.append(
+        notes.append(
             f"kernels unpack its weights to float, so that it was run in {checked.parts} parts, one after the other"
         )
-    return found
+    return notes
 
 
 def _slow(graph: Graph, plan: Plan, target: Target) -> list[str]:

@@ -44,10 +44,10 @@ def quantize(
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
     """
-    known = statistics or Statistics()
-    known = bounded(graph, plan, known) if bounded_masks else known
-    chosen = encodings(graph, plan, known)
-    solver, ops = Solver(known, given, cache, layers), dict[OpKey, OpEncoding]()
+    ranges = statistics or Statistics()
+    ranges = bounded(graph, plan, ranges) if bounded_masks else ranges
+    chosen = encodings(graph, plan, ranges)
+    solver, ops = Solver(ranges, given, cache, layers), dict[OpKey, OpEncoding]()
     for key, decision in plan.items():
         op, subgraph = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]]
         spec = decision.spec
@@ -56,10 +56,10 @@ def quantize(
         if spec.mode == "float16":
             ops[key] = solver.half(op, subgraph)
         elif spec.mode == "integer":
-            ops[key] = integer_encoding(key, op, subgraph, decision, chosen, solver, ops, known)
+            ops[key] = integer_encoding(key, op, subgraph, decision, chosen, solver, ops, ranges)
         else:
             constants = solver.codes(key, op, subgraph, decision, ops)
-            corrected = corrected_biases(key, op, subgraph, spec, constants, known)
+            corrected = corrected_biases(key, op, subgraph, spec, constants, ranges)
             ops[key] = OpEncoding(spec.mode, constants | corrected, form=decision.form)
     return QuantizedGraph(graph, ops, _borders(graph, chosen, statistics, input_type, output_type))
 

@@ -117,8 +117,8 @@ def emulated_parts(values: np.ndarray, encoding: OpEncoding, inputs: int) -> Ite
     grouped = values.reshape(*values.shape[:-1], -1, inputs)
     starts = range(0, inputs, size)
     pieces = [grouped[..., k : k + size] for k in starts]
-    seen = [list(emulated_inputs(piece.reshape(*values.shape[:-1], -1))) for piece in pieces]
-    for parts in zip(*seen, strict=True):
+    by_piece = [list(emulated_inputs(piece.reshape(*values.shape[:-1], -1))) for piece in pieces]
+    for parts in zip(*by_piece, strict=True):
         shaped = [part.reshape(piece.shape) for part, piece in zip(parts, pieces, strict=True)]
         yield np.concatenate(shaped, axis=-1).reshape(values.shape)
 

@@ -109,20 +109,20 @@ def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, wanted: Fineness, targ
     length, channels, block = shape[axes.inputs], shape[axes.channel], wanted.block
     per_channel = replace(wanted, granularity="per_channel")
     if wanted.mode == "weight_only":
-        found = _table(op, subgraph, per_channel, "dequantize", target)
-        return Answer(found.form, *_even(length, block)) if found.works else found
+        realization = _table(op, subgraph, per_channel, "dequantize", target)
+        return Answer(realization.form, *_even(length, block)) if realization.works else realization
     matrix = op.code == "FULLY_CONNECTED" or is_pointwise(op, subgraph)
-    known = matrix and wanted.mode == "dynamic" and wanted.bits == 4 and block in KERNEL_BLOCKS
-    if known and channels >= LEAST_ROWS and not _fault(op, subgraph, wanted, "blockwise", target):
+    in_kernel = matrix and wanted.mode == "dynamic" and wanted.bits == 4 and block in KERNEL_BLOCKS
+    if in_kernel and channels >= LEAST_ROWS and not _fault(op, subgraph, wanted, "blockwise", target):
         return _kernel_block(length, block)
     if facts_of(op.code).input_axis is None:
         return Answer(None, note=f"{op.code} cannot be split into groups of inputs")
     part = replace(per_channel, activation_bits=16 if wanted.mode == "integer" else None)
-    found = _table(op, subgraph, part, "split", target)
+    realization = _table(op, subgraph, part, "split", target)
     parts = -(-length // block)
-    if found.works and parts > MOST_PARTS:
+    if realization.works and parts > MOST_PARTS:
         return Answer(None, note=f"blocks of {block} would split {length} inputs into {parts} operators")
-    return Answer(found.form, block, found.note or _short(length, block))
+    return Answer(realization.form, block, realization.note or _short(length, block))
 
 
 def _even(length: int, asked: int) -> tuple[int, str]:

@@ -26,13 +26,13 @@ VARIANTS: Mapping[str, tuple[str, Kernels]] = {
 
 def installed() -> dict[str, str]:
     """Return distribution -> version, for the runtimes that are installed."""
-    found = {}
+    versions = {}
     for name in dict.fromkeys(name for name, _ in VARIANTS.values()):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 class Opened(Protocol):

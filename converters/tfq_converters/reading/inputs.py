@@ -23,10 +23,10 @@ def random_inputs(graph: Graph, signature: Signature, samples: int, free: int, s
     """
     subgraph = graph.subgraphs[signature.subgraph]
     rng = np.random.default_rng(seed)
-    found: dict[str, np.ndarray] = {}
+    inputs: dict[str, np.ndarray] = {}
     for name, index in signature.inputs:
         tensor = subgraph.tensors[index]
         sizes = enumerate(tensor.dynamic_shape)
         shape = tuple((samples if axis == 0 else free) if size < 0 else size for axis, size in sizes)
-        found[name] = drawn(rng, tensor, role_of(subgraph, index), shape, seed % 2 == 0)
-    return found
+        inputs[name] = drawn(rng, tensor, role_of(subgraph, index), shape, seed % 2 == 0)
+    return inputs

@@ -57,12 +57,12 @@ def inner_layers(layer: Any) -> list[Any]:
 
 def nodes(tree: Node) -> Iterator[Node]:
     """Yield all layers below `tree`, each once, outer before inner."""
-    seen: set[str] = set()
+    visited: set[str] = set()
     ahead = [tree]
     while ahead:
         node = ahead.pop(0)
-        if node.path not in seen:
-            seen.add(node.path)
+        if node.path not in visited:
+            visited.add(node.path)
             if node.path:
                 yield node
             ahead.extend(node.children.values())

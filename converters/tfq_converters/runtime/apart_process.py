@@ -71,10 +71,10 @@ class Apart:
         self, runners: Sequence["ApartRunner"], inputs: Sequence[Sequence[np.ndarray]], seconds: float
     ) -> tuple[float, float, int]:
         """Return the times of two files, as `apart_child.timed` measures them."""
-        asked = self.put([array for given in inputs for array in given])
+        asked = self.put([array for sample in inputs for array in sample])
         limit = 2 * seconds + RUNS_TIMED * sum(runner.limit for runner in runners)
         what = " and ".join(runner.what for runner in runners)
-        numbers, counts = [runner.number for runner in runners], [len(given) for given in inputs]
+        numbers, counts = [runner.number for runner in runners], [len(sample) for sample in inputs]
         before, after, repeats = self.ask(
             what, limit, "time", numbers=numbers, inputs=asked, counts=counts, seconds=seconds
         )
@@ -166,9 +166,9 @@ class ApartRunner:
         each, count = len(inputs[0]), len(inputs)
         asked = self.process.put([array for given in inputs for array in given])
         given = {"number": self.number, "inputs": asked, "each": each, "reset": reset}
-        found = self.process.take(self.process.ask(self.what, count * self.limit, "run", **given))
-        size = len(found) // count
-        return [found[start : start + size] for start in range(0, len(found), size)]
+        outputs = self.process.take(self.process.ask(self.what, count * self.limit, "run", **given))
+        size = len(outputs) // count
+        return [outputs[start : start + size] for start in range(0, len(outputs), size)]
 
     def reset_variables(self) -> None:
         """Set the variables of the file to zero, where they begin."""

@@ -93,12 +93,12 @@ class Runs:
             _save_parts(graph, parts, self._here)
         else:
             _save_probe(graph, content, tuple(wanted), self._here / "probe.tflite")
-        given = ArrayWriter(self._here / "inputs")
-        given.add("wanted", np.array(wanted, np.int64))
+        writer = ArrayWriter(self._here / "inputs")
+        writer.add("wanted", np.array(wanted, np.int64))
         for n, sample in enumerate(samples):
             for k, array in enumerate(sample):
-                given.add(f"{n}_{k}", array)
-        given.close()
+                writer.add(f"{n}_{k}", array)
+        writer.close()
         self._begin(self._ready, kernels)
         return max(len(parts), 1)
 

@@ -47,6 +47,6 @@ def divergence(counts: np.ndarray, levels: int, per_level: int) -> float:
     mean = inside.sum(1) / np.maximum(full.sum(1), 1)
     q = np.where(full, mean[:, None], 0.0).reshape(-1)
     p[-1] += counts[kept:].sum()
-    seen = p > 0
-    p, q = p[seen], np.where(q[seen] > 0, q[seen], SMOOTHING)
+    occupied = p > 0
+    p, q = p[occupied], np.where(q[occupied] > 0, q[occupied], SMOOTHING)
     return float(np.sum(p * np.log(p / q)) / p.sum() + np.log(q.sum() / p.sum()))

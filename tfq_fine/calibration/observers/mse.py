@@ -20,15 +20,15 @@ def mse(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Rang
         fence: see `TensorStatistics.within` (10).
     """
     seen = seen.within(options["fence"])
-    histogram, found = seen.counted, seen.range
+    histogram, best = seen.counted, seen.range
     for _ in range(SWEEPS):
-        before = found
+        before = best
         for side in ("high", "low"):
-            if (found.high if side == "high" else -found.low) > 0:
-                found = _best(histogram, found, side, bits)
-        if found == before:
+            if (best.high if side == "high" else -best.low) > 0:
+                best = _best(histogram, best, side, bits)
+        if best == before:
             break
-    return found
+    return best
 
 
 def _best(histogram: Histogram, start: Range, side: str, bits: int) -> Range:
@@ -45,5 +45,5 @@ def squared_error(histogram: Histogram, low: np.ndarray, high: np.ndarray, bits:
     errors -= histogram.values
     with np.errstate(over="ignore"):  # infinite where a value such as a mask is the lowest float
         np.square(errors, out=errors)
-    found: np.ndarray = errors.astype(np.float64) @ histogram.counts.astype(np.float64)
-    return found
+    total: np.ndarray = errors.astype(np.float64) @ histogram.counts.astype(np.float64)
+    return total
