@@ -13,8 +13,6 @@ from hashlib import sha256
 from math import isnan
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.arguments import parser, work_folder
 from benchmarks.evaluation import outputs
 from benchmarks.file_latency import time_files
@@ -108,8 +106,8 @@ class Bench:
             return found
         labels = self.files.labels()
         right = None if labels is None else top1(found, labels[: self.count])
-        sqnr = float("nan") if np.isnan(found).any() else ErrorSums.of(self.expected, found).sqnr_db
-        return File(path.stat().st_size, right, agreement(self.expected, found), sqnr)
+        errors = ErrorSums.of(self.expected, found)
+        return File(path.stat().st_size, right, agreement(self.expected, found), errors.sqnr_db)
 
     def _theirs(self, setting: Setting) -> tuple[File | None, str, File | None]:
         """Their file, what to say of it, and the equal one of ours."""

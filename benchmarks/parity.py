@@ -16,6 +16,7 @@ import tfq_fine as tfq
 from benchmarks.tables import Table
 from benchmarks.zoo import CASES
 from tfq_converters.runtime import Runner
+from tfq_fine.numerics import ErrorSums
 
 MODELS = ("resnet8", "efficientnet_lite0_cifar10", "text_transformer")
 
@@ -27,11 +28,9 @@ def parity(case: Any, recipe: str, samples: int) -> dict[str, float]:
     found = tfq.simulate(case.model, result).predict(data, batch_size=50, verbose=0)
     runner = Runner(result.content)
     expected = np.concatenate([runner.run([sample[None]])[0] for sample in data])
-    error = np.square(found.astype(np.float64) - expected).sum()
-    power = np.square(expected.astype(np.float64)).sum()
     return {
         "same top-1": float(np.mean(found.argmax(-1) == expected.argmax(-1))),
-        "sqnr_db": float(10 * np.log10(power / error)) if error else float("inf"),
+        "sqnr_db": ErrorSums.of(expected, found).sqnr_db,
         "equal": float(np.mean(found == expected)),
     }
 

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import mean_squared_error, r2_score, roc_auc_score, top_k_accuracy_score
 
+from tfq_converters.check.noise import sqnr as quick_sqnr
+from tfq_converters.check.noise import sqnr_db
 from tfq_converters.errors import TfqError
 from tfq_fine.numerics.errors import Agreement, ErrorSums, in_top, is_classes
 from tfq_fine.verification.task_metrics import METRICS, Score, TaskMetric, task_metric
@@ -72,8 +74,23 @@ def test_sums_of_batches_are_those_of_the_whole(first, second):
 def test_limits(x, y, sqnr, cosine, largest):
     sums = ErrorSums.of(np.array(x), np.array(y))
     assert sums.sqnr_db == pytest.approx(sqnr, nan_ok=True)
+    assert quick_sqnr([(np.array(x, np.float32), np.array(y, np.float32))]) == pytest.approx(sqnr, nan_ok=True)
     assert sums.cosine == pytest.approx(cosine, nan_ok=True)
     assert sums.max_error == pytest.approx(largest, nan_ok=True)
+
+
+@pytest.mark.parametrize("mask", [0.0, np.finfo(np.float32).min, -np.inf], ids=["none", "lowest", "infinite"])
+def test_the_quick_sums_of_the_run_check_agree_with_the_exact_ones(mask):
+    x = RNG.normal(size=(3, 10_001)).astype(np.float32)  # several chunks, and a last one that is shorter
+    y = x + np.float32(0.01) * RNG.normal(size=x.shape).astype(np.float32)
+    x[1, :7] = y[1, :7] = mask  # whose squares float32 cannot hold
+    # 1e-4 dB: float32 sums of 8192 terms, each rounded to 2**-24, are off by a relative 1e-5 at most
+    assert quick_sqnr(zip(x, y, strict=True)) == pytest.approx(ErrorSums.of(x, y).sqnr_db, abs=1e-4)
+
+
+def test_a_ratio_of_energies_may_be_beyond_a_double():
+    assert sqnr_db(1e200, 1e-200) == pytest.approx(4000.0)
+    assert sqnr_db(1e-200, 1e200) == pytest.approx(-4000.0)
 
 
 @pytest.mark.parametrize("order", [0, 1])

@@ -13,7 +13,7 @@ from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target, load
 from tfq_converters.quantized import QuantizedGraph
-from tfq_converters.reading import Source, read_model
+from tfq_converters.reading import Source
 from tfq_converters.runtime import check_timeout, file_runs, waiting
 from tfq_converters.writer import write
 from tfq_fine.calibration import (
@@ -32,24 +32,25 @@ from tfq_fine.calibration import (
     other_inputs,
     unlike_training,
 )
-from tfq_fine.layers import WrappedModel, calibrate_wrappers, converted, without_marks, wrapped_model, wrappers
+from tfq_fine.layers import calibrate_wrappers, converted, wrappers
 from tfq_fine.planning import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
 from tfq_fine.report import QuantizationReport
 from tfq_fine.request import Recipe, check_options
 from tfq_fine.search import chosen_repairs, static_needs
 from tfq_fine.session import (
+    OpenModel,
     Order,
     decide,
     gathered,
     judged_file,
+    open_model,
     policy_of,
     prepare,
     reported,
     signatures,
     with_observer,
 )
-from tfq_fine.tfmot import qat_model
 from tfq_fine.verification import file_size
 from tfq_fine.weights import BORDER_TYPES, weight_needs
 
@@ -205,15 +206,15 @@ def quantize(
     check_options(words, {"num_samples": num_samples, "batch_size": batch_size, "shards": shards, "threads": threads})
     check_timeout(timeout)
     samples = CalibrationData.of(data, num_samples, batch_size, on_invalid, threads, executor, shards)
-    wrapped = qat_model(model) or wrapped_model(model, safe_mode)
+    opened = open_model(model, safe_mode)
     target = Target(
         (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)
     )
-    chosen = with_observer(recipe or (wrapped.recipe if wrapped else DEFAULT), observer)
+    chosen = with_observer(recipe or opened.recipe or DEFAULT, observer)
     fallback = None if on_unsupported is None else on_unsupported == "fallback"
     policy = policy_of(chosen, prefer, target, fallback)
     order = Order(chosen, policy, chosen_repairs(repairs), input_type, output_type)
-    return _quantized(model, wrapped, order, samples, statistics, _Way(timeout, progress, safe_mode))
+    return _quantized(opened, order, samples, statistics, _Way(timeout, progress))
 
 
 @dataclass(frozen=True)
@@ -222,12 +223,10 @@ class _Way:
 
     timeout: float | None
     progress: bool | None
-    safe_mode: bool
 
 
 def _quantized(
-    model: Any,
-    wrapped: WrappedModel | None,
+    opened: OpenModel,
     order: Order,
     given: CalibrationData,
     statistics: Statistics | None,
@@ -237,10 +236,7 @@ def _quantized(
     material = Representative(given)
     with stages(way.progress) as shown, waiting(way.timeout) as runs, file_runs(way.timeout) as files:
         with shown.stage("reading the model"):  # `runs` starts meanwhile
-            source = read_model(wrapped.model if wrapped else model, safe_mode=way.safe_mode, shapes=material.shapes)
-            if wrapped:
-                source = replace(source, graph=without_marks(source.graph))
-            overrides = wrapped.overrides(source.graph) if wrapped else None
+            source, overrides = opened.read(material.shapes)
         every = of_each(source.graph, given.data, statistics)
         if every is not None:
             return _of_signatures(source, order, given, every, way)
@@ -285,7 +281,7 @@ def _of_signatures(
     def one(graph: Graph, own: tuple[Any, Statistics | None]) -> Result:
         recipe = signatures.own_recipe(order.recipe, graph, source.layers)
         samples, statistics = replace(given, data=own[0]), own[1]
-        return _quantized(flatbuffer.write(graph), None, replace(order, recipe=recipe), samples, statistics, way)
+        return _quantized(open_model(flatbuffer.write(graph)), replace(order, recipe=recipe), samples, statistics, way)
 
     return _one_file(source, each(source.graph, every, one))
 
@@ -352,7 +348,7 @@ def calibrate(
     if wrappers(model):
         return _calibrated_wrappers(model, samples, progress)
     chosen = with_observer(recipe, observer)
-    return _calibrated(model, samples, chosen, also, resume, _Way(None, progress, safe_mode))
+    return _calibrated(open_model(model, safe_mode), samples, chosen, also, resume, progress)
 
 
 def _calibrated_wrappers(model: Any, samples: CalibrationData, progress: bool | None) -> Statistics:
@@ -367,13 +363,18 @@ def _calibrated_wrappers(model: Any, samples: CalibrationData, progress: bool | 
 
 
 def _calibrated(
-    model: Any, samples: CalibrationData, recipe: Recipe, also: Sequence[str], resume: Statistics | None, way: _Way
+    opened: OpenModel,
+    samples: CalibrationData,
+    recipe: Recipe,
+    also: Sequence[str],
+    resume: Statistics | None,
+    progress: bool | None,
 ) -> Statistics:
     """Calibrate a model, or each signature of it where the data is by signature."""
     material = Representative(samples)
-    with stages(way.progress) as shown:
+    with stages(progress) as shown:
         with shown.stage("reading the model"):
-            source = read_model(model, safe_mode=way.safe_mode, shapes=material.shapes)
+            source, _ = opened.read(material.shapes)
         graph = source.graph
         every = by_signature(graph, samples.data)
         requested = recipe.resolve(graph, source.layers)  # a rule that matches nothing is an error
@@ -382,7 +383,8 @@ def _calibrated(
 
             def one(own: Graph, given: tuple[Any, Statistics | None]) -> Statistics:
                 chosen = signatures.own_recipe(recipe, own, source.layers)
-                return _calibrated(flatbuffer.write(own), replace(samples, data=given[0]), chosen, also, given[1], way)
+                own_samples = replace(samples, data=given[0])
+                return _calibrated(open_model(flatbuffer.write(own)), own_samples, chosen, also, given[1], progress)
 
             pairs = {key: (value, earlier.get(key)) for key, value in every.items()}
             return Statistics.of_signatures(each(graph, pairs, one))

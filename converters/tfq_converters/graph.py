@@ -1,16 +1,18 @@
 """The small graph of plain values that everything else works on: no schema objects, no framework objects.
 
 A `Graph` is what one `.tflite` file says. All parts are frozen; a stage that changes something returns a new value.
-Two tensors that share a constant hold the very same array object.
+Two tensors that share a constant hold the very same array object; what follows from such an object is computed once
+in an `IdentityCache`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 ABSENT = -1  # the tensor index of an optional operand that is not given
 
 NUMPY_TYPES: dict[str, Any] = {
@@ -183,3 +185,30 @@ class Graph:
             if signature.subgraph == 0 and not named:
                 named = {index: name for name, index in getattr(signature, side)}
         return [named.get(index, self.main.tensors[index].name) for index in indices]
+
+
+class IdentityCache:
+    """Values that are computed once for certain objects, which are told apart by identity and not by their content.
+
+    The objects are kept alive with the value, because Python gives the id of a dead one to the next.
+
+    >>> cache, weight = IdentityCache(), np.ones(3)
+    >>> cache.once(lambda: "first", weight), cache.once(lambda: "second", weight)
+    ('first', 'first')
+    >>> cache.once(lambda: "other object", np.ones(3)), cache.once(lambda: "other key", weight, key=4)
+    ('other object', 'other key')
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[Hashable, tuple[tuple[object, ...], Any]] = {}
+
+    def once(self, make: Callable[[], T], *objects: object, key: Hashable = None) -> T:
+        """Return what `make` gave when it was first called for these objects and `key`, which counts by its content."""
+        place = tuple(map(id, objects)), key
+        if place not in self._entries:
+            self._entries[place] = objects, make()
+        value: T = self._entries[place][1]
+        return value
+
+    def __len__(self) -> int:
+        return len(self._entries)

@@ -154,13 +154,13 @@ def number_of_samples(graph: Graph) -> int:
     return SAMPLES_LARGE if is_large(graph) else SAMPLES
 
 
-def candidates(seen: TensorStatistics, bits: int) -> list[Range]:
+def candidates(tensor: TensorStatistics, bits: int) -> list[Range]:
     """Return the ranges that the observers choose, the whole one first; near duplicates are dropped."""
     ranges: list[Range] = []
-    common = seen.range if seen.extremes is None else _common(seen.extremes).intersection(seen.within().range)
+    common = tensor.range if tensor.extremes is None else _common(tensor.extremes).intersection(tensor.within().range)
     for name, options in CANDIDATES:
-        candidate = OBSERVERS[name].choose(seen, bits, {**OBSERVERS[name].options, **options})
-        candidate = candidate.union(common).intersection(seen.range)
+        candidate = OBSERVERS[name].choose(tensor, bits, {**OBSERVERS[name].options, **options})
+        candidate = candidate.union(common).intersection(tensor.range)
         if not any(_differ_little(candidate, other) for other in ranges):
             ranges.append(candidate)
     return ranges

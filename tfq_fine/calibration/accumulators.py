@@ -55,11 +55,11 @@ class Totals:
         self._add_ranges(reading)
         for total, mean in zip(self._means, reading.means, strict=True):
             total += mean * count
-        for total_absmax, found in zip(self._absmax, reading.absmax, strict=True):
-            np.maximum(total_absmax, found, out=total_absmax)
+        for total_absmax, added in zip(self._absmax, reading.absmax, strict=True):
+            np.maximum(total_absmax, added, out=total_absmax)
         self._channels = [
-            merged_limits(total_absmax, self.samples, found, count)
-            for total_absmax, found in zip(self._channels or reading.limits, reading.limits, strict=True)
+            merged_limits(total_absmax, self.samples, added, count)
+            for total_absmax, added in zip(self._channels or reading.limits, reading.limits, strict=True)
         ]
         if len(reading.values):
             self._counter.add(reading.values)
@@ -68,14 +68,14 @@ class Totals:
             self._high_counter.add(reading.high[self._extremes_at])
         for key in self._extended.needs.second_moments:
             op = self._graph.main.ops[key[1]]
-            found = second_moment(reading.tensors[data_of(op)], op, self._graph.main)
+            added = second_moment(reading.tensors[data_of(op)], op, self._graph.main)
             if key not in self._moments:
-                self._moments[key] = np.zeros(found.shape)
-            self._moments[key] += found if count == 1 else found * np.float32(count)
+                self._moments[key] = np.zeros(added.shape)
+            self._moments[key] += added if count == 1 else added * np.float32(count)
         for key, constants in self._lstms.items():
             op = self._graph.main.ops[key[1]]
-            found = lstm.strain(constants, *(reading.tensors[t] for t in (data_of(op), op.outputs[0])))
-            self._strains[key] = np.maximum(self._strains.get(key, 0.0), found)
+            added = lstm.strain(constants, *(reading.tensors[t] for t in (data_of(op), op.outputs[0])))
+            self._strains[key] = np.maximum(self._strains.get(key, 0.0), added)
         self.samples += count
 
     def _add_ranges(self, reading: RunResult) -> None:

@@ -88,7 +88,7 @@ class Extremes:
     high: Histogram
 
     def merge(self, other: "Extremes") -> "Extremes":
-        """Of both sets of runs."""
+        """Return the counts of both sets of runs."""
         return Extremes(self.low.merge(other.low), self.high.merge(other.high))
 
 

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
-from tfq_converters.graph import Tensor
+from tfq_converters.graph import IdentityCache, Tensor
 from tfq_fine.emulation.codes import is_quantized, weight_values
 
 SMALL = 4096  # values; among them all shapes and axes, which TensorFlow must know when it builds a graph
@@ -14,7 +12,7 @@ class Constants:
     """Each constant once: large ones stay outside TensorFlow's graphs, which hold 2 GB and copy what is in them."""
 
     def __init__(self) -> None:
-        self._beside: dict[tuple[int, bool], tuple[np.ndarray, Any]] = {}
+        self._beside = IdentityCache()
 
     def stored(self, tf: Any, tensor: Tensor) -> Any:
         """Return what the file stores: codes of a quantized tensor in float32, else values of its type."""
@@ -30,9 +28,10 @@ class Constants:
         assert source is not None, tensor.name
         if source.size <= SMALL:
             return tf.constant(weight_values(tensor) if decoded else source)
-        key = id(source), decoded
-        if key not in self._beside:
+
+        def large() -> Any:
             values = weight_values(tensor) if decoded else source
             with tf.init_scope():
-                self._beside[key] = source, tf.constant(values)  # the source lives on, so that its id stays its own
-        return self._beside[key][1]
+                return tf.constant(values)
+
+        return self._beside.once(large, source, key=decoded)

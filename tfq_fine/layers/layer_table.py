@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfq_converters.errors import TfqError
+from tfq_converters.files import from_plain
 
 Layout = tuple[tuple[int, ...], ...]
 EINSUM: Literal["einsum"] = "einsum"  # the layout follows from the layer's equation
@@ -50,11 +51,7 @@ class LayerRow:
     @staticmethod
     def from_json(value: list[dict[str, Any]]) -> "LayerRow":
         """Read what `to_json` made; JSON turns tuples into lists."""
-        return LayerRow(tuple(Kernel(**{**item, "layout": _layout(item["layout"])}) for item in value))
-
-
-def _layout(value: Any) -> Layout | Literal["einsum"]:
-    return value if value == EINSUM else tuple(tuple(axes) for axes in value)
+        return from_plain({"kernels": value}, LayerRow, "the kernels of a wrapped layer")
 
 
 _MATRIX: Layout = ((1,), (0,))  # [inputs, outputs] -> [outputs, inputs]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfq_converters.check import comparable, sqnr_db
+
 CHUNK = 2**13  # values that are held in float64 at a time: in the cache, and too few for BLAS to start threads
 
 
@@ -24,7 +26,7 @@ class ErrorSums:
 
     @staticmethod
     def of(reference: np.ndarray, approximation: np.ndarray) -> "ErrorSums":
-        """The sums of two arrays of one shape.
+        """Return the sums of two arrays of one shape.
 
         A position where both hold the same infinity is exact and carries no signal. NaN on either side, or an infinity
         on one, makes the noise NaN or infinite.
@@ -41,10 +43,7 @@ class ErrorSums:
 
     @staticmethod
     def _of_chunk(reference: np.ndarray, approximation: np.ndarray) -> "ErrorSums":
-        x, y = reference.astype(np.float64), approximation.astype(np.float64)
-        same = np.isinf(x) & (x == y)
-        if same.any():
-            x, y = np.where(same, 0.0, x), np.where(same, 0.0, y)
+        x, y = comparable(reference, approximation)
         error = x - y
         return ErrorSums(
             signal=float(np.dot(x, x)),
@@ -67,18 +66,8 @@ class ErrorSums:
 
     @property
     def sqnr_db(self) -> float:
-        """10 log10(sum x² / sum (x - y)²), in dB.
-
-        +inf when the two are equal (also where both are all zero), -inf when only the reference is all zero or the
-        approximation is infinite, NaN when there is a NaN.
-        """
-        if math.isnan(self.noise) or math.isnan(self.signal):
-            return math.nan
-        if self.noise == 0:
-            return math.inf
-        if self.signal == 0 or math.isinf(self.noise):
-            return -math.inf
-        return 10 * (math.log10(self.signal) - math.log10(self.noise))
+        """10 log10(sum x² / sum (x - y)²), in dB; `tfq_converters.check.sqnr_db` names the values at the edges."""
+        return sqnr_db(self.signal, self.noise)
 
     @property
     def cosine(self) -> float:
@@ -107,7 +96,7 @@ class Agreement:
 
     @staticmethod
     def of(reference: np.ndarray, approximation: np.ndarray) -> "Agreement":
-        """The counts of two arrays [n, classes]."""
+        """Return the counts of two arrays [n, classes]."""
         expected = reference.argmax(axis=1)
         return Agreement(
             top1=int(in_top(approximation, expected, 1).sum()),
@@ -123,7 +112,7 @@ class Agreement:
 
 
 def is_tied(scores: np.ndarray) -> np.ndarray:
-    """Whether several classes share the highest score [n], of scores [n, C].
+    """Return whether several classes share the highest score [n], of scores [n, C].
 
     >>> is_tied(np.array([[0.5, 0.5, 0.2], [0.1, 0.1, 0.8]]))
     array([ True, False])
@@ -132,12 +121,12 @@ def is_tied(scores: np.ndarray) -> np.ndarray:
 
 
 def is_classes(output: np.ndarray) -> bool:
-    """Whether an output looks like scores of classes: floating, [n, C] with C >= 2."""
+    """Return whether an output looks like scores of classes: floating, [n, C] with C >= 2."""
     return output.ndim == 2 and output.shape[1] >= 2 and output.dtype.kind == "f"
 
 
 def in_top(scores: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:
-    """Whether each of `classes` [...] is among the `k` highest of `scores` [..., C].
+    """Return whether each of `classes` [...] is among the `k` highest of `scores` [..., C].
 
     Ties go to the lowest class; where a score is NaN, nothing is.
 

@@ -131,8 +131,10 @@ class Choice:
             )
 
     def _nowhere(self, spec: OpSpec) -> bool:
-        """Whether even a rigid recipe means what there is: of 8-bit weights that no runtime computes, or, where nobody
-        named runtimes, not all of the usual ones."""
+        """Return whether a rigid recipe, too, gets the nearest realization that exists.
+
+        That holds for 8-bit weights that no runtime computes or, where nobody named runtimes, not all usual ones.
+        """
         requested, table, weights = fineness(spec), self.policy.target.table, spec.weights
         assert weights is not None
         if weights.bits < 8 or requested.granularity == "blocks" or not weights.symmetric:
@@ -143,8 +145,8 @@ class Choice:
         return not kernels.somewhere(self.op.code, requested.mode, requested.activation_bits, kind, table)
 
     def _is_bulky(self, spec: OpSpec) -> bool:
-        """Whether a dynamic-range kernel wants one scale repeated so often that a DEQUANTIZE, which takes it once, is
-        smaller (and more exact)."""
+        """Return whether a DEQUANTIZE, which stores one scale once, is smaller (and more exact) than a dynamic-range
+        kernel, which repeats the scale for every channel."""
         if spec.mode != "dynamic":
             return False
         native, stored = (

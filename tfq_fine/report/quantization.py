@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tfq_converters.check import nan_as_worst
 from tfq_converters.quantized import Mode
 from tfq_fine.report import activations
 from tfq_fine.report.activations import ActivationRow
@@ -135,7 +136,7 @@ class QuantizationReport(SavedReport):
         """Return the layers whose SQNR falls most below that of the layers before, in dB, the greatest fall first."""
         best, falls = math.inf, []
         for name, sqnr in self.layer_error:
-            value = -math.inf if math.isnan(sqnr) else sqnr
+            value = nan_as_worst(sqnr)
             falls.append((name, best - value))
             best = min(best, value) if math.isfinite(value) else best
         finite = [(name, fall) for name, fall in falls if fall > 0 and math.isfinite(fall)]

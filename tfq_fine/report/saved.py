@@ -1,12 +1,14 @@
 """The common base of all reports: JSON both ways, files, an HTML page, text."""
 
+import json
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from rich.console import Group
 
-from tfq_converters.files import Place, write_file
-from tfq_fine.report import html, plain, text
+from tfq_converters.errors import TfqError
+from tfq_converters.files import Place, from_plain, parsed, to_plain, write_file
+from tfq_fine.report import html, text
 from tfq_fine.report.sections import Section
 
 
@@ -33,7 +35,7 @@ class SavedReport:
 
     def to_json(self) -> str:
         """Return JSON text; `from_json` gives the same value back."""
-        return plain.dumps(self, self.KIND)
+        return json.dumps({"kind": self.KIND} | to_plain(self), indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, content: str) -> Self:
@@ -42,7 +44,10 @@ class SavedReport:
         Raises:
             TfqError: the text is not such a report.
         """
-        return plain.loads(content, cls, cls.KIND)
+        plain = parsed(content, "the report")
+        if not isinstance(plain, dict) or plain.pop("kind", None) != cls.KIND:
+            raise TfqError(f'expected a report with "kind": "{cls.KIND}"')
+        return from_plain(plain, cls, "the report")
 
     def save(self, place: Place) -> None:
         """Write the JSON to a path or open descriptor (`tfq_converters.files`).

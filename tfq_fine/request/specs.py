@@ -1,10 +1,11 @@
-"""What a user may ask of one operator: frozen values, JSON both ways."""
+"""The specs that a user may request of an operator: frozen values, JSON both ways."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from tfq_converters.errors import TfqError
+from tfq_converters.files import AS_OBJECT, from_plain, to_plain
 from tfq_converters.quantized import Mode
 from tfq_fine.request.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor
 
@@ -36,7 +37,7 @@ class WeightSpec:
     symmetric: bool = True
     algorithm: str = "round_to_nearest"
     bias_correction: bool = True
-    options: tuple[tuple[str, float], ...] = ()
+    options: tuple[tuple[str, float], ...] = field(default=(), metadata=AS_OBJECT)
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
@@ -64,7 +65,7 @@ class ActivationSpec:
 
     bits: int = 8
     observer: str = "auto"
-    options: tuple[tuple[str, float], ...] = ()
+    options: tuple[tuple[str, float], ...] = field(default=(), metadata=AS_OBJECT)
 
     def __post_init__(self) -> None:
         if self.bits not in (8, 16):
@@ -79,7 +80,7 @@ class ActivationSpec:
 
 @dataclass(frozen=True)
 class OpSpec:
-    """What is asked of one operator: a mode, and the specs that the mode needs."""
+    """The request for one operator: a mode, and the specs that the mode needs."""
 
     mode: Mode
     weights: WeightSpec | None = None
@@ -97,7 +98,7 @@ class OpSpec:
 
 
 def _unlike(value: Any, kind: type, needed: bool) -> str:
-    """What `value` must be and is not; "" where it is that."""
+    """Return what `value` must be and is not; "" where it is that."""
     if isinstance(value, kind if needed else type(None)):
         return ""
     return f"{'an' if kind is ActivationSpec else 'a'} {kind.__name__}" if needed else "None"
@@ -130,48 +131,14 @@ def granularity_name(granularity: Granularity) -> str:
 
 
 def to_json(spec: OpSpec | None) -> Any:
-    """Plain values for `json.dumps`; None stands for "stay float"."""
-    if spec is None:
-        return None
-    found: dict[str, Any] = {"mode": spec.mode}
-    if spec.weights is not None:
-        weights = asdict(spec.weights) | {"granularity": _granularity_json(spec.weights.granularity)}
-        found["weights"] = weights | {"options": dict(spec.weights.options)}
-    if spec.activations is not None:
-        found["activations"] = asdict(spec.activations) | {"options": dict(spec.activations.options)}
-    return found
+    """Return plain values for `json.dumps`; None stands for "stay float"."""
+    return to_plain(spec, brief=True)
 
 
 def from_json(value: Any) -> OpSpec | None:
-    """The inverse of `to_json`.
+    """Return the specs of such plain values; the inverse of `to_json`.
 
     Raises:
         TfqError: an unknown key or value.
     """
-    if value is None:
-        return None
-    found = dict(value)
-    try:
-        if "weights" in found:
-            weights = dict(found["weights"])
-            if "granularity" in weights:
-                weights["granularity"] = _granularity(weights["granularity"])
-            found["weights"] = WeightSpec(**weights)
-        if "activations" in found:
-            found["activations"] = ActivationSpec(**found["activations"])
-        return OpSpec(**found)
-    except TypeError as error:
-        raise TfqError(f"a spec in the recipe cannot be read: {error}; found {value}") from error
-
-
-def _granularity_json(granularity: Granularity) -> dict[str, Any]:
-    name = next(name for name, kind in GRANULARITIES.items() if isinstance(granularity, kind))
-    return {"name": name} | asdict(granularity)
-
-
-def _granularity(value: Mapping[str, Any]) -> Granularity:
-    arguments = dict(value)
-    name = arguments.pop("name", None)
-    if name not in GRANULARITIES:
-        raise TfqError(f"unknown granularity {name!r}; known: {', '.join(GRANULARITIES)}")
-    return GRANULARITIES[name](**arguments)
+    return None if value is None else from_plain(value, OpSpec, "a spec")

@@ -1,4 +1,4 @@
-"""Where a network is shaken all over, no operator is hopeless: so many parts of it are computed in float as it takes.
+"""Parts in float for a network in which no single operator is hopeless but all are shaken: as many as it takes.
 
 The graph is cut into parts at narrow places. Each part by itself is measured in float, which says what it brings for
 the time that it costs. Parts become float in the order of that, or from the first on, or from the last on; of each

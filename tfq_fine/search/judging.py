@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfq_converters.check import nan_as_worst, sqnr_db
 from tfq_converters.graph import Graph
 from tfq_converters.operators import data_of, facts_of
 from tfq_fine.numerics import ErrorSums
@@ -89,15 +90,14 @@ def decibels_of(
         elif sums.noise:
             return WORST
     mean = sum(shares) / len(shares) if shares else 0.0
-    return min(-10 * math.log10(mean), EXACT_DB) if mean > 0 else EXACT_DB
+    return min(sqnr_db(1.0, mean), EXACT_DB)
 
 
 def mean_decibels(each: Sequence[float]) -> float:
     """Return the mean over samples; `WORST` where one of them is that, or NaN."""
     if not len(each):
         return EXACT_DB
-    mean = float(np.mean(each))
-    return WORST if math.isnan(mean) else mean
+    return nan_as_worst(float(np.mean(each)))
 
 
 def gain(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:

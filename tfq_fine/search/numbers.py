@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Graph, IdentityCache
 from tfq_converters.kernels import Target
 from tfq_converters.quantized import OpKey, QuantizedGraph, WeightCodes
 from tfq_fine.activations import search_ranges as automatic
 from tfq_fine.calibration import Layerwise, Sample, Statistics
 from tfq_fine.placement import How, place, with_islands
 from tfq_fine.planning import Plan, Policy
-from tfq_fine.weights import CodeCache, quantize
+from tfq_fine.weights import quantize
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ def choose_ranges(
 def choose_numbers(
     graph: Graph,
     plan: Plan,
-    known: Statistics | None,
+    statistics: Statistics | None,
     settings: Settings,
     bounded_masks: bool,
     islands: Mapping[int, str] | None = None,
     given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
-    cache: CodeCache | None = None,
+    cache: IdentityCache | None = None,
     adjusted: Callable[[Plan, Statistics | None], Statistics | None] | None = None,
     samples: Sequence[Sample] = (),
     how: Mapping[int, How] | None = None,
@@ -75,21 +75,21 @@ def choose_numbers(
     Args:
         graph: the float graph.
         plan: what the kernels can compute of what is asked.
-        known: the ranges that were chosen, and channel means; None where neither is needed.
+        statistics: the ranges that were chosen, and channel means; None where neither is needed.
         settings: of the job.
         bounded_masks: the ranges of masked scores are cut (`attention_masks`).
         islands: operators of the main subgraph that are kept in float, and why.
         given: (operator, slot) -> codes that were chosen already.
         cache: codes of constants that other variants have, so that they are not computed again.
-        adjusted: (plan, `known`) -> `known` with the ranges that wrappers hold.
+        adjusted: (plan, `statistics`) -> `statistics` with the ranges that wrappers hold.
         samples: a few inputs, in input order, for algorithms that read what operators before theirs compute.
         how: operator of `islands` -> how it holds its weights.
     """
     plan = with_islands(graph, plan, islands or {}, settings.policy.target, how)
-    plan = place(graph, plan, known, settings.policy, settings.no_islands, bounded_masks)
+    plan = place(graph, plan, statistics, settings.policy, settings.no_islands, bounded_masks)
     if adjusted is not None:
-        known = adjusted(plan, known)
+        statistics = adjusted(plan, statistics)
     borders = settings.input_type, settings.output_type
     layers = Layerwise(graph, samples, os.cpu_count() or 1).inputs_of if samples else None
-    quantized = quantize(graph, plan, known, *borders, bounded_masks, given, cache, layers)
-    return Numbers(quantized, plan, known)
+    quantized = quantize(graph, plan, statistics, *borders, bounded_masks, given, cache, layers)
+    return Numbers(quantized, plan, statistics)

@@ -9,14 +9,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from tfq_converters import flatbuffer
-from tfq_converters.check import decoded, encoded, float_run
+from tfq_converters.check import decoded, encoded, float_run, nan_as_worst
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Graph, IdentityCache
 from tfq_converters.kernels import costs
 from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey
 from tfq_converters.realize import ValueForm, realize
@@ -39,7 +39,7 @@ from tfq_fine.search.judging import (
 )
 from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ranges
 from tfq_fine.transforms import Channels, factor_blocks
-from tfq_fine.weights import CodeCache, weight_needs, with_corrections
+from tfq_fine.weights import weight_needs, with_corrections
 
 RequestedSpecs = Mapping[OpKey, OpSpec | None]
 Score = Callable[[Sequence[np.ndarray], int], float]
@@ -135,16 +135,7 @@ class Trial:
         self.model, self.settings, self.fold, self.fresh = model, settings, fold, fresh
         self.samples = samples[: number_of_samples(model)]
         self._calibrated, self._runs, self._threads = calibrated, runs, threads
-        self._codes: CodeCache = {}
-        self._held: dict[Any, Any] = {}
-        self._graphs: list[Any] = []  # so that ids stay theirs
-
-    def _once(self, key: tuple, make: Callable[[], Any], *objects: object) -> Any:
-        """Return what `make` gives, computed once for `key`, which may hold ids of `objects`."""
-        if key not in self._held:
-            self._graphs += objects
-            self._held[key] = make()
-        return self._held[key]
+        self._codes, self._stages = IdentityCache(), IdentityCache()
 
     @property
     def counts(self) -> list[int]:
@@ -155,16 +146,14 @@ class Trial:
     def planned(self, variant: Variant) -> tuple[Graph, Plan]:
         """Return the graph that is quantized, and what every operator gets."""
         graph, requested, policy = variant.graph, variant.requested, self.settings.policy
-        key = ("plan", id(graph), id(requested))
-        found: tuple[Graph, Plan] = self._once(
-            key, lambda: fold_and_plan(graph, requested, policy, self.fold), graph, requested
+        return self._stages.once(
+            lambda: fold_and_plan(graph, requested, policy, self.fold), graph, requested, key="plan"
         )
-        return found
 
     def know(self, variant: Variant, graph: Graph, plan: Plan, statistics: Statistics) -> None:
         """Take over what was planned and calibrated for a variant."""
-        self._once(("plan", id(variant.graph), id(variant.requested)), lambda: (graph, plan), variant, graph)
-        self._once(("statistics", id(graph), self._is_static(plan)), lambda: statistics, graph)
+        self._stages.once(lambda: (graph, plan), variant.graph, variant.requested, key="plan")
+        self._stages.once(lambda: statistics, graph, key=("statistics", self._is_static(plan)))
 
     def _is_static(self, plan: Plan) -> bool:
         borders = {self.settings.input_type, self.settings.output_type}
@@ -174,14 +163,12 @@ class Trial:
         """Return what all samples show of the variant's graph."""
         graph, plan = self.planned(variant)
         static = self._is_static(plan)
-        found: Statistics = self._once(
-            ("statistics", id(graph), static),
-            lambda: self._calibrated(
-                graph, (static_needs(graph, plan) if static else mean_needs(graph)).also(weight_needs(graph, plan))
-            ),
-            graph,
-        )
-        return found
+
+        def calibrated() -> Statistics:
+            needs = static_needs(graph, plan) if static else mean_needs(graph)
+            return self._calibrated(graph, needs.also(weight_needs(graph, plan)))
+
+        return self._stages.once(calibrated, graph, key=("statistics", static))
 
     def statistics(self, variant: Variant) -> Statistics:
         """Return the statistics of the variant's graph with the ranges that the observers choose."""
@@ -190,28 +177,24 @@ class Trial:
         if not self._is_static(plan):
             return whole
         ops = tuple(sorted(integer_ops(plan).items()))
-        found: Statistics = self._once(
-            ("ranges", id(graph), ops), lambda: choose_ranges(graph, plan, whole, self.samples), graph
-        )
-        return found
+        return self._stages.once(lambda: choose_ranges(graph, plan, whole, self.samples), graph, key=("ranges", ops))
 
     def numbers(self, variant: Variant, means: Mapping[TensorKey, np.ndarray] | None = None) -> Numbers:
         """Return all that would be in the file; biases corrected by other channel `means` than those of all samples."""
         if means is None:
-            found: Numbers = self._once(("numbers", id(variant)), lambda: self._numbers(variant, None), variant)
-            return found
+            return self._stages.once(lambda: self._numbers(variant, None), variant, key="numbers")
         return self._numbers(variant, means)
 
     def _numbers(self, variant: Variant, means: Mapping[TensorKey, np.ndarray] | None) -> Numbers:
         graph, plan = self.planned(variant)
-        known = self.statistics(variant)
+        ranges = self.statistics(variant)
         if means is not None:
-            known = replace(known, means=means)
+            ranges = replace(ranges, means=means)
         plan = with_corrections(plan, variant.corrected)
         return choose_numbers(
             graph,
             plan,
-            known,
+            ranges,
             self.settings,
             variant.bounded_masks,
             variant.islands,
@@ -221,12 +204,9 @@ class Trial:
         )
 
     def measured(self, variant: Variant) -> Measured:
-        """Return the file of a variant on the samples."""
-        key = ("measured", id(variant))
-        found: Measured = self._once(
-            key, lambda: self._measured(lambda: self.numbers(variant), range(len(self.samples))), variant
-        )
-        return found
+        """Run the file of a variant on the samples."""
+        numbers, indices = partial(self.numbers, variant), range(len(self.samples))
+        return self._stages.once(lambda: self._measured(numbers, indices), variant, key="measured")
 
     def measured_apart(
         self, variant: Variant, folds: Sequence[tuple[Sequence[int], Mapping[TensorKey, np.ndarray]]]
@@ -239,10 +219,10 @@ class Trial:
         """
         each = np.zeros(len(self.samples))
         for indices, means in folds:
-            found = self._measured(lambda means=means: self.numbers(variant, means), indices)  # type: ignore[misc]
-            if found.problem:
-                return found
-            each[list(indices)] = found.each
+            apart = self._measured(lambda means=means: self.numbers(variant, means), indices)  # type: ignore[misc]
+            if apart.problem:
+                return apart
+            each[list(indices)] = apart.each
         return Measured(tuple(each.tolist()))
 
     def scored(self, variant: Variant, score: Score) -> tuple[float, ...]:
@@ -273,8 +253,7 @@ class Trial:
             except TfqError:  # whatever it is, such a file is not handed over
                 return []
 
-        found: list[list[np.ndarray]] = self._once(("outputs", id(variant)), run, variant)
-        return found
+        return self._stages.once(run, variant, key="outputs")
 
     def tensors(self, variant: Variant) -> Mapping[int, float]:
         """Return tensor of the quantized graph -> SQNR in dB of what its file holds there, over a few samples.
@@ -287,16 +266,16 @@ class Trial:
         computed = [t for op in graph.main.ops for t in op.outputs if graph.main.tensors[t].dtype == "float32"]
         sums: dict[int, ErrorSums] = {}
         few = self.samples[:INSIDE]
-        for sample, found in zip(few, self._run(quantized, few, computed, at_a_time=1), strict=True):
+        for sample, in_file in zip(few, self._run(quantized, few, computed, at_a_time=1), strict=True):
 
-            def see(t: int, value: np.ndarray, found: Mapping[int, np.ndarray] = found) -> None:
-                if t in found and np.isfinite(value).all():
-                    mine = found[t].reshape(value.shape)
+            def see(t: int, value: np.ndarray, in_file: Mapping[int, np.ndarray] = in_file) -> None:
+                if t in in_file and np.isfinite(value).all():
+                    mine = in_file[t].reshape(value.shape)
                     error = ErrorSums.of(value, mine) if np.isfinite(mine).all() else ErrorSums(noise=math.nan)
                     sums[t] = sums.get(t, ErrorSums()) + error
 
             float_run(graph, [sample], None, 0, see, self._threads)
-        return {t: WORST if math.isnan(total.sqnr_db) else total.sqnr_db for t, total in sums.items()}
+        return {t: nan_as_worst(total.sqnr_db) for t, total in sums.items()}
 
     def _measured(self, numbers: Callable[[], Numbers], indices: Sequence[int]) -> Measured:
         try:
@@ -347,8 +326,7 @@ class Trial:
                 for k, judge in enumerate(judges)
             ]
 
-        found: list[tuple[float, float]] = self._once(("energies",), run)
-        return found
+        return self._stages.once(run, key="energies")
 
     def _run(
         self, quantized: QuantizedGraph, samples: Sequence[Sample], wanted: Sequence[int], at_a_time: int
@@ -381,8 +359,7 @@ class Trial:
             pairs = [(where[j.tensor], where[t]) for j, t in zip(judged(self.model), outputs, strict=True)]
             return [[(row[scores], row[output]) for scores, output in pairs] for row in rows]
 
-        found: list[list[tuple[np.ndarray, np.ndarray]]] = self._once(("expected",), run)
-        return found
+        return self._stages.once(run, key="expected")
 
     def float_outputs(self, graph: Graph) -> list[list[np.ndarray]]:
         """Return the outputs of a float graph for every sample."""

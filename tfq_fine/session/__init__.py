@@ -6,6 +6,7 @@ from tfq_converters import face
 
 if TYPE_CHECKING:
     from tfq_fine.session import signatures
+    from tfq_fine.session.opening import OpenModel, open_model
     from tfq_fine.session.stages import (
         Order,
         decide,
@@ -21,15 +22,18 @@ else:
         __name__,
         {
             "signatures": "signatures",
+            "opening": "OpenModel open_model",
             "stages": "Order decide gathered judged_file policy_of prepare reported with_observer",
         },
     )
 
 __all__ = [
+    "OpenModel",
     "Order",
     "decide",
     "gathered",
     "judged_file",
+    "open_model",
     "policy_of",
     "prepare",
     "reported",

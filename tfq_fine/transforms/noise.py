@@ -7,10 +7,11 @@ Noise of step/sqrt(12) on every input reaches the output through the weights, no
 both over the sum of squares of the row, so that outputs count alike; the sum over o is divided by that of the signal.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from tfq_converters.check import sqnr_db
 
 TYPICAL = 4.0  # root mean squares
 
@@ -109,4 +110,4 @@ class Rows:
 
 def decibels(before: float, after: float) -> float:
     """Return how much smaller `after` is; 0 where there was nothing."""
-    return 10 * math.log10(before / after) if before > 0 and after > 0 else 0.0
+    return sqnr_db(before, after) if before > 0 and after > 0 else 0.0

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tfq_fine.weights.integer import constant_codes
     from tfq_fine.weights.layouts import layout
     from tfq_fine.weights.needs import weight_needs
-    from tfq_fine.weights.solving import LARGE_WEIGHT, CodeCache, LayerInputs
+    from tfq_fine.weights.solving import LARGE_WEIGHT, LayerInputs
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -22,14 +22,13 @@ else:
             "integer": "constant_codes",
             "layouts": "layout",
             "needs": "weight_needs",
-            "solving": "CodeCache LARGE_WEIGHT LayerInputs",
+            "solving": "LARGE_WEIGHT LayerInputs",
         },
     )
 
 __all__ = [
     "BORDER_TYPES",
     "LARGE_WEIGHT",
-    "CodeCache",
     "LayerInputs",
     "constant_codes",
     "corrected_bias",

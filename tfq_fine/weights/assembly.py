@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Graph, IdentityCache
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, QuantizedGraph, TensorKey, WeightCodes
 from tfq_fine.activations import Encodings, bounded, encodings, integer_borders
 from tfq_fine.calibration import Statistics
@@ -12,7 +12,7 @@ from tfq_fine.numerics import affine
 from tfq_fine.planning import Plan
 from tfq_fine.weights.bias import corrected_biases
 from tfq_fine.weights.integer import integer_encoding
-from tfq_fine.weights.solving import CodeCache, LayerInputs, Solver
+from tfq_fine.weights.solving import LayerInputs, Solver
 
 BORDER_TYPES = ("float32", "int8", "uint8", "int16")
 
@@ -25,7 +25,7 @@ def quantize(
     output_type: str = "float32",
     bounded_masks: bool = True,
     given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
-    cache: CodeCache | None = None,
+    cache: IdentityCache | None = None,
     layers: LayerInputs | None = None,
 ) -> QuantizedGraph:
     """Choose all codes, scales and zero points.

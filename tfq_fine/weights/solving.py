@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Op, Subgraph
+from tfq_converters.graph import IdentityCache, Op, Subgraph
 from tfq_converters.operators import WeightAxes, data_of, float_constants, weight_axes
-from tfq_converters.quantized import Form, OpEncoding, OpKey, WeightCodes
+from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
 from tfq_fine.algorithms import ALGORITHMS, InputStatistics, OperatorInputs, WeightProblem, solve
 from tfq_fine.calibration import Statistics
 from tfq_fine.planning import HALF_MINIMUM, Decision
@@ -20,8 +21,6 @@ LARGEST_HALF = 65504.0
 LARGE_WEIGHT = 2**25  # bytes, beyond which a weight's pages in a mapped file are let go once it is encoded
 
 Stored = WeightCodes | np.ndarray  # codes; float16 values, or float32 values that replace a constant
-# (id of a constant, its spec ...) -> its codes, and the constant, so that its identity stays its own
-CodeCache = dict[tuple, tuple[Stored, np.ndarray]]
 # (operator, the encodings of the operators before it) -> its inputs, in float and as those operators compute them
 LayerInputs = Callable[[OpKey, Mapping[OpKey, OpEncoding]], OperatorInputs]
 
@@ -42,12 +41,12 @@ class Solver:
         self,
         known: Statistics,
         given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
-        cache: CodeCache | None = None,
+        cache: IdentityCache | None = None,
         layers: LayerInputs | None = None,
     ) -> None:
         self._known, self._given, self._layers = known, given or {}, layers
-        self._shared: CodeCache = {} if cache is None else cache
-        self._own: CodeCache = {}  # of algorithms that read the inputs, which differ from variant to variant
+        self._shared = IdentityCache() if cache is None else cache
+        self._own = IdentityCache()  # of algorithms that read the inputs, which differ from variant to variant
 
     def codes(
         self,
@@ -119,17 +118,20 @@ class Solver:
         assert decision.spec is not None and decision.spec.weights is not None
         spec, form = decision.spec.weights, decision.form
         cache = self._own if spec.algorithm in ALGORITHMS and ALGORITHMS[spec.algorithm].reads else self._shared
-        key = _cache_key(data, axes, spec, form, decision.repeated, floor)
-        if key not in cache:
+
+        def solved() -> WeightCodes:
             block, codes_form = layout(data.shape, axes, spec, form)
             codes = solve(spec, WeightProblem(data, block, codes_form, axes, inputs()))
             if floor is not None:
                 codes = with_scale_floor(data, codes, floor, axes.channel, codes_form)
             if decision.repeated:
                 codes = one_scale_each(codes, axes.channel)
-            cache[key] = (codes, data)
             _forget(data)
-        return cache[key][0]  # type: ignore[return-value]
+            return codes
+
+        same = replace(spec, bias_correction=False)  # which changes no code
+        scales = None if floor is None else floor.tobytes()
+        return cache.once(solved, data, key=(axes, same, form, decision.repeated, scales))
 
     def half(self, op: Op, subgraph: Subgraph) -> OpEncoding:
         """Encode an operator whose large constants are float16 values; it stays float where it has none."""
@@ -138,19 +140,14 @@ class Solver:
             data = subgraph.tensors[op.inputs[slot]].data
             assert data is not None
             if data.size >= HALF_MINIMUM and np.abs(data).max() <= LARGEST_HALF:
-                key = (id(data), "half")
-                if key not in self._shared:
-                    self._shared[key] = (data.astype(np.float16), data)
-                    _forget(data)
-                halves[slot] = self._shared[key][0]
+                halves[slot] = self._shared.once(partial(_half, data), data, key="half")
         return OpEncoding("float16" if halves else "float", halves, form="dequantize")
 
 
-def _cache_key(
-    data: np.ndarray, axes: WeightAxes, spec: WeightSpec, form: Form, repeated: bool, floor: np.ndarray | None
-) -> tuple:
-    same = replace(spec, bias_correction=False)  # which changes no code
-    return id(data), axes, same, form, repeated, None if floor is None else floor.tobytes()
+def _half(data: np.ndarray) -> np.ndarray:
+    values = data.astype(np.float16)
+    _forget(data)
+    return values
 
 
 def _forget(data: np.ndarray) -> None:

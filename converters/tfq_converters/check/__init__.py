@@ -7,7 +7,7 @@ from tfq_converters import face
 if TYPE_CHECKING:
     from tfq_converters.check.comparison import decoded
     from tfq_converters.check.float_model import float_run
-    from tfq_converters.check.noise import sqnr
+    from tfq_converters.check.noise import comparable, nan_as_worst, sqnr, sqnr_db
     from tfq_converters.check.run import Checked, encoded, run_check
     from tfq_converters.check.simulate import checkable
 else:
@@ -16,7 +16,7 @@ else:
         {
             "comparison": "decoded",
             "float_model": "float_run",
-            "noise": "sqnr",
+            "noise": "comparable nan_as_worst sqnr sqnr_db",
             "run": "Checked encoded run_check",
             "simulate": "checkable",
         },
@@ -25,9 +25,12 @@ else:
 __all__ = [
     "Checked",
     "checkable",
+    "comparable",
     "decoded",
     "encoded",
     "float_run",
+    "nan_as_worst",
     "run_check",
     "sqnr",
+    "sqnr_db",
 ]

@@ -1,5 +1,11 @@
-"""How far values are from what they should be, as signal to noise in dB: quick sums over large float32 arrays."""
+"""The one definition of SQNR: how far values are from what they should be, as signal to noise in dB.
 
+Energies (sums of squares) become dB in `sqnr_db` alone, which also says what it is without error, without signal and
+with values that are not finite. Energies are summed in two ways, on purpose: `sqnr` sums all tensors of a run check,
+quickly, in float32; `tfq_fine.numerics.ErrorSums` sums outputs, and more than their energies, in float64.
+"""
+
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -7,26 +13,64 @@ import numpy as np
 CHUNK = 2**13  # values that are summed at a time: too few for BLAS to start threads, and for float32 to lose digits
 
 
-def sqnr(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Return 10 log10(sum x^2 / sum (x - y)^2) in dB over pairs (x, y); inf without error, NaN for values not finite.
+def sqnr_db(signal: float, noise: float) -> float:
+    """10 log10(signal / noise) in dB, of two energies.
 
-    >>> round(sqnr([(np.array([3.0, 4.0]), np.array([3.0, 4.5]))]), 9)
+    +inf without noise (also without signal), -inf where there is noise and no signal or the noise is infinite, NaN
+    where one of them is NaN. The ratio is never formed: it could leave the range of a double.
+
+    >>> sqnr_db(25.0, 0.25), sqnr_db(0.0, 0.0), sqnr_db(0.0, 1.0), sqnr_db(1.0, math.nan)
+    (20.0, inf, -inf, nan)
+    """
+    if math.isnan(noise) or math.isnan(signal):
+        return math.nan
+    if noise == 0:
+        return math.inf
+    if signal == 0 or math.isinf(noise):
+        return -math.inf
+    return 10 * (math.log10(signal) - math.log10(noise))
+
+
+def nan_as_worst(db: float) -> float:
+    """`db` for comparisons: values that are NaN are worse than any others.
+
+    >>> nan_as_worst(math.nan), nan_as_worst(20.0)
+    (-inf, 20.0)
+    """
+    return -math.inf if math.isnan(db) else db
+
+
+def sqnr(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Return the SQNR in dB over all pairs (x, y) of a reference and an approximation, flattened.
+
+    >>> sqnr([(np.array([3.0, 4.0]), np.array([3.0, 4.5]))])
     20.0
     """
     signal = noise = 0.0
     for x, y in pairs:
-        signal += _energy(x.reshape(-1))
-        with np.errstate(invalid="ignore"):
-            noise += _energy((x - y).reshape(-1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float("inf") if noise == 0 else float(10 * np.log10(np.float64(signal) / noise))
+        energies = _energies(x.reshape(-1), y.reshape(-1))
+        signal, noise = signal + energies[0], noise + energies[1]
+    return sqnr_db(signal, noise)
 
 
-def _energy(values: np.ndarray) -> float:
-    """Sum of squares; in double precision where masks (the lowest float) overflow single precision."""
-    energy = 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, values.size, CHUNK):
-            part = values[start : start + CHUNK]
-            energy += float(np.dot(part, part))
-        return energy if np.isfinite(energy) else float(np.square(values, dtype=np.float64).sum())
+def _energies(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """(sum x², sum (x - y)²); in double precision where masks (the lowest float) overflow single precision."""
+    signal = noise = 0.0
+    for start in range(0, x.size, CHUNK):
+        part, other = x[start : start + CHUNK], y[start : start + CHUNK]
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = part - other
+            energies = float(np.dot(part, part)), float(np.dot(error, error))
+            if not np.isfinite(energies).all():
+                part, other = comparable(part, other)
+                error = part - other
+                energies = float(np.dot(part, part)), float(np.dot(error, error))
+        signal, noise = signal + energies[0], noise + energies[1]
+    return signal, noise
+
+
+def comparable(reference: np.ndarray, approximation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both in float64, with 0 where both hold the same infinity: such a value is exact and carries no signal."""
+    x, y = reference.astype(np.float64), approximation.astype(np.float64)
+    same = np.isinf(x) & (x == y)
+    return (np.where(same, 0.0, x), np.where(same, 0.0, y)) if same.any() else (x, y)

@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfq_converters.flatbuffer import packing
 from tfq_converters.flatbuffer.builder import Builder
 from tfq_converters.flatbuffer.names import IDENTIFIER, OPERATOR_CODES, TYPE_CODES
-from tfq_converters.graph import Graph, Op, Signature, Subgraph, Tensor
+from tfq_converters.graph import Graph, IdentityCache, Op, Signature, Subgraph, Tensor
 
 ALIGNMENT = 16  # `force_align` of Buffer.data in the schema, which the object API ignores
 LARGE_ALIGNMENT = 64
@@ -119,15 +119,12 @@ class _Buffers:
         self.arrays: list[np.ndarray | None] = [None]
         self.nbytes = 0
         self._by_content: dict[tuple[int, int], list[int]] = {}
-        self._by_identity: dict[tuple[int, str], tuple[int, Any]] = {}
+        self._by_identity = IdentityCache()
 
     def add(self, data: np.ndarray | None, dtype: str) -> int:
         if data is None:
             return 0
-        key = (id(data), dtype)
-        if key not in self._by_identity:
-            self._by_identity[key] = (self._add_bytes(_raw(data, dtype)), data)
-        return self._by_identity[key][0]
+        return self._by_identity.once(lambda: self._add_bytes(_raw(data, dtype)), data, key=dtype)
 
     def _add_bytes(self, raw: np.ndarray) -> int:
         same = self._by_content.setdefault((raw.nbytes, hash(raw[:4096].tobytes())), [])

@@ -67,8 +67,8 @@ class _Lite:
             self._interpreter.set_tensor(index, array)
 
     def output(self) -> np.ndarray:
-        found: np.ndarray = self._interpreter.get_tensor(self._output)
-        return found
+        output: np.ndarray = self._interpreter.get_tensor(self._output)
+        return output
 
     def delegated(self, tensor: int) -> bool:
         details = self._interpreter._get_ops_details()
@@ -92,8 +92,8 @@ class _Micro:
         self._interpreter.invoke()
 
     def output(self) -> np.ndarray:
-        found: np.ndarray = self._interpreter.get_output(0)
-        return found
+        output: np.ndarray = self._interpreter.get_output(0)
+        return output
 
     def delegated(self, tensor: int) -> bool:
         return False

@@ -5,10 +5,11 @@ one that was read.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from tfq_converters.graph import Graph, Op, Subgraph
+from tfq_converters.graph import Graph, IdentityCache, Op, Subgraph
 
 WIDENS = ("DEQUANTIZE", "CAST")  # the operators that make float32 of float16
 
@@ -33,12 +34,12 @@ def without_half_constants(graph: Graph) -> Folded:
 
     Tensors keep their indices; constants that were one array still are one.
     """
-    wide: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by identity, with the array itself, which keeps it alive
+    wide = IdentityCache()
     subgraphs = tuple(_folded(subgraph, wide) for subgraph in graph.subgraphs)
     return Folded(replace(graph, subgraphs=subgraphs) if wide else graph, len(wide))
 
 
-def _folded(subgraph: Subgraph, wide: dict[int, tuple[np.ndarray, np.ndarray]]) -> Subgraph:
+def _folded(subgraph: Subgraph, wide: IdentityCache) -> Subgraph:
     widening = [op for op in subgraph.ops if _widens(subgraph, op)]
     if not widening:
         return subgraph
@@ -46,9 +47,8 @@ def _folded(subgraph: Subgraph, wide: dict[int, tuple[np.ndarray, np.ndarray]]) 
     for op in widening:
         data = tensors[op.inputs[0]].data
         assert data is not None
-        if id(data) not in wide:
-            wide[id(data)] = data.astype(np.float32), data
-        tensors[op.outputs[0]] = replace(tensors[op.outputs[0]], data=wide[id(data)][0])
+        values = wide.once(partial(data.astype, np.float32), data)
+        tensors[op.outputs[0]] = replace(tensors[op.outputs[0]], data=values)
     gone = {id(op) for op in widening}
     ops = tuple(op for op in subgraph.ops if id(op) not in gone)
     used = {t for op in ops for t in op.inputs}

@@ -6,11 +6,12 @@ as rows, one per output channel, and rows are compared by their direction alone.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+from tfq_converters.graph import ABSENT, Graph, IdentityCache, Op, Subgraph
 from tfq_converters.operators import facts_of
 from tfq_converters.reading.layers import Node, nodes, own_weights
 
@@ -68,16 +69,15 @@ def match_weights(graph: Graph, tree: Node) -> dict[OpKey, tuple[str, ...]]:
     Operators whose constants equal no layer's weights are left out.
     """
     kernels = _kernels_by_size(tree)
-    by_constant: dict[tuple[int, str], tuple[str, ...]] = {}  # constants are shared by operators
-    holders: dict[OpKey, tuple[str, ...]] = {}
+    by_constant = IdentityCache()  # constants are shared by operators
+    layers_of: dict[OpKey, tuple[str, ...]] = {}
     for key, op in graph.ops():
         for data in _kernel_constants(graph.subgraphs[key[0]], op):
-            if (id(data), op.code) not in by_constant:
-                by_constant[id(data), op.code] = _holders(data, op.code, kernels)
-            if by_constant[id(data), op.code]:
-                holders[key] = by_constant[id(data), op.code]
+            holders = by_constant.once(partial(_holders, data, op.code, kernels), data, key=op.code)
+            if holders:
+                layers_of[key] = holders
                 break
-    return holders
+    return layers_of
 
 
 def _kernel_constants(subgraph: Subgraph, op: Op) -> Iterator[np.ndarray]:

@@ -164,9 +164,9 @@ class ApartRunner:
     def run_all(self, inputs: Sequence[Sequence[np.ndarray]], reset: bool = False) -> list[list[np.ndarray]]:
         """Return the outputs of several runs in one request; with `reset`, no state passes between them."""
         each, count = len(inputs[0]), len(inputs)
-        asked = self.process.put([array for given in inputs for array in given])
-        given = {"number": self.number, "inputs": asked, "each": each, "reset": reset}
-        outputs = self.process.take(self.process.ask(self.what, count * self.limit, "run", **given))
+        asked = self.process.put([array for request in inputs for array in request])
+        request = {"number": self.number, "inputs": asked, "each": each, "reset": reset}
+        outputs = self.process.take(self.process.ask(self.what, count * self.limit, "run", **request))
         size = len(outputs) // count
         return [outputs[start : start + size] for start in range(0, len(outputs), size)]
 

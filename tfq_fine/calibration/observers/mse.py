@@ -13,14 +13,14 @@ SHARES = 2.0 ** -np.arange(0.0, 8.0, 0.125)  # of each end of the range: down to
 SWEEPS = 2
 
 
-def mse(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+def mse(tensor: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
     """Return the least error over a grid of shares of the lower and of the upper end, one end searched after the other.
 
     Options:
         fence: see `TensorStatistics.within` (10).
     """
-    seen = seen.within(options["fence"])
-    histogram, best = seen.counted, seen.range
+    tensor = tensor.within(options["fence"])
+    histogram, best = tensor.counted, tensor.range
     for _ in range(SWEEPS):
         before = best
         for side in ("high", "low"):

@@ -1,0 +1,58 @@
+"""Models in any form, opened: Keras, wrapped or trained with TFMOT, SavedModel, `.tflite` -> graph and overrides."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tfq_converters.reading import Source, read_model
+from tfq_fine.data import Described
+from tfq_fine.layers import Overrides, WrappedModel, without_marks, wrapped_model
+from tfq_fine.request import Recipe
+from tfq_fine.tfmot import qat_model
+
+Shapes = Callable[[Sequence[str]], list[list[Described]]]
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model that was looked at and not read yet.
+
+    Attributes:
+        model: in a form that `tfq_converters.reading.read_model` takes.
+        wrapped: the wrappers that were taken off it; None where there were none.
+        safe_mode: refuse Keras files that would run code by being opened.
+    """
+
+    model: Any
+    wrapped: WrappedModel | None
+    safe_mode: bool
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe that the model was annotated with; None where it was not."""
+        return self.wrapped.recipe if self.wrapped else None
+
+    def read(self, shapes: Shapes | None) -> tuple[Source, Overrides | None]:
+        """Return (the float graph with what is known of its layers, the numbers that wrappers hold for it).
+
+        Args:
+            shapes: tells the shapes of inputs that the model does not know; None where nothing does.
+
+        Raises:
+            TfqError: the model cannot be read.
+        """
+        source = read_model(self.model, safe_mode=self.safe_mode, shapes=shapes)
+        if self.wrapped is None:
+            return source, None
+        source = replace(source, graph=without_marks(source.graph))
+        return source, self.wrapped.overrides(source.graph)
+
+
+def open_model(model: Any, safe_mode: bool = True) -> OpenModel:
+    """Open a model in any form that `quantize` documents.
+
+    Raises:
+        TfqError: the file would run code by being opened, and `safe_mode` forbids it.
+    """
+    wrapped = qat_model(model) or wrapped_model(model, safe_mode)
+    return OpenModel(wrapped.model if wrapped else model, wrapped, safe_mode)
