@@ -176,14 +176,14 @@ def quantize(
         batch_size: samples per run of the interpreter during calibration.
         on_invalid: a sample with NaN or infinity, or on which the model computes one, is an "error", or is to "skip":
             left out and counted.
-        statistics: of an earlier calibration (`tfq_fine.calibrate`), instead of `data`; by signature where that was
-            calibrated on data by signature. They hold for the model as it
-            is, so that no scales of blocks are folded into what makes their inputs, and its graph is not repaired;
+        statistics: from an earlier calibration (`tfq_fine.calibrate`), instead of `data`; by signature where that was
+            calibrated on data by signature. They hold for the unchanged
+            model, so that no scales of blocks are folded into what makes their inputs, and its graph is not repaired;
             biases and islands are decided on the samples that statistics keep.
         executor: any `concurrent.futures.Executor`, which reads and runs the shards of the data: `data` is a list of
             shards then, or a function of a shard's index.
-        shards: how many there are, where `data` is a function.
-        threads: of the interpreter during calibration; all cores when None, and one with an executor.
+        shards: the number of shards, where `data` is a function.
+        threads: threads of the interpreter during calibration; all cores when None, and one with an executor.
         progress: show what is being done on stderr; when None, if that is a terminal.
         safe_mode: refuse Keras files that would run code by being opened.
         timeout: seconds that a run of the finished file may take, in a process of its own, before it is stopped; None:
@@ -318,8 +318,8 @@ def calibrate(
     Ctrl-C ends the reading: what was gathered is returned, with a warning.
 
     Args:
-        model: as `quantize` takes it.
-        data: as `quantize` takes it.
+        model: any model that `quantize` takes.
+        data: any data that `quantize` takes.
         recipe: whose observers say what is needed.
         observer: one for all activations, in place of the recipe's.
         also: statistics that algorithms read, of every linear operator: "channel_absmax", "second_moment"

@@ -47,11 +47,11 @@ def ranged(
 
     Args:
         graph: the float graph.
-        plan: what is asked of its operators.
-        statistics: as calibration found them.
+        plan: the decisions on its operators.
+        statistics: the statistics of calibration.
         samples: inputs, in input order, that `auto` tries ranges on; without any, it keeps those of
             `observed_ranges.chosen`.
-        threads: of the interpreter.
+        threads: the number of threads of the interpreter.
         only: the tensors whose ranges are to be chosen, where not all are; no others are counted and tried.
 
     Raises:
@@ -79,12 +79,12 @@ def best_ranges(
 
     Args:
         graph: the float graph.
-        plan: what is asked of its operators.
+        plan: the decisions on its operators.
         statistics: ranges and extremes, as calibration found them.
         known: the same with the ranges of the other observers chosen.
         samples: inputs, in input order, that ranges are tried on.
-        histograms: of their values, for the observers that read them; `counted` makes them.
-        threads: of the interpreter.
+        histograms: the histograms of their values, for the observers that read them; `counted` makes them.
+        threads: the number of threads of the interpreter.
     """
     specs, moved = requested_specs(graph, plan), moved_from(graph)
     bits = {t: spec.bits for t, spec in specs.items() if spec.observer == AUTO and t in histograms}
@@ -118,10 +118,10 @@ def counted(
 
     Args:
         graph: the float graph.
-        plan: what is asked of its operators.
+        plan: the decisions on its operators.
         samples: inputs, in input order.
-        threads: of the interpreter.
-        only: as `ranged` has it.
+        threads: the number of threads of the interpreter.
+        only: see `ranged`.
     """
     tensors = auto_tensors(graph, plan, only)
     samples_of: dict[int, list[np.ndarray]] = {t: [] for t in tensors}

@@ -43,10 +43,10 @@ class CalibrationData:
         num_samples: read at most this many samples (of each shard); None for all.
         batch_size: samples per run of the interpreter.
         on_invalid: a sample with NaN or infinity, or on which the model computes one, is an "error", or is to "skip".
-        threads: of the interpreter; all cores when None, and one with an executor.
+        threads: the number of threads of the interpreter; all cores when None, and one with an executor.
         executor: any `concurrent.futures.Executor`, which reads and runs the shards: `data` is a list of shards then,
             or a function of a shard's index.
-        shards: how many there are, where `data` is a function.
+        shards: the number of shards, where `data` is a function.
 
     Raises:
         TfqError: an option that means nothing; all of them in one error.

@@ -30,7 +30,7 @@ class Layerwise:
     Args:
         graph: the float graph.
         samples: inputs, in input order.
-        threads: of the interpreter.
+        threads: the number of threads of the interpreter.
     """
 
     def __init__(self, graph: Graph, samples: Sequence[Sample], threads: int = 1):
@@ -54,7 +54,9 @@ class Layerwise:
         """
         subgraph, o = key
         if subgraph != 0 or o < self._position:
-            raise ValueError(f"operator {key} was asked for after {(0, self._position)}: they come in graph order")
+            raise ValueError(
+                f"operator {key} was requested after {(0, self._position)}; request operators in graph order"
+            )
         self._advance(o, before)
         op = self._graph.main.ops[o]
         exact, quantized = (tuple(values[data_of(op)] for values in kept) for kept in (self._exact, self._quantized))

@@ -18,7 +18,7 @@ def first_not_finite(graph: Graph, inputs: Sample) -> int | None:
 
     Args:
         graph: the float graph.
-        inputs: of the main subgraph.
+        inputs: the inputs of the main subgraph.
     """
     producers = graph.main.producers()
     bad: list[int] = []

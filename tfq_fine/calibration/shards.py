@@ -66,8 +66,8 @@ def gather(
     Args:
         graph: the float graph.
         data: in any form that `tfq_fine.data` documents, or what a `Spool` recorded.
-        needs: what to find out; None when that is nothing.
-        how: the data is read.
+        needs: the statistics to gather; None when there are none.
+        how: options for reading the data.
         advance: called with the number of samples after each run.
         spool: records what is read, so that it can be read again.
 
@@ -123,8 +123,8 @@ def gather_shards(
         count: how many shards there are, where `shards` is a function.
         executor: any `concurrent.futures.Executor`. One that runs tasks of lost workers again, as Dask's does, finds
             the same as if none had been lost.
-        needs: what to find out.
-        how: the data of each shard is read.
+        needs: the statistics to gather.
+        how: options for reading the data of each shard.
         advance: called with the number of samples of every shard that is done, in order.
 
     Raises:

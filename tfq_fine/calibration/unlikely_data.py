@@ -35,7 +35,7 @@ def data_warnings(
     Args:
         graph: the float graph.
         quantized: its numbers; None where there are none yet.
-        statistics: of all the data; None where none were needed.
+        statistics: the statistics of all the data; None where none were needed.
         samples: a few of the data, inputs of the main subgraph.
     """
     gathered = Statistics() if statistics is None else statistics

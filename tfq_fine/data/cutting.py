@@ -90,7 +90,9 @@ def _chunks(source: Source, wanted: Wanted, keep_labels: bool) -> Iterator[Chunk
             labels = labels if source.labels is None else source.labels
             labels = label_array(labels) if keep_labels and labels is not None else None
             if has_labels not in (None, labels is not None):
-                raise TfqError("labels are missing, or were missing before")
+                raise TfqError(
+                    "labels are missing here, or were missing before; give labels for all of the data or for none"
+                )
             has_labels = labels is not None
             chunk = checked(arrays, labels, first, wanted)
         del element, arrays, labels

@@ -52,7 +52,7 @@ def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, constants: Constan
         op: the operator.
         x: its inputs: codes of quantized tensors, None for absent ones.
         subgraph: the one that holds it.
-        constants: of the file.
+        constants: the constants of the file.
         ordered: float sums in the order of the kernel, which takes longer.
     """
     data, weight, bias = _slots(op)

@@ -46,7 +46,7 @@ def rescaled(tf: Any, total: Any, scales: tuple[np.float32, np.ndarray, np.float
     Args:
         tf: TensorFlow.
         total: exact sums [..., channels], in a float type.
-        scales: of the input, of the weight [channels] or [1], and of the output, float32.
+        scales: the scales of the input, of the weight [channels] or [1], and of the output, float32.
         how: what the kernel does.
     """
     data, weight, output = scales

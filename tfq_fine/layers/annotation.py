@@ -52,7 +52,7 @@ def annotate(
         learned: train the scales too (LSQ).
         prefer: "size" takes a recipe at its word; "speed" keeps kernels that have no fast low-bit code at 8 bits.
         fold: fold batch norm first (`fold_batch_norm`), so that what is wrapped is what is deployed.
-        momentum: of ranges while training.
+        momentum: the momentum of ranges while training.
         freeze_after: training steps after which ranges stay unchanged.
         rows: facts on layer types of your own, by class name.
 

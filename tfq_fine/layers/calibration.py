@@ -106,7 +106,7 @@ def _observe(found: Converted, data: Representative) -> None:
         return
     if hasattr(data.data, "__next__") or data.executor is not None:
         names = ", ".join(dict.fromkeys(repr(w.layer.name) for w, _ in every))
-        raise TfqError(f"layers {names} have inputs that are observed in Keras: give data that can be read twice, here")
+        raise TfqError(f"layers {names} have inputs that are observed in Keras: give data that can be read twice")
     for wrapper, one in every:
         one.forget()
         wrapper.observing = True

@@ -14,7 +14,7 @@ class FileLayer(keras.layers.Layer):
     """The file as a layer without weights of its own.
 
     Args:
-        graph: of the file.
+        graph: the graph of the file.
         slots: for each input of the file, which of the layer's inputs it is.
         order: for each output of the layer, which of the file's it is.
     """

@@ -52,10 +52,10 @@ class FineQuantize(keras.layers.Wrapper):
         weights: how its kernels are quantized.
         activations: how its inputs are quantized; None leaves them float (or, in mode "dynamic", to each call). As in
             `quantize`, the observer of what computes a tensor comes before that of what reads it.
-        mode: of the operator in the file; None is "integer" with activations, "weight_only" without.
+        mode: the mode of the operator in the file; None is "integer" with activations, "weight_only" without.
         learned: scales are trained (LSQ); else weight scales follow the weights, and ranges a moving average.
         outputs: whether the output is quantized too: where no wrapped layer reads it, as before a sum.
-        momentum: of the moving average.
+        momentum: the momentum of the moving average.
         freeze_after: training steps after which ranges stay unchanged.
         flexible: whether the file may take more bits or a coarser granularity where its kernels want that.
         prefer: "speed" or "size", for flexible wrappers.

@@ -43,7 +43,7 @@ def find_places(graph: Graph, kernel: QuantizedKernel, path: str) -> list[Place]
     Args:
         graph: the converted model.
         kernel: what is looked for.
-        path: of its layer.
+        path: the path of its layer.
 
     Returns:
         None of them where they do not hold all of the kernel.

@@ -71,7 +71,7 @@ def decibels_of(
 
     Args:
         expected: outputs of the float model.
-        found: those of the file.
+        found: the outputs of the file.
         usual: the energy (sum of squares) of each output in the mean over samples. A sample whose output is nearly zero
             is compared with `QUIET` of that, so that a blank one does not decide everything.
 

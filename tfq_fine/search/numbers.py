@@ -45,8 +45,8 @@ def choose_ranges(
 
     Args:
         graph: the float graph.
-        plan: what is asked of its operators.
-        statistics: of all samples.
+        plan: the decisions on its operators.
+        statistics: the statistics of all samples.
         samples: a few of them, that observer `auto` tries ranges on.
         only: the tensors whose ranges are to be chosen; None for all.
 
@@ -74,9 +74,9 @@ def choose_numbers(
 
     Args:
         graph: the float graph.
-        plan: what the kernels can compute of what is asked.
+        plan: the decisions on its operators, which kernels can compute.
         statistics: the ranges that were chosen, and channel means; None where neither is needed.
-        settings: of the job.
+        settings: the settings of the job.
         bounded_masks: the ranges of masked scores are cut (`attention_masks`).
         islands: operators of the main subgraph that are kept in float, and why.
         given: (operator, slot) -> codes that were chosen already.

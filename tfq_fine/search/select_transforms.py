@@ -70,7 +70,7 @@ def repaired(graph: Graph, requested: RequestedSpecs, names: Sequence[str], tria
     Args:
         graph: the float graph.
         asked: what the recipe asks of its operators.
-        names: the transforms that are asked for; the others are off.
+        names: the requested transforms; the others are off.
         trial: measures variants of the model.
     """
     off = _parting(requested, names)

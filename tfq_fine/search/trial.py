@@ -112,11 +112,11 @@ class Trial:
 
     Args:
         model: the float model.
-        settings: of the job.
+        settings: the settings of the job.
         calibrated: what all samples show of a graph; called once for every graph.
         samples: a few of them, inputs in input order.
         runs: the process that runs the files.
-        threads: of the interpreter that runs the float model.
+        threads: the number of threads of the interpreter that runs the float model.
         fold: the factors of blocks are folded into the graph; not where statistics hold for the unchanged graph.
         fresh: the samples are others than those that the statistics are of.
     """

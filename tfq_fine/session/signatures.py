@@ -20,8 +20,8 @@ def own_recipe(recipe: Recipe, graph: Graph, layers: Layers) -> Recipe:
 
     Args:
         recipe: for the whole model.
-        graph: of the signature.
-        layers: of the whole model.
+        graph: the graph of the signature.
+        layers: the layers of the whole model.
 
     Returns:
         The recipe with one rule for each operator of each layer, those of inner layers last, for of rules that name a

@@ -179,7 +179,7 @@ def prepare(
         order: what was asked for.
         source: the float model.
         data: representative samples.
-        statistics: of an earlier calibration, which hold for the unchanged graph.
+        statistics: the statistics of an earlier calibration, which hold for the unchanged graph.
         overrides: the numbers of wrappers, which hold for it too.
 
     Raises:
@@ -227,7 +227,7 @@ def decide(
     Args:
         prepared: the model and its plan.
         data: representative samples, which are read again for a graph that a repair rewrites.
-        statistics: of `prepared.calibrated`; None where nothing had to be known.
+        statistics: the statistics of `prepared.calibrated`; None where nothing had to be known.
         given: the statistics are those of an earlier calibration, and hold for the unchanged model.
         samples: a few samples.
         files: the process that runs the files of variants.
@@ -349,7 +349,7 @@ def reported(
         source: the float model.
         decided: the numbers of the file.
         written: the file.
-        verdict: of the file; None where it could not be run as a whole.
+        verdict: the verdict of the file; None where it could not be run as a whole.
         generated: the file was run on generated inputs.
     """
     numbers, overrides, statistics = decided.numbers, prepared.overrides, decided.statistics

@@ -36,7 +36,7 @@ def verdict_on(
         samples: inputs of the float model, in input order.
         runs: the process that runs the file.
         generated: the samples are made up.
-        threads: of the interpreter that runs the float model.
+        threads: the number of threads of the interpreter that runs the float model.
 
     Raises:
         TfqError: the file cannot be run, or an output is not finite where the float model's is.

@@ -23,7 +23,7 @@ class FineQuantizeConfig(QuantizeConfig):
         weights: how kernels are quantized; scales follow the extent of each block, of which an algorithm such as
             mse_clip chooses a share once, at the start.
         activations: how the output is quantized; None leaves it float.
-        mode: of the operator in the file; None is "integer" with activations, "weight_only" without.
+        mode: the mode of the operator in the file; None is "integer" with activations, "weight_only" without.
         preserve_sparsity: weights that are 0 at the start stay 0.
         preserve_clusters: weights that are equal at the start stay equal, and get equal codes: the blocks share the
             scale of the whole kernel, times what a batch norm multiplies a channel with.

@@ -34,8 +34,8 @@ def quantize(
         graph: the float graph.
         plan: a decision per operator.
         statistics: ranges of activations; needed when an operator computes in integers or a border is in integers.
-        input_type: of the file's float inputs: float32, int8, uint8 or int16.
-        output_type: of its float outputs.
+        input_type: the type of the file's float inputs: float32, int8, uint8 or int16.
+        output_type: the type of its float outputs.
         bounded_masks: the ranges of masked scores are cut (`attention_masks`).
         given: (operator, slot) -> codes that were chosen already. Their scales are raised where a bias would overflow.
         cache: codes that were computed for other variants of the model; those of this one are added.
@@ -77,7 +77,7 @@ def _border(t: int, chosen: Encodings, statistics: Statistics | None, dtype: str
     encoding = chosen.tensors.get((t, bits))
     if encoding is None:
         if statistics is None:
-            raise TfqError(f"inputs and outputs in {dtype} need representative data")
+            raise TfqError(f"inputs and outputs in {dtype} need representative data: give data=...")
         encoding = affine.activation_encoding(*statistics.ranges[0, t], bits)
     if dtype == "uint8":
         return replace(encoding, dtype="uint8", zero_point=encoding.zero_point + 128)

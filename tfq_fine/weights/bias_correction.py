@@ -42,9 +42,9 @@ def corrected_bias(
 
     Args:
         bias: float32 [O].
-        weight: as `mean_shift` has it.
-        stored: as `mean_shift` has it.
-        axes: as `mean_shift` has it.
+        weight: see `mean_shift`.
+        stored: see `mean_shift`.
+        axes: see `mean_shift`.
         mean: mean of the input per channel [I].
 
     Returns:

@@ -42,7 +42,7 @@ def float_run(
         runs: where values are put aside, on disk; nowhere when None.
         kept: the values of so many samples.
         see: called with every float tensor that is computed; the array is another's when it returns.
-        threads: of the interpreter.
+        threads: the number of threads of the interpreter.
     """
     fed = [[*sample, *stand_ins(graph)] for sample in samples]
     done = FloatRun(graph, (), kept if runs is not None else 0)

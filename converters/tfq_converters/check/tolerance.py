@@ -106,8 +106,8 @@ def emulated_parts(values: np.ndarray, encoding: OpEncoding, inputs: int) -> Ite
 
     Args:
         values: the input of the operator.
-        encoding: of the operator.
-        inputs: that one output channel sees; fewer than the last axis of a grouped convolution has.
+        encoding: the encoding of the operator.
+        inputs: the inputs that one output channel sees; fewer than the last axis of a grouped convolution has.
     """
     weight = encoding.weights.get(1)
     if encoding.form != "split" or not isinstance(weight, WeightCodes):

@@ -18,7 +18,7 @@ def dense(values: np.ndarray, shape: tuple[int, ...], sparsity: Any) -> np.ndarr
 
     Args:
         values: the stored values, flat.
-        shape: of the constant.
+        shape: the shape of the constant.
         sparsity: the schema's SparsityParameters.
 
     Raises:

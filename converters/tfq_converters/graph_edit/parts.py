@@ -29,8 +29,8 @@ def part(graph: Graph, indices: Sequence[int], outputs: Collection[int] | None =
 
     Args:
         graph: the whole.
-        indices: in order.
-        outputs: of what they compute, which tensors to return; all that an interpreter can hand over when None.
+        indices: the indices, in order.
+        outputs: the computed tensors to return; all that an interpreter can hand over when None.
     """
     main = graph.main
     ops = tuple(main.ops[o] for o in indices)
@@ -51,7 +51,7 @@ def cut(graph: Graph, wanted: Collection[int]) -> list[Part]:
     """Return the parts of a graph whose weights unpack to more than `PART_BYTES`; none when it is run whole.
 
     Args:
-        graph: as the file has it.
+        graph: the graph of the file.
         wanted: tensors of the main subgraph that the parts must show, next to its outputs.
     """
     main = graph.main

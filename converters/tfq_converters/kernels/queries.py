@@ -121,10 +121,10 @@ def status(
     Args:
         op: operator of the file: EMBEDDING_LOOKUP is one, the GATHER of a float graph that becomes it is another.
         mode: "float", "weight_only", "dynamic", "integer8" or "integer16".
-        bits: of the weights; 32 in mode "float".
+        bits: the bits of the weights; 32 in mode "float".
         granularity: "per_tensor", "per_channel", "channel_groups" (stored per channel) or "blocks"; "" for float.
         variant: a runtime variant, such as "litert-no-delegate".
-        form: of a convolution, "3x3", "1x1" or "grouped"; None for the worst of all.
+        form: the form of a convolution, "3x3", "1x1" or "grouped"; None for the worst of all.
         table: the shipped one when None.
     """
     if variant in RULES:
@@ -181,7 +181,7 @@ def fault(
     Args:
         code: operator of the float graph.
         mode: "weight_only", "dynamic" or "integer".
-        bits: of the weights.
+        bits: the bits of the weights.
         granularity: see `status`.
         activation_bits: in mode "integer".
         target: where the file must run.

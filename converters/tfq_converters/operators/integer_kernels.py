@@ -221,7 +221,7 @@ def misfits(
     Args:
         code: the schema's name of the operator.
         dtype: "int8" or "int16".
-        shape: of the first data input.
+        shape: the shape of the first data input.
         inputs: encodings of the data slots, in slot order.
         outputs: encodings of the outputs that are activations.
         lowest: the smallest value of the first data input, where known.

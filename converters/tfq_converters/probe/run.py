@@ -48,7 +48,7 @@ def probe(
 
     Args:
         base: keeps its costs, which are not measured here.
-        variants: of the runtimes; all that are installed when None.
+        variants: the variants of the runtimes; all that are installed when None.
         cells: which to try.
         timed: measure times too.
         progress: called with the variant's name after each file.

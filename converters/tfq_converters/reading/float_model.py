@@ -17,7 +17,7 @@ def validate_model(tree: Node, name: str) -> None:
 
     Args:
         tree: the layers of the model.
-        name: of the model, for the message.
+        name: the name of the model, for the message.
 
     Raises:
         TfqError: one error that lists every such layer.

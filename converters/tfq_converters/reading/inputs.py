@@ -16,7 +16,7 @@ def random_inputs(graph: Graph, signature: Signature, samples: int, free: int, s
         signature: the entry point to feed.
         samples: the size of an unknown first dimension.
         free: the size of every other unknown dimension.
-        seed: of the generator.
+        seed: the seed of the generator.
 
     Raises:
         KeyError: an input has a type that NumPy does not have.

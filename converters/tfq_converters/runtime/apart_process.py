@@ -94,8 +94,8 @@ class Apart:
         Args:
             what: the file, for errors.
             limit: seconds that it may take.
-            name: of the request (`apart_child.Server`).
-            arguments: of the request.
+            name: the name of the request (`apart_child.Server`).
+            arguments: the arguments of the request.
 
         Raises:
             TfqError: the runtime refuses or fails, the process died, or it did not answer in time.

@@ -81,7 +81,7 @@ class Runs:
         """Hand the file over, to be run on `kernels`; returns in how many parts it is run.
 
         Args:
-            graph: of the file.
+            graph: the graph of the file.
             content: the bytes of the file; made from `graph` when None.
             wanted: tensors of the main subgraph to report.
             samples: inputs in the types of the file.
