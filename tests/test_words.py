@@ -88,6 +88,33 @@ def test_docstrings_are_sentences(package: str) -> None:
     assert bad_first_words(modules(package)) == []
 
 
+def wrong_arguments(trees: dict[str, ast.Module]) -> list[str]:
+    """Return the names under "Args:" that are no parameters of the function, nor fields of the class."""
+    wrong = []
+    for path, tree in trees.items():
+        for node, text in documented(tree):
+            block = re.search(r"^Args:\n((?:    .*\n?|\n)+)", text, re.MULTILINE)
+            names = re.findall(r"^    (\w+):", block.group(1), re.MULTILINE) if block else []
+            if not isinstance(node, ast.Module):
+                wrong += [f"{path}: {node.name}: {name}" for name in names if name not in parameters(node)]
+    return wrong
+
+
+def parameters(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    if not isinstance(node, ast.ClassDef):
+        return {child.arg for child in ast.walk(node.args) if isinstance(child, ast.arg)}
+    fields = {
+        item.target.id for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    }
+    starts = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
+    return fields.union(*map(parameters, starts))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_documented_arguments_exist(package: str) -> None:
+    assert wrong_arguments(modules(package)) == []
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_prepositions_are_plain(package: str) -> None:
     assert bad_prepositions(modules(package)) == []
@@ -110,7 +137,13 @@ def b() -> None:
     """What comes behind it."""
     raise ValueError(f"x {1} in front of y")
 class C:
-    """The facts."""
+    """The facts.
+
+    Args:
+        x: a field.
+        y: no field.
+    """
+    x: int
     @property
     def d(self) -> int:
         """The number."""
@@ -118,4 +151,5 @@ class C:
     trees = {"m": ast.parse(text)}
     assert bad_first_words(trees) == ["m: The sum.", "m: What comes behind it."]
     assert len(bad_prepositions(trees)) == 2
+    assert wrong_arguments(trees) == ["m: C: y"]
     assert vague_locals(trees) == ["m: a: found", "m: inner: seen"]

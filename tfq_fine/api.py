@@ -162,7 +162,7 @@ def quantize(
         prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
         runtimes: where the file must run: "litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro",
             "ethos-u" (the compiler Vela), "openvino", "tosa"; docs/runtimes.md says which recipe is for which.
-        on_unsupported: what to do where a kernel of one of them does not compute the weights that are asked for:
+        on_unsupported: what to do where a kernel of one of them does not compute the requested weights:
             "error" lists all such operators and what works, "fallback" takes more bits or a coarser granularity, and
             reports it. None: what the recipe says; presets of less than 8 bits fall back, but not for a compiler.
         kernels: path of a kernel table of another machine or release (`tfq-fine kernels --probe --output`).

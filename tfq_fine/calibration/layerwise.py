@@ -23,7 +23,7 @@ Values = dict[int, np.ndarray]  # tensor of the main subgraph -> its value for o
 
 
 class Layerwise:
-    """Gives the inputs of the linear operators of the main subgraph, asked for in graph order.
+    """Gives the inputs of the linear operators of the main subgraph, in graph order.
 
     Operators inside loops are computed in float, since their weights are chosen after those of the main subgraph.
 
@@ -46,11 +46,11 @@ class Layerwise:
         """Return the inputs of operator `key` on all samples.
 
         Args:
-            key: an operator of the main subgraph, not before the one that was asked for last.
+            key: an operator of the main subgraph, not before the one of the last call.
             before: the encodings of the operators before it; those that are missing compute in float.
 
         Raises:
-            ValueError: the operators are not asked for in graph order.
+            ValueError: the operators do not come in graph order.
         """
         subgraph, o = key
         if subgraph != 0 or o < self._position:

@@ -103,10 +103,10 @@ def annotate(
     def wrapped(layer: Any, path: str) -> Any:
         if path not in specs:
             return layer
-        request = wrapper_of(layer, path)
+        wrapper = wrapper_of(layer, path)
         if layer.built:
-            request.build_like_call()
-        return request
+            wrapper.build_like_call()
+        return wrapper
 
     marked = [node for node in nodes(layer_tree(start)) if node.path in specs]
     raise_all(problem for node in marked for problem in _problems(node, wrapper_of))

@@ -1,4 +1,4 @@
-"""The choice for one operator: what is asked of its weights, cut down to what the kernels compute."""
+"""The choice for one operator: what is requested of its weights, cut down to what the kernels compute."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -102,7 +102,7 @@ def corrected(variant: Variant, trial: Trial) -> Proposal:
 
 
 def _moved(requested: RequestedSpecs, rewritten: Rewritten) -> RequestedSpecs:
-    """Return what is asked of the operators of a rewritten main subgraph: what was asked of their origins."""
+    """Return the requests for the operators of a rewritten main subgraph: those of their origins."""
     others = {key: spec for key, spec in requested.items() if key[0]}
     return {(0, new): requested[0, old] for new, old in enumerate(rewritten.origin)} | others
 

@@ -176,14 +176,14 @@ def prepare(
     """Plan the graph.
 
     Args:
-        order: what was asked for.
+        order: the request.
         source: the float model.
         data: representative samples.
         statistics: the statistics of an earlier calibration, which hold for the unchanged graph.
         overrides: the numbers of wrappers, which hold for it too.
 
     Raises:
-        TfqError: what is asked for is impossible, or a static recipe gets no data.
+        TfqError: the request is impossible, or a static recipe gets no data.
     """
     graph, policy = source.graph, order.policy
     requested = order.recipe.resolve(graph, source.layers)
