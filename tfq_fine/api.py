@@ -40,7 +40,7 @@ from tfq_fine.request import Recipe, check_options
 from tfq_fine.search import chosen_repairs, static_needs
 from tfq_fine.session import (
     OpenModel,
-    Order,
+    QuantizationRequest,
     decide,
     gathered,
     judged_file,
@@ -213,8 +213,8 @@ def quantize(
     chosen = with_observer(recipe or opened.recipe or DEFAULT, observer)
     fallback = None if on_unsupported is None else on_unsupported == "fallback"
     policy = policy_of(chosen, prefer, target, fallback)
-    order = Order(chosen, policy, chosen_repairs(repairs), input_type, output_type)
-    return _quantized(opened, order, samples, statistics, _Way(timeout, progress))
+    request = QuantizationRequest(chosen, policy, chosen_repairs(repairs), input_type, output_type)
+    return _quantized(opened, request, samples, statistics, _Way(timeout, progress))
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class _Way:
 
 def _quantized(
     opened: OpenModel,
-    order: Order,
+    request: QuantizationRequest,
     given: CalibrationData,
     statistics: Statistics | None,
     way: _Way,
@@ -239,8 +239,8 @@ def _quantized(
             source, overrides = opened.read(material.shapes)
         every = of_each(source.graph, given.data, statistics)
         if every is not None:
-            return _of_signatures(source, order, given, every, way)
-        prepared = prepare(order, source, material, statistics, overrides)
+            return _of_signatures(source, request, given, every, way)
+        prepared = prepare(request, source, material, statistics, overrides)
         is_earlier, samples = statistics is not None, statistics.kept if statistics else ()
         if material.is_given:
             with shown.stage("calibrating", material.count) as advance:
@@ -270,18 +270,20 @@ def _quantized(
 
 def _of_signatures(
     source: Source,
-    order: Order,
+    request: QuantizationRequest,
     given: CalibrationData,
     every: Mapping[str, tuple[Any, Statistics | None]],
     way: _Way,
 ) -> Result:
     """Quantize each signature as a model of its own, and join the files."""
-    order.recipe.resolve(source.graph, source.layers)  # a rule that matches nothing is an error
+    request.recipe.resolve(source.graph, source.layers)  # a rule that matches nothing is an error
 
     def one(graph: Graph, own: tuple[Any, Statistics | None]) -> Result:
-        recipe = signatures.own_recipe(order.recipe, graph, source.layers)
+        recipe = signatures.own_recipe(request.recipe, graph, source.layers)
         samples, statistics = replace(given, data=own[0]), own[1]
-        return _quantized(open_model(flatbuffer.write(graph)), replace(order, recipe=recipe), samples, statistics, way)
+        return _quantized(
+            open_model(flatbuffer.write(graph)), replace(request, recipe=recipe), samples, statistics, way
+        )
 
     return _one_file(source, each(source.graph, every, one))
 

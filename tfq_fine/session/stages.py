@@ -54,8 +54,8 @@ SLOWER = 1.1  # times float, above which users are told: less is noise
 
 
 @dataclass(frozen=True)
-class Order:
-    """The request of a caller."""
+class QuantizationRequest:
+    """The request of a caller: recipe, policy, transforms and types of inputs and outputs."""
 
     recipe: Recipe
     policy: Policy
@@ -80,10 +80,10 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PlannedModel:
     """The model as it was read, and what is planned for it before anything is repaired."""
 
-    order: Order
+    request: QuantizationRequest
     source: Graph  # as it was read
     requested: RequestedSpecs  # of its operators
     graph: Graph  # with the factors of blocks folded
@@ -94,7 +94,7 @@ class Prepared:
     @property
     def is_static(self) -> bool:
         """Whether ranges of activations are needed."""
-        return bool(integer_ops(self.plan)) or self.order.has_integer_borders
+        return bool(integer_ops(self.plan)) or self.request.has_integer_borders
 
     @property
     def needs(self) -> StatisticsRequest | None:
@@ -117,7 +117,7 @@ class Prepared:
         """The tensors whose ranges the data tells; None for all."""
         if not self.known:
             return None
-        borders = self.order.border_tensors(self.graph)
+        borders = self.request.border_tensors(self.graph)
         return frozenset(without_range(self.graph, integer_ops(self.plan), self.known)) | (borders - set(self.known))
 
     def require_ranges(self) -> None:
@@ -128,9 +128,9 @@ class Prepared:
         """
         if not self.is_static or self.open == frozenset():
             return
-        order = self.order
-        static = f"recipe {order.recipe.name!r} is static and needs representative data"
-        borders = f"input type {order.input_type} and output type {order.output_type} need representative data"
+        request = self.request
+        static = f"recipe {request.recipe.name!r} is static and needs representative data"
+        borders = f"input type {request.input_type} and output type {request.output_type} need representative data"
         need = f"{static if integer_ops(self.plan) else borders}: give data=..."
         if self.open is None:
             raise TfqError(f"{need}, or statistics=...")
@@ -145,8 +145,8 @@ class Prepared:
     @property
     def settings(self) -> Settings:
         """The settings that all ways to quantize this model share."""
-        order = self.order
-        return Settings(self.policy, order.no_islands, order.input_type, order.output_type)
+        request = self.request
+        return Settings(self.policy, request.no_islands, request.input_type, request.output_type)
 
 
 @dataclass(frozen=True)
@@ -171,12 +171,16 @@ def policy_of(recipe: Recipe, prefer: Prefer, target: Target, fallback: bool | N
 
 
 def prepare(
-    order: Order, source: Source, data: Representative, statistics: Statistics | None, overrides: Overrides | None
-) -> Prepared:
+    request: QuantizationRequest,
+    source: Source,
+    data: Representative,
+    statistics: Statistics | None,
+    overrides: Overrides | None,
+) -> PlannedModel:
     """Plan the graph.
 
     Args:
-        order: the request.
+        request: the request of the caller.
         source: the float model.
         data: representative samples.
         statistics: the statistics of an earlier calibration, which hold for the unchanged graph.
@@ -185,21 +189,21 @@ def prepare(
     Raises:
         TfqError: the request is impossible, or a static recipe gets no data.
     """
-    graph, policy = source.graph, order.policy
-    requested = order.recipe.resolve(graph, source.layers)
+    graph, policy = source.graph, request.policy
+    requested = request.recipe.resolve(graph, source.layers)
     if overrides:
         _, plan = fold_and_plan(graph, requested | dict.fromkeys(overrides.requested, None), policy, fold=False)
         plan, policy = overrides.merged(graph, plan, policy), replace(policy, prefer="size")
     else:
         graph, plan = fold_and_plan(graph, requested, policy, fold=statistics is None)
-    prepared = Prepared(order, source.graph, requested, graph, plan, policy, overrides)
+    prepared = PlannedModel(request, source.graph, requested, graph, plan, policy, overrides)
     if not data.is_given and statistics is None:
         prepared.require_ranges()
     return prepared
 
 
 def gathered(
-    prepared: Prepared,
+    prepared: PlannedModel,
     data: Representative,
     statistics: Statistics | None,
     advance: Callable[[int], None] | None,
@@ -208,14 +212,14 @@ def gathered(
     """Read the data: what the plan needs to know of it, unless there are statistics, and a few samples."""
     if statistics is not None and statistics.kept:
         return CalibrationResult(statistics, statistics.kept)
-    again = not prepared.overrides and bool(rewriting(prepared.order.repairs))
+    again = not prepared.overrides and bool(rewriting(prepared.request.repairs))
     needs = prepared.needs if statistics is None else None
     result = data.gather(prepared.calibrated, needs, advance, folder if again else None)
     return result if statistics is None else replace(result, statistics=statistics)
 
 
 def decide(
-    prepared: Prepared,
+    prepared: PlannedModel,
     data: Representative,
     statistics: Statistics | None,
     given: bool,
@@ -235,7 +239,7 @@ def decide(
     Raises:
         TfqError: the statistics are of another model, or do not hold what an observer reads.
     """
-    names = prepared.order.repairs
+    names = prepared.request.repairs
     why = _not_measured(prepared, samples)
     if why:
         plain = without_repairs(prepared.source, prepared.requested, names, why)
@@ -263,7 +267,7 @@ def decide(
     return Decided(trial.planned(best)[0], trial.numbers(best), whole, rows)
 
 
-def _not_measured(prepared: Prepared, samples: Sequence[Sample]) -> str:
+def _not_measured(prepared: PlannedModel, samples: Sequence[Sample]) -> str:
     """Return why no ways to quantize the model can be compared; "" when they can."""
     graph = prepared.source
     variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
@@ -296,7 +300,7 @@ def _calibrated(data: Representative, graph: Graph, needs: StatisticsRequest) ->
 
 
 def _unmeasured(
-    prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample], bounded_masks: bool
+    prepared: PlannedModel, statistics: Statistics | None, samples: Sequence[Sample], bounded_masks: bool
 ) -> Numbers:
     """Return the numbers of a model of which no variants are compared."""
     graph, overrides = prepared.graph, prepared.overrides
@@ -310,7 +314,7 @@ def _unmeasured(
     )
 
 
-def _ranged(prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample]) -> Statistics | None:
+def _ranged(prepared: PlannedModel, statistics: Statistics | None, samples: Sequence[Sample]) -> Statistics | None:
     """Return the statistics with the ranges that the observers choose. Ranges that wrappers hold are theirs."""
     own = {(0, t): limits for t, limits in prepared.known.items()}
     if statistics is None:
@@ -340,7 +344,7 @@ def judged_file(
 
 
 def reported(
-    prepared: Prepared, source: Source, decided: Decided, written: Written, verdict: Verdict | None, generated: bool
+    prepared: PlannedModel, source: Source, decided: Decided, written: Written, verdict: Verdict | None, generated: bool
 ) -> QuantizationReport:
     """Report what was done, and what the file's run showed.
 
@@ -362,14 +366,14 @@ def reported(
         *warnings,
         *raised,
         *_notes(graph, plan, written.checked),
-        *left_float(graph, prepared.order.output_type),
+        *left_float(graph, prepared.request.output_type),
         *not_quantized(graph, prepared.is_static),
         *_slow(graph, plan, target),
         *_meant_for(target),
     )
     statistics_in_file = numbers.known if prepared.is_static else None
     rows = activation_rows(graph, plan, statistics, statistics_in_file) if statistics and statistics_in_file else ()
-    name, size = prepared.order.recipe.name, _size(source.content)
+    name, size = prepared.request.recipe.name, _size(source.content)
     report = summarize(numbers.quantized, plan, written, name, size, notes, rows, decided.rows)
     return replace(report, verdict=verdict, generated=generated)
 
