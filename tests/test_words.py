@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"tfq_fine": ROOT / "tfq_fine", "tfq_converters": ROOT / "converters/tfq_converters"}
 NOT_FIRST = re.compile(r"(Of|The same|What|Where|As|Those|That|Return that|Return those|Return the same)\b")
-NOT_A_SENTENCE = re.compile(r"(The|A|An|All|Every|Whether|How|One|Why)\b")  # of a function that returns something
+NOT_A_SENTENCE = re.compile(
+    r"(The|A|An|All|Every|Whether|How|One|Why)\b|[^A-Z]"
+)  # of a function that returns something
 PREPOSITIONS = re.compile(r"\b(behind|in front of|beside)\b", re.IGNORECASE)
 VAGUE = {"found", "known", "given", "wanted", "seen"}
 

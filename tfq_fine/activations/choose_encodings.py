@@ -222,8 +222,10 @@ def _adopted(
     ranges: Mapping[Node, Range],
     widest: Mapping[Node, Range],
 ) -> dict[Node, ActivationEncoding]:
-    """Groups that take the fixed encoding of a member, so that nothing is requantized: it is the only fixed one, that
-    member has the widest range of the group, and the encoding covers it."""
+    """Return groups that take the fixed encoding of a member, so that nothing is requantized.
+
+    It is the only fixed one, that member has the widest range of the group, and the encoding covers it.
+    """
     fixed_members: dict[Node, list[Node]] = {}
     for node in own:
         fixed_members.setdefault(members[node], []).append(node)

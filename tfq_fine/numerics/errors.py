@@ -80,7 +80,7 @@ class ErrorSums:
 
 
 def _flat(values: np.ndarray) -> np.ndarray:
-    """`values` as a flat array of reals; a complex number counts as two."""
+    """Return `values` as a flat array of reals; a complex number counts as two."""
     flat = np.ascontiguousarray(values).reshape(-1)
     return flat.view(flat.real.dtype) if flat.dtype.kind == "c" else flat
 

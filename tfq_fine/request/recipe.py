@@ -172,7 +172,7 @@ class Recipe:
 
 
 def _specs_last(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """`content` with the longest parts at its end, so that people see the others first."""
+    """Return `content` with the longest parts at its end, so that people see the others first."""
     return {key: value for key, value in content.items() if key not in names} | {name: content[name] for name in names}
 
 
@@ -189,7 +189,7 @@ def _matches_name(pattern: str, name: str) -> bool:
 
 
 def _ancestors(layer: str) -> list[str]:
-    """`a/b/c` -> [`a`, `a/b`, `a/b/c`]."""
+    """Return the path and its ancestors: `a/b/c` -> [`a`, `a/b`, `a/b/c`]."""
     parts = layer.split("/") if layer else []
     return ["/".join(parts[: n + 1]) for n in range(len(parts))]
 

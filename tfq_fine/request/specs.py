@@ -18,7 +18,7 @@ GRANULARITIES: dict[str, type] = {
 
 
 def stored_bits(bits: int) -> int:
-    """Bits of the smallest type that holds codes of `bits`."""
+    """Return the bits of the smallest type that holds codes of `bits`."""
     return next(stored for stored in (2, 4, 8, 16) if stored >= bits)
 
 
@@ -124,7 +124,7 @@ def named_options(text: str, kind: str) -> tuple[str, tuple[tuple[str, float], .
 
 
 def granularity_name(granularity: Granularity) -> str:
-    """`per-channel`, `blocks of 32`, ...: the field's term, for people."""
+    """Return `per-channel`, `blocks of 32`, ...: the field's term, for people."""
     name = next(name for name, kind in GRANULARITIES.items() if isinstance(granularity, kind)).replace("_", "-")
     size = getattr(granularity, "size", None)
     return name if size is None else f"{name} of {size}"

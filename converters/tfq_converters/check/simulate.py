@@ -21,7 +21,7 @@ SEGMENT_BYTES = 8 * 2**20  # of constants in one run, which bounds the memory
 
 
 def values_read(subgraph: Subgraph, op: Op, encoding: OpEncoding) -> dict[int, Value]:
-    """Input slot -> the value that the emitted operator reads there, for everything that is not a constant."""
+    """Return input slot -> the value that the emitted operator reads there, without constants."""
     return {
         slot: (t, encoding.read(slot))
         for slot, t in enumerate(op.inputs)

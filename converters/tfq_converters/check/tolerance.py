@@ -102,7 +102,7 @@ def float_tolerance(op: Op, encoding: OpEncoding, dynamic_bodies: bool) -> float
 
 
 def emulated_parts(values: np.ndarray, encoding: OpEncoding, inputs: int) -> Iterator[np.ndarray]:
-    """`values` as the operators of a split see them: each part of the last axis is quantized by itself.
+    """Return `values` as the operators of a split see them: each part of the last axis is quantized by itself.
 
     Args:
         values: the input of the operator.
@@ -124,7 +124,7 @@ def emulated_parts(values: np.ndarray, encoding: OpEncoding, inputs: int) -> Ite
 
 
 def emulated_inputs(values: np.ndarray) -> Iterator[np.ndarray]:
-    """`values` as the dynamic-range kernels see them: 8 bits per row and per image, asymmetric and symmetric.
+    """Return `values` as dynamic-range kernels see them: 8 bits per row and per image, with and without zero point.
 
     Asymmetric ones come with the zero point of the lower end, and with that of the end whose error is smaller, which
     XNNPACK takes: they clip another end of the range.

@@ -210,5 +210,5 @@ def _named(arms: tuple[Any, ...]) -> dict[str, type]:
 
 
 def _name(target: type) -> str:
-    """ChannelGroups -> channel_groups."""
+    """Return the name of a type in JSON: ChannelGroups -> channel_groups."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", target.__name__).lower()

@@ -45,7 +45,7 @@ def dense(values: np.ndarray, shape: tuple[int, ...], sparsity: Any) -> np.ndarr
 
 
 def _positions(levels: Any) -> list[np.ndarray]:
-    """For every level, the index of each stored value in it."""
+    """Return, for every level, the index of each stored value in it."""
     positions: list[np.ndarray] = []
     parents = np.zeros(1, np.int64)  # where the entries of the level before are listed
     for level in levels:

@@ -83,7 +83,7 @@ def _runs(main: Subgraph) -> Iterator[list[int]]:
 
 
 def _unpacked(main: Subgraph, op: Op) -> int:
-    """Bytes of the floats that `op` makes of a constant; 0 for all but DEQUANTIZE."""
+    """Return the bytes of the floats that `op` makes of a constant; 0 for all but DEQUANTIZE."""
     if op.code != "DEQUANTIZE" or not main.tensors[op.inputs[0]].is_constant:
         return 0
     return 4 * int(np.prod(main.tensors[op.outputs[0]].shape, dtype=np.int64))

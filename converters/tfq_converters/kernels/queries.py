@@ -203,7 +203,7 @@ def fault(
 
 
 def _said(failures: Mapping[str, Run]) -> str:
-    """`litert, tflite (silently wrong: off by 142 steps)`; those that a rule is about each with its own reason."""
+    """Return `litert, tflite (silently wrong: off by 142 steps)`; variants under a rule have their own reason."""
     grouped: dict[tuple[Status, str], list[str]] = {}
     for variant, run in failures.items():
         grouped.setdefault((run.status, variant if variant in RULES else ""), []).append(variant)

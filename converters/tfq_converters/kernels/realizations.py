@@ -75,7 +75,7 @@ def form_of(op: Op, subgraph: Subgraph, requested: Fineness, target: Target | No
 
 
 def _table(op: Op, subgraph: Subgraph, requested: Fineness, form: Form, target: Target | None) -> Answer:
-    """`form` where the table has a cell for it; one scale may be written once for each channel."""
+    """Return `form` where the table has a cell for it; one scale may be written once for each channel."""
     reason = _fault(op, subgraph, requested, form, target)
     repeated = False
     if reason and requested.granularity == "per_tensor":

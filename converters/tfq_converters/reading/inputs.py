@@ -7,7 +7,7 @@ from tfq_converters.runtime import drawn, role_of
 
 
 def random_inputs(graph: Graph, signature: Signature, samples: int, free: int, seed: int) -> dict[str, np.ndarray]:
-    """Inputs for one signature, by argument name.
+    """Return inputs for one signature, by argument name.
 
     Plain floats are drawn from a normal distribution for even seeds, uniformly from [0, 1) for odd ones.
 

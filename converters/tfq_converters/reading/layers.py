@@ -78,7 +78,7 @@ def layer_table(keras_model: Any) -> dict[str, LayerInfo]:
 
 
 def table_of(tree: Node, merged: Mapping[str, str]) -> dict[str, LayerInfo]:
-    """`layer_table` of a tree; `merged` maps the path of a layer to that of the layer it was merged into."""
+    """Return `layer_table` of a tree; `merged` maps a layer's path to that of the layer it was merged into."""
     table = {
         node.path: LayerInfo(node.path, type(node.layer).__name__, merged.get(node.path, "")) for node in nodes(tree)
     }

@@ -64,7 +64,7 @@ class Apart:
         return self._process.poll() is None
 
     def limit(self, float_seconds: float) -> float:
-        """Seconds that one run of a file may take."""
+        """Return the seconds that one run of a file may take."""
         return limit_of(float_seconds, self._timeout)
 
     def time(
@@ -81,11 +81,11 @@ class Apart:
         return before, after, repeats
 
     def put(self, arrays: Sequence[np.ndarray]) -> list[Any]:
-        """Arrays for the next request."""
+        """Store arrays for the next request."""
         return self._asked.put(arrays)
 
     def take(self, described: Sequence[Any]) -> list[np.ndarray]:
-        """Arrays of the last answer."""
+        """Return the arrays of the last answer."""
         return self._answered.take(described)
 
     def ask(self, what: str, limit: float, name: str, **arguments: Any) -> Any:

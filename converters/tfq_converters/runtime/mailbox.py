@@ -39,7 +39,7 @@ class Mailbox:
         return described
 
     def take(self, described: Sequence[Any]) -> list[np.ndarray]:
-        """Copies of the arrays that the other side put in."""
+        """Return copies of the arrays that the other side put in."""
         arrays = []
         for code, shape, where in described:
             if not code:
