@@ -40,7 +40,7 @@ from tfq_fine.request import Recipe, check_options
 from tfq_fine.search import chosen_repairs, static_needs
 from tfq_fine.session import (
     OpenModel,
-    Order,
+    QuantizationRequest,
     decide,
     gathered,
     judged_file,
@@ -162,7 +162,7 @@ def quantize(
         prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
         runtimes: where the file must run: "litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro",
             "ethos-u" (the compiler Vela), "openvino", "tosa"; docs/runtimes.md says which recipe is for which.
-        on_unsupported: what to do where a kernel of one of them does not compute the weights that are asked for:
+        on_unsupported: what to do where a kernel of one of them does not compute the requested weights:
             "error" lists all such operators and what works, "fallback" takes more bits or a coarser granularity, and
             reports it. None: what the recipe says; presets of less than 8 bits fall back, but not for a compiler.
         kernels: path of a kernel table of another machine or release (`tfq-fine kernels --probe --output`).
@@ -176,14 +176,14 @@ def quantize(
         batch_size: samples per run of the interpreter during calibration.
         on_invalid: a sample with NaN or infinity, or on which the model computes one, is an "error", or is to "skip":
             left out and counted.
-        statistics: of an earlier calibration (`tfq_fine.calibrate`), instead of `data`; by signature where that was
-            calibrated on data by signature. They hold for the model as it
-            is, so that no scales of blocks are folded into what makes their inputs, and its graph is not repaired;
+        statistics: from an earlier calibration (`tfq_fine.calibrate`), instead of `data`; by signature where that was
+            calibrated on data by signature. They hold for the unchanged
+            model, so that no scales of blocks are folded into what makes their inputs, and its graph is not repaired;
             biases and islands are decided on the samples that statistics keep.
         executor: any `concurrent.futures.Executor`, which reads and runs the shards of the data: `data` is a list of
             shards then, or a function of a shard's index.
-        shards: how many there are, where `data` is a function.
-        threads: of the interpreter during calibration; all cores when None, and one with an executor.
+        shards: the number of shards, where `data` is a function.
+        threads: threads of the interpreter during calibration; all cores when None, and one with an executor.
         progress: show what is being done on stderr; when None, if that is a terminal.
         safe_mode: refuse Keras files that would run code by being opened.
         timeout: seconds that a run of the finished file may take, in a process of its own, before it is stopped; None:
@@ -213,8 +213,8 @@ def quantize(
     chosen = with_observer(recipe or opened.recipe or DEFAULT, observer)
     fallback = None if on_unsupported is None else on_unsupported == "fallback"
     policy = policy_of(chosen, prefer, target, fallback)
-    order = Order(chosen, policy, chosen_repairs(repairs), input_type, output_type)
-    return _quantized(opened, order, samples, statistics, _Way(timeout, progress))
+    request = QuantizationRequest(chosen, policy, chosen_repairs(repairs), input_type, output_type)
+    return _quantized(opened, request, samples, statistics, _Way(timeout, progress))
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class _Way:
 
 def _quantized(
     opened: OpenModel,
-    order: Order,
+    request: QuantizationRequest,
     given: CalibrationData,
     statistics: Statistics | None,
     way: _Way,
@@ -239,23 +239,23 @@ def _quantized(
             source, overrides = opened.read(material.shapes)
         every = of_each(source.graph, given.data, statistics)
         if every is not None:
-            return _of_signatures(source, order, given, every, way)
-        prepared = prepare(order, source, material, statistics, overrides)
+            return _of_signatures(source, request, given, every, way)
+        prepared = prepare(request, source, material, statistics, overrides)
         is_earlier, samples = statistics is not None, statistics.kept if statistics else ()
         if material.is_given:
             with shown.stage("calibrating", material.count) as advance:
-                found = gathered(prepared, material, statistics, advance, files.folder)
-            statistics, samples = found.statistics, found.samples
+                result = gathered(prepared, material, statistics, advance, files.folder)
+            statistics, samples = result.statistics, result.samples
         flatbuffer.forget_pages(trim=True)
         with shown.stage("choosing the numbers"):
             decided = decide(prepared, material, statistics, is_earlier, samples, files)
         flatbuffer.forget_pages(trim=True)
         with shown.stage("running the file"):
             quantized, generated = decided.numbers.quantized, not samples
-            seen = samples or (generated_inputs(quantized.graph),)
-            written = write(quantized, [seen[0]], other_inputs(quantized.graph), runs)
+            run_samples = samples or (generated_inputs(quantized.graph),)
+            written = write(quantized, [run_samples[0]], other_inputs(quantized.graph), runs)
             threads = material.reading.threads
-            verdict = judged_file(source.graph, quantized, written.graph, seen, files, generated, threads)
+            verdict = judged_file(source.graph, quantized, written.graph, run_samples, files, generated, threads)
     flatbuffer.forget_pages(trim=True)
     report = reported(prepared, source, decided, written, verdict, generated)
     warnings = data_warnings(prepared.graph, quantized, statistics, samples)
@@ -270,18 +270,20 @@ def _quantized(
 
 def _of_signatures(
     source: Source,
-    order: Order,
+    request: QuantizationRequest,
     given: CalibrationData,
     every: Mapping[str, tuple[Any, Statistics | None]],
     way: _Way,
 ) -> Result:
     """Quantize each signature as a model of its own, and join the files."""
-    order.recipe.resolve(source.graph, source.layers)  # a rule that matches nothing is an error
+    request.recipe.resolve(source.graph, source.layers)  # a rule that matches nothing is an error
 
     def one(graph: Graph, own: tuple[Any, Statistics | None]) -> Result:
-        recipe = signatures.own_recipe(order.recipe, graph, source.layers)
+        recipe = signatures.own_recipe(request.recipe, graph, source.layers)
         samples, statistics = replace(given, data=own[0]), own[1]
-        return _quantized(open_model(flatbuffer.write(graph)), replace(order, recipe=recipe), samples, statistics, way)
+        return _quantized(
+            open_model(flatbuffer.write(graph)), replace(request, recipe=recipe), samples, statistics, way
+        )
 
     return _one_file(source, each(source.graph, every, one))
 
@@ -318,8 +320,8 @@ def calibrate(
     Ctrl-C ends the reading: what was gathered is returned, with a warning.
 
     Args:
-        model: as `quantize` takes it.
-        data: as `quantize` takes it.
+        model: any model that `quantize` takes.
+        data: any data that `quantize` takes.
         recipe: whose observers say what is needed.
         observer: one for all activations, in place of the recipe's.
         also: statistics that algorithms read, of every linear operator: "channel_absmax", "second_moment"
@@ -358,8 +360,8 @@ def _calibrated_wrappers(model: Any, samples: CalibrationData, progress: bool | 
         with shown.stage("reading the model"):
             taken_apart = converted(model)
         with shown.stage("calibrating", material.count) as advance:
-            seen = calibrate_wrappers(taken_apart, material, advance)
-    return Statistics(samples=seen.samples, skipped=seen.skipped, warnings=seen.warnings)
+            statistics = calibrate_wrappers(taken_apart, material, advance)
+    return Statistics(samples=statistics.samples, skipped=statistics.skipped, warnings=statistics.warnings)
 
 
 def _calibrated(
@@ -395,6 +397,6 @@ def _calibrated(
             resume.require_of(graph)
         needs = static_needs(graph, plan).also(weight_needs(graph, plan)).also(algorithm_needs(graph, also))
         with shown.stage("calibrating", material.count) as advance:
-            found = material.gather(graph, needs, advance=advance).statistics
-    assert found is not None
-    return found if resume is None else resume.merge(found)
+            gathered_statistics = material.gather(graph, needs, advance=advance).statistics
+    assert gathered_statistics is not None
+    return gathered_statistics if resume is None else resume.merge(gathered_statistics)

@@ -50,16 +50,16 @@ class _Field:
 
 
 def to_plain(value: Any, brief: bool = False) -> Any:
-    """The plain values that say the same as `value`; `brief` leaves out fields that are None and may be left out."""
+    """Return plain values that say the same as `value`; `brief` leaves out optional fields that are None."""
     if is_dataclass(value) and not isinstance(value, type):
-        found = {}
+        content = {}
         for field in _fields(type(value)):
             item = getattr(value, field.name)
             if brief and field.optional and item is None:
                 continue
             plain = to_plain(dict(item) if field.as_object else item, brief)
-            found[field.name] = {"name": _name(type(item)), **plain} if field.named and item is not None else plain
-        return found
+            content[field.name] = {"name": _name(type(item)), **plain} if field.named and item is not None else plain
+        return content
     if isinstance(value, Mapping):
         return {str(key): to_plain(item, brief) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -70,7 +70,7 @@ def to_plain(value: Any, brief: bool = False) -> Any:
 
 
 def from_plain(plain: Any, target: type[T], what: str) -> T:
-    """The value of type `target` that `to_plain` made `plain` of; fields with defaults may be missing.
+    """Return the value of type `target` that `to_plain` made `plain` of; fields with defaults may be missing.
 
     Args:
         plain: the plain values.
@@ -89,7 +89,7 @@ def from_plain(plain: Any, target: type[T], what: str) -> T:
 
 
 def parsed(text: str, what: str) -> Any:
-    """The plain values of a JSON text; `what` is the subject of the error message.
+    """Return the plain values of a JSON text; `what` is the subject of the error message.
 
     Raises:
         TfqError: the text is not JSON.
@@ -140,17 +140,17 @@ def _read(plain: Any, target: Any) -> Any:
 
 def _dataclass(plain: Any, target: type) -> Any:
     _expect(plain, Mapping, "an object")
-    known = {field.name: field for field in _fields(target)}
-    unknown = [str(name) for name in plain if name not in known]
-    missing = [name for name, field in known.items() if field.required and name not in plain]
+    by_name = {field.name: field for field in _fields(target)}
+    unknown = [str(name) for name in plain if name not in by_name]
+    missing = [name for name, field in by_name.items() if field.required and name not in plain]
     for word, names in (("unknown", unknown), ("missing", missing)):
         if names:
-            raise _MismatchError(f"{word} fields {', '.join(sorted(names))}; the fields are {', '.join(known)}")
-    return target(**{name: _at(name, _pairs(item, known[name]), known[name].kind) for name, item in plain.items()})
+            raise _MismatchError(f"{word} fields {', '.join(sorted(names))}; the fields are {', '.join(by_name)}")
+    return target(**{name: _at(name, _pairs(item, by_name[name]), by_name[name].kind) for name, item in plain.items()})
 
 
 def _pairs(plain: Any, field: _Field) -> Any:
-    """The pairs of a field that is written as an object, sorted by name; anything else unchanged."""
+    """Return the pairs of a field that is written as an object, sorted by name; anything else unchanged."""
     if not (field.as_object and isinstance(plain, Mapping)):
         return plain
     (pair, _) = get_args(field.kind)
@@ -158,7 +158,7 @@ def _pairs(plain: Any, field: _Field) -> Any:
 
 
 def _one_of(plain: Any, arms: tuple[Any, ...]) -> Any:
-    """The value of the first type that fits; of several dataclasses, the one that "name" names."""
+    """Return the value of the first type that fits; of several dataclasses, the one that "name" names."""
     if plain is None and type(None) in arms:
         return None
     named = _named(arms)
@@ -210,5 +210,5 @@ def _named(arms: tuple[Any, ...]) -> dict[str, type]:
 
 
 def _name(target: type) -> str:
-    """ChannelGroups -> channel_groups."""
+    """Return the name of a type in JSON: ChannelGroups -> channel_groups."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", target.__name__).lower()

@@ -29,7 +29,7 @@ class Rule:
     granularities: tuple[str, ...] = ()
 
     def holds(self, op: str, form: str | None, mode: str, bits: int, granularity: str) -> bool:
-        """Whether the rule is about such weights; it may be where the form is not known."""
+        """Return whether the rule is about such weights; it may be where the form is not known."""
         asked = ((self.ops, op), (self.modes, mode), (self.bits, bits), (self.granularities, granularity))
         return all(not named or value in named for named, value in asked) and (
             not self.forms or form is None or form in self.forms
@@ -83,7 +83,7 @@ TOSA = (
 
 
 def by_rules(rules: Sequence[Rule], op: str, form: str | None, mode: str, bits: int, granularity: str) -> Run:
-    """What a consumer with these rules makes of such weights; the other arguments are those of `queries.status`."""
+    """Return the answer of a consumer with these rules for such weights; the other arguments as in `queries.status`."""
     stored = "per_channel" if granularity == "channel_groups" else granularity
-    found = next((rule for rule in rules if rule.holds(op, form, mode, bits, stored)), None)
-    return ABSENT if found is None else Run(found.status, found.message)
+    matching = next((rule for rule in rules if rule.holds(op, form, mode, bits, stored)), None)
+    return ABSENT if matching is None else Run(matching.status, matching.message)
