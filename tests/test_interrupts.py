@@ -31,8 +31,8 @@ DATA_THAT_WAITS = """
 """
 CHILDREN_THAT_WAIT = """
     import time
-    from tfq_converters.apart import apart
-    from tfq_converters.child_runs import waiting
+    from tfq_converters.runtime.apart_process import apart
+    from tfq_converters.runtime.child_runs import waiting
 
     with apart() as process, waiting() as runs:
         print(process._process.pid, runs._ready.pid, flush=True)
