@@ -24,7 +24,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a file may have to run. It has either variants that the probe measures, or rules."""
+    """A place where a file may have to run. It has either variants that the probe measures, or rules."""
 
     name: str
     help: str  # one line for people
@@ -54,7 +54,7 @@ class Runtime:
 
 
 def _measured(name: str, distribution: str, help: str, default: bool = False, no_float16: str = "") -> Runtime:
-    """A runtime whose fast kernels have a delegate, which is measured with it and without."""
+    """Return a runtime whose fast kernels have a delegate, which is measured with it and without."""
     fast, plain = Variant(name, distribution, "default"), Variant(f"{name}-no-delegate", distribution, "optimized")
     return Runtime(name, help, (fast, plain), default=default, no_float16=no_float16)
 
@@ -81,7 +81,7 @@ VARIANTS = {variant.name: variant for runtime in _ROWS for variant in runtime.me
 
 
 def rules_of(variant: str) -> tuple[Rule, ...]:
-    """The rules that answer for `variant`; none where the kernel table does."""
+    """Return the rules that answer for `variant`; none where the kernel table does."""
     return RUNTIMES[variant].rules if variant in RUNTIMES else ()
 
 
@@ -91,10 +91,10 @@ def families() -> dict[str, list[str]]:
     >>> families()["tflite"]
     ['tflite', 'tflite-no-delegate', 'tflite-reference']
     """
-    found: dict[str, list[str]] = {}
+    variants: dict[str, list[str]] = {}
     names: dict[str, str] = {}  # package -> the first runtime that it has
     for runtime in RUNTIMES.values():
         if runtime.measured:
             first = names.setdefault(runtime.distribution, runtime.name)
-            found.setdefault(first, []).extend(runtime.variants)
-    return found
+            variants.setdefault(first, []).extend(runtime.variants)
+    return variants
