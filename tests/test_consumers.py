@@ -17,8 +17,8 @@ import tfq_fine as tfq
 from consumers import litert, netron, openvino, tosa, vela
 from consumers.cnn import FEATURES, IMAGE, LAYERS, network, samples
 from consumers.installed import need
-from test_fused_lstm import content as fused_lstm_content
-from test_fused_lstm import sequences
+from fused_lstms import content as fused_lstm_content
+from fused_lstms import sequences
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer.reading import read
 from tfq_converters.flatbuffer.writing import write

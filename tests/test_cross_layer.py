@@ -21,6 +21,7 @@ from tfq_fine.data import Batch
 from tfq_fine.transforms.channel_scaling import scaled
 from tfq_fine.transforms.cross_layer import MOST, choose_scales, factors, scalable
 from tfq_fine.transforms.noise import Channels, Levels, Rows
+from uneven_nets import uneven
 
 INT8 = Levels(255, 127)
 RELU6 = 3
@@ -55,23 +56,6 @@ def levels_of(graph: Graph, levels: Levels = INT8) -> dict[int, Levels]:
         for o, op in enumerate(graph.main.ops)
         if facts_of(op.code).weight is not None and weight_axes(op, graph.main)
     }
-
-
-def uneven(net: Net, x: int) -> int:
-    """The last operator's output channels made of very different sizes."""
-    slot = 1
-    op = net.ops[-1]
-    weight = net.tensors[op.inputs[slot]]
-    assert weight.data is not None
-    axis = weight.data.ndim - 1 if op.code == "DEPTHWISE_CONV_2D" else 0
-    sizes = np.geomspace(0.02, 2, weight.data.shape[axis]).reshape(
-        [-1 if a == axis else 1 for a in range(weight.data.ndim)]
-    )
-    net.tensors[op.inputs[slot]] = replace(weight, data=(weight.data * sizes).astype(np.float32))
-    bias = net.tensors[op.inputs[2]]
-    assert bias.data is not None
-    net.tensors[op.inputs[2]] = replace(bias, data=(bias.data * sizes.reshape(-1) * 0.1).astype(np.float32))
-    return x
 
 
 def chain() -> Graph:

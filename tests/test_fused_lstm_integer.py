@@ -9,7 +9,7 @@ import pytest
 
 import tfq_fine
 from emitted import File, Operator, schema
-from test_fused_lstm import BIASES, CODE, STEPS, WEIGHTS, content, lstm, operands, run, sequences
+from fused_lstms import BIASES, CODE, STEPS, WEIGHTS, content, lstm, operands, run, sequences
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer.reading import read
 from tfq_converters.flatbuffer.writing import write

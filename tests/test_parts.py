@@ -6,7 +6,7 @@ import pytest
 import tfq_fine
 from graphs import images, small_cnn
 from nets import Net
-from test_run_check import one_code_off, quantized, sabotaged
+from sabotage import one_code_off, quantized, sabotaged
 from tfq_converters import flatbuffer, writer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph

@@ -9,7 +9,6 @@ import pytest
 import tfq_fine as tfq
 from graphs import RELU
 from nets import Net
-from test_cross_layer import uneven
 from tfq_converters.flatbuffer.reading import read
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Options, Tensor
@@ -22,6 +21,7 @@ from tfq_fine.search.judging import decibels_of, gain, judged
 from tfq_fine.search.transform_table import TRANSFORMS as REPAIRS
 from tfq_fine.search.trial import Measured, Variant
 from tfq_fine.transforms.batch_norm import fold_batch_norm
+from uneven_nets import uneven
 
 
 def behind_relu() -> Graph:

@@ -6,37 +6,18 @@ import numpy as np
 import pytest
 
 from graphs import images, small_cnn
+from sabotage import one_code_off, quantized, sabotaged
 from tfq_converters import writer
 from tfq_converters.check.tolerance import integer_difference
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
 from tfq_converters.quantized import ActivationEncoding
-from tfq_converters.realize.realized import Realized, realize
+from tfq_converters.realize.realized import realize
 from tfq_converters.runtime import child_runs as module
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.api import quantize as quantized_model
-from tfq_fine.calibration import calibrate
-from tfq_fine.data import Batch
-from tfq_fine.planning import Policy, make_plan
 from tfq_fine.request.presets import RECIPES
-from tfq_fine.weights import quantize
-
-
-def quantized(recipe: str, graph: Graph | None = None):  # type: ignore[no-untyped-def]
-    graph = graph or small_cnn()
-    statistics = calibrate(graph, (Batch((images(1, n),), None, n) for n in range(4)))
-    plan = make_plan(graph, RECIPES[recipe].resolve(graph), Policy("size", flexible=True))
-    return quantize(graph, plan, statistics)
-
-
-def sabotaged(realized: Realized, change) -> Realized:  # type: ignore[no-untyped-def]
-    """`realized` with `change` applied to every int8 weight."""
-    main = realized.graph.main
-    tensors = tuple(
-        change(t) if t.dtype == "int8" and t.data is not None and t.data.ndim > 1 else t for t in main.tensors
-    )
-    return replace(realized, graph=replace(realized.graph, subgraphs=(replace(main, tensors=tensors),)))
 
 
 def wrong_axis(tensor: Tensor) -> Tensor:
@@ -44,13 +25,6 @@ def wrong_axis(tensor: Tensor) -> Tensor:
     assert tensor.quantization is not None
     scale = np.roll(tensor.quantization.scale * np.linspace(1, 2, len(tensor.quantization.scale), dtype=np.float32), 1)
     return replace(tensor, quantization=replace(tensor.quantization, scale=scale))
-
-
-def one_code_off(tensor: Tensor) -> Tensor:
-    assert tensor.data is not None
-    data = tensor.data.copy()
-    data.reshape(-1)[:9] ^= 64
-    return replace(tensor, data=data)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -6,8 +6,8 @@ import tfq_fine
 from cell_checks import asked_of, problems, sheets
 from cells import KINDS, Cell, Kind, cells, model_and_recipe
 from emitted import File
-from test_fused_lstm import CODE as LSTM
-from test_fused_lstm import INTEGER_CELL, LSTM_CELLS
+from fused_lstms import CODE as LSTM
+from fused_lstms import INTEGER_CELL, LSTM_CELLS
 from tfq_converters.kernels.queries import Target
 from tfq_converters.kernels.table import Cell as TableCell
 from tfq_converters.kernels.table import load
