@@ -1,7 +1,7 @@
 """Consumers of files that are known by rules instead of cells of the kernel table.
 
 Each compiled or ran the file of every cell (`probe.cases`), which a table this small sums up; `docs/runtimes.md` has
-what they said, and `tests/test_consumers.py` asks them again for a whole network.
+what they said, and `tests/converters/kernels/test_consumers.py` asks them again for a whole network.
 
 - "ethos-u": Vela 5.2.0 for ethos-u55-128 and ethos-u85-256, a compiler, whose files nothing here can run. Correct means
   that it put the operator on the NPU; int16 BATCH_MATMUL and GATHER only the ethos-u85 takes, and the CPU elsewhere.

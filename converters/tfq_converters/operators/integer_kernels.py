@@ -1,7 +1,7 @@
 """The operators that have integer kernels, and the constraints of these kernels on scales.
 
 Every row was measured with `ai_edge_litert` 2.3 on x86-64: random codes and scales against the float operator on the
-dequantized inputs, on the default (XNNPACK), optimized and reference kernels (`tests/test_op_table.py` repeats it).
+dequantized inputs, on the default (XNNPACK), optimized and reference kernels (`test_op_table` repeats it).
 An answer is within one step of the exact one, or of what `kernels.arithmetic` computes for operators with tables.
 An operator without a row, or with False for a type, has no kernel for it or a wrong one: it stays float.
 
