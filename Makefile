@@ -25,7 +25,7 @@ bench: .venv/.bench
 	$(BIN)/python -m benchmarks.parity --output bench_output/parity.json
 
 # TOSA's reference model needs another NumPy; the tests install it into a folder of its own. TFMOT asks for an older
-# absl-py than it needs, and switches tf.keras: it lies beside, for the processes that test it.
+# absl-py than it needs, and switches tf.keras: it is installed in a folder of its own, for the processes that test it.
 test: export TFQ_TOSA_VENV ?= .venv/tosa
 test: export TFQ_TFMOT ?= .venv/tfmot
 test: check .venv/.tfmot

@@ -1,4 +1,4 @@
-"""Top-1 of every recipe on trained models, beside the other tools: `python -m benchmarks.accuracy`.
+"""Top-1 of every recipe on trained models, compared with the other tools: `python -m benchmarks.accuracy`.
 
 100 calibration samples, disjoint from the test samples; every file runs on the default kernels.
 """

@@ -14,7 +14,7 @@ def parser(description: str | None, cases: Sequence[str], known: Collection[str]
     made = ArgumentParser(description=description)
     made.add_argument("--cases", type=names_of(known), default=tuple(cases), help=f"of {', '.join(known)}")
     made.add_argument(
-        "--output", metavar="FILE", help="write the numbers there as JSON, and the tables beside it (.md)"
+        "--output", metavar="FILE", help="write the numbers there as JSON, and the tables next to it (.md)"
     )
     made.add_argument("--work", metavar="FOLDER", help="keep the float models there, and use those that are there")
     return made

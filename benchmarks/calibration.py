@@ -1,4 +1,4 @@
-"""The calibrator beside the other tools': time, memory, processes, outliers: `python -m benchmarks.calibration`.
+"""The calibrator compared with the other tools': time, memory, processes, outliers: `python -m benchmarks.calibration`.
 
 Every round runs all of them in turns; ratios are medians over the rounds of a figure and the plain inference of the
 same samples in the same round.

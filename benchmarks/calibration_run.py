@@ -24,7 +24,7 @@ from tfq_converters.kernels import Target
 from tfq_converters.runtime import Runner
 from tfq_fine.activations.observed_ranges import chosen, observer_needs
 from tfq_fine.activations.search_ranges import AUTO, best_ranges, counted, looked_at
-from tfq_fine.calibration import Reading, algorithm_needs, gather, range_needs
+from tfq_fine.calibration import ReadingOptions, algorithm_needs, gather, range_needs
 from tfq_fine.planning import Policy, make_plan
 from tfq_fine.request.presets import named
 
@@ -47,7 +47,7 @@ def calibration_s(tflite: Path, samples: np.ndarray, observer: str, also: tuple[
     recipe = named("full_int8").with_observer(observer)
     plan = make_plan(graph, recipe.resolve(graph), Policy("speed", False, Target()))
     needs = range_needs(graph).also(observer_needs(graph, plan)).also(algorithm_needs(graph, also))
-    found = gather(graph, samples, needs, Reading(threads=THREADS))
+    found = gather(graph, samples, needs, ReadingOptions(threads=THREADS))
     assert found.statistics is not None
     known = chosen(graph, plan, found.statistics)
     if observer == AUTO:

@@ -13,7 +13,7 @@ from benchmarks.op_cases import BASE, Shape
 from benchmarks.single_op import Case
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.operators import OPS, OpRow
+from tfq_converters.operators import OPS, KernelRow
 from tfq_converters.quantized import ActivationEncoding
 
 SHAPE: Shape = (1, 16, 8, 256)
@@ -51,7 +51,7 @@ def chain_costs(codes: Sequence[str], clock: Callable[[Mapping[str, File]], dict
     return found
 
 
-def chain(given: Case, row: OpRow, shape: Shape, integer: bool) -> File:
+def chain(given: Case, row: KernelRow, shape: Shape, integer: bool) -> File:
     """int8 FULLY_CONNECTED -> the operator, in integers or in float -> int8 FULLY_CONNECTED."""
     steps = _Steps()
     source = steps.add(single_op.activation("input", SHAPE, ENCODING))
@@ -98,7 +98,7 @@ class _Steps:
         self.ops.append(Op("FULLY_CONNECTED", (source, weight, offset), (output,), options, 5))
         return output
 
-    def apply(self, given: Case, row: OpRow, source: int, result: int, version: int, integer: bool = True) -> None:
+    def apply(self, given: Case, row: KernelRow, source: int, result: int, version: int, integer: bool = True) -> None:
         """The operator of `given`, every fed operand read from `source`."""
         slots, data = [], single_op.data_slots(given)
         for slot, operand in enumerate(given.inputs):

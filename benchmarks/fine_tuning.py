@@ -1,7 +1,7 @@
 """Few-bit weights on Fashion-MNIST: post-training quantization against one epoch of fine-tuning.
 
 `python -m benchmarks.fine_tuning --output fine_tuning.json` runs examples/fine_tune.py and writes its table as Markdown
-beside the JSON.
+next to the JSON.
 """
 
 from __future__ import annotations

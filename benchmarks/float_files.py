@@ -77,8 +77,8 @@ def prepared(name: str, work: Path) -> Files:
     place = work / name
     if not place.exists():
         work.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=work) as beside:
-            made = Path(beside) / name
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=work) as scratch:
+            made = Path(scratch) / name
             made.mkdir()
             command = child.command("float_files", name, made)
             done = subprocess.run(command, env=child.environment(), capture_output=True, text=True, check=False)

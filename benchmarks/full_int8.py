@@ -1,4 +1,4 @@
-"""Time and memory of full-int8 quantization, tfq_fine beside the other tools: `python -m benchmarks.full_int8`.
+"""Time and memory of full-int8 quantization, tfq_fine compared with the other tools: `python -m benchmarks.full_int8`.
 
 Each run is a process of its own that has imported its library before its clock starts; the tools take turns (A B C A
 B C). tfq_fine's clock covers reading, calibration, quantization, the run check on two sets of kernels, and writing.
@@ -64,7 +64,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Calibration:
-    """tfq_fine's min/max calibration beside plain inference: both open the file and run all samples."""
+    """tfq_fine's min/max calibration compared with plain inference: both open the file and run all samples."""
 
     case: str
     seconds: float
@@ -154,10 +154,10 @@ def _relative(row: Measured, ours: Measured | None, figure: str, unit: float, di
 
 
 def calibration_table(rows: Sequence[Calibration]) -> Table:
-    """Calibration beside inference."""
+    """Calibration compared with inference."""
     made = tuple((row.case, f"{row.seconds:.2f}", f"{row.inference_s:.2f}", f"{row.ratio:.2f}") for row in rows)
     columns = ("model", "min/max calibration s", "inference s", "ratio")
-    return Table("tfq_fine's calibration of 100 samples beside plain inference of them", columns, made, labels=1)
+    return Table("tfq_fine's calibration of 100 samples compared with plain inference of them", columns, made, labels=1)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Size, accuracy and speed of every granularity and width, beside litert-quantizer: `python -m benchmarks.granularity`.
+"""Size, accuracy and speed of each granularity and width, against litert-quantizer: `python -m benchmarks.granularity`.
 
 Three files for every setting: tfq_fine's at its defaults; litert-quantizer's, where it can say the setting; and
 tfq_fine's "equal" one: plain rounding of the same operators to the same borders, which is what theirs does.

@@ -85,7 +85,7 @@ class Maker:
         return self.work / f"{self.files.folder.name}-{setting.name}-{whose}.tflite"
 
     def _calibrated(self) -> Statistics:
-        """Once for all settings that leave the float model as it is."""
+        """Once for all settings that leave the float model unchanged."""
         if self._statistics is None:
             self._statistics = calibrate(self.graph, batches(self.data, input_specs(self.graph)), threads=CORES)
         return self._statistics

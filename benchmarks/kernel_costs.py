@@ -2,7 +2,7 @@
 
 One thread, CPU time, default kernels (XNNPACK takes what it can), all types of an operator interleaved, medians.
 A cost is `ns_base + ns_per_unit * units`, fitted to the relative error over the sizes, less what an empty invocation
-takes; the points behind a fit are kept. Units are output elements; input elements for reductions and poolings;
+takes; the points that a fit is made of are kept. Units are output elements; input elements for reductions and poolings;
 multiplications for linear operators. A 1x1 convolution, and FULLY_CONNECTED in its place (POINTWISE), also have
 `ns_per_row`: many rows of few inputs cost more than their multiplications.
 """
@@ -26,7 +26,7 @@ from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Tensor
 from tfq_converters.kernels import Cell, load, save
 from tfq_converters.kernels.costs import POINTWISE
-from tfq_converters.operators import OPS, OpRow, lstm
+from tfq_converters.operators import OPS, KernelRow, lstm
 from tfq_converters.probe.build import cell_graph
 from tfq_converters.probe.cases import BITS, FORMS
 from tfq_converters.probe.operands import operands
@@ -87,14 +87,14 @@ Sized = tuple[Units, dict[str, File]]  # and the file of every type
 Points = dict[tuple[str, Units], tuple[float, bool]]
 
 
-def unit_of(code: str, row: OpRow) -> str:
+def unit_of(code: str, row: KernelRow) -> str:
     """What the cost of an operator grows with."""
     if row.weight is not None or code in ("BATCH_MATMUL", lstm.CODE):
         return "mac"
     return "input" if code in BY_INPUT else "output"
 
 
-def units(given: Case, row: OpRow, results: Sequence[np.ndarray]) -> int:
+def units(given: Case, row: KernelRow, results: Sequence[np.ndarray]) -> int:
     """How many units a case has."""
     unit = unit_of(given.code, row)
     sizes = [np.shape(i) if isinstance(i, np.ndarray) else i or () for i in given.inputs]
@@ -109,7 +109,7 @@ def units(given: Case, row: OpRow, results: Sequence[np.ndarray]) -> int:
     return int(np.prod(pixels[:-1])) * weight
 
 
-def files(given: Case, row: OpRow) -> dict[str, File]:
+def files(given: Case, row: KernelRow) -> dict[str, File]:
     """type -> the file of a case in that type, with inputs."""
     types = single_op.float_types(given, row)
     encoded = single_op.encode(given, row, "int8", 0)
@@ -126,7 +126,7 @@ def files(given: Case, row: OpRow) -> dict[str, File]:
     return made
 
 
-def weight_files(given: Case, row: OpRow, outputs: Sequence[Tensor]) -> dict[str, File]:
+def weight_files(given: Case, row: KernelRow, outputs: Sequence[Tensor]) -> dict[str, File]:
     """The dynamic-range and weight-only files of a linear operator."""
     if given.code == "BATCH_MATMUL":
         lhs, rhs = given.inputs

@@ -29,7 +29,7 @@ TIMED_SECONDS = 1.0  # of both files in turns
 
 @dataclass(frozen=True)
 class OutputRow:
-    """One output of a file beside the float model's."""
+    """One output of a file next to the float model's."""
 
     db: float  # SQNR
     points: float

@@ -1,6 +1,6 @@
 """How close `simulate` is to the file it simulates, for every recipe and three trained models.
 
-`python -m benchmarks.parity --output parity.json` writes its table as Markdown beside the JSON.
+`python -m benchmarks.parity --output parity.json` writes its table as Markdown next to the JSON.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def table(rows: dict[str, dict[str, dict[str, float]]]) -> Table:
     """Recipes down, models across."""
     models = list(next(iter(rows.values())))
     cells = tuple((recipe, *(_cell(found[model]) for model in models)) for recipe, found in rows.items())
-    return Table("simulate beside the file", ("recipe", *models), cells, labels=1)
+    return Table("simulate compared with the file", ("recipe", *models), cells, labels=1)
 
 
 def _cell(found: dict[str, float]) -> str:

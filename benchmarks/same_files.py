@@ -151,12 +151,12 @@ def main() -> int:
     for verb in (writer, comparer):
         verb.add_argument("--models", nargs="+", help=f"default: {' '.join(MODELS)}")
         verb.add_argument("--quick", action="store_true", help=f"the same as --models {' '.join(QUICK)}")
-    asked = parser.parse_args()
-    models = asked.models or (QUICK if asked.quick else ())
-    if asked.verb == "write":
-        write(asked.folder, models or MODELS, asked.recipes)
+    requested = parser.parse_args()
+    models = requested.models or (QUICK if requested.quick else ())
+    if requested.verb == "write":
+        write(requested.folder, models or MODELS, requested.recipes)
         return 0
-    differences = compare(asked.before, asked.after, models)
+    differences = compare(requested.before, requested.after, models)
     print("\n".join(map(str, differences)) or "all files are equal")
     return 1 if differences else 0
 

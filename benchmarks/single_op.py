@@ -14,7 +14,7 @@ import numpy as np
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import ABSENT, Graph, Op, Options, Quantization, Subgraph, Tensor
-from tfq_converters.operators import OpRow, facts_of
+from tfq_converters.operators import KernelRow, facts_of
 from tfq_converters.quantized import ActivationEncoding
 from tfq_converters.runtime import Kernels, Runner
 
@@ -60,7 +60,7 @@ def _weight_of(case: Case) -> tuple[int | None, int | None]:
     return case.weight or (facts.weight, facts.channel_axis)
 
 
-def encode(case: Case, row: OpRow, dtype: str, seed: int, per_channel: bool = True) -> Encoded:
+def encode(case: Case, row: KernelRow, dtype: str, seed: int, per_channel: bool = True) -> Encoded:
     """Random codes (the lowest and highest included), random scales and zero points, weights rounded to int8."""
     rng = np.random.default_rng(seed)
     slots = data_slots(case)
@@ -194,14 +194,14 @@ def float_run(case: Case, values: Mapping[int, np.ndarray], types: Sequence[str]
     return Runner(write(float_graph(case, values, outputs)), "optimized").run(fed)
 
 
-def float_types(case: Case, row: OpRow) -> list[str]:
+def float_types(case: Case, row: KernelRow) -> list[str]:
     """The types of the outputs of the float operator."""
     kinds = dict.fromkeys(range(case.results) if row.outputs is None else row.outputs, "float32")
     return [kinds.get(slot, row.other_output) for slot in range(case.results)]
 
 
 def output_encodings(
-    row: OpRow,
+    row: KernelRow,
     given: Encoded,
     dtype: str,
     results: Sequence[np.ndarray],
@@ -232,7 +232,7 @@ class Built:
     finite: list[np.ndarray]  # where the float answer is a number
 
 
-def build(case: Case, row: OpRow, dtype: str, seed: int = 0, per_channel: bool = True) -> Built:
+def build(case: Case, row: KernelRow, dtype: str, seed: int = 0, per_channel: bool = True) -> Built:
     """The integer file of `case`, its inputs, and the answer of the float operator on the same numbers, encoded."""
     given = encode(case, row, dtype, seed, per_channel)
     types = float_types(case, row)
@@ -260,7 +260,7 @@ def build(case: Case, row: OpRow, dtype: str, seed: int = 0, per_channel: bool =
 
 
 def worst_steps(
-    case: Case, row: OpRow, dtype: str, kernels: Kernels, seed: int = 0, per_channel: bool = True
+    case: Case, row: KernelRow, dtype: str, kernels: Kernels, seed: int = 0, per_channel: bool = True
 ) -> tuple[int, float]:
     """Largest difference of the integer kernel from the float operator in steps of the output, and how many differ.
 
@@ -287,7 +287,7 @@ def worst_steps(
     return worst, differing / max(total, 1)
 
 
-Job = tuple[Case, OpRow, str, Kernels, int, bool]
+Job = tuple[Case, KernelRow, str, Kernels, int, bool]
 
 
 def measure_all(jobs: Sequence[Job]) -> list[tuple[int, float] | str]:

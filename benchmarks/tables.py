@@ -1,4 +1,4 @@
-"""One table, printed on the terminal and saved as Markdown beside its numbers in JSON."""
+"""One table, printed on the terminal and saved as Markdown next to its numbers in JSON."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Sheet:
     result: Result
     weights: list[np.ndarray]  # float, of each cell
     biases: list[np.ndarray | None]
-    slow: Kernels  # the kernels beside the default ones
+    slow: Kernels  # the kernels besides the default ones
     target: Target
 
     @property
@@ -158,7 +158,7 @@ def not_nearest(stored: np.ndarray, weight: np.ndarray, numbers: Grid) -> str:
     codes = stored / numbers.scale + numbers.zero_point
     off = float(np.abs(codes - np.rint(codes)).max())
     if off > 1e-3:  # scales in float32, times codes of at most 127
-        return f"a value lies {off:.2g} steps beside the grid"
+        return f"a value lies {off:.2g} steps off the grid"
     if codes.min() < numbers.lowest - 0.5 or codes.max() > numbers.highest + 0.5:
         return f"codes {codes.min():.0f} to {codes.max():.0f}, beyond {numbers.lowest} to {numbers.highest}"
     best = np.abs(numbers.nearest(weight) - weight)

@@ -204,10 +204,10 @@ def inputs(kind: Kind, count: int, seed: int = 0) -> np.ndarray:
     return rng.normal(size=(count, *kind.shape)).astype(np.float32)
 
 
-def model_and_recipe(kind: Kind, asked: Sequence[Cell]) -> tuple[bytes, Recipe]:
+def model_and_recipe(kind: Kind, requested: Sequence[Cell]) -> tuple[bytes, Recipe]:
     """A float `.tflite` with one layer for each cell, and the rigid recipe that asks for them."""
-    names = [cell.name for cell in asked]
-    rules = tuple(Rule(cell.spec, layer=cell.name) for cell in asked)
+    names = [cell.name for cell in requested]
+    rules = tuple(Rule(cell.spec, layer=cell.name) for cell in requested)
     return write(copies(kind, names)), Recipe("cells", None, rules)
 
 

@@ -144,7 +144,7 @@ class File:
         return found[::-1]
 
     def linear(self, t: int) -> "Linear":
-        """The operators with weights behind `t`: one, or the parts of a split."""
+        """The operators with weights after `t`: one, or the parts of a split."""
         return Linear(self, [op for op in self.behind(t) if self._has_weight(op)])
 
     def _has_weight(self, op: Operator) -> bool:

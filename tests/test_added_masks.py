@@ -106,7 +106,7 @@ def test_masked_scores_vanish_and_no_more() -> None:
     found = cut(graph, ranges(-1e9)).ranges
     lowest, mask = found[0, 6].low, found[0, 5].low
     assert lowest == pytest.approx(2.0 + mask)  # even the largest score ends there
-    share = 13 * np.exp(lowest) / np.exp(-3.0)  # of all masked ones beside one score, the smallest
+    share = 13 * np.exp(lowest) / np.exp(-3.0)  # of all masked ones next to one score, the smallest
     assert 0.2 / 256 < share <= 0.5 / 256  # of less than half a step, and no further than that needs
     assert found[0, 3].low == pytest.approx(255 * mask)  # one step of the other side is enough
 

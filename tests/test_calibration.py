@@ -17,7 +17,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.calibration import (
-    Reading,
+    ReadingOptions,
     Spool,
     algorithm_needs,
     calibrate,
@@ -25,7 +25,7 @@ from tfq_fine.calibration import (
     mean_needs,
     range_needs,
 )
-from tfq_fine.calibration.instrument import Needs
+from tfq_fine.calibration.instrument import StatisticsRequest
 from tfq_fine.calibration.kept_samples import (
     BUDGET,
     LEAST,
@@ -114,7 +114,7 @@ def test_an_overflowing_layer_is_named() -> None:
 
 
 def logarithm(code: str = "LOG") -> Graph:
-    """A function of one value in front of a product that adds all values up: x -> LOG -> ADD -> FULLY_CONNECTED."""
+    """A function of one value before a product that adds all values up: x -> LOG -> ADD -> FULLY_CONNECTED."""
     ones = np.ones((3, 7), np.float32)
     tensors = (
         Tensor("x", (1, 7), "float32"),
@@ -149,7 +149,7 @@ def test_the_first_operator_that_is_not_finite_is_named(
             yield Batch((buffer,), None, n)
 
     with pytest.raises(TfqError, match=rf"front \({code}\) computes NaN or infinity in float, at sample 3"):
-        calibrate(logarithm(code), reused(), Needs(ranges=tuple((0, t) for t in asked)), threads=threads)
+        calibrate(logarithm(code), reused(), StatisticsRequest(ranges=tuple((0, t) for t in asked)), threads=threads)
 
 
 def test_statistics_that_are_none_are_refused(tmp_path: Path) -> None:
@@ -165,11 +165,11 @@ def test_ranges_unite() -> None:
     assert Range(-3.0, 2.0).absmax == 3.0
 
 
-def all_needs(graph: Graph) -> Needs:
+def all_needs(graph: Graph) -> StatisticsRequest:
     keys = range_needs(graph).ranges
     more = algorithm_needs(graph, FOR_ALGORITHMS)
     moving = tuple((key, 0.9) for key in keys)
-    return range_needs(graph).also(Needs(histograms=keys, moving=moving)).also(more)
+    return range_needs(graph).also(StatisticsRequest(histograms=keys, moving=moving)).also(more)
 
 
 def close(found: Statistics, expected: Statistics) -> None:
@@ -251,7 +251,7 @@ def test_tensors_of_any_length_are_sampled_along_all_of_it() -> None:
     graph = dynamic_graph()
     ramps = [np.linspace(0, 1, 3 * n, dtype=np.float32).reshape(1, n, 3) for n in (700, 11, 1300)]
     data = (Batch((ramp,), None, n) for n, ramp in enumerate(ramps))
-    found = calibrate(graph, data, Needs(histograms=((0, 0),)))
+    found = calibrate(graph, data, StatisticsRequest(histograms=((0, 0),)))
     histogram = found.histograms[0, 0]
     assert histogram.total == 3 * 512
     assert abs(histogram.moments()[0] - 0.5) < 0.01 and histogram.quantile(0.999) > 0.99
@@ -266,11 +266,11 @@ def test_bad_samples_are_skipped_and_counted() -> None:
     close(replace(found, skipped=0), good)
     with pytest.raises(TfqError, match="holds no samples but the 1 that were skipped"):
         calibrate(graph, batches(data[2:3]), on_invalid="skip")
-    gathered = gather(graph, data[2:], range_needs(graph), Reading(on_invalid="skip"))
+    gathered = gather(graph, data[2:], range_needs(graph), ReadingOptions(on_invalid="skip"))
     expected = KeptSamples.of((data[n : n + 1],) for n in (3, 4, 6))
     assert [x.tolist() for (x,) in gathered.samples] == [x.tolist() for (x,) in expected]  # what later stages run on
     with pytest.raises(TfqError, match="sample 2: nan is not a finite number"):
-        gather(graph, data, range_needs(graph), Reading())
+        gather(graph, data, range_needs(graph), ReadingOptions())
 
 
 def test_an_interrupt_keeps_what_was_gathered() -> None:
@@ -377,10 +377,10 @@ def test_the_memory_of_samples_is_bounded() -> None:
 @pytest.mark.parametrize(
     "needs", [None, range_needs(small_cnn()), mean_needs(small_cnn())], ids=["none", "all", "mean"]
 )
-def test_single_samples_are_kept_of_batches(needs: Needs | None) -> None:
+def test_single_samples_are_kept_of_batches(needs: StatisticsRequest | None) -> None:
     """A batch is no sample: it would be one figure for all of it, and its memory."""
     data = images(12)
-    kept = gather(small_cnn(), data, needs, Reading(batch_size=4)).samples
+    kept = gather(small_cnn(), data, needs, ReadingOptions(batch_size=4)).samples
     expected = KeptSamples.of((data[n : n + 1],) for n in range(12))
     assert [x.tolist() for (x,) in kept] == [x.tolist() for (x,) in expected]
     assert all(x.base is None for (x,) in kept)  # no part of a batch that would stay with it
@@ -403,14 +403,14 @@ def test_what_was_left_out_is_said_when_the_data_is_read_again(tmp_path: Path) -
     graph = replace(graph, subgraphs=(replace(graph.main, tensors=(*fixed, *graph.main.tensors[1:])),))
     spool = Spool(tmp_path)
     once, needs = (row[None] for row in images(11)), mean_needs(graph)
-    first = gather(graph, once, needs, Reading(), spool=spool).statistics
-    again = gather(graph, spool, needs, Reading()).statistics
+    first = gather(graph, once, needs, ReadingOptions(), spool=spool).statistics
+    again = gather(graph, spool, needs, ReadingOptions()).statistics
     assert first is not None and again is not None
     assert first.warnings == again.warnings and again.warnings[0].startswith("3 samples were left out")
 
 
 def test_channels_that_only_the_reader_knows() -> None:
-    """Behind a RESHAPE whose target is computed, the file knows no sizes."""
+    """After a RESHAPE whose target is computed, the file knows no sizes."""
     weight = np.eye(5, 7, dtype=np.float32)
     tensors = (
         Tensor("x", (1, 3, 7), "float32", (-1, 3, 7)),
@@ -427,7 +427,7 @@ def test_channels_that_only_the_reader_knows() -> None:
     )
     graph = Graph((Subgraph("main", tensors, ops, (0,), (5,)),))
     data = np.random.default_rng(0).normal(size=(4, 3, 7)).astype(np.float32)
-    needs = Needs(means=((0, 2), (0, 4)), absmax=((0, 2), (0, 4)))
+    needs = StatisticsRequest(means=((0, 2), (0, 4)), absmax=((0, 2), (0, 4)))
     found = calibrate(graph, batches(data), needs)
     rows = data.reshape(-1, 7)
     np.testing.assert_allclose(found.means[0, 2], rows.mean(0), atol=1e-6)  # float32 sums

@@ -1,4 +1,4 @@
-"""`CalibrationData`: how data is read as one value, and the short forms beside it."""
+"""`CalibrationData`: how data is read as one value, and the short forms."""
 
 import numpy as np
 import pytest

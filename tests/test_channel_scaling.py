@@ -103,7 +103,7 @@ def test_flattened_channels_are_scaled_in_every_repeat() -> None:
     scale = np.exp(np.random.default_rng(2).normal(size=CHANNELS))
     (before,), (after,) = run(graph), run(scaled(graph, [(found, scale)]))
     np.testing.assert_allclose(after, before, atol=1e-5 * np.abs(before).max())
-    assert not factor_blocks(graph, asked(graph)).notes
+    assert not factor_blocks(graph, requested(graph)).notes
 
 
 def test_a_depthwise_reader_takes_it_back_per_channel() -> None:
@@ -189,7 +189,7 @@ def read_by_a_tanh() -> Path:
 
 
 def channels_of_zeros() -> Path:
-    """PAD behind the channels: there are more of them than were made."""
+    """PAD after the channels: there are more of them than were made."""
     net = Net(2, 9)
     return net, net.pad(net.dense(0, CHANNELS - 2), (0, 0), (1, 1))
 
@@ -233,14 +233,14 @@ def test_neither_is_what_an_output_is_made_of() -> None:
     assert "read elsewhere" in str(scaling_path(net.graph(net.dense(t, 7), x).main, t))
 
 
-def asked(graph: Graph, spec: OpSpec = IN_BLOCKS) -> dict[tuple[int, int], OpSpec | None]:
+def requested(graph: Graph, spec: OpSpec = IN_BLOCKS) -> dict[tuple[int, int], OpSpec | None]:
     return {key: spec for key, _ in graph.ops()}
 
 
 @pytest.mark.parametrize("path", FOLDABLE, ids=lambda path: path.__name__)
 def test_factored_weights_fit_per_channel_scales_better(path: Callable[[], Path]) -> None:
     graph, t = read_by_two(path())
-    factored = factor_blocks(graph, asked(graph))
+    factored = factor_blocks(graph, requested(graph))
     found = scaling_path(graph.main, t)
     assert isinstance(found, ScalingPath)
     assert {o for _, o in factored.notes} == {*found.readers}
@@ -262,7 +262,7 @@ def test_the_function_of_a_factored_graph_stays_what_it_was() -> None:
     net = Net(3, 40)
     x = net.dense(net.dense(net.dense(0, CHANNELS, RELU), 41, RELU), 35, RELU)
     graph = net.graph(net.dense(x, 5))
-    factored = factor_blocks(graph, asked(graph))
+    factored = factor_blocks(graph, requested(graph))
     assert len(factored.notes) == 3
     (before,), (after,) = run(graph), run(factored.graph)
     np.testing.assert_allclose(after, before, atol=1e-5 * np.abs(before).max())

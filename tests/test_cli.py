@@ -416,7 +416,7 @@ def _written(tmp_path: Path, folder: Path, *arguments: str) -> bytes:
 
 
 def test_stdout_that_is_a_file_is_not_replaced(folder, tmp_path):
-    """The shell's `> file` beside `--output file`: the shell's file is written, and nothing is lost."""
+    """The shell's `> file` next to `--output file`: the shell's file is written, and nothing is lost."""
     with (tmp_path / "s.npz").open("wb") as file:
         before = os.fstat(file.fileno()).st_ino
         done = run(*CALIBRATE, "--output", tmp_path / "s.npz", cwd=folder, capture_output=False, stdout=file)

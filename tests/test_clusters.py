@@ -121,7 +121,7 @@ def test_more_clusters_than_codes_keep_the_scales_of_their_channels():
 
 
 def clustered_net() -> keras.Model:
-    """Convolution, batch norm, depthwise, batch norm behind ReLU, dense; clustered kernels."""
+    """Convolution, batch norm, depthwise, batch norm after ReLU, dense; clustered kernels."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((9, 8, 5))
     x = layers.Conv2D(7, 3, use_bias=False, name="conv")(inputs)

@@ -16,7 +16,7 @@ from tfq_converters.operators.facts import facts_of
 from tfq_converters.operators.weights import data_of, weight_axes
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.calibration import calibrate
-from tfq_fine.calibration.instrument import Needs
+from tfq_fine.calibration.instrument import StatisticsRequest
 from tfq_fine.data import Batch
 from tfq_fine.transforms.channel_scaling import scaled
 from tfq_fine.transforms.cross_layer import MOST, choose_scales, factors, scalable
@@ -214,7 +214,9 @@ def test_channels_are_summed_up_inside_the_graph() -> None:
         )
     )
     samples = [rng.normal(size=(1, 3, 5, 7)).astype(np.float32) for _ in range(3)]
-    found = calibrate(graph, [Batch((x,), None, n) for n, x in enumerate(samples)], Needs(channels=((0, 1), (0, 0))))
+    found = calibrate(
+        graph, [Batch((x,), None, n) for n, x in enumerate(samples)], StatisticsRequest(channels=((0, 1), (0, 0)))
+    )
     for t, values in ((0, np.concatenate(samples)), (1, np.abs(np.concatenate(samples)))):
         expected = summed_up(values)
         low, high, square = found.channels[0, t]

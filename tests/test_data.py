@@ -202,7 +202,7 @@ class Tracked(np.ndarray):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 64])
-@pytest.mark.parametrize("labels", [None, np.arange(60)], ids=["bare", "labels beside"])
+@pytest.mark.parametrize("labels", [None, np.arange(60)], ids=["bare", "labels next to"])
 @pytest.mark.parametrize("limit", [None, 60], ids=["all", "limited"])
 def test_nothing_of_a_batch_of_the_user_is_held_when_the_next_is_made(size: int, labels: Any, limit: int | None):
     made: list[weakref.ref[Tracked]] = []

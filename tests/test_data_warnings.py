@@ -19,7 +19,7 @@ KERNEL = (RNG.normal(size=(7, 3, 3, 3)) / np.sqrt(27)).astype(np.float32)  # as 
 
 
 def _trained(scale: float | None = None) -> Graph:
-    """`small_cnn` with a first layer for inputs of deviation 1; behind a MUL by `scale` where there is one."""
+    """`small_cnn` with a first layer for inputs of deviation 1; after a MUL by `scale` where there is one."""
     graph = small_cnn()
     main = graph.main
     tensors = [replace(t, data=KERNEL) if t.name == "conv/kernel" else t for t in main.tensors]

@@ -1,4 +1,4 @@
-"""Which tensors share a scale, what a constant does to it, and masks in front of SOFTMAX."""
+"""Which tensors share a scale, what a constant does to it, and masks before SOFTMAX."""
 
 import numpy as np
 import pytest
@@ -104,7 +104,7 @@ def test_a_mask_reaches_as_far_as_softmax_can_tell(bits, between):
     ranges = {(0, t): Range(LOWEST, 2) for t in range(3, 4 + len(between))} | {(0, 2): Range(-1, 2)}
     found = bounded(graph, integer(graph, bits), Statistics(ranges)).ranges
     (low,) = {found[0, t].low for t in range(3, 4 + len(between))}
-    scores = np.array([-1.0] + [low] * 4)  # a single score, the smallest, beside masked ones
+    scores = np.array([-1.0] + [low] * 4)  # a single score, the smallest, next to masked ones
     share = 1 - 1 / np.exp(scores - scores.max()).sum()
     assert 0.2 / 2**bits < share < 0.5 / 2**bits  # of less than half a step, and no further than that needs
 

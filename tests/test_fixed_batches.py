@@ -1,4 +1,4 @@
-"""Batches: one that the user declared stays, and the data is cut to it; one that a call left behind is dropped."""
+"""Batches: one that the user declared stays, and the data is cut to it; one that a call set is dropped."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Models of another float type are rebuilt in float32; they stay as they are themselves."""
+"""Models of another float type are rebuilt in float32; they stay unchanged themselves."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

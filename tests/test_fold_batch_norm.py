@@ -1,4 +1,4 @@
-"""Batch norm behind an activation, folded into what is around it: the same outputs from fewer operators."""
+"""Batch norm after an activation, folded into what is around it: the same outputs from fewer operators."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -229,7 +229,7 @@ def clipped() -> Graph:
 
 KEPT: tuple[tuple[Callable[[], Graph], str], ...] = (
     (negative_pooled, "the largest of several values is another one"),
-    (shift_alone_padded, "the zeros beside it are not shifted"),
+    (shift_alone_padded, "the zeros next to it are not shifted"),
     (scale_near_0, "channels with a scale near 0 would grow beyond all"),
     (an_output_too, "is an output"),
     (read_by_a_tanh, "(TANH) reads"),
@@ -268,7 +268,7 @@ OPERATORS = st.sampled_from(["conv", "pointwise", "depthwise", "valid", "relu", 
 @settings(max_examples=40, deadline=None)
 @given(steps=st.lists(OPERATORS, min_size=1, max_size=5), negative=st.booleans(), seed=st.integers(0, 9))
 def test_whatever_is_around_it(steps: Sequence[str], negative: bool, seed: int) -> None:
-    """Batch norm behind every operator of a random net."""
+    """Batch norm after every operator of a random net."""
     net = Net(1, 23, 26, 3)
     net.rng = np.random.default_rng(seed)
     x = net.conv(0, 5, RELU)
@@ -296,7 +296,7 @@ def _step(net: Net, x: int, step: str) -> int:
 
 
 def test_the_tests_notice_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if zeros beside an activation were shifted like it."""
+    """As if zeros next to an activation were shifted like it."""
     graph, _ = relu_then_padded_conv()
     leaves = module.leaves_of
 

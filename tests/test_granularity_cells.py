@@ -40,7 +40,7 @@ def test_every_possible_cell(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def _is_comparable(cell: Cell) -> bool:
-    """Whether a cell that gets another mode is: in int16, a QUANTIZE behind it clips what calibration did not see."""
+    """Whether a cell that gets another mode is: in int16, a QUANTIZE after it clips what calibration did not see."""
     return may_get_less(cell) and cell.spec.activations != ActivationSpec(16)
 
 

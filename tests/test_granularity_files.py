@@ -26,7 +26,7 @@ DATA = images(8)
 @pytest.mark.parametrize("prefer", ["size", "speed"])
 def test_file_computes_its_numbers(mode, bits, granularity, prefer):
     """The sides are coprime with the groups: 7 channels, and 5 in two groups of 4."""
-    recipe = tfq.Recipe("asked", spec(mode, bits, granularity), flexible=True)
+    recipe = tfq.Recipe("requested", spec(mode, bits, granularity), flexible=True)
     result = tfq.quantize(flatbuffer.write(small_cnn()), recipe, DATA, prefer=prefer)
     assert result.content  # the run check has passed
 
@@ -68,9 +68,9 @@ def logits(content: bytes, batch: np.ndarray) -> np.ndarray:
     return decode(found, graph.main.tensors[dense.outputs[0]])
 
 
-def replace_weights(asked: OpSpec | None, **changes: object) -> OpSpec:
-    assert asked is not None and asked.weights is not None
-    return replace(asked, weights=replace(asked.weights, **changes))
+def replace_weights(requested: OpSpec | None, **changes: object) -> OpSpec:
+    assert requested is not None and requested.weights is not None
+    return replace(requested, weights=replace(requested.weights, **changes))
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -78,7 +78,7 @@ def test_blocks_of_weight_only_files_cost_two_bytes_each(bits):
     """A scale in float16 for each block: no zero points, and no float32 scales."""
     graph = small_cnn()
     (dense,) = (op for op in graph.main.ops if op.code == "FULLY_CONNECTED")
-    recipe = tfq.Recipe("asked", None, (tfq.Rule(spec("weight_only", bits, Blocks(3)), op="FULLY_CONNECTED"),))
+    recipe = tfq.Recipe("requested", None, (tfq.Rule(spec("weight_only", bits, Blocks(3)), op="FULLY_CONNECTED"),))
 
     def size(rows: int) -> int:
         kernel = np.random.default_rng(0).normal(size=(rows, 7)).astype(np.float32)
@@ -108,7 +108,7 @@ def test_channels_that_are_all_but_switched_off_keep_their_bias(bits, share):
     kernel[::5] *= np.float32(share)
     content = flatbuffer.write(dense_alone(kernel, bias))
     batch = rng.normal(size=(64, 8)).astype(np.float32)
-    result = tfq.quantize(content, tfq.Recipe("asked", spec("integer", bits, PerChannel())), batch)
+    result = tfq.quantize(content, tfq.Recipe("requested", spec("integer", bits, PerChannel())), batch)
     (row,) = result.report.rows
     assert row.weights == f"int{bits} per-channel"
     off = np.abs(logits(result.content, batch) - logits(content, batch))[:, ::5]

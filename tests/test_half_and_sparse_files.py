@@ -77,7 +77,7 @@ def test_float16_that_is_more_than_stored_constants_is_refused() -> None:
         read_model(flatbuffer.write(broken))
 
 
-# levels: for each, the dimension (those of blocks come behind those of the array), and whether it is compressed
+# levels: for each, the dimension (those of blocks come after those of the array), and whether it is compressed
 SPARSE = {
     "rows": ((5, 7), (), (), ((0, False), (1, True))),
     "columns": ((5, 7), (), (), ((1, False), (0, True))),

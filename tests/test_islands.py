@@ -38,7 +38,7 @@ def dense_options() -> Options:
 
 
 def unlike_parts() -> Graph:
-    """Values up to 1 beside others up to 80, in one concatenation; a layer that reads the former alone."""
+    """Values up to 1 next to others up to 80, in one concatenation; a layer that reads the former alone."""
     net = Net(1, 9)
     halves = [net.constant(np.eye(9, dtype=np.float32)[:6]), net.constant(np.eye(9, dtype=np.float32)[6:] * 80)]
     parts = tuple(
@@ -71,7 +71,7 @@ def test_a_logarithm_gets_an_island_with_what_feeds_it(recipe: str, prefer: str)
     assert row.applied and row.before is not None and row.after is not None and row.after > row.before + 3
     assert decibels(result.content, graph, fresh) > 30
     reasons = {r.code: r.reason for r in result.report.rows if "on the samples as it was rounded" in r.reason}
-    assert "MUL" in reasons  # the square in front of the matrix
+    assert "MUL" in reasons  # the square before the matrix
     assert result.report.rows[-1].mode == "integer"  # what comes later stays as it was
 
 

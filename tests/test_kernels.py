@@ -59,8 +59,8 @@ COMPUTED = {
 
 @pytest.mark.parametrize("case", COMPUTED)
 def test_what_is_computed_has_no_fault(case):
-    asked, computed = COMPUTED[case]
-    assert (fault(*asked) == "") == computed
+    requested, computed = COMPUTED[case]
+    assert (fault(*requested) == "") == computed
 
 
 def test_a_fault_says_where_and_why_and_what_works():
@@ -84,10 +84,10 @@ def test_a_fault_says_where_and_why_and_what_works():
 
 
 def test_status_takes_the_worst_form():
-    asked = ("CONV_2D", "dynamic", 8, "per_tensor", "litert-reference")
-    assert status(*asked, form="3x3").status == "correct"
-    assert status(*asked, form="grouped").status == "refuses"
-    assert status(*asked).status == "refuses"
+    requested = ("CONV_2D", "dynamic", 8, "per_tensor", "litert-reference")
+    assert status(*requested, form="3x3").status == "correct"
+    assert status(*requested, form="grouped").status == "refuses"
+    assert status(*requested).status == "refuses"
     assert status("DEQUANTIZE", "weight_only", 8, "per_channel", "tflite-micro").status == "wrong"
     assert status("DEQUANTIZE", "weight_only", 8, "channel_groups", "tflite-micro").status == "wrong"
     assert status("NO_SUCH_OP", "dynamic", 8, "per_tensor", "litert").status == "absent"
@@ -106,10 +106,10 @@ def test_another_table_gives_other_answers():
     cell = Cell("FULLY_CONNECTED", "", "dynamic", 8, "per_channel")
     wrong = replace(load().cells[cell]["tflite"], status="wrong", message="off by one")
     mine = replace(load(), cells={**load().cells, cell: {**load().cells[cell], "tflite": wrong}})
-    asked = ("FULLY_CONNECTED", "dynamic", 8, "per_channel", None)
-    assert "tflite (silently wrong: off by one)" in fault(*asked, Target(table=mine))
-    assert fault(*asked, Target(("litert",), mine)) == ""
-    assert fault(*asked) == ""
+    requested = ("FULLY_CONNECTED", "dynamic", 8, "per_channel", None)
+    assert "tflite (silently wrong: off by one)" in fault(*requested, Target(table=mine))
+    assert fault(*requested, Target(("litert",), mine)) == ""
+    assert fault(*requested) == ""
 
 
 def test_unknown_runtimes_are_refused():

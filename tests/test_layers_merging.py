@@ -13,7 +13,7 @@ from wrapped_models import calibrated, file_outputs, output_steps, sqnr_db
 
 
 class NormBehind(keras.Model):
-    """A convolution with batch norm and ReLU behind it, and a head."""
+    """A convolution with batch norm and ReLU after it, and a head."""
 
     def __init__(self) -> None:
         super().__init__()

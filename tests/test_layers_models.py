@@ -206,7 +206,7 @@ def test_ranges_that_no_wrapper_holds_are_those_of_the_simulated_weights():
 
 
 def test_raised_scales_are_reported():
-    """A bias that is large beside its weights would overflow the sums of the kernel."""
+    """A bias that is large next to its weights would overflow the sums of the kernel."""
     model = keras.Sequential([keras.Input((7,)), layers.Dense(3, name="dense")])
     model.layers[0].set_weights([np.full((7, 3), 1e-6), np.full(3, 50.0)])
     wrapped = calibrated(model, "full_int8", ROWS)
@@ -338,8 +338,8 @@ def test_learned_scales_move_by_shares_of_themselves():
 
 def test_what_a_plan_left_float_is_told():
     wrapped = calibrated(small_cnn(), "full_int8", images())
-    result, given = tfq.quantize(wrapped, data=images()), unwrapped(wrapped)
-    found = given.given(result.quantized.graph)
+    result, parts = tfq.quantize(wrapped, data=images()), unwrapped(wrapped)
+    found = parts.overrides(result.quantized.graph)
     key, _ = next(iter(found.codes))
     without = replace(result.quantized, ops={k: v for k, v in result.quantized.ops.items() if k != key})
     assert found.changed(result.quantized) == []

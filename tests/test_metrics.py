@@ -288,7 +288,7 @@ def test_keras_metrics(library):
     expected = np.mean(SCORES.argmax(1) == CLASSES)
     # 1e-6: Keras sums in float32
     assert _score(accuracy, SCORES, CLASSES, cut=13) == pytest.approx(expected, abs=1e-6)
-    assert _score(accuracy, SCORES, CLASSES) == pytest.approx(expected, abs=1e-6), "state was left behind"
+    assert _score(accuracy, SCORES, CLASSES) == pytest.approx(expected, abs=1e-6), "state remained"
     assert task_metric(accuracy).higher_is_better
     assert not task_metric(keras.metrics.RootMeanSquaredError()).higher_is_better
     score = Score(task_metric(accuracy))

@@ -97,7 +97,7 @@ def twice(first: OpSpec, second: OpSpec) -> Result:
 
 
 def stored_weights(result: Result) -> list[set[int]]:
-    """The buffers behind the weights of each output."""
+    """The buffers of the weights of each output."""
     file = File(result.content)
     buffers = dict(constants(file))
     return [{buffers[file.stored(t)] for t in file.linear(output).weight_tensors()} for output in file.outputs]

@@ -135,12 +135,12 @@ def partial_sums_that_saturate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def activation_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind the blockwise kernel stands what leaves positive values alone, but not the others."""
+    """After the blockwise kernel stands what leaves positive values alone, but not the others."""
     monkeypatch.setitem(matrix.ACTIVATION_OPS, "RELU", "ABS")
 
 
 def fused_on_the_blockwise_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FULLY_CONNECTED keeps its ReLU, and nothing that matters stands behind it."""
+    """FULLY_CONNECTED keeps its ReLU, and nothing that matters stands after it."""
     activation_forgotten(monkeypatch)
     realize = writer.realize
 

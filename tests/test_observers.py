@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tfq_converters.graph import Op, Options, Subgraph, Tensor
 from tfq_fine.calibration.observers import OBSERVERS
 from tfq_fine.calibration.observers.second_moment import second_moment
-from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Extremes, MovingRange, Range
 from tfq_fine.numerics.histogram import Counter, Histogram
 
@@ -18,7 +18,7 @@ RNG = np.random.default_rng(7)
 
 
 def exact(values: np.ndarray) -> np.ndarray:
-    """Values of 8 significant bits, which a histogram holds as they are."""
+    """Values of 8 significant bits, which a histogram holds exactly."""
     fraction, exponent = np.frexp(values.astype(np.float64))
     return np.ldexp(np.rint(fraction * 256) / 256, exponent).astype(np.float32)
 
@@ -29,8 +29,8 @@ HEAVY = exact(RNG.standard_t(2, size=1013))
 DATA = {"normal": NORMAL, "rectified": RECTIFIED, "heavy": HEAVY, "negative": -RECTIFIED, "one": NORMAL[:1]}
 
 
-def seen(values: np.ndarray) -> Seen:
-    return Seen(Range(float(values.min()), float(values.max())), Histogram.of(values))
+def seen(values: np.ndarray) -> TensorStatistics:
+    return TensorStatistics(Range(float(values.min()), float(values.max())), Histogram.of(values))
 
 
 def choose(name: str, values: np.ndarray, bits: int = 8, **options: float) -> Range:
@@ -193,14 +193,14 @@ def test_a_moving_average_is_the_weighted_mean_and_continues(runs: list[tuple[fl
     whole = moving(runs, 0.9)
     np.testing.assert_allclose(whole.range, expected, atol=1e-12)  # float64
     np.testing.assert_allclose(moving(runs[:cut], 0.9).then(moving(runs[cut:], 0.9)).range, expected, atol=1e-12)
-    assert OBSERVERS["moving_average"].choose(Seen(Range(-9, 9), moving=whole), 8, {}) == whole.range
+    assert OBSERVERS["moving_average"].choose(TensorStatistics(Range(-9, 9), moving=whole), 8, {}) == whole.range
 
 
-def with_accident(scale: float) -> Seen:
+def with_accident(scale: float) -> TensorStatistics:
     runs = RNG.normal(size=(50, 64)).astype(np.float32)
     runs[13] *= scale
     extremes = Extremes(Histogram.of(runs.min(1)), Histogram.of(runs.max(1)))
-    return Seen(Range(float(runs.min()), float(runs.max())), Histogram.of(runs), extremes)
+    return TensorStatistics(Range(float(runs.min()), float(runs.max())), Histogram.of(runs), extremes)
 
 
 @pytest.mark.parametrize("name", ["percentile", "mean_std", "mse", "entropy", "auto"])

@@ -15,7 +15,7 @@ from benchmarks.single_op import Case, Job, measure_all
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Tensor
 from tfq_converters.kernels.arithmetic.emulated import KERNELS as EMULATED
-from tfq_converters.operators.integer_kernels import OPS, OpRow, misfits
+from tfq_converters.operators.integer_kernels import OPS, KernelRow, misfits
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, QuantizedGraph
 from tfq_converters.realize.realized import realize
 from tfq_converters.runtime.runner import Kernels, Runner
@@ -161,7 +161,7 @@ def test_a_written_operator_holds(code, dtype, kernels):
         assert gap <= 1
 
 
-def _wrong(given: Case, row: OpRow, dtype: str, kernels: Kernels = "default") -> Job:
+def _wrong(given: Case, row: KernelRow, dtype: str, kernels: Kernels = "default") -> Job:
     return given, row, dtype, kernels, 101, True
 
 

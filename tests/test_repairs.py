@@ -97,7 +97,7 @@ def test_nothing_is_run_where_nothing_is_applicable(monkeypatch: pytest.MonkeyPa
 def measured_as(
     monkeypatch: pytest.MonkeyPatch, start: Graph, plain: tuple[float, ...], other: tuple[float, ...]
 ) -> None:
-    """Every file of a rewritten graph has the figures `other`, that of the graph as it is `plain`."""
+    """Every file of a rewritten graph has the figures `other`, that of the unchanged graph `plain`."""
     before = [tensor.name for tensor in start.main.tensors]
 
     def measured(trial: object, variant: Variant) -> Measured:
@@ -164,7 +164,7 @@ def test_statistics_hold_for_the_model_as_it_is() -> None:
     content = write(behind_relu())
     statistics = tfq.calibrate(content, data())
     result = tfq.quantize(content, "full_int8", statistics=statistics)
-    why = "the statistics hold for the model as it is"
+    why = "the statistics hold for the unchanged model"
     rows = {row.name: row for row in result.report.repairs}
     assert {name for name, row in rows.items() if row.text == why} == {"fold_batch_norm", "cross_layer"}
     assert rows["bias_correction"].samples == 24 and rows["bias_correction"].after is not None

@@ -103,7 +103,7 @@ FLOAT_SUMS: dict[str, Any] = {
 
 
 def float_outputs(layer: Any) -> tuple[Any, Any]:
-    """What the twin and the file give of a layer in float, beside another whose input is rounded."""
+    """What the twin and the file give of a layer in float, next to another whose input is rounded."""
     inputs = keras.Input((11, 8, 5))
     model = keras.Model(inputs, {"float": layer(inputs), "rounded": layers.Dense(3, name="rounds")(inputs)})
     dynamic = tfq.Rule(tfq.OpSpec("dynamic", tfq.WeightSpec()), layer="rounds")
@@ -171,7 +171,7 @@ def test_sums_of_codes_are_equal_bit_for_bit():
 
 
 def test_other_scales_are_equal_bit_for_bit():
-    """ReLU is a QUANTIZE from one scale to another, whose ratio XNNPACK cuts to 8 bits behind the point."""
+    """ReLU is a QUANTIZE from one scale to another, whose ratio XNNPACK cuts to 8 bits after the point."""
     inputs = keras.Input((40, 50, 10))
     model = keras.Model(inputs, layers.ReLU()(inputs))
     data = np.random.default_rng(0).uniform(-1, 0.7, (4, 40, 50, 10)).astype(np.float32)

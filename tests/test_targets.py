@@ -116,13 +116,13 @@ def test_what_no_runtime_computes_is_no_error():
     graph = small_cnn()
     ops = tuple(replace(op, code="CONV_3D") if op.code == "CONV_2D" else op for op in graph.main.ops)
     graph = Graph((replace(graph.main, ops=ops),), graph.signatures)
-    asked = {key: OpSpec("dynamic", WeightSpec(8)) if key == (0, 0) else None for key, _ in graph.ops()}
-    decision = make_plan(graph, asked)[0, 0]
+    requested = {key: OpSpec("dynamic", WeightSpec(8)) if key == (0, 0) else None for key, _ in graph.ops()}
+    decision = make_plan(graph, requested)[0, 0]
     assert decision.spec == OpSpec("weight_only", WeightSpec(8))
     assert decision.reason.startswith("CONV_3D has no dynamic kernel")
     with pytest.raises(TfqError, match=r"CONV_3D has no dynamic kernel .* on tflite-micro; nearest: float"):
-        make_plan(graph, asked, policy(MICRO))
-    assert make_plan(graph, asked, policy(MICRO, True))[0, 0].spec is None
+        make_plan(graph, requested, policy(MICRO))
+    assert make_plan(graph, requested, policy(MICRO, True))[0, 0].spec is None
 
 
 def test_asymmetric_weights_become_symmetric_where_only_those_are_computed():
@@ -197,7 +197,7 @@ def test_another_table_decides(tmp_path):
     [("dynamic_int8", "int8 per-tensor"), ("weight_only_int8", "int8 per-channel")],
 )
 def test_a_fused_lstm_is_quantized_as_its_kernels_read_it(recipe, weights):
-    """Several scales are silently wrong on the fly, and right behind a DEQUANTIZE."""
+    """Several scales are silently wrong on the fly, and right after a DEQUANTIZE."""
     result = tfq.quantize(job(Cell("UNIDIRECTIONAL_SEQUENCE_LSTM", "", "float", 32, "")).content, recipe)
     assert [row.weights for row in result.report.rows if row.code == "UNIDIRECTIONAL_SEQUENCE_LSTM"] == [weights]
 

@@ -1,4 +1,4 @@
-"""The LSTMs of tf_keras that become a fused operator, and those that do not, beside TFLiteConverter's int8 file."""
+"""Which LSTMs of tf_keras become a fused operator and which do not, against TFLiteConverter's int8 file."""
 
 from functools import cache
 

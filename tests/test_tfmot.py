@@ -19,7 +19,7 @@ CASES = (
     *("fine", "stock", "without_data", "without_data_two_inputs", "without_data_partly"),
     *("saved", "preserved", "clustered", "clusters_per_channel", "clipped", "pruned", "bad"),
 )
-FOLDER = "TFQ_TFMOT"  # where TFMOT is installed, when not beside the rest (`make test` does it)
+FOLDER = "TFQ_TFMOT"  # where TFMOT is installed, when not with the rest (`make test` does it)
 ROOT = Path(__file__).parent.parent
 
 

@@ -45,9 +45,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Any:
 def with_bits(graph: Any, bits: int) -> dict[Any, Any]:
     """Every operator at 8 bits in integers, but the weights of the last linear one."""
     whole = tfq.OpSpec("integer", tfq.WeightSpec(8), tfq.ActivationSpec(8))
-    asked = {key: whole for key, _ in graph.ops()}
+    requested = {key: whole for key, _ in graph.ops()}
     last = max(key for key, op in graph.ops() if op.code == "FULLY_CONNECTED")
-    return asked | {last: replace(whole, weights=tfq.WeightSpec(bits))}
+    return requested | {last: replace(whole, weights=tfq.WeightSpec(bits))}
 
 
 def test_another_bit_width_of_one_layer_costs_that_layer(counted: Any):

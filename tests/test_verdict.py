@@ -55,7 +55,7 @@ def test_the_verdict_is_that_of_the_file() -> None:
     (output,) = verdict.outputs
     assert output.sqnr == pytest.approx(sums.sqnr_db, abs=1e-9)
     assert output.agreement == pytest.approx(same / 30)
-    assert "The file beside the float model, on 30 samples of the data" in str(result.report)
+    assert "The file compared with the float model, on 30 samples of the data" in str(result.report)
     assert QuantizationReport.from_json(result.report.to_json()) == result.report
 
 

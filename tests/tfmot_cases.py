@@ -205,7 +205,7 @@ def preserved() -> None:
 
 
 def normed() -> Any:
-    """Batch norm behind the convolution, which the converter folds into it."""
+    """Batch norm after the convolution, which the converter folds into it."""
     return tf_keras.Sequential(
         [
             layers.Input((9, 8, 3)),
@@ -247,8 +247,8 @@ def clustered() -> None:
         if make is normed:
             plain.get_layer("norm").gamma.assign(RNG.uniform(0.2, 3, 7))
         for recipe in ("full_int8", "dynamic_int8", "weight_only_int4"):
-            asked = tfq.RECIPES[recipe].with_algorithm("clusters")
-            codes = codes_in_file(tfq.quantize(plain, asked, data=IMAGES, prefer="size"))
+            requested = tfq.RECIPES[recipe].with_algorithm("clusters")
+            codes = codes_in_file(tfq.quantize(plain, requested, data=IMAGES, prefer="size"))
             counts = {name: len(np.unique(codes[name])) for name in CLUSTERED}
             assert all(2 < count <= number for count in counts.values()), (recipe, counts)
         nearest = codes_in_file(tfq.quantize(plain, "dynamic_int8", prefer="size"))

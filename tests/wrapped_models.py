@@ -62,7 +62,7 @@ def layers_side_by_side(names: list[str]) -> tuple[Any, dict[str, np.ndarray]]:
 
 
 def small_cnn() -> Any:
-    """Convolutions with batch norm behind them, a depthwise one, a residual sum, a dense head of five."""
+    """Convolutions with batch norm after them, a depthwise one, a residual sum, a dense head of five."""
     inputs = keras.Input((12, 10, 3))
     x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="stem")(inputs)
     x = layers.ReLU(6.0)(layers.BatchNormalization(name="stem_norm")(x))

@@ -60,7 +60,7 @@ LOGGER = logging.getLogger("tfq_fine")  # its warnings reach stderr unless the u
 
 @dataclass(frozen=True)
 class Part:
-    """What led to the numbers of one signature."""
+    """The stages that led to the numbers of one signature."""
 
     report: QuantizationReport
     quantized: QuantizedGraph  # the numbers of the signature
@@ -88,7 +88,7 @@ class Result:
 
     @property
     def plan(self) -> Plan:
-        """What was planned for every operator."""
+        """The plan of every operator."""
         return self._only("plan").plan
 
     @property
@@ -219,7 +219,7 @@ def quantize(
 
 @dataclass(frozen=True)
 class _Way:
-    """How a job is run: limits and progress, which change nothing in the file."""
+    """Limits and progress of a job, which change nothing in the file."""
 
     timeout: float | None
     progress: bool | None
@@ -236,11 +236,11 @@ def _quantized(
     material = Representative(given)
     with stages(way.progress) as shown, waiting(way.timeout) as runs, file_runs(way.timeout) as files:
         with shown.stage("reading the model"):  # `runs` starts meanwhile
-            source, own = opened.read(material.shapes)
+            source, overrides = opened.read(material.shapes)
         every = of_each(source.graph, given.data, statistics)
         if every is not None:
             return _of_signatures(source, order, given, every, way)
-        prepared = prepare(order, source, material, statistics, own)
+        prepared = prepare(order, source, material, statistics, overrides)
         is_earlier, samples = statistics is not None, statistics.kept if statistics else ()
         if material.is_given:
             with shown.stage("calibrating", material.count) as advance:
@@ -259,7 +259,7 @@ def _quantized(
     flatbuffer.forget_pages(trim=True)
     report = reported(prepared, source, decided, written, verdict, generated)
     warnings = data_warnings(prepared.graph, quantized, statistics, samples)
-    unlike = () if generated or prepared.own else unlike_training(source, samples)
+    unlike = () if generated or prepared.overrides else unlike_training(source, samples)
     report = replace(report, warnings=(*warnings, *unlike, *report.poor_outputs()))
     for warning in report.warnings:
         LOGGER.warning(warning)
@@ -287,7 +287,7 @@ def _of_signatures(
 
 
 def _one_file(source: Source, results: Mapping[str, Result]) -> Result:
-    """The results of several signatures as one file."""
+    """Return the results of several signatures as one file."""
     graph = signatures.joined({key: result.graph for key, result in results.items()})
     content = flatbuffer.write(graph)
     reports = {key: result.report for key, result in results.items()}
@@ -377,7 +377,7 @@ def _calibrated(
             source, _ = opened.read(material.shapes)
         graph = source.graph
         every = by_signature(graph, samples.data)
-        asked = recipe.resolve(graph, source.layers)  # a rule that matches nothing is an error
+        requested = recipe.resolve(graph, source.layers)  # a rule that matches nothing is an error
         if every is not None:
             earlier = {} if resume is None else matched(graph, resume.signatures, "resumed statistics")
 
@@ -390,7 +390,7 @@ def _calibrated(
             return Statistics.of_signatures(each(graph, pairs, one))
         if resume is not None and resume.signatures:
             raise TfqError("the statistics to resume are by signature, and the data is not: give data by signature")
-        plan = make_plan(graph, asked, Policy("speed", True, Target()))
+        plan = make_plan(graph, requested, Policy("speed", True, Target()))
         if resume is not None:
             resume.require_of(graph)
         needs = static_needs(graph, plan).also(weight_needs(graph, plan)).also(algorithm_needs(graph, also))

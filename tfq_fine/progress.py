@@ -14,7 +14,7 @@ Advance = Callable[[int], None]
 
 
 def _nothing(count: int) -> None:
-    """Where nothing is shown."""
+    """Show nothing."""
 
 
 class _Rate(ProgressColumn):
@@ -51,7 +51,7 @@ class Stages:
 
 @contextmanager
 def stages(shown: bool | None = None) -> Iterator[Stages]:
-    """Stages on stderr: if that is a terminal, unless `shown` says so or not."""
+    """Show stages on stderr if that is a terminal, unless `shown` says so or not."""
     if not (sys.stderr.isatty() if shown is None else shown):
         yield Stages()
         return

@@ -6,7 +6,7 @@
     cache_dir()/apt/NAME/                   an unpacked tree
     cache_dir()/arrays/NAME.npz             what was computed from them
 
-Everything is made in a temporary folder beside its place and renamed, so that a place that exists is complete.
+Everything is made in a temporary folder next to its place and renamed, so that a place that exists is complete.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ def cached_arrays(name: str, compute: Callable[[], dict[str, NDArray[Any]]]) -> 
     if not path.exists():
         arrays: dict[str, Any] = dict(compute())
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=path.parent) as beside:
-            np.savez(Path(beside) / "arrays.npz", **arrays)
-            (Path(beside) / "arrays.npz").replace(path)
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=path.parent) as scratch:
+            np.savez(Path(scratch) / "arrays.npz", **arrays)
+            (Path(scratch) / "arrays.npz").replace(path)
     with np.load(path, allow_pickle=False) as kept:
         return dict(kept)
 
@@ -101,8 +101,8 @@ def _made(client: str, name: str, make: Callable[[Path], None]) -> Path:
     if place.is_dir():
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=place.parent) as beside:
-        folder = Path(beside) / name
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=place.parent) as scratch:
+        folder = Path(scratch) / name
         folder.mkdir()
         make(folder)
         try:

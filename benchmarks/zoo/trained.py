@@ -20,9 +20,9 @@ def trained(name: str, train: Callable[[], keras.Model]) -> keras.Model:
     if not path.exists():
         model = train()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=path.parent) as beside:
-            model.save(Path(beside) / path.name)
-            (Path(beside) / path.name).replace(path)
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=path.parent) as folder:
+            model.save(Path(folder) / path.name)
+            (Path(folder) / path.name).replace(path)
     model = keras.models.load_model(path, compile=False)
     model.compile(jit_compile=False)
     return model

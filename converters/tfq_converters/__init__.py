@@ -13,7 +13,7 @@ Lookup = tuple[Callable[[str], Any], Callable[[], list[str]]]
 
 
 def face(package: str, modules: Mapping[str, str]) -> Lookup:
-    """The `__getattr__` and `__dir__` of a folder that loads its public names on demand (PEP 562).
+    """Return the `__getattr__` and `__dir__` of a folder that loads its public names on demand (PEP 562).
 
     Args:
         package: name of the folder's package.

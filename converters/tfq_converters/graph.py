@@ -58,7 +58,7 @@ class Tensor:
     data: np.ndarray | None = None  # of `shape`; raw uint8 for strings and unknown types
     quantization: Quantization | None = None
     is_variable: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)  # rare schema fields, kept as they are
+    extra: Mapping[str, Any] = field(default_factory=dict)  # rare schema fields, kept unchanged
 
     @property
     def is_constant(self) -> bool:
@@ -94,7 +94,7 @@ class Op:
     layer: str = ""  # the Keras layer it came from, "" when unknown
 
     def option(self, name: str) -> Any:
-        """The value of one field of the options; None when the operator has no options."""
+        """Return the value of one field of the options; None when the operator has no options."""
         return None if self.options is None else self.options.values[name]
 
     @property
@@ -135,7 +135,7 @@ class Subgraph:
         return found
 
     def op_name(self, index: int) -> str:
-        """How op `index` is called in messages: its layer if known, else its output tensor, and its kind."""
+        """Return how op `index` is called in messages: its layer if known, else its output tensor, and its kind."""
         op = self.ops[index]
         where = op.layer or (self.tensors[op.outputs[0]].name if op.outputs else f"op {index}")
         return f"{where} ({op.label})"

@@ -31,7 +31,7 @@ class WeightCodes:
     block: tuple[int, ...]  # shape of the block of values that share a scale
 
     def dequantize(self) -> np.ndarray:
-        """The real values, float32, of the shape of `codes`."""
+        """Return the real values, float32, of the shape of `codes`."""
         scale, zero_point = self.scale.astype(np.float32), self.zero_point.astype(np.float32)
         for axis, (size, blocks) in enumerate(zip(self.block, self.scale.shape, strict=True)):
             if size > 1 and blocks > 1:
@@ -44,7 +44,7 @@ class WeightCodes:
         return values.astype(np.float32, copy=False)
 
     def scales_along(self, axis: int) -> np.ndarray:
-        """The scale at every index of `axis`, the only one along which scales differ; [1] where none do."""
+        """Return the scale at every index of `axis`, the only one along which scales differ; [1] where none do."""
         scales = self.scale.reshape(-1)
         return scales if scales.size == 1 else np.repeat(scales, self.block[axis])[: self.codes.shape[axis]]
 
@@ -63,19 +63,19 @@ class ActivationEncoding:
     zero_point: int
 
     def widened(self) -> "ActivationEncoding":
-        """The int16 encoding that holds every value of this one, 256 times finer."""
+        """Return the int16 encoding that holds every value of this one, 256 times finer."""
         limits = np.iinfo(self.dtype)
         farthest = max(limits.max - self.zero_point, self.zero_point - limits.min)
         return self if self.dtype == "int16" else ActivationEncoding("int16", self.scale * farthest / 32767, 0)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Nearest codes of `values`, saturating."""
+        """Return the nearest codes of `values`, saturating."""
         limits = np.iinfo(self.dtype)
         codes = np.rint(values / np.float64(self.scale)) + self.zero_point
         return np.asarray(np.clip(codes, limits.min, limits.max)).astype(self.dtype)  # of rank 0 too
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """The real values of `codes`, float32."""
+        """Return the real values of `codes`, float32."""
         values = np.asarray(codes.astype(np.float32))  # of rank 0 too
         if self.zero_point:
             values -= np.float32(self.zero_point)
@@ -88,7 +88,7 @@ class OpEncoding:
     """The decision for one operator.
 
     `inputs` and `outputs` map slots to the integer encodings that an "integer" operator reads and writes; a slot that
-    is missing stays as it is (shapes, indices, float). `weights` maps slots to quantized constants, to float16
+    is missing stays unchanged (shapes, indices, float). `weights` maps slots to quantized constants, to float16
     arrays in mode "float16", or to float32 arrays that replace a constant (a corrected bias). `form` says how they are
     held and computed in the file.
     """
@@ -101,7 +101,7 @@ class OpEncoding:
     partial: ActivationEncoding | None = None  # of the partial sums of an integer operator that is split
 
     def read(self, slot: int) -> ActivationEncoding | None:
-        """The encoding in which the file's operators read an activation; an integer split computes on int16."""
+        """Return the encoding in which the file's operators read an activation; an integer split computes on int16."""
         found = self.inputs.get(slot)
         return found if found is None or self.partial is None else found.widened()
 
@@ -116,5 +116,5 @@ class QuantizedGraph:
 
 
 def simulated_weight(value: WeightCodes | np.ndarray) -> np.ndarray:
-    """The float32 values that a stored constant stands for."""
+    """Return the float32 values that a stored constant stands for."""
     return value.dequantize() if isinstance(value, WeightCodes) else value.astype(np.float32)

@@ -33,7 +33,7 @@ def write(
     others: Mapping[str, Sequence[np.ndarray]] | None = None,
     runs: Runs | None = None,
 ) -> Written:
-    """The `.tflite` file of `quantized`, executed on `samples` on the default and the reference kernels.
+    """Return the `.tflite` file of `quantized`, executed on `samples` on the default and the reference kernels.
 
     Args:
         quantized: the numbers.

@@ -1,1 +1,1 @@
-"""Programs that read `.tflite` files and are not LiteRT, each behind one function, to be compared with LiteRT."""
+"""Programs that read `.tflite` files and are not LiteRT, each called by one function, to be compared with LiteRT."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         tensor_range,
     )
     from tfq_fine.activations.implied_ranges import with_implied, without_range
-    from tfq_fine.activations.observed_ranges import asked, observer_needs
+    from tfq_fine.activations.observed_ranges import observer_needs, requested_specs
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -29,14 +29,13 @@ else:
             "choose_encodings": "Encodings data_slots encodings float_outputs groups integer_ops keeps_positive "
             "tensor_range",
             "implied_ranges": "with_implied without_range",
-            "observed_ranges": "asked observer_needs",
+            "observed_ranges": "requested_specs observer_needs",
             "search_ranges": "search_ranges",
         },
     )
 
 __all__ = [
     "Encodings",
-    "asked",
     "bounded",
     "data_slots",
     "encodings",
@@ -48,6 +47,7 @@ __all__ = [
     "keeps_positive",
     "left_float",
     "observer_needs",
+    "requested_specs",
     "search_ranges",
     "tensor_range",
     "with_implied",

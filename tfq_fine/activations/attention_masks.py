@@ -23,7 +23,7 @@ Readers = Mapping[int, list[tuple[int, int]]]
 
 
 def bounded(graph: Graph, plan: Plan, statistics: Statistics) -> Statistics:
-    """`statistics` with the ranges of masked scores, and of masks, cut to what the SOFTMAX behind them can tell apart.
+    """Return `statistics` with ranges of masked scores and masks cut to what their SOFTMAX can tell apart.
 
     A constant that a mask is made of gets a range too, beyond which it saturates.
     """
@@ -55,14 +55,14 @@ def bounded(graph: Graph, plan: Plan, statistics: Statistics) -> Statistics:
 
 
 def has_masks(graph: Graph) -> bool:
-    """Whether something in front of SOFTMAX may be a mask."""
+    """Return whether something before SOFTMAX may be a mask."""
     consumers = graph.main.consumers()
     may_be = (op for op in graph.main.ops if facts_of(op.code).selects or op.code == "ADD")
     return any(_to_softmax(graph.main, consumers, op.outputs[0]) for op in may_be)
 
 
 def _to_softmax(subgraph: Subgraph, consumers: Readers, tensor: int) -> list[int] | None:
-    """The tensors from `tensor` to the SOFTMAX that alone reads it, moved or not, then the index of that operator."""
+    """Return the tensors from `tensor` to the only SOFTMAX that reads it, moved or not, and that operator's index."""
     path = [tensor]
     while tensor not in subgraph.outputs and len(consumers.get(tensor, [])) == 1:
         ((index, slot),) = consumers[tensor]
@@ -77,7 +77,7 @@ def _to_softmax(subgraph: Subgraph, consumers: Readers, tensor: int) -> list[int
 
 
 def _cut(subgraph: Subgraph, op: Op, statistics: Statistics, distance: float) -> Range | None:
-    """The range of the scores and `distance` below it; None when `op` is no mask that lies still lower."""
+    """Return the range of the scores and `distance` below it; None when `op` is no mask that lies still lower."""
     operands = [op.inputs[slot] for slot in facts_of(op.code).data_slots(len(op.inputs))]
     constants = [t for t in operands if subgraph.tensors[t].is_constant]
     scores = [t for t in operands if not subgraph.tensors[t].is_constant]
@@ -91,7 +91,7 @@ def _cut(subgraph: Subgraph, op: Op, statistics: Statistics, distance: float) ->
 
 
 def _sum(subgraph: Subgraph, op: Op, statistics: Statistics, distance: float) -> tuple[int, float, Range] | None:
-    """(mask, how far it has to reach, range of the sum) where `op` adds a mask to scores.
+    """Return (mask, how far it has to reach, range of the sum) where `op` adds a mask to scores.
 
     The mask takes the largest score as far below the smallest one as SOFTMAX asks. Rows that are masked altogether
     come out as if all their scores were equal.
@@ -116,7 +116,7 @@ def _mask_cuts(
     statistics: Statistics,
     sums: Mapping[int, tuple[list[int], Range]],
 ) -> Cuts | None:
-    """The ranges of what a mask is made of, where all saturates right on the way to it; None where it may not."""
+    """Return the ranges of what a mask is made of, where all saturates right on the way to it; else None."""
     readers = [o for o, _ in consumers.get(mask, [])]
     if not {*readers} <= sums.keys() or mask in main.outputs:
         return None
@@ -141,7 +141,7 @@ def _mask_cuts(
 
 
 def _constant_cut(main: Subgraph, consumers: Readers, op: Op, reach: float, statistics: Statistics) -> Cuts | None:
-    """The constant of (1 - mask) * -1e9: no larger than what takes the smallest step of the other side to `reach`.
+    """Return (1 - mask) * -1e9 cut to what takes the smallest step of the other side to `reach`.
 
     The kernels rescale a product by no more than some hundred times.
     """

@@ -5,7 +5,7 @@ from tfq_converters.runtime import depends_on_unrunnable, unrunnable_names
 
 
 def integer_borders(graph: Graph, input_type: str, output_type: str) -> dict[int, str]:
-    """Tensor -> the type that it gets, of all float inputs and outputs of the main subgraph that become integers.
+    """Return tensor -> integer type, for the float inputs and outputs of the main subgraph that become integers.
 
     The range of what comes after an operator that no runtime here executes is unknown: such an output stays float.
     """
@@ -20,7 +20,7 @@ def integer_borders(graph: Graph, input_type: str, output_type: str) -> dict[int
 
 
 def left_float(graph: Graph, output_type: str) -> list[str]:
-    """A sentence on outputs that stay float although `output_type` was asked for."""
+    """Return a sentence on outputs that stay float although `output_type` was asked for."""
     unknown = depends_on_unrunnable(graph) if output_type != "float32" else set()
     names = zip(graph.output_names(), graph.main.outputs, strict=True)
     kept = [repr(name) for name, t in names if t in unknown and graph.main.tensors[t].dtype == "float32"]

@@ -17,7 +17,7 @@ Node = tuple[int, int]  # (tensor, activation bits)
 
 @dataclass(frozen=True)
 class Encodings:
-    """What every integer operator of the main subgraph reads and writes, by slot; constants included."""
+    """The encodings that every integer operator of the main subgraph reads and writes, by slot; constants included."""
 
     inputs: Mapping[OpKey, Mapping[int, ActivationEncoding]]
     outputs: Mapping[OpKey, Mapping[int, ActivationEncoding]]
@@ -25,7 +25,7 @@ class Encodings:
 
 
 def data_slots(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
-    """The input slots of `op` that hold activations (or float constants in the place of one)."""
+    """Return the input slots of `op` that hold activations (or float constants in the place of one)."""
     return tuple(
         slot
         for slot in facts_of(op.code).data_slots(len(op.inputs))
@@ -34,12 +34,12 @@ def data_slots(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
 
 
 def float_outputs(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
-    """The output slots of `op` that hold activations."""
+    """Return the output slots of `op` that hold activations."""
     return tuple(slot for slot, t in enumerate(op.outputs) if subgraph.tensors[t].dtype == "float32")
 
 
 def integer_ops(plan: Plan) -> dict[int, int]:
-    """Operators of the main subgraph that compute in integers -> activation bits."""
+    """Return operators of the main subgraph that compute in integers -> activation bits."""
     return {
         o: decision.spec.activations.bits
         for (s, o), decision in plan.items()
@@ -48,7 +48,7 @@ def integer_ops(plan: Plan) -> dict[int, int]:
 
 
 def groups(graph: Graph, ops: Mapping[int, int]) -> dict[Node, Node]:
-    """Node -> representative of the nodes that share one scale with it.
+    """Return node -> representative of the nodes that share one scale with it.
 
     Constants are no nodes: an operator may hold one in another encoding than the next operator that reads it.
     """
@@ -74,14 +74,14 @@ def groups(graph: Graph, ops: Mapping[int, int]) -> dict[Node, Node]:
 
 
 def tied_slots(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
-    """The data slots of `op` that share one scale with its outputs."""
+    """Return the data slots of `op` that share one scale with its outputs."""
     row = OPS[op.code]
     slots = data_slots(op, subgraph) if row.scales == "same" else ()
     return slots if row.same is None else tuple(slot for slot in slots if slot in row.same)
 
 
 def tied_nodes(graph: Graph, o: int, bits: int) -> list[Node]:
-    """The nodes that operator `o` ties to one scale; none when its kernel leaves every tensor its own."""
+    """Return the nodes that operator `o` ties to one scale; none when its kernel leaves every tensor its own."""
     op = graph.main.ops[o]
     if OPS[op.code].scales != "same":
         return []
@@ -91,26 +91,26 @@ def tied_nodes(graph: Graph, o: int, bits: int) -> list[Node]:
 
 
 def tensor_range(subgraph: Subgraph, tensor: int, statistics: Statistics) -> Range:
-    """The calibrated range of an activation, or the extent of a constant."""
+    """Return the calibrated range of an activation, or the extent of a constant."""
     data = subgraph.tensors[tensor].data
     return statistics.ranges[0, tensor] if data is None else extent(data)
 
 
 def keeps_positive(op: Op, subgraph: Subgraph) -> bool:
-    """Whether `op` is a MAXIMUM with a positive constant, as in front of logarithms and divisions."""
+    """Return whether `op` is a MAXIMUM with a positive constant, as before logarithms and divisions."""
     constants = [subgraph.tensors[t].data for t in op.inputs if t >= 0 and subgraph.tensors[t].dtype == "float32"]
     return op.code == "MAXIMUM" and any(data is not None and (data > 0).all() for data in constants)
 
 
 def extent(data: np.ndarray) -> Range:
-    """The smallest and the largest value of a constant."""
+    """Return the smallest and the largest value of a constant."""
     return Range(float(data.min()), float(data.max())) if data.size else Range(0.0, 0.0)
 
 
 def group_ranges(
     graph: Graph, ops: Mapping[int, int], members: Mapping[Node, Node], ranges: Mapping[Node, Range]
 ) -> dict[Node, Range]:
-    """Representative -> the union of the ranges of its group, and of the constants that share its scale.
+    """Return representative -> union of the ranges of its group and of the constants that share its scale.
 
     A constant that is chosen shows in the result. One that lies beyond all results, such as a limit that is never
     reached, may saturate: it limits as before.
@@ -129,13 +129,13 @@ def group_ranges(
 
 
 def without_cut_off(graph: Graph, ops: Mapping[int, int], ranges: Mapping[Node, Range]) -> dict[Node, Range]:
-    """The ranges without what a MINIMUM or MAXIMUM takes away: where nothing else reads it, it may saturate before.
+    """Return the ranges cut to what a MINIMUM or MAXIMUM leaves, where nothing else reads the tensor.
 
     Inputs keep the range of the data, and outputs theirs, since they are seen from outside.
     """
     found, consumers = dict(ranges), graph.main.consumers()
     seen = {*graph.main.inputs, *graph.main.outputs}
-    for o in sorted(ops, reverse=True):  # a limit behind a limit first
+    for o in sorted(ops, reverse=True):  # a limit after a limit first
         op = graph.main.ops[o]
         for t in op.inputs if facts_of(op.code).limits else ():
             node = (t, ops[o])
@@ -145,7 +145,7 @@ def without_cut_off(graph: Graph, ops: Mapping[int, int], ranges: Mapping[Node, 
 
 
 def fixed_output(op: Op, bits: int) -> ActivationEncoding | None:
-    """The encoding that the kernel of `op` writes whatever the range, if it has one."""
+    """Return the encoding that the kernel of `op` writes whatever the range, if it has one."""
     row = OPS[op.code]
     if row.scales != "fixed":
         return None
@@ -196,7 +196,7 @@ def _free(
     tensors: Mapping[Node, ActivationEncoding],
     statistics: Statistics,
 ) -> ActivationEncoding:
-    """The encoding of an input that no kernel ties to another tensor; constants have a range where it is cut."""
+    """Return the encoding of an input that no kernel ties to another tensor; constants have a range where it is cut."""
     data = graph.main.tensors[tensor].data
     if data is not None:
         return affine.activation_encoding(*statistics.ranges.get((0, tensor), extent(data)), bits)
@@ -204,7 +204,7 @@ def _free(
 
 
 def _centred(graph: Graph, o: int) -> tuple[int, ...]:
-    """Input slots of operator `o` that want zero point 0.
+    """Return the input slots of operator `o` that need zero point 0.
 
     The fast kernels take no other for the right side of a product of activations; the others are 17 times slower. Some
     kernels take no other at all.
@@ -241,7 +241,7 @@ def _adopted(
 
 
 def _covers(encoding: ActivationEncoding, wanted: Range) -> bool:
-    """Whether `wanted` lies within the values of `encoding`, up to one step."""
+    """Return whether `wanted` lies within the values of `encoding`, up to one step."""
     limits = np.iinfo(encoding.dtype)
     low, high = (encoding.scale * (code - encoding.zero_point) for code in (limits.min, limits.max))
     return wanted.low >= low - encoding.scale and wanted.high <= high + encoding.scale

@@ -16,7 +16,7 @@ from tfq_fine.calibration import Range
 
 
 def with_implied(graph: Graph, ops: Mapping[int, int], ranges: Mapping[int, Range]) -> dict[int, Range]:
-    """The ranges of tensors, with those of other tensors that follow from them.
+    """Return the ranges of tensors, with those of other tensors that follow from them.
 
     Args:
         graph: the float graph.
@@ -34,7 +34,7 @@ def with_implied(graph: Graph, ops: Mapping[int, int], ranges: Mapping[int, Rang
 
 
 def without_range(graph: Graph, ops: Mapping[int, int], ranges: Mapping[int, Range]) -> list[int]:
-    """The activations of integer operators that have no range, in graph order; of a fused LSTM always its output."""
+    """Return activations of integer operators without a range, in graph order; a fused LSTM's output always."""
     main = graph.main
     needed: dict[int, None] = {}
     for o in ops:
@@ -49,7 +49,7 @@ def without_range(graph: Graph, ops: Mapping[int, int], ranges: Mapping[int, Ran
 
 
 def _of_operator(graph: Graph, o: int, bits: int, known: Mapping[int, Range]) -> dict[int, Range]:
-    """What operator `o` tells of the tensors around it."""
+    """Return the ranges that operator `o` implies for the tensors around it."""
     main = graph.main
     op = main.ops[o]
     fixed = fixed_output(op, bits)
@@ -67,7 +67,7 @@ def _of_operator(graph: Graph, o: int, bits: int, known: Mapping[int, Range]) ->
 
 
 def _of_all(tensors: Sequence[int], others: Sequence[int], known: Mapping[int, Range]) -> dict[int, Range]:
-    """The range that holds `tensors`, for each of the `others`; none where one is not known."""
+    """Return the range that holds `tensors`, for each of the `others`; none where one is not known."""
     if not tensors or any(t not in known for t in tensors):
         return {}
     return dict.fromkeys(others, reduce(Range.union, (known[t] for t in tensors)))

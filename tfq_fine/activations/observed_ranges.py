@@ -7,13 +7,13 @@ from tfq_converters.errors import raise_all
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import TensorKey
 from tfq_fine.activations.choose_encodings import data_slots, float_outputs, integer_ops
-from tfq_fine.calibration import OBSERVERS, Needs, Range, Seen, Statistics, moved_from
+from tfq_fine.calibration import OBSERVERS, Range, Statistics, StatisticsRequest, TensorStatistics, moved_from
 from tfq_fine.planning import Plan
 from tfq_fine.request import ActivationSpec
 
 
-def asked(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
-    """Activation of the main subgraph -> its spec: that of the operator that computes it, else of the first reader.
+def requested_specs(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
+    """Return activation -> spec of the operator that computes it, else of its first reader (main subgraph).
 
     A tensor that holds the values of another has the spec of that one.
 
@@ -32,8 +32,8 @@ def asked(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
     return found | {t: found[source] for t, source in moved_from(graph).items() if t in found and source in found}
 
 
-def observer_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> Needs:
-    """What the observers of a plan read beside the ranges, by the tensors whose values are not another's.
+def observer_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> StatisticsRequest:
+    """Return what the observers of a plan read besides ranges, for tensors that hold their own values.
 
     `only`: the tensors whose ranges are to be chosen, where not all are.
     """
@@ -49,20 +49,20 @@ def observer_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = Non
             extremes[key] = None
         elif reads == "moving":
             moving[key, options_of(spec)["momentum"]] = None
-    return Needs(histograms=tuple(histograms), extremes=tuple(extremes), moving=tuple(moving))
+    return StatisticsRequest(histograms=tuple(histograms), extremes=tuple(extremes), moving=tuple(moving))
 
 
 def options_of(spec: ActivationSpec) -> Mapping[str, float]:
-    """The options of a spec's observer, with its defaults."""
+    """Return the options of a spec's observer, with its defaults."""
     return {**OBSERVERS[spec.observer].options, **dict(spec.options)}
 
 
 def _asked_only(graph: Graph, plan: Plan, only: AbstractSet[int] | None) -> dict[int, ActivationSpec]:
-    return {t: spec for t, spec in asked(graph, plan).items() if only is None or t in only}
+    return {t: spec for t, spec in requested_specs(graph, plan).items() if only is None or t in only}
 
 
 def chosen(graph: Graph, plan: Plan, statistics: Statistics, only: AbstractSet[int] | None = None) -> Statistics:
-    """The statistics with the range of every activation, or of `only` some, as its observer chooses it.
+    """Return the statistics with the range of every activation, or of `only` some, as its observer chooses it.
 
     Raises:
         TfqError: an observer reads what the statistics do not hold, or an unknown observer.
@@ -84,10 +84,10 @@ def chosen(graph: Graph, plan: Plan, statistics: Statistics, only: AbstractSet[i
     return statistics.with_ranges({(0, t): by_root[root, specs[t]] for t, root in roots.items()})
 
 
-def _seen(root: int, spec: ActivationSpec, statistics: Statistics) -> Seen | None:
-    """What was seen of a tensor; None where its observer cannot do without more. Extremes are missed by none."""
+def _seen(root: int, spec: ActivationSpec, statistics: Statistics) -> TensorStatistics | None:
+    """Return the statistics of a tensor; None where its observer needs more. No observer requires extremes."""
     key, reads = (0, root), OBSERVERS[spec.observer].reads
-    seen = Seen(
+    seen = TensorStatistics(
         statistics.ranges[key],
         statistics.histograms.get(key),
         statistics.extremes.get(key),

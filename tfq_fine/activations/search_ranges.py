@@ -1,6 +1,6 @@
 """Observer `auto`: of several ranges of a tensor, the one with the least error in what its readers compute.
 
-An activation is rounded to the candidate range (QUANTIZE, DEQUANTIZE) in front of the operators that read it, alone,
+An activation is rounded to the candidate range (QUANTIZE, DEQUANTIZE) before the operators that read it, alone,
 and their outputs are compared with those of the float model on a few samples. So a value that a reader clips anyway,
 or that SOFTMAX does not tell from another, costs nothing, and a bias that clipping leaves in sums costs what it does.
 The error of each sample is relative to its outputs and at most 1: a corrupted sample has one vote, however large it is.
@@ -18,8 +18,8 @@ from tfq_converters.graph import Graph, Subgraph
 from tfq_converters.graph_edit import GraphBuilder, fake_quantized, steps
 from tfq_converters.operators import facts_of, lstm
 from tfq_converters.runtime import Runner, depends_on_unrunnable, known_part
-from tfq_fine.activations.observed_ranges import asked, chosen
-from tfq_fine.calibration import OBSERVERS, Extremes, Range, Sample, Seen, Statistics, drawn, moved_from
+from tfq_fine.activations.observed_ranges import chosen, requested_specs
+from tfq_fine.calibration import OBSERVERS, Extremes, Range, Sample, Statistics, TensorStatistics, drawn, moved_from
 from tfq_fine.numerics import Histogram, affine, is_large
 from tfq_fine.planning import Plan
 
@@ -43,7 +43,7 @@ def ranged(
     threads: int = 1,
     only: AbstractSet[int] | None = None,
 ) -> Statistics:
-    """The statistics with the range of every activation as its observer chooses it.
+    """Return the statistics with the range of every activation as its observer chooses it.
 
     Args:
         graph: the float graph.
@@ -75,7 +75,7 @@ def best_ranges(
     histograms: Mapping[int, Histogram],
     threads: int = 1,
 ) -> Statistics:
-    """`known` with the best range of every activation whose observer is `auto`, and with their histograms.
+    """Return `known` with the best range of every activation whose observer is `auto`, and with their histograms.
 
     Args:
         graph: the float graph.
@@ -86,9 +86,9 @@ def best_ranges(
         histograms: of their values, for the observers that read them; `counted` makes them.
         threads: of the interpreter.
     """
-    specs, moved = asked(graph, plan), moved_from(graph)
+    specs, moved = requested_specs(graph, plan), moved_from(graph)
     bits = {t: spec.bits for t, spec in specs.items() if spec.observer == AUTO and t in histograms}
-    seen = {t: Seen(statistics.ranges[0, t], histograms[t], statistics.extremes.get((0, t))) for t in bits}
+    seen = {t: TensorStatistics(statistics.ranges[0, t], histograms[t], statistics.extremes.get((0, t))) for t in bits}
     found = {t: candidates(seen[t], bits[t]) for t in bits}
     several = {t: ranges for t, ranges in found.items() if len(ranges) > 1}
     errors = _errors(graph, several, bits, samples, threads)
@@ -101,7 +101,7 @@ def best_ranges(
 
 
 def looked_at(graph: Graph, samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Those of the samples that ranges are tried on: as good as drawn at random (`kept_samples`)."""
+    """Return the samples that ranges are tried on: as good as drawn at random (`kept_samples`)."""
     return samples[: number_of_samples(graph)]
 
 
@@ -112,7 +112,7 @@ def counted(
     threads: int = 1,
     only: AbstractSet[int] | None = None,
 ) -> dict[int, Histogram]:
-    """Histograms of what a few samples make of the tensors whose observer is `auto`.
+    """Return histograms, over a few samples, of the tensors whose observer is `auto`.
 
     Args:
         graph: the float graph.
@@ -136,9 +136,9 @@ def counted(
 
 
 def auto_tensors(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> set[int]:
-    """The tensors that `auto` chooses ranges for, each also for those that hold its values."""
+    """Return the tensors that `auto` chooses ranges for, each also for those that hold its values."""
     moved = moved_from(graph)
-    wanted = {t for t, spec in asked(graph, plan).items() if spec.observer == AUTO and t not in moved}
+    wanted = {t for t, spec in requested_specs(graph, plan).items() if spec.observer == AUTO and t not in moved}
     if only is not None:
         wanted &= {moved.get(t, t) for t in only}
     wanted -= depends_on_unrunnable(graph)
@@ -146,12 +146,12 @@ def auto_tensors(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None)
 
 
 def number_of_samples(graph: Graph) -> int:
-    """How many samples ranges are compared on, where there are so many."""
+    """Return how many samples ranges are compared on, where there are so many."""
     return SAMPLES_LARGE if is_large(graph) else SAMPLES
 
 
-def candidates(seen: Seen, bits: int) -> list[Range]:
-    """The ranges that the observers choose, the whole one first; of those that are nearly the same, the first."""
+def candidates(seen: TensorStatistics, bits: int) -> list[Range]:
+    """Return the ranges that the observers choose, the whole one first; near duplicates are dropped."""
     found: list[Range] = []
     common = seen.range if seen.extremes is None else _common(seen.extremes).intersection(seen.within().range)
     for name, options in CANDIDATES:
@@ -163,7 +163,7 @@ def candidates(seen: Seen, bits: int) -> list[Range]:
 
 
 def _common(extremes: Extremes) -> Range:
-    """The range that all but a few samples stay within: what the few that are looked at may not show."""
+    """Return the range that all but a few samples stay within: what the few that are looked at may not show."""
     return Range(-extremes.low.negated().quantile(COMMON), extremes.high.quantile(COMMON))
 
 
@@ -183,7 +183,7 @@ def _errors(
     samples: Sequence[Sample],
     threads: int,
 ) -> dict[int, list[float]]:
-    """Tensor -> for each of its ranges, the mean over samples and readers of the relative squared error, at most 1."""
+    """Return tensor -> mean relative squared error, at most 1, over samples and readers, for each of its ranges."""
     trial = _Trial(known_part(graph).main)
     measured = [(t, n, *pair) for t, each in ranges.items() for n, pair in trial.measured(t, each, bits[t])]
     found = {t: [list[float]() for _ in each] for t, each in ranges.items()}
@@ -209,7 +209,7 @@ class _Trial:
         self._energies: dict[int, int] = {}
 
     def measured(self, t: int, ranges: Sequence[Range], bits: int) -> Iterator[tuple[int, tuple[int, int]]]:
-        """(which range, (squared error of one output of a reader, its mean square)), as tensors of this graph."""
+        """Return (which range, (squared error of one output of a reader, its mean square)), as tensors here."""
         if not self.main.tensors[t].shape:
             return
         for n, given in enumerate(ranges):
@@ -219,14 +219,14 @@ class _Trial:
                 yield n, (error, self._energy(before))
 
     def runner(self, graph: Graph, pieces: list[int], threads: int) -> Runner:
-        """Ready to compute `pieces`, single values, in one row."""
+        """Return a runner that computes `pieces`, single values, in one row."""
         main = self.builder.subgraph(self.main, outputs=[steps.packed(self.builder, pieces)])
         trial = replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=())
         with flatbuffer.scratch(trial) as path:
             return Runner(path, threads=threads)
 
     def _again(self, replaced: dict[int, int]) -> list[tuple[int, int]]:
-        """(output, the same over the rounded tensor) of all that read it, moved or not."""
+        """Return (output, the same over the rounded tensor) for all that read it, moved or not."""
         found = []
         readers = self.main.consumers()
         ((original, rounded),) = replaced.items()

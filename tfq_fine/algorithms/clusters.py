@@ -40,23 +40,23 @@ def clusters(problem: WeightProblem) -> WeightCodes:
 
 
 def _rows(weight: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
-    """[blocks, values of a block]; short blocks are filled with zeros."""
+    """Return [blocks, values of a block]; short blocks are filled with zeros."""
     blocks = affine.split(weight, block)
     order = (*range(0, blocks.ndim, 2), *range(1, blocks.ndim, 2))
     return blocks.transpose(order).reshape(-1, int(np.prod(block)))
 
 
 def _weight(rows: np.ndarray, shape: tuple[int, ...], block: tuple[int, ...]) -> np.ndarray:
-    """The inverse of `_rows` for a weight of `shape`."""
+    """Return the inverse of `_rows` for a weight of `shape`."""
     counts = [-(-size // length) for size, length in zip(shape, block, strict=True)]
     order = [axis for pair in zip(range(len(block)), range(len(block), 2 * len(block)), strict=True) for axis in pair]
     return affine.join(rows.reshape(*counts, *block).transpose(order), shape)
 
 
 def _in_common(rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """(|factor| of each row, rows divided by it, where values of one cluster are the same to the last bit).
+    """Return (|factor| of each row, rows divided by it, where values of one cluster are equal to the last bit).
 
-    None where the rows have more than `most` values beside 0 then.
+    None where the rows have more than `most` values besides 0 then.
     """
     distinct = []
     for row in rows:
@@ -79,7 +79,7 @@ def _in_common(rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray] | N
 
 
 def _factor(values: np.ndarray, known: np.ndarray) -> float:
-    """What makes most of `values` known clusters; 1 where that is no more than half of them.
+    """Return the factor that makes most of `values` known clusters; 1 where that is no more than half of them.
 
     Candidates bring the largest, the middle or the smallest value onto any cluster. Among equals 1 wins, then the
     smallest that is positive, for it makes the finest scale.
@@ -97,7 +97,7 @@ def _factor(values: np.ndarray, known: np.ndarray) -> float:
 
 
 def _nearest(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest of the known clusters, which ascend, and whether it is the same."""
+    """Return the nearest of the known clusters, which ascend, and whether it is the same."""
     after = np.searchsorted(known, values).clip(0, len(known) - 1)
     before = np.maximum(after - 1, 0)
     nearest = np.where(np.abs(known[after] - values) < np.abs(known[before] - values), known[after], known[before])

@@ -33,14 +33,14 @@ def patches(data: np.ndarray, op: Op, subgraph: Subgraph) -> np.ndarray:
 
 
 def _window(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
-    """The sizes of the window of a convolution."""
+    """Return the sizes of the window of a convolution."""
     (axes,) = weight_axes(op, subgraph)
     shape = subgraph.tensors[op.inputs[axes.slot]].shape
     return shape[:3] if op.code == "CONV_3D" else shape[1:3]
 
 
 def _windows(data: np.ndarray, op: Op, sizes: tuple[int, ...]) -> np.ndarray:
-    """The window of every output position: [N, *positions, C, *window]."""
+    """Return the window of every output position: [N, *positions, C, *window]."""
     pads, starts, steps, reaches = [(0, 0)], [], [], []
     for axis, (name, size) in enumerate(zip(SPATIAL[op.code], sizes, strict=True), 1):
         stride, dilation = op.option(f"stride{name}"), op.option(f"dilation{name}Factor")

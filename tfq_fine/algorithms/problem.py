@@ -18,7 +18,7 @@ Scope = Literal["weight", "operator"]
 
 
 def has_statistics(op: Op, subgraph: Subgraph) -> bool:
-    """Whether calibration can observe the input of a linear operator of the main subgraph."""
+    """Return whether calibration can observe the input of a linear operator of the main subgraph."""
     if not facts_of(op.code).linear or not weight_axes(op, subgraph):
         return False
     data = subgraph.tensors[data_of(op)]
@@ -38,7 +38,7 @@ class OperatorInputs:
     quantized: tuple[np.ndarray, ...]
 
     def patches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """For each sample, the patches that output values are computed from: (exact, quantized).
+        """Yield, for each sample, the patches that output values are computed from: (exact, quantized).
 
         Each is float32 [groups, patches, K], K in the order of the weight (`patches`).
         """
@@ -46,7 +46,7 @@ class OperatorInputs:
             yield patches(exact, self.op, self.subgraph), patches(quantized, self.op, self.subgraph)
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """E[q q^T] and E[(x - q) q^T] over all patches, q quantized and x exact; float64 [groups, K, K] each."""
+        """Return E[q q^T] and E[(x - q) q^T] over all patches, q quantized, x exact; float64 [groups, K, K] each."""
         own, error = np.zeros(()), np.zeros(())
         count = 0
         for exact, quantized in self.patches():
@@ -67,7 +67,7 @@ class InputStatistics:
     values: OperatorInputs | None = None  # "inputs"
 
     def missing(self, reads: frozenset[Statistic]) -> list[str]:
-        """The statistics among `reads` that are not there."""
+        """Return the statistics among `reads` that are not there."""
         values = {
             "channel_mean": self.mean,
             "channel_absmax": self.absmax,
@@ -108,7 +108,7 @@ class Option:
     whole: bool = False
 
     def problem(self, name: str, value: object) -> str:
-        """The reason why `value` cannot be used; "" when it can."""
+        """Return the reason why `value` cannot be used; "" when it can."""
         kind = "a whole number" if self.whole else "a number"
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         fits = is_number and self.low <= value <= self.high and not (self.whole and value != int(value))  # type: ignore[operator, call-overload]
@@ -138,5 +138,5 @@ class Algorithm:
         assert ("inputs" in self.reads) == (self.scope == "operator"), "the inputs are read in graph order"
 
     def with_defaults(self, options: Mapping[str, float]) -> dict[str, float]:
-        """All options, those that are not in `options` at their defaults."""
+        """Return all options, those that are not in `options` at their defaults."""
         return {name: option.default for name, option in self.options.items()} | dict(options)

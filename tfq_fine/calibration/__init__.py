@@ -6,15 +6,15 @@ from tfq_converters import face
 
 if TYPE_CHECKING:
     from tfq_fine.calibration.dataset import CalibrationData, Representative
-    from tfq_fine.calibration.instrument import Needs, moved_from
+    from tfq_fine.calibration.instrument import StatisticsRequest, moved_from
     from tfq_fine.calibration.kept_samples import Sample
     from tfq_fine.calibration.layerwise import Layerwise
     from tfq_fine.calibration.needs import algorithm_needs, mean_needs, needs_of, range_needs
     from tfq_fine.calibration.observers import OBSERVERS, observer_problems
-    from tfq_fine.calibration.observers.seen import Seen
+    from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
     from tfq_fine.calibration.run import OnInvalid, calibrate
     from tfq_fine.calibration.sampling import generated_inputs, other_inputs
-    from tfq_fine.calibration.shards import Gathered, Reading, gather, gather_shards, shard_shapes
+    from tfq_fine.calibration.shards import CalibrationResult, ReadingOptions, gather, gather_shards, shard_shapes
     from tfq_fine.calibration.signature_data import by_signature, each, entries, located, matched, of_each
     from tfq_fine.calibration.spool import Spool
     from tfq_fine.calibration.statistics import Extremes, Range, Statistics
@@ -26,15 +26,15 @@ else:
         __name__,
         {
             "dataset": "CalibrationData Representative",
-            "instrument": "Needs moved_from",
+            "instrument": "StatisticsRequest moved_from",
             "kept_samples": "Sample",
             "layerwise": "Layerwise",
             "needs": "algorithm_needs mean_needs needs_of range_needs",
             "observers": "OBSERVERS observer_problems",
-            "observers.seen": "Seen",
+            "observers.tensor_statistics": "TensorStatistics",
             "run": "OnInvalid calibrate",
             "sampling": "generated_inputs other_inputs",
-            "shards": "Gathered Reading gather gather_shards shard_shapes",
+            "shards": "CalibrationResult ReadingOptions gather gather_shards shard_shapes",
             "signature_data": "by_signature each entries located matched of_each",
             "spool": "Spool",
             "statistics": "Extremes Range Statistics",
@@ -47,18 +47,18 @@ else:
 __all__ = [
     "OBSERVERS",
     "CalibrationData",
+    "CalibrationResult",
     "Extremes",
-    "Gathered",
     "Layerwise",
-    "Needs",
     "OnInvalid",
     "Range",
-    "Reading",
+    "ReadingOptions",
     "Representative",
     "Sample",
-    "Seen",
     "Spool",
     "Statistics",
+    "StatisticsRequest",
+    "TensorStatistics",
     "algorithm_needs",
     "by_signature",
     "calibrate",

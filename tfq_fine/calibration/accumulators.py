@@ -1,11 +1,11 @@
-"""What the runs of one pass add up to."""
+"""Sums over the runs of one calibration pass."""
 
 import numpy as np
 
 from tfq_converters.graph import Graph
 from tfq_converters.operators import data_of, lstm
 from tfq_converters.quantized import OpKey
-from tfq_fine.calibration.instrument import Needs, Observed, Reading, moved_from
+from tfq_fine.calibration.instrument import InstrumentedGraph, RunResult, StatisticsRequest, moved_from
 from tfq_fine.calibration.observers.second_moment import second_moment
 from tfq_fine.calibration.statistics import (
     INTERRUPTED,
@@ -28,7 +28,7 @@ NAMED = 5  # tensors in a warning
 class Totals:
     """Sums over runs, in the order of the samples."""
 
-    def __init__(self, graph: Graph, extended: Observed):
+    def __init__(self, graph: Graph, extended: InstrumentedGraph):
         self._graph, self._extended = graph, extended
         needs = extended.needs
         self.samples = self.skipped = 0
@@ -50,8 +50,8 @@ class Totals:
         self._strains: dict[OpKey, np.ndarray] = {}
         self._lstms = {key: lstm.float_constants_of(graph.main.ops[key[1]], graph.main) for key in needs.strains}
 
-    def add(self, reading: Reading, count: int) -> None:
-        """One more run, of `count` samples."""
+    def add(self, reading: RunResult, count: int) -> None:
+        """Add one more run, of `count` samples."""
         self._add_ranges(reading)
         for total, mean in zip(self._means, reading.means, strict=True):
             total += mean * count
@@ -78,7 +78,7 @@ class Totals:
             self._strains[key] = np.maximum(self._strains.get(key, 0.0), found)
         self.samples += count
 
-    def _add_ranges(self, reading: Reading) -> None:
+    def _add_ranges(self, reading: RunResult) -> None:
         extent = np.maximum(self._high, 0) - np.minimum(self._low, 0)
         np.minimum(self._low, reading.low, out=self._low)
         np.maximum(self._high, reading.high, out=self._high)
@@ -89,16 +89,16 @@ class Totals:
             self._moving = self._moving * self._momentum + now * (1 - self._momentum)
 
     def skip(self, count: int) -> None:
-        """A run that is left out."""
+        """Count a run that is left out."""
         self.skipped += count
 
-    def statistics(self, needs: Needs) -> Statistics:
-        """What was found, by the tensors that were asked for."""
+    def statistics(self, needs: StatisticsRequest) -> Statistics:
+        """Return the statistics of the requested tensors."""
         extended, moved, main = self._extended.needs, moved_from(self._graph), self._graph.main
         ranges = dict(zip(extended.ranges, map(Range, self._low.tolist(), self._high.tolist()), strict=True))
-        asked = set(needs.ranges) | set(extended.extremes) | {key for key, _ in extended.moving}
+        requested = set(needs.ranges) | set(extended.extremes) | {key for key, _ in extended.moving}
         return Statistics(
-            {(0, t): ranges.get((0, moved.get(t, t)), NOTHING) for _, t in sorted(asked)},
+            {(0, t): ranges.get((0, moved.get(t, t)), NOTHING) for _, t in sorted(requested)},
             self.samples,
             {key: mean / self.samples for key, mean in zip(extended.means, self._means, strict=True)},
             dict(zip(extended.histograms, self._counter.histograms(), strict=True)),
@@ -113,7 +113,7 @@ class Totals:
             self._strains,
             {
                 (0, t): main.tensors[t].name
-                for _, t in sorted({*asked, *extended.means, *extended.absmax, *extended.channels})
+                for _, t in sorted({*requested, *extended.means, *extended.absmax, *extended.channels})
             },
             self.skipped,
             tuple(self._warnings(ranges)),
@@ -123,7 +123,7 @@ class Totals:
         return self._low_counter.histograms(), self._high_counter.histograms()
 
     def _warnings(self, ranges: dict[tuple[int, int], Range]) -> list[str]:
-        """What a user should know of the data."""
+        """Return what a user should know of the data."""
         found = []
         if self.interrupted:
             found.append(f"{INTERRUPTED}: the statistics are those of the first {self.samples} samples")

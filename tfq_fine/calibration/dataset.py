@@ -16,15 +16,15 @@ import numpy as np
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_fine.calibration import (
-    Gathered,
+    CalibrationResult,
     OnInvalid,
-    Reading,
+    ReadingOptions,
     Spool,
     gather,
     gather_shards,
     shard_shapes,
 )
-from tfq_fine.calibration.instrument import Needs
+from tfq_fine.calibration.instrument import StatisticsRequest
 from tfq_fine.data import Described, Peeked, known_count
 from tfq_fine.request import check_options
 
@@ -93,7 +93,7 @@ class Representative:
         self.data, self.executor, self.shards = given.data, given.executor, given.shards
         self.num_samples = given.num_samples
         threads = given.threads or (1 if given.executor is not None else os.cpu_count() or 1)
-        self.reading = Reading(given.num_samples, given.batch_size, threads, given.on_invalid)
+        self.reading = ReadingOptions(given.num_samples, given.batch_size, threads, given.on_invalid)
 
     @property
     def is_given(self) -> bool:
@@ -114,7 +114,7 @@ class Representative:
 
     @property
     def shapes(self) -> Callable[[Sequence[str]], list[list[Described]]] | None:
-        """What tells the shapes of the inputs of a model that does not know them; None where nothing does."""
+        """The data that tells input shapes to a model that does not know them; None where nothing does."""
         return self._shapes if self.is_given else None
 
     def _shapes(self, names: Sequence[str]) -> list[list[Described]]:
@@ -127,8 +127,12 @@ class Representative:
         return found
 
     def gather(
-        self, graph: Graph, needs: Needs | None, advance: Callable[[int], None] | None = None, aside: Path | None = None
-    ) -> Gathered:
+        self,
+        graph: Graph,
+        needs: StatisticsRequest | None,
+        advance: Callable[[int], None] | None = None,
+        aside: Path | None = None,
+    ) -> CalibrationResult:
         """Read all of it: what `needs` asks for, and a few samples.
 
         Args:

@@ -19,8 +19,8 @@ from tfq_fine.calibration.value_sampling import sampled
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What calibration must find out."""
+class StatisticsRequest:
+    """The statistics that calibration must gather."""
 
     ranges: tuple[TensorKey, ...] = ()
     means: tuple[TensorKey, ...] = ()  # per channel, the last axis
@@ -32,24 +32,26 @@ class Needs:
     second_moments: tuple[OpKey, ...] = ()
     strains: tuple[OpKey, ...] = ()  # of fused LSTMs
 
-    def also(self, other: "Needs") -> "Needs":
-        """All that both ask for."""
-        names = tuple(field.name for field in fields(Needs))
-        return Needs(**{name: tuple(dict.fromkeys(getattr(self, name) + getattr(other, name))) for name in names})
+    def also(self, other: "StatisticsRequest") -> "StatisticsRequest":
+        """Return all that both ask for."""
+        names = tuple(field.name for field in fields(StatisticsRequest))
+        return StatisticsRequest(
+            **{name: tuple(dict.fromkeys(getattr(self, name) + getattr(other, name))) for name in names}
+        )
 
 
 @dataclass(frozen=True)
-class Observed:
-    """The extended graph, and what its outputs are."""
+class InstrumentedGraph:
+    """The extended graph, and the meaning of its outputs."""
 
     graph: Graph
-    needs: Needs  # tensors whose values are another's are left out of the ranges and such
+    needs: StatisticsRequest  # tensors whose values are another's are left out of the ranges and such
     sizes: tuple[int, ...]  # of the sample of each of `needs.histograms`
     channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # of `needs.means`, `.absmax`, `.channels`
     fetched: tuple[int, ...]  # tensors of `needs.second_moments` and `needs.strains`
 
-    def read(self, outputs: list[np.ndarray]) -> "Reading":
-        """The outputs of one run by what they are."""
+    def read(self, outputs: list[np.ndarray]) -> "RunResult":
+        """Return the outputs of one run by what they are."""
         left = iter(outputs)
         count = len(self.needs.ranges)
         limits = next(left) if count else np.zeros(0, np.float32)
@@ -60,7 +62,7 @@ class Observed:
         rows = _pieces(next(left), [n for n in self.channels[2] for _ in range(3)]) if self.needs.channels else []
         values = next(left) if self.needs.histograms else np.zeros(0, np.float32)
         pairs = zip(limits_of_channels[::2], limits_of_channels[1::2], strict=True)
-        return Reading(
+        return RunResult(
             limits[:count],
             limits[count:],
             [channel_mean.value([mean]) for mean in means],
@@ -72,8 +74,8 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What one run showed."""
+class RunResult:
+    """The observations of one run."""
 
     low: np.ndarray  # float32 [ranges]
     high: np.ndarray
@@ -94,7 +96,7 @@ def _pieces(row: np.ndarray, sizes: tuple[int, ...] | list[int]) -> list[np.ndar
 
 
 def moved_from(graph: Graph) -> dict[int, int]:
-    """Tensor -> the tensor whose values it holds, so that one range serves both (it may be a little too wide)."""
+    """Return tensor -> the tensor whose values it holds, so that one range serves both (perhaps a little wide)."""
     main = graph.main
     found: dict[int, int] = {}
     for op in main.ops:
@@ -104,8 +106,8 @@ def moved_from(graph: Graph) -> dict[int, int]:
     return found
 
 
-def observed(graph: Graph, needs: Needs) -> Observed:
-    """The graph whose outputs are what `needs` asks for; of tensors without elements there is nothing to see."""
+def instrumented(graph: Graph, needs: StatisticsRequest) -> InstrumentedGraph:
+    """Return the graph whose outputs are what `needs` asks for; of tensors without elements there is nothing to see."""
     main, moved, needs = graph.main, moved_from(graph), _with_elements(graph, needs)
     histograms = tuple(dict.fromkeys((0, moved.get(t, t)) for _, t in needs.histograms))
     extremes = tuple(dict.fromkeys([*histograms, *((0, moved.get(t, t)) for _, t in needs.extremes)]))
@@ -145,7 +147,7 @@ def observed(graph: Graph, needs: Needs) -> Observed:
     wanted += [t for _, o in needs.strains for t in (data_of(main.ops[o]), main.ops[o].outputs[0])]
     fetched = tuple(dict.fromkeys(wanted))
     subgraph = builder.subgraph(main, outputs=(*outputs, *fetched))
-    return Observed(
+    return InstrumentedGraph(
         replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]), signatures=()),
         replace(needs, ranges=ranges, histograms=histograms, extremes=extremes, moving=moving),
         tuple(builder.tensors[row].shape[0] for row in rows),
@@ -154,8 +156,8 @@ def observed(graph: Graph, needs: Needs) -> Observed:
     )
 
 
-def _with_elements(graph: Graph, needs: Needs) -> Needs:
-    """What is asked of tensors that have elements."""
+def _with_elements(graph: Graph, needs: StatisticsRequest) -> StatisticsRequest:
+    """Return the part of the request that is about tensors with elements."""
 
     def some(key: TensorKey) -> bool:
         return 0 not in graph.main.tensors[key[1]].shape

@@ -20,7 +20,7 @@ DIGESTED = 2**14  # values of each input that the digest is made of, at equal di
 
 
 def digest(sample: Sample) -> bytes:
-    """A hash of the values of a sample."""
+    """Return a hash of the values of a sample."""
     found = blake2b(digest_size=8)
     for array in sample:
         values = array.reshape(-1)
@@ -30,7 +30,7 @@ def digest(sample: Sample) -> bytes:
 
 
 def bytes_of(sample: Sample) -> int:
-    """The memory that the values of a sample take, strings included."""
+    """Return the memory that the values of a sample take, strings included."""
     texts = (value for array in sample if array.dtype.kind == "O" for value in array.reshape(-1))
     return sum(array.nbytes for array in sample) + sum(len(text) for text in texts if isinstance(text, str | bytes))
 
@@ -58,7 +58,7 @@ class KeptSamples:
 
     @staticmethod
     def of(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-        """The samples that would be kept of `samples`."""
+        """Return the samples that would be kept of `samples`."""
         kept = KeptSamples()
         for sample in samples:
             kept.keep(sample)

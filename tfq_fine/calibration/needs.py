@@ -1,4 +1,4 @@
-"""What calibration has to find out for a graph, or for a plan of it."""
+"""The statistics that calibration gathers for a graph, or for a plan of it."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -8,27 +8,27 @@ from tfq_converters.operators import data_of, lstm
 from tfq_converters.quantized import TensorKey
 from tfq_converters.runtime import known_ops
 from tfq_fine.algorithms import has_statistics
-from tfq_fine.calibration.instrument import Needs
+from tfq_fine.calibration.instrument import StatisticsRequest
 
 FOR_ALGORITHMS = ("channel_absmax", "channel_mean", "second_moment")
 
 
-def range_needs(graph: Graph) -> Needs:
-    """The range of every float tensor of the main subgraph that is fed or computed, and the states of fused LSTMs."""
+def range_needs(graph: Graph) -> StatisticsRequest:
+    """Request the range of each float tensor of the main subgraph that is fed or computed, and fused LSTM states."""
     main, known = graph.main, known_ops(graph)
     computed = {*main.inputs} | {t for o in known for t in main.ops[o].outputs}
     fused = [o for o in known if (op := main.ops[o]).code == lstm.CODE and not lstm.unusual(op, main)]
     ranges = tuple((0, t) for t in sorted(computed) if main.tensors[t].dtype == "float32")
-    return Needs(ranges=ranges, strains=tuple((0, o) for o in fused))
+    return StatisticsRequest(ranges=ranges, strains=tuple((0, o) for o in fused))
 
 
-def mean_needs(graph: Graph) -> Needs:
-    """The channel means of the input of every linear operator: for biases and for algorithms."""
+def mean_needs(graph: Graph) -> StatisticsRequest:
+    """Return the channel means of the input of every linear operator: for biases and for algorithms."""
     return algorithm_needs(graph, ("channel_mean",))
 
 
-def algorithm_needs(graph: Graph, names: Sequence[str]) -> Needs:
-    """What `names` say of the input of every linear operator of the main subgraph.
+def algorithm_needs(graph: Graph, names: Sequence[str]) -> StatisticsRequest:
+    """Request what algorithms `names` read of the input of every linear operator of the main subgraph.
 
     Raises:
         TfqError: an unknown name.
@@ -39,11 +39,11 @@ def algorithm_needs(graph: Graph, names: Sequence[str]) -> Needs:
     return needs_of(graph.main, {o: names for o in known_ops(graph) if has_statistics(graph.main.ops[o], graph.main)})
 
 
-def needs_of(main: Subgraph, reads: Mapping[int, Collection[str]]) -> Needs:
+def needs_of(main: Subgraph, reads: Mapping[int, Collection[str]]) -> StatisticsRequest:
     """Return the statistics that `reads` names of the inputs of operators, by operator."""
 
     def tensors(name: str) -> tuple[TensorKey, ...]:
         return tuple(dict.fromkeys((0, data_of(main.ops[o])) for o, names in reads.items() if name in names))
 
     moments = tuple((0, o) for o, names in reads.items() if "second_moment" in names)
-    return Needs(means=tensors("channel_mean"), absmax=tensors("channel_absmax"), second_moments=moments)
+    return StatisticsRequest(means=tensors("channel_mean"), absmax=tensors("channel_absmax"), second_moments=moments)

@@ -11,7 +11,7 @@ from tfq_fine.calibration.kept_samples import Sample
 
 
 def first_not_finite(graph: Graph, inputs: Sample) -> int | None:
-    """The operator of the main subgraph that is the first to give NaN or infinity; None when none does.
+    """Return the operator of the main subgraph that is the first to give NaN or infinity; None when none does.
 
     Calibration sees only the tensors whose ranges are asked for, and REDUCE_MIN and REDUCE_MAX skip NaN, so that it
     may notice an operator later what the first one made. This runs the graph once more and looks at every value.

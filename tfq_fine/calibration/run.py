@@ -15,7 +15,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.runtime import Runner, RunnerPool
 from tfq_fine.calibration.accumulators import Totals
-from tfq_fine.calibration.instrument import Needs, Observed, Reading, observed
+from tfq_fine.calibration.instrument import InstrumentedGraph, RunResult, StatisticsRequest, instrumented
 from tfq_fine.calibration.kept_samples import KeptSamples
 from tfq_fine.calibration.needs import mean_needs, range_needs
 from tfq_fine.calibration.not_finite import first_not_finite
@@ -29,13 +29,13 @@ OnInvalid = Literal["error", "skip"]
 def calibrate(
     graph: Graph,
     batches: Iterable[Batch],
-    needs: Needs | None = None,
+    needs: StatisticsRequest | None = None,
     threads: int = 1,
     on_invalid: OnInvalid = "error",
     advance: Callable[[int], None] | None = None,
     side_by_side: bool = True,
 ) -> Statistics:
-    """What `needs` asks for, over all samples.
+    """Run the model on all samples and return the requested statistics.
 
     An interrupt (Ctrl-C) ends the pass and keeps what was gathered, with a warning in the statistics.
 
@@ -56,7 +56,7 @@ def calibrate(
     """
     if needs is None:
         needs = range_needs(graph).also(mean_needs(graph))
-    extended = observed(graph, needs)
+    extended = instrumented(graph, needs)
     totals, specs = Totals(graph, extended), input_specs(graph)
     if needs.histograms or needs.extremes or needs.moving or on_invalid == "skip":
         batches = singles(batches, specs)
@@ -88,7 +88,7 @@ def calibrate(
 
 
 def _finite(batches: Iterable[Batch], totals: Totals) -> Iterator[Batch]:
-    """The batches without NaN and infinity; REDUCE_MIN and REDUCE_MAX do not see the former."""
+    """Yield the batches without NaN and infinity; REDUCE_MIN and REDUCE_MAX do not see the former."""
     for batch in batches:
         if batch.is_finite:
             yield batch
@@ -97,9 +97,9 @@ def _finite(batches: Iterable[Batch], totals: Totals) -> Iterator[Batch]:
 
 
 def _readings(
-    extended: Observed, batches: Iterable[Batch], threads: int, side_by_side: bool
-) -> Iterator[tuple[Batch, Reading]]:
-    """(copy of a batch, what the extended graph showed), in the order of the batches."""
+    extended: InstrumentedGraph, batches: Iterable[Batch], threads: int, side_by_side: bool
+) -> Iterator[tuple[Batch, RunResult]]:
+    """Yield (copy of a batch, what the instrumented graph showed), in the order of the batches."""
 
     def seen(batch: Batch) -> Batch:  # the caller may use its arrays again
         return Batch(tuple(array.copy() for array in batch.inputs), None, batch.first, batch.count)
@@ -123,13 +123,13 @@ def _readings(
 
 
 def _runs_side_by_side(graph: Graph) -> bool:
-    """Whether samples may run in several interpreters: the model keeps no state, and is held several times at ease."""
+    """Return whether samples may run in several interpreters: no state, and small enough to be held several times."""
     tensors = [tensor for subgraph in graph.subgraphs for tensor in subgraph.tensors]
     stateful = any(tensor.is_variable or tensor.dtype == "resource" for tensor in tensors)
     return not stateful and sum(tensor.data.nbytes for tensor in tensors if tensor.data is not None) <= SMALL_BYTES
 
 
-def _not_finite(graph: Graph, extended: Observed, reading: Reading, seen: Batch) -> str:
+def _not_finite(graph: Graph, extended: InstrumentedGraph, reading: RunResult, seen: Batch) -> str:
     pairs = zip(extended.needs.ranges, reading.low, reading.high, strict=True)
     bad = {key for key, *limits in pairs if not np.isfinite(limits).all()}
     where = f"at sample {seen.first} or in its batch"

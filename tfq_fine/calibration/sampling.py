@@ -7,14 +7,14 @@ from tfq_converters.runtime import drawn, role_of
 
 
 def generated_inputs(graph: Graph, seed: int = 0, subgraph: int = 0) -> tuple[np.ndarray, ...]:
-    """Values that suit what the graph does with its inputs (`tfq_converters.runtime.input_values`)."""
+    """Return values that suit what the graph does with its inputs (`tfq_converters.runtime.input_values`)."""
     rng = np.random.default_rng(seed)
     entry = graph.subgraphs[subgraph]
     return tuple(drawn(rng, entry.tensors[t], role_of(entry, t)) for t in entry.inputs)
 
 
 def other_inputs(graph: Graph) -> dict[str, tuple[np.ndarray, ...]]:
-    """Generated inputs for every signature on a subgraph other than the main one, in the order of its arguments."""
+    """Return generated inputs for each signature on a subgraph other than the main one, in argument order."""
     found = {}
     for signature in graph.signatures:
         if signature.subgraph:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
-from tfq_fine.calibration.instrument import Needs
+from tfq_fine.calibration.instrument import StatisticsRequest
 from tfq_fine.calibration.kept_samples import LEAST, KeptSamples, Sample
 from tfq_fine.calibration.run import OnInvalid, calibrate
 from tfq_fine.calibration.spool import Spool
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingOptions:
     """How data is read."""
 
     num_samples: int | None = None
@@ -39,28 +39,28 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Gathered:
+class CalibrationResult:
     """The statistics and samples that reading the data gave."""
 
     statistics: Statistics | None  # None where no statistics were needed
     samples: tuple[Sample, ...] = field(repr=False)  # a few, in the order of their digests
 
-    def then(self, other: "Gathered") -> "Gathered":
+    def then(self, other: "CalibrationResult") -> "CalibrationResult":
         """Put together what this data and `other`, which comes after it, showed."""
         if self.statistics is None or other.statistics is None:
-            return Gathered(None, KeptSamples.of((*self.samples, *other.samples)))
+            return CalibrationResult(None, KeptSamples.of((*self.samples, *other.samples)))
         merged = self.statistics.merge(other.statistics)
-        return Gathered(merged, merged.kept)
+        return CalibrationResult(merged, merged.kept)
 
 
 def gather(
     graph: Graph,
     data: Any,
-    needs: Needs | None,
-    how: Reading,
+    needs: StatisticsRequest | None,
+    how: ReadingOptions,
     advance: Callable[[int], None] | None = None,
     spool: Spool | None = None,
-) -> Gathered:
+) -> CalibrationResult:
     """Read `data` once; no more than its first `LEAST` samples when nothing is needed.
 
     Args:
@@ -93,7 +93,7 @@ def gather(
     if needs is None:
         finite = (batch for batch in singles(read, input_specs(graph)) if batch.is_finite)
         copies = (tuple(array.copy() for array in batch.inputs) for batch in islice(finite, LEAST))
-        return Gathered(None, KeptSamples.of(copies))
+        return CalibrationResult(None, KeptSamples.of(copies))
     found = calibrate(graph, read, needs, how.threads, how.on_invalid, advance)
     if spool is not None:
         spool.left_over = sum(left_over)
@@ -102,7 +102,7 @@ def gather(
             f"{sum(left_over)} samples were left out: they do not fill a batch of the fixed size that the model takes"
         )
         found = replace(found, warnings=(*found.warnings, said))
-    return Gathered(found, found.kept)
+    return CalibrationResult(found, found.kept)
 
 
 def gather_shards(
@@ -110,11 +110,11 @@ def gather_shards(
     shards: Shards,
     count: int | None,
     executor: Executor,
-    needs: Needs | None,
-    how: Reading,
+    needs: StatisticsRequest | None,
+    how: ReadingOptions,
     advance: Callable[[int], None] | None = None,
-) -> Gathered:
-    """The same from shards of the data, each read and run by the executor, and put together in their order.
+) -> CalibrationResult:
+    """Calibrate on shards of the data, each read and run by the executor, and merge the results in order.
 
     Args:
         graph: the float graph; its bytes travel with every task.
@@ -132,8 +132,8 @@ def gather_shards(
     """
     content = flatbuffer.write(graph)
     _number(shards, count)
-    futures = [executor.submit(_gathered, content, piece, n, needs, how) for n, piece in _pieces(shards, count)]
-    done: list[Gathered] = []
+    futures = [executor.submit(_calibrate_shard, content, piece, n, needs, how) for n, piece in _pieces(shards, count)]
+    done: list[CalibrationResult] = []
     interrupted = False
     try:
         for n, future in enumerate(futures):
@@ -177,7 +177,7 @@ def shard_shapes(
 
 
 def _shapes(shard: Callable[[int], Any], names: Sequence[str]) -> list[list[Described]]:
-    """What an executor runs to look at the first shard."""
+    """Return the shapes of the first shard; an executor runs this."""
     return Peeked(shard(0)).shapes(names)
 
 
@@ -196,12 +196,12 @@ def _number(shards: Shards, count: int | None) -> int:
 def _pieces(shards: Shards, count: int | None) -> list[tuple[int, Any]]:
     if callable(shards):
         return [(n, shards) for n in range(count or 0)]
-    return list(enumerate(_Given(piece) for piece in shards))
+    return list(enumerate(_ShardData(piece) for piece in shards))
 
 
 @dataclass(frozen=True)
-class _Given:
-    """A shard that came as it is."""
+class _ShardData:
+    """A shard whose data was passed itself, not a function."""
 
     data: Any
 
@@ -209,8 +209,10 @@ class _Given:
         return self.data
 
 
-def _gathered(content: bytes, shard: Callable[[int], Any], index: int, needs: Needs | None, how: Reading) -> Gathered:
-    """What an executor runs."""
+def _calibrate_shard(
+    content: bytes, shard: Callable[[int], Any], index: int, needs: StatisticsRequest | None, how: ReadingOptions
+) -> CalibrationResult:
+    """Calibrate on one shard; an executor runs this."""
     return gather(flatbuffer.read(content), shard(index), needs, how)
 
 

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def by_signature(graph: Graph, data: Any) -> dict[str, Any] | None:
-    """The data of each signature, where `data` is a dict by signature; None where it is that of the first alone.
+    """Return the data of each signature, where `data` is a dict by signature; None where it is that of the first alone.
 
     Its keys are inputs where all of them name inputs of the first signature, or some do and none is a signature.
 
@@ -31,7 +31,7 @@ def by_signature(graph: Graph, data: Any) -> dict[str, Any] | None:
 
 
 def matched(graph: Graph, values: Mapping[str, T], what: str, whole: bool = True) -> dict[str, T]:
-    """`values` by the keys of `entries`, which several signatures of one subgraph may stand for.
+    """Return `values` by the keys of `entries`, which several signatures of one subgraph may stand for.
 
     Raises:
         TfqError: signatures that the model does not have, or, of what is to be `whole`, that are missing: all of them.
@@ -51,7 +51,7 @@ def matched(graph: Graph, values: Mapping[str, T], what: str, whole: bool = True
 
 
 def of_each(graph: Graph, data: Any, statistics: Statistics | None) -> dict[str, tuple[Any, Statistics | None]] | None:
-    """The data and the statistics of each signature; None where they are those of the first alone.
+    """Return the data and the statistics of each signature; None where they are those of the first alone.
 
     Raises:
         TfqError: one of them is by signature and the other is not, or as `matched`.
@@ -70,7 +70,7 @@ def of_each(graph: Graph, data: Any, statistics: Statistics | None) -> dict[str,
 
 
 def entries(graph: Graph) -> dict[int, str]:
-    """The subgraphs that signatures start at, in the order of the file, with the key of the first signature of each."""
+    """Return the subgraphs that signatures start at, in file order, with the key of the first signature of each."""
     found: dict[int, str] = {}
     for signature in sorted(graph.signatures, key=lambda signature: signature.subgraph):
         found.setdefault(signature.subgraph, signature.key)

@@ -51,7 +51,7 @@ class Spool:
         self._written.append((batch.first, batch.count, len(batch.inputs)))
 
     def batches(self) -> Iterator[Batch]:
-        """The batches that were recorded, once they were read."""
+        """Yield the batches that were recorded, once they were read."""
         found = ArrayFile(self._path)
         for n, (first, count, inputs) in enumerate(self._written):
             names = [f"{n}_{k}" for k in range(inputs)]

@@ -1,4 +1,4 @@
-"""What calibration learned: a value that merges, saves and loads.
+"""The statistics that calibration gathers: a value that merges, saves and loads.
 
 Statistics add up over samples, so shards may be calibrated anywhere and merged; the order matters to moving averages
 alone, which continue where the other statistics end.
@@ -33,12 +33,12 @@ class Range(NamedTuple):
         return Range(min(self.low, other.low), max(self.high, other.high))
 
     def intersection(self, other: "Range") -> "Range":
-        """What both hold; empty ranges become the nearest end of this one."""
+        """Return the intersection of both ranges; an empty one becomes the nearest end of this one."""
         low = min(max(self.low, other.low), self.high)
         return Range(low, max(min(self.high, other.high), low))
 
     def centred(self) -> "Range":
-        """The smallest range around this one that gets zero point 0 in 8 bits: [-128/127 a, a]."""
+        """Return the smallest range around this one that gets zero point 0 in 8 bits: [-128/127 a, a]."""
         return Range(-self.absmax * 128 / 127, self.absmax)
 
     @property
@@ -65,7 +65,7 @@ class MovingRange:
     weight: float = 0.0  # 1 - momentum^runs
 
     def then(self, other: "MovingRange") -> "MovingRange":
-        """The averages when the runs of `other` follow."""
+        """Return the averages when the runs of `other` follow."""
         kept = 1.0 - other.weight
         return MovingRange(
             self.momentum,
@@ -115,7 +115,7 @@ class Statistics:
 
     @staticmethod
     def of_signatures(parts: "Mapping[str, Statistics]") -> "Statistics":
-        """The statistics of a model by those of its signatures."""
+        """Return the statistics of a model by those of its signatures."""
         return Statistics(
             samples=sum(part.samples for part in parts.values()),
             skipped=sum(part.skipped for part in parts.values()),
@@ -124,7 +124,7 @@ class Statistics:
         )
 
     def merge(self, other: "Statistics") -> "Statistics":
-        """The statistics of both sets of samples, `other`'s after these; by signature where they are so.
+        """Return the statistics of both sets of samples, `other`'s after these; by signature where they are so.
 
         Raises:
             TfqError: one of them alone is by signature.
@@ -159,7 +159,7 @@ class Statistics:
         )
 
     def __eq__(self, other: object) -> bool:
-        """Whether both hold the same numbers, to the last bit; warnings and the kept samples are no matter."""
+        """Return whether both hold the same numbers, to the last bit; warnings and the kept samples are no matter."""
         if not isinstance(other, Statistics):
             return NotImplemented
         mine, theirs = _arrays(self), _arrays(other)
@@ -171,7 +171,7 @@ class Statistics:
         return self.table()
 
     def table(self) -> str:
-        """One line per tensor: its range, and of those that were counted two percentiles, mean and deviation."""
+        """Return one line per tensor: its range, and of those that were counted two percentiles, mean and deviation."""
         if self.signatures:
             return "\n\n".join(f"signature {key!r}: {part.table()}" for key, part in self.signatures.items())
         skipped = f", {self.skipped} skipped" if self.skipped else ""
@@ -187,7 +187,7 @@ class Statistics:
         return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
 
     def with_ranges(self, ranges: Mapping[TensorKey, Range]) -> "Statistics":
-        """These statistics with other ranges for some tensors."""
+        """Return these statistics with other ranges for some tensors."""
         return replace(self, ranges={**self.ranges, **ranges})
 
     @property
@@ -254,7 +254,7 @@ ARRAYS = ("means", "absmax", "channels", "second_moments", "strains")
 
 
 def _arrays(statistics: Statistics) -> dict[str, np.ndarray]:
-    """Plain arrays by names such as `means/0/7`: the field, then the key."""
+    """Return plain arrays by names such as `means/0/7`: the field, then the key."""
     found: dict[str, np.ndarray] = {"samples": np.array(statistics.samples), "skipped": np.array(statistics.skipped)}
     found["keys"] = np.array(list(statistics.ranges), np.int64).reshape(-1, 2)
     found["ranges"] = np.array(list(statistics.ranges.values()), np.float64).reshape(-1, 2)
@@ -273,7 +273,7 @@ def _arrays(statistics: Statistics) -> dict[str, np.ndarray]:
 def _arrays_of_parts(
     statistics: Statistics, arrays: Callable[[Statistics], dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """The arrays of each signature by names such as `signature/0/means/0/7`, and the keys of the signatures."""
+    """Return the arrays of each signature by names such as `signature/0/means/0/7`, and the keys of the signatures."""
     if not statistics.signatures:
         return {}
     parts = enumerate(statistics.signatures.values())
@@ -282,7 +282,7 @@ def _arrays_of_parts(
 
 
 def _kept_arrays(statistics: Statistics) -> dict[str, np.ndarray]:
-    """The kept samples by names such as `kept/3/0`: the sample, then the input; no Python objects."""
+    """Return the kept samples by names such as `kept/3/0`: the sample, then the input; no Python objects."""
     plain = [sample for sample in statistics.kept if all(array.dtype.kind != "O" for array in sample)]
     found = {f"kept/{n}/{k}": array for n, sample in enumerate(plain) for k, array in enumerate(sample)}
     return found | _arrays_of_parts(statistics, _kept_arrays)
@@ -297,7 +297,7 @@ def _histograms(statistics: Statistics) -> dict[str, Mapping[TensorKey, Histogra
 
 
 def _statistics(found: Mapping[str, np.ndarray]) -> Statistics:
-    """The inverse of `_arrays`."""
+    """Return the inverse of `_arrays`."""
     if "signatures" in found:
         starts = {key: f"signature/{n}/" for n, key in enumerate(found["signatures"].tolist())}
         return Statistics.of_signatures(

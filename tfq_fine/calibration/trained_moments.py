@@ -32,7 +32,7 @@ class Moments:
 
 
 def unlike_training(source: Source, samples: Sequence[Sample]) -> Iterator[str]:
-    """A warning that the inputs of the first normalizing layer are unlike those that it was trained on."""
+    """Yield a warning that the inputs of the first normalizing layer are unlike those that it was trained on."""
     moments = first_moments(source, samples)
     if moments is None or (moments.distance <= FAR and moments.spread >= NARROW):
         return
@@ -48,7 +48,7 @@ def unlike_training(source: Source, samples: Sequence[Sample]) -> Iterator[str]:
 
 
 def first_moments(source: Source, samples: Sequence[Sample]) -> Moments | None:
-    """The moments at the first normalizing layer of a Keras model; None where there is none that can be looked at."""
+    """Return the moments at the first normalizing layer of a Keras model; None without an accessible one."""
     if source.keras_model is None or source.call is None or not samples:
         return None
     order = source.call.order(names := source.graph.input_names())
@@ -60,7 +60,7 @@ def first_moments(source: Source, samples: Sequence[Sample]) -> Moments | None:
 
 
 def _at_first(model: Any, each: list[Any]) -> Moments | None:
-    """The moments at the first normalizing layer of a Sequential or Functional model, or of one inside it.
+    """Return the moments at the first normalizing layer of a Sequential or Functional model, or of one inside it.
 
     Args:
         model: the model.
@@ -85,7 +85,7 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _model_class(model: Any) -> Any:
-    """`Model` of the Keras that the model is of, tf_keras or keras."""
+    """Return `Model` of the Keras that the model is of, tf_keras or keras."""
     return next(kind for kind in reversed(type(model).__mro__) if kind.__name__ == "Model")
 
 

@@ -17,8 +17,8 @@ from tfq_fine.calibration.statistics import Range, Statistics
 
 FEW_SAMPLES = 8  # fewer say little of ranges
 # A trained layer answers its inputs with values around 1: batch norm and usual initial weights see to that. Images of
-# 0 to 255 in front of a layer for [-1, 1] or [-3, 3] give 100 or more.
-# A network trained on pixels as they are answers with 85 without a mistake; so large alone says nothing: without batch
+# 0 to 255 before a layer for [-1, 1] or [-3, 3] give 100 or more.
+# A network trained on raw pixels answers with 85 without a mistake; so large alone says nothing: without batch
 # norm the scores of the classes grow with the input, too, and with it the answer grows to some hundred.
 LARGE_ANSWER, CERTAIN_ANSWER, SMALL_ANSWER = 40.0, 150.0, 0.005  # root mean square
 LARGE_SCORES = 300.0  # between the scores of one SOFTMAX: all but one of its probabilities are 0
@@ -30,7 +30,7 @@ MOST_SECONDS = 1.0  # that this may take
 def data_warnings(
     graph: Graph, quantized: QuantizedGraph | None, statistics: Statistics | None, samples: Sequence[Sample]
 ) -> tuple[str, ...]:
-    """All warnings; none where nothing is suspicious.
+    """Return all warnings; none where nothing is suspicious.
 
     Args:
         graph: the float graph.
@@ -52,14 +52,14 @@ def data_warnings(
 
 
 def few_samples(count: int | None) -> Iterator[str]:
-    """That ranges of a handful of samples hold for those alone; `count` is None where no ranges were needed."""
+    """Warn that ranges of a handful of samples hold for those alone; `count` is None if no ranges were needed."""
     if count is not None and count < FEW_SAMPLES:
         said = "1 sample" if count == 1 else f"{count} samples"
         yield f"the data has {said}: ranges and corrections hold for little else; give 100 or more that differ"
 
 
 def constant_inputs(graph: Graph, samples: Sequence[Sample], count: int | None = None) -> Iterator[str]:
-    """That an input holds one number everywhere, or is the same in all samples. Equal samples are kept once."""
+    """Warn of an input that holds one number everywhere, or is equal in all samples (equal ones are kept once)."""
     same = len(samples) == 1 and count is not None and count > 1
     for k, t in enumerate(graph.main.inputs):
         values = [sample[k] for sample in samples]
@@ -73,7 +73,7 @@ def constant_inputs(graph: Graph, samples: Sequence[Sample], count: int | None =
 
 
 def constant_outputs(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
-    """That a float output is the same for samples that differ; nothing of models that take long, or do not run here."""
+    """Warn of a float output that is equal for samples that differ; not for slow models, or where they cannot run."""
     some = [sample for sample in samples if sample][:MOST_RUN]
     if len(some) < 2 or any(_all_equal([sample[k] for sample in some]) for k in range(len(some[0]))):
         return  # `constant_inputs` says so
@@ -93,7 +93,7 @@ def _all_equal(values: Sequence[np.ndarray]) -> bool:
 
 
 def unlikely_scale(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
-    """That the first layer answers with values far from 1: the data is scaled otherwise than what it was trained on.
+    """Warn that the first layer's outputs are far from 1: the data is scaled unlike the training data.
 
     What the graph itself does to the scale of its input (Rescaling, Normalization) is followed.
     """
@@ -118,7 +118,7 @@ def unlikely_scale(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
 
 
 def _scores_span(graph: Graph, samples: Sequence[Sample]) -> float:
-    """How far the scores of the classes lie apart, in the mean of samples; 0 where that is unknown.
+    """Return how far the scores of the classes lie apart, in the mean of samples; 0 where that is unknown.
 
     They are what an output's SOFTMAX reads, or outputs [n, classes] where there is none.
     """
@@ -133,7 +133,7 @@ def _scores_span(graph: Graph, samples: Sequence[Sample]) -> float:
 
 
 def _run(graph: Graph, samples: Sequence[Sample]) -> list[list[np.ndarray]]:
-    """Output -> its values for each sample; nothing of models that take long, or do not run here."""
+    """Return output -> its values for each sample; empty for models that take long, or do not run here."""
     if not samples or unrunnable_names(graph) or float_seconds(graph, len(samples)) > MOST_SECONDS:
         return []
     found = []
@@ -159,7 +159,7 @@ def _scale_said(name: str, seen: np.ndarray, layer: str, answer: float) -> str:
 
 
 def _first_layers(main: Subgraph, tensor: int, values: np.ndarray) -> Iterator[tuple[np.ndarray, Op, int]]:
-    """The linear operators that read an input, what they read of `values` [n, channels], and the slot of the weight."""
+    """Yield linear operators that read an input, what they read of `values` [n, channels], and the weight's slot."""
     for op in main.ops:
         if tensor not in op.inputs:
             continue
@@ -183,7 +183,7 @@ SCALES = {"MUL": np.multiply, "DIV": np.divide, "ADD": np.add, "SUB": np.subtrac
 
 
 def wide_scores(graph: Graph, ranges: Mapping[int, Range]) -> Iterator[str]:
-    """That scores in front of an output's SOFTMAX are so far apart that its probabilities are 0 and 1."""
+    """Warn that scores before an output's SOFTMAX are so far apart that its probabilities are 0 and 1."""
     main = graph.main
     for o, op in enumerate(main.ops):
         if op.code == "SOFTMAX" and op.outputs[0] in main.outputs and op.inputs[0] in ranges:
@@ -199,13 +199,13 @@ def wide_scores(graph: Graph, ranges: Mapping[int, Range]) -> Iterator[str]:
 
 
 def few_codes(quantized: QuantizedGraph, ranges: Mapping[int, Range]) -> list[str]:
-    """That one scale for a concatenation of an output leaves few codes to a part of it, as to scores next to boxes."""
+    """Warn that one scale for a concatenated output leaves a part few codes, as for scores next to boxes."""
     main, moved, told_of = quantized.graph.main, moved_from(quantized.graph), []
     for o, output in _concatenations(main):
         op = main.ops[o]
         encoding = quantized.ops.get((0, o))
         form = encoding.outputs.get(0) if encoding is not None else None
-        form = form or quantized.borders.get((0, output))  # a float CONCATENATION in front of an integer output
+        form = form or quantized.borders.get((0, output))  # a float CONCATENATION before an integer output
         sources = {t: moved.get(t, t) for t in dict.fromkeys(op.inputs)}
         parts = {t: ranges[root] for t, root in sources.items() if root in ranges}
         if form is None or form.dtype == "int16" or len(parts) < 2:
@@ -225,7 +225,7 @@ def few_codes(quantized: QuantizedGraph, ranges: Mapping[int, Range]) -> list[st
 
 
 def few_codes_of_outputs(graph: Graph, quantized: QuantizedGraph, samples: Sequence[Sample]) -> list[str]:
-    """That the values of an 8-bit output lie so close together, next to its range from 0, that few codes tell them.
+    """Warn that the values of an 8-bit output lie so close together that few codes tell them apart.
 
     Args:
         graph: the float graph.
@@ -252,7 +252,7 @@ def few_codes_of_outputs(graph: Graph, quantized: QuantizedGraph, samples: Seque
 
 
 def _form(quantized: QuantizedGraph, output: int) -> ActivationEncoding | None:
-    """The encoding that the values of an output are rounded to; None where they are float."""
+    """Return the encoding that the values of an output are rounded to; None where they are float."""
     border = quantized.borders.get((0, output))
     for o, op in enumerate(quantized.graph.main.ops):
         if output in op.outputs and border is None:
@@ -262,7 +262,7 @@ def _form(quantized: QuantizedGraph, output: int) -> ActivationEncoding | None:
 
 
 def _concatenations(main: Subgraph) -> list[tuple[int, int]]:
-    """The CONCATENATION operators whose values are in an output, moved at most; and that output."""
+    """Return the CONCATENATION operators whose values are in an output, moved at most; and that output."""
     wanted = {t: t for t in main.outputs}
     found = []
     for o in reversed(range(len(main.ops))):

@@ -18,7 +18,7 @@ SAMPLE = 512  # values of a tensor per run
 
 @lru_cache(maxsize=256)
 def positions(count: int) -> np.ndarray:
-    """Ascending positions, int64, among `count`: all of them where there are no more than `SAMPLE`."""
+    """Return ascending positions, int64, among `count`: all of them where there are no more than `SAMPLE`."""
     if count <= SAMPLE:
         return np.arange(count)
     edges = np.arange(SAMPLE + 1) * count // SAMPLE
@@ -26,12 +26,12 @@ def positions(count: int) -> np.ndarray:
 
 
 def drawn(values: np.ndarray) -> np.ndarray:
-    """The sample of an array that is there already."""
+    """Return the sample of an array that is there already."""
     return values.reshape(-1)[positions(values.size)]
 
 
 def sampled(builder: GraphBuilder, t: int) -> int:
-    """The index of a row of values of tensor `t`, float32 [n]."""
+    """Return the index of a row of values of tensor `t`, float32 [n]."""
     tensor = builder.tensors[t]
     if not tensor.has_rank or any(size == -1 for size in tensor.dynamic_shape[1:]):
         return _of_any_shape(builder, t)
@@ -44,7 +44,7 @@ def sampled(builder: GraphBuilder, t: int) -> int:
 
 
 def _of_any_shape(builder: GraphBuilder, t: int) -> int:
-    """The same shares of the tensor's length, which is known only when it runs."""
+    """Sample the same shares of a tensor whose length is known only when it runs."""
     to_float = Options("CastOptions", {"inDataType": 2, "outDataType": 0})
     to_int = Options("CastOptions", {"inDataType": 0, "outDataType": 2})
     flat = steps.flat(builder, t)

@@ -1,4 +1,4 @@
-"""What each command takes. Light on purpose: `--help` loads this and nothing heavier."""
+"""The arguments of each command. Light on purpose: `--help` loads this and nothing heavier."""
 
 import argparse
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ DATA = (
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments of one call, its first entry the program's name. absl's own flags work too, as `--verbosity=0`.
+    """Return the arguments of one call (first the program's name). absl's own flags work too: `--verbosity=0`.
 
     Raises:
         SystemExit: bad usage (2), or help was asked for (0).
@@ -159,7 +159,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 
 def _option(parser: argparse.ArgumentParser, name: str, **details: Any) -> None:
-    """An option that may be written with hyphens or, as absl writes them, with underscores."""
+    """Add an option that may be written with hyphens or, as absl writes them, with underscores."""
     dest = name.replace("-", "_")
     parser.add_argument(f"--{name}", dest=dest, **details)
     if dest != name:
@@ -168,7 +168,7 @@ def _option(parser: argparse.ArgumentParser, name: str, **details: Any) -> None:
 
 
 def positive_integer(text: str) -> int:
-    """An argument that counts something."""
+    """Return an argument that counts something."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, found {text}")
@@ -176,7 +176,7 @@ def positive_integer(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """An argument that is a time."""
+    """Return an argument that is a time."""
     value = float(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"expected more than 0 seconds, found {text}")

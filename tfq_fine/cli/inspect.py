@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe(graph: Graph, file_bytes: int, tensors: bool = False) -> list[Section]:
-    """Inputs and outputs, operators by kind and types, bytes by type, signatures and metadata.
+    """Return inputs and outputs, operators by kind and types, bytes by type, signatures and metadata.
 
     Args:
         graph: what the file says.

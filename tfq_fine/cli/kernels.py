@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _variants(runtimes: Sequence[str] | None) -> list[str]:
-    """Those of the named runtimes, all by default: `litert` stands for all of its variants."""
+    """Return the variants of the named runtimes, all by default: `litert` stands for all of its variants."""
     variants = families()
     named = {variant for name in runtimes or variants for variant in variants[name]}
     return [variant for variant in VARIANTS if variant in named]
@@ -62,7 +62,7 @@ def _measured(wanted: Sequence[str]) -> KernelTable:
 
 
 def describe(table: KernelTable, variants: Sequence[str]) -> list[Section]:
-    """The legend, what was measured, and a grid for each operator.
+    """Return the legend, what was measured, and a grid for each operator.
 
     Args:
         table: what was measured.

@@ -1,4 +1,4 @@
-"""Where results are written: whether they can be is found out before the work starts, and `-` is stdout."""
+"""Places for results: whether they can be written is checked before the work starts; `-` is stdout."""
 
 import os
 import stat
@@ -69,7 +69,7 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Sequence[str | None
 
 
 def _why_not(path: str, real: str) -> Iterator[str]:
-    """Why a regular file cannot be written."""
+    """Yield why a regular file cannot be written."""
     folder = Path(real).parent
     if Path(real).is_dir():
         yield "is a folder"
@@ -82,7 +82,7 @@ def _why_not(path: str, real: str) -> Iterator[str]:
 
 
 def _is_device(path: str) -> bool:
-    """Whether `path` is there and neither a regular file, a folder nor stdout, so that it is written into."""
+    """Return whether `path` is there and neither a regular file, a folder nor stdout, so that it is written into."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -91,7 +91,7 @@ def _is_device(path: str) -> bool:
 
 
 def _is_stdout(path: str) -> bool:
-    """Whether `path` is `-`, or the file, pipe or socket that stdout is; a terminal is only written into."""
+    """Return whether `path` is `-`, or the file, pipe or socket that stdout is; a terminal is only written into."""
     if path == DASH:
         return True
     with suppress(OSError):
@@ -102,7 +102,7 @@ def _is_stdout(path: str) -> bool:
 
 @contextmanager
 def _stdout_reserved() -> Iterator[int]:
-    """A descriptor of stdout, while everything that is printed goes to stderr.
+    """Yield a descriptor of stdout, while everything that is printed goes to stderr.
 
     Raises:
         TfqError: stdout is closed.

@@ -1,4 +1,4 @@
-"""From arguments to an exit code. The modules that do the work are loaded only once it is known which one is asked."""
+"""The command line: from arguments to an exit code. Modules that do the work are loaded only when needed."""
 
 import argparse
 import importlib
@@ -46,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except TfqError as error:
         return _say(str(error), BAD_INPUT)
     except KeyboardInterrupt:
-        return _say("interrupted; nothing half-written was left behind", INTERRUPTED)
+        return _say("interrupted; no half-written file remains", INTERRUPTED)
     except BrokenPipeError:  # the reader of stdout went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE

@@ -1,4 +1,4 @@
-"""What `--recipe` says."""
+"""The `--recipe` argument."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from tfq_fine.request import Recipe, named
 
 
 def recipe_of(text: str) -> Recipe:
-    """The recipe of that name, or in that file.
+    """Return the recipe of that name, or in that file.
 
     Raises:
         TfqError: an unknown name, or a file that cannot be read.

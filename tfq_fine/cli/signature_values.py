@@ -7,7 +7,7 @@ from tfq_converters.errors import raise_all
 
 
 def by_signature(option: str, values: Sequence[str] | None) -> str | dict[str, str] | None:
-    """The one value of an option, or its values by signature; None where it was not given.
+    """Return the one value of an option, or its values by signature; None where it was not given.
 
     Raises:
         TfqError: several values, of which some name no signature, or two name the same one.
@@ -29,5 +29,5 @@ def by_signature(option: str, values: Sequence[str] | None) -> str | dict[str, s
 
 
 def each(value: str | Mapping[str, str] | None) -> list[str]:
-    """All values of such an option."""
+    """Return all values of such an option."""
     return [] if value is None else [value] if isinstance(value, str) else list(value.values())

@@ -1,4 +1,4 @@
-"""What goes to the terminal: reports on stdout; on stderr, if it is a terminal, what is being done."""
+"""Terminal output: reports on stdout; progress on stderr, if that is a terminal."""
 
 import os
 import sys

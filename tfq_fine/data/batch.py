@@ -1,4 +1,4 @@
-"""What a model takes, and what it is given: the two values that the rest of the data path is about."""
+"""The inputs that a model takes, and one batch of data: the values that the rest of the data path is about."""
 
 from dataclasses import dataclass
 
@@ -39,13 +39,13 @@ class Batch:
 
 
 def input_specs(graph: Graph) -> list[InputSpec]:
-    """The inputs of the main subgraph, in its order."""
+    """Return the inputs of the main subgraph, in its order."""
     tensors = [graph.main.tensors[index] for index in graph.main.inputs]
     named = zip(graph.input_names(), tensors, strict=True)
     return [InputSpec(name, tensor.dynamic_shape, tensor.dtype) for name, tensor in named]
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """`[n, 32, 32, 3]`: unknown sizes as letters, the batch axis as n."""
+    """Return `[n, 32, 32, 3]`: unknown sizes as letters, the batch axis as n."""
     sizes = [str(size) if size != -1 else "?" if axis else "n" for axis, size in enumerate(shape)]
     return f"[{', '.join(sizes)}]"

@@ -14,7 +14,7 @@ from tfq_fine.data.layout import BatchAxis, Layout, Shape, layout, misfit
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a chunk must fit, and how it is to be cut."""
+    """The shapes and types that a chunk must fit, and how it is to be cut."""
 
     specs: tuple[InputSpec, ...]
     axis: BatchAxis
@@ -51,11 +51,11 @@ class Chunk:
         return self.size if self.exact else 1
 
     def limited(self, count: int) -> "Chunk":
-        """The first `count` samples."""
+        """Return the first `count` samples."""
         return replace(self, count=min(count, self.count))
 
     def batch(self, start: int, stop: int) -> Batch:
-        """Samples `start` to `stop` of this chunk, of the model's types; views where the types agree.
+        """Return samples `start` to `stop` of this chunk, in the model's types; views where the types agree.
 
         Raises:
             TfqError: values that the model's types cannot hold, NaN or infinities.
@@ -73,7 +73,7 @@ class Chunk:
 
 
 def checked(arrays: Sequence[Any], labels: Any, first: int, wanted: Wanted) -> Chunk:
-    """A chunk whose shapes fit the model.
+    """Return a chunk whose shapes fit the model.
 
     Raises:
         TfqError: shapes that do not fit, different numbers of samples.
@@ -114,7 +114,7 @@ def same_count(counts: dict[str, int]) -> None:
 
 
 def shape_of(array: Any) -> Shape:
-    """The shape as plain numbers.
+    """Return the shape as plain numbers.
 
     Raises:
         TfqError: rows of different lengths.

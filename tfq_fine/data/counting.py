@@ -10,7 +10,7 @@ from tfq_fine.data.source import is_array
 
 
 def known_count(data: Any, limit: int | None = None) -> int | None:
-    """The number of samples that `data` holds, at most `limit`; None where only reading tells."""
+    """Return the number of samples that `data` holds, at most `limit`; None where only reading tells."""
     count = _count(data)
     return count if count is None or limit is None else min(count, limit)
 
@@ -28,7 +28,7 @@ def _count(data: Any) -> int | None:
 
 
 def _count_in_file(path: str) -> int | None:
-    """The length of the first array of a .npy or .npz file, by its header; None for what is neither."""
+    """Return the length of the first array of a .npy or .npz file, by its header; None for what is neither."""
     try:
         if not zipfile.is_zipfile(path):
             with open(path, "rb") as stream:

@@ -58,7 +58,7 @@ def batches(
 
 
 def singles(batches: Iterable[Batch], inputs: Sequence[InputSpec]) -> Iterator[Batch]:
-    """The same samples, as few at a time as the model takes, mostly one; the arrays are parts of the batches'.
+    """Yield the samples in the smallest batches that the model takes, mostly one; arrays are parts of the batches'.
 
     Args:
         batches: as `batches` cuts them.
@@ -81,7 +81,7 @@ def singles(batches: Iterable[Batch], inputs: Sequence[InputSpec]) -> Iterator[B
 
 
 def _chunks(source: Source, wanted: Wanted, keep_labels: bool) -> Iterator[Chunk]:
-    """The elements of the source, their shapes checked."""
+    """Yield the elements of the source, their shapes checked."""
     first = 0
     has_labels: bool | None = None
     for element in source.elements:
@@ -102,13 +102,13 @@ def _chunks(source: Source, wanted: Wanted, keep_labels: bool) -> Iterator[Chunk
 
 
 def _labelled(chunks: Iterator[Chunk], labels: Any, whole: bool) -> Iterator[Chunk]:
-    """Chunks with the labels that were given beside the data."""
+    """Yield chunks with the labels that came next to the data."""
     given = shape_of(labels)[0] if shape_of(labels) else 0
     stop = 0
     for chunk in chunks:
         stop = chunk.first + chunk.count
         if chunk.labels is not None:
-            raise TfqError("labels were given beside the data and are in the data too; pass them once")
+            raise TfqError("labels were given separately and are in the data too; pass them once")
         if whole or stop > given:
             same_count({"samples": stop, "labels": given})
         yield replace(chunk, labels=labels[chunk.first : stop])
@@ -117,7 +117,7 @@ def _labelled(chunks: Iterator[Chunk], labels: Any, whole: bool) -> Iterator[Chu
 
 
 def _limited(chunks: Iterator[Chunk], limit: int | None) -> Iterator[Chunk]:
-    """No more than `limit` samples; nothing is read beyond them."""
+    """Yield no more than `limit` samples; nothing is read beyond them."""
     for chunk in chunks:
         room = chunk.count if limit is None else limit - limit % chunk.unit - chunk.first
         if room <= 0 and chunk.first == 0 and chunk.count:
@@ -129,7 +129,7 @@ def _limited(chunks: Iterator[Chunk], limit: int | None) -> Iterator[Chunk]:
 
 
 def _divisible(chunks: Iterator[Chunk], whole: bool, left_over: Callable[[int], None] | None) -> Iterator[Chunk]:
-    """The chunks; all the data at once is refused before any of it is cut, if samples would be left over."""
+    """Yield the chunks; all the data at once is refused before any of it is cut, if samples would be left over."""
     for chunk in chunks:
         rest = chunk.count % chunk.unit
         if whole and rest and left_over is None:
@@ -139,7 +139,7 @@ def _divisible(chunks: Iterator[Chunk], whole: bool, left_over: Callable[[int], 
 
 
 def _some(batches: Iterator[Batch], specs: Sequence[InputSpec]) -> Iterator[Batch]:
-    """The batches, at least one."""
+    """Yield the batches, at least one."""
     empty = True
     for batch in batches:
         empty = False
@@ -151,7 +151,7 @@ def _some(batches: Iterator[Batch], specs: Sequence[InputSpec]) -> Iterator[Batc
 
 
 def _recut(chunks: Iterator[Chunk], left_over: Callable[[int], None] | None) -> Iterator[Batch]:
-    """Batches of the size that each chunk asks for; what is left of a chunk is copied and completed by the next."""
+    """Yield batches of the size that each chunk asks for; the rest of a chunk is copied and completed by the next."""
     pending: list[Batch] = []
     key, unit = None, 1
     for chunk in chunks:
@@ -171,7 +171,7 @@ def _recut(chunks: Iterator[Chunk], left_over: Callable[[int], None] | None) -> 
 
 
 def _last(pending: list[Batch], unit: int, left_over: Callable[[int], None] | None) -> Iterator[Batch]:
-    """All that is pending, where the model takes so few samples; else they are left over."""
+    """Yield all that is pending, where the model takes so few samples; else they are left over."""
     batch = _taken(pending)
     if not batch.count % unit:
         yield batch
@@ -182,7 +182,7 @@ def _last(pending: list[Batch], unit: int, left_over: Callable[[int], None] | No
 
 
 def _taken(pending: list[Batch]) -> Batch:
-    """All that is pending as one batch; nothing is pending then."""
+    """Return all that is pending as one batch; nothing is pending then."""
     first, *others = pending
     pending.clear()
     if not others:
@@ -198,7 +198,7 @@ def _taken(pending: list[Batch]) -> Batch:
 
 
 def _copied(batch: Batch) -> Batch:
-    """The user may write the next batch into the same arrays."""
+    """Return the user may write the next batch into the same arrays."""
     labels = None if batch.labels is None else batch.labels.copy()
     return replace(batch, inputs=tuple(array.copy() for array in batch.inputs), labels=labels)
 

@@ -18,7 +18,7 @@ class Misfit:
 
 
 def converted(values: np.ndarray, dtype: str, finite: bool = True) -> np.ndarray | Misfit:
-    """`values` as `dtype`, the same array when it is of that type already.
+    """Return `values` as `dtype`, the same array when it is of that type already.
 
     Floats are rounded to a narrower float type; every other conversion must be exact. NaN and infinities pass
     only to float types, and only where not all must be `finite`.
@@ -49,7 +49,7 @@ def converted(values: np.ndarray, dtype: str, finite: bool = True) -> np.ndarray
 
 
 def _strings(values: np.ndarray) -> np.ndarray | Misfit:
-    """Arrays of str, of bytes, or of objects that are either, as bytes; str in UTF-8, as TensorFlow has it."""
+    """Return arrays of str, bytes, or objects that are either, as bytes; str in UTF-8, as TensorFlow has it."""
     if values.dtype.kind == "S":
         return values
     if values.dtype.kind not in "UO":

@@ -18,7 +18,7 @@ DAMAGE = (ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, z
 
 
 def read_file(path: str | os.PathLike[str], input_names: list[str]) -> tuple[Any, np.ndarray | None]:
-    """The element and the labels in a `.npz` or `.npy` file; `.npy` is mapped, not read.
+    """Return the element and the labels in a `.npz` or `.npy` file; `.npy` is mapped, not read.
 
     Raises:
         TfqError: the file is missing, damaged, of another kind, or holds Python objects.

@@ -21,7 +21,7 @@ class BatchAxis:
 
 
 def batch_axis(specs: Sequence[InputSpec]) -> BatchAxis:
-    """Axis 0 where its size is unknown; if that is nowhere, axis 0 of the one size that all share there, else of 1."""
+    """Return axis 0 where its size is unknown; if known everywhere, axis 0 of the size that all share, else of 1."""
     if any(spec.shape and spec.shape[0] == -1 for spec in specs):
         return BatchAxis(None, tuple(bool(spec.shape) and spec.shape[0] == -1 for spec in specs))
     sizes = {spec.shape[0] for spec in specs if spec.shape}
@@ -30,7 +30,7 @@ def batch_axis(specs: Sequence[InputSpec]) -> BatchAxis:
 
 
 def layout(spec: InputSpec, found: Shape, has_batch_axis: bool, single: bool) -> Layout | None:
-    """How an array of shape `found` is to be read; None when it does not fit.
+    """Return how an array of shape `found` is to be read; None when it does not fit.
 
     Args:
         spec: the input.
@@ -50,7 +50,7 @@ def layout(spec: InputSpec, found: Shape, has_batch_axis: bool, single: bool) ->
 
 
 def misfit(spec: InputSpec, found: Shape, has_batch_axis: bool) -> str:
-    """The sentence about an array of shape `found` that does not fit, with a hint where the cause shows."""
+    """Return the sentence about an array of shape `found` that does not fit, with a hint where the cause shows."""
     text = f"input {spec.name!r}: expected shape {shape_text(spec.shape)}, found {list(found)}"
     if not has_batch_axis:
         return text

@@ -23,7 +23,7 @@ class Peeked:
         self.data = data
 
     def shapes(self, names: Sequence[str]) -> list[list[Described]]:
-        """The shape and type of each of the inputs `names`, as the first element of the data has them.
+        """Return the shape and type of each of the inputs `names`, as the first element of the data has them.
 
         The first dimension is the batch, and None. An element of a dataset may be one sample or a batch, which the
         model alone can tell: then there are two lists, that of batches first.
@@ -41,7 +41,7 @@ class Peeked:
         return found + ([[((None, *shape), kind) for shape, kind in each]] if source.single else [])
 
     def _looked(self, count: int) -> Any:
-        """The data, or of what can be read only once a copy of the first elements, which are put back."""
+        """Return the data, or of what can be read only once a copy of the first elements, which are put back."""
         if not hasattr(self.data, "__next__"):
             return self.data
         head = [deepcopy(element) for element in islice(self.data, count)]
@@ -52,6 +52,6 @@ class Peeked:
 
 
 def _type(array: Any) -> str:
-    """The name of the type that a model takes for `array`: float32 for all floats."""
+    """Return the name of the type that a model takes for `array`: float32 for all floats."""
     kind = np.asarray(array[:1] if len(array.shape) else array).dtype
     return "float32" if kind.kind == "f" else "string" if kind.kind in "OSU" else kind.name

@@ -23,7 +23,7 @@ class Source:
     whole: bool = False  # the only element is all the data
     single: bool = False  # an element may be one sample without a batch axis
     empty: str = "the data holds no samples"  # what to say if there are no samples
-    labels: Any = None  # labels that came beside the only element
+    labels: Any = None  # labels that came with the only element
 
 
 def require_data(data: Any, why: str) -> None:
@@ -67,12 +67,12 @@ def open_source(data: Any, input_names: list[str]) -> Source:
 
 
 def is_array(value: Any) -> bool:
-    """Whether `value` is an array of any library: NumPy, TensorFlow, PyTorch, h5py, pandas ..."""
+    """Return whether `value` is an array of any library: NumPy, TensorFlow, PyTorch, h5py, pandas ..."""
     return hasattr(value, "__array__") or (hasattr(value, "shape") and hasattr(value, "dtype"))
 
 
 def is_endless(data: Any) -> bool:
-    """Whether `data` is a `tf.data.Dataset` that is known to repeat forever."""
+    """Return whether `data` is a `tf.data.Dataset` that is known to repeat forever."""
     return hasattr(data, "as_numpy_iterator") and hasattr(data, "cardinality") and int(data.cardinality()) == -1
 
 

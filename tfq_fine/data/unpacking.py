@@ -14,7 +14,7 @@ Arrays = tuple[Any, ...]
 
 
 def unpack(element: Any, specs: Sequence[InputSpec]) -> tuple[Arrays, Any]:
-    """Arrays in input order, and the labels (None when the element has none).
+    """Return arrays in input order, and the labels (None when the element has none).
 
     Raises:
         TfqError: wrong, missing or extra names; a wrong number of arrays; something that is no array.
@@ -37,7 +37,7 @@ def unpack(element: Any, specs: Sequence[InputSpec]) -> tuple[Arrays, Any]:
 
 
 def label_array(labels: Any) -> Any:
-    """`labels` as something that can be sliced.
+    """Return `labels` as something that can be sliced.
 
     Raises:
         TfqError: labels of several outputs, or no array.
@@ -63,7 +63,7 @@ def _labelled(element: Any, inputs: int) -> tuple[Any, Any]:
 
 
 def _array(value: Any, text: bool = False) -> Any:
-    """`value` if it has a shape and can be sliced, an array of it if it converts (strings where `text`), else None."""
+    """Return `value` if it has a shape and can be sliced, an array if it converts (strings where `text`), else None."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return value
     if (

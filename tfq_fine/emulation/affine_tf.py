@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def block_extent(values: Any, block: tuple[int, ...]) -> tuple[Any, Any]:
-    """`affine.block_extent`: (minimum, maximum) of each block and 0, each of shape ceil(shape / block)."""
+    """Do `affine.block_extent`: (minimum, maximum) of each block and 0, each of shape ceil(shape / block)."""
     import tensorflow as tf
 
     return (
@@ -46,7 +46,7 @@ def _reduced(values: Any, block: tuple[int, ...], reduce: Any) -> Any:
 
 
 def expanded(scale: Any, block: tuple[int, ...], shape: tuple[int, ...]) -> Any:
-    """One value per block as an array that broadcasts against a weight of `shape`."""
+    """Return one value per block as an array that broadcasts against a weight of `shape`."""
     import tensorflow as tf
 
     for axis, size in enumerate(block):
@@ -57,7 +57,7 @@ def expanded(scale: Any, block: tuple[int, ...], shape: tuple[int, ...]) -> Any:
 
 
 def weight_scale(low: Any, high: Any, form: CodeFormat) -> tuple[Any, Any]:
-    """`affine.weight_scale`: scales and zero points, both float32, of blocks of values in [low, high]."""
+    """Do `affine.weight_scale`: scales and zero points, both float32, of blocks of values in [low, high]."""
     import tensorflow as tf
 
     if form.symmetric:
@@ -67,14 +67,14 @@ def weight_scale(low: Any, high: Any, form: CodeFormat) -> tuple[Any, Any]:
 
 
 def symmetric_scale(absmax: Any, bits: int) -> Any:
-    """`affine.symmetric_scale`: float32."""
+    """Do `affine.symmetric_scale` in float32."""
     import tensorflow as tf
 
     return _at_least_tiny(tf.cast(absmax, tf.float64) / (2 ** (bits - 1) - 1))
 
 
 def asymmetric_scale(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
-    """`affine.asymmetric_scale`: scales and zero points, both float32, of the codes that cover [low, high] and 0."""
+    """Do `affine.asymmetric_scale`: float32 scales and zero points of codes that cover [low, high] and 0."""
     import tensorflow as tf
 
     least, most = tf.minimum(tf.cast(low, tf.float64), 0.0), tf.maximum(tf.cast(high, tf.float64), 0.0)
@@ -85,7 +85,7 @@ def asymmetric_scale(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
 
 
 def activation_scale(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
-    """`affine.activation_scale`: scale and zero point, both float32."""
+    """Do `affine.activation_scale`: scale and zero point, both float32."""
     import tensorflow as tf
 
     scale, zero = asymmetric_scale(low, high, bits)
@@ -102,7 +102,7 @@ def _at_least_tiny(scale: Any) -> Any:
 
 
 def rounded_scale(scale: Any, form: CodeFormat) -> Any:
-    """The scales as the file holds them; the rounding passes gradients."""
+    """Return the scales as the file holds them; the rounding passes gradients."""
     import tensorflow as tf
 
     if form.scales == "float32":
@@ -114,7 +114,7 @@ def rounded_scale(scale: Any, form: CodeFormat) -> Any:
 
 
 def straight_through(function: Any) -> Any:
-    """`function` with the gradient of the identity."""
+    """Return `function` with the gradient of the identity."""
     import tensorflow as tf
 
     @tf.custom_gradient
@@ -125,7 +125,7 @@ def straight_through(function: Any) -> Any:
 
 
 def learned_scale(times: Any, start: Any, values: int, highest: int) -> Any:
-    """The positive scale |times * start|, its gradient scaled as LSQ has it.
+    """Return the positive scale |times * start|, its gradient scaled as LSQ has it.
 
     A step of gradient descent on `times` moves the scale as one on the scale itself would.
 
@@ -148,7 +148,7 @@ def learned_scale(times: Any, start: Any, values: int, highest: int) -> Any:
 
 
 def fake_quantized(values: Any, scale: Any, zero: Any, lowest: int, highest: int) -> Any:
-    """scale * (code - zero) of the nearest codes of `values`, saturating; all arguments broadcast.
+    """Return scale * (code - zero) of the nearest codes of `values`, saturating; all arguments broadcast.
 
     Gradients flow to `values` within the range, and to `scale` as LSQ has them.
     """
@@ -159,13 +159,13 @@ def fake_quantized(values: Any, scale: Any, zero: Any, lowest: int, highest: int
 
 
 def dynamic(values: "tf.Tensor", axes: tuple[int, ...]) -> Any:
-    """`values` as dynamic-range kernels see them: on 8 bits over the range along `axes`."""
+    """Return `values` as dynamic-range kernels see them: on 8 bits over the range along `axes`."""
     codes, zero, scale = _codes_along(values, axes)
     return (codes - zero) * scale
 
 
 def dynamic_by_phase(values: "tf.Tensor", rates: tuple[int, ...]) -> Any:
-    """`dynamic` over each sample and each phase of a dilation, [samples, spatial axes of these `rates`, channels].
+    """Do `dynamic` over each sample and phase of a dilation, [samples, spatial axes of `rates`, channels].
 
     The zeros at the end are in every range already; zeros in front, of a padding, would only give phases other names.
     """
@@ -179,12 +179,12 @@ def dynamic_by_phase(values: "tf.Tensor", rates: tuple[int, ...]) -> Any:
 
 
 def dynamic_codes(values: "tf.Tensor", per_row: bool) -> tuple[Any, Any, Any]:
-    """(codes, zero point, scale) of `values`, over each row or over each sample."""
+    """Return (codes, zero point, scale) of `values`, over each row or over each sample."""
     return _codes_along(values, (-1,) if per_row else tuple(range(1, values.shape.rank)))
 
 
 def _codes_along(values: "tf.Tensor", axes: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """(codes, zero point, scale) of `values`, over their range along `axes`; all are float32.
+    """Return (codes, zero point, scale) of `values`, over their range along `axes`; all are float32.
 
     The range is stretched to hold 0, and the zero point is that of the end with the smaller error, as XNNPACK has it.
     """

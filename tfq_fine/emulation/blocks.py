@@ -17,7 +17,7 @@ UNSIGNED = 128.0
 
 
 def in_blocks(tf: Any, codes: Any, zero: Any, weight: Tensor, constants: Constants) -> Any:
-    """`codes` [..., K] with their zero points [..., 1], times the values of `weight` [N, K]: float32 [..., N]."""
+    """Multiply `codes` [..., K] with zero points [..., 1] by the real `weight` [N, K]: float32 [..., N]."""
     assert weight.data is not None and weight.quantization is not None
     size, (outputs, depth) = weight.quantization.block_size, weight.shape
     scales = weight.quantization.scale.reshape(outputs, -1).T.astype(np.float32)
@@ -34,7 +34,7 @@ def in_blocks(tf: Any, codes: Any, zero: Any, weight: Tensor, constants: Constan
 
 @cache
 def _compiled(tf: Any) -> Any:
-    """(rows [blocks, n, size], kernel [blocks, size, m], scales [blocks, m], start [n, m]) -> sums [n, m]."""
+    """Map (rows [blocks, n, size], kernel [blocks, size, m], scales [blocks, m], start [n, m]) to sums [n, m]."""
 
     def sums(rows: Any, kernel: Any, scales: Any, start: Any) -> Any:
         def step(index: Any, total: Any) -> Any:

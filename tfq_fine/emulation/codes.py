@@ -13,31 +13,31 @@ WEIGHTS = frozenset({"int8", "int4", "int2"})
 
 
 def is_quantized(tensor: Tensor) -> bool:
-    """Whether a tensor holds codes of real values."""
+    """Return whether a tensor holds codes of real values."""
     quantization = tensor.quantization
     return tensor.dtype in ACTIVATIONS | WEIGHTS and quantization is not None and quantization.scale.size > 0
 
 
 def affine_of(tensor: Tensor) -> tuple[np.float32, np.float32]:
-    """(scale, zero point) of an activation."""
+    """Return (scale, zero point) of an activation."""
     assert tensor.quantization is not None
     return np.float32(tensor.quantization.scale[0]), np.float32(tensor.quantization.zero_point[0])
 
 
 def decoded(codes: Any, tensor: Tensor) -> Any:
-    """The real values of an activation's codes."""
+    """Return the real values of an activation's codes."""
     scale, zero = affine_of(tensor)
     return (codes - zero) * scale
 
 
 def limits(tensor: Tensor) -> tuple[float, float]:
-    """The least and the largest code of a tensor's type."""
+    """Return the least and the largest code of a tensor's type."""
     found = np.iinfo(tensor.dtype)
     return float(found.min), float(found.max)
 
 
 def fused_limits(op: Op, tensor: Tensor) -> tuple[float, float]:
-    """The least and the largest code that the operator's fused activation leaves of its output."""
+    """Return the least and the largest code that the operator's fused activation leaves of its output."""
     scale, zero = affine_of(tensor)
     below, above = (np.rint(limit / scale) + zero for limit in FUSED[fused_activation(op)])
     low, high = limits(tensor)
@@ -45,7 +45,7 @@ def fused_limits(op: Op, tensor: Tensor) -> tuple[float, float]:
 
 
 def encoded(values: Any, tensor: Tensor) -> Any:
-    """Nearest codes of real values, ties to even as the kernels have them, saturating.
+    """Return the nearest codes of real values, ties to even as the kernels have them, saturating.
 
     Of 16 bits, the last values of a tensor beyond a multiple of eight are divided by the scale, and may part on ties.
     """
@@ -56,7 +56,7 @@ def encoded(values: Any, tensor: Tensor) -> Any:
 
 
 def weight_values(tensor: Tensor) -> np.ndarray:
-    """The real values of a constant weight, float32: one scale, one per index of an axis, or one per block."""
+    """Return the real values of a constant weight, float32: one scale, one per index of an axis, or one per block."""
     data, quantization = tensor.data, tensor.quantization
     assert data is not None
     if quantization is None or not quantization.scale.size:

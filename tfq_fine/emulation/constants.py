@@ -9,18 +9,18 @@ SMALL = 4096  # values; among them all shapes and axes, which TensorFlow must kn
 
 
 class Constants:
-    """Each constant once: large ones lie beside TensorFlow's graphs, which hold 2 GB and copy what is in them."""
+    """Each constant once: large ones stay outside TensorFlow's graphs, which hold 2 GB and copy what is in them."""
 
     def __init__(self) -> None:
         self._beside = IdentityCache()
 
     def stored(self, tf: Any, tensor: Tensor) -> Any:
-        """What the file has: codes of a quantized tensor in float32, else values of its type."""
+        """Return what the file stores: codes of a quantized tensor in float32, else values of its type."""
         held = self._held(tf, tensor, decoded=False)
         return tf.cast(held, tf.float32) if is_quantized(tensor) else held
 
     def real(self, tf: Any, tensor: Tensor) -> Any:
-        """The real values of a quantized tensor, float32."""
+        """Return the real values of a quantized tensor, float32."""
         return self._held(tf, tensor, decoded=True)
 
     def _held(self, tf: Any, tensor: Tensor, decoded: bool) -> Any:

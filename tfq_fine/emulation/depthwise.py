@@ -12,7 +12,7 @@ from tfq_fine.emulation.windows import dilations, met, padded, strides
 
 
 def depthwise(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
-    """The convolution of `values` [N, H, W, C] with a kernel [1, h, w, C * multiplier], without its activation."""
+    """Convolve `values` [N, H, W, C] with a kernel [1, h, w, C * multiplier], without the activation."""
     values = padded(tf, op, values, kernel.shape[1:3])
     start = tf.zeros(kernel.shape[-1:]) if bias is None else bias
     return _compiled(tf, strides(op), dilations(op))(values, kernel, start)
@@ -20,7 +20,7 @@ def depthwise(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
 
 @cache  # one function for all operators of the same strides, so that each shape is compiled once
 def _compiled(tf: Any, steps: tuple[int, int], rates: tuple[int, int]) -> Any:
-    """(padded values, kernel, bias) -> sums."""
+    """Map (padded values, kernel, bias) to sums."""
 
     def sums(values: Any, kernel: Any, bias: Any) -> Any:
         _, height, width, channels = kernel.shape

@@ -1,4 +1,4 @@
-"""Integer operators without weights that XNNPACK does not take, as the kernels behind it compute them on codes.
+"""Integer operators without weights that XNNPACK does not take, as the other kernels compute them on codes.
 
 Each row: (TensorFlow, operator, codes of the inputs without their zero points in int64, tensors by slot with the output
 at -1) -> whole numbers on the scale of the output, without its zero point.
@@ -24,7 +24,7 @@ SQUARED_SHIFT = 7
 
 
 def fixed(op: Op, tensors: Tensors) -> bool:
-    """Whether there is a row for the operator and its types; `tensors` are its inputs, and its output at -1."""
+    """Return whether there is a row for the operator and its types; `tensors` are its inputs, and its output at -1."""
     dtype, coded = tensors[-1].dtype, _coded(tensors).values()
     same = op.code == "QUANTIZE" or all(tensor.dtype == dtype for tensor in coded)
     if (op.code, dtype) not in ROWS or not same or not all(is_quantized(tensor) for tensor in coded):
@@ -33,7 +33,7 @@ def fixed(op: Op, tensors: Tensors) -> bool:
 
 
 def fixed_codes(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
-    """The codes of the output, of the inputs' codes."""
+    """Return the codes of the output, of the inputs' codes."""
     output = tensors[-1]
     zeros = {slot: np.int64(affine_of(tensor)[1]) for slot, tensor in _coded(tensors).items()}
     values = [tf.cast(x[slot], tf.int64) - zeros[slot] for slot in sorted(set(zeros) - {-1})]
@@ -42,19 +42,19 @@ def fixed_codes(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
 
 
 def _coded(tensors: Tensors) -> Tensors:
-    """All but the axes of a reduction."""
+    """Return all but the axes of a reduction."""
     return {slot: tensor for slot, tensor in tensors.items() if tensor.dtype != "int32"}
 
 
 def reduced_axes(tensors: Tensors) -> list[int]:
-    """The axes of a reduction, counted from the first."""
+    """Return the axes of a reduction, counted from the first."""
     data = tensors[1].data
     assert data is not None
     return [int(axis) % len(tensors[0].shape) for axis in data.reshape(-1)]
 
 
 def _count(tensors: Tensors) -> int:
-    """Values that a reduction makes one of; not above 0 when the file does not know."""
+    """Return values that a reduction makes one of; not above 0 when the file does not know."""
     sizes = [tensors[0].dynamic_shape[axis] for axis in reduced_axes(tensors)]
     return min(sizes, default=1) if min(sizes, default=1) < 1 else int(np.prod(sizes))
 
@@ -64,7 +64,7 @@ def _scale(tensors: Tensors, slot: int) -> np.float32:
 
 
 def _squared_difference(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
-    """Both on twice the larger scale, 7 bits up; the square is exact."""
+    """Return both on twice the larger scale, 7 bits up; the square is exact."""
     twice_largest = np.float64(2 * max(_scale(tensors, 0), _scale(tensors, 1)))
     first, second = (
         twice(tf, x[slot] * 2**SQUARED_SHIFT, np.float64(_scale(tensors, slot)) / twice_largest) for slot in (0, 1)
@@ -74,7 +74,7 @@ def _squared_difference(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
 
 
 def _sum(sign: int, shift: int, whole_rows: Multiply = twice) -> Row:
-    """ADD and SUB: both on twice the larger scale, `shift` bits up; `whole_rows` does that where shapes are equal."""
+    """Compute ADD or SUB on twice the larger scale, `shift` bits up; `whole_rows` does so for equal shapes."""
 
     def applied(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
         twice_largest = np.float64(2 * max(_scale(tensors, 0), _scale(tensors, 1)))
@@ -108,7 +108,7 @@ def _root(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
 
 
 def _mean(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
-    """The count is divided out of a multiplier that was moved up by its bits."""
+    """Fold the count into the multiplier: it is divided out of a multiplier that was moved up by its bits."""
     total = tf.reduce_sum(x[0], axis=reduced_axes(tensors), keepdims=bool(op.option("keepDims")))
     count = _count(tensors)
     multiplier, exponent = fixed_point(np.float64(_scale(tensors, 0)) / np.float64(_scale(tensors, -1)))
@@ -121,7 +121,7 @@ def _rescaled(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
 
 
 def _table(function: Callable[[Any, np.float32], Any]) -> Row:
-    """A function of (real values, largest value of the output)."""
+    """Return a function of (real values, largest value of the output)."""
 
     def applied(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
         output = _scale(tensors, -1)

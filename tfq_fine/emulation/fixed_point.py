@@ -13,20 +13,20 @@ SHORT_BITS = 15
 
 
 def once(tf: Any, whole: Any, ratio: Any) -> Any:
-    """whole * ratio, halves up."""
+    """Return whole * ratio, rounding halves up."""
     multiplier, exponent = fixed_point(ratio)
     return shifted(tf, whole * multiplier, MULTIPLIER_BITS - exponent)
 
 
 def short(tf: Any, whole: Any, ratio: Any) -> Any:
-    """whole * ratio, the ratio in 15 bits, halves up."""
+    """Return whole * ratio, the ratio in 15 bits, rounding halves up."""
     multiplier, exponent = fixed_point(ratio)
     fewer = np.where(multiplier < 0x7FFF0000, (multiplier + 2**15) >> 16, 0x7FFF)
     return shifted(tf, whole * fewer, SHORT_BITS - exponent)
 
 
 def twice(tf: Any, whole: Any, ratio: Any, away: Any = 1) -> Any:
-    """whole * ratio, rounded in front of the shift to the right and by it.
+    """Return whole * ratio, rounded before the shift to the right and by it.
 
     Args:
         tf: TensorFlow.
@@ -38,13 +38,13 @@ def twice(tf: Any, whole: Any, ratio: Any, away: Any = 1) -> Any:
 
 
 def twice_by(tf: Any, whole: Any, multiplier: Any, exponent: Any, away: Any = 1) -> Any:
-    """`twice` by a ratio in its parts."""
+    """Do `twice` by a ratio in its parts."""
     left, right = np.maximum(exponent, 0), np.maximum(-exponent, 0)
     first = shifted(tf, whole * ((1 << left) * multiplier), MULTIPLIER_BITS)
     return shifted(tf, first - tf.cast(first < 0, tf.int64) * (away * (right > 0)), right)
 
 
 def shifted(tf: Any, whole: Any, bits: Any) -> Any:
-    """whole / 2^bits, halves up."""
+    """Return whole / 2^bits, rounding halves up."""
     half = (np.int64(1) << np.asarray(bits, np.int64)) >> 1
     return tf.bitwise.right_shift(whole + half, np.asarray(bits, np.int64))

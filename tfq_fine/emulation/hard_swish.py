@@ -12,7 +12,7 @@ LEAST, MOST = -(2**15), 2**15 - 1
 
 
 def hard_swish(tf: Any, codes: Any, scale: np.float32, output_scale: np.float32) -> Any:
-    """Whole numbers on the scale of the output, of codes without their zero point."""
+    """Return whole numbers on the scale of the output, for codes without their zero point."""
     high_scale = np.float32(scale / np.float32(2**UP))
     factor, exponent = _short(high_scale / np.float32(3.0 / 2**15))
     output_factor, output_exponent = _short(high_scale / output_scale)
@@ -28,7 +28,7 @@ def hard_swish(tf: Any, codes: Any, scale: np.float32, output_scale: np.float32)
 
 
 def _short(ratio: np.float32) -> tuple[int, int]:
-    """(whole number of 15 bits, exponent)."""
+    """Return (whole number of 15 bits, exponent)."""
     multiplier, exponent = fixed_point(np.float64(ratio))
     return min((int(multiplier) + 2**15) >> 16, MOST), int(exponent)
 
@@ -38,5 +38,5 @@ def _saturated(tf: Any, values: Any) -> Any:
 
 
 def _divided(tf: Any, values: Any, bits: int) -> Any:
-    """values / 2^bits, halves away from 0."""
+    """Return values / 2^bits, rounding halves away from 0."""
     return shifted(tf, values - tf.cast(values < 0, tf.int64), bits) if bits > 0 else values

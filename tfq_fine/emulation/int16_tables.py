@@ -12,14 +12,14 @@ from tfq_fine.emulation.fixed_point import shifted, twice
 
 
 def looked_up(tf: Any, table: np.ndarray, codes: Any) -> Any:
-    """The table at codes of 16 bits, int64."""
+    """Return the table at codes of 16 bits, int64."""
     index = tf.bitwise.right_shift(codes, np.int64(7)) + STEPS // 2
     base, after = tf.gather(table, index), tf.gather(table, index + 1)
     return base + shifted(tf, (after - base) * tf.bitwise.bitwise_and(codes, np.int64(0x7F)), 7)
 
 
 def sigmoid_input(tf: Any, codes: Any, scale: np.float32) -> Any:
-    """Codes on a scale of 1 / (3 * 4096)."""
+    """Return codes on a scale of 1 / (3 * 4096)."""
     multiplier, shift = float(scale) * 4096.0 * 3.0, 0
     while multiplier <= 32767.0 / 2.0 and shift <= 30:
         multiplier, shift = multiplier * 2.0, shift + 1
@@ -27,21 +27,21 @@ def sigmoid_input(tf: Any, codes: Any, scale: np.float32) -> Any:
 
 
 def logistic(tf: Any, codes: Any) -> Any:
-    """Of what `sigmoid_input` made: the logistic function on a scale of 2^-15."""
+    """Return the logistic function of what `sigmoid_input` made, on a scale of 2^-15."""
     result = _between(tf, tf.abs(codes), 9)
     both = tf.where(codes >= 0, result + (1 << 9), (1 << 25) - result + (1 << 9) - 1)
     return tf.bitwise.right_shift(both, np.int64(10))
 
 
 def tanh(tf: Any, codes: Any) -> Any:
-    """Of what `sigmoid_input` made: the hyperbolic tangent on a scale of 2^-15."""
+    """Return the hyperbolic tangent of what `sigmoid_input` made, on a scale of 2^-15."""
     result = _between(tf, tf.abs(codes), 8)
     both = tf.where(codes >= 0, result - (1 << 23) + (1 << 7), -result + (1 << 23) + (1 << 7) - 1)
     return tf.bitwise.right_shift(both, np.int64(8))
 
 
 def _between(tf: Any, magnitude: Any, bits: int) -> Any:
-    """The logistic function, 16 + `bits` bits behind the point, of magnitudes with `bits` bits behind a step."""
+    """Return the logistic function, 16 + `bits` bits after the point, of magnitudes with `bits` bits after a step."""
     index = tf.bitwise.right_shift(magnitude, np.int64(bits))
     inside = tf.minimum(index, STEPS // 2 - 2)
     base, after = tf.gather(SIGMOID, inside), tf.gather(SIGMOID, inside + 1)
@@ -51,10 +51,10 @@ def _between(tf: Any, magnitude: Any, bits: int) -> Any:
 
 
 def softmax(tf: Any, codes: Any, scale: Any, beta: float) -> Any:
-    """Along the last axis, on a scale of 2^-15."""
-    behind = codes - tf.reduce_max(codes, axis=-1, keepdims=True)
+    """Return SOFTMAX along the last axis, on a scale of 2^-15."""
+    below_max = codes - tf.reduce_max(codes, axis=-1, keepdims=True)
     ratio = np.float64(scale) * np.float64(beta) / (10.0 / 65535.0)
-    diff = tf.clip_by_value(twice(tf, behind, ratio) + MOST, LEAST, MOST)
+    diff = tf.clip_by_value(twice(tf, below_max, ratio) + MOST, LEAST, MOST)
     exponentials = looked_up(tf, anchors(np.exp, 10.0 / 65535.0, MOST, 2.0 / 65535.0, np.float64), diff)
     total = tf.reduce_sum(exponentials, axis=-1, keepdims=True)
     bits = tf.cast(

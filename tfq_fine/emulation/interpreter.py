@@ -45,7 +45,7 @@ class Interpreter:
         self._ordered = rounds_activations(graph)
 
     def __call__(self, inputs: Sequence[Any], subgraph: int = 0) -> list[Any]:
-        """The outputs of a subgraph: codes as the file's types, float as float32."""
+        """Return the outputs of a subgraph: codes as the file's types, float as float32."""
         import tensorflow as tf
 
         current = self.graph.subgraphs[subgraph]
@@ -98,7 +98,7 @@ class Interpreter:
         return [encoded(v, t) if is_quantized(t) else v for v, t in zip(results, tensors, strict=True)]
 
     def _decoded(self, tf: Any, value: Any, tensor: Tensor) -> Any:
-        """Real values of codes; anything else as it is."""
+        """Return the real values of codes, and anything else unchanged."""
         if not is_quantized(tensor):
             return tf.cast(value, tf.float32) if tensor.dtype == "float16" else value
         if tensor.is_constant:
@@ -119,19 +119,19 @@ class Interpreter:
 
 
 def _as_it_is(tf: Any, value: Any) -> Any:
-    """`value`, out of the reach of TensorFlow's optimizer, which would add (x + bias) + y in another order."""
+    """Hide `value` from TensorFlow's optimizer, which would add (x + bias) + y in another order."""
     return tf.raw_ops.Snapshot(input=value) if value.dtype == tf.float32 else value
 
 
 def _is_spatial_mean(op: Op, given: Mapping[int, Tensor]) -> bool:
-    """Whether `op` is a mean whose order of sums is known: over axes that are known and not the last."""
+    """Return whether `op` is a mean whose order of sums is known: over axes that are known and not the last."""
     if op.code != "MEAN" or given[1].data is None or not given[1].data.size:
         return False
     return len(given[0].shape) - 1 not in reduced_axes(given)
 
 
 def _averaged(tf: Any, op: Op, codes: Any, tensor: Tensor) -> Any:
-    """The mean of codes, halves away from 0, as the integer kernel rounds it."""
+    """Return the mean of codes, halves away from 0, as the integer kernel rounds it."""
     assert tensor.dtype in ACTIVATIONS
     mean = OPERATORS["AVERAGE_POOL_2D"](tf, op, [codes])
     rounded = tf.sign(mean) * tf.floor(tf.abs(mean) + 0.5)

@@ -27,7 +27,7 @@ EXACT = 2.0**24  # whole numbers up to this are exact in float32
 
 
 def rounds_activations(graph: Graph) -> bool:
-    """Whether something of `graph` puts float activations on codes: a QUANTIZE, or an operator in dynamic range."""
+    """Return whether `graph` puts float activations on codes: a QUANTIZE, or a dynamic-range operator."""
     return any(op.code == "QUANTIZE" or _is_dynamic(op, graph.subgraphs[s]) for (s, _), op in graph.ops())
 
 
@@ -39,13 +39,13 @@ def _is_dynamic(op: Op, subgraph: Subgraph) -> bool:
 
 
 def _slots(op: Op) -> tuple[int, int, int]:
-    """The slots of data, weight and bias; the last one counts where the operator has so many inputs."""
+    """Return the slots of data, weight and bias; the last one counts where the operator has so many inputs."""
     bias = facts_of(op.code).bias
     return data_slot(op.code), 1, 2 if bias is None else bias
 
 
 def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, constants: Constants, ordered: bool) -> Any:
-    """The output of a linear operator: codes where its output is quantized, else real values.
+    """Return the output of a linear operator: codes where its output is quantized, else real values.
 
     Args:
         tf: TensorFlow.
@@ -72,7 +72,7 @@ def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, constants: Constan
 
 
 def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list[Any], constants: Constants) -> Any:
-    """A dynamic-range operator: exact sums of codes, times the input's scale, times the weight's, and the bias."""
+    """Compute in dynamic range: exact sums of codes, times the input's scale and the weight's, plus the bias."""
     strided = op.code == "CONV_2D" and strides(op) != (1, 1)
     pointwise = op.code == "CONV_2D" and weight.shape[1:3] == (1, 1) and weight.dtype == "int8" and not strided
     per_row = op.code in ("FULLY_CONNECTED", "BATCH_MATMUL") or pointwise
@@ -113,7 +113,7 @@ def _integer(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor], deleg
 
 
 def _is_exact(op: Op, data: Tensor, weight: Tensor) -> bool:
-    """Whether float32 holds every sum of products of codes."""
+    """Return whether float32 holds every sum of products of codes."""
     reach = 255.0 if data.dtype in ("int8", "uint8") else 65535.0
     if weight.data is None:
         return weight.shape[-1] * reach * 255.0 < EXACT
@@ -121,7 +121,7 @@ def _is_exact(op: Op, data: Tensor, weight: Tensor) -> bool:
 
 
 def _reach(op: Op, weight: Tensor) -> float:
-    """The largest sum of absolute codes that one output channel multiplies with."""
+    """Return the largest sum of absolute codes that one output channel multiplies with."""
     assert weight.data is not None
     if op.code == "BATCH_MATMUL":
         axes: tuple[int, ...] = (-1 if op.option("adjY") else -2,)
@@ -131,7 +131,7 @@ def _reach(op: Op, weight: Tensor) -> float:
 
 
 def product(tf: Any, op: Op, x: Any, kernel: Any, inputs: list[Any]) -> Any:
-    """The operator without bias and activation, in the type of `x`."""
+    """Return the operator without bias and activation, in the type of `x`."""
     if op.code == "FULLY_CONNECTED":
         rows = x if op.option("keepNumDims") else tf.reshape(x, [-1, kernel.shape[1]])
         return tf.tensordot(rows, kernel, [[-1], [1]])

@@ -1,4 +1,4 @@
-"""What every operator computes in float: (options, inputs) -> output, or a list of outputs. One row per operator."""
+"""Float arithmetic of every operator: (options, inputs) -> output, or a list of outputs. One row per operator."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ FUSED: Mapping[Activation, tuple[float, float]] = {
 
 
 def fused(tf: Any, op: Op, values: Any) -> Any:
-    """The operator's fused activation."""
+    """Return the operator's fused activation."""
     kind = fused_activation(op)
     if kind == "NONE":
         return values
@@ -29,7 +29,7 @@ def fused(tf: Any, op: Op, values: Any) -> Any:
 
 
 def _plain(function: str, count: int = 1) -> Function:
-    """A function of TensorFlow of the first `count` inputs, by its name."""
+    """Return a function of TensorFlow of the first `count` inputs, by its name."""
 
     def applied(tf: Any, op: Op, x: Values) -> Any:
         found = tf
@@ -200,7 +200,7 @@ OPERATORS: Mapping[str, Function] = {
 
 
 def _updated(tf: Any, x: Values) -> Any:
-    """x[0] with x[1] written at the start indices x[2]."""
+    """Return x[0] with x[1] written at the start indices x[2]."""
     shape, size = tf.shape(x[0]), tf.shape(x[1])
     start = tf.clip_by_value(tf.cast(x[2], tf.int32), 0, shape - size)
     after = shape - size - start
@@ -210,5 +210,5 @@ def _updated(tf: Any, x: Values) -> Any:
 
 
 def cast(tf: Any, values: Any, dtype: str) -> Any:
-    """CAST; to whole numbers by cutting, as C does."""
+    """Compute CAST; to whole numbers by cutting, as C does."""
     return tf.cast(values, NUMPY_TYPES[dtype])

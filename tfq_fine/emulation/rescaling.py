@@ -1,6 +1,6 @@
-"""How the kernels bring sums of products of codes to the scale of the output: (sum, ratio of scales) -> whole number.
+"""Rescaling of sums of products of codes to the output's scale: (sum, ratio of scales) -> whole number.
 
-XNNPACK multiplies in float32 and rounds to even. The kernels behind it, which run what it does not take
+XNNPACK multiplies in float32 and rounds to even. The kernels of TFLite, which run what it does not take
 (`tfq_converters.kernels.delegation`), multiply with a whole number of 31 bits and shift, and round both times: a half
 of the shift up in matrix products (CONV_2D, FULLY_CONNECTED) and where a depthwise convolution takes eight channels at
 once, away from 0 elsewhere. Of the int16 kernels FULLY_CONNECTED with a bias multiplies in float64 and rounds halves
@@ -21,7 +21,7 @@ MOST = 2**32 - 1  # of a sum, for a product of 63 bits; the scale of no output r
 
 
 def rounding(op: Op, tensors: Mapping[int, Tensor], delegated: bool) -> Rounding:
-    """What the kernel of a linear operator does.
+    """Return how the kernel of a linear operator rounds.
 
     Args:
         op: the operator.
@@ -41,7 +41,7 @@ def rounding(op: Op, tensors: Mapping[int, Tensor], delegated: bool) -> Rounding
 
 
 def rescaled(tf: Any, total: Any, scales: tuple[np.float32, np.ndarray, np.float32], how: Rounding) -> Any:
-    """Nearest whole numbers of total * input scale * weight scale / output scale, in float64.
+    """Return the nearest whole numbers of total * input scale * weight scale / output scale, in float64.
 
     Args:
         tf: TensorFlow.
@@ -62,7 +62,7 @@ def rescaled(tf: Any, total: Any, scales: tuple[np.float32, np.ndarray, np.float
 
 
 def _away(how: Rounding, channels: int) -> np.ndarray:
-    """Which channels round halves away from 0, as 0 and 1."""
+    """Return which channels round halves away from 0, as 0 and 1."""
     if how == "eights":
         return (np.arange(channels) >= channels // AT_ONCE * AT_ONCE).astype(np.int64)
     return np.full(1, how == "away", np.int64)

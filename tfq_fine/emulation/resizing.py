@@ -1,5 +1,5 @@
 """RESIZE_BILINEAR of codes: on 8 bits as XNNPACK computes it, with weights of 11 bits in each direction, halves up; on
-16 bits as the kernel behind it, with places of 10 bits behind the point, halves away from 0."""
+16 bits as TFLite's kernel, with places of 10 bits after the point, halves away from 0."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from tfq_fine.emulation.fixed_point import shifted
 
 
 def resized(tf: Any, op: Op, codes: Any, size: Any) -> Any:
-    """int8 codes [N, h, w, C] at the (h, w) of `size`, int64; the height and width of the codes are known."""
+    """Resize int8 codes [N, h, w, C] to the (h, w) of `size`, int64; height and width of the codes are known."""
     places = [between(op, length, int(wanted)) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
     return shifted(tf, _mixed(tf, codes, places, PLACE_BITS), 2 * PLACE_BITS)
 
 
 def resized_short(tf: Any, op: Op, codes: Any, size: Any) -> Any:
-    """The same of int16 codes."""
+    """Resize int16 codes in the same way."""
     places = [short_between(op, length, int(wanted)) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
     total = _mixed(tf, codes, places, SHORT_PLACE_BITS)
     return shifted(tf, total - tf.cast(total < 0, tf.int64), 2 * SHORT_PLACE_BITS)

@@ -1,6 +1,6 @@
 """Float sums in the order of XNNPACK: of products, fused multiply-adds one by one; of means, one value after the other.
 
-The order of a sum decides its last bit, and what quantizes it then finds another code now and then; behind twenty
+The order of a sum decides its last bit, and what quantizes it then finds another code now and then; after twenty
 layers nothing is left of the agreement. A fused multiply-add is a product and a sum in float64, rounded to float32.
 """
 
@@ -17,7 +17,7 @@ UNROLLED = 8  # products of one step of the loop, whose sums stay in registers
 
 
 def ordered_sums(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
-    """A float operator of `ORDERED`, without its activation."""
+    """Return a float operator of `ORDERED`, without its activation."""
     if op.code == "DEPTHWISE_CONV_2D":
         return depthwise(tf, op, values, kernel, bias)
     if op.code == "CONV_2D":
@@ -46,7 +46,7 @@ def _convolution(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
 
 
 def _along_last(tf: Any, values: Any, kernel: Any, start: Any) -> Any:
-    """The rows that the last axis of `values` makes, times one `kernel` [k, m], onto `start` [m] or of their shape."""
+    """Multiply the rows along the last axis of `values` by `kernel` [k, m], added onto `start` [m] or like them."""
     depth, width = kernel.shape
     if start is not None and start.shape.rank > 1:
         start = tf.reshape(start, [-1, width])
@@ -55,12 +55,12 @@ def _along_last(tf: Any, values: Any, kernel: Any, start: Any) -> Any:
 
 
 def matrix_product(tf: Any, rows: Any, kernel: Any, start: Any = None) -> Any:
-    """`rows` [..., n, k] times `kernel` [..., k, m], onto `start`, that or [m]: float32 [..., n, m]. Axes broadcast."""
+    """Multiply `rows` [..., n, k] by `kernel` [..., k, m], onto `start` (like it or [m]): float32 [..., n, m]."""
     return _compiled(tf)(rows, kernel, tf.zeros(tf.shape(kernel)[-1:]) if start is None else start)
 
 
 def mean(tf: Any, values: Any, axes: Sequence[int], keep: bool) -> Any:
-    """The mean along `axes`, the last not among them: the sum times what float32 has for one over the count."""
+    """Return the mean along `axes`, the last not among them: the sum times what float32 has for one over the count."""
     shape = tf.shape(values)
     kept = [axis for axis in range(values.shape.rank) if axis not in axes]
     count = tf.reduce_prod(tf.gather(shape, axes))
@@ -72,7 +72,7 @@ def mean(tf: Any, values: Any, axes: Sequence[int], keep: bool) -> Any:
 
 @cache  # one function for all, so that each shape is compiled once
 def _compiled(tf: Any) -> Any:
-    """(rows, kernel, start) -> sums."""
+    """Map (rows, kernel, start) to sums."""
 
     def sums(rows: Any, kernel: Any, start: Any) -> Any:
         depth = tf.shape(rows)[-1]
@@ -95,7 +95,7 @@ def _compiled(tf: Any) -> Any:
 
 
 def _first(tf: Any, values: Any, axis: int, missing: Any) -> Any:
-    """`values` with `axis` in front, and zeros behind its end, which change no sum."""
+    """Return `values` with `axis` first, and zeros after its end, which change no sum."""
     rank = values.shape.rank
     axis %= rank
     moved = tf.transpose(values, [axis, *(other for other in range(rank) if other != axis)])
@@ -103,6 +103,6 @@ def _first(tf: Any, values: Any, axis: int, missing: Any) -> Any:
 
 
 def _piece(tf: Any, part: Any, index: Any) -> Any:
-    """The values of one step of the loop."""
+    """Return the values of one step of the loop."""
     rest = part.shape.rank - 1
     return tf.slice(part, [index * UNROLLED, *[0] * rest], [UNROLLED, *[-1] * rest])

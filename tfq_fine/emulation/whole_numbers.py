@@ -1,7 +1,7 @@
-"""What XNNPACK computes of 8-bit codes in whole numbers, not of real values: sums, products, other scales, sizes.
+"""XNNPACK's whole-number arithmetic on 8-bit codes: sums, products, other scales, sizes.
 
 Ratios of scales become whole-number multipliers and a shift; the result is rounded by adding a half and cutting, so
-that ties go up. Of 21 bits for ADD and SUB, which share a shift; of 8 bits behind the point for QUANTIZE and
+that ties go up. Of 21 bits for ADD and SUB, which share a shift; of 8 bits after the point for QUANTIZE and
 LEAKY_RELU. Products are rounded as those of linear operators. Ratios that it does not take: `fixed_kernels`.
 """
 
@@ -26,7 +26,7 @@ BITS, FRACTION = 20, 8
 
 
 def in_whole_numbers(op: Op, tensors: Mapping[int, Tensor]) -> bool:
-    """Whether XNNPACK computes the operator so; `tensors` are its inputs, and its output at -1."""
+    """Return whether XNNPACK computes the operator so; `tensors` are its inputs, and its output at -1."""
     if op.code == "RESIZE_BILINEAR":
         return (
             tensors[-1].dtype in ("int8", "int16")
@@ -40,7 +40,7 @@ def in_whole_numbers(op: Op, tensors: Mapping[int, Tensor]) -> bool:
 
 
 def _ratios(op: Op, tensors: Mapping[int, Tensor]) -> list[np.float32]:
-    """Input scale to output scale, negative for what is taken away; of LEAKY_RELU above and below 0."""
+    """Return input scale to output scale, negative for what is subtracted; of LEAKY_RELU above and below 0."""
     scales = [affine_of(tensors[slot])[0] for slot in sorted(set(tensors) - {-1})]
     output = affine_of(tensors[-1])[0]
     if op.code == "LEAKY_RELU":
@@ -51,7 +51,7 @@ def _ratios(op: Op, tensors: Mapping[int, Tensor]) -> list[np.float32]:
 
 
 def whole_numbers(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) -> Any:
-    """The codes of the output, of the inputs' codes; float64 holds all sums exactly."""
+    """Return the codes of the output, of the inputs' codes; float64 holds all sums exactly."""
     if op.code == "RESIZE_BILINEAR":
         resize = resized if tensors[-1].dtype == "int8" else resized_short
         return tf.cast(resize(tf, op, tf.cast(x[0], tf.int64), tensors[1].data), tf.float32)
@@ -74,5 +74,5 @@ def whole_numbers(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) 
 
 
 def _placed(tf: Any, op: Op, found: Any, output: Tensor) -> Any:
-    """Codes of whole numbers on the scale of the output."""
+    """Return the codes of whole numbers on the scale of the output."""
     return tf.cast(tf.clip_by_value(found + np.float64(affine_of(output)[1]), *fused_limits(op, output)), tf.float32)

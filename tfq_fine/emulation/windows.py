@@ -1,4 +1,4 @@
-"""What each position of a convolution's window meets of its input."""
+"""The input values that each position of a convolution's window meets."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from tfq_converters.operators import padding_of
 
 
 def padded(tf: Any, op: Op, values: Any, window: tuple[int, int]) -> Any:
-    """`values` [N, H, W, C] with the zeros that SAME fills up with."""
+    """Return `values` [N, H, W, C] with the zeros that SAME fills up with."""
     if padding_of(op) != "SAME":
         return values
     known = values.shape[1:3]
@@ -20,17 +20,17 @@ def padded(tf: Any, op: Op, values: Any, window: tuple[int, int]) -> Any:
 
 
 def strides(op: Op) -> tuple[int, int]:
-    """Of height and width."""
+    """Return the strides of height and width."""
     return op.option("strideH"), op.option("strideW")
 
 
 def dilations(op: Op) -> tuple[int, int]:
-    """Of height and width."""
+    """Return the dilations of height and width."""
     return op.option("dilationHFactor"), op.option("dilationWFactor")
 
 
 def met(position: tuple[int, int], window: tuple[int, int], steps: tuple[int, int], rates: tuple[int, int]) -> Any:
-    """The slices of height and width of the padded values that a position of the window meets."""
+    """Return the slices of height and width of the padded values that a position of the window meets."""
     return tuple(
         slice(at * rate, (at - length + 1) * rate or None, step)
         for at, length, step, rate in zip(position, window, steps, rates, strict=True)

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from tfq_fine.layers.annotation import annotate
     from tfq_fine.layers.barrier import without_marks
     from tfq_fine.layers.calibration import calibrate_wrappers, converted
-    from tfq_fine.layers.export import Given, WrappedModel, wrapped_model
+    from tfq_fine.layers.export import Overrides, WrappedModel, wrapped_model
     from tfq_fine.layers.fine_quantize import FineQuantize
     from tfq_fine.layers.folding import fold_batch_norm
     from tfq_fine.layers.kernel import QuantizedKernel
-    from tfq_fine.layers.kernel_plan import held
+    from tfq_fine.layers.kernel_plan import plan_kernel
     from tfq_fine.layers.layer_table import Kernel, LayerRow, from_op, kernels_of, op_shape, row_of, to_op
     from tfq_fine.layers.loading import load_model
     from tfq_fine.layers.simulation import simulate
@@ -28,11 +28,11 @@ else:
             "annotation": "annotate",
             "barrier": "without_marks",
             "calibration": "calibrate_wrappers converted",
-            "export": "Given WrappedModel wrapped_model",
+            "export": "Overrides WrappedModel wrapped_model",
             "fine_quantize": "FineQuantize",
             "folding": "fold_batch_norm",
             "kernel": "QuantizedKernel",
-            "kernel_plan": "held",
+            "kernel_plan": "plan_kernel",
             "layer_table": "Kernel LayerRow from_op kernels_of op_shape row_of to_op",
             "loading": "load_model",
             "simulation": "simulate",
@@ -42,9 +42,9 @@ else:
 
 __all__ = [
     "FineQuantize",
-    "Given",
     "Kernel",
     "LayerRow",
+    "Overrides",
     "QuantizedKernel",
     "WrappedModel",
     "annotate",
@@ -53,10 +53,10 @@ __all__ = [
     "fold_batch_norm",
     "freeze_ranges",
     "from_op",
-    "held",
     "kernels_of",
     "load_model",
     "op_shape",
+    "plan_kernel",
     "row_of",
     "simulate",
     "to_op",

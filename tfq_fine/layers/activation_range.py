@@ -62,14 +62,14 @@ class ActivationRange:
             variable.assign(0.0)
 
     def freeze(self, frozen: bool) -> None:
-        """Keep the range as it is, also under an optimizer that was compiled before, or let it move again."""
+        """Keep the range unchanged, also under an optimizer that was compiled before, or let it move again."""
         for variable, limit in zip((self.low, self.high), self.limits(), strict=True):
             variable.assign(limit)
         self.settle()
         self.frozen.assign(float(frozen))
 
     def quantized(self, values: Any, training: bool) -> Any:
-        """`values` on the codes of the range; as they are while the range is not known."""
+        """Return `values` on the codes of the range; unchanged while the range is not known."""
         if training and not self.learned:
             self._average(values)
         scale, zero = self._encoding()
@@ -84,7 +84,7 @@ class ActivationRange:
         return tf.where(self.known.value > 0, found, values)
 
     def _learned_scale(self, values: Any) -> Any:
-        """The trained scale, its gradient scaled by how many values of a sample share it."""
+        """Return the trained scale, its gradient scaled by how many values of a sample share it."""
         return self.step.trained(math.prod(size or 1 for size in values.shape[1:]), 2 ** (self.bits - 1) - 1)
 
     def _count(self) -> None:
@@ -96,7 +96,7 @@ class ActivationRange:
         self.steps.assign(self.steps.value + 1.0)
 
     def _learned_limits(self) -> tuple[Any, Any]:
-        """The range whose encoding is the trained step."""
+        """Return the range whose encoding is the trained step."""
         scale = self.step.value
         if self.bits == 16:
             return -32767 * scale, 32767 * scale
@@ -121,7 +121,7 @@ class ActivationRange:
         return arithmetic.activation_scale(low, high, self.bits)
 
     def limits(self) -> tuple[float, float]:
-        """The range whose encoding this is: `affine.activation_encoding(*limits, bits)` gives the very same numbers."""
+        """Return the range of this encoding: `affine.activation_encoding(*limits, bits)` gives the same numbers."""
         if not self.learned or np.asarray(self.frozen) > 0:
             return float(np.asarray(self.low)), float(np.asarray(self.high))
         scale = float(self.step.numpy())

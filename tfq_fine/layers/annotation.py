@@ -25,8 +25,8 @@ FUSED = frozenset({"ReLU", "Activation", "BatchNormalization"})  # what reads a 
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What a recipe asks of one layer."""
+class _Requested:
+    """The request of a recipe for one layer."""
 
     layer: Any
     spec: OpSpec
@@ -44,7 +44,7 @@ def annotate(
     freeze_after: int | None = None,
     rows: Mapping[str, LayerRow] | None = None,
 ) -> Any:
-    """A copy of a Keras model whose layers are wrapped in `FineQuantize` with what the recipe asks of them.
+    """Return a copy of a Keras model whose layers are wrapped in `FineQuantize` with what the recipe asks of them.
 
     Args:
         model: a built Sequential, Functional or subclassed Keras 3 model; it is not changed.
@@ -53,7 +53,7 @@ def annotate(
         prefer: "size" takes a recipe at its word; "speed" keeps kernels that have no fast low-bit code at 8 bits.
         fold: fold batch norm first (`fold_batch_norm`), so that what is wrapped is what is deployed.
         momentum: of ranges while training.
-        freeze_after: training steps after which ranges stay as they are.
+        freeze_after: training steps after which ranges stay unchanged.
         rows: facts on layer types of your own, by class name.
 
     Returns:
@@ -72,8 +72,8 @@ def annotate(
         raise TfqError(f"model {model.name!r} has wrapped layers already: {names}; annotate the float model")
     chosen = named(recipe)
     start = fold_batch_norm(model).model if fold else model
-    asked = _asked(start, chosen, rows or {})
-    specs = {path: found for path, found in asked.items() if found.row is not None}
+    requested = _requested(start, chosen, rows or {})
+    specs = {path: found for path, found in requested.items() if found.row is not None}
     if not specs:
         raise TfqError(
             f"recipe {chosen.name!r} quantizes no kernel of model {model.name!r} to 2 to 8 bits, so that there is "
@@ -114,20 +114,20 @@ def annotate(
     importlib.import_module("tfq_fine.layers.serialization").hold(result)
     for wrapper in wrappers(result):
         wrapper.fit_scales()
-    _report_left(result, asked)
+    _report_left(result, requested)
     return result
 
 
 def _problems(node: Node, wrapper_of: Callable[[Any, str], Any]) -> list[str]:
-    """Why a layer cannot be wrapped as it is asked."""
+    """Return why a layer cannot be wrapped as requested."""
     try:
         return [problem for *_, problem in wrapper_of(node.layer, node.path).decided() if problem]
     except TfqError as error:
         return [str(error)]
 
 
-def _asked(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict[str, _Asked]:
-    """What the recipe asks of every layer with kernels, by path; what it keeps float is left out.
+def _requested(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict[str, _Requested]:
+    """Return what the recipe requests of every layer with kernels, by path, without what it keeps float.
 
     Raises:
         TfqError: a rule that names no layer.
@@ -138,7 +138,7 @@ def _asked(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict[str
         for rule in recipe.rules
         if rule.op is None and not any(rule.matches(Op("", (), (), layer=path), layers) for path in layers)
     )
-    found: dict[str, _Asked] = {}
+    found: dict[str, _Requested] = {}
     inside: list[str] = []
     for node in nodes(layer_tree(model)):
         row = row_of(node.layer, rows)
@@ -148,28 +148,28 @@ def _asked(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict[str
         op = Op(row.kernels[0].op if row else "", (), (), layer=_called(node.layer, node.path))
         spec = recipe.spec_of(op, layers)
         if spec is not None and spec.weights is not None:
-            found[node.path] = _Asked(node.layer, spec, row)
+            found[node.path] = _Requested(node.layer, spec, row)
     return found
 
 
 def _called(layer: Any, path: str) -> str:
-    """The path of the layer that computes: of a TimeDistributed, that in it."""
+    """Return the path of the layer that computes: of a TimeDistributed, that in it."""
     return _called(layer.layer, f"{path}/{layer.layer.name}") if is_repeated(layer) else path
 
 
 def _has_matrix(node: Node) -> bool:
-    """Whether a layer has weights of its own that may be a kernel."""
+    """Return whether a layer has weights of its own that may be a kernel."""
     own = [weight for weight in own_weights(node) if str(weight.dtype).startswith("float")]
     return type(node.layer).__name__ not in NO_KERNELS and any(len(weight.shape) > 1 for weight in own)
 
 
-def _report_left(result: Any, asked: Mapping[str, _Asked]) -> None:
+def _report_left(result: Any, requested: Mapping[str, _Requested]) -> None:
     """Name the layers that were to be quantized and are not wrapped."""
     wrapped = {node.path for node in nodes(layer_tree(result)) if is_wrapper(node.layer)}
-    for path, found in asked.items():
+    for path, found in requested.items():
         if path not in wrapped:
             why = (
-                "it is inside a layer of Keras that is taken as it is"
+                "it is inside a layer of Keras that is taken unchanged"
                 if found.row
                 else "its type has no row (rows=...)"
             )
@@ -180,7 +180,7 @@ def _report_left(result: Any, asked: Mapping[str, _Asked]) -> None:
 
 
 def _read_in_float(model: Any, wrapped: set[str]) -> set[str]:
-    """Paths of the wrapped layers whose output something reads that does not quantize it itself."""
+    """Return paths of wrapped layers whose output is read by something that does not quantize it itself."""
     paths = {id(node.layer): node.path for node in nodes(layer_tree(model))}
     found = set()
     for inner in model._flatten_layers(recursive=True):

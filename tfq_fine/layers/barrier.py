@@ -1,4 +1,4 @@
-"""A mark in front of wrapped layers: the converter merges nothing across it into them, and it is not in the file.
+"""A mark before wrapped layers: the converter merges nothing across it into them, and it is not in the file.
 
 The stock converter merges what multiplies or shifts the input of a layer (`Rescaling`, a division, a batch norm) into
 its weights. Its operator then reads another tensor than the wrapper saw, over other weights. The mark is a MAXIMUM with
@@ -17,7 +17,7 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 def put_in_front(layer: Any) -> Any:
-    """The same layer, whose calls pass every float tensor that they are given through a mark."""
+    """Wrap `layer.call` so that each float input passes through a marker op."""
     import keras
 
     call = layer.call
@@ -30,12 +30,12 @@ def put_in_front(layer: Any) -> Any:
         data = keras.tree.map_structure(marked, data_of(named))
         return call(*keras.tree.map_structure(marked, inputs), **{**named, **data})
 
-    vars(layer)["call"] = called  # of the object, where Keras tracks nothing; the class stays as it is
+    vars(layer)["call"] = called  # of the object, where Keras tracks nothing; the class stays unchanged
     return layer
 
 
 def without_marks(graph: Graph) -> Graph:
-    """The graph of a model whose layers were marked, as it is without them."""
+    """Return the graph of a model whose layers were marked, without the marks."""
     return replace(graph, subgraphs=tuple(_cleaned(subgraph) for subgraph in graph.subgraphs))
 
 

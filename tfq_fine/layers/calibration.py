@@ -17,7 +17,7 @@ from tfq_fine.activations import search_ranges as automatic
 from tfq_fine.calibration import Range, Representative, Statistics, mean_needs
 from tfq_fine.data import InputSpec, batches
 from tfq_fine.layers.barrier import without_marks
-from tfq_fine.layers.export import Given, taken_apart
+from tfq_fine.layers.export import Overrides, taken_apart
 from tfq_fine.layers.wrapped import require_wrappers
 from tfq_fine.planning import Plan, Policy, make_plan
 from tfq_fine.request import OpSpec
@@ -33,12 +33,12 @@ class Converted:
     model: Any
     graph: Graph
     plan: Plan
-    given: Given
+    overrides: Overrides
     wrappers: Mapping[str, Any]  # by path
 
 
 def converted(model: Any) -> Converted:
-    """The float graph in a wrapped model, and where its wrappers are in it.
+    """Return the float graph in a wrapped model, and where its wrappers are in it.
 
     Raises:
         TfqError: the model holds no wrappers, or cannot be converted.
@@ -48,11 +48,11 @@ def converted(model: Any) -> Converted:
     apart = taken_apart(model)
     source = read_model(apart.model)
     graph = without_marks(source.graph)
-    given = apart.given(graph)
-    asked: dict[Any, OpSpec | None] = {key: None for key, _ in graph.ops()}
-    asked |= apart.annotated.resolve(graph, source.layers) if apart.annotated else {}
-    plan = make_plan(graph, asked | dict(given.asked), Policy("size", True, Target()))
-    return Converted(model, graph, plan, given, apart.wrappers)
+    overrides = apart.overrides(graph)
+    requested: dict[Any, OpSpec | None] = {key: None for key, _ in graph.ops()}
+    requested |= apart.annotated.resolve(graph, source.layers) if apart.annotated else {}
+    plan = make_plan(graph, requested | dict(overrides.requested), Policy("size", True, Target()))
+    return Converted(model, graph, plan, overrides, apart.wrappers)
 
 
 def calibrate_wrappers(
@@ -72,26 +72,26 @@ def calibrate_wrappers(
         TfqError: the data holds no samples, or a tensor becomes NaN or infinite.
     """
     _observe(found, data)
-    graph, plan, given = found.graph, found.plan, found.given
-    held = {t for _, t in given.held}
+    graph, plan, overrides = found.graph, found.plan, found.overrides
+    held = {t for _, t in overrides.held}
     needs = static_needs(graph, plan, held) if held else mean_needs(graph)
     seen = data.gather(graph, needs, advance)
     assert seen.statistics is not None
     if held:
         known = automatic.ranged(graph, plan, seen.statistics, seen.samples, only=held)
-        _set_ranges(given, known)
+        _set_ranges(overrides, known)
     for path, wrapper in found.wrappers.items():
-        tensors = {variable: key for (of, variable), key in given.read.items() if of == path}
+        tensors = {variable: key for (of, variable), key in overrides.read.items() if of == path}
         means = seen.statistics.means
         wrapper.means = {variable: means[key] for variable, key in tensors.items() if key in means}
         wrapper.fit_scales()
     return seen.statistics
 
 
-def _set_ranges(given: Given, known: Statistics) -> None:
+def _set_ranges(overrides: Overrides, known: Statistics) -> None:
     """Give every range of a wrapper what was chosen for its tensors."""
     chosen: dict[int, tuple[Any, list[Range]]] = {}
-    for key, held in given.held.items():
+    for key, held in overrides.held.items():
         for one in held:
             chosen.setdefault(id(one), (one, []))[1].append(known.ranges[key])
     for one, ranges in chosen.values():
@@ -100,7 +100,7 @@ def _set_ranges(given: Given, known: Statistics) -> None:
 
 def _observe(found: Converted, data: Representative) -> None:
     """Set the ranges of what no kernel in the graph reads, as a second input of a custom layer: all that calls see."""
-    with_tensor = {id(one) for held in found.given.held.values() for one in held}
+    with_tensor = {id(one) for held in found.overrides.held.values() for one in held}
     every = [(w, one) for w in found.wrappers.values() for one in w.every_range if id(one) not in with_tensor]
     if not every:
         return

@@ -1,4 +1,4 @@
-"""From a wrapped Keras model to what the quantizer needs: the float model, and what the wrappers decided.
+"""Export of a wrapped Keras model: the float model, and the overrides that the wrappers decided.
 
 The wrappers are taken off a copy, the copy is converted as any float model, and each kernel is found again among the
 constants of the file by its values, laid out as its operator wants it.
@@ -54,8 +54,8 @@ class WrappedModel:
             return Recipe("wrapped layers only", None)
         return Recipe("wrapped", OpSpec("integer", WeightSpec(8), ActivationSpec(max(bits))), flexible=True)
 
-    def given(self, graph: Graph) -> "Given":
-        """The wrappers' specs, codes and ranges, for the operators of `graph`.
+    def overrides(self, graph: Graph) -> "Overrides":
+        """Return the wrappers' specs, codes and ranges, for the operators of `graph`.
 
         Raises:
             TfqError: a kernel is not found in the graph; all are named.
@@ -64,15 +64,15 @@ class WrappedModel:
         for path, wrapper in self.wrappers.items():
             found.take(path, wrapper)
         raise_all(found.problems)
-        return Given(found.asked, found.codes, found.forms, found.held, found.read)
+        return Overrides(found.requested, found.codes, found.forms, found.held, found.read)
 
 
 class _Collected:
-    """What the wrappers decided, while it is put together."""
+    """The wrappers' decisions, while they are put together."""
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.asked: dict[OpKey, OpSpec] = {}
+        self.requested: dict[OpKey, OpSpec] = {}
         self.codes: dict[tuple[OpKey, int], WeightCodes] = {}
         self.forms: dict[OpKey, str] = {}
         self.held: dict[TensorKey, list[Any]] = {}
@@ -80,11 +80,11 @@ class _Collected:
         self.problems: list[str] = []
 
     def take(self, path: str, wrapper: Any) -> None:
-        """All that one wrapper decided; `path` is that of its layer."""
+        """Take all that one wrapper decided; `path` is that of its layer."""
         inside = {key: op for key, op in self.graph.ops() if is_of(self.graph, key, path)}
         if wrapper.spec.mode == "integer":
             plain = [key for key, op in inside.items() if not weight_axes(op, self.graph.subgraphs[key[0]])]
-            self.asked |= dict.fromkeys(plain, wrapper.spec)
+            self.requested |= dict.fromkeys(plain, wrapper.spec)
         for kernel in wrapper.kernels:
             places = find_places(self.graph, kernel, path)
             if not places:
@@ -98,12 +98,12 @@ class _Collected:
             self._hold(tensor, wrapper.output_range)
 
     def _take_kernel(self, path: str, wrapper: Any, kernel: QuantizedKernel, place: Place) -> None:
-        """One place of one kernel, and the range of what its operator reads."""
+        """Take one place of one kernel, and the range of what its operator reads."""
         found, key = _codes(place, wrapper, kernel), place.key
         if isinstance(found, str):
             self.problems.append(f"layer {path!r}: {found}")
             return
-        self.codes[key, place.slot], self.asked[key], self.forms[key] = found, _exactly(kernel), kernel.held.form
+        self.codes[key, place.slot], self.requested[key], self.forms[key] = found, _exactly(kernel), kernel.plan.form
         tensor = data_of(op_at(self.graph, key))
         self.read.setdefault((path, kernel.kernel.variable), (key[0], tensor))
         read = self._range_of_what_it_reads(wrapper, kernel)
@@ -112,7 +112,7 @@ class _Collected:
 
     @staticmethod
     def _range_of_what_it_reads(wrapper: Any, kernel: QuantizedKernel) -> Any:
-        """The range of what the operator of a kernel reads; None when no wrapper holds it."""
+        """Return the range of what the operator of a kernel reads; None when no wrapper holds it."""
         reads = kernel.kernel.reads
         if reads is None or not wrapper.ranges:
             return kernel.inside
@@ -123,10 +123,10 @@ class _Collected:
 
 
 @dataclass(frozen=True)
-class Given:
-    """What the wrappers decided about the operators of a graph."""
+class Overrides:
+    """The wrappers' decisions about the operators of a graph."""
 
-    asked: Mapping[OpKey, OpSpec]  # of the operators with wrapped kernels, and of those behind them in their layers
+    requested: Mapping[OpKey, OpSpec]  # of the operators with wrapped kernels, and of those after them in their layers
     codes: Mapping[tuple[OpKey, int], WeightCodes] = field(default_factory=dict)  # by operator and slot
     forms: Mapping[OpKey, str] = field(default_factory=dict)
     held: Mapping[TensorKey, Sequence[Any]] = field(default_factory=dict)  # the ranges of wrappers, by their tensors
@@ -140,32 +140,32 @@ class Given:
         return {key: reduce(Range.union, (Range(*found.limits()) for found in held)) for key, held in self.held.items()}
 
     def merged(self, graph: Graph, plan: Plan, policy: Policy) -> Plan:
-        """The plan with the decisions that the wrappers simulated.
+        """Return the plan with the decisions that the wrappers simulated.
 
         Raises:
             TfqError: the target of `policy` cannot hold what a wrapper simulated; all such layers are named.
         """
         rigid = replace(policy, flexible=False)
-        own: dict[OpKey, OpSpec | None] = {key: self.asked.get(key) for key, _ in graph.ops()}
+        own: dict[OpKey, OpSpec | None] = {key: self.requested.get(key) for key, _ in graph.ops()}
         decided = make_plan(graph, own, rigid)
         problems = []
         merged: dict[OpKey, Decision] = dict(plan)
-        for key in self.asked:
+        for key in self.requested:
             merged[key] = decided[key]
             form = self.forms.get(key)
             spec = decided[key].spec
-            if form is not None and (spec != self.asked[key] or decided[key].form != form):
+            if form is not None and (spec != self.requested[key] or decided[key].form != form):
                 what = "float" if spec is None else f"{spec.weights} in mode {spec.mode} ({decided[key].form})"
                 reason = f": {decided[key].reason}" if decided[key].reason else ""
                 problems.append(
-                    f"{graph.subgraphs[key[0]].op_name(key[1])} was simulated as {self.asked[key].weights} in mode "
-                    f"{self.asked[key].mode} ({form}), and the file would hold {what}{reason}"
+                    f"{graph.subgraphs[key[0]].op_name(key[1])} was simulated as {self.requested[key].weights} in mode "
+                    f"{self.requested[key].mode} ({form}), and the file would hold {what}{reason}"
                 )
         raise_all(problems)
         return merged
 
     def changed(self, quantized: QuantizedGraph) -> list[str]:
-        """Notes on operators that are not what was simulated: left in float, or with scales that had to be raised."""
+        """Return notes on operators unlike their simulation: left in float, or with scales that had to be raised."""
         names = {key: quantized.graph.subgraphs[key[0]].op_name(key[1]) for key, _ in self.codes}
         lost = [key for key in names if key not in quantized.ops]
         raised = [
@@ -186,7 +186,7 @@ class Given:
         ]
 
     def simulated(self, graph: Graph) -> Graph:
-        """The float graph over the weights that the wrappers simulate: what its activations are in the file."""
+        """Return the float graph over the weights that the wrappers simulate: what its activations are in the file."""
         held: dict[int, dict[int, WeightCodes]] = {}  # by subgraph and tensor
         for ((s, o), slot), codes in self.codes.items():
             held.setdefault(s, {})[graph.subgraphs[s].ops[o].inputs[slot]] = codes
@@ -203,7 +203,7 @@ class Given:
         return replace(graph, subgraphs=tuple(subgraphs))
 
     def with_ranges(self, graph: Graph, plan: Plan, statistics: Statistics | None) -> Statistics | None:
-        """Statistics with the wrappers' ranges: of their tensors, and of those that kernels tie to the same scale."""
+        """Return statistics with the wrappers' ranges, also for tensors that kernels tie to the same scale."""
         if statistics is None or not self.ranges:
             return statistics
         members = groups(graph, integer_ops(plan))
@@ -217,7 +217,7 @@ class Given:
 
 
 def wrapped_model(model: Any, safe_mode: bool = True) -> WrappedModel | None:
-    """What a Keras model, or a `.keras` file, holds of wrappers; None when it holds none.
+    """Return the wrappers that a Keras model or `.keras` file holds; None when it holds none.
 
     Raises:
         TfqError: as `unwrapped`, or the file cannot be loaded.
@@ -232,7 +232,7 @@ def wrapped_model(model: Any, safe_mode: bool = True) -> WrappedModel | None:
 
 
 def unwrapped(model: Any) -> WrappedModel:
-    """The float model in a calibrated model with wrappers, with marks (`barrier`) where the wrappers were.
+    """Return the float model in a calibrated model with wrappers, with marks (`barrier`) where the wrappers were.
 
     Raises:
         TfqError: wrappers of a static recipe that were never calibrated; all are named.
@@ -247,7 +247,7 @@ def unwrapped(model: Any) -> WrappedModel:
 
 
 def taken_apart(model: Any) -> WrappedModel:
-    """The float model in a model with wrappers, as `unwrapped` has it, and the wrappers, calibrated or not."""
+    """Return the float model in a model with wrappers, as `unwrapped` has it, and the wrappers, calibrated or not."""
     found = {node.path: node.layer for node in nodes(layer_tree(model)) if is_wrapper(node.layer)}
 
     def marked(layer: Any, path: str) -> Any:
@@ -261,19 +261,19 @@ def _same(held: WeightCodes | np.ndarray, codes: WeightCodes) -> bool:
 
 
 def op_at(graph: Graph, key: OpKey) -> Op:
-    """The operator of a key."""
+    """Return the operator of a key."""
     return graph.subgraphs[key[0]].ops[key[1]]
 
 
 def _exactly(kernel: QuantizedKernel) -> OpSpec:
-    """The spec of the file: as simulated; a bias that was trained with these weights is not corrected for them."""
-    spec = kernel.held.spec
+    """Return the spec as simulated; a bias that was trained with these weights is not corrected for them."""
+    spec = kernel.plan.spec
     assert spec.weights is not None
     return replace(spec, weights=replace(spec.weights, bias_correction=False))
 
 
 def _leaving(graph: Graph, inside: Mapping[OpKey, Op]) -> Iterator[int]:
-    """The float tensors that operators inside a layer make, and that others read."""
+    """Yield the float tensors that operators inside a layer make, and that others read."""
     main = graph.main
     readers = main.consumers()
     for key, op in inside.items():
@@ -284,13 +284,13 @@ def _leaving(graph: Graph, inside: Mapping[OpKey, Op]) -> Iterator[int]:
 
 
 def _codes(place: Place, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes | str:
-    """The codes of a constant: those of the kernel, over its scales times what the converter multiplied it with."""
+    """Return the codes of a constant: the kernel's, over its scales times the factor that the converter applied."""
     factor, channel = place.factor, place.channel
     scale, zero = wrapper.scales(kernel)
-    found = place.of(affine.encode(kernel.values, kernel.held.block, scale, zero, kernel.held.codes))
+    found = place.of(affine.encode(kernel.values, kernel.plan.block, scale, zero, kernel.plan.codes))
     if (factor == 1).all():
         return found
-    if kernel.held.block[channel] != 1 and len(np.unique(np.abs(factor))) > 1:
+    if kernel.plan.block[channel] != 1 and len(np.unique(np.abs(factor))) > 1:
         return (
             f"batch norm scales the channels of its {kernel.kernel.variable} differently, but they share a scale; "
             "use one per channel, or fold batch norm before you wrap layers (tfq_fine.fold_batch_norm)"
@@ -298,7 +298,7 @@ def _codes(place: Place, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes |
     if zero.any() and (factor < 0).any():
         return "batch norm turns the sign of asymmetric weights; fold it before you wrap layers"
     along = [-1 if axis == channel else 1 for axis in range(scale.ndim)]
-    each = np.abs(factor if kernel.held.block[channel] == 1 else factor[:1]).reshape(along)
-    scale = affine.ROUNDED_SCALES[kernel.held.codes.scales]((scale * each).astype(np.float32))
+    each = np.abs(factor if kernel.plan.block[channel] == 1 else factor[:1]).reshape(along)
+    scale = affine.ROUNDED_SCALES[kernel.plan.codes.scales]((scale * each).astype(np.float32))
     codes = np.where(factor.reshape(along) < 0, -found.codes, found.codes)
     return replace(found, codes=codes, scale=scale)

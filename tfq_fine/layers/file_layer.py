@@ -29,7 +29,7 @@ class FileLayer(keras.layers.Layer):
         self._single = any(_is_fixed(tensor) for tensor in self._inputs)
 
     def call(self, inputs: Sequence[Any]) -> Any:
-        """The outputs for `inputs`, in the model's order; one sample at a time where the file's batch is 1."""
+        """Return the outputs for `inputs`, in the model's order; one sample at a time where the file's batch is 1."""
         given = [inputs[slot] for slot in self._slots]
         if not self._single:
             return self._ordered(self._run(given))
@@ -42,7 +42,7 @@ class FileLayer(keras.layers.Layer):
         return self._ordered(list(tf.map_fn(one, tuple(given), fn_output_signature=kinds)))
 
     def compute_output_spec(self, inputs: Sequence[Any]) -> Any:
-        """Shapes and types of the file's outputs, with a free batch."""
+        """Return shapes and types of the file's outputs, with a free batch."""
         found = []
         for tensor in self._outputs:
             dtype = tensor.dtype if is_quantized(tensor) or not tensor.dtype.startswith("float") else "float32"

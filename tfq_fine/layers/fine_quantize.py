@@ -23,7 +23,7 @@ from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.input_hooks import changed_inside, data_of, is_inside, on_the_fly, phases
 from tfq_fine.layers.kernel import QuantizedKernel
-from tfq_fine.layers.kernel_plan import Held, held
+from tfq_fine.layers.kernel_plan import KernelPlan, plan_kernel
 from tfq_fine.layers.layer_table import (
     ROWS,
     Kernel,
@@ -54,9 +54,9 @@ class FineQuantize(keras.layers.Wrapper):
             `quantize`, the observer of what computes a tensor comes before that of what reads it.
         mode: of the operator in the file; None is "integer" with activations, "weight_only" without.
         learned: scales are trained (LSQ); else weight scales follow the weights, and ranges a moving average.
-        outputs: whether the output is quantized too: where no wrapped layer reads it, as in front of a sum.
+        outputs: whether the output is quantized too: where no wrapped layer reads it, as before a sum.
         momentum: of the moving average.
-        freeze_after: training steps after which ranges stay as they are.
+        freeze_after: training steps after which ranges stay unchanged.
         flexible: whether the file may take more bits or a coarser granularity where its kernels want that.
         prefer: "speed" or "size", for flexible wrappers.
         row: the facts of a layer type that is not known; see `layer_table.LayerRow`.
@@ -92,7 +92,7 @@ class FineQuantize(keras.layers.Wrapper):
         self.learned, self.outputs, self.momentum, self.freeze_after = learned, outputs, momentum, freeze_after
         self.policy = Policy(prefer, flexible)
         self.row, self.recipe = row, recipe
-        self.observing = False  # calibration: look at the inputs, and leave them as they are
+        self.observing = False  # calibration: look at the inputs, and leave them unchanged
         self.means: dict[str, np.ndarray] = {}  # by channel, of what kernels' operators read, of the last calibration
         self.inputs = 0  # float tensors that the layer is called with
         self.kernels: tuple[QuantizedKernel, ...] = ()
@@ -110,7 +110,7 @@ class FineQuantize(keras.layers.Wrapper):
         return super().__call__(*inputs, **named)
 
     def compute_output_spec(self, *inputs: Any, **named: Any) -> Any:
-        """As the layer has it; Keras calls a tensor that was multiplied with a number sparse, which it is not."""
+        """Return the layer's spec, never sparse: Keras calls a tensor multiplied with a number sparse."""
         dense = keras.tree.map_structure(_dense, (inputs, named))
         return super().compute_output_spec(*dense[0], **dense[1])
 
@@ -131,7 +131,7 @@ class FineQuantize(keras.layers.Wrapper):
                 inside = self._range(f"inside_{index}") if own else None
                 self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, found, factors, inside))
         self.inputs = inputs
-        if any(q.held.spec.mode == "integer" for q in self.kernels):
+        if any(q.plan.spec.mode == "integer" for q in self.kernels):
             self.ranges = tuple(self._range(f"input_{index}") for index in range(inputs))
             self.output_range = self._range("output") if self.outputs else None
         self.built = True
@@ -149,7 +149,7 @@ class FineQuantize(keras.layers.Wrapper):
             )
 
     def get_build_config(self) -> dict[str, Any]:
-        """What `build_from_config` needs."""
+        """Return what `build_from_config` needs."""
         return {"layer": self.layer.get_build_config(), "inputs": self.inputs}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
@@ -159,22 +159,22 @@ class FineQuantize(keras.layers.Wrapper):
         if not self.built:
             self.build(config["inputs"])
 
-    def decided(self) -> list[tuple[Kernel, Any, Layout, Held | None, str]]:
-        """(fact, variable, layout, how the file holds it, or why it cannot) of every kernel; the layer is built."""
+    def decided(self) -> list[tuple[Kernel, Any, Layout, KernelPlan | None, str]]:
+        """Return (fact, variable, layout, plan or None, problem) for every kernel; the layer is built."""
         found = []
         for kernel, variable, layout in kernels_of(self.layer, self._row()):
             shape, answer, problem = op_shape(tuple(variable.shape), layout), None, ""
             groups = getattr(holder_of(self.layer, kernel.variable), "groups", 1)
             try:
-                answer = held(kernel.op, shape, self.spec, self.policy, groups, kernel.loop)
+                answer = plan_kernel(kernel.op, shape, self.spec, self.policy, groups, kernel.loop)
             except TfqError as error:
                 problem = f"layer {self.layer.name!r}, {kernel.variable}: {_reason(error)}"
             found.append((kernel, variable, layout, answer, problem))
         return found
 
-    def _factors(self, index: int, found: Held, variable: Any, layout: Layout) -> Any:
+    def _factors(self, index: int, plan: KernelPlan, variable: Any, layout: Layout) -> Any:
         shape = op_shape(tuple(variable.shape), layout)
-        blocks = tuple(-(-size // length) for size, length in zip(shape, found.block, strict=True))
+        blocks = tuple(-(-size // length) for size, length in zip(shape, plan.block, strict=True))
         if self.learned:
             return TrainedScale(self, f"scale_{index}", blocks)
         return self.add_weight(shape=blocks, initializer="ones", trainable=False, name=f"share_{index}")
@@ -184,7 +184,7 @@ class FineQuantize(keras.layers.Wrapper):
         return ActivationRange(self, name, self.spec.activations.bits, self.learned, self.momentum, self.freeze_after)
 
     def call(self, *inputs: Any, training: bool = False, **named: Any) -> Any:
-        """The layer's output over quantized kernels and inputs."""
+        """Return the layer's output over quantized kernels and inputs."""
         arguments, named = self._quantized_inputs(inputs, named, training)
         mapping = [(q.variable, self._quantized_kernel(q)) for q in self.kernels] if not self.observing else []
         reached = [q for q in self.kernels if q.kernel.loop or is_inside(q.kernel)]
@@ -205,7 +205,7 @@ class FineQuantize(keras.layers.Wrapper):
     def _quantized_inputs(
         self, inputs: Sequence[Any], named: Mapping[str, Any], training: bool
     ) -> tuple[Any, dict[str, Any]]:
-        """The arguments with their float tensors quantized; tensors that are given twice are seen once each."""
+        """Return the arguments with their float tensors quantized; tensors that are given twice are seen once each."""
         counted = count()
 
         def changed(value: Any) -> Any:
@@ -221,7 +221,7 @@ class FineQuantize(keras.layers.Wrapper):
         return arguments, {**named, **changes}
 
     def _read(self, index: int, value: Any, training: bool) -> Any:
-        """An input of the layer as its operators read it."""
+        """Return an input of the layer as its operators read it."""
         if index < len(self.ranges):
             return self._seen(self.ranges[index], value, training)
         return self._as_it_comes([q for q in self.kernels if self._reads(q, index)], value)
@@ -231,11 +231,11 @@ class FineQuantize(keras.layers.Wrapper):
         return reads is not None and reads % max(self.inputs, 1) == index
 
     def _read_inside(self, q: QuantizedKernel, training: bool, value: Any) -> Any:
-        """What an operator inside the layer reads, as it reads it."""
+        """Return the input of an operator inside the layer, as that operator reads it."""
         return self._as_it_comes([q], value) if q.inside is None else self._seen(q.inside, value, training)
 
     def _as_it_comes(self, readers: Sequence[QuantizedKernel], value: Any) -> Any:
-        """What dynamic-range kernels see of their input; as it is where not all its readers see the same."""
+        """Return the input as dynamic-range kernels see it; unchanged where not all its readers see the same."""
         rank = len(value.shape)
         axes = {on_the_fly(self.layer, q, rank) for q in readers}
         found = axes.pop() if len(axes) == 1 and not self.observing else None
@@ -245,7 +245,7 @@ class FineQuantize(keras.layers.Wrapper):
         return arithmetic.dynamic_by_phase(value, rates) if rates else arithmetic.dynamic(value, found)
 
     def _is_static(self) -> bool:
-        """Whether the input has a known shape, batch included: the converter leaves a dilation to the kernel then."""
+        """Return whether the input's shape is known, batch included: then the converter leaves dilation to kernels."""
         return any(None not in given.shape for node in self._inbound_nodes for given in node.input_tensors)
 
     def _seen(self, found: ActivationRange, value: Any, training: bool) -> Any:
@@ -258,26 +258,26 @@ class FineQuantize(keras.layers.Wrapper):
         values = to_op(q.variable.value, q.layout, keras.ops)
         shape = tuple(values.shape)
         if self.learned:
-            exact = q.factors.trained(math.prod(q.held.block), q.held.codes.highest)
-            scale = arithmetic.rounded_scale(exact, q.held.codes)
+            exact = q.factors.trained(math.prod(q.plan.block), q.plan.codes.highest)
+            scale = arithmetic.rounded_scale(exact, q.plan.codes)
             zero = tf.zeros_like(scale)
         else:
-            low, high = arithmetic.block_extent(tf.stop_gradient(values), q.held.block)
-            scale, zero = arithmetic.weight_scale(low * q.factors.value, high * q.factors.value, q.held.codes)
-        scale, zero = (arithmetic.expanded(part, q.held.block, shape) for part in (scale, zero))
-        quantized = arithmetic.fake_quantized(values, scale, zero, q.held.codes.lowest, q.held.codes.highest)
+            low, high = arithmetic.block_extent(tf.stop_gradient(values), q.plan.block)
+            scale, zero = arithmetic.weight_scale(low * q.factors.value, high * q.factors.value, q.plan.codes)
+        scale, zero = (arithmetic.expanded(part, q.plan.block, shape) for part in (scale, zero))
+        quantized = arithmetic.fake_quantized(values, scale, zero, q.plan.codes.lowest, q.plan.codes.highest)
         return from_op(quantized, q.layout, tuple(q.variable.shape), keras.ops)
 
     def fit_scales(self) -> None:
         """Choose the scales of the kernels with the algorithm of the spec."""
         assert self.spec.weights is not None
         for q in self.kernels:
-            weights = q.held.spec.weights
+            weights = q.plan.spec.weights
             assert weights is not None
             inputs = InputStatistics(self.means.get(q.kernel.variable))
             if inputs.missing(ALGORITHMS[weights.algorithm].reads):  # no data was seen yet
                 weights = replace(weights, algorithm="round_to_nearest", options=())
-            codes = solve(weights, WeightProblem(q.values, q.held.block, q.held.codes, q.held.axes, inputs))
+            codes = solve(weights, WeightProblem(q.values, q.plan.block, q.plan.codes, q.plan.axes, inputs))
             if self.learned:
                 q.factors.set(codes.scale)
             else:
@@ -288,10 +288,10 @@ class FineQuantize(keras.layers.Wrapper):
         return (scale / whole).astype(np.float32)
 
     def scales(self, q: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
-        """Scales and zero points that the simulation uses now, as `affine` has them."""
+        """Return scales and zero points that the simulation uses now, as `affine` has them."""
         if self.learned:
             scale = q.factors.numpy()
-            return affine.ROUNDED_SCALES[q.held.codes.scales](scale), np.zeros(scale.shape, np.int64)
+            return affine.ROUNDED_SCALES[q.plan.codes.scales](scale), np.zeros(scale.shape, np.int64)
         return q.extent_scales(np.asarray(q.factors))
 
     @property
@@ -305,15 +305,15 @@ class FineQuantize(keras.layers.Wrapper):
         return all(found.is_known for found in self.every_range)
 
     def compute_mask(self, *arguments: Any, **named: Any) -> Any:
-        """Of the wrapped layer."""
+        """Return the mask of the wrapped layer."""
         return self.layer.compute_mask(*arguments, **named)
 
     def get_config(self) -> dict[str, Any]:
-        """Everything but the weights, as plain values."""
+        """Return everything but the weights, as plain values."""
         return {**self.own_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
 
     def own_config(self) -> dict[str, Any]:
-        """The configuration without that of the wrapped layer."""
+        """Return the configuration without that of the wrapped layer."""
         return {
             **keras.layers.Layer.get_config(self),
             "spec": to_json(self.spec),
@@ -329,7 +329,7 @@ class FineQuantize(keras.layers.Wrapper):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "FineQuantize":
-        """The inverse of `get_config`; instead of its configuration, the layer itself may be given."""
+        """Return the inverse of `get_config`; instead of its configuration, the layer itself may be given."""
         config = dict(config)
         layer = config.pop("layer")
         if isinstance(layer, dict):
@@ -351,7 +351,7 @@ class FineQuantize(keras.layers.Wrapper):
 
 
 def _dense(value: Any) -> Any:
-    """A sparse tensor, or the symbol of one, as a dense one; anything else as it is."""
+    """Return a sparse tensor, or the symbol of one, as a dense one; anything else unchanged."""
     if isinstance(value, keras.KerasTensor) and value.sparse:
         return keras.KerasTensor(value.shape, value.dtype, name=value.name)
     return tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
@@ -364,12 +364,12 @@ def _is_float_tensor(value: Any) -> bool:
 
 
 def _reason(error: TfqError) -> str:
-    """The planner's message without the name of its made-up operator."""
+    """Return the planner's message without the name of its made-up operator."""
     return str(error).partition(": ")[2] or str(error)
 
 
 def _spec(name: str, mode: Mode, weights: Any, activations: Any) -> OpSpec:
-    """The specs together, with the name of the layer in the error."""
+    """Return the specs together, with the name of the layer in the error."""
     try:
         return OpSpec(mode, weights, activations)
     except TfqError as error:
@@ -412,7 +412,7 @@ def _check(layer: Any, weights: WeightSpec | None, row: LayerRow | None) -> None
     if not layer.trainable:
         raise TfqError(
             f"layer {name!r} is frozen (trainable=False): set trainable=True, wrap it, and freeze the wrapper if it is "
-            "to stay as it is"
+            "to stay unchanged"
         )
     other = next((inner for inner in layer._flatten_layers() if str(inner.compute_dtype) != "float32"), None)
     if other is not None:

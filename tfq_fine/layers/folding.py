@@ -1,6 +1,6 @@
-"""Batch norm folded into the linear layers beside it, in Keras: the same function up to float rounding.
+"""Batch norm folded into the linear layers next to it, in Keras: the same function up to float rounding.
 
-Behind a linear layer, gamma / sqrt(variance + epsilon) goes into its output channels and the rest into its bias. In
+After a linear layer, gamma / sqrt(variance + epsilon) goes into its output channels and the rest into its bias. In
 front of one, the factor goes into its inputs, and the shift through the kernel into its bias: exact only where the
 layer pads nothing, since a padded 0 is not shifted.
 """
@@ -42,11 +42,11 @@ class _Fold:
 
     norm: Any
     linear: Any
-    behind: bool  # the norm stands behind the layer
+    is_after: bool  # the norm stands after the layer
 
 
 def fold_batch_norm(model: Any) -> Folded:
-    """A copy of a Keras model with batch norm folded into the linear layers in front of it or behind it.
+    """Return a copy of a Keras model with batch norm folded into the linear layers before it or after it.
 
     Args:
         model: a built Keras 3 model; it is not changed. In subclassed models, all batch norm is left.
@@ -79,7 +79,7 @@ def _is_norm(layer: Any) -> bool:
 
 
 def _graphs(model: Any) -> Iterator[Any]:
-    """The Functional graphs of a model and of the models in it."""
+    """Yield the Functional graphs of a model and of the models in it."""
     if is_graph(model):
         graph = getattr(model, "_functional", None) or model
         yield graph
@@ -92,7 +92,7 @@ def _calls(graph: Any) -> list[Any]:
 
 
 def _fold_of(graph: Any, norm: Any, calls: Mapping[int, int], taken: set[int]) -> "_Fold | str":
-    """How the batch norm of a call is folded, or why it is not."""
+    """Return how the batch norm of a call is folded, or why it is not."""
     layer = norm.operation
     (tensor,) = norm.input_tensors
     axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
@@ -101,14 +101,14 @@ def _fold_of(graph: Any, norm: Any, calls: Mapping[int, int], taken: set[int]) -
     if axis % len(tensor.shape) != len(tensor.shape) - 1:
         return f"it normalizes axis {layer.axis}, which is not the last"
     reasons = []
-    for behind, candidate in ((True, _maker(graph, tensor)), (False, _only_reader(graph, norm.outputs[0]))):
-        side = "in front of it" if behind else "behind it"
+    for is_after, candidate in ((True, _maker(graph, tensor)), (False, _only_reader(graph, norm.outputs[0]))):
+        side = "before it" if is_after else "after it"
         if isinstance(candidate, str):
             reasons.append(f"{side}: {candidate}")
             continue
-        problem = _problem(graph, candidate, layer, behind, calls, taken)
+        problem = _problem(graph, candidate, layer, is_after, calls, taken)
         if not problem:
-            return _Fold(layer, candidate, behind)
+            return _Fold(layer, candidate, is_after)
         reasons.append(f"{side}: {problem}")
     return "; ".join(reasons)
 
@@ -132,7 +132,7 @@ def _only_reader(graph: Any, tensor: Any) -> Any:
     return reader if type(reader).__name__ in LINEAR else f"{type(reader).__name__} is no linear layer"
 
 
-def _problem(graph: Any, linear: Any, norm: Any, behind: bool, calls: Mapping[int, int], taken: set[int]) -> str:
+def _problem(graph: Any, linear: Any, norm: Any, is_after: bool, calls: Mapping[int, int], taken: set[int]) -> str:
     name = repr(linear.name)
     if calls[id(linear)] > 1:
         return f"{name} is called several times"
@@ -140,7 +140,7 @@ def _problem(graph: Any, linear: Any, norm: Any, behind: bool, calls: Mapping[in
         return f"{name} took another batch norm already"
     if getattr(linear, "data_format", "channels_last") != "channels_last":
         return f"{name} has its channels first"
-    if behind:
+    if is_after:
         plain = getattr(linear.activation, "__name__", "linear") == "linear"
         return "" if plain else f"{name} has an activation"
     if getattr(linear, "groups", 1) > 1:
@@ -151,7 +151,7 @@ def _problem(graph: Any, linear: Any, norm: Any, behind: bool, calls: Mapping[in
 
 
 def _pads(linear: Any) -> bool:
-    """Whether some output of a layer sees less than its whole window."""
+    """Return whether some output of a layer sees less than its whole window."""
     if "Transpose" in type(linear).__name__:
         return True
     window = getattr(linear, "kernel_size", (1,))
@@ -159,7 +159,7 @@ def _pads(linear: Any) -> bool:
 
 
 def _shift_and_factor(norm: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(shift, factor), float64 [C]: the norm is x * factor + shift."""
+    """Return (shift, factor), float64 [C]: the norm is x * factor + shift."""
     variance, mean = (np.asarray(v, np.float64) for v in (norm.moving_variance, norm.moving_mean))
     factor = 1.0 / np.sqrt(variance + norm.epsilon)
     if norm.scale:
@@ -169,7 +169,7 @@ def _shift_and_factor(norm: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _copy(model: Any, folds: list[_Fold]) -> Any:
-    """The copy without the folded batch norms, weights included."""
+    """Return the copy without the folded batch norms, weights included."""
     import keras
 
     gone, made = {id(fold.norm) for fold in folds}, {id(fold.linear): fold for fold in folds}
@@ -224,10 +224,10 @@ def _fold_into(copy: Any, fold: _Fold) -> None:
     bias = np.asarray(linear.bias, np.float64) if linear.use_bias else 0.0
     kernels = kernels_of(linear, row)
     new = {kernel.variable: np.asarray(variable, np.float64) for kernel, variable, _ in kernels}
-    kernel, variable, layout = kernels[-1 if fold.behind else 0]
+    kernel, variable, layout = kernels[-1 if fold.is_after else 0]
     (axes,) = facts_of(kernel.op).weights
     values = to_op(new[kernel.variable], layout)
-    if fold.behind:
+    if fold.is_after:
         values = values * _along(factor, axes.channel, values.ndim)
         bias = bias * factor + shift
     else:
@@ -235,7 +235,7 @@ def _fold_into(copy: Any, fold: _Fold) -> None:
         repeats = values.shape[per_input] // len(factor)  # of a depth multiplier
         shifted = values * _along(np.repeat(shift, repeats), per_input, values.ndim)
         added = shifted.sum(axis=tuple(axis for axis in range(values.ndim) if axis != axes.channel))
-        for later, _, other in kernels[1:]:  # a pointwise kernel behind the depthwise one
+        for later, _, other in kernels[1:]:  # a pointwise kernel after the depthwise one
             matrix = to_op(new[later.variable], other)
             added = matrix.reshape(matrix.shape[0], -1) @ added
         bias = bias + added

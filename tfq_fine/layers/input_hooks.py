@@ -1,4 +1,4 @@
-"""What the operators of a layer read: over which axes kernels quantize it as it comes, and how it is changed inside.
+"""The inputs of a layer's operators: over which axes kernels quantize them, and how they are changed inside.
 
 A tensor inside a layer is reached through the layer that holds the kernel: for as long as the wrapped layer is called,
 that one's `call` changes what it is given. A layer that computes two operators in one call is called in steps; the cell
@@ -18,13 +18,13 @@ Change = Callable[[Any], Any]
 
 
 def is_inside(kernel: Kernel) -> bool:
-    """Whether what the operator of `kernel` reads can be changed where it reads it."""
+    """Return whether what the operator of `kernel` reads can be changed where it reads it."""
     return not kernel.loop and kernel.op != "GATHER" and ("." in kernel.variable or bool(kernel.steps))
 
 
 @contextmanager
 def changed_inside(layer: Any, changes: Mapping[Kernel, Change]) -> Iterator[None]:
-    """While it lasts, every call of `layer`, or step of its loop, changes what the operators of these kernels read."""
+    """Let every call of `layer`, or step of its loop, change what the operators of these kernels read."""
     loops: dict[int, tuple[Any, dict[str, Change]]] = {}
     for kernel, change in changes.items():
         if kernel.loop:
@@ -54,7 +54,7 @@ def _changed(holder: Any, kernel: Kernel, change: Change) -> Iterator[None]:
 
 @contextmanager
 def _replaced(layer: Any, attributes: Mapping[str, Any]) -> Iterator[None]:
-    """While it lasts, a layer has other attributes: of the object, where nothing is tracked; its class stays."""
+    """Give a layer other attributes for the time of a block: on the object, untracked; its class stays."""
     own = vars(layer)
     before = {name: own[name] for name in attributes if name in own}
     own.update(attributes)
@@ -68,7 +68,7 @@ def _replaced(layer: Any, attributes: Mapping[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _changed_in_loop(cell: Any, changes: Mapping[str, Change]) -> Iterator[None]:
-    """While it lasts, every step of a recurrent cell changes what its two operators read, and nothing else.
+    """Let every step of a recurrent cell change what its two operators read, and nothing else.
 
     What reads the state h besides is put right: a GRU mixes it with the new one, z h + (1 - z) n, by its first gate z.
     """
@@ -103,7 +103,7 @@ def _changed_in_loop(cell: Any, changes: Mapping[str, Change]) -> Iterator[None]
 
 
 def _reset_before(cell: Any, changes: Mapping[str, Change], inputs: Any, state: Any, training: bool) -> Any:
-    """The next state of a GRU that resets its state in front of its kernel: another operator, which reads that."""
+    """Return the next state of a GRU that resets its state before its kernel: another operator reads that."""
     from keras import ops
 
     read = changes.get("recurrent_kernel", _as_it_is)
@@ -124,7 +124,7 @@ def _reset_before(cell: Any, changes: Mapping[str, Change], inputs: Any, state: 
 
 
 def _dropped(values: Any, rate: float, mask: Callable[[Any], Any], training: bool) -> list[Any]:
-    """What each gate sees of `values`: in training, behind its dropout."""
+    """Return what each gate sees of `values`: in training, after its dropout."""
     found = mask(values) if training and 0 < rate < 1 else None
     return [values if found is None else values * part for part in (found if isinstance(found, list) else [found] * 3)]
 
@@ -134,7 +134,7 @@ def _as_it_is(values: Any) -> Any:
 
 
 def _separable(layer: Any, change: Change, values: Any) -> Any:
-    """The call of a separable convolution, with what its pointwise operator reads changed."""
+    """Return the call of a separable convolution, with what its pointwise operator reads changed."""
     import keras
 
     ops, form = keras.ops, layer.data_format
@@ -150,31 +150,31 @@ STEPS: Mapping[str, Callable[[Any, Change, Any], Any]] = {"separable": _separabl
 
 
 def data_of(named: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call that are data: neither masks nor states, which are not quantized."""
+    """Return the arguments of a call that are data: neither masks nor states, which are not quantized."""
     return {name: value for name, value in named.items() if "mask" not in name and "state" not in name}
 
 
 def channel_axes(layer: Any, kernel: Kernel) -> tuple[int, ...]:
-    """The axes of what the operator reads that make its input channels, in the order of the kernel's."""
+    """Return the axes of what the operator reads that make its input channels, in the order of the kernel's."""
     return summed_axes(holder_of(layer, kernel.variable)) if kernel.layout == EINSUM else (-1,)
 
 
 def on_the_fly(layer: Any, q: QuantizedKernel, rank: int) -> tuple[int, ...] | None:
-    """The axes of a tensor of `rank` over which the kernel quantizes it as it comes: a row, or a sample.
+    """Return the axes of a tensor of `rank` over which the kernel quantizes it as it comes: a row, or a sample.
 
     None where it does not.
     """
-    if q.held.spec.mode != "dynamic" or q.kernel.op == "GATHER":
+    if q.plan.spec.mode != "dynamic" or q.kernel.op == "GATHER":
         return None
     window = op_shape(tuple(q.variable.shape), q.layout)[1:-1]
     strides = () if q.kernel.steps else np.ravel(getattr(holder_of(layer, q.kernel.variable), "strides", ())).tolist()
     pointwise = q.kernel.op == "CONV_2D" and {*window, *strides} == {1}
-    by_row = q.kernel.op == "FULLY_CONNECTED" or q.held.form in ("pointwise", "blockwise") or pointwise
+    by_row = q.kernel.op == "FULLY_CONNECTED" or q.plan.form in ("pointwise", "blockwise") or pointwise
     return channel_axes(layer, q.kernel) if by_row else tuple(range(1, rank))
 
 
 def phases(layer: Any, q: QuantizedKernel) -> tuple[int, ...]:
-    """The dilation of a convolution along each axis, where the file has an image of its own for every phase of it."""
+    """Return the dilation of a convolution along each axis, where the file has an image for each of its phases."""
     holder = holder_of(layer, q.kernel.variable)
     rates = tuple(np.ravel(getattr(holder, "dilation_rate", ())).tolist())
     return rates if max(rates, default=1) > 1 and not q.kernel.steps else ()

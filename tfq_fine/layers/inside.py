@@ -14,7 +14,7 @@ Exchange = Callable[[Any, str], Any]  # (a layer, its path) -> what stands in it
 
 
 def exchange_inside(layer: Any, path: str, exchange: Exchange, unwrap: bool = False) -> None:
-    """Exchange what is inside `layer`, in place; layers and wrappers of Keras, TimeDistributed aside, stay as they are.
+    """Exchange what is inside `layer`, in place; layers and wrappers of Keras, TimeDistributed aside, stay unchanged.
 
     Args:
         layer: a custom layer or subclassed model that nobody else uses.
@@ -28,12 +28,12 @@ def exchange_inside(layer: Any, path: str, exchange: Exchange, unwrap: bool = Fa
 
 
 def is_graph(model: Any) -> bool:
-    """Whether `model` is Sequential or Functional: a graph of layers that can be walked."""
+    """Return whether `model` is Sequential or Functional: a graph of layers that can be walked."""
     return not {"Sequential", "Functional"}.isdisjoint(cls.__name__ for cls in type(model).__mro__)
 
 
 def is_custom(layer: Any) -> bool:
-    """Whether `layer` is of a class of the user's that keeps layers in attributes."""
+    """Return whether `layer` is of a class of the user's that keeps layers in attributes."""
     return not (is_wrapper(layer) or is_graph(layer) or type(layer).__module__.startswith("keras."))
 
 
@@ -58,7 +58,7 @@ class _Walk:
         layer._layers = [self.done.get(id(inner), (inner, inner))[1] for inner in dict.fromkeys(layer._layers)]
 
     def held(self, value: Any) -> Any:
-        """What stands in the place of an attribute or an item; the same object where nothing changes."""
+        """Return what replaces an attribute or an item; the same object where nothing changes."""
         import keras
 
         if isinstance(value, keras.layers.Layer):
@@ -76,7 +76,7 @@ class _Walk:
         return value
 
     def layer(self, value: Any) -> Any:
-        """What stands in the place of a layer."""
+        """Return what replaces a layer."""
         if id(value) not in self.done:
             plain = value.layer if self.unwrap and is_wrapper(value) else value
             self.done[id(value)] = value, plain
@@ -87,7 +87,7 @@ class _Walk:
         return self.done[id(value)][1]
 
     def graph(self, model: Any) -> Any:
-        """A Sequential or Functional model of the same layers, but for those that are exchanged."""
+        """Return a Sequential or Functional model of the same layers, but for those that are exchanged."""
         import keras
 
         before = list(model._flatten_layers(include_self=False, recursive=False))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tfq_fine.layers.kernel_plan import Held
+from tfq_fine.layers.kernel_plan import KernelPlan
 from tfq_fine.layers.layer_table import Kernel, Layout, to_op
 from tfq_fine.numerics import affine
 
@@ -17,7 +17,7 @@ class QuantizedKernel:
     kernel: Kernel
     variable: Any
     layout: Layout
-    held: Held
+    plan: KernelPlan
     factors: Any = None  # shares of the extent of each block; a `TrainedScale` when they are learned
     inside: Any = None  # range of what the operator reads, when that is a tensor inside the layer
 
@@ -27,11 +27,11 @@ class QuantizedKernel:
         return np.ascontiguousarray(to_op(np.asarray(self.variable), self.layout))
 
     def extent_scales(self, shares: np.ndarray | float = 1.0, in_common: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Scales and zero points that cover `shares` of the extent of each block, as `affine` has them.
+        """Return scales and zero points that cover `shares` of the extent of each block, as `affine` has them.
 
         `in_common`: the extent of all of the kernel for every block.
         """
-        low, high = affine.block_extent(self.values, self.held.block)
+        low, high = affine.block_extent(self.values, self.plan.block)
         if in_common:
             low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
-        return affine.weight_scale(low * shares, high * shares, self.held.codes)
+        return affine.weight_scale(low * shares, high * shares, self.plan.codes)

@@ -1,4 +1,4 @@
-"""Where a kernel is among the constants of a converted model: found by its values, laid out as its operator has it."""
+"""Lookup of a kernel among the constants of a converted model, by its values, laid out as its operator has it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Place:
     factor: np.ndarray  # what the converter multiplied each of them with, float64 [channels]
 
     def of(self, codes: WeightCodes) -> WeightCodes:
-        """The part of a kernel's codes that is here."""
+        """Return the part of a kernel's codes that is here."""
         size, shared = codes.codes.shape[self.channel], codes.block[self.channel]
         if len(self.factor) == size:
             return codes
@@ -38,7 +38,7 @@ class Place:
 
 
 def find_places(graph: Graph, kernel: QuantizedKernel, path: str) -> list[Place]:
-    """The constants that hold a kernel: those of its layer, else those of any; in a loop, also those of its pieces.
+    """Return the constants that hold a kernel: in its layer, else in any; in a loop, also pieces of it.
 
     Args:
         graph: the converted model.
@@ -69,13 +69,13 @@ def _places(graph: Graph, kernel: QuantizedKernel, path: str) -> Iterator[Place]
 
 
 def is_of(graph: Graph, key: OpKey, path: str) -> bool:
-    """Whether an operator came from the layer of that path, or from one inside it."""
+    """Return whether an operator came from the layer of that path, or from one inside it."""
     layer = graph.subgraphs[key[0]].ops[key[1]].layer
     return layer == path or layer.startswith(f"{path}/")
 
 
 def _factor(data: np.ndarray, values: np.ndarray, channel: int) -> np.ndarray | None:
-    """What the converter multiplied each channel of a kernel with, float64 [channels]; None if it is another one."""
+    """Return what the converter multiplied each channel of a kernel with, float64 [channels]; None if unrelated."""
     if data.shape != values.shape:
         return None
     if np.array_equal(data, values):
@@ -88,7 +88,7 @@ def _factor(data: np.ndarray, values: np.ndarray, channel: int) -> np.ndarray | 
 
 
 def _run(data: np.ndarray, values: np.ndarray, channel: int) -> tuple[np.ndarray | None, int]:
-    """Factors, all 1, of the channels of a kernel that `data` is a run of, and the first of them; None if it is not."""
+    """Return factors, all 1, of the kernel's channels that `data` is a run of, and the first one; else None."""
     rows, kernel = _rows(data, channel), _rows(values, channel)
     if data.ndim == values.ndim and rows.shape[1] == kernel.shape[1]:
         for start in range(len(kernel) - len(rows) + 1):
@@ -98,5 +98,5 @@ def _run(data: np.ndarray, values: np.ndarray, channel: int) -> tuple[np.ndarray
 
 
 def _rows(values: np.ndarray, channel: int) -> np.ndarray:
-    """[channels, all others]."""
+    """Return values as [channels, all others]."""
     return np.moveaxis(values, channel, 0).reshape(values.shape[channel], -1)

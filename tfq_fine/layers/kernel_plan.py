@@ -1,4 +1,4 @@
-"""What a file will hold of one kernel: decided by the same planner that writes files, on a graph of one operator."""
+"""The plan for one kernel in a file: decided by the same planner that writes files, on a graph of one operator."""
 
 from dataclasses import dataclass
 
@@ -19,8 +19,8 @@ _OPTIONS = {"GATHER": Options("GatherOptions", {"axis": 0, "batchDims": 0})}
 
 
 @dataclass(frozen=True)
-class Held:
-    """How a kernel is quantized in the file; None stands for a float one."""
+class KernelPlan:
+    """How a kernel is quantized in the file."""
 
     spec: OpSpec
     form: Form
@@ -30,10 +30,10 @@ class Held:
     reason: str = ""  # why it is not what was asked
 
 
-def held(
+def plan_kernel(
     op: str, shape: tuple[int, ...], spec: OpSpec, policy: Policy, groups: int = 1, loop: bool = False
-) -> Held | None:
-    """What the planner makes of `spec` for a weight of `shape`.
+) -> KernelPlan | None:
+    """Return what the planner makes of `spec` for a weight of `shape`; None stands for float.
 
     Args:
         op: the operator's code.
@@ -53,10 +53,10 @@ def held(
     if loop:
         graph, key = Graph((Subgraph("main", (), (), (), ()), graph.main)), (1, 0)
     decision = make_plan(graph, {key: spec}, policy)[key]
-    return None if decision.spec is None or decision.spec.weights is None else _held(decision, graph, key)
+    return None if decision.spec is None or decision.spec.weights is None else _plan_of(decision, graph, key)
 
 
-def _held(decision: Decision, graph: Graph, key: tuple[int, int]) -> Held:
+def _plan_of(decision: Decision, graph: Graph, key: tuple[int, int]) -> KernelPlan:
     subgraph = graph.subgraphs[key[0]]
     op = subgraph.ops[key[1]]
     (axes,) = weight_axes(op, subgraph)
@@ -64,7 +64,7 @@ def _held(decision: Decision, graph: Graph, key: tuple[int, int]) -> Held:
     assert decision.spec is not None and decision.spec.weights is not None
     weights = decision.spec.weights
     block, codes = layout(shape, axes, weights, decision.form)
-    return Held(decision.spec, decision.form, block, codes, axes, decision.reason)
+    return KernelPlan(decision.spec, decision.form, block, codes, axes, decision.reason)
 
 
 def _one_operator(code: str, shape: tuple[int, ...], groups: int) -> Graph:

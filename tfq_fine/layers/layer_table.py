@@ -41,11 +41,11 @@ class LayerRow:
     kernels: tuple[Kernel, ...]
 
     def inside(self, name: str) -> "LayerRow":
-        """The row of a layer that holds a layer of this row as `name`."""
+        """Return the row of a layer that holds a layer of this row as `name`."""
         return LayerRow(tuple(replace(kernel, variable=f"{name}.{kernel.variable}") for kernel in self.kernels))
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Plain values; `from_json` reads them back."""
+        """Return plain values; `from_json` reads them back."""
         return [asdict(kernel) for kernel in self.kernels]
 
     @staticmethod
@@ -104,7 +104,7 @@ ROWS: Mapping[str, LayerRow] = {
 
 
 def row_of(layer: Any, rows: Mapping[str, LayerRow] | None = None) -> LayerRow | None:
-    """The row of a layer's class or of the nearest class that it derives from; the user's `rows` come first.
+    """Return the row of a layer's class or of the nearest class that it derives from; the user's `rows` come first.
 
     That of a TimeDistributed follows from the layer in it.
     """
@@ -117,12 +117,12 @@ def row_of(layer: Any, rows: Mapping[str, LayerRow] | None = None) -> LayerRow |
 
 
 def is_repeated(layer: Any) -> bool:
-    """Whether `layer` calls the layer in it once for every step: its operator is then in the file as often."""
+    """Return whether `layer` calls the layer in it once for every step: its operator is then in the file as often."""
     return type(layer).__name__ == "TimeDistributed"
 
 
 def kernels_of(layer: Any, row: LayerRow, checked: bool = True) -> list[tuple[Kernel, Any, Layout]]:
-    """(fact, variable, layout) of every kernel that a built layer has.
+    """Return (fact, variable, layout) of every kernel that a built layer has.
 
     Args:
         layer: the layer.
@@ -153,14 +153,14 @@ def kernels_of(layer: Any, row: LayerRow, checked: bool = True) -> list[tuple[Ke
 
 
 def holder_of(layer: Any, variable: str) -> Any:
-    """The layer in `layer` that holds a variable: `cell` of "cell.kernel", itself of "kernel"; None without one."""
+    """Return the layer that holds a variable: `cell` of "cell.kernel", the layer itself of "kernel"; else None."""
     for name in variable.split(".")[:-1]:
         layer = getattr(layer, name, None)
     return layer
 
 
 def summed_axes(layer: Any) -> tuple[int, ...]:
-    """The axes of an EinsumDense's input that it sums over, in the order of its kernel's axes.
+    """Return the axes of an EinsumDense's input that it sums over, in the order of its kernel's axes.
 
     >>> from types import SimpleNamespace
     >>> summed_axes(SimpleNamespace(equation="abcd,dce->abe")), summed_axes(SimpleNamespace(equation="...x,xy->...y"))
@@ -174,7 +174,7 @@ def summed_axes(layer: Any) -> tuple[int, ...]:
 
 
 def einsum_layout(layer: Any) -> Layout:
-    """The kernel axes of an EinsumDense: first those that its output has, then those that it sums over.
+    """Return the kernel axes of an EinsumDense: first those that its output has, then those that it sums over.
 
     Raises:
         TfqError: an axis of the kernel is in the input and in the output, so that the kernel is no matrix.
@@ -193,7 +193,7 @@ def einsum_layout(layer: Any) -> Layout:
 
 
 def op_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
-    """The shape of the operator's constant for a kernel of `shape`.
+    """Return the shape of the operator's constant for a kernel of `shape`.
 
     >>> op_shape((3, 3, 5, 2), ((), (0,), (1,), (2, 3)))
     (1, 3, 3, 10)
@@ -202,13 +202,13 @@ def op_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
 
 
 def to_op(values: Any, layout: Layout, ops: Any = np) -> Any:
-    """A kernel in the operator's axes; `ops` is numpy or `keras.ops`."""
+    """Return a kernel in the operator's axes; `ops` is numpy or `keras.ops`."""
     order = [axis for axes in layout for axis in axes]
     return ops.reshape(ops.transpose(values, order), op_shape(tuple(values.shape), layout))
 
 
 def from_op(values: Any, layout: Layout, shape: tuple[int, ...], ops: Any = np) -> Any:
-    """The inverse of `to_op` for a kernel of `shape`."""
+    """Return the inverse of `to_op` for a kernel of `shape`."""
     order = [axis for axes in layout for axis in axes]
     back = [order.index(axis) for axis in range(len(order))]
     return ops.transpose(ops.reshape(values, tuple(shape[axis] for axis in order)), back)

@@ -1,4 +1,4 @@
-"""Copies of Keras models with some layers exchanged; the model itself and its weights stay as they are."""
+"""Copies of Keras models with some layers exchanged; the model itself and its weights stay unchanged."""
 
 import inspect
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tfq_fine.layers.wrapped import as_plain, inner_names, is_wrapper, plain_cla
 
 
 def rebuilt(model: Any, exchange: Exchange, unwrap: bool = False) -> Any:
-    """A copy of a Sequential, Functional or subclassed model with its layers exchanged.
+    """Return a copy of a Sequential, Functional or subclassed model with its layers exchanged.
 
     Args:
         model: a built model.
@@ -51,7 +51,7 @@ def rebuilt(model: Any, exchange: Exchange, unwrap: bool = False) -> Any:
 
 
 def _named_inputs(model: Any) -> Any:
-    """Inputs for a copy of a Functional model, called as their layers: as Keras calls them once it has saved them.
+    """Return inputs for a copy of a Functional model, named like their layers, as in a model that Keras saved.
 
     None for a Sequential model, whose copy makes its own.
     """
@@ -78,7 +78,7 @@ def known_classes(model: Any) -> Iterator[None]:
 
 
 def copied(layer: Any) -> Any:
-    """A layer or subclassed model of the same configuration, built where it can be.
+    """Return a layer or subclassed model of the same configuration, built where it can be.
 
     Raises:
         TfqError: its class cannot be made from its configuration.
@@ -99,7 +99,7 @@ def copied(layer: Any) -> Any:
 
 
 def _without_base_arguments(layer: Any, config: dict[str, Any], error: Exception) -> Any:
-    """A layer of a class whose constructor does not take what every Keras layer takes."""
+    """Return a layer of a class whose constructor does not take what every Keras layer takes."""
     taken = inspect.signature(plain_class(layer).__init__).parameters
     try:
         return plain_class(layer)(**{name: value for name, value in config.items() if name in taken})
@@ -128,7 +128,7 @@ def copy_weights(source: Any, found: Any) -> None:
 
 
 def float_weights(layer: Any) -> list[Any]:
-    """The weights of a layer without those that wrappers inside it added."""
+    """Return the weights of a layer without those that wrappers inside it added."""
     wrapped = [inner for inner in layer._flatten_layers(recursive=True) if is_wrapper(inner)]
     own = {id(w) for wrapper in wrapped for w in wrapper.weights} - {
         id(w) for wrapper in wrapped for w in wrapper.layer.weights

@@ -27,10 +27,10 @@ COMMON = ("name", "trainable", "dtype", "activity_regularizer", "autocast")  # i
 
 
 class FineQuantizeHolder:
-    """What the class of an object with wrappers inside adds to the object's own class."""
+    """The additions to the class of an object that has wrappers inside."""
 
     def get_config(self) -> dict[str, Any]:
-        """The object's own configuration, the names of its layers, and the wrappers by their paths."""
+        """Return the object's own configuration, the names of its layers, and the wrappers by their paths."""
         with as_plain(self):
             known = keras.saving.serialize_keras_object(self)
         known.pop("compile_config", None)  # which Keras saves of this object too
@@ -45,11 +45,11 @@ class FineQuantizeHolder:
         }
 
     def get_build_config(self) -> None:
-        """None: it is built while it is of its own class, as it was before wrappers came into it."""
+        """Return None: it is built while of its own class, as before wrappers came into it."""
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        """The object, made by its own class, with its wrappers in their places."""
+        """Return the object, made by its own class, with its wrappers in their places."""
         made = keras.saving.get_registered_object(f"{PACKAGE}>{WRAPPER}")
         plain = getattr(cls, "plain_class", None)  # where the class is at hand, as in `clone_model`
         own = {} if plain is None else {plain.__name__: plain}
@@ -78,7 +78,7 @@ def hold(model: Any) -> None:
 
 
 def _taken(plain: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without what every Keras layer takes, where a constructor that Keras calls does not take it."""
+    """Return the configuration without common Keras arguments that the layer's constructor does not take."""
     taken = inspect.signature(plain.__init__).parameters
     any_name = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values())
     if any_name or not plain.from_config.__module__.startswith("keras."):
@@ -88,7 +88,7 @@ def _taken(plain: Any, config: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _holder_class(plain: type) -> type:
-    """A class that is `plain` to everyone but Keras's saving, which finds `FineQuantizeHolder` under its name."""
+    """Return a class equal to `plain`, except that Keras's saving finds `FineQuantizeHolder` as its name."""
     names = {"__module__": plain.__module__, "__qualname__": plain.__qualname__, "plain_class": plain}
     found = type(plain.__name__, (FineQuantizeHolder, plain), names)
     _register(found)

@@ -13,7 +13,7 @@ from tfq_fine.layers.wrapped import wrappers
 
 
 def simulate(model: Any, result: Any) -> Any:
-    """A Keras model with the inputs and outputs of `model` that computes what `result` holds, kernel by kernel.
+    """Return a Keras model with the inputs and outputs of `model` that computes what `result` holds, kernel by kernel.
 
     Args:
         model: the Keras 3 model that was quantized, wrapped or not; it gives names and structure.
@@ -51,7 +51,7 @@ def simulate(model: Any, result: Any) -> Any:
 
 
 def _inputs(call: KerasCall, graph: Graph) -> tuple[list[Any], list[int]]:
-    """Keras inputs in the order of the model, and for each input of the file which of them it is."""
+    """Return Keras inputs in the order of the model, and for each input of the file which of them it is."""
     import keras
 
     tensors = dict(zip(graph.input_names(), (graph.main.tensors[t] for t in graph.main.inputs), strict=True))
@@ -72,14 +72,14 @@ def _inputs(call: KerasCall, graph: Graph) -> tuple[list[Any], list[int]]:
 
 
 def _fits(of_file: Sequence[int], of_model: Sequence[int | None]) -> bool:
-    """Whether the shapes can be of one tensor; the sizes that either leaves open may be any."""
+    """Return whether the shapes can be of one tensor; the sizes that either leaves open may be any."""
     return len(of_file) == len(of_model) and all(
         here < 0 or there is None or here == there for here, there in zip(of_file[1:], of_model[1:], strict=True)
     )
 
 
 def _output_structure(call: KerasCall) -> Any:
-    """What the model returns, symbolic."""
+    """Return the symbolic structure that the model returns."""
     import keras
 
     if getattr(call.model, "inputs", None):
@@ -88,7 +88,7 @@ def _output_structure(call: KerasCall) -> Any:
 
 
 def _output_order(call: KerasCall, graph: Graph, structure: Any) -> list[int]:
-    """For each output of the model, which of the file's it is."""
+    """Return, for each output of the model, the index of the file's output."""
     import tensorflow as tf
 
     by_name = call.by_signature(structure, graph.output_names())

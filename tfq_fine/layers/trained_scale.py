@@ -32,7 +32,7 @@ class TrainedScale:
         return tf.maximum(tf.abs(self.times.value * self.start.value), TINY)
 
     def trained(self, values: int, highest: int) -> Any:
-        """The scale, with its gradient.
+        """Return the scale, with its gradient.
 
         Args:
             values: how many share it.
@@ -41,6 +41,6 @@ class TrainedScale:
         return arithmetic.learned_scale(self.times.value, self.start.value, values, highest)
 
     def numpy(self) -> np.ndarray:
-        """The scale, bit for bit."""
+        """Return the scale, bit for bit."""
         scale: np.ndarray = np.maximum(np.abs(np.asarray(self.times) * np.asarray(self.start)), np.float32(TINY))
         return scale

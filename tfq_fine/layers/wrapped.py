@@ -1,4 +1,4 @@
-"""The wrappers in a model, and the layers as they are without them."""
+"""The wrappers in a model, and the layers without them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,19 +11,19 @@ WRAPPER = "FineQuantize"
 
 
 def is_wrapper(layer: Any) -> bool:
-    """Whether `layer` is a `FineQuantize`. Loads nothing."""
+    """Return whether `layer` is a `FineQuantize`. Loads nothing."""
     return any(cls.__name__ == WRAPPER and cls.__module__.startswith("tfq_fine.") for cls in type(layer).__mro__)
 
 
 def wrappers(model: Any) -> list[Any]:
-    """Every wrapper in `model`, each once, outer layers before inner ones."""
+    """Return every wrapper in `model`, each once, outer layers before inner ones."""
     if not hasattr(model, "_flatten_layers"):
         return []
     return [layer for layer in model._flatten_layers(recursive=True) if is_wrapper(layer)]
 
 
 def freeze_ranges(model: Any, frozen: bool = True) -> None:
-    """Keep the ranges of activations as they are from now on, also while training; `frozen=False` lets them move.
+    """Freeze the ranges of activations from now on, also while training; `frozen=False` lets them move.
 
     A compiled model need not be compiled again.
 
@@ -36,7 +36,7 @@ def freeze_ranges(model: Any, frozen: bool = True) -> None:
 
 
 def require_wrappers(model: Any) -> list[Any]:
-    """The wrappers in `model`.
+    """Return the wrappers in `model`.
 
     Raises:
         TfqError: there are none.
@@ -49,13 +49,13 @@ def require_wrappers(model: Any) -> list[Any]:
 
 
 def plain_class(layer: Any) -> Any:
-    """The class that the user wrote of a layer with wrappers inside; of other layers, their class."""
+    """Return the class that the user wrote of a layer with wrappers inside; of other layers, their class."""
     return getattr(type(layer), "plain_class", type(layer))
 
 
 @contextmanager
 def as_plain(layer: Any) -> Iterator[None]:
-    """While it lasts, a layer with wrappers inside is of the class that the user wrote."""
+    """Give a layer with wrappers inside the class that the user wrote, for the time of a block."""
     holder = type(layer)
     object.__setattr__(layer, "__class__", plain_class(layer))
     try:
@@ -65,7 +65,7 @@ def as_plain(layer: Any) -> Iterator[None]:
 
 
 def inner_names(layer: Any) -> list[str]:
-    """The names of `layer` and of all inside it, wrappers passed over, in an order that does not depend on wrappers."""
+    """Return the names of `layer` and all inside it, wrappers passed over, in an order independent of wrappers."""
     return [layer.name, *(inner.name for inner in _inside(layer))]
 
 

@@ -1,4 +1,4 @@
-"""From a range to a scale and a zero point, from values to codes: the only rounding in the library.
+"""Ranges to scales and zero points, values to codes: the only rounding in the library.
 
 Symmetric: value = scale * code with codes in [-(2^(b-1) - 1), 2^(b-1) - 1] (narrow range: the hybrid kernels compute
 garbage on a single most negative code). Asymmetric: value = scale * (code - zero_point) over the full range, the range
@@ -52,13 +52,13 @@ class CodeFormat:
 
 
 def symmetric_scale(absmax: np.ndarray | float, bits: int) -> np.ndarray:
-    """Scales, float32, that put `absmax` on the largest code. 1 for a block of zeros; never 0 or subnormal."""
+    """Return float32 scales that put `absmax` on the largest code; 1 for blocks of zeros, never 0 or subnormal."""
     scale = np.asarray(absmax, np.float64) / (2 ** (bits - 1) - 1)
     return np.where(scale < TINY, 1.0, scale).astype(np.float32)
 
 
 def asymmetric_scale(low: np.ndarray | float, high: np.ndarray | float, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scales (float32) and zero points (int64) of the signed codes that cover [min(low, 0), max(high, 0)]."""
+    """Return scales (float32) and zero points (int64) of the signed codes that cover [min(low, 0), max(high, 0)]."""
     least, most = np.minimum(np.asarray(low, np.float64), 0.0), np.maximum(np.asarray(high, np.float64), 0.0)
     scale = (most - least) / (2**bits - 1)
     scale = np.where(scale < TINY, 1.0, scale).astype(np.float32)
@@ -68,7 +68,7 @@ def asymmetric_scale(low: np.ndarray | float, high: np.ndarray | float, bits: in
 
 
 def activation_scale(low: np.ndarray | float, high: np.ndarray | float, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """`asymmetric_scale`; but of a range that is symmetric about 0, the zero point is 0 and no end is clipped.
+    """Do `asymmetric_scale`, but a range symmetric about 0 gets zero point 0 and no end is clipped.
 
     The other's zero point would lie between two codes there, so that one end loses half a step and, what is worse,
     each of the 256 pixels of images in [-1, 1] lies half a step from its code.
@@ -90,7 +90,7 @@ def bfloat16(scale: np.ndarray) -> np.ndarray:
 
 
 def float16(scale: np.ndarray) -> np.ndarray:
-    """`scale`, float32, rounded to the nearest positive value of float16."""
+    """Return `scale`, float32, rounded to the nearest positive value of float16."""
     bounded = np.clip(scale, SMALLEST_HALF, LARGEST_HALF)
     return bounded.astype(np.float16).astype(np.float32)
 
@@ -103,7 +103,7 @@ ROUNDED_SCALES: dict[ScaleType, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def weight_scale(low: np.ndarray, high: np.ndarray, form: CodeFormat) -> tuple[np.ndarray, np.ndarray]:
-    """Scales (float32) and zero points (int64) of blocks of values in [low, high]."""
+    """Return scales (float32) and zero points (int64) of blocks of values in [low, high]."""
     if form.symmetric:
         scale = symmetric_scale(np.maximum(-low, high), form.bits)
         return ROUNDED_SCALES[form.scales](scale), np.zeros(scale.shape, np.int64)
@@ -111,7 +111,7 @@ def weight_scale(low: np.ndarray, high: np.ndarray, form: CodeFormat) -> tuple[n
 
 
 def split(values: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
-    """`values` as [blocks, block, blocks, block, ...], two axes for each axis; short blocks are filled with zeros.
+    """Return `values` as [blocks, block, blocks, block, ...], two axes per axis; short blocks are padded with zeros.
 
     >>> split(np.arange(5), (2,)).tolist()
     [[0, 1], [2, 3], [4, 0]]
@@ -123,18 +123,18 @@ def split(values: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
 
 
 def join(blocks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse of `split` for values of `shape`."""
+    """Return the inverse of `split` for values of `shape`."""
     whole = blocks.reshape([blocks.shape[axis] * blocks.shape[axis + 1] for axis in range(0, blocks.ndim, 2)])
     return np.ascontiguousarray(whole[tuple(slice(size) for size in shape)])
 
 
 def per_block(values: np.ndarray) -> np.ndarray:
-    """One value per block, as an array that broadcasts against what `split` returns."""
+    """Return one value per block, as an array that broadcasts against what `split` returns."""
     return values.reshape([n for size in values.shape for n in (size, 1)])
 
 
 def block_extent(values: np.ndarray, block: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(minimum, maximum) of each block and 0; each of shape ceil(values.shape / block)."""
+    """Return (minimum, maximum) of each block and 0; each of shape ceil(values.shape / block)."""
     blocks = split(values, block)
     within = tuple(range(1, blocks.ndim, 2))
     return np.minimum(blocks.min(axis=within), 0), np.maximum(blocks.max(axis=within), 0)
@@ -143,7 +143,7 @@ def block_extent(values: np.ndarray, block: tuple[int, ...]) -> tuple[np.ndarray
 def encode(
     values: np.ndarray, block: tuple[int, ...], scale: np.ndarray, zero_point: np.ndarray, form: CodeFormat
 ) -> WeightCodes:
-    """Nearest codes of `values`, saturating. `scale` and `zero_point` have one entry per block."""
+    """Return the nearest codes of `values`, saturating; `scale` and `zero_point` have one entry per block."""
     codes = np.empty(values.shape, np.int8 if form.bits <= 8 else f"int{form.stored_bits}")
     for rows, groups in _slices(values.shape, block):
         codes[rows] = _codes(values[rows], block, scale[groups].astype(np.float32), zero_point[groups], form)
@@ -162,7 +162,7 @@ def _codes(
 
 
 def _slices(shape: tuple[int, ...], block: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
-    """Whole blocks of rows (axis 0) of at most `SLICE` values, and the rows of scales that belong to them."""
+    """Yield whole blocks of rows (axis 0) of at most `SLICE` values, and the rows of scales that belong to them."""
     per_row = max(1, math.prod(shape[1:]))
     blocks = max(1, SLICE // (per_row * block[0]))
     for start in range(0, -(-shape[0] // block[0]), blocks):
@@ -170,7 +170,7 @@ def _slices(shape: tuple[int, ...], block: tuple[int, ...]) -> Iterator[tuple[sl
 
 
 def squared_error(values: np.ndarray, codes: WeightCodes) -> np.ndarray:
-    """The sum of squared errors in every block, float64, of the shape of the scales."""
+    """Return the sum of squared errors in every block, float64, of the shape of the scales."""
     error = split(codes.dequantize() - values, codes.block)
     squared: np.ndarray = np.square(error).sum(axis=tuple(range(1, error.ndim, 2)), dtype=np.float64)
     return squared
@@ -191,7 +191,7 @@ def encode_weight(values: np.ndarray, block: tuple[int, ...], form: CodeFormat) 
 
 
 def encode_bias(bias: np.ndarray, input_scale: float, weight_scale: np.ndarray, bits: int) -> WeightCodes:
-    """Bias codes at scale input_scale * weight_scale, as the integer kernels add them to the accumulator.
+    """Return bias codes at scale input_scale * weight_scale, as integer kernels add them to the accumulator.
 
     Args:
         bias: float32 [C].
@@ -207,7 +207,7 @@ def encode_bias(bias: np.ndarray, input_scale: float, weight_scale: np.ndarray, 
 
 
 def activation_encoding(low: float, high: float, bits: int) -> ActivationEncoding:
-    """The encoding of an activation whose calibrated range is [low, high]."""
+    """Return the encoding of an activation whose calibrated range is [low, high]."""
     if bits == 16:
         scale = symmetric_scale(max(-low, high), 16)
         return ActivationEncoding("int16", float(scale), 0)
@@ -216,7 +216,7 @@ def activation_encoding(low: float, high: float, bits: int) -> ActivationEncodin
 
 
 def round_trip(values: np.ndarray, low: np.ndarray, high: np.ndarray, bits: int) -> np.ndarray:
-    """What is left of each of `values`, [n], in the activation encodings of ranges [low, high], each [k]: [k, n]."""
+    """Return `values`, [n], after encoding and decoding in the ranges [low, high], each [k]: [k, n]."""
     if bits == 16:
         scale, zero_point = symmetric_scale(np.maximum(-low, high), 16), np.zeros(len(low), np.int64)
         lowest = -(2**15) + 1

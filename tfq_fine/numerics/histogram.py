@@ -25,7 +25,7 @@ class Histogram:
 
     @staticmethod
     def of(values: np.ndarray) -> "Histogram":
-        """The histogram of an array of any shape.
+        """Return the histogram of an array of any shape.
 
         >>> found = Histogram.of(np.array([1.0, 1.001, -2.0], np.float32))
         >>> found.values.tolist(), found.counts.tolist()
@@ -47,23 +47,23 @@ class Histogram:
         return int(self.counts.sum())
 
     def merge(self, other: "Histogram") -> "Histogram":
-        """The histogram of both sets of values."""
+        """Return the histogram of both sets of values."""
         values, where = np.unique(np.concatenate([self.values, other.values]), return_inverse=True)
         counts = np.zeros(len(values), np.int64)
         np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
         return Histogram(values, counts)
 
     def within(self, low: float, high: float) -> "Histogram":
-        """The histogram of the values in [low, high]."""
+        """Return the histogram of the values in [low, high]."""
         inside = (self.values >= low) & (self.values <= high)
         return Histogram(self.values[inside], self.counts[inside])
 
     def negated(self) -> "Histogram":
-        """The histogram of the same values times -1."""
+        """Return the histogram of the same values times -1."""
         return Histogram(-self.values[::-1] + np.float32(0), self.counts[::-1])
 
     def quantile(self, share: float) -> float:
-        """The smallest value that at least `share` of all values do not exceed (NumPy's method "inverted_cdf")."""
+        """Return the smallest value that at least `share` of all values do not exceed (NumPy's "inverted_cdf")."""
         reached = self._reached
         wanted = share * float(reached[-1])
         return float(self.values[min(int(np.searchsorted(reached, wanted)), len(reached) - 1)])
@@ -74,7 +74,7 @@ class Histogram:
         return np.cumsum(self.counts)
 
     def moments(self) -> tuple[float, float]:
-        """(mean, standard deviation) of the counted values."""
+        """Return (mean, standard deviation) of the counted values."""
         values = self.values.astype(np.float64)
         mean = float(np.average(values, weights=self.counts))
         return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=self.counts)))
@@ -86,7 +86,7 @@ def rounded(values: np.ndarray) -> np.ndarray:
 
 
 def _counted(given: np.ndarray) -> Histogram:
-    """The histogram of values by their patterns of bits, uint16."""
+    """Return the histogram of values by their patterns of bits, uint16."""
     if given.size < FEW:
         patterns, known = np.unique(given, return_counts=True)
     else:
@@ -119,7 +119,7 @@ class Counter:
             self._count()
 
     def histograms(self) -> list[Histogram]:
-        """Of every tensor."""
+        """Return the histogram of every tensor."""
         self._count()
         empty = Histogram(np.zeros(0, np.float32), np.zeros(0, np.int64))
         return [empty if histogram is None else histogram for histogram in self._found]

@@ -6,7 +6,7 @@ LARGE = 4 * 2**20  # bytes of constants
 
 
 def constant_bytes(graph: Graph) -> dict[str, int]:
-    """Bytes of constants per type, as the file packs them; a constant that several tensors share counts once."""
+    """Return bytes of constants per type, as the file packs them; constants that tensors share count once."""
     found: dict[str, int] = {}
     seen: set[tuple[int, str]] = set()
     for subgraph in graph.subgraphs:
@@ -19,12 +19,12 @@ def constant_bytes(graph: Graph) -> dict[str, int]:
 
 
 def is_large(graph: Graph) -> bool:
-    """Whether running the model is dear enough that choices are measured on fewer samples."""
+    """Return whether running the model is dear enough that choices are measured on fewer samples."""
     return sum(constant_bytes(graph).values()) > LARGE
 
 
 def packed_bytes(tensor: Tensor) -> int:
-    """Bytes of one constant in the file."""
+    """Return the bytes of one constant in the file."""
     assert tensor.data is not None
     if tensor.dtype in ("int4", "int2"):
         return -(-tensor.data.size * BITS[tensor.dtype] // 8)

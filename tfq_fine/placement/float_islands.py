@@ -37,7 +37,7 @@ faster, whose float inputs are rounded on the fly; or as the model has them, in 
 def with_islands(
     graph: Graph, plan: Plan, islands: Mapping[int, str], target: Target, how: Mapping[int, How] | None = None
 ) -> Plan:
-    """The plan whose operators `islands` of the main subgraph compute in float, each with its reason; see `How`."""
+    """Return the plan with main-graph operators `islands` in float, each with its reason; see `How`."""
     changed = {}
     for o, reason in islands.items():
         spec = plan[0, o].spec
@@ -59,7 +59,7 @@ def place(
     keep_integer: bool = False,
     bounded_masks: bool = True,
 ) -> Plan:
-    """The plan with float islands where they make the file faster, or where a range cannot be held in integers.
+    """Return the plan with float islands where they make the file faster, or where a range cannot be held in integers.
 
     Args:
         graph: the float graph.
@@ -96,13 +96,13 @@ def place(
 
 
 def _below_8_bits(plan: Plan) -> set[int]:
-    """Operators of the main subgraph whose weights have less than 8 bits."""
+    """Return operators of the main subgraph whose weights have less than 8 bits."""
     specs = {o: decision.spec for (s, o), decision in plan.items() if s == 0 and decision.spec is not None}
     return {o for o, spec in specs.items() if spec.weights is not None and spec.weights.stored_bits < 8}
 
 
 def _faster(graph: Graph, key: OpKey, decision: Decision, policy: Policy) -> Decision:
-    """A dynamic-range operator that would be slower than in float stores its weights small and computes in float."""
+    """Return `decision`, or weights stored small with float computation where dynamic range would be slower."""
     if decision.spec is None or decision.spec.mode != "dynamic" or decision.spec.weights is None:
         return decision
     subgraph = graph.subgraphs[key[0]]
@@ -129,7 +129,7 @@ def _faster(graph: Graph, key: OpKey, decision: Decision, policy: Policy) -> Dec
 
 
 def parts(op: Op, subgraph: Subgraph, spec: OpSpec) -> int:
-    """How many operators a split along the inputs makes of `op`."""
+    """Return how many operators a split along the inputs makes of `op`."""
     assert spec.weights is not None
     granularity = spec.weights.granularity
     if not isinstance(granularity, Blocks):
@@ -140,7 +140,7 @@ def parts(op: Op, subgraph: Subgraph, spec: OpSpec) -> int:
 
 
 def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
-    """The plan without the integer operators whose kernels do not compute on the encodings they would get.
+    """Return the plan without the integer operators whose kernels do not compute on the encodings they would get.
 
     Leaving one out changes the scales that its neighbours share, so that the rest is looked at again.
     """
@@ -165,7 +165,7 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
 
 
 def _island(graph: Graph, o: int, decision: Decision, target: Target, reason: str = "") -> Decision:
-    """Computes in float; its weights, if it has any, stay small. A fused LSTM computes on them as they are."""
+    """Compute in float with small weights. A fused LSTM computes on its weights unchanged."""
     op = graph.main.ops[o]
     reason = reason or (SLOW_LSTM if op.code == lstm.CODE else FASTER)
     if decision.spec is None or not weight_axes(op, graph.main):
@@ -180,7 +180,7 @@ def _island(graph: Graph, o: int, decision: Decision, target: Target, reason: st
 
 
 def _on_the_fly(graph: Graph, o: int, spec: OpSpec, target: Target, reason: str) -> Decision | None:
-    """Dynamic range, where its kernel is faster than that on floats; None elsewhere."""
+    """Return dynamic range where its kernel beats the float one; None elsewhere."""
     op, main = graph.main.ops[o], graph.main
     if not weight_axes(op, main) or not costs.is_known(op, main, "dynamic_int8", target.table):
         return None
@@ -193,7 +193,7 @@ def _on_the_fly(graph: Graph, o: int, spec: OpSpec, target: Target, reason: str)
 
 
 def _precise_island(graph: Graph, o: int, target: Target, reason: str) -> Decision:
-    """Computes in float, on weights that are as good as those of the model."""
+    """Compute in float, on weights that are as good as those of the model."""
     if target.no_float16 or not weight_axes(graph.main.ops[o], graph.main):
         return Decision(None, reason)
     half = half_of(graph.main.ops[o], graph.main)
@@ -201,7 +201,7 @@ def _precise_island(graph: Graph, o: int, target: Target, reason: str) -> Decisi
 
 
 def running_time(graph: Graph, plan: Plan, table: KernelTable | None) -> float:
-    """Nanoseconds of one run by the table of costs, conversions between float and integers included."""
+    """Return the nanoseconds of one run by the table of costs, with conversions between float and integers."""
     main = graph.main
     integers = integer_ops(plan)
     total = _conversions(main, integers, Network(), table)
@@ -214,7 +214,7 @@ def running_time(graph: Graph, plan: Plan, table: KernelTable | None) -> float:
 
 
 def _eight_bits(spec: OpSpec) -> OpSpec:
-    """The weights alone, for the float kernels: fewer bits, or blocks, are unpacked by no fast one."""
+    """Return the weights alone, for the float kernels: fewer bits, or blocks, are unpacked by no fast one."""
     assert spec.weights is not None
     weights = spec.weights
     if weights.stored_bits < 8 or isinstance(weights.granularity, Blocks):
@@ -227,7 +227,7 @@ def _left_float(plan: Plan, reasons: Mapping[int, str]) -> Plan:
 
 
 def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> dict[int, str]:
-    """Operators around a tensor whose step would exceed the whole range of an operand: an additive mask, mostly.
+    """Return operators around a tensor whose step would exceed the whole range of an operand: an additive mask, mostly.
 
     -1e9 added to attention scores is not data: in integers its range leaves no step for the scores themselves.
     """
@@ -259,7 +259,7 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
 
 
 def _saturated(graph: Graph, plan: Plan, statistics: Statistics, target: Target) -> dict[OpKey, Decision]:
-    """Fused LSTMs whose integer kernel would cut the sums of gates on the data that was seen."""
+    """Return fused LSTMs whose integer kernel would cut the sums of gates on the calibration data."""
     found = {}
     for key, (_, off) in statistics.strains.items():
         spec = plan[key].spec
@@ -270,7 +270,7 @@ def _saturated(graph: Graph, plan: Plan, statistics: Statistics, target: Target)
 
 
 def _islands(graph: Graph, ops: Mapping[int, int], pinned: AbstractSet[int], table: KernelTable | None) -> set[int]:
-    """The operators of `ops`, but not of `pinned`, that the cheapest labelling leaves in float."""
+    """Return the operators of `ops`, but not of `pinned`, that the cheapest labelling leaves in float."""
     main = graph.main
     network = Network()
     integer_total = 0.0

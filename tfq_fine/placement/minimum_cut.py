@@ -24,7 +24,7 @@ class Network:
         backward.setdefault(start, 0.0)
 
     def source_side(self) -> set[tuple]:
-        """The names on the source's side of a minimum cut; the network is used up."""
+        """Return the names on the source's side of a minimum cut; the network is used up."""
         finite = [c for edges in self._left.values() for c in edges.values() if math.isfinite(c)]
         least = TINY * max(finite, default=0.0)
         levels = self._levels(least)
@@ -36,7 +36,7 @@ class Network:
         return set(levels)
 
     def _levels(self, least: float) -> dict[tuple, int]:
-        """Node -> edges from the source, over what can still take flow."""
+        """Return node -> edges from the source, over what can still take flow."""
         found = {("source",): 0}
         queue = deque([("source",)])
         while queue:

@@ -13,7 +13,7 @@ FOLLOWS = "it only moves values between operators in float"
 
 
 def between_floats(main: Subgraph, ops: Mapping[int, int], integer_borders: bool) -> dict[int, str]:
-    """The operators of `ops` that only move float values, at least one reader of which wants them in float -> reason.
+    """Return operators of `ops` that only move float values, read by a float operator -> reason.
 
     A value that is read in integers alone is quantized before it is moved, which is as exact, and moves fewer bytes.
 
@@ -51,7 +51,7 @@ def between_floats(main: Subgraph, ops: Mapping[int, int], integer_borders: bool
 
 
 def _next_to_floats(main: Subgraph, ops: Mapping[int, int], movers: set[int]) -> set[int]:
-    """Those of `movers` that a float operator is connected to, through others of them; borders alone are none."""
+    """Return `movers` connected to a float operator through other movers; inputs and outputs alone do not count."""
     producers, consumers = main.producers(), main.consumers()
 
     def neighbours(o: int) -> set[int]:
@@ -68,11 +68,11 @@ def _next_to_floats(main: Subgraph, ops: Mapping[int, int], movers: set[int]) ->
 
 
 def _computes(main: Subgraph, o: int) -> bool:
-    """Whether operator `o` gives real values; SHAPE does not."""
+    """Return whether operator `o` gives real values; SHAPE does not."""
     return any(main.tensors[t].dtype == "float32" for t in main.ops[o].outputs)
 
 
 def _moves_an_activation(main: Subgraph, o: int) -> bool:
-    """Not a row of a table, which is a constant."""
+    """Return whether it moves an activation, not a row of a table, which is a constant."""
     op = main.ops[o]
     return any(not main.tensors[op.inputs[slot]].is_constant for slot in data_slots(op, main))

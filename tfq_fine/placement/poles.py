@@ -19,7 +19,7 @@ def near_poles(
     tensors: Mapping[tuple[int, int], ActivationEncoding],
     statistics: Statistics,
 ) -> dict[int, str]:
-    """The operators that must compute in float because something would be rounded to a pole -> the reason.
+    """Return the operators that must compute in float because something would be rounded to a pole -> the reason.
 
     Args:
         main: the main subgraph.
@@ -56,12 +56,12 @@ def near_poles(
 
 
 def smallest(found: Range) -> float:
-    """The smallest magnitude in a range; 0 where it reaches to both sides."""
+    """Return the smallest magnitude in a range; 0 where it reaches to both sides."""
     return max(found.low, -found.high, 0.0)
 
 
 def feeding(main: Subgraph, tensor: int, ops: Mapping[int, int]) -> set[int]:
-    """The operators of `ops` that compute `tensor`, and those that move it or give it an epsilon.
+    """Return the operators of `ops` that compute `tensor`, and those that move it or give it an epsilon.
 
     What keeps a value above 0 (MAXIMUM with a positive constant) does so in integers too.
     """

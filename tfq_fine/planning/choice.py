@@ -37,7 +37,7 @@ class Choice:
     beyond: str  # why its ranges cannot be known
 
     def decide(self, spec: OpSpec) -> Decision | str:
-        """What it gets; or why it cannot have what is asked, and what would work."""
+        """Return the decision; or why the operator cannot have what is requested, and what would work."""
         if spec.mode == "integer":
             if not touches_float(self.op, self.subgraph):
                 return FLOAT
@@ -52,7 +52,7 @@ class Choice:
         return self._weights(spec)
 
     def _is_fine_table(self, spec: OpSpec) -> bool:
-        """Whether `op` looks up rows of a table that no integer kernel reads like an activation: one scale, 8 bits."""
+        """Return whether `op` looks up rows of a table that integer kernels cannot read as an 8-bit activation."""
         assert spec.weights is not None
         if self.op.code != "GATHER" or not weight_axes(self.op, self.subgraph):
             return False
@@ -88,7 +88,7 @@ class Choice:
         return Decision(spec, answer.note, answer.form, answer.repeated or self._wants_repeated(spec, answer.form))
 
     def _wants_repeated(self, spec: OpSpec, form: Form) -> bool:
-        """Whether the fast kernels take one scale of a tensor only when it is written for each channel."""
+        """Return whether the fast kernels take one scale of a tensor only when it is written for each channel."""
         assert spec.weights is not None
         if self.policy.prefer != "speed" or spec.weights.stored_bits == 8 or form not in ("native", "pointwise"):
             return False
@@ -98,7 +98,7 @@ class Choice:
         )
 
     def _candidates(self, spec: OpSpec) -> Iterator[tuple[OpSpec, str]]:
-        """What is asked, and what may be given in its place: (spec, why)."""
+        """Yield what is requested, and what may be given in its place: (spec, why)."""
         weights = spec.weights
         assert weights is not None
         flexible = self.policy.flexible or self._nowhere(spec)
@@ -112,7 +112,7 @@ class Choice:
                 yield given, slow
 
     def _instead(self, spec: OpSpec) -> Iterator[OpSpec]:
-        """Coarser granularities, more bits and other modes, the nearest first.
+        """Yield coarser granularities, more bits and other modes, the nearest first.
 
         Who prefers speed gets more bits before another mode, who prefers size another mode before more bits.
         """
@@ -131,14 +131,14 @@ class Choice:
     def _nowhere(self, spec: OpSpec) -> bool:
         """Whether even a rigid recipe means what there is: of 8-bit weights that no runtime computes, or, where nobody
         named runtimes, not all of the usual ones."""
-        asked, table, weights = fineness(spec), self.policy.target.table, spec.weights
+        requested, table, weights = fineness(spec), self.policy.target.table, spec.weights
         assert weights is not None
-        if weights.bits < 8 or asked.granularity == "blocks" or not weights.symmetric:
+        if weights.bits < 8 or requested.granularity == "blocks" or not weights.symmetric:
             return False
         if self.policy.target == Target():
             return True
-        kind = "per_channel" if asked.granularity == "channel_groups" else asked.granularity
-        return not kernels.somewhere(self.op.code, asked.mode, asked.activation_bits, kind, table)
+        kind = "per_channel" if requested.granularity == "channel_groups" else requested.granularity
+        return not kernels.somewhere(self.op.code, requested.mode, requested.activation_bits, kind, table)
 
     def _is_bulky(self, spec: OpSpec) -> bool:
         """Whether a dynamic-range kernel wants one scale repeated so often that a DEQUANTIZE, which takes it once, is
@@ -156,7 +156,7 @@ class Choice:
         return channels * SCALE_BYTES > DEQUANTIZE_BYTES
 
     def _slow(self, spec: OpSpec) -> str:
-        """Why these weights would not pay where speed is preferred; "" when the fast kernels take them.
+        """Return why these weights would not pay where speed is preferred; "" when the fast kernels take them.
 
         Weight-only mode is for size in any case. A rigid recipe is taken at its word.
         """
@@ -181,7 +181,7 @@ class Choice:
 
 
 def _coarser(granularity: Granularity) -> list[Granularity]:
-    """`granularity`, and what is coarser."""
+    """Return `granularity`, and what is coarser."""
     if granularity == PerTensor():
         return [granularity, PerChannel()]
     return list(dict.fromkeys((granularity, PerChannel(), PerTensor())))
@@ -194,7 +194,7 @@ def with_weights(spec: OpSpec, **changes: object) -> OpSpec:
 
 
 def fineness(spec: OpSpec) -> Fineness:
-    """What a spec asks of the kernels."""
+    """Return the fineness that a spec requests of the kernels."""
     weights: WeightSpec | None = spec.weights
     assert weights is not None
     name = next(name for name, kind in GRANULARITIES.items() if isinstance(weights.granularity, kind))

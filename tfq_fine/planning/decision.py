@@ -21,7 +21,7 @@ HALF_MINIMUM = 1024  # constants of fewer elements are not worth a DEQUANTIZE
 
 @dataclass(frozen=True)
 class Decision:
-    """What one operator gets (None: it computes in float, over float constants), and why it is not what was asked."""
+    """The spec of one operator (None: float, over float constants), and why it is not what was requested."""
 
     spec: OpSpec | None
     reason: str = ""
@@ -29,7 +29,7 @@ class Decision:
     repeated: bool = False  # the one scale of a tensor is written once for each channel, as its kernel wants it
 
     def because(self, reason: str) -> "Decision":
-        """The decision with `reason` in front of its own."""
+        """Return the decision with `reason` before its own."""
         return replace(self, reason="; ".join(filter(None, (reason, self.reason))))
 
 
@@ -54,6 +54,6 @@ DEFAULT_POLICY = Policy()
 
 
 def touches_float(op: Op, subgraph: Subgraph) -> bool:
-    """Whether quantization concerns `op`: it reads or writes float values."""
+    """Return whether quantization concerns `op`: it reads or writes float values."""
     tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t >= 0]
     return not facts_of(op.code).reads_shape and any(tensor.dtype == "float32" for tensor in tensors)

@@ -5,7 +5,7 @@ from tfq_converters.operators import facts_of
 
 
 def index_movers(subgraph: Subgraph) -> set[int]:
-    """The operators that move float values from an input, or from where they were integers, to a CAST into integers."""
+    """Return operators that move float values from an input or integers to a CAST into integers."""
     producers, found = subgraph.producers(), set()
     for op in subgraph.ops:
         if op.code != "CAST" or "int" not in subgraph.tensors[op.outputs[0]].dtype:

@@ -8,7 +8,7 @@ from tfq_converters.realize import REWRITES
 
 
 def no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
-    """Why no kernel runs `op` on integer activations of `bits`; "" when one does."""
+    """Return why no kernel runs `op` on integer activations of `bits`; "" when one does."""
     row = OPS.get(op.code)
     if row is None or not row.takes(f"int{bits}"):
         return f"{op.label} has no int{bits} kernel"
@@ -35,7 +35,7 @@ def no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
 
 
 def _are_distinct(indices: np.ndarray | None) -> bool:
-    """Whether no row of `indices` [..., depth] appears twice; not when they are computed."""
+    """Return whether no row of `indices` [..., depth] appears twice; not when they are computed."""
     if indices is None:
         return False
     rows = indices.reshape(-1, indices.shape[-1])

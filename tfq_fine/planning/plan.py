@@ -24,12 +24,12 @@ from tfq_fine.request import OpSpec, PerChannel
 
 def make_plan(
     graph: Graph,
-    asked: Mapping[OpKey, OpSpec | None],
+    requested: Mapping[OpKey, OpSpec | None],
     policy: Policy = DEFAULT_POLICY,
     factored: Mapping[OpKey, str] | None = None,
     unfolded: Mapping[OpKey, str] | None = None,
 ) -> Plan:
-    """What the kernels can give of what is asked.
+    """Return what the kernels can give of what is requested.
 
     Args:
         graph: the float graph.
@@ -42,12 +42,12 @@ def make_plan(
     Raises:
         TfqError: an operator is asked for weights that no kernel computes; all such operators are listed.
     """
-    problems = spec_problems(asked.values())
+    problems = spec_problems(requested.values())
     raise_all(problems)
     plan = {}
     unknown, indices = depends_on_unrunnable(graph), index_movers(graph.main)
     for key, op in graph.ops():
-        spec = asked[key]
+        spec = requested[key]
         subgraph = graph.subgraphs[key[0]]
         if spec is None:
             plan[key] = Decision(None, "the recipe keeps it float") if touches_float(op, subgraph) else FLOAT
@@ -78,7 +78,7 @@ def make_plan(
 
 
 def _beyond_calibration(key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int]) -> str:
-    """Why the ranges of an operator cannot be known; "" when they can."""
+    """Return why the ranges of an operator cannot be known; "" when they can."""
     if key[0] > 0:
         return "it is inside a control-flow body, or in another signature"
     if not unknown.isdisjoint(op.inputs) or not unknown.isdisjoint(op.outputs):
@@ -89,7 +89,7 @@ def _beyond_calibration(key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int
 
 
 def half_of(op: Op, subgraph: Subgraph) -> OpSpec | None:
-    """How an operator holds its constants in float16; None where none of them is large enough to be worth it."""
+    """Return how an operator holds its constants in float16; None where none of them is large enough to be worth it."""
     large = [s for s in float_constants(op, subgraph) if subgraph.tensors[op.inputs[s]].data.size >= HALF_MINIMUM]  # type: ignore[union-attr]
     return OpSpec("float16") if large else None
 

@@ -1,11 +1,11 @@
-"""What calibration saw of every activation, and the range that it got."""
+"""Calibration's observations of every activation, and the range that it got."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from tfq_converters.graph import Graph
-from tfq_fine.activations import asked
+from tfq_fine.activations import requested_specs
 from tfq_fine.calibration import Statistics, moved_from
 from tfq_fine.numerics import Histogram
 from tfq_fine.planning import Plan
@@ -35,9 +35,9 @@ class ActivationRow:
 
 
 def activation_rows(graph: Graph, plan: Plan, seen: Statistics, chosen: Statistics) -> tuple[ActivationRow, ...]:
-    """A row for every activation that the plan holds in integers, in graph order."""
+    """Return a row for every activation that the plan holds in integers, in graph order."""
     moved, rows = moved_from(graph), []
-    for t, spec in sorted(asked(graph, plan).items()):
+    for t, spec in sorted(requested_specs(graph, plan).items()):
         key = (0, t)
         if t in moved or key not in seen.ranges:
             continue
@@ -49,7 +49,7 @@ def activation_rows(graph: Graph, plan: Plan, seen: Statistics, chosen: Statisti
 
 
 def binned(histogram: Histogram, low: float, high: float) -> tuple[float, ...]:
-    """Shares of the counted values in equal bins from `low` to `high`."""
+    """Return shares of the counted values in equal bins from `low` to `high`."""
     if high <= low:
         return ()
     places = (histogram.values.astype(np.float64) - low) * (BINS / (high - low))
@@ -59,7 +59,7 @@ def binned(histogram: Histogram, low: float, high: float) -> tuple[float, ...]:
 
 
 def grid(rows: tuple[ActivationRow, ...]) -> Grid:
-    """All rows as a table."""
+    """Return all rows as a table."""
     cells = [
         (
             brief_name(r.name, 40),
@@ -74,7 +74,7 @@ def grid(rows: tuple[ActivationRow, ...]) -> Grid:
 
 
 def curves(rows: tuple[ActivationRow, ...]) -> list[Curves]:
-    """The histograms with the chosen ranges of those that were cut most."""
+    """Return the histograms with the chosen ranges of those that were cut most."""
     counted = sorted((row for row in rows if row.shares), key=lambda row: row.kept)[:SHOWN]
     if not counted:
         return []

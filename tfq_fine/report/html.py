@@ -53,7 +53,7 @@ svg { max-width: 100%; height: auto; }
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
-    """The text of the page.
+    """Return the text of the page.
 
     Raises:
         TfqError: jinja2 or matplotlib is not installed.
@@ -95,7 +95,7 @@ def _plain(section: Section) -> dict[str, Any]:
 
 
 def _bars(bars: Bars) -> Any:
-    """Horizontal bars, the first name on top. A value that is not finite gets its name in place of a bar."""
+    """Draw horizontal bars, the first name on top; a value that is not finite gets its name in place of a bar."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -118,7 +118,7 @@ def _bars(bars: Bars) -> Any:
 
 
 def _curves(curves: Curves) -> Any:
-    """Histograms side by side, counts on a logarithmic axis, the marked part of each shaded."""
+    """Draw histograms side by side, counts on a logarithmic axis, the marked part of each shaded."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""What is measured when a float model and its quantized file run side by side."""
+"""Measurements of a float model and its quantized file that run side by side."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ class LayerError:
 
 @dataclass(frozen=True)
 class FileSize:
-    """What a file holds."""
+    """The bytes of a file by content."""
 
     file_bytes: int
     by_type: Mapping[str, int] = field(default_factory=dict)  # bytes of its constants, each stored one counted once

@@ -1,4 +1,4 @@
-"""What quantization did to every operator."""
+"""The report of what quantization did to every operator."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -61,7 +61,7 @@ class RepairRow:
 
 @dataclass(frozen=True)
 class QuantizationReport(SavedReport):
-    """What was quantized, what stayed float and why, and what it cost."""
+    """The operators that were quantized, those that stayed float and why, and the cost in accuracy and bytes."""
 
     KIND: ClassVar[str] = "tfq_fine.quantization_report"
 
@@ -78,11 +78,11 @@ class QuantizationReport(SavedReport):
     warnings: tuple[str, ...] = ()  # of mistakes in the data that calibration cannot refuse
 
     def left_float(self) -> tuple[OpRow, ...]:
-        """The operators that compute in float although something else was asked: those with a reason."""
+        """Return the operators that compute in float although something else was asked: those with a reason."""
         return tuple(row for row in self.rows if row.mode == "float" and row.reason)
 
     def worst_layers(self, count: int = WORST) -> tuple[tuple[str, float], ...]:
-        """The layers with the lowest SQNR, lowest first; NaN is lowest of all."""
+        """Return the layers with the lowest SQNR, lowest first; NaN is lowest of all."""
         return tuple(sorted(self.layer_error, key=lambda pair: (not math.isnan(pair[1]), pair[1]))[:count])
 
     def _sections(self, all: bool) -> list[Section]:
@@ -113,7 +113,7 @@ class QuantizationReport(SavedReport):
         return " (on generated inputs)" if self.generated else ""
 
     def poor_outputs(self) -> tuple[str, ...]:
-        """A warning of outputs that are far from the float model's, the layers to blame, and what to try."""
+        """Return a warning of outputs that are far from the float model's, the layers to blame, and what to try."""
         weak = () if self.verdict is None else self.verdict.weak()
         if self.verdict is None or not weak:
             return ()
@@ -133,7 +133,7 @@ class QuantizationReport(SavedReport):
         return (f"the outputs are {far} the float model's ({seen}, on {on}){layers}: {advice}",)
 
     def lossy_layers(self, count: int = 3) -> tuple[tuple[str, float], ...]:
-        """The layers in which the SQNR falls most below that of the layers before, in dB, the greatest fall first."""
+        """Return the layers whose SQNR falls most below that of the layers before, in dB, the greatest fall first."""
         best, falls = math.inf, []
         for name, sqnr in self.layer_error:
             value = nan_as_worst(sqnr)
@@ -195,7 +195,7 @@ class QuantizationReport(SavedReport):
 
 
 def _grouped(rows: Iterable[OpRow], key: Callable[[OpRow], Any]) -> dict[Any, list[OpRow]]:
-    """Rows by key, in the order of their first appearance."""
+    """Return rows by key, in the order of their first appearance."""
     found: dict[Any, list[OpRow]] = {}
     for row in rows:
         found.setdefault(key(row), []).append(row)

@@ -1,4 +1,4 @@
-"""What all reports share: JSON both ways, files, an HTML page, text."""
+"""The common base of all reports: JSON both ways, files, an HTML page, text."""
 
 import json
 from collections.abc import Sequence
@@ -30,16 +30,16 @@ class SavedReport:
         return text.rich_group(self._sections(all=False))
 
     def table(self, all: bool = False) -> str:
-        """Plain text: the worst layers, or with `all` everything in graph order."""
+        """Return plain text: the worst layers, or with `all` everything in graph order."""
         return text.plain_text(self._sections(all))
 
     def to_json(self) -> str:
-        """JSON text; `from_json` gives the same value back."""
+        """Return JSON text; `from_json` gives the same value back."""
         return json.dumps({"kind": self.KIND} | to_plain(self), indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, content: str) -> Self:
-        """The inverse of `to_json`.
+        """Return the inverse of `to_json`.
 
         Raises:
             TfqError: the text is not such a report.

@@ -1,4 +1,4 @@
-"""What a report shows, before anyone decides how: paragraphs, grids and bars as plain values."""
+"""The content of a report before it is rendered: paragraphs, grids and bars as plain values."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -46,24 +46,24 @@ Section = Paragraph | Grid | Bars | Curves
 
 
 def decibels(value: float | None) -> str:
-    """`38.2`; `exact` for +inf; `-` when there is no value."""
+    """Return `38.2`; `exact` for +inf; `-` when there is no value."""
     if value is None:
         return "-"
     return "exact" if value == math.inf else f"{value:.1f}"
 
 
 def share(value: float | None) -> str:
-    """`0.9912`; `-` when there is no value."""
+    """Return `0.9912`; `-` when there is no value."""
     return "-" if value is None else f"{value:.4f}"
 
 
 def size(count: int) -> str:
-    """`1,234,567`: bytes."""
+    """Return bytes as `1,234,567`."""
     return f"{count:,}"
 
 
 def brief_name(name: str, length: int = 60) -> str:
-    """A tensor name that fits a line: the last of fused names, its beginning cut off.
+    """Return a tensor name that fits a line: the last of fused names, its beginning cut off.
 
     >>> brief_name("model/conv/BiasAdd;model/conv/Relu")
     'model/conv/Relu'
@@ -73,6 +73,6 @@ def brief_name(name: str, length: int = 60) -> str:
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
-    """`a, b, c, d and 3 more`."""
+    """Return `a, b, c, d and 3 more`."""
     shown = ", ".join(brief_name(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -26,7 +26,7 @@ def summarize(
     activations: tuple[ActivationRow, ...] = (),
     repairs: tuple[RepairRow, ...] = (),
 ) -> QuantizationReport:
-    """One row per operator that quantization concerns, and the error per layer on the checked samples."""
+    """Return one row per operator that quantization concerns, and the error per layer on the checked samples."""
     rows = []
     for key, op in quantized.graph.ops():
         subgraph, decision = quantized.graph.subgraphs[key[0]], plan.get(key, FLOAT)

@@ -14,7 +14,7 @@ WIDTH = 120  # columns of plain text
 
 
 def rich_group(sections: Iterable[Section]) -> Group:
-    """`sections` one below the other, without the pictures."""
+    """Return `sections` one below the other, without the pictures."""
     parts: list[Table | Text] = []
     for section in sections:
         if isinstance(section, Grid):
@@ -26,7 +26,7 @@ def rich_group(sections: Iterable[Section]) -> Group:
 
 
 def plain_text(sections: Iterable[Section], width: int = WIDTH) -> str:
-    """The same without colours, in lines of at most `width` columns."""
+    """Return the sections without colours, in lines of at most `width` columns."""
     stream = io.StringIO()
     console = Console(file=stream, width=width, color_system=None, force_terminal=False, legacy_windows=False)
     console.print(rich_group(sections))

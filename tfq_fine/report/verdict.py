@@ -54,20 +54,22 @@ class Verdict:
             columns.append(">tied in the file")
             for row, cells in zip(self.outputs, rows, strict=True):
                 cells.append("" if row.agreement is None else str(row.tied))
-        return Grid(f"The file beside the float model, on {self.on}", tuple(columns), [tuple(cells) for cells in rows])
+        return Grid(
+            f"The file compared with the float model, on {self.on}", tuple(columns), [tuple(cells) for cells in rows]
+        )
 
     def weak(self) -> tuple[OutputVerdict, ...]:
-        """The outputs that are a poor likeness of the float model's. NaN is no likeness."""
+        """Return the outputs that are a poor likeness of the float model's. NaN is no likeness."""
         return tuple(row for row in self.outputs if is_far(row) or is_off(row))
 
 
 def is_off(row: OutputVerdict) -> bool:
-    """Whether decisions or values are farther off than a user would like."""
+    """Return whether decisions or values are farther off than a user would like."""
     return row.points is not None and not row.points <= WEAK_POINTS
 
 
 def is_far(row: OutputVerdict) -> bool:
-    """Whether an output is a poor likeness of the float model's."""
+    """Return whether an output is a poor likeness of the float model's."""
     if row.agreement is not None and row.agreement < WEAK_AGREEMENT and not row.sqnr >= FINE_DB:
         return True  # what has several columns may be no classes: a likeness of many dB is one
     return not row.sqnr >= WEAK_DB

@@ -1,4 +1,4 @@
-"""What a quantized file costs against its float model, as measured side by side."""
+"""The cost of a quantized file against its float model, as measured side by side."""
 
 import math
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class Report(SavedReport):
 
     @staticmethod
     def of_signatures(parts: "Mapping[str, Report]", float_bytes: int, quantized_bytes: int) -> "Report":
-        """The report of a file by those of its signatures, which measured the same two files of so many bytes."""
+        """Return the report of a file from those of its signatures, measured on the same two files."""
         first = next(iter(parts.values()))
         return Report(
             samples=sum(part.samples for part in parts.values()),
@@ -64,7 +64,7 @@ class Report(SavedReport):
         return {key: part.task for key, part in parts.items() if part.task is not None}
 
     def passed(self, max_drop: float | str | MaxDrop) -> bool:
-        """Whether the metric got worse by at most `max_drop` (`0.01`, or `"1%"`), in every signature that has one.
+        """Return whether the metric got worse by at most `max_drop` (`0.01`, `"1%"`), in every signature with one.
 
         Raises:
             TfqError: no metric was measured; a negative limit, or one above 0.5 of a share without a percent sign.
@@ -72,7 +72,7 @@ class Report(SavedReport):
         return not self.fell(max_drop)
 
     def fell(self, max_drop: float | str | MaxDrop) -> dict[str, TaskResult]:
-        """The `tasks` that got worse by more than `max_drop`, or by NaN.
+        """Return the `tasks` that got worse by more than `max_drop`, or by NaN.
 
         Raises:
             TfqError: as `passed` does.
@@ -82,18 +82,18 @@ class Report(SavedReport):
         return {key: task for key, task in self.tasks.items() if not _within(task, MaxDrop.of(max_drop))}
 
     def worst_layers(self, count: int = WORST) -> tuple[LayerError, ...]:
-        """The activations with the lowest SQNR, lowest first; NaN is lowest of all."""
+        """Return the activations with the lowest SQNR, lowest first; NaN is lowest of all."""
         return _worst(self.layers, count)
 
     def worst_weights(self, count: int = WORST) -> tuple[LayerError, ...]:
-        """The weights with the lowest SQNR, lowest first."""
+        """Return the weights with the lowest SQNR, lowest first."""
         return _worst(self.weights, count)
 
     def _page(self) -> tuple[str, list[Section]]:
         return "Verification", [*self._sections(all=False), *self._details()]
 
     def _details(self) -> list[Section]:
-        """Pictures and all layers, of each signature after its name."""
+        """Return pictures and all layers, of each signature after its name."""
         if not self.signatures:
             return [*self._pictures(), *self._layers(all=True)]
         parts = self.signatures.items()
@@ -111,7 +111,7 @@ class Report(SavedReport):
         return [Paragraph(f"Float against quantized: {what}"), *self._results(), *self._layers(all), *notes]
 
     def _of_signature(self, key: str, all: bool) -> list[Section]:
-        """One part of the report of a file: what `_sections` shows, but for the sizes, which are those of the file."""
+        """Return one part of the report of a file: what `_sections` shows, without the sizes."""
         notes = [Paragraph(f"Note: {note}") for note in self.notes]
         heading = Paragraph(f"Signature {key}: {self.samples} sample{'s' * (self.samples != 1)}")
         results = (section for section in self._results() if section != self._sizes())
@@ -186,7 +186,7 @@ class Report(SavedReport):
 
 
 def _within(task: TaskResult, limit: MaxDrop) -> bool:
-    """Whether a metric got worse by no more than that; False when the drop is NaN."""
+    """Return whether a metric got worse by no more than that; False when the drop is NaN."""
     is_share = task.higher_is_better and all(not abs(v) > 1 for v in (task.float_value, task.quantized_value))
     return task.drop <= limit.limit(is_share, task.float_value) + ROUNDING
 

@@ -57,7 +57,7 @@ def block_shape(
     inputs: int | None = None,
     whole_window: bool = False,
 ) -> tuple[int, ...]:
-    """The shape of the block of values that share one scale; at most as long as the weight along each axis.
+    """Return the shape of the block of values that share one scale; at most as long as the weight along each axis.
 
     Args:
         granularity: one of the classes above. A size that does not divide its axis leaves a shorter last block.
@@ -79,8 +79,8 @@ def block_shape(
         case Blocks(size):
             if inputs is None:
                 raise TfqError(f"{granularity} needs an axis of inputs, and a weight of shape {shape} has none")
-            beside = [1 if axis == channel or not whole_window else length for axis, length in enumerate(shape)]
-            return tuple(min(size, shape[axis]) if axis == inputs else length for axis, length in enumerate(beside))
+            lengths = [1 if axis == channel or not whole_window else length for axis, length in enumerate(shape)]
+            return tuple(min(size, shape[axis]) if axis == inputs else length for axis, length in enumerate(lengths))
 
 
 def _check_size(granularity: Granularity, size: int) -> None:

@@ -18,7 +18,7 @@ class MaxDrop:
 
     @staticmethod
     def of(given: "float | str | MaxDrop") -> "MaxDrop":
-        """The limit that a number or a text such as `1%` means.
+        """Return the limit that a number or a text such as `1%` means.
 
         Raises:
             TfqError: it is no number, negative, or not finite.
@@ -39,7 +39,7 @@ class MaxDrop:
         return MaxDrop(value, percent)
 
     def limit(self, is_share: bool, float_value: float) -> float:
-        """The limit in units of the metric.
+        """Return the limit in units of the metric.
 
         Args:
             is_share: whether the metric lies between 0 and 1.

@@ -72,7 +72,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def named(recipe: str | Recipe) -> Recipe:
-    """The recipe itself, or the preset of that name.
+    """Return the recipe itself, or the preset of that name.
 
     Raises:
         TfqError: there is no preset of that name.

@@ -88,7 +88,7 @@ class Recipe:
     flexible: bool = False  # more bits, or a coarser granularity, where kernels take no less; else that is an error
 
     def with_rules(self, *rules: Rule) -> "Recipe":
-        """The recipe with further rules behind its own."""
+        """The recipe with further rules after its own."""
         return replace(self, rules=(*self.rules, *rules))
 
     def with_observer(self, observer: str) -> "Recipe":

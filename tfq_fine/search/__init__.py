@@ -8,7 +8,15 @@ if TYPE_CHECKING:
     from tfq_fine.search.judging import CLASSES, Apart, uses
     from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ranges
     from tfq_fine.search.select_transforms import chosen_repairs, repaired, rewriting, without_repairs
-    from tfq_fine.search.trial import Asked, Trial, Variant, number_of_samples, planned, static_needs, too_large
+    from tfq_fine.search.trial import (
+        RequestedSpecs,
+        Trial,
+        Variant,
+        fold_and_plan,
+        number_of_samples,
+        static_needs,
+        too_large,
+    )
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -16,23 +24,23 @@ else:
             "judging": "Apart CLASSES uses",
             "numbers": "Numbers Settings choose_numbers choose_ranges",
             "select_transforms": "chosen_repairs repaired rewriting without_repairs",
-            "trial": "Asked Trial Variant number_of_samples planned static_needs too_large",
+            "trial": "RequestedSpecs Trial Variant number_of_samples fold_and_plan static_needs too_large",
         },
     )
 
 __all__ = [
     "CLASSES",
     "Apart",
-    "Asked",
     "Numbers",
+    "RequestedSpecs",
     "Settings",
     "Trial",
     "Variant",
     "choose_numbers",
     "choose_ranges",
     "chosen_repairs",
+    "fold_and_plan",
     "number_of_samples",
-    "planned",
     "repaired",
     "rewriting",
     "static_needs",

@@ -31,7 +31,7 @@ class Fold:
 
 
 def folds(whole: Statistics, each: Sequence[Statistics], counts: Sequence[int], fresh: bool = False) -> list[Fold]:
-    """Every sample with the means of samples that do not include it; empty where there are no others.
+    """Return every sample with the means of samples that do not include it; empty where there are no others.
 
     Args:
         whole: means of all samples of the data.
@@ -58,7 +58,7 @@ def folds(whole: Statistics, each: Sequence[Statistics], counts: Sequence[int], 
 
 
 def helped(quantized: QuantizedGraph, each: Sequence[Statistics], apart: Sequence[Fold]) -> list[OpKey]:
-    """The operators of the main subgraph where a correction by other samples leaves less of the shift.
+    """Return the operators of the main subgraph where a correction by other samples leaves less of the shift.
 
     Args:
         quantized: the numbers of the file without corrections.

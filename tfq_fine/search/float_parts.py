@@ -29,7 +29,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Aim:
-    """What the search is for.
+    """The aim of the search.
 
     Args:
         good: whether a file is good enough.
@@ -65,7 +65,7 @@ def parts(main: Subgraph, ops: Sequence[int], count: int = PARTS) -> list[frozen
 
 
 def _crossing(main: Subgraph) -> np.ndarray:
-    """The bytes, of integers, that pass from before each operator to it and what is after it."""
+    """Return the bytes, of integers, that pass from before each operator to it and what is after it."""
     producers, consumers = main.producers(), main.consumers()
     found = np.zeros(len(main.ops) + 1)
     for t, o in producers.items():
@@ -96,7 +96,7 @@ class Search:
         return len(self._tried)
 
     def quickest(self, pieces: Sequence[frozenset[int]], best: Candidate | None = None) -> Candidate | None:
-        """The quickest file that is good enough within the time and quicker than `best`; else `best`."""
+        """Return the quickest file that is good enough within the time and quicker than `best`; else `best`."""
         whole = self.with_float(frozenset().union(*pieces))
         if whole.measured.problem or not self._aim.good(whole.measured):
             return best
@@ -110,7 +110,7 @@ class Search:
         return best
 
     def _fewest(self, pieces: Sequence[frozenset[int]], best: Candidate | None) -> Candidate | None:
-        """The file with the fewest first `pieces` in float that is good enough, and quicker than `best`."""
+        """Return the file with the fewest first `pieces` in float that is good enough, and quicker than `best`."""
         unions = [frozenset[int]().union(*pieces[: n + 1]) for n in range(len(pieces))]
         found: Candidate | None = None
         low, high = 0, len(unions)  # the fewest that are enough are among these
@@ -127,7 +127,7 @@ class Search:
         return found
 
     def with_float(self, ops: frozenset[int]) -> Candidate:
-        """The start with `ops` in float."""
+        """Return the start with `ops` in float."""
         if ops not in self._tried:
             start = self.start.variant
             # the weights of precise operators have no error that a bias could take back

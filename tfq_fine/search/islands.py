@@ -41,7 +41,7 @@ WORST, EARLIEST = "worst", "earliest"
 
 
 def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
-    """(The variant with islands where they make its outputs better, else the variant itself; what was done)."""
+    """Return (the variant with islands where they improve its outputs, else the variant itself; what was done)."""
     start = trial.measured(variant)
     if start.problem:
         return variant, RepairRow("islands", False, f"the file without them cannot be run: {start.problem}")
@@ -75,17 +75,17 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
 
 
 def said(measured: Measured) -> str:
-    """How good a file is, in words."""
+    """Return how good a file is, in words."""
     points = max(_points(measured), default=None)
     return f"the outputs have {measured.db:.1f} dB" + ("" if points is None else f" and are {points:.2f} points off")
 
 
 def _with_parts(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
-    """(The variant with so many parts in float that its outputs are good; how fast it is, or why there is none)."""
+    """Return (the variant with enough parts in float for good outputs; how fast it is, or why there is none)."""
     start, numbers = trial.measured(variant), trial.numbers(variant)
     graph, plan, policy = numbers.quantized.graph, numbers.plan, trial.settings.policy
-    asked = trial.planned(variant)[1]  # what is float for speed has weights of 8 bits
-    ops = [o for o in range(len(graph.main.ops)) if is_rounded(asked, o)]
+    requested = trial.planned(variant)[1]  # what is float for speed has weights of 8 bits
+    ops = [o for o in range(len(graph.main.ops)) if is_rounded(requested, o)]
     if 8 not in integer_ops(plan).values():
         return None, "no operator computes in 8-bit integers"
     table = policy.target.table
@@ -98,7 +98,7 @@ def _with_parts(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
     best = search.quickest(pieces)
     if best is None and policy.prefer == "speed":
         whole = search.with_float(frozenset(ops))
-        exact = f"{said(whole.measured)} on the samples with all weights in 8 bits, so that these stay as they are"
+        exact = f"{said(whole.measured)} on the samples with all weights in 8 bits, so that these stay unchanged"
         if not whole.measured.problem:
             best = Search(trial, whole.variant, aim, exact, "precise").quickest(pieces)
     if best is None:
@@ -108,12 +108,12 @@ def _with_parts(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
 
 
 def _points(measured: Measured) -> list[float]:
-    """How far the outputs are off; classes, which labels judge better, are left out."""
+    """Return how far the outputs are off; classes, which labels judge better, are left out."""
     return [output.points for output in measured.apart if output.use != CLASSES]
 
 
 def _is_good(measured: Measured) -> bool:
-    """Whether a file needs no more islands."""
+    """Return whether a file needs no more islands."""
     return not measured.problem and not is_poor(measured) and max(_points(measured), default=0.0) <= AIM_POINTS
 
 
@@ -125,7 +125,7 @@ def _badness(measured: Measured) -> float:
 
 
 def _with_suspects(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
-    """(The variant with islands around operators that are hopeless, or None; why)."""
+    """Return (the variant with islands around operators that are hopeless, or None; why)."""
     best, tried = variant, 0
     for first in (WORST, EARLIEST):
         search = _Search(trial, first)
@@ -141,7 +141,7 @@ def _with_suspects(variant: Variant, trial: Trial) -> tuple[Variant | None, str]
 
 
 def _without_needless(variant: Variant, found: Sequence[frozenset[int]], trial: Trial) -> Variant:
-    """The variant without those of its islands that bring the outputs nothing, the last ones first."""
+    """Return the variant without those of its islands that bring the outputs nothing, the last ones first."""
     for ops in reversed(found):
         left = {o: island for o, island in variant.islands.items() if o not in ops}
         fewer = replace(variant, islands=left)
@@ -151,17 +151,17 @@ def _without_needless(variant: Variant, found: Sequence[frozenset[int]], trial: 
 
 
 def is_poor(found: Measured) -> bool:
-    """Whether a file is bad enough that operators in it may be hopeless."""
+    """Return whether a file is bad enough that operators in it may be hopeless."""
     return found.db < POOR_DB or found.low < LOW_DB
 
 
 def is_off(measured: Measured) -> bool:
-    """Whether the outputs are farther off than a user of them would like."""
+    """Return whether the outputs are farther off than a user of them would like."""
     return max(_points(measured), default=0.0) > OFF_POINTS
 
 
 def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> dict[int, float]:
-    """Operators that read good values and give bad ones, and round or read what was rounded -> the loss in dB."""
+    """Return operators with good inputs and bad outputs, which round or read what was rounded -> the loss in dB."""
     found = {}
     for o, op in enumerate(main.ops):
         results = [errors[t] for t in op.outputs if t in errors]
@@ -174,7 +174,7 @@ def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> dict[in
 
 
 def is_rounded(plan: Plan, o: int) -> bool:
-    """Whether operator `o` of the main subgraph rounds its activations; who asks for few bits in weights gets them."""
+    """Return whether main-graph operator `o` rounds its activations; not if its weights are below 8 bits."""
     spec = plan[0, o].spec
     if spec is None or spec.mode not in ("integer", "dynamic"):
         return False
@@ -182,7 +182,7 @@ def is_rounded(plan: Plan, o: int) -> bool:
 
 
 def feeding(main: Subgraph, plan: Plan, island: AbstractSet[int]) -> set[int]:
-    """The nearest operators before the island that round their activations, and those between that only move values."""
+    """Return the nearest operators before the island that round activations, and the movers between."""
     producers, seen = main.producers(), set(island)
     wanted = [t for o in island for t in main.ops[o].inputs]
     found = set()
@@ -211,7 +211,7 @@ class _Search:
         self._trial, self._first, self.tries = trial, first, 0
 
     def mended(self, variant: Variant) -> Variant:
-        """The variant with islands that mend what is bad in its file, and bring its outputs something."""
+        """Return the variant with islands that mend what is bad in its file, and bring its outputs something."""
         best, tried, found = variant, set[int](), list[frozenset[int]]()
         with suppress(TfqError):  # a file with an island cannot be run: the one without is there
             while self.tries < TRIES and is_poor(self._trial.measured(best)):
@@ -234,7 +234,7 @@ class _Search:
     def grown(
         self, variant: Variant, main: Subgraph, plan: Plan, suspect: int, errors: Mapping[int, float]
     ) -> Variant | None:
-        """The variant with the smallest island around `suspect` that mends its result; None where none does."""
+        """Return the variant with the smallest island around `suspect` that mends its result; None where none does."""
         result = min(main.ops[suspect].outputs, key=lambda t: errors.get(t, float("inf")))
         before = errors[result]
         island = {suspect} if is_rounded(plan, suspect) else feeding(main, plan, {suspect})
@@ -255,7 +255,7 @@ class _Search:
     def _with_island(
         self, variant: Variant, main: Subgraph, island: AbstractSet[int], suspect: int, before: float, result: int
     ) -> tuple[float, Variant]:
-        """(SQNR in dB of `result` with the island, the variant that has it)."""
+        """Return (SQNR in dB of `result` with the island, the variant that has it)."""
         self.tries += 1
         own = f"its result has {before:.1f} dB on the samples as it was rounded, so that it is kept in float"
         feeds = f"it feeds {main.op_name(suspect)}, whose result has {before:.1f} dB on the samples as it was rounded"

@@ -1,6 +1,6 @@
 """How far the outputs of a quantized model are from the float model's, as a user sees them.
 
-Outputs are compared as they are. Probabilities are compared as log-probabilities, computed from the scores that
+Output values are compared directly. Probabilities are compared as log-probabilities, computed from the scores that
 SOFTMAX reads: a shift that all scores share is lost in SOFTMAX and counts as nothing, and what happens to scores whose
 probabilities are near 0 or 1 still shows. LOGISTIC has no such shift; its score is the logarithm of the odds.
 Scores that may be masked are no measure, for where they are masked they may be anything: there the probabilities count.
@@ -29,15 +29,15 @@ class Judged:
     """The tensor that one output of a model is judged by."""
 
     tensor: int  # of the main subgraph
-    beta: float | None = None  # of the SOFTMAX whose scores these are; None where values are compared as they are
+    beta: float | None = None  # of the SOFTMAX whose scores these are; None where values are compared directly
 
     def seen(self, values: np.ndarray) -> np.ndarray:
-        """`values` of the tensor as they are compared."""
+        """Return `values` of the tensor as they are compared."""
         return values if self.beta is None else log_softmax(values * np.float32(self.beta))
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """The logarithm of softmax over the last axis.
+    """Return the logarithm of softmax over the last axis.
 
     >>> log_softmax(np.array([0.0, 0.0])).round(4).tolist()
     [-0.6931, -0.6931]
@@ -67,7 +67,7 @@ def judged(graph: Graph) -> list[Judged]:
 def decibels_of(
     expected: Sequence[np.ndarray], found: Sequence[np.ndarray], usual: Sequence[float] | None = None
 ) -> float:
-    """The SQNR of one sample in dB, all outputs counting alike; `WORST` where an output is not finite.
+    """Return the SQNR of one sample in dB, all outputs counting alike; `WORST` where an output is not finite.
 
     Args:
         expected: outputs of the float model.
@@ -94,14 +94,14 @@ def decibels_of(
 
 
 def mean_decibels(each: Sequence[float]) -> float:
-    """The mean over samples; `WORST` where one of them is that, or NaN."""
+    """Return the mean over samples; `WORST` where one of them is that, or NaN."""
     if not len(each):
         return EXACT_DB
     return nan_as_worst(float(np.mean(each)))
 
 
 def gain(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
-    """(the mean gain of `after` over `before` in dB, its standard error), over the same samples.
+    """Return (the mean gain of `after` over `before` in dB, its standard error), over the same samples.
 
     >>> gain([10.0, 12.0], [13.0, 13.0])
     (2.0, 1.0)
@@ -122,10 +122,10 @@ ENOUGH_DECISIONS = 1000  # of which half a percent are several
 
 
 def uses(graph: Graph) -> list[str]:
-    """What each output of `graph` is for, as far as the graph says.
+    """Return what each output of `graph` is for, as far as the graph says.
 
-    One figure for each class of a sample, behind SOFTMAX or as the only output, are `CLASSES`. Probabilities of their
-    own, behind LOGISTIC, and classes at many places of a sample are `DECISIONS`. All else are `VALUES`: coordinates, or
+    One figure for each class of a sample, after SOFTMAX or as the only output, are `CLASSES`. Probabilities of their
+    own, after LOGISTIC, and classes at many places of a sample are `DECISIONS`. All else are `VALUES`: coordinates, or
     scores that nothing turns into probabilities.
     """
     kinds: dict[int, str] = {}
@@ -159,7 +159,7 @@ class Apart:
     decided: int = 0
 
     def also(self, expected: np.ndarray, found: np.ndarray) -> "Apart":
-        """With one more sample of finite float values."""
+        """Return the sum with one more sample of finite float values."""
         if not expected.size:
             return self
         sides = self.use == DECISIONS and (expected.shape[-1:] == (1,) or not _adds_up(expected))

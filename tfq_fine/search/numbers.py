@@ -41,7 +41,7 @@ def choose_ranges(
     samples: Sequence[Sample],
     only: AbstractSet[int] | None = None,
 ) -> Statistics:
-    """`statistics` with the range of every activation as its observer chooses it.
+    """Return `statistics` with the range of every activation as its observer chooses it.
 
     Args:
         graph: the float graph.
@@ -70,7 +70,7 @@ def choose_numbers(
     samples: Sequence[Sample] = (),
     how: Mapping[int, How] | None = None,
 ) -> Numbers:
-    """Places, codes and scales.
+    """Choose places, codes and scales.
 
     Args:
         graph: the float graph.

@@ -9,7 +9,7 @@ from tfq_fine.activations import has_masks, integer_ops
 from tfq_fine.numerics import is_large
 from tfq_fine.search.bias_choice import folds, helped
 from tfq_fine.search.transform import Proposal
-from tfq_fine.search.trial import Asked, Trial, Variant
+from tfq_fine.search.trial import RequestedSpecs, Trial, Variant
 from tfq_fine.transforms import (
     Changes,
     Levels,
@@ -37,7 +37,7 @@ def folded_batch_norm(variant: Variant, trial: Trial) -> Proposal:
     if not folded.folded:
         return Proposal(f"nothing to fold: {folded.kept[0]}" if folded.kept else "nothing to fold")
     rewritten = folded.rewritten
-    after = replace(variant, graph=rewritten.graph, asked=_moved(variant.asked, rewritten))
+    after = replace(variant, graph=rewritten.graph, requested=_moved(variant.requested, rewritten))
     return Proposal(f"{len(folded.folded)} folded, such as {folded.folded[0]}", (after,))
 
 
@@ -101,14 +101,14 @@ def corrected(variant: Variant, trial: Trial) -> Proposal:
     return Proposal(text, (after,), measured=measured)
 
 
-def _moved(asked: Asked, rewritten: Rewritten) -> Asked:
+def _moved(requested: RequestedSpecs, rewritten: Rewritten) -> RequestedSpecs:
     """Return what is asked of the operators of a rewritten main subgraph: what was asked of their origins."""
-    others = {key: spec for key, spec in asked.items() if key[0]}
-    return {(0, new): asked[0, old] for new, old in enumerate(rewritten.origin)} | others
+    others = {key: spec for key, spec in requested.items() if key[0]}
+    return {(0, new): requested[0, old] for new, old in enumerate(rewritten.origin)} | others
 
 
 def _looked_at(graph: Graph, levels: Mapping[int, Levels], paths: Mapping[int, ScalingPath]) -> list[int]:
-    """The activations that estimates need."""
+    """Return the activations that estimates need."""
     main = graph.main
     read = dict.fromkeys(data_of(main.ops[o]) for o in levels)
     read |= dict.fromkeys(t for path in paths.values() for t in tensors_on(main, path))
@@ -116,9 +116,9 @@ def _looked_at(graph: Graph, levels: Mapping[int, Levels], paths: Mapping[int, S
 
 
 def _levels(variant: Variant) -> dict[int, Levels]:
-    """Linear operator of the main subgraph -> how finely it is quantized."""
+    """Return linear operator of the main subgraph -> how finely it is quantized."""
     found = {}
-    for (s, o), spec in variant.asked.items():
+    for (s, o), spec in variant.requested.items():
         op = variant.graph.main.ops[o] if s == 0 else None
         if op is None or facts_of(op.code).weight is None or spec is None or spec.weights is None:
             continue

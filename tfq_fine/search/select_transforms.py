@@ -21,7 +21,7 @@ from tfq_fine.search.judging import gain, mean_decibels
 from tfq_fine.search.proposals import EXACT
 from tfq_fine.search.transform import BETTER_DB, Proposal, Transform
 from tfq_fine.search.transform_table import FINE_DB, TRANSFORMS
-from tfq_fine.search.trial import Asked, Measured, Trial, Variant
+from tfq_fine.search.trial import Measured, RequestedSpecs, Trial, Variant
 
 SHOWN, MOST_DB = 2.0, 0.6  # standard errors, and dB: a greater loss is taken to be real
 
@@ -54,17 +54,17 @@ def rewriting(names: Iterable[str]) -> list[str]:
     return [name for name in names if TRANSFORMS[name].rewrites]
 
 
-def without_repairs(graph: Graph, asked: Asked, names: Sequence[str], why: str) -> Repaired:
-    """Return the model as it is, with `why` nothing can be measured.
+def without_repairs(graph: Graph, requested: RequestedSpecs, names: Sequence[str], why: str) -> Repaired:
+    """Return the model unchanged, with `why` nothing can be measured.
 
     Masks are bounded all the same where that is asked for: what is left out is nothing that SOFTMAX could tell.
     """
     kept = {"bounded_masks"} & set(names)
     rows = tuple(RepairRow(name, name in kept, f"not measured: {why}" if name in kept else why) for name in names)
-    return Repaired(Variant(graph, asked, "bounded_masks" in kept), rows)
+    return Repaired(Variant(graph, requested, "bounded_masks" in kept), rows)
 
 
-def repaired(graph: Graph, asked: Asked, names: Sequence[str], trial: Trial) -> Repaired:
+def repaired(graph: Graph, requested: RequestedSpecs, names: Sequence[str], trial: Trial) -> Repaired:
     """Decide on every transform, each on top of those that stay.
 
     Args:
@@ -73,9 +73,9 @@ def repaired(graph: Graph, asked: Asked, names: Sequence[str], trial: Trial) -> 
         names: the transforms that are asked for; the others are off.
         trial: measures variants of the model.
     """
-    off = _parting(asked, names)
+    off = _parting(requested, names)
     chosen = {name: row for name, row in TRANSFORMS.items() if name in names and name not in off}
-    plain = best = Variant(graph, asked, False)
+    plain = best = Variant(graph, requested, False)
     for transform in chosen.values():
         best = transform.assumed(best)
     proposals = _Proposals(trial)
@@ -155,8 +155,10 @@ def _worthless(before: Sequence[float], after: Sequence[float], transform: Trans
         return ""
     if mean_decibels(after) == float("-inf"):
         return "its outputs are not finite"
-    asked = f"no more than {allowed:.1f} dB may be lost" if transform.within_noise else f"{needed:.1f} are asked for"
-    return f"it brings {brings:.1f} dB, with a standard error of {error:.1f}, and {asked}"
+    requested = (
+        f"no more than {allowed:.1f} dB may be lost" if transform.within_noise else f"{needed:.1f} are asked for"
+    )
+    return f"it brings {brings:.1f} dB, with a standard error of {error:.1f}, and {requested}"
 
 
 def _given_up(plain: Variant, best: Variant, rows: list[RepairRow], trial: Trial) -> tuple[Variant, list[RepairRow]]:
@@ -171,9 +173,9 @@ def _given_up(plain: Variant, best: Variant, rows: list[RepairRow], trial: Trial
     return plain, [replace(r, applied=False, text=f"{r.text}; {why}") if r.applied else r for r in rows]
 
 
-def _parting(asked: Asked, names: Sequence[str]) -> dict[str, RepairRow]:
+def _parting(requested: RequestedSpecs, names: Sequence[str]) -> dict[str, RepairRow]:
     """Return a line on each transform that would scale weights apart whose algorithm keeps equal values equal."""
-    if not any(spec and spec.weights and ALGORITHMS[spec.weights.algorithm].keeps_equal for spec in asked.values()):
+    if not any(spec and spec.weights and ALGORITHMS[spec.weights.algorithm].keeps_equal for spec in requested.values()):
         return {}
     why = "scaled inputs would part the clusters of weights"
     return {name: RepairRow(name, False, why) for name in rewriting(names)}

@@ -12,7 +12,7 @@ BETTER_DB = 0.2  # a gain below this is noise
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a transform would make of a variant.
+    """The variant that a transform proposes.
 
     Attributes:
         text: what it does, in words; or why it does nothing.

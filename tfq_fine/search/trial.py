@@ -22,7 +22,7 @@ from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey
 from tfq_converters.realize import ValueForm, realize
 from tfq_converters.runtime import FileRuns, Runner
 from tfq_fine.activations import integer_ops, observer_needs
-from tfq_fine.calibration import Needs, Sample, Statistics, calibrate, mean_needs, range_needs
+from tfq_fine.calibration import Sample, Statistics, StatisticsRequest, calibrate, mean_needs, range_needs
 from tfq_fine.data import Batch
 from tfq_fine.numerics import ErrorSums, constant_bytes
 from tfq_fine.placement import How
@@ -41,9 +41,9 @@ from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ra
 from tfq_fine.transforms import Channels, factor_blocks
 from tfq_fine.weights import weight_needs, with_corrections
 
-Asked = Mapping[OpKey, OpSpec | None]
+RequestedSpecs = Mapping[OpKey, OpSpec | None]
 Score = Callable[[Sequence[np.ndarray], int], float]
-Calibrated = Callable[[Graph, Needs], Statistics]  # what all samples show of a graph
+Calibrated = Callable[[Graph, StatisticsRequest], Statistics]  # what all samples show of a graph
 SAMPLES, SAMPLES_QUICK = 8, 16  # at least, that variants are measured on: of a model that takes long, of a quick one
 INSIDE = 4  # samples of which all tensors of a file are looked at
 QUICK_NS = 20e6  # of one run of the float model, by the table of costs
@@ -56,7 +56,7 @@ class Variant:
     """One way to quantize a model."""
 
     graph: Graph
-    asked: Asked
+    requested: RequestedSpecs
     bounded_masks: bool = True
     corrected: frozenset[OpKey] = frozenset()  # the operators whose biases are corrected
     islands: Mapping[int, str] = field(default_factory=dict)  # operators of the main subgraph kept in float -> why
@@ -82,15 +82,15 @@ class Measured:
         return sorted(self.each)[len(self.each) // 10] if self.each else self.db
 
 
-def planned(graph: Graph, asked: Asked, policy: Policy, fold: bool = True) -> tuple[Graph, Plan]:
-    """The graph with the factors of blocks folded, unless statistics hold for the one as it is, and its plan."""
+def fold_and_plan(graph: Graph, requested: RequestedSpecs, policy: Policy, fold: bool = True) -> tuple[Graph, Plan]:
+    """Return the graph with the factors of blocks folded, unless statistics hold for the original one, and its plan."""
     if not fold:
-        return graph, make_plan(graph, asked, policy)
-    factored = factor_blocks(graph, asked)
-    return factored.graph, make_plan(factored.graph, asked, policy, factored.notes, factored.kept)
+        return graph, make_plan(graph, requested, policy)
+    factored = factor_blocks(graph, requested)
+    return factored.graph, make_plan(factored.graph, requested, policy, factored.notes, factored.kept)
 
 
-def static_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> Needs:
+def static_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> StatisticsRequest:
     """List what a plan with integer operators needs to know of the data, for all ranges or `only` some."""
     return range_needs(graph).also(mean_needs(graph)).also(observer_needs(graph, plan, only))
 
@@ -103,7 +103,7 @@ def number_of_samples(graph: Graph) -> int:
 
 
 def too_large(graph: Graph) -> bool:
-    """Whether no variants of a model are run."""
+    """Return whether no variants of a model are run."""
     return sum(constant_bytes(graph).values()) > LARGEST
 
 
@@ -117,7 +117,7 @@ class Trial:
         samples: a few of them, inputs in input order.
         runs: the process that runs the files.
         threads: of the interpreter that runs the float model.
-        fold: the factors of blocks are folded into the graph; not where statistics hold for the graph as it is.
+        fold: the factors of blocks are folded into the graph; not where statistics hold for the unchanged graph.
         fresh: the samples are others than those that the statistics are of.
     """
 
@@ -144,13 +144,15 @@ class Trial:
         return [size.pop() if len(size) == 1 else 1 for size in sizes]
 
     def planned(self, variant: Variant) -> tuple[Graph, Plan]:
-        """The graph that is quantized, and what every operator gets."""
-        graph, asked, policy = variant.graph, variant.asked, self.settings.policy
-        return self._stages.once(lambda: planned(graph, asked, policy, self.fold), graph, asked, key="plan")
+        """Return the graph that is quantized, and what every operator gets."""
+        graph, requested, policy = variant.graph, variant.requested, self.settings.policy
+        return self._stages.once(
+            lambda: fold_and_plan(graph, requested, policy, self.fold), graph, requested, key="plan"
+        )
 
     def know(self, variant: Variant, graph: Graph, plan: Plan, statistics: Statistics) -> None:
         """Take over what was planned and calibrated for a variant."""
-        self._stages.once(lambda: (graph, plan), variant.graph, variant.asked, key="plan")
+        self._stages.once(lambda: (graph, plan), variant.graph, variant.requested, key="plan")
         self._stages.once(lambda: statistics, graph, key=("statistics", self._is_static(plan)))
 
     def _is_static(self, plan: Plan) -> bool:
@@ -178,7 +180,7 @@ class Trial:
         return self._stages.once(lambda: choose_ranges(graph, plan, whole, self.samples), graph, key=("ranges", ops))
 
     def numbers(self, variant: Variant, means: Mapping[TensorKey, np.ndarray] | None = None) -> Numbers:
-        """All that would be in the file; biases corrected by other channel `means` than those of all samples."""
+        """Return all that would be in the file; biases corrected by other channel `means` than those of all samples."""
         if means is None:
             return self._stages.once(lambda: self._numbers(variant, None), variant, key="numbers")
         return self._numbers(variant, means)
@@ -202,14 +204,14 @@ class Trial:
         )
 
     def measured(self, variant: Variant) -> Measured:
-        """The file of a variant on the samples."""
+        """Run the file of a variant on the samples."""
         numbers, indices = partial(self.numbers, variant), range(len(self.samples))
         return self._stages.once(lambda: self._measured(numbers, indices), variant, key="measured")
 
     def measured_apart(
         self, variant: Variant, folds: Sequence[tuple[Sequence[int], Mapping[TensorKey, np.ndarray]]]
     ) -> Measured:
-        """The files of a variant whose biases are corrected by samples other than those that it is measured on.
+        """Return the files of a variant whose biases are corrected by samples other than those that it is measured on.
 
         Args:
             variant: the variant.
@@ -254,7 +256,7 @@ class Trial:
         return self._stages.once(run, variant, key="outputs")
 
     def tensors(self, variant: Variant) -> Mapping[int, float]:
-        """Tensor of the quantized graph -> SQNR in dB of what its file holds there, over a few samples.
+        """Return tensor of the quantized graph -> SQNR in dB of what its file holds there, over a few samples.
 
         Raises:
             TfqError: the file cannot be run.
@@ -300,7 +302,7 @@ class Trial:
     def _pair(
         self, n: int, k: int, judge: Judged, output: int, values: Mapping[int, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(what the float model has, what the file has) of output `k` for sample `n`, as they are compared."""
+        """Return (float values, file's values) of output `k` for sample `n`, as they are compared."""
         scores, plain = self._expected[n][k]
         if judge.tensor in values:
             return judge.seen(scores), judge.seen(values[judge.tensor])
@@ -347,7 +349,7 @@ class Trial:
 
     @property
     def _expected(self) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-        """For every sample and output, (what the float model's output is judged by, the output itself)."""
+        """The values that the float model's outputs are judged by, and the outputs, for every sample and output."""
 
         def run() -> list[list[tuple[np.ndarray, np.ndarray]]]:
             outputs = self.model.main.outputs
@@ -360,7 +362,7 @@ class Trial:
         return self._stages.once(run, key="expected")
 
     def float_outputs(self, graph: Graph) -> list[list[np.ndarray]]:
-        """The outputs of a float graph for every sample."""
+        """Return the outputs of a float graph for every sample."""
         with flatbuffer.scratch(graph) as path:
             runner = Runner(path, threads=self._threads)
         return [runner.run(sample) for sample in self.samples]
@@ -379,7 +381,7 @@ class Trial:
 
     def channels(self, graph: Graph, tensors: Sequence[int], all_samples: bool) -> dict[int, Channels]:
         """Return what the channels of some activations look like, on the samples that are kept or on all."""
-        needs = Needs(channels=tuple((0, t) for t in tensors))
+        needs = StatisticsRequest(channels=tuple((0, t) for t in tensors))
         if all_samples:
             found = self._calibrated(graph, needs)
         else:
@@ -388,7 +390,7 @@ class Trial:
         return {t: Channels(*found.channels[0, t]) for t in tensors}
 
     def means(self, variant: Variant) -> list[Statistics]:
-        """The channel means of the inputs of linear operators, of every sample by itself."""
+        """Return the channel means of the inputs of linear operators, of every sample by itself."""
         graph, _ = self.planned(variant)
         needs = mean_needs(graph)
         return [
@@ -398,6 +400,6 @@ class Trial:
 
 
 def with_outputs(graph: Graph, tensors: Sequence[int]) -> Graph:
-    """The graph with other outputs."""
+    """Return the graph with other outputs."""
     main = replace(graph.main, outputs=tuple(tensors))
     return replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=())

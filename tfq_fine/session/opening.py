@@ -6,7 +6,7 @@ from typing import Any
 
 from tfq_converters.reading import Source, read_model
 from tfq_fine.data import Described
-from tfq_fine.layers import Given, WrappedModel, without_marks, wrapped_model
+from tfq_fine.layers import Overrides, WrappedModel, without_marks, wrapped_model
 from tfq_fine.request import Recipe
 from tfq_fine.tfmot import qat_model
 
@@ -32,7 +32,7 @@ class OpenModel:
         """The recipe that the model was annotated with; None where it was not."""
         return self.wrapped.recipe if self.wrapped else None
 
-    def read(self, shapes: Shapes | None) -> tuple[Source, Given | None]:
+    def read(self, shapes: Shapes | None) -> tuple[Source, Overrides | None]:
         """Return (the float graph with what is known of its layers, the numbers that wrappers hold for it).
 
         Args:
@@ -45,7 +45,7 @@ class OpenModel:
         if self.wrapped is None:
             return source, None
         source = replace(source, graph=without_marks(source.graph))
-        return source, self.wrapped.given(source.graph)
+        return source, self.wrapped.overrides(source.graph)
 
 
 def open_model(model: Any, safe_mode: bool = True) -> OpenModel:

@@ -16,7 +16,7 @@ from tfq_fine.request import Layers, Recipe, Rule
 
 
 def own_recipe(recipe: Recipe, graph: Graph, layers: Layers) -> Recipe:
-    """The recipe for the file of one signature, which knows nothing of other signatures and of the classes of layers.
+    """Return the recipe for the file of one signature, without rules on other signatures or layer classes.
 
     Args:
         recipe: for the whole model.
@@ -35,7 +35,7 @@ def own_recipe(recipe: Recipe, graph: Graph, layers: Layers) -> Recipe:
 
 
 def joined(graphs: Mapping[str, Graph]) -> Graph:
-    """One graph of the quantized signatures, which compute together what they do alone.
+    """Return one graph of the quantized signatures, which compute together what they do alone.
 
     Raises:
         TfqError: they do not.
@@ -58,7 +58,7 @@ def joined(graphs: Mapping[str, Graph]) -> Graph:
 
 
 def one_report(reports: Mapping[str, QuantizationReport], file_bytes: int, float_bytes: int) -> QuantizationReport:
-    """The report of the whole file: rows of all signatures, and their notes with the signature's key."""
+    """Return the report of the whole file: rows of all signatures, and their notes with the signature's key."""
     every = list(reports.values())
     return replace(
         every[0],
@@ -79,7 +79,7 @@ def one_report(reports: Mapping[str, QuantizationReport], file_bytes: int, float
 
 
 def _one_verdict(reports: Mapping[str, QuantizationReport]) -> Verdict | None:
-    """The outputs of all signatures, each with its key; None where one could not be run as a whole."""
+    """Return the outputs of all signatures, each with its key; None where one could not be run as a whole."""
     found = {key: report.verdict for key, report in reports.items()}
     rows = [
         replace(row, name=f"{key}: {row.name}")
@@ -94,7 +94,7 @@ def _one_verdict(reports: Mapping[str, QuantizationReport]) -> Verdict | None:
 
 
 def not_quantized(graph: Graph, is_static: bool) -> list[str]:
-    """A sentence on signatures that stay float because the data is that of the first alone."""
+    """Return a sentence on signatures that stay float because the data is that of the first alone."""
     first, *others = entries(graph).values() or ("",)
     if not is_static or not others:
         return []

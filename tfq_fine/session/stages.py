@@ -1,4 +1,4 @@
-"""What happens between a float graph and a file, one function per stage: values in, values out."""
+"""The stages between a float graph and a file, one function each: values in, values out."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -16,22 +16,30 @@ from tfq_converters.reading import Source
 from tfq_converters.runtime import FileRuns, unrunnable_names
 from tfq_converters.writer import Written
 from tfq_fine.activations import integer_borders, integer_ops, left_float, with_implied, without_range
-from tfq_fine.calibration import Gathered, Needs, Range, Representative, Sample, Statistics, mean_needs
-from tfq_fine.layers import Given
+from tfq_fine.calibration import (
+    CalibrationResult,
+    Range,
+    Representative,
+    Sample,
+    Statistics,
+    StatisticsRequest,
+    mean_needs,
+)
+from tfq_fine.layers import Overrides
 from tfq_fine.numerics import is_large
 from tfq_fine.planning import Plan, Policy, Prefer
 from tfq_fine.report import QuantizationReport, RepairRow, Verdict, activation_rows, summarize
 from tfq_fine.request import Recipe, named
 from tfq_fine.search import (
-    Asked,
     Numbers,
+    RequestedSpecs,
     Settings,
     Trial,
     Variant,
     choose_numbers,
     choose_ranges,
+    fold_and_plan,
     number_of_samples,
-    planned,
     repaired,
     rewriting,
     static_needs,
@@ -47,7 +55,7 @@ SLOWER = 1.1  # times float, above which users are told: less is noise
 
 @dataclass(frozen=True)
 class Order:
-    """What a caller asked for."""
+    """The request of a caller."""
 
     recipe: Recipe
     policy: Policy
@@ -61,7 +69,7 @@ class Order:
         return {self.input_type, self.output_type} != {"float32"}
 
     def border_tensors(self, graph: Graph) -> set[int]:
-        """The float inputs and outputs that become integers."""
+        """Return the float inputs and outputs that become integers."""
         return set(integer_borders(graph, self.input_type, self.output_type))
 
     @property
@@ -77,11 +85,11 @@ class Prepared:
 
     order: Order
     source: Graph  # as it was read
-    asked: Asked  # of its operators
+    requested: RequestedSpecs  # of its operators
     graph: Graph  # with the factors of blocks folded
     plan: Plan
     policy: Policy
-    own: Given | None  # the numbers of wrappers
+    overrides: Overrides | None  # the numbers of wrappers
 
     @property
     def is_static(self) -> bool:
@@ -89,19 +97,19 @@ class Prepared:
         return bool(integer_ops(self.plan)) or self.order.has_integer_borders
 
     @property
-    def needs(self) -> Needs | None:
-        """What must be known of the data; None when that is nothing."""
+    def needs(self) -> StatisticsRequest | None:
+        """The statistics that must be gathered from the data; None when there are none."""
         reads = weight_needs(self.graph, self.plan)
         if self.is_static:
             return static_needs(self.graph, self.plan, self.open).also(reads)
         if corrects_biases(self.graph, self.plan):
             return mean_needs(self.graph).also(reads)
-        return None if reads == Needs() else reads
+        return None if reads == StatisticsRequest() else reads
 
     @cached_property
     def known(self) -> dict[int, Range]:
         """Tensor -> range, of those that wrappers hold and of those that follow."""
-        held = {t: found for (_, t), found in self.own.ranges.items()} if self.own else {}
+        held = {t: found for (_, t), found in self.overrides.ranges.items()} if self.overrides else {}
         return with_implied(self.graph, integer_ops(self.plan), held) if held else {}
 
     @cached_property
@@ -131,8 +139,8 @@ class Prepared:
 
     @cached_property
     def calibrated(self) -> Graph:
-        """What the data is run through: ranges are those of the weights that wrappers simulate."""
-        return self.own.simulated(self.graph) if self.own else self.graph
+        """The graph that the data runs through; ranges are those of the weights that wrappers simulate."""
+        return self.overrides.simulated(self.graph) if self.overrides else self.graph
 
     @property
     def settings(self) -> Settings:
@@ -152,18 +160,18 @@ class Decided:
 
 
 def with_observer(recipe: str | Recipe, observer: str | None) -> Recipe:
-    """The recipe of that name, with one observer for all activations where there is one."""
+    """Return the recipe of that name, with one observer for all activations where there is one."""
     return named(recipe) if observer is None else named(recipe).with_observer(observer)
 
 
 def policy_of(recipe: Recipe, prefer: Prefer, target: Target, fallback: bool | None = None) -> Policy:
-    """Who decides where kernels do not compute what is asked for; a recipe says it where `fallback` is None."""
+    """Return who decides where kernels do not compute the request; the recipe does if `fallback` is None."""
     flexible = recipe.flexible and not target.compiles
     return Policy(prefer, flexible if fallback is None else fallback, target)
 
 
 def prepare(
-    order: Order, source: Source, data: Representative, statistics: Statistics | None, own: Given | None
+    order: Order, source: Source, data: Representative, statistics: Statistics | None, overrides: Overrides | None
 ) -> Prepared:
     """Plan the graph.
 
@@ -171,20 +179,20 @@ def prepare(
         order: what was asked for.
         source: the float model.
         data: representative samples.
-        statistics: of an earlier calibration, which hold for the graph as it is.
-        own: the numbers of wrappers, which hold for it too.
+        statistics: of an earlier calibration, which hold for the unchanged graph.
+        overrides: the numbers of wrappers, which hold for it too.
 
     Raises:
         TfqError: what is asked for is impossible, or a static recipe gets no data.
     """
     graph, policy = source.graph, order.policy
-    asked = order.recipe.resolve(graph, source.layers)
-    if own:
-        _, plan = planned(graph, asked | dict.fromkeys(own.asked, None), policy, fold=False)
-        plan, policy = own.merged(graph, plan, policy), replace(policy, prefer="size")
+    requested = order.recipe.resolve(graph, source.layers)
+    if overrides:
+        _, plan = fold_and_plan(graph, requested | dict.fromkeys(overrides.requested, None), policy, fold=False)
+        plan, policy = overrides.merged(graph, plan, policy), replace(policy, prefer="size")
     else:
-        graph, plan = planned(graph, asked, policy, fold=statistics is None)
-    prepared = Prepared(order, source.graph, asked, graph, plan, policy, own)
+        graph, plan = fold_and_plan(graph, requested, policy, fold=statistics is None)
+    prepared = Prepared(order, source.graph, requested, graph, plan, policy, overrides)
     if not data.is_given and statistics is None:
         prepared.require_ranges()
     return prepared
@@ -196,11 +204,11 @@ def gathered(
     statistics: Statistics | None,
     advance: Callable[[int], None] | None,
     folder: Path,
-) -> Gathered:
+) -> CalibrationResult:
     """Read the data: what the plan needs to know of it, unless there are statistics, and a few samples."""
     if statistics is not None and statistics.kept:
-        return Gathered(statistics, statistics.kept)
-    again = not prepared.own and bool(rewriting(prepared.order.repairs))
+        return CalibrationResult(statistics, statistics.kept)
+    again = not prepared.overrides and bool(rewriting(prepared.order.repairs))
     needs = prepared.needs if statistics is None else None
     found = data.gather(prepared.calibrated, needs, advance, folder if again else None)
     return found if statistics is None else replace(found, statistics=statistics)
@@ -220,7 +228,7 @@ def decide(
         prepared: the model and its plan.
         data: representative samples, which are read again for a graph that a repair rewrites.
         statistics: of `prepared.calibrated`; None where nothing had to be known.
-        given: the statistics are those of an earlier calibration, and hold for the model as it is.
+        given: the statistics are those of an earlier calibration, and hold for the unchanged model.
         samples: a few samples.
         files: the process that runs the files of variants.
 
@@ -230,7 +238,7 @@ def decide(
     names = prepared.order.repairs
     why = _not_measured(prepared, samples)
     if why:
-        plain = without_repairs(prepared.source, prepared.asked, names, why)
+        plain = without_repairs(prepared.source, prepared.requested, names, why)
         rows = plain.rows if data.is_given or statistics else ()
         numbers = _unmeasured(prepared, statistics, samples, plain.variant.bounded_masks)
         return Decided(prepared.graph, numbers, statistics, rows)
@@ -246,9 +254,9 @@ def decide(
         fold=not given,
         fresh=given and not statistics.kept if statistics is not None else False,
     )
-    trial.know(Variant(prepared.source, prepared.asked), prepared.graph, prepared.plan, statistics or Statistics())
+    trial.know(Variant(prepared.source, prepared.requested), prepared.graph, prepared.plan, statistics or Statistics())
     left = tuple(name for name in names if not (once and rewriting([name])))
-    found = repaired(prepared.source, prepared.asked, left, trial)
+    found = repaired(prepared.source, prepared.requested, left, trial)
     rows = (*(RepairRow(name, False, once) for name in names if name not in left), *found.rows)
     best = found.variant
     whole = None if statistics is None else trial.whole(best)
@@ -256,11 +264,11 @@ def decide(
 
 
 def _not_measured(prepared: Prepared, samples: Sequence[Sample]) -> str:
-    """Why no ways to quantize the model can be compared; "" when they can."""
+    """Return why no ways to quantize the model can be compared; "" when they can."""
     graph = prepared.source
     variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
     reasons = {
-        "the wrappers hold numbers of the model as it is": prepared.own is not None,
+        "the wrappers hold numbers of the unchanged model": prepared.overrides is not None,
         "there is no data to measure it on": not samples,
         "the model keeps state between samples": variables,
         "no runtime here executes all of the model": bool(unrunnable_names(graph)),
@@ -270,16 +278,16 @@ def _not_measured(prepared: Prepared, samples: Sequence[Sample]) -> str:
 
 
 def _read_once(data: Representative, statistics: Statistics | None, given: bool) -> str:
-    """Why the ranges of a rewritten graph cannot be found; "" when they can."""
+    """Return why the ranges of a rewritten graph cannot be found; "" when they can."""
     reasons = {
-        "the statistics hold for the model as it is": given,
+        "the statistics hold for the unchanged model": given,
         "there is a shard that can be read only once": data.is_read_once,
         "calibration was interrupted": statistics is not None and statistics.is_interrupted,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def _calibrated(data: Representative, graph: Graph, needs: Needs) -> Statistics:
+def _calibrated(data: Representative, graph: Graph, needs: StatisticsRequest) -> Statistics:
     found = data.gather(graph, needs).statistics
     assert found is not None
     if found.is_interrupted:  # ranges of a part of the data decide nothing
@@ -290,18 +298,18 @@ def _calibrated(data: Representative, graph: Graph, needs: Needs) -> Statistics:
 def _unmeasured(
     prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample], bounded_masks: bool
 ) -> Numbers:
-    """The numbers of a model of which no variants are compared."""
-    graph, own = prepared.graph, prepared.own
+    """Return the numbers of a model of which no variants are compared."""
+    graph, overrides = prepared.graph, prepared.overrides
     masks = bounded_masks and statistics is not None  # how far scores reach is seen alone
     known = _ranged(prepared, statistics, samples) if prepared.is_static else statistics
-    plan = prepared.plan if own else with_corrections(prepared.plan, frozenset())
-    adjusted = partial(own.with_ranges, graph) if own else None
-    codes = own.codes if own else None
+    plan = prepared.plan if overrides else with_corrections(prepared.plan, frozenset())
+    adjusted = partial(overrides.with_ranges, graph) if overrides else None
+    codes = overrides.codes if overrides else None
     return choose_numbers(graph, plan, known, prepared.settings, masks, given=codes, adjusted=adjusted, samples=samples)
 
 
 def _ranged(prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample]) -> Statistics | None:
-    """The statistics with the ranges that the observers choose. Ranges that wrappers hold are theirs."""
+    """Return the statistics with the ranges that the observers choose. Ranges that wrappers hold are theirs."""
     own = {(0, t): found for t, found in prepared.known.items()}
     if statistics is None:
         return Statistics(ranges=own)
@@ -342,10 +350,10 @@ def reported(
         verdict: of the file; None where it could not be run as a whole.
         generated: the file was run on generated inputs.
     """
-    numbers, own, statistics = decided.numbers, prepared.own, decided.statistics
+    numbers, overrides, statistics = decided.numbers, prepared.overrides, decided.statistics
     graph, plan = decided.graph, numbers.plan
     warnings = () if statistics is None else statistics.warnings
-    raised = own.changed(numbers.quantized) if own else []
+    raised = overrides.changed(numbers.quantized) if overrides else []
     target = prepared.policy.target
     notes = (
         *source.notes,
@@ -365,7 +373,7 @@ def reported(
 
 
 def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
-    """What a user should know of the file and of its check."""
+    """Return what a user should know of the file and of its check."""
     found = []
     if 16 in integer_ops(plan).values():
         found.append("16-bit activations run on slow kernels on CPUs: expect the file to be slower than float")
@@ -388,7 +396,7 @@ def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
 
 
 def _slow(graph: Graph, plan: Plan, target: Target) -> list[str]:
-    """That weights below 8 bits which are made float in the file keep fast kernels from their readers."""
+    """Note that weights below 8 bits which become float in the file deny their readers fast kernels."""
     ratios: dict[str, float] = {}
     for (s, o), decision in plan.items():
         if decision.form == "dequantize" and decision.spec and decision.spec.weights:

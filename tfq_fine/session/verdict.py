@@ -81,7 +81,7 @@ def verdict_on(
 def _outputs(
     quantized: QuantizedGraph, emitted: Graph, samples: Sequence[Sample], runs: FileRuns
 ) -> Iterator[list[np.ndarray]]:
-    """The outputs of every sample, so few samples at a time that their outputs take little memory."""
+    """Yield the outputs of every sample, so few samples at a time that their outputs take little memory."""
     tensors = [emitted.main.tensors[t] for t in emitted.main.outputs]
     size = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in tensors)
     step = max(1, CHUNK_BYTES // max(size, 1))

@@ -29,7 +29,7 @@ class FineQuantizeConfig(QuantizeConfig):
             scale of the whole kernel, times what a batch norm multiplies a channel with.
 
     Raises:
-        TfqError: an unknown algorithm, or one beside clusters.
+        TfqError: an unknown algorithm, or one together with clusters.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class FineQuantizeConfig(QuantizeConfig):
         self.preserve_sparsity, self.preserve_clusters = preserve_sparsity, preserve_clusters
 
     def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
-        """Every kernel of the layer, and what quantizes it."""
+        """Return every kernel of the layer, and what quantizes it."""
         return [(q.variable, _Weights(self, q)) for q, _ in kernels_held(layer, self.spec, Policy())]
 
     @tf.autograph.experimental.do_not_convert
@@ -55,7 +55,7 @@ class FineQuantizeConfig(QuantizeConfig):
             setattr(layer, name, value)
 
     def get_activations_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
-        """The layer's activation, quantized behind it."""
+        """Return the layer's activation, quantized after it."""
         return [(layer.activation, self._ranges())] if self._quantizes(layer) else []
 
     def set_quantize_activations(self, layer: Any, quantize_activations: Any) -> None:
@@ -64,7 +64,7 @@ class FineQuantizeConfig(QuantizeConfig):
             layer.activation = quantize_activations[0]
 
     def get_output_quantizers(self, layer: Any) -> list[Any]:
-        """What quantizes the output of a layer without an activation."""
+        """Return the quantizers of the output of a layer without an activation."""
         return [self._ranges()] if self.spec.activations and not self._quantizes(layer) else []
 
     def _quantizes(self, layer: Any) -> bool:
@@ -76,7 +76,7 @@ class FineQuantizeConfig(QuantizeConfig):
         return MovingAverageQuantizer(num_bits=bits, per_axis=False, symmetric=bits == 16, narrow_range=False)
 
     def get_config(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {
             "spec": to_json(self.spec),
             "preserve_sparsity": self.preserve_sparsity,
@@ -85,7 +85,7 @@ class FineQuantizeConfig(QuantizeConfig):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "FineQuantizeConfig":
-        """The inverse of `get_config`."""
+        """Return the inverse of `get_config`."""
         config = dict(config)
         spec = from_json(config.pop("spec"))
         assert spec is not None and spec.weights is not None
@@ -114,11 +114,11 @@ class _Weights(Quantizer):
         self.config, self.kernel = config, kernel
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
-        """The memory of zeros, clusters and shares of extents, where it is asked for."""
+        """Return the memory of zeros, clusters and shares of extents, where it is asked for."""
         found = {}
-        weights = self.kernel.held.spec.weights
+        weights = self.kernel.plan.spec.weights
         if weights.algorithm != "round_to_nearest":
-            blocks = zip(op_shape(tuple(tensor_shape), self.kernel.layout), self.kernel.held.block, strict=True)
+            blocks = zip(op_shape(tuple(tensor_shape), self.kernel.layout), self.kernel.plan.block, strict=True)
             grid = [-(-size // length) for size, length in blocks]
             found["shares"] = layer.add_weight(f"{name}_shares", grid, initializer="ones", trainable=False)
         if self.config.preserve_sparsity:
@@ -133,11 +133,11 @@ class _Weights(Quantizer):
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, inputs: Any, training: Any, weights: dict[str, Any], **named: Any) -> Any:
-        """The kernel's quantized values, with straight-through gradients."""
+        """Return the kernel's quantized values, with straight-through gradients."""
         shape = tuple(inputs.shape)
         values = self._preserved(tf.convert_to_tensor(inputs), weights)
         values = to_op(values, self.kernel.layout, tf)
-        held = self.kernel.held
+        held = self.kernel.plan
         low, high = arithmetic.block_extent(tf.stop_gradient(values), held.block)
         if self.config.preserve_clusters:
             low, high = tf.fill(low.shape, tf.reduce_min(low)), tf.fill(high.shape, tf.reduce_max(high))
@@ -152,7 +152,7 @@ class _Weights(Quantizer):
         return from_op(found, self.kernel.layout, shape, tf)
 
     def _preserved(self, values: Any, memory: dict[str, Any]) -> Any:
-        """The values with what has to stay as it was."""
+        """Return the values with what has to stay as it was."""
         if not memory:
             return values
         seen = memory["seen"] > 0
@@ -169,10 +169,10 @@ class _Weights(Quantizer):
         return values
 
     def _shares(self, values: Any, memory: dict[str, Any]) -> Any:
-        """Of the extent of each block, what the algorithm makes of the first values."""
+        """Return the share of each block's extent that the algorithm chooses for the first values."""
 
         def chosen(first: Any) -> Any:
-            held = self.kernel.held
+            held = self.kernel.plan
             weights = held.spec.weights
             codes = solve(weights, WeightProblem(first, held.block, held.codes, held.axes))
             return codes.scale / affine.encode_weight(first, held.block, held.codes).scale
@@ -188,5 +188,5 @@ class _Weights(Quantizer):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Nothing: the configuration of the layer makes it anew."""
+        """Return nothing: the configuration of the layer makes it anew."""
         return {}

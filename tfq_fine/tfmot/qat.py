@@ -1,4 +1,4 @@
-"""From a tf_keras model trained with TFMOT to what the quantizer needs; TFMOT itself is not imported.
+"""Conversion of a tf_keras model trained with TFMOT to what the quantizer needs; TFMOT itself is not imported.
 
 The wrappers of TFMOT are taken off a copy. Kernels of a `FineQuantizeConfig` keep the scales that they were trained
 with; activations, also of TFMOT's own 8-bit scheme, keep their learned ranges. A range belongs to the last layer that
@@ -16,7 +16,7 @@ from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.operators import weight_axes
 from tfq_converters.reading import framework_of, parts
 from tfq_fine.calibration import Range
-from tfq_fine.layers import Given, QuantizedKernel, WrappedModel, held, kernels_of, op_shape, row_of
+from tfq_fine.layers import Overrides, QuantizedKernel, WrappedModel, kernels_of, op_shape, plan_kernel, row_of
 from tfq_fine.numerics import affine
 from tfq_fine.planning import Policy
 from tfq_fine.request import ActivationSpec, OpSpec, WeightSpec
@@ -29,7 +29,7 @@ EIGHT_BITS = OpSpec("integer", WeightSpec(8, bias_correction=False), ActivationS
 
 @dataclass(frozen=True)
 class QatLayer:
-    """What a wrapper of TFMOT decided, with the attributes of `FineQuantize` that the export reads."""
+    """The decisions of a TFMOT wrapper, with the attributes of `FineQuantize` that the export reads."""
 
     spec: OpSpec
     kernels: tuple[QuantizedKernel, ...] = ()
@@ -39,7 +39,7 @@ class QatLayer:
     in_common: bool = False  # all blocks of a kernel have the scale of its extent: clusters are preserved
 
     def scales(self, kernel: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
-        """Scales and zero points of a kernel, as they were in training."""
+        """Return scales and zero points of a kernel, as they were in training."""
         shares = 1.0 if kernel.factors is None else np.asarray(kernel.factors)
         return kernel.extent_scales(shares, self.in_common)
 
@@ -48,7 +48,7 @@ class LearnedRange(Range):
     """A range of TFMOT, with what the export reads of the ranges of `FineQuantize`."""
 
     def limits(self) -> Range:
-        """The range itself."""
+        """Return the range itself."""
         return self
 
 
@@ -60,9 +60,9 @@ class QatModel(WrappedModel):
     before: Mapping[str, Range] = field(default_factory=dict)  # of what their activations read: SOFTMAX and such
     inputs: Mapping[str, Range] = field(default_factory=dict)  # of what the model reads
 
-    def given(self, graph: Graph) -> Given:
-        """What the wrappers decided about the operators of `graph`."""
-        found, main = super().given(graph), graph.main
+    def overrides(self, graph: Graph) -> Overrides:
+        """Return what the wrappers decided about the operators of `graph`."""
+        found, main = super().overrides(graph), graph.main
         ranges: dict[int, Range] = {}
         for op in main.ops:
             for t in op.outputs if main.tensors[op.outputs[0]].dtype == "float32" else ():
@@ -73,7 +73,7 @@ class QatModel(WrappedModel):
         return replace(found, held={**found.held, **{(0, t): [LearnedRange(*limits)] for t, limits in ranges.items()}})
 
     def _written(self, op: Op, main: Subgraph) -> Range | None:
-        """The learned range of what an operator writes: that of the last layer which the name of the tensor tells."""
+        """Return the learned range of an operator's result: that of the last layer which the tensor's name tells."""
         told = {scope for scopes, _ in parts(main.tensors[op.outputs[0]].name) for scope in scopes} | {op.layer}
         layer = next((name for name in reversed([*self.wrappers]) if name in told & {*self.learned, *self.before}), "")
         if layer in self.before and weight_axes(op, main):
@@ -82,7 +82,7 @@ class QatModel(WrappedModel):
 
 
 def qat_model(model: Any) -> QatModel | None:
-    """What TFMOT left in a tf_keras model; None where there is none of it.
+    """Return what TFMOT left in a tf_keras model; None where there is none of it.
 
     Raises:
         TfqError: a model that is neither Sequential nor Functional, or was annotated and not applied.
@@ -114,7 +114,7 @@ def qat_model(model: Any) -> QatModel | None:
 
 
 def _range(layer: Any, prefix: str) -> Range | None:
-    """A range of a layer as its training saw it: of 8 bits, TFMOT rounds the zero point and leaves the scale."""
+    """Return a range of a layer as its training saw it: of 8 bits, TFMOT rounds the zero point and leaves the scale."""
     ends = {w.name.split(":")[0].rsplit("/", 1)[-1]: w for w in layer.weights}
     low, high = ends.get(f"{prefix}min"), ends.get(f"{prefix}max")
     if low is None or high is None:
@@ -139,7 +139,7 @@ def _layer(wrapper: Any, has_range: bool) -> QatLayer:
 
 
 def kernels_held(layer: Any, spec: OpSpec, policy: Policy) -> list[tuple[QuantizedKernel, str]]:
-    """(kernel, name of the attribute) of a built tf_keras layer, as the file will hold them.
+    """Return (kernel, name of the attribute) of a built tf_keras layer, as the file will hold them.
 
     Raises:
         TfqError: the layer has no kernels that are known, or cannot take the spec.
@@ -152,14 +152,16 @@ def kernels_held(layer: Any, spec: OpSpec, policy: Policy) -> list[tuple[Quantiz
         row = replace(row, kernels=tuple(replace(kernel, variable=other) for kernel in row.kernels))
     found = []
     for kernel, variable, layout in kernels_of(layer, row, checked=False):
-        answer = held(kernel.op, op_shape(tuple(variable.shape), layout), spec, policy, getattr(layer, "groups", 1))
+        answer = plan_kernel(
+            kernel.op, op_shape(tuple(variable.shape), layout), spec, policy, getattr(layer, "groups", 1)
+        )
         if answer is not None:
             found.append((QuantizedKernel(kernel, variable, layout, answer), kernel.variable))
     return found
 
 
 def _stripped(model: Any) -> Any:
-    """The float model: a copy without wrappers, with the trained weights."""
+    """Return the float model: a copy without wrappers, with the trained weights."""
     import tf_keras
 
     pairs: list[tuple[Any, Any]] = []
@@ -192,7 +194,7 @@ def _ending(weight: Any) -> str:
 
 
 def _trained(wrapper: Any, variable: Any) -> Any:
-    """The values of a kernel as its quantizer sees them: with the zeros and clusters that are preserved."""
+    """Return the values of a kernel as its quantizer sees them: with the zeros and clusters that are preserved."""
     for weight, quantizer, memory in getattr(wrapper, "_weight_vars", ()):
         if weight is variable and hasattr(quantizer, "_preserved"):
             return quantizer._preserved(weight.value(), memory)

@@ -1,4 +1,4 @@
-"""Batch norm behind an activation function, which the converter leaves as MUL and ADD, folded into what is around it.
+"""Batch norm after an activation function, which the converter leaves as MUL and ADD, folded into what is around it.
 
 y = scale * x + shift (`channel_affine`) goes away where that is exact:
 
@@ -56,7 +56,7 @@ def fold_batch_norm(graph: Graph) -> Folded:
 
 @dataclass(frozen=True)
 class _Found:
-    """What came of one."""
+    """The outcome for one batch norm."""
 
     done: bool
     how: str  # or why not
@@ -74,7 +74,7 @@ def _fold(edit: Edit, main: Subgraph, affine: ChannelAffine) -> _Found:
 
 
 def _makers(main: Subgraph, affine: ChannelAffine) -> tuple[int, ...] | str:
-    """What can scale the channels of x, where nothing else reads x."""
+    """Return the operators that can scale the channels of x, where nothing else reads x."""
     readers = [o for o, _ in value_readers(main, affine.source)]
     if affine.source in main.outputs or readers != [affine.ops[0]]:
         return f"{main.tensors[affine.source].name} is read elsewhere too"
@@ -82,7 +82,7 @@ def _makers(main: Subgraph, affine: ChannelAffine) -> tuple[int, ...] | str:
 
 
 def _is_linear(main: Subgraph, makers: tuple[int, ...], affine: ChannelAffine) -> bool:
-    """Whether x is the result of a linear operator, perhaps pooled or reshaped."""
+    """Return whether x is the result of a linear operator, perhaps pooled or reshaped."""
     *between, first = (main.ops[o] for o in makers)
     largest = any(facts_of(op.code).largest for op in between)
     moved = all(_takes_shifts(op) and not fuses(op) for op in between)
@@ -95,13 +95,13 @@ def _is_linear(main: Subgraph, makers: tuple[int, ...], affine: ChannelAffine) -
 
 
 def _takes_shifts(op: Op) -> bool:
-    """Whether f(x + b) = f(x) + b for one b per channel."""
+    """Return whether f(x + b) = f(x) + b for one b per channel."""
     facts = facts_of(op.code)
     return facts.averages or facts.largest or op.code == "RESHAPE"
 
 
 def _into_maker(edit: Edit, main: Subgraph, affine: ChannelAffine, makers: tuple[int, ...]) -> _Found:
-    """s (W x + c) + b = (s W) x + s c + b."""
+    """Fold into the producer: s (W x + c) + b = (s W) x + s c + b."""
     if (affine.scale != 1).any():
         multiply(edit, main, makers, affine.scale)
     for o in makers[1:] if affine.shift.any() else ():
@@ -110,7 +110,7 @@ def _into_maker(edit: Edit, main: Subgraph, affine: ChannelAffine, makers: tuple
     edit.ops[makers[0]] = replace(edit.ops[makers[0]], outputs=(affine.result,))
     for o in affine.ops:
         edit.remove(o)
-    return _Found(True, "into the weights in front of it")
+    return _Found(True, "into the weights before it")
 
 
 def _forward(
@@ -120,10 +120,10 @@ def _forward(
     left = np.where(affine.scale < 0, -1.0, 1.0) if backward else affine.scale  # what the readers take
     exact = not affine.shift.any() or not any(leaf.pads for leaf in leaves.leaves)
     if not exact and (affine.scale == 1).all():
-        return _Found(False, "the zeros beside it are not shifted")
+        return _Found(False, "the zeros next to it are not shifted")
     if not exact and (np.abs(left) < SMALLEST * np.abs(left).max()).any():
         return _Found(
-            False, "the zeros beside it are not shifted, and channels with a scale near 0 would grow beyond all"
+            False, "the zeros next to it are not shifted, and channels with a scale near 0 would grow beyond all"
         )
     for leaf in leaves.leaves:
         _into_reader(edit, main, leaf, left, affine.shift if exact else np.zeros_like(left))
@@ -131,22 +131,22 @@ def _forward(
     if isinstance(makers, tuple):
         multiply(edit, main, makers, np.abs(affine.scale))
     into = "the weights around it" if backward else "the weights that read it"
-    return _Found(True, f"into {into}" if exact else f"its scale into {into}; the zeros beside it are not shifted")
+    return _Found(True, f"into {into}" if exact else f"its scale into {into}; the zeros next to it are not shifted")
 
 
 def _backward(edit: Edit, main: Subgraph, affine: ChannelAffine, makers: tuple[int, ...] | str, why: str) -> _Found:
-    """The scale alone, where not all that reads y can take anything."""
+    """Return the scale alone, where not all that reads y can take anything."""
     if isinstance(makers, str):
         return _Found(False, f"{why}; {makers}")
     if (affine.scale <= 0).any() or (affine.scale == 1).all():
         return _Found(False, why)
     multiply(edit, main, makers, affine.scale)
     _keep_shift(edit, affine, affine.shift)
-    return _Found(True, f"its scale into the weights in front of it; {why}")
+    return _Found(True, f"its scale into the weights before it; {why}")
 
 
 def _keep_shift(edit: Edit, affine: ChannelAffine, shift: np.ndarray) -> None:
-    """y = x + shift, in place of the last of the operators; what reads y reads x where there is no shift."""
+    """Emit y = x + shift in place of the last operator; where there is no shift, readers of y read x."""
     last = affine.ops[-1]
     for o in affine.ops[:-1] if shift.any() else affine.ops:
         edit.remove(o)
@@ -161,7 +161,7 @@ def _keep_shift(edit: Edit, affine: ChannelAffine, shift: np.ndarray) -> None:
 
 
 def _into_reader(edit: Edit, main: Subgraph, leaf: Leaf, scale: np.ndarray, shift: np.ndarray) -> None:
-    """W (s x + b) = (W s) x + W b."""
+    """Fold into the reader: W (s x + b) = (W s) x + W b."""
     op = main.ops[leaf.op]
     (axes,) = weight_axes(op, main)
     data = edit.data(leaf.op, axes.slot).astype(np.float64)
@@ -177,7 +177,7 @@ def _into_reader(edit: Edit, main: Subgraph, leaf: Leaf, scale: np.ndarray, shif
 
 
 def _seen(values: np.ndarray, shape: tuple[int, ...], groups: int, inputs: int) -> np.ndarray:
-    """Values per input channel as the output channels of a weight [O, ..., I] see them: each group its own."""
+    """Return values per input channel as the output channels of a weight [O, ..., I] see them: each group its own."""
     seen = np.repeat(values.reshape(groups, -1), shape[0] // groups, axis=0)  # [O, I]
     return seen.reshape([shape[axis] if axis in (0, inputs) else 1 for axis in range(len(shape))])
 

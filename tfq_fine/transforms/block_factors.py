@@ -30,10 +30,10 @@ class Factored:
     kept: Mapping[OpKey, str]  # why the others' factors could not be folded
 
 
-def factor_blocks(graph: Graph, asked: Mapping[OpKey, OpSpec | None]) -> Factored:
+def factor_blocks(graph: Graph, requested: Mapping[OpKey, OpSpec | None]) -> Factored:
     """Fold the input-group factors of all integer operators with `Blocks` where that is exact."""
     main = graph.main
-    wanted = {o: spec for (s, o), spec in asked.items() if s == 0 and _has_blocks(main.ops[o], graph, spec)}
+    wanted = {o: spec for (s, o), spec in requested.items() if s == 0 and _has_blocks(main.ops[o], graph, spec)}
     by_tensor: dict[int, list[int]] = {}
     for o in wanted:
         by_tensor.setdefault(data_of(main.ops[o]), []).append(o)
@@ -68,7 +68,7 @@ def _has_blocks(op: Op, graph: Graph, spec: OpSpec | None) -> bool:
 
 
 def _weight(graph: Graph, o: int) -> tuple[np.ndarray, int, int]:
-    """The weight of operator `o`, its axis of output channels, its axis of inputs."""
+    """Return the weight of operator `o`, its axis of output channels, its axis of inputs."""
     (axes,) = weight_axes(graph.main.ops[o], graph.main)
     data = graph.main.tensors[graph.main.ops[o].inputs[axes.slot]].data
     assert data is not None and axes.inputs is not None
@@ -76,7 +76,7 @@ def _weight(graph: Graph, o: int) -> tuple[np.ndarray, int, int]:
 
 
 def _factors(graph: Graph, ops: list[int], wanted: Mapping[int, OpSpec | None]) -> np.ndarray:
-    """c per input [I], the mean over all operators that read the same tensor; its geometric mean is 1."""
+    """Return c per input [I], the mean over all readers of the tensor; its geometric mean is 1."""
     logs = []
     for o in ops:
         data, channel, inputs = _weight(graph, o)
@@ -94,7 +94,7 @@ def _factors(graph: Graph, ops: list[int], wanted: Mapping[int, OpSpec | None]) 
 
 
 def _note(graph: Graph, o: int, spec: OpSpec | None, factors: np.ndarray, maker: str) -> tuple[float, str]:
-    """How many dB closer the factored weights are than per-channel ones, and what to say of them."""
+    """Return how many dB closer the factored weights are than per-channel ones, and what to say of them."""
     data, channel, inputs = _weight(graph, o)
     assert spec is not None and spec.weights is not None and isinstance(spec.weights.granularity, Blocks)
     form = affine.CodeFormat(spec.weights.bits)

@@ -1,6 +1,6 @@
-"""Where a graph scales and shifts the channels of an activation by constants, and which linear operators read it.
+"""Places where a graph scales and shifts channels by constants, and the linear operators that read them.
 
-Batch norm behind an activation function is left by the converter as MUL and ADD: y[c] = scale[c] * x[c] + shift[c].
+Batch norm after an activation function is left by the converter as MUL and ADD: y[c] = scale[c] * x[c] + shift[c].
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Leaf:
 
     op: int
     repeats: int  # its inputs are the channels so many times over (flattened pixels)
-    pads: bool  # zeros beside the activation reach it: they are not shifted
+    pads: bool  # zeros next to the activation reach it: they are not shifted
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Leaves:
 
 
 def channel_affines(main: Subgraph) -> Iterator[ChannelAffine]:
-    """Every maximal row of MUL, ADD and SUB with constants per channel."""
+    """Yield every maximal row of MUL, ADD and SUB with constants per channel."""
     taken: set[int] = set()
     for o in range(len(main.ops)):
         found = None if o in taken else _affine(main, o)
@@ -90,7 +90,7 @@ def _joined(first: ChannelAffine, then: ChannelAffine) -> ChannelAffine:
 
 
 def leaves_of(main: Subgraph, tensor: int) -> Leaves | str:
-    """The linear operators that read `tensor`, through what only moves or averages values; or why it ends elsewhere."""
+    """Return the linear operators that read `tensor` through movers and averages; or why it ends elsewhere."""
     leaves: list[Leaf] = []
     ordered = False
     wanted = [(tensor, 1, False)]  # tensor, how often it has the channels side by side, whether zeros were added
@@ -116,7 +116,7 @@ def leaves_of(main: Subgraph, tensor: int) -> Leaves | str:
 
 
 def _passes(main: Subgraph, op: Op, slot: int) -> int | None:
-    """How many times over the last axis of the result has the channels; None where they do not pass through `op`."""
+    """Return how many times the result's last axis repeats the channels; None where they do not pass `op`."""
     if slot != 0 or fuses(op):
         return None
     before, after = (main.tensors[t].shape for t in (op.inputs[0], op.outputs[0]))
@@ -144,7 +144,7 @@ def _leaf(main: Subgraph, o: int, slot: int, channels: int, pads: bool) -> Leaf 
 
 
 def _window_pads(main: Subgraph, op: Op) -> bool:
-    """Whether zeros beside the input reach the sums of a convolution; of a transposed one, missing terms do."""
+    """Return whether zeros next to the input reach the sums of a convolution; of a transposed one, missing terms do."""
     if op.code == "FULLY_CONNECTED":
         return False
     if op.code == "TRANSPOSE_CONV":

@@ -27,7 +27,7 @@ HOMOGENEOUS = ("NONE", "RELU")  # fused activations f with f(s x) = s f(x) for s
 
 @dataclass(frozen=True)
 class ScalingPath:
-    """Where an activation's channels can be scaled, and where that is undone."""
+    """A path on which an activation's channels can be scaled, and where that is undone."""
 
     tensor: int
     readers: tuple[int, ...]  # linear operators whose weights are divided
@@ -36,7 +36,7 @@ class ScalingPath:
 
 
 def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
-    """How the channels (the last axis) of `tensor` can be scaled exactly; or why they cannot."""
+    """Return how the channels (the last axis) of `tensor` can be scaled exactly; or why they cannot."""
     readers = tuple(dict.fromkeys(o for o, _ in value_readers(subgraph, tensor)))
     name = subgraph.tensors[tensor].name
     if tensor in subgraph.outputs:
@@ -52,13 +52,13 @@ def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
 
 
 def value_readers(subgraph: Subgraph, tensor: int) -> list[tuple[int, int]]:
-    """(op index, input slot) of all that read `tensor`, without those that read its shape alone."""
+    """Return (op index, input slot) of all that read `tensor`, without those that read its shape alone."""
     readers = subgraph.consumers().get(tensor, [])
     return [(o, slot) for o, slot in readers if not facts_of(subgraph.ops[o].code).reads_shape]
 
 
 def makers_of(subgraph: Subgraph, tensor: int) -> tuple[int, ...] | str:
-    """The operators that make `tensor`, last first, down to one that can scale its channels; or why there is none."""
+    """Return the producers of `tensor`, last first, down to one that can scale its channels; or why there is none."""
     producers = subgraph.producers()
     makers: list[int] = []
     current = tensor
@@ -78,7 +78,7 @@ def makers_of(subgraph: Subgraph, tensor: int) -> tuple[int, ...] | str:
 
 
 def _divisible(op: Op, subgraph: Subgraph, tensor: int) -> bool:
-    """Whether the weight of `op` can take back a scaling of `tensor`: it reads it as data, over all of its channels."""
+    """Return whether the weight of `op` can undo a scaling of `tensor`: it reads it as data, over all channels."""
     axes = weight_axes(op, subgraph)
     if facts_of(op.code).weight is None or not axes or data_of(op) != tensor:
         return False
@@ -90,7 +90,7 @@ def _divisible(op: Op, subgraph: Subgraph, tensor: int) -> bool:
 
 
 def _scalable(op: Op, subgraph: Subgraph) -> int | str:
-    """ABSENT where `op` can scale its own output; the input to go on with; or why the scaling ends here."""
+    """Return ABSENT where `op` can scale its output; the input to go on with; or why the scaling ends here."""
     if fused_activation(op) not in HOMOGENEOUS:
         return "its fused activation clips at a fixed value"
     if facts_of(op.code).weight is not None:
@@ -112,7 +112,7 @@ def _scalable(op: Op, subgraph: Subgraph) -> int | str:
 
 
 def flattened(before: Sequence[int], after: Sequence[int]) -> int | None:
-    """How often the channels (the last axis) lie side by side in the last axis of a reshaped array; None unless whole.
+    """Return how often the channels (last axis) repeat in the last axis of a reshaped array; None unless whole.
 
     >>> flattened((2, 3, 5), (2, 15)), flattened((2, 3, 5), (6, 5)), flattened((2, 3, 5), (5, 6))
     (3, 1, None)
@@ -126,18 +126,18 @@ def flattened(before: Sequence[int], after: Sequence[int]) -> int | None:
 
 
 def keeps_last(op: Op, subgraph: Subgraph) -> bool:
-    """Whether a reduction leaves the channels (the last axis) apart."""
+    """Return whether a reduction leaves the channels (the last axis) apart."""
     axes, rank = subgraph.tensors[op.inputs[1]].data, len(subgraph.tensors[op.inputs[0]].shape)
     return axes is not None and all(axis % rank != rank - 1 for axis in axes.reshape(-1).tolist())
 
 
 def _per_channel(tensor: Tensor) -> bool:
-    """Whether a constant differs along the last axis at most."""
+    """Return whether a constant differs along the last axis at most."""
     return tensor.dtype == "float32" and all(size == 1 for size in tensor.shape[:-1])
 
 
 def scaled(graph: Graph, changes: Sequence[tuple[ScalingPath, np.ndarray]]) -> Graph:
-    """The graph in which the channels of each path's tensor are multiplied by its positive scales [C], of one repeat.
+    """Return the graph with each path's channels multiplied by its positive scales [C], of one repeat.
 
     Outputs stay what they were, up to float rounding. Scaled tensors get names of their own: they hold other values.
     """

@@ -1,4 +1,4 @@
-"""Cross-layer equalization: channels of an activation that are small beside others, in the tensor or in the weights
+"""Cross-layer equalization: channels of an activation that are small next to others, in the tensor or in the weights
 that read them, are scaled up where they are made, and the weights divided (`channel_scaling`).
 
 Nagel et al. 2019 (arXiv 1906.04721), section 4.1, eq. 11: x' = x / s with s_i = sqrt(r1_i r2_i) / r2_i, where r1_i is
@@ -24,7 +24,7 @@ GAIN = 0.02  # of the estimated noise, without which a tensor is left alone
 
 
 def factors(made: np.ndarray, read: np.ndarray) -> np.ndarray:
-    """Eq. 11 as factors of the activation, 1 / s = sqrt(r2 / r1) [C]: made * f equals read / f.
+    """Return eq. 11 as factors of the activation, 1 / s = sqrt(r2 / r1) [C]: made * f equals read / f.
 
     >>> factors(np.array([4.0, 1.0]), np.array([1.0, 4.0])).tolist()
     [0.5, 2.0]
@@ -34,7 +34,7 @@ def factors(made: np.ndarray, read: np.ndarray) -> np.ndarray:
 
 
 def powers_of_two(scale: np.ndarray) -> np.ndarray:
-    """The nearest factors that change no bit of a float's fraction.
+    """Return the nearest factors that change no bit of a float's fraction.
 
     >>> powers_of_two(np.array([3.0, 0.7, 1.0])).tolist()
     [4.0, 0.5, 1.0]
@@ -56,7 +56,7 @@ class Scales:
 
 
 def scalable(graph: Graph) -> dict[int, ScalingPath]:
-    """The activations whose channels can be scaled exactly -> how."""
+    """Return the activations whose channels can be scaled exactly -> how."""
     main = graph.main
     read = dict.fromkeys(data_of(op) for op in main.ops if facts_of(op.code).weight is not None)
     found = {t: scaling_path(main, t) for t in read if not main.tensors[t].is_constant}
@@ -66,7 +66,7 @@ def scalable(graph: Graph) -> dict[int, ScalingPath]:
 def choose_scales(
     graph: Graph, known: Mapping[int, Channels], levels: Mapping[int, Levels], rows: int | None = None
 ) -> Scales:
-    """The scales of all activations whose channels can be scaled exactly, where that lowers the estimated noise.
+    """Return the scales of all activations whose channels can be scaled exactly, where that lowers the estimated noise.
 
     Args:
         graph: the float graph.
@@ -103,13 +103,13 @@ def choose_scales(
 
 
 def tensors_on(main: Subgraph, path: ScalingPath) -> list[int]:
-    """The tensor of a path, and those in front of it that get an encoding of their own and are scaled with it."""
+    """Return the tensor of a path, and earlier ones with encodings of their own that are scaled with it."""
     inner = [main.ops[o].outputs[0] for o in path.makers if not facts_of(main.ops[o].code).within_input]
     return [path.tensor, *(t for t in inner if t != path.tensor)]
 
 
 def extent(inner: Sequence[Channels], scale: np.ndarray) -> float:
-    """Of all activations that are rounded before this one, root of the sum of squares."""
+    """Return the root of the sum of squares over all activations that are rounded before this one."""
     return float(np.sqrt(sum(channels.scaled(scale).extent ** 2 for channels in inner)))
 
 
@@ -126,7 +126,7 @@ def _rows(main: Subgraph, o: int, most: int | None) -> Rows:
 def _candidates(
     channels: Channels, inner: Sequence[Channels], rows: Sequence[tuple[Rows, Levels]], repeats: int
 ) -> tuple[np.ndarray, ...]:
-    """Factors by eq. 11, and those that give all channels one range."""
+    """Yield factors by eq. 11, and those that give all channels one range."""
     seen = len(channels.low)
     made, read = channels.reach, np.max([row.reach(seen) for row, _ in rows], axis=0)
     made, read = (values.reshape(repeats, -1).max(axis=0) for values in (made, read))
@@ -138,7 +138,7 @@ def _candidates(
 
 
 def _limited(found: np.ndarray) -> np.ndarray:
-    """Factors around 1, none beyond MOST."""
+    """Return factors around 1, none beyond MOST."""
     middle = np.exp(np.log(found).mean())
     limited: np.ndarray = np.clip(found / middle, 1 / MOST, MOST)
     return limited

@@ -17,12 +17,12 @@ class Rewritten:
     origin: tuple[int, ...]  # operator of the main subgraph -> the one that it was before
 
     def then(self, later: "Rewritten") -> "Rewritten":
-        """This change and a later one as one."""
+        """Return this change and a later one as one."""
         return Rewritten(later.graph, tuple(self.origin[o] for o in later.origin))
 
     @staticmethod
     def nothing(graph: Graph) -> "Rewritten":
-        """The graph as it is."""
+        """Return the unchanged graph."""
         return Rewritten(graph, tuple(range(len(graph.main.ops))))
 
 
@@ -56,11 +56,11 @@ class Edit(GraphBuilder):
             self.tensors[tensor] = replace(source, shape=shape, shape_signature=signature)
 
     def rewritten(self) -> Rewritten:
-        """The graph with all changes."""
+        """Return the graph with all changes."""
         subgraphs = (self.subgraph(self._graph.main), *self._graph.subgraphs[1:])
         return Rewritten(replace(self._graph, subgraphs=subgraphs), self.kept())
 
 
 def along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    """One value per index of `axis`, to be broadcast."""
+    """Return one value per index of `axis`, to be broadcast."""
     return values.reshape([-1 if a == axis else 1 for a in range(rank)])

@@ -1,4 +1,4 @@
-"""What quantization will cost a linear operator, estimated from weights and from what its input channels look like.
+"""The noise that quantization adds to a linear operator, estimated from its weights and input channels.
 
 Noise of step/sqrt(12) on every input reaches the output through the weights, noise of the weights through the inputs:
 
@@ -18,7 +18,7 @@ TYPICAL = 4.0  # root mean squares
 
 @dataclass(frozen=True)
 class Channels:
-    """What is known of the channels of an activation."""
+    """The known facts about the channels of an activation."""
 
     low: np.ndarray  # float64 [C]
     high: np.ndarray  # float64 [C]
@@ -26,17 +26,17 @@ class Channels:
     count: int = 1  # values in each channel
 
     def union(self, other: "Channels") -> "Channels":
-        """Of the values of both."""
+        """Return the facts about the values of both."""
         count = self.count + other.count
         square = (self.square * self.count + other.square * other.count) / count
         return Channels(np.minimum(self.low, other.low), np.maximum(self.high, other.high), square, count)
 
     def scaled(self, scale: np.ndarray) -> "Channels":
-        """Each channel times its positive scale [C]."""
+        """Return each channel times its positive scale [C]."""
         return Channels(self.low * scale, self.high * scale, self.square * scale**2, self.count)
 
     def typical(self) -> "Channels":
-        """The channels as if none went beyond `TYPICAL` times its root mean square: a rare peak decides nothing."""
+        """Return the channels as if none exceeded `TYPICAL` times its root mean square: a rare peak decides nothing."""
         reach = TYPICAL * np.sqrt(self.square)
         return Channels(np.maximum(self.low, -reach), np.minimum(self.high, reach), self.square, self.count)
 
@@ -69,7 +69,7 @@ class Rows:
 
     @staticmethod
     def of(weight: np.ndarray, channel: int, inputs: int | None) -> "Rows":
-        """Of a weight with these axes of output channels and of inputs."""
+        """Return the rows of a weight with these axes of output channels and of inputs."""
         last = weight if inputs is None else np.moveaxis(weight, inputs, -1)
         axis = channel if inputs is None or channel < inputs else channel - 1
         rows = np.moveaxis(last, axis, 0)
@@ -78,13 +78,13 @@ class Rows:
         return Rows(square, np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64), rows.shape[1])
 
     def noise(self, channels: Channels, levels: Levels, scale: np.ndarray, before: float = 0.0) -> float:
-        """Relative noise of the outputs where the inputs are multiplied, and the weights divided, by `scale` [C].
+        """Return the relative noise of the outputs when inputs are multiplied, and weights divided, by `scale` [C].
 
         `before` is the extent of what was rounded on the way to the inputs.
         """
         scaled = channels.scaled(scale)
         square, largest = self.square / self._seen(scale**2), self.largest / self._seen(scale)
-        total = np.maximum(self.square.sum(axis=1), np.finfo(np.float64).tiny)  # of the rows as they are
+        total = np.maximum(self.square.sum(axis=1), np.finfo(np.float64).tiny)  # of the unchanged rows
         extent = scaled.extent**2 + before**2
         activation = extent / levels.activation**2 * (square.sum(axis=1) / total).sum()
         inputs = np.broadcast_to(self._seen(scaled.square), square.shape).sum(axis=1) * self.window
@@ -93,13 +93,13 @@ class Rows:
         return float((activation + weight) / 12 / signal) if signal else 0.0
 
     def _seen(self, values: np.ndarray) -> np.ndarray:
-        """Values [C] of the input channels as they stand in `square`: a group of outputs sees channels of its own."""
+        """Return values [C] of the input channels as in `square`: each group of outputs sees its own channels."""
         outputs, inputs = self.square.shape
         groups = max(len(values) // inputs, 1)
         return np.repeat(values.reshape(groups, -1), outputs // groups, axis=0) if groups > 1 else values[None]
 
     def reach(self, channels: int) -> np.ndarray:
-        """The largest share that each input channel has in a row [C]; 1 where an output sees no other."""
+        """Return the largest share that each input channel has in a row [C]; 1 where an output sees no other."""
         if self.square.shape[1] == 1 and channels > 1:
             return np.ones(channels)
         norm = np.sqrt(np.maximum(self.square.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny))
@@ -109,5 +109,5 @@ class Rows:
 
 
 def decibels(before: float, after: float) -> float:
-    """How much smaller `after` is; 0 where there was nothing."""
+    """Return how much smaller `after` is; 0 where there was nothing."""
     return sqnr_db(before, after) if before > 0 and after > 0 else 0.0

@@ -1,4 +1,4 @@
-"""What a quantized file costs against its float model: both run side by side on the same samples."""
+"""Verification of a quantized file: it and the float model run side by side on the same samples."""
 
 from typing import TYPE_CHECKING
 

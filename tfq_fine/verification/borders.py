@@ -20,11 +20,11 @@ class Borders:
     output_order: tuple[int, ...]  # for each output of the float graph, its place in the quantized file
 
     def to_quantized_inputs(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Inputs in the order of the quantized file."""
+        """Return inputs in the order of the quantized file."""
         return [inputs[place] for place in self.input_order]
 
     def to_float_outputs(self, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Outputs of the quantized file in the order of the float graph."""
+        """Return outputs of the quantized file in the order of the float graph."""
         return [outputs[place] for place in self.output_order]
 
 
@@ -55,7 +55,7 @@ def match_borders(floating: Graph, quantized: Graph) -> Borders:
 
 
 def _places(names: Sequence[str], among: Sequence[str]) -> tuple[int, ...]:
-    """For each of `names`, its place in `among`; its own place when the two do not hold the same names."""
+    """Return, for each of `names`, its place in `among`; its own place when the two hold different names."""
     if set(names) == set(among) and len(set(names)) == len(names):
         return tuple(list(among).index(name) for name in names)
     return tuple(range(len(names)))

@@ -1,4 +1,4 @@
-"""What the batches so far have shown about two models that are run side by side."""
+"""Running comparison of two models, batch by batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class OutputSums:
         return OutputSums(self.errors + other.errors, agreement, min(self.classes, other.classes))
 
     def result(self, name: str) -> OutputError:
-        """The sums as measures."""
+        """Return the sums as measures."""
         errors, agreement = self.errors, self.agreement
         return OutputError(
             name=name,
@@ -76,11 +76,11 @@ class Comparison:
             score.add(dict(zip(self._names, outputs, strict=True)), labels)
 
     def outputs(self) -> tuple[OutputError, ...]:
-        """The measures of every output."""
+        """Return the measures of every output."""
         return tuple(sums.result(name) for name, sums in zip(self._names, self._sums, strict=True))
 
     def task(self) -> TaskResult | None:
-        """The metric of both models; None without a metric."""
+        """Return the metric of both models; None without a metric."""
         if self._scores is None or self._metric is None:
             return None
         before, after = (score.result() for score in self._scores)

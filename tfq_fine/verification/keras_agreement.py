@@ -44,7 +44,7 @@ def check_keras(source: Source, inputs: Sequence[np.ndarray], outputs: Sequence[
 
 
 def _predict(source: Source, inputs: Sequence[np.ndarray]) -> Mapping[str, np.ndarray]:
-    """Outputs of the Keras model by the names of the graph."""
+    """Return outputs of the Keras model by the names of the graph."""
     names = source.graph.input_names()
     given = dict(zip(names, inputs, strict=True))
     call = source.call or keras_call(source.keras_model, keras_framework(source.keras_model))

@@ -15,7 +15,7 @@ def compare_latency(
     batch_size: int,
     seconds: float = 2.0,
 ) -> Latency:
-    """Median time of one invocation of each, measured in alternation, the first of each pair alternating too.
+    """Return the median time of one invocation of each, in alternation, the first of each pair alternating too.
 
     Args:
         floating: the float file and its inputs, as real values in its input order.

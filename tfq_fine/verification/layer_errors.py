@@ -1,4 +1,4 @@
-"""Where the error comes from: every activation and every weight of the quantized file against the float graph."""
+"""The sources of error: every activation and every weight of the quantized file against the float graph."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ PROBE_BYTES = 2**28  # of float activations that one probe holds at a time, per 
 
 
 def constant_errors(floating: Graph, quantized: Graph) -> tuple[LayerError, ...]:
-    """The weights that are stored in 16 bits or fewer, in graph order."""
+    """Return the weights that are stored in 16 bits or fewer, in graph order."""
     found = []
     for pair in constant_pairs(floating, quantized):
         constant = floating.subgraphs[pair.subgraph].tensors[pair.floating]
@@ -37,7 +37,7 @@ def activation_errors(
     elsewhere: Apart | None = None,
     limits: tuple[float, float] | None = None,
 ) -> tuple[LayerError, ...]:
-    """The activations of the main subgraph that both files compute, in graph order.
+    """Return the activations of the main subgraph that both files compute, in graph order.
 
     Args:
         floating: the float graph.
@@ -75,14 +75,14 @@ def probe(
     elsewhere: Apart | None = None,
     what: str = QUANTIZED_FILE,
 ) -> Side:
-    """The file of `graph` whose outputs are `tensors` of its main subgraph."""
+    """Return the file of `graph` whose outputs are `tensors` of its main subgraph."""
     main = replace(graph.main, outputs=tuple(tensors))
     changed = replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=())
     return Side(changed, flatbuffer.write(changed), kernels, elsewhere=elsewhere, what=what)
 
 
 def _chunks(graph: Graph, pairs: Sequence[Pair], batch: int) -> Iterator[list[Pair]]:
-    """Neighbouring pairs whose activations fit in `PROBE_BYTES`."""
+    """Yield neighbouring pairs whose activations fit in `PROBE_BYTES`."""
     chunk: list[Pair] = []
     total = 0
     for pair in pairs:

@@ -57,16 +57,16 @@ class Side:
             self.runner.close()
 
     def encode(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """`inputs`, in input order, as the file takes them."""
+        """Return `inputs`, in input order, as the file takes them."""
         tensors = [self.graph.main.tensors[index] for index in self.graph.main.inputs]
         return [encode(array, tensor) for array, tensor in zip(inputs, tensors, strict=True)]
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Outputs in output order, decoded, for `inputs` in input order."""
+        """Return decoded outputs in output order, for `inputs` in input order."""
         return self.run_all([inputs])[0]
 
     def run_all(self, inputs: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
-        """The outputs for the inputs of several runs; a process elsewhere is asked once for all."""
+        """Return the outputs for the inputs of several runs; a process elsewhere is asked once for all."""
         encoded = [self.encode(each) for each in inputs]
         if isinstance(self.runner, ApartRunner) and encoded[0] and not self._resources:
             return [self._decoded(outputs) for outputs in self.runner.run_all(encoded, self._variables)]
@@ -88,13 +88,13 @@ class Side:
 
 
 def _assigns_resources(graph: Graph) -> bool:
-    """Whether resource variables are written outside of the subgraphs that initialize them once."""
+    """Return whether resource variables are written outside of the subgraphs that initialize them once."""
     initial = {op.option("initSubgraphIndex") for _, op in graph.ops() if op.code == "CALL_ONCE"}
     return any(op.code == "ASSIGN_VARIABLE" and s not in initial for (s, _), op in graph.ops())
 
 
 def encode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """`values` in the type of input `tensor`: rounded to its codes when it holds codes of real values.
+    """Return `values` in the type of input `tensor`: rounded to its codes when it holds codes of real values.
 
     Raises:
         TfqError: real values for an integer input without a scale.
@@ -114,14 +114,14 @@ def encode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def decode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """The real values, float32, that the content of `tensor` stands for; as it is when it is no code."""
+    """Return the real values, float32, that the content of `tensor` stands for; unchanged when it is no code."""
     if values.dtype.kind in "iu" and tensor.quantization is not None:
         return dequantize(values, tensor.quantization)
     return values.astype(np.float32) if tensor.dtype == "float16" else values
 
 
 def dequantize(codes: np.ndarray, quantization: Quantization) -> np.ndarray:
-    """scale * (code - zero_point), float32, with scales per tensor, along one axis, or per block of the last axis.
+    """Return float32 scale * (code - zero_point); scales per tensor, along one axis, or per block of the last axis.
 
     Args:
         codes: integers, any shape; [rows, ..., inputs] with blockwise scales [rows, blocks].
@@ -140,5 +140,5 @@ def dequantize(codes: np.ndarray, quantization: Quantization) -> np.ndarray:
 
 
 def file_size(content: bytes | str) -> int:
-    """Bytes of a file, given by content or path."""
+    """Return the bytes of a file, given by content or path."""
     return os.stat(content).st_size if isinstance(content, str) else len(content)

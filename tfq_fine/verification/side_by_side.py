@@ -142,7 +142,7 @@ def _each_verified(
 
 
 def _starts(floating: Graph, quantized: Graph) -> dict[int, int]:
-    """Subgraph of the float model where signatures start -> that of the quantized file.
+    """Return subgraph of the float model where a signature starts -> that of the quantized file.
 
     Raises:
         TfqError: signatures that the quantized file does not have.
@@ -223,7 +223,7 @@ def _verified(
 
 
 def _copied(batch: Batch) -> Batch:
-    """A batch that stays when the user's generator writes the next one to the same place."""
+    """Return a batch that stays when the user's generator writes the next one to the same place."""
     return replace(batch, inputs=tuple(array.copy() for array in batch.inputs))
 
 

@@ -31,12 +31,12 @@ class TaskMetric:
     averages: bool = False  # a mean over samples: computed batch by batch, so that outputs need not be kept
 
     def drop(self, before: float, after: float) -> float:
-        """How much worse `after` is than `before`, in units of the metric; negative when it is better."""
+        """Return how much worse `after` is than `before`, in units of the metric; negative when it is better."""
         return before - after if self.higher_is_better else after - before
 
 
 def top1(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Share of samples whose highest score is that of the label; binary when there is one probability per sample."""
+    """Return the share of samples whose highest score is the label's; binary for one probability per sample."""
     if _is_binary(outputs):
         scores = outputs.reshape(-1)
         right = (scores > 0.5) == (_binary_labels(outputs, labels) > 0.5)
@@ -45,19 +45,19 @@ def top1(outputs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def top5(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Share of samples whose label is among the five highest scores; ties go to the lowest class."""
+    """Return the share of samples whose label is among the five highest scores; ties go to the lowest class."""
     if _is_binary(outputs):
         raise TfqError(f"metric 'top5' needs scores of several classes, found outputs of shape {outputs.shape}")
     return float(np.mean(in_top(outputs, _classes(outputs, labels), 5)))
 
 
 def mae(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of |output - label|."""
+    """Return the mean of |output - label|."""
     return float(np.mean(np.abs(_difference(outputs, labels))))
 
 
 def mse(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of (output - label)²."""
+    """Return the mean of (output - label)²."""
     return float(np.mean(np.square(_difference(outputs, labels))))
 
 
@@ -113,7 +113,7 @@ KERAS_ERRORS = {
 
 
 def task_metric(metric: Any) -> TaskMetric:
-    """The metric that a user means.
+    """Return the metric that a user means.
 
     Args:
         metric: a name in `METRICS`; a Keras 3 or tf_keras metric object; a `TaskMetric`; or a function
@@ -157,7 +157,7 @@ def _of_sklearn(metric: Callable[..., Any]) -> Compute:
 
 
 def _of_keras(metric: Any) -> Compute:
-    """`metric` on everything at once, from a clean state, and left clean."""
+    """Return `metric` on everything at once, from a clean state, and left clean."""
 
     def compute(outputs: Any, labels: np.ndarray) -> float:
         if isinstance(outputs, dict):
@@ -193,7 +193,7 @@ class Score:
             self._kept.append((outputs, np.array(labels)))
 
     def result(self) -> float:
-        """The value over all batches."""
+        """Return the value over all batches."""
         if self._metric.averages:
             return self._total / self._count
         labels = np.concatenate([kept for _, kept in self._kept])
@@ -233,7 +233,7 @@ def _binary_labels(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _classes(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Labels as class indices of shape `outputs.shape[:-1]`."""
+    """Return labels as class indices of shape `outputs.shape[:-1]`."""
     wanted, classes = outputs.shape[:-1], outputs.shape[-1]
     if labels.shape == outputs.shape:
         return labels.argmax(axis=-1)

@@ -21,7 +21,7 @@ class Pair:
 
 
 def activation_pairs(floating: Graph, quantized: Graph) -> tuple[Pair, ...]:
-    """Pairs of computed float tensors of the main subgraphs, in graph order."""
+    """Return pairs of computed float tensors of the main subgraphs, in graph order."""
     theirs = _unique_names(quantized.main, _computed(quantized.main))
     ours = set(_unique_names(floating.main, _computed(floating.main)).values())
     return tuple(
@@ -35,7 +35,7 @@ def activation_pairs(floating: Graph, quantized: Graph) -> tuple[Pair, ...]:
 
 
 def constant_pairs(floating: Graph, quantized: Graph) -> tuple[Pair, ...]:
-    """Pairs of float32 weights and what is stored for them in another type, over all subgraphs, in graph order.
+    """Return float32 weights paired with what is stored for them in another type, over all subgraphs.
 
     Paired by name, else by what the operator that computes a tensor of the same name reads in the same place. Biases
     in 32 bits or more are left out: their rounding is nothing, and bias correction changes them on purpose.
@@ -65,7 +65,7 @@ def _constants_of(ours: Subgraph, theirs: Subgraph, s: int) -> list[Pair]:
 
 
 def _stored(theirs: Subgraph, producers: Mapping[int, int], output: int, op: Op, slot: int) -> int | None:
-    """The constant behind input `slot` of the operator that computes `output`, if that is of the kind of `op`."""
+    """Return the constant in input `slot` of the operator that computes `output`, if it is of the kind of `op`."""
     twin = theirs.ops[producers[output]]
     while twin.code in ("DEQUANTIZE", "QUANTIZE") and twin.code != op.code and twin.inputs[0] in producers:
         twin = theirs.ops[producers[twin.inputs[0]]]
@@ -82,7 +82,7 @@ def _is_float_constant(tensor: Tensor) -> bool:
 
 
 def _stands_for(stored: Tensor, constant: Tensor) -> bool:
-    """Whether `stored` holds as many values as `constant`, in a type of 16 bits or fewer."""
+    """Return whether `stored` holds as many values as `constant`, in a type of 16 bits or fewer."""
     assert constant.data is not None
     if stored.data is None or stored.data.size != constant.data.size:
         return False
@@ -94,6 +94,6 @@ def _computed(subgraph: Subgraph) -> list[int]:
 
 
 def _unique_names(subgraph: Subgraph, tensors: list[int]) -> dict[str, int]:
-    """name -> tensor, for names that occur once among `tensors`."""
+    """Return name -> tensor, for names that occur once among `tensors`."""
     counts = Counter(subgraph.tensors[tensor].name for tensor in tensors)
     return {subgraph.tensors[t].name: t for t in tensors if counts[subgraph.tensors[t].name] == 1}

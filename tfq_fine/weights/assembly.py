@@ -67,8 +67,8 @@ def quantize(
 def _borders(
     graph: Graph, chosen: Encodings, statistics: Statistics | None, input_type: str, output_type: str
 ) -> dict[TensorKey, ActivationEncoding]:
-    asked = integer_borders(graph, input_type, output_type)
-    return {(0, t): _border(t, chosen, statistics, dtype) for t, dtype in asked.items()}
+    borders = integer_borders(graph, input_type, output_type)
+    return {(0, t): _border(t, chosen, statistics, dtype) for t, dtype in borders.items()}
 
 
 def _border(t: int, chosen: Encodings, statistics: Statistics | None, dtype: str) -> ActivationEncoding:

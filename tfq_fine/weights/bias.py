@@ -17,12 +17,12 @@ from tfq_fine.weights.bias_correction import corrected_bias
 
 
 def corrects_biases(graph: Graph, plan: Plan) -> bool:
-    """Whether channel means would change a bias of the main subgraph."""
+    """Return whether channel means would change a bias of the main subgraph."""
     return any(s == 0 and corrects(plan[s, o]) and bias_of(graph.main.ops[o]) != ABSENT for s, o in plan)
 
 
 def corrects(decision: Decision) -> bool:
-    """Whether the recipe wants the bias of an operator corrected."""
+    """Return whether the recipe wants the bias of an operator corrected."""
     spec = decision.spec
     return spec is not None and spec.weights is not None and spec.weights.bias_correction
 

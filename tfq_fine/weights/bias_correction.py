@@ -38,7 +38,7 @@ def mean_shift(weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, means: 
 def corrected_bias(
     bias: np.ndarray, weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, mean: np.ndarray
 ) -> np.ndarray:
-    """The bias that keeps the mean output of a linear operator.
+    """Return the bias that keeps the mean output of a linear operator.
 
     Args:
         bias: float32 [O].

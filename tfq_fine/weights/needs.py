@@ -5,11 +5,11 @@ from collections.abc import Collection
 from tfq_converters.graph import Graph
 from tfq_converters.runtime import known_ops
 from tfq_fine.algorithms import ALGORITHMS, has_statistics
-from tfq_fine.calibration import Needs, needs_of
+from tfq_fine.calibration import StatisticsRequest, needs_of
 from tfq_fine.planning import Plan
 
 
-def weight_needs(graph: Graph, plan: Plan) -> Needs:
+def weight_needs(graph: Graph, plan: Plan) -> StatisticsRequest:
     """Return what the weight algorithms of a plan read."""
     reads: dict[int, Collection[str]] = {}
     for o in known_ops(graph):

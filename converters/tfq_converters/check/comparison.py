@@ -29,7 +29,7 @@ from tfq_converters.runtime import (
 
 
 def decoded(values: np.ndarray, form: ValueForm) -> np.ndarray:
-    """The real numbers that values of the file stand for."""
+    """Return the real numbers that values of the file stand for."""
     return values if form is FLOAT else form.decode(values)
 
 
@@ -52,7 +52,7 @@ class Simulated:
         return Simulated(quantized, places, simulated_bodies(quantized), dynamic)
 
     def known(self) -> list[list[int]]:
-        """The operators whose values can be read from the file, few enough at a time to bound the memory."""
+        """Return the operators whose values can be read from the file, few enough at a time to bound the memory."""
         every = (
             [o for o in indices if _can_be_read(self.quantized, self.places, o)]
             for indices in segments(self.quantized.graph.main, without=unrunnable_ops(self.quantized.graph))
@@ -64,7 +64,7 @@ class Simulated:
 
 
 def first_wrong(simulated: Simulated, n: int, run: Arrays, known: Sequence[int], segment: Segment) -> str:
-    """The first of the operators `known` that differs from the simulated one, and how; "" when none does."""
+    """Return the first of the operators `known` that differs from the simulated one, and how; "" when none does."""
     quantized, places = simulated.quantized, simulated.places
     main = quantized.graph.main
     read = {value: decoded(run[f"tensor_{n}_{places[value]}"], value[1]) for value in segment.inputs}
@@ -82,7 +82,7 @@ def first_wrong(simulated: Simulated, n: int, run: Arrays, known: Sequence[int],
 
 
 def _can_be_read(quantized: QuantizedGraph, places: Mapping[Value, int], o: int) -> bool:
-    """Whether the inputs and outputs of operator `o` can be read from the file."""
+    """Return whether the inputs and outputs of operator `o` can be read from the file."""
     main = quantized.graph.main
     op, encoding = main.ops[o], _encoding(quantized, o)
     return all(v in places for v in (*values_read(main, op, encoding).values(), *values_written(op, encoding)))
@@ -130,7 +130,7 @@ def _unlike_kernels(
 
 
 def _unexplained(quantized: QuantizedGraph, o: int, decoded: Mapping[Value, np.ndarray], found: np.ndarray) -> bool:
-    """Whether no emulation of the on-the-fly quantization explains the result of operator `o`."""
+    """Return whether no emulation of the on-the-fly quantization explains the result of operator `o`."""
     op = quantized.graph.main.ops[o]
     segment = Segment(quantized, simulated_bodies(quantized), [o])
     source = (data_of(op), FLOAT)

@@ -27,7 +27,7 @@ class FloatRun:
     seconds: float = 0.0  # that one sample took
 
     def name(self, sample: int, tensor: int) -> str:
-        """The name of an array that `Runs.kept` has."""
+        """Return the name of an array that `Runs.kept` has."""
         return f"float_{sample}_{tensor}"
 
 

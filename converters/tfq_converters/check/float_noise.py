@@ -19,7 +19,7 @@ LOST_BITS = 8.0  # three bits
 
 
 def float_noise(op: Op, encoding: OpEncoding, values: Mapping[int, np.ndarray], results: int) -> float:
-    """The error of `op` in float32, in real values; 0 of an operator that adds nothing up.
+    """Return the error of `op` in float32, in real values; 0 of an operator that adds nothing up.
 
     Args:
         op: the operator.
@@ -48,5 +48,5 @@ def float_noise(op: Op, encoding: OpEncoding, values: Mapping[int, np.ndarray], 
 
 
 def _size(values: np.ndarray) -> float:
-    """The root mean square."""
+    """Return the root mean square."""
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if values.size else 0.0

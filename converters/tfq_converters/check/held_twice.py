@@ -19,7 +19,7 @@ STEPS = 1.01  # of a rounding to the other neighbour where a value lies halfway
 def wrong_conversion(
     quantized: QuantizedGraph, places: Mapping[Value, int], run: Mapping[str, np.ndarray], n: int
 ) -> str:
-    """The first tensor of sample `n` that differs between two of its forms, and how; "" when none does.
+    """Return the first tensor of sample `n` that differs between two of its forms, and how; "" when none does.
 
     Args:
         quantized: the numbers.
@@ -40,7 +40,7 @@ def wrong_conversion(
 
 
 def _converted(quantized: QuantizedGraph, places: Mapping[Value, int]) -> dict[Value, list[ValueForm]]:
-    """The value that is computed or fed -> the other forms that the file holds it in."""
+    """Return the value that is computed or fed -> the other forms that the file holds it in."""
     main = quantized.graph.main
     sources = [(t, quantized.borders.get((0, t))) for t in main.inputs]
     for o, op in enumerate(main.ops):

@@ -14,7 +14,7 @@ CHUNK = 2**13  # values that are summed at a time: too few for BLAS to start thr
 
 
 def sqnr_db(signal: float, noise: float) -> float:
-    """10 log10(signal / noise) in dB, of two energies.
+    """Return 10 log10(signal / noise) in dB, of two energies.
 
     +inf without noise (also without signal), -inf where there is noise and no signal or the noise is infinite, NaN
     where one of them is NaN. The ratio is never formed: it could leave the range of a double.
@@ -32,7 +32,7 @@ def sqnr_db(signal: float, noise: float) -> float:
 
 
 def nan_as_worst(db: float) -> float:
-    """`db` for comparisons: values that are NaN are worse than any others.
+    """Return `db` for comparisons: a figure that is NaN is worse than any other.
 
     >>> nan_as_worst(math.nan), nan_as_worst(20.0)
     (-inf, 20.0)
@@ -41,7 +41,7 @@ def nan_as_worst(db: float) -> float:
 
 
 def sqnr(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
-    """The SQNR in dB over all pairs (x, y) of a reference and an approximation, flattened.
+    """Return the SQNR in dB over all pairs (x, y) of a reference and an approximation, flattened.
 
     >>> sqnr([(np.array([3.0, 4.0]), np.array([3.0, 4.5]))])
     20.0
@@ -54,7 +54,7 @@ def sqnr(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def _energies(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """(sum x², sum (x - y)²); in double precision where masks (the lowest float) overflow single precision."""
+    """Return (sum x², sum (x - y)²); in double precision where masks (the lowest float) overflow single precision."""
     signal = noise = 0.0
     for start in range(0, x.size, CHUNK):
         part, other = x[start : start + CHUNK], y[start : start + CHUNK]
@@ -70,7 +70,7 @@ def _energies(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def comparable(reference: np.ndarray, approximation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both in float64, with 0 where both hold the same infinity: such a value is exact and carries no signal."""
+    """Return both in float64, with 0 where both hold the same infinity: such a value is exact and carries no signal."""
     x, y = reference.astype(np.float64), approximation.astype(np.float64)
     same = np.isinf(x) & (x == y)
     return (np.where(same, 0.0, x), np.where(same, 0.0, y)) if same.any() else (x, y)

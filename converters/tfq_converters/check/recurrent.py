@@ -18,7 +18,7 @@ DIFFERS = "computes something else than its numbers say"
 
 
 def recurrent_ops(quantized: QuantizedGraph) -> dict[int, OpEncoding]:
-    """The operators of the main subgraph that are checked here, and their numbers."""
+    """Return the operators of the main subgraph that are checked here, and their numbers."""
     main = quantized.graph.main
     fused = [o for o, op in enumerate(main.ops) if op.code == lstm.CODE and not lstm.unusual(op, main)]
     found = {o: quantized.ops.get((0, o), OpEncoding("float")) for o in fused}
@@ -28,7 +28,7 @@ def recurrent_ops(quantized: QuantizedGraph) -> dict[int, OpEncoding]:
 def wrong_recurrent(
     quantized: QuantizedGraph, places: Mapping[Value, int], run: Mapping[str, np.ndarray], n: int
 ) -> str:
-    """The first of them that differs in sample `n` from what its numbers say, and how; "" when none does.
+    """Return the first of them that differs in sample `n` from what its numbers say, and how; "" when none does.
 
     Args:
         quantized: the numbers.

@@ -133,7 +133,7 @@ class _Results:
 
 
 def _errors(runs: Runs, known: FloatRun, places: Mapping[Value, int], emitted: Arrays) -> dict[int, float]:
-    """Tensor -> SQNR in dB of the file against the float model."""
+    """Return tensor -> SQNR in dB of the file against the float model."""
     first: dict[int, tuple[ValueForm, int]] = {}
     for (t, form), index in places.items():
         first.setdefault(t, (form, index))
@@ -154,13 +154,13 @@ def _readable(graph: Graph, index: int) -> bool:
 
 
 def encoded(quantized: QuantizedGraph, sample: Sample) -> list[np.ndarray]:
-    """A sample in the types of the file's inputs."""
+    """Return a sample in the types of the file's inputs."""
     borders = [quantized.borders.get((0, t)) for t in quantized.graph.main.inputs]
     return [array if form is None else form.encode(array) for array, form in zip(sample, borders, strict=True)]
 
 
 def kernels_to_run(quantized: QuantizedGraph) -> tuple[Kernels, Kernels]:
-    """The kernels that the file is run on: the default ones, and slow ones.
+    """Return the kernels that the file is run on: the default ones, and slow ones.
 
     The reference kernels of FULLY_CONNECTED skip blockwise weights without a word; the optimized ones compute them.
     """
@@ -169,7 +169,7 @@ def kernels_to_run(quantized: QuantizedGraph) -> tuple[Kernels, Kernels]:
 
 
 def _on_slow_kernels(graph: Graph, runs: Runs, samples: Sequence[Sample], kernels: Kernels) -> tuple[Kernels, Arrays]:
-    """Results of these kernels; of the optimized ones where the reference ones refuse the float model too.
+    """Return results on these kernels; on optimized ones where the reference ones refuse the float model too.
 
     The reference kernels lack some operators (ELU).
     """
@@ -231,7 +231,7 @@ def _refuse(kernels: str, wrong: str) -> None:
 
 
 def _same_outputs(realized: Realized, run: Mapping[str, np.ndarray], n: int) -> None:
-    """The file's own outputs are those that the probe showed: exposing intermediates changed nothing."""
+    """Raise unless the file's own outputs are those of the probe: exposing intermediates changes nothing."""
     for k, index in enumerate(realized.graph.main.outputs):
         inside = run.get(f"tensor_{n}_{index}")
         if inside is None:

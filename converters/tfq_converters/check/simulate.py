@@ -30,12 +30,12 @@ def values_read(subgraph: Subgraph, op: Op, encoding: OpEncoding) -> dict[int, V
 
 
 def values_written(op: Op, encoding: OpEncoding) -> list[Value]:
-    """The values that the emitted operator writes, in output order."""
+    """Return the values that the emitted operator writes, in output order."""
     return [(t, encoding.outputs.get(slot)) for slot, t in enumerate(op.outputs)]
 
 
 def simulated_bodies(quantized: QuantizedGraph) -> tuple[Subgraph, ...]:
-    """The control-flow bodies with their weights replaced by what the codes stand for."""
+    """Return the control-flow bodies with their weights replaced by what the codes stand for."""
     found = []
     for s, subgraph in enumerate(quantized.graph.subgraphs[1:], start=1):
         tensors, ops = list(subgraph.tensors), []
@@ -47,7 +47,7 @@ def simulated_bodies(quantized: QuantizedGraph) -> tuple[Subgraph, ...]:
 
 
 def with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
-    """`op` over what its codes stand for; the constants are added to `tensors`."""
+    """Return `op` over the real values of its codes; the constants are added to `tensors`."""
     inputs = list(op.inputs)
     for slot, value in encoding.weights.items():
         data = simulated_weight(value).reshape(tensors[inputs[slot]].shape)
@@ -57,13 +57,13 @@ def with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
 
 
 def checkable(subgraph: Subgraph, op: Op) -> bool:
-    """Whether `op` can be run alone."""
+    """Return whether `op` can be run alone."""
     tensors = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t != ABSENT]
     return not is_unrunnable(op, subgraph) and not any(t.dtype in UNCHECKED_TYPES or t.is_variable for t in tensors)
 
 
 def segments(subgraph: Subgraph, only_checkable: bool = True, without: Collection[int] = ()) -> Iterator[list[int]]:
-    """Indices of operators to run together, in order, but for `without`; few enough to bound the memory."""
+    """Yield the indices of operators to run together, in order, but for `without`; few enough to bound the memory."""
     current: list[int] = []
     size = 0
     for index, op in enumerate(subgraph.ops):
@@ -138,6 +138,6 @@ class Segment:
             self._runner = Runner(path, kernels)
 
     def run(self, values: Mapping[Value, np.ndarray]) -> dict[int, np.ndarray]:
-        """Tensor -> what its operator makes of the decoded `values`."""
+        """Return tensor -> what its operator makes of the decoded `values`."""
         found = self._runner.run([values[value] for value in self.inputs])
         return dict(zip(self.outputs, found, strict=True))

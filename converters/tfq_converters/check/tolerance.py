@@ -26,7 +26,7 @@ HALF = 0.51  # of a step: the simulated value is not rounded; codes of 16 bits i
 
 
 def allowed_steps(encoding: OpEncoding, form: ActivationEncoding) -> float:
-    """How many steps of `form` an integer operator may be off.
+    """Return how many steps of `form` an integer operator may be off.
 
     A split adds, in steps of its partial sums, one for each part and one for each addition.
     """
@@ -36,13 +36,13 @@ def allowed_steps(encoding: OpEncoding, form: ActivationEncoding) -> float:
 
 
 def parts_of_split(encoding: OpEncoding) -> int:
-    """Into how many operators a weight with blocks is split; 1 without."""
+    """Return into how many operators a weight with blocks is split; 1 without blocks."""
     weight = encoding.weights.get(1)
     return max(weight.scale.shape[1:], default=1) if isinstance(weight, WeightCodes) else 1
 
 
 def integer_difference(found: np.ndarray, expected: np.ndarray, form: ActivationEncoding, steps: float) -> str:
-    """ "" when the codes `found` are within `steps` of the float values `expected`, else what is wrong.
+    """Return what is wrong with codes `found`; "" when all are within `steps` of the float values `expected`.
 
     What is not a number in float is not compared: the fast RSQRT of 0, where integer kernels saturate.
     """
@@ -58,7 +58,7 @@ def integer_difference(found: np.ndarray, expected: np.ndarray, form: Activation
 
 
 def float_difference(found: np.ndarray, expected: np.ndarray, tolerance: float) -> str:
-    """ "" when `found` is `expected` up to `tolerance` of the largest finite value, else what is wrong."""
+    """Return what is wrong with `found`; "" when within `tolerance` of `expected`, as a share of the largest value."""
     if found.dtype.kind not in "fc":
         different = float(np.mean(found != expected)) if found.size else 0.0
         return f"{different:.1%} of its values differ" if different > 0.01 else ""
@@ -76,7 +76,7 @@ def float_difference(found: np.ndarray, expected: np.ndarray, tolerance: float) 
 
 
 def agrees_with_emulation(found: np.ndarray, expected: np.ndarray) -> bool:
-    """Whether `found` is what an emulation computed, but for values of the input that lie on a rounding boundary.
+    """Return whether `found` is what an emulation computed, except where the input lies on a rounding boundary.
 
     Such a value may get the neighbouring code, which moves the few results that it enters: one in a thousand, or all
     channels at one place in a hundred.
@@ -89,13 +89,13 @@ def agrees_with_emulation(found: np.ndarray, expected: np.ndarray) -> bool:
 
 
 def repeats_steps(op: Op) -> bool:
-    """Whether `op` computes on what it computed before, so that differences add up."""
+    """Return whether `op` computes on what it computed before, so that differences add up."""
     facts = facts_of(op.code)
     return facts.control_flow or facts.recurrent
 
 
 def float_tolerance(op: Op, encoding: OpEncoding, dynamic_bodies: bool) -> float:
-    """The tolerance for an operator whose result is not in integers."""
+    """Return the tolerance for an operator whose result is not in integers."""
     if repeats_steps(op):
         return LOOP_TOLERANCE if dynamic_bodies or encoding.mode == "dynamic" else FLOAT_TOLERANCE
     return DYNAMIC_TOLERANCE if encoding.mode == "dynamic" and not facts_of(op.code).table else FLOAT_TOLERANCE

@@ -50,7 +50,7 @@ class _Field:
 
 
 def to_plain(value: Any, brief: bool = False) -> Any:
-    """The plain values that say the same as `value`; `brief` leaves out fields that are None and may be left out."""
+    """Return the plain values of `value`; `brief` leaves out fields that are None and may be left out."""
     if is_dataclass(value) and not isinstance(value, type):
         found = {}
         for field in _fields(type(value)):
@@ -70,7 +70,7 @@ def to_plain(value: Any, brief: bool = False) -> Any:
 
 
 def from_plain(plain: Any, target: type[T], what: str) -> T:
-    """The value of type `target` that `to_plain` made `plain` of; fields with defaults may be missing.
+    """Return the value of type `target` that `to_plain` made `plain` of; fields with defaults may be missing.
 
     Args:
         plain: the plain values.
@@ -89,7 +89,7 @@ def from_plain(plain: Any, target: type[T], what: str) -> T:
 
 
 def parsed(text: str, what: str) -> Any:
-    """The plain values of a JSON text; `what` is the subject of the error message.
+    """Return the plain values of a JSON text; `what` is the subject of the error message.
 
     Raises:
         TfqError: the text is not JSON.
@@ -150,7 +150,7 @@ def _dataclass(plain: Any, target: type) -> Any:
 
 
 def _pairs(plain: Any, field: _Field) -> Any:
-    """The pairs of a field that is written as an object, sorted by name; anything else unchanged."""
+    """Return the pairs of a field that is written as an object, sorted by name; anything else unchanged."""
     if not (field.as_object and isinstance(plain, Mapping)):
         return plain
     (pair, _) = get_args(field.kind)
@@ -158,7 +158,7 @@ def _pairs(plain: Any, field: _Field) -> Any:
 
 
 def _one_of(plain: Any, arms: tuple[Any, ...]) -> Any:
-    """The value of the first type that fits; of several dataclasses, the one that "name" names."""
+    """Return the value of the first type that fits; of several dataclasses, the one that "name" names."""
     if plain is None and type(None) in arms:
         return None
     named = _named(arms)
@@ -210,5 +210,5 @@ def _named(arms: tuple[Any, ...]) -> dict[str, type]:
 
 
 def _name(target: type) -> str:
-    """ChannelGroups -> channel_groups."""
+    """Return the name of a class in JSON: `channel_groups` for ChannelGroups."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", target.__name__).lower()

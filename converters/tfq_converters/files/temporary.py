@@ -17,7 +17,7 @@ _used: set[str] = set()  # by this process: where locks belong to processes (NFS
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder of this process alone, removed at the end.
+    """Create a folder that only this process uses, and remove it at the end.
 
     Raises:
         TfqError: there is no room for it.
@@ -33,7 +33,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def _made() -> tuple[str, int]:
-    """A new folder and the descriptor that locks it."""
+    """Return a new folder and the descriptor that locks it."""
     while True:
         try:
             path = tempfile.mkdtemp(prefix=PREFIX)

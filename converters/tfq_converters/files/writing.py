@@ -56,7 +56,7 @@ def write_file(place: Place, content: Iterable[bytes | memoryview]) -> None:
 
 
 def _is_written_into(path: str) -> bool:
-    """Whether `path` is a device, FIFO or open descriptor, in contrast to a regular file or no file yet."""
+    """Return whether `path` is a device, FIFO or open descriptor, in contrast to a regular file or no file yet."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def _is_written_into(path: str) -> bool:
 
 
 def _names_descriptor(path: str) -> bool:
-    """Whether `path` is, or links to, an entry of a folder of open descriptors."""
+    """Return whether `path` is, or links to, an entry of a folder of open descriptors."""
     for _ in range(MAX_LINKS):
         folder, name = os.path.split(os.path.abspath(path))
         path = os.path.join(os.path.realpath(folder), name)
@@ -103,7 +103,7 @@ def _replace(target: Path, content: Iterable[bytes | memoryview]) -> None:
 
 @contextlib.contextmanager
 def _unfinished_file(target: Path) -> Iterator[tuple[int, str]]:
-    """A new locked file next to `target`: its descriptor and path; removed at the end, if it still has that name."""
+    """Create a locked file next to `target`, yield its descriptor and path, and remove it if it still has that name."""
     while True:
         path = str(target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}.part"))
         _unfinished.add(path)
@@ -152,7 +152,7 @@ def lock(descriptor: int) -> None:
 
 
 def is_free(descriptor: int) -> bool:
-    """Whether nobody locks the file or folder; this descriptor locks it then."""
+    """Return whether nobody locks the file or folder; this descriptor locks it then."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

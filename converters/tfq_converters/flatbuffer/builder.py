@@ -42,7 +42,7 @@ class _Layout:
 
 @cache
 def _layout(kinds: tuple[tuple[int, str], ...]) -> _Layout:
-    """The layout of a table whose fields are given as (number in the schema, code of `struct`): large fields first."""
+    """Return the layout of a table with the given fields (schema number, code of `struct`), large fields first."""
     order = sorted(range(len(kinds)), key=lambda n: -struct.calcsize(f"<{kinds[n][1]}"))
     slots = [0] * (1 + max((number for number, _ in kinds), default=-1))
     text, size, alignment, pointers = "<i", 4, 4, []
@@ -79,7 +79,7 @@ class Builder(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]
         return self._vector("string", content + b"\0", len(content), 1)
 
     def _vector(self, kind: str, content: bytes, count: int, alignment: int) -> int:
-        """The place of `content`, after its number of elements; equal ones have one place."""
+        """Return the place of `content`, after its number of elements; equal ones have one place."""
         key = (kind, content)
         if key not in self._known:
             self.Prep(max(alignment, 4), len(content))

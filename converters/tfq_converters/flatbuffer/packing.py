@@ -28,7 +28,7 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
 
 
 def unpack(raw: np.ndarray, bits: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse of `pack`: int8 codes of `shape`.
+    """Return the inverse of `pack`: int8 codes of `shape`.
 
     >>> unpack(np.array([241, 7], np.uint8), 4, (3,)).tolist()
     [1, -1, 7]

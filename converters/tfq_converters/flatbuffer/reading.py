@@ -122,7 +122,7 @@ def _subgraph(subgraph: Any, codes: list[Any], buffers: list[Any], views: Views)
 
 
 def _without_densify(ops: tuple[Op, ...], tensors: list[Tensor]) -> tuple[tuple[Op, ...], list[Tensor]]:
-    """Without the operators that unpack sparse constants, which were unpacked in reading."""
+    """Remove the operators that unpack sparse constants, which are unpacked already."""
     unpacking = [op for op in ops if op.code == "DENSIFY" and tensors[op.inputs[0]].is_constant]
     if not unpacking:
         return ops, tensors
@@ -136,7 +136,7 @@ def _without_densify(ops: tuple[Op, ...], tensors: list[Tensor]) -> tuple[tuple[
 
 
 def _with_blocks(packed: Sequence[Any], tensors: list[Tensor]) -> list[Tensor]:
-    """`tensors` with the blockwise scales that the file holds in further tensors; without those at its end."""
+    """Return `tensors` with their blockwise scales, which the file holds in further tensors, now dropped."""
     scales = set()
     found = list(tensors)
     for index, tensor in enumerate(packed):
@@ -159,7 +159,7 @@ def _with_blocks(packed: Sequence[Any], tensors: list[Tensor]) -> list[Tensor]:
 
 
 def _with_no_elements(tensor: Tensor) -> Tensor:
-    """A constant without elements, which the file cannot tell from a tensor without data."""
+    """Return a constant without elements, which the file cannot tell from a tensor without data."""
     if tensor.data is not None or 0 not in tensor.shape or tensor.is_variable or tensor.dtype not in NUMPY_TYPES:
         return tensor
     return replace(tensor, data=np.zeros(tensor.shape, NUMPY_TYPES[tensor.dtype]))
@@ -204,7 +204,7 @@ def _typed(raw: np.ndarray, dtype: str, shape: tuple[int, ...], name: str) -> np
 
 
 def _dense(raw: np.ndarray, dtype: str, shape: tuple[int, ...], tensor: Any) -> np.ndarray:
-    """A sparse constant, unpacked."""
+    """Return a sparse constant, unpacked."""
     name = _text(tensor.name)
     if dtype not in NUMPY_TYPES or dtype in packing.PACKED_BITS:
         raise TfqError(f"tensor {name!r} is sparse, of type {dtype}, which cannot be unpacked")
@@ -255,7 +255,7 @@ def _fields(table: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A schema object as (its class name, its fields); everything else as it is."""
+    """Return a schema object as (its class name, its fields); everything else unchanged."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return (type(value).__name__, _fields(value)) if type(value).__module__ == schema.__name__ else value

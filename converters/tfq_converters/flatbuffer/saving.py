@@ -9,20 +9,20 @@ from tfq_converters.flatbuffer.writing import pieces
 from tfq_converters.graph import Graph
 
 
-def save(graph: Graph, place: Place, behind: bool = False) -> None:
-    """Write the file as `files.write_file` does; `behind` as in `pieces`.
+def save(graph: Graph, place: Place, constants_last: bool = False) -> None:
+    """Write the file as `files.write_file` does; `constants_last` as in `pieces`.
 
     Raises:
         TfqError: the place cannot be written.
     """
-    write_file(place, pieces(graph, behind))
+    write_file(place, pieces(graph, constants_last))
 
 
 @contextmanager
 def scratch(graph: Graph) -> Iterator[str]:
-    """The path of a temporary file of `graph`, for an interpreter to map."""
+    """Write `graph` to a temporary file for an interpreter to map, and yield its path."""
     with temporary_folder() as folder:
         path = folder / "scratch.tflite"
-        save(graph, path, behind=True)
+        save(graph, path, constants_last=True)
         forget_pages()
         yield str(path)

@@ -14,7 +14,7 @@ from tfq_converters.errors import TfqError
 
 
 def dense(values: np.ndarray, shape: tuple[int, ...], sparsity: Any) -> np.ndarray:
-    """The constant of `shape` that holds `values` where `sparsity` says, and 0 elsewhere.
+    """Return the constant of `shape` that holds `values` where `sparsity` says, and 0 elsewhere.
 
     Args:
         values: the stored values, flat.

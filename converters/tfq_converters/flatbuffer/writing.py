@@ -19,21 +19,21 @@ FLATBUFFER_LIMIT = 2**31 - 2**20  # beyond this the constants go after the flatb
 
 
 def write(graph: Graph) -> bytes:
-    """The bytes of the `.tflite` file that says `graph`. Equal constants are stored once."""
+    """Return the bytes of the `.tflite` file that says `graph`. Equal constants are stored once."""
     return b"".join(pieces(graph))
 
 
-def pieces(graph: Graph, behind: bool = False) -> Iterator[bytes | memoryview]:
-    """The file in pieces, in order; no constant is copied.
+def pieces(graph: Graph, constants_last: bool = False) -> Iterator[bytes | memoryview]:
+    """Yield the file in pieces, in order; no constant is copied.
 
     Args:
         graph: what the file says.
-        behind: put the constants after the flatbuffer in any case, as in files beyond 2 GB. Files that are handed
-            over keep them inside, as every runtime expects.
+        constants_last: put the constants after the flatbuffer in any case, as in files beyond 2 GB. Files that are
+            handed over keep them inside, as every runtime expects.
     """
     buffers = _Buffers()
     model = _model(graph, buffers)
-    if buffers.nbytes < FLATBUFFER_LIMIT and not behind:
+    if buffers.nbytes < FLATBUFFER_LIMIT and not constants_last:
         model.buffers = [_Buffer(array) for array in buffers.arrays]
         yield from _with_constants(_packed(model, buffers.nbytes))
         return
@@ -58,7 +58,7 @@ def pieces(graph: Graph, behind: bool = False) -> Iterator[bytes | memoryview]:
 
 
 def with_outputs(content: bytes, outputs: Sequence[int]) -> Iterator[bytes | memoryview]:
-    """The file `content` with other outputs of its main subgraph and without signatures, in pieces.
+    """Yield the file `content` with other outputs of its main subgraph and without signatures, in pieces.
 
     The new list is appended and pointed to, which costs nothing next to packing the file anew.
     """
@@ -167,7 +167,7 @@ def _packed(model: Any, constants: int) -> Builder:
 
 
 def _with_constants(packed: Builder) -> Iterator[memoryview]:
-    """The packed pieces, with the constants in the places that were kept for them."""
+    """Yield the packed pieces, with the constants in the places that were kept for them."""
     whole, position = memoryview(packed.Bytes), packed.Head()
     for offset, array in reversed(packed.left_out):  # it was packed from its end
         start = len(whole) - offset - array.nbytes

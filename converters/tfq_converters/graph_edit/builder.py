@@ -36,7 +36,7 @@ class GraphBuilder:
         return self.new(Tensor(name, data.shape, data.dtype.name, data=data))
 
     def shared(self, values: np.ndarray | Sequence[int]) -> int:
-        """The index of an int32 constant; equal ones are one."""
+        """Return the index of an int32 constant; equal ones are one."""
         data = np.asarray(values, np.int32)
         key = (data.shape, data.tobytes())
         if key not in self._shared:
@@ -62,7 +62,7 @@ class GraphBuilder:
         return outputs
 
     def data(self, o: int, slot: int) -> np.ndarray:
-        """The constant that operator `o` reads in `slot`."""
+        """Return the constant that operator `o` reads in `slot`."""
         data = self.tensors[self.ops[o].inputs[slot]].data
         assert data is not None
         return data
@@ -89,13 +89,13 @@ class GraphBuilder:
         self._removed.add(o)
 
     def kept(self) -> tuple[int, ...]:
-        """The indices of the operators that were not taken out."""
+        """Return the indices of the operators that were not taken out."""
         return tuple(o for o in range(len(self.ops)) if o not in self._removed)
 
     def subgraph(
         self, source: Subgraph, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None
     ) -> Subgraph:
-        """The subgraph in place of `source`, with all tensors; inputs and outputs are those of `source` when None."""
+        """Return `source` with all tensors of the builder; inputs and outputs stay those of `source` when None."""
         return replace(
             source,
             tensors=tuple(self.tensors),

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 
-PART_BYTES = 2**28  # of floats that the weights of a part are unpacked to; files below that are run as they are
+PART_BYTES = 2**28  # of floats that the weights of a part are unpacked to; files below that are run whole
 UNCHECKED_TYPES = frozenset({"resource", "variant", "string"})
 
 
@@ -25,7 +25,7 @@ class Part:
 
 
 def part(graph: Graph, indices: Sequence[int], outputs: Collection[int] | None = None) -> Part:
-    """The operators `indices` of the main subgraph.
+    """Return the operators `indices` of the main subgraph.
 
     Args:
         graph: the whole.
@@ -43,12 +43,12 @@ def part(graph: Graph, indices: Sequence[int], outputs: Collection[int] | None =
 
 
 def keeps_state(subgraph: Subgraph) -> bool:
-    """Whether it has values that cannot be handed from one part to another."""
+    """Return whether it has values that cannot be handed from one part to another."""
     return any(tensor.is_variable or tensor.dtype in UNCHECKED_TYPES for tensor in subgraph.tensors)
 
 
 def cut(graph: Graph, wanted: Collection[int]) -> list[Part]:
-    """The parts of a graph whose weights unpack to more than `PART_BYTES`; none when it is run as it is.
+    """Return the parts of a graph whose weights unpack to more than `PART_BYTES`; none when it is run whole.
 
     Args:
         graph: as the file has it.
@@ -64,7 +64,7 @@ def cut(graph: Graph, wanted: Collection[int]) -> list[Part]:
 
 
 def _runs(main: Subgraph) -> Iterator[list[int]]:
-    """Indices of the operators of each part; what is computed of constants alone is computed where it is read."""
+    """Return the operators of each part, by index; what is computed of constants alone is computed where it is read."""
     last = {t: o for o, op in enumerate(main.ops) for t in op.inputs}
     fixed, until = {ABSENT}, 0  # tensors that are known beforehand; the last operator that reads one of them
     current: list[int] = []
@@ -90,12 +90,12 @@ def _unpacked(main: Subgraph, op: Op) -> int:
 
 
 def without_unused(subgraph: Subgraph) -> Subgraph:
-    """The subgraph without the tensors that it does not use."""
+    """Return the subgraph without the tensors that it does not use."""
     return compact(subgraph)[0]
 
 
 def compact(subgraph: Subgraph) -> tuple[Subgraph, dict[int, int]]:
-    """The subgraph without the tensors that it does not use, and the map from old indices to new ones, ABSENT too."""
+    """Return the subgraph without unused tensors, and the map from old indices to new ones (ABSENT too)."""
     ops = subgraph.ops
     named = {t for op in ops for t in (*op.inputs, *op.outputs, *op.intermediates)} - {ABSENT}
     used = sorted(named | {*subgraph.inputs, *subgraph.outputs})

@@ -17,7 +17,7 @@ def result_of(
     options: Options,
     dtype: str = "float32",
 ) -> int:
-    """The result of a new operator; the first input gives it its name."""
+    """Return the result of a new operator; the first input gives it its name."""
     return builder.step(code, tuple(inputs), Tensor(f"{builder.tensors[inputs[0]].name}/{code}", shape, dtype), options)
 
 
@@ -35,7 +35,7 @@ def over_channels(builder: GraphBuilder, code: str, source: int) -> int:
 
 
 def squared(builder: GraphBuilder, t: int) -> int:
-    """`t` times itself."""
+    """Return the product of `t` with itself."""
     return builder.step("MUL", (t, t), _like(builder, t, "/square"), PLAIN_MUL)
 
 
@@ -45,12 +45,12 @@ def difference(builder: GraphBuilder, t: int, other: int) -> int:
 
 
 def mean_square(builder: GraphBuilder, t: int) -> int:
-    """The mean of all squared values of `t`."""
+    """Return the mean of all squared values of `t`."""
     return reduced(builder, "MEAN", squared(builder, t), list(range(len(builder.tensors[t].shape))), ())
 
 
 def flat(builder: GraphBuilder, t: int) -> int:
-    """All values of `t` in one row."""
+    """Return all values of `t` in one row."""
     tensor = builder.tensors[t]
     row = Tensor(f"{tensor.name}/flat", (int(np.prod(tensor.shape, dtype=np.int64)),), "float32", (-1,))
     options = Options("ReshapeOptions", {"newShape": np.array([-1], np.int32)})
@@ -68,13 +68,13 @@ def range_of(builder: GraphBuilder, t: int, low: int | None = None) -> tuple[int
 
 
 def packed(builder: GraphBuilder, pieces: list[int]) -> int:
-    """Single values in one row."""
+    """Concatenate single values into one row."""
     options = Options("PackOptions", {"valuesCount": len(pieces), "axis": 0})
     return result_of(builder, "PACK", pieces, (len(pieces),), options)
 
 
 def joined(builder: GraphBuilder, pieces: list[int]) -> int:
-    """Rows after one another in one row."""
+    """Concatenate rows into one row."""
     options = Options("ConcatenationOptions", {"axis": 0, **NOTHING_FUSED})
     length = sum(builder.tensors[t].shape[0] for t in pieces)
     return result_of(builder, "CONCATENATION", pieces, (length,), options)

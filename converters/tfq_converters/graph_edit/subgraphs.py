@@ -10,13 +10,13 @@ from tfq_converters.graph import Graph, Signature, Subgraph
 
 
 def with_main(graph: Graph, index: int) -> Graph:
-    """`graph` with subgraph `index` moved to the front, where interpreters start; references follow."""
+    """Return `graph` with subgraph `index` first, where interpreters start; references are renumbered."""
     order = [index, *(number for number in range(len(graph.subgraphs)) if number != index)]
     return _chosen(graph, order)
 
 
 def entry(graph: Graph, index: int) -> Graph:
-    """The graph of subgraph `index` alone, with what it calls and its signatures."""
+    """Return the graph of subgraph `index` alone, with what it calls and its signatures."""
     order, ahead = [index], [index]
     while ahead:
         called = _references(graph.subgraphs[ahead.pop()])
@@ -27,7 +27,7 @@ def entry(graph: Graph, index: int) -> Graph:
 
 
 def together(graphs: Sequence[Graph]) -> Graph:
-    """One graph with the main subgraphs of all, in order, then what they call, and the metadata of the first."""
+    """Return one graph with the main subgraphs of all, in order, then what they call, and the metadata of the first."""
     subgraphs: list[Subgraph] = []
     called: list[Subgraph] = []
     signatures: list[Signature] = []
@@ -42,7 +42,7 @@ def together(graphs: Sequence[Graph]) -> Graph:
 
 
 def followed(subgraph: Subgraph, moved: Mapping[int, int]) -> Subgraph:
-    """`subgraph` whose operators call subgraphs by their new numbers."""
+    """Return `subgraph` with the subgraphs that its operators call renumbered."""
 
     def follow(reference: Any) -> Any:
         if isinstance(reference, list | np.ndarray):
@@ -59,7 +59,7 @@ def followed(subgraph: Subgraph, moved: Mapping[int, int]) -> Subgraph:
 
 
 def _chosen(graph: Graph, order: Sequence[int]) -> Graph:
-    """The subgraphs `order`, and the signatures on them."""
+    """Return the subgraphs `order`, and the signatures on them."""
     moved = {old: new for new, old in enumerate(order)}
     return replace(
         graph,

@@ -83,7 +83,7 @@ TOSA = (
 
 
 def by_rules(rules: Sequence[Rule], op: str, form: str | None, mode: str, bits: int, granularity: str) -> Run:
-    """What a consumer with these rules makes of such weights; the other arguments are those of `queries.status`."""
+    """Return what a consumer with these rules makes of such weights; `queries.status` explains the arguments."""
     stored = "per_channel" if granularity == "channel_groups" else granularity
     found = next((rule for rule in rules if rule.holds(op, form, mode, bits, stored)), None)
     return ABSENT if found is None else Run(found.status, found.message)

@@ -20,12 +20,12 @@ UNKNOWN: Mapping[str, Any] = {"ns_base": 100.0, "ns_per_unit": 0.1, "delegated":
 
 
 def is_known(op: Op, subgraph: Subgraph, kind: str, table: KernelTable | None = None) -> bool:
-    """Whether the table (the shipped one when None) has a measured cost of `op`."""
+    """Return whether the table (the shipped one when None) has a measured cost of `op`."""
     return kind in (table or load()).cost.get(_row_name(op, subgraph), {})
 
 
 def cost(op: Op, subgraph: Subgraph, kind: str, table: KernelTable | None = None) -> float:
-    """Nanoseconds of one run of `op`.
+    """Return the nanoseconds of one run of `op`.
 
     Args:
         op: an operator of the float graph; unknown sizes count as 1.
@@ -43,7 +43,7 @@ def cost(op: Op, subgraph: Subgraph, kind: str, table: KernelTable | None = None
 def form_cost(
     op: Op, subgraph: Subgraph, kind: str, form: Form, parts: int = 1, table: KernelTable | None = None
 ) -> float:
-    """Nanoseconds of `op` in `form`, a split of `parts` operators and the additions between them included.
+    """Return the nanoseconds of `op` in `form`; a split of `parts` operators includes the additions between them.
 
     `kind` is as of `cost`; the forms in AS_MATRIX also have "dynamic_int4" and "dynamic_int2".
     """
@@ -60,7 +60,7 @@ def form_cost(
 
 
 def conversion(tensor: Tensor, code: str, dtype: str = "int8", table: KernelTable | None = None) -> float:
-    """Nanoseconds of a QUANTIZE or DEQUANTIZE of `tensor`."""
+    """Return the nanoseconds of a QUANTIZE or DEQUANTIZE of `tensor`."""
     known = table or load()
     return _nanoseconds(known.cost[code][dtype], _size(tensor), known)
 

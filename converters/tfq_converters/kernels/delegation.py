@@ -13,7 +13,7 @@ DELEGATING = "litert"  # the runtime variant of the default kernels
 
 
 def is_delegated(op: Op, subgraph: Subgraph) -> bool:
-    """Whether the delegate takes `op`, a linear operator of a file with integer activations."""
+    """Return whether the delegate takes `op`, a linear operator of a file with integer activations."""
     weight = subgraph.tensors[op.inputs[1]]
     if subgraph.tensors[data_of(op)].dtype != "int8" or _refused(op, subgraph):
         return False
@@ -24,7 +24,7 @@ def is_delegated(op: Op, subgraph: Subgraph) -> bool:
 
 
 def _refused(op: Op, subgraph: Subgraph) -> bool:
-    """Whether it refuses this operator of a kind that it takes."""
+    """Return whether it refuses this operator of a kind that it takes."""
     weight = subgraph.tensors[op.inputs[1]]
     if op.code == "FULLY_CONNECTED":
         return weight.shape[1] * BITS[weight.dtype] % 8 != 0

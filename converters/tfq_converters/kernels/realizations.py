@@ -52,7 +52,7 @@ class Answer:
 
 
 def form_of(op: Op, subgraph: Subgraph, wanted: Fineness, target: Target | None = None) -> Answer:
-    """The form in which the weights of `op` are computed right, or why there is none.
+    """Return the form in which the weights of `op` are computed right, or why there is none.
 
     Blocks as long as all inputs of a channel are per-channel scales. Blocks that do not divide the inputs leave a
     shorter last block in a split, and are made equally long where they are dequantized; the blockwise kernel, which
@@ -84,7 +84,7 @@ def _table(op: Op, subgraph: Subgraph, wanted: Fineness, form: Form, target: Tar
 
 
 def _fault(op: Op, subgraph: Subgraph, wanted: Fineness, form: Form, target: Target | None) -> str:
-    """Why the kernels of the target do not compute such a cell; "" when they do."""
+    """Return why the kernels of the target do not compute such a cell; "" when they do."""
     matrix = form in ("pointwise", "blockwise") or (form == "split" and wanted.bits < 8 and is_pointwise(op, subgraph))
     code = "FULLY_CONNECTED" if matrix else op.code
     cell = "" if matrix else cell_form(op, subgraph)
@@ -126,7 +126,7 @@ def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, wanted: Fineness, targ
 
 
 def _even(length: int, asked: int) -> tuple[int, str]:
-    """The size of as many blocks as of `asked`, but equally long: the file fills the last one up to the others.
+    """Return the size of as many blocks as of `asked`, but equally long: the file fills the last one up to the others.
 
     >>> _even(144, 128)
     (72, 'blocks of 72 inputs, as many as of 128, which leave a last one to fill up')

@@ -24,7 +24,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a file may have to run. It has either variants that the probe measures, or rules."""
+    """A place where a file may have to run. It has either variants that the probe measures, or rules."""
 
     name: str
     help: str  # one line for people
@@ -39,12 +39,12 @@ class Runtime:
 
     @property
     def distribution(self) -> str:
-        """The package that has the runtime; "" of those that are known by rules."""
+        """Return the package that has the runtime; "" of those that are known by rules."""
         return self.measured[0].distribution if self.measured else ""
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The names of the variants that a file must be right on.
+        """Return the names of the variants that a file must be right on.
 
         LiteRT is among them where rules answer, because the file is checked there before it is handed over.
         """
@@ -54,7 +54,7 @@ class Runtime:
 
 
 def _measured(name: str, distribution: str, help: str, default: bool = False, no_float16: str = "") -> Runtime:
-    """A runtime whose fast kernels have a delegate, which is measured with it and without."""
+    """Return the row of a runtime whose fast kernels have a delegate, which is measured with it and without."""
     fast, plain = Variant(name, distribution, "default"), Variant(f"{name}-no-delegate", distribution, "optimized")
     return Runtime(name, help, (fast, plain), default=default, no_float16=no_float16)
 
@@ -81,12 +81,12 @@ VARIANTS = {variant.name: variant for runtime in _ROWS for variant in runtime.me
 
 
 def rules_of(variant: str) -> tuple[Rule, ...]:
-    """The rules that answer for `variant`; none where the kernel table does."""
+    """Return the rules that answer for `variant`; none where the kernel table does."""
     return RUNTIMES[variant].rules if variant in RUNTIMES else ()
 
 
 def families() -> dict[str, list[str]]:
-    """Name of a measured runtime -> the variants in the kernel table that its package has: `litert` stands for three.
+    """Return name of a measured runtime -> the variants in the kernel table that its package has.
 
     >>> families()["tflite"]
     ['tflite', 'tflite-no-delegate', 'tflite-reference']

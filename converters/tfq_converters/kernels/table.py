@@ -61,7 +61,7 @@ class KernelTable:
 
 
 def load(path: str | os.PathLike[str] | None = None) -> KernelTable:
-    """The table in the file `path`; the shipped one when None.
+    """Return the table in the file `path`; the shipped one when None.
 
     Raises:
         TfqError: the file cannot be read, or is not a kernel table.
@@ -111,12 +111,12 @@ def save(table: KernelTable, place: Place) -> None:
 
 
 def _brief(run: Run) -> dict[str, Any]:
-    """Only what differs from the defaults."""
+    """Keep only what differs from the defaults."""
     return {f.name: getattr(run, f.name) for f in fields(Run) if getattr(run, f.name) != f.default}
 
 
 def _dumps(value: Any, depth: int = 3) -> str:
-    """JSON with line breaks down to `depth` levels of objects; the entries of a long list have a line each."""
+    """Return JSON with line breaks down to `depth` levels of objects; the entries of a long list have a line each."""
     margin = " " * (4 - depth)
     if isinstance(value, list) and depth == 2:
         lines = [margin + json.dumps(item) for item in value]

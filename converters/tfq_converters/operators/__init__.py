@@ -7,7 +7,7 @@ from tfq_converters import face
 if TYPE_CHECKING:
     from tfq_converters.operators import lstm
     from tfq_converters.operators.facts import WeightAxes, facts_of
-    from tfq_converters.operators.integer_kernels import OPS, OpRow, misfits
+    from tfq_converters.operators.integer_kernels import OPS, KernelRow, misfits
     from tfq_converters.operators.lstm import CELL, HIDDEN
     from tfq_converters.operators.options import (
         ACTIVATIONS,
@@ -39,7 +39,7 @@ else:
         __name__,
         {
             "facts": "WeightAxes facts_of",
-            "integer_kernels": "OPS OpRow misfits",
+            "integer_kernels": "OPS KernelRow misfits",
             "lstm": "CELL HIDDEN lstm",
             "options": "ACTIVATIONS Activation FUSED NOTHING_FUSED PLAIN_ADD PLAIN_MUL PLAIN_SUB "
             "fused_activation fuses padding_of with_activation",
@@ -61,7 +61,7 @@ __all__ = [
     "PLAIN_MUL",
     "PLAIN_SUB",
     "Activation",
-    "OpRow",
+    "KernelRow",
     "WeightAxes",
     "bias_of",
     "bias_slot",

@@ -113,13 +113,13 @@ class OperatorFacts:
         return tuple(axes.slot for axes in self.weights) if self.weight_slots is None else self.weight_slots
 
     def data_slots(self, inputs: int) -> tuple[int, ...]:
-        """The slots of activations of an operator with so many inputs."""
+        """Return the slots of activations of an operator with so many inputs."""
         slots = range(inputs) if self.data is None else self.data
         return tuple(slot for slot in slots if slot < inputs)
 
 
 def _linear(*axes: int | None, bias: int | None = None, data: int = 0) -> OperatorFacts:
-    """A linear operator with its weights at slot 1, of whose axes `axes` are (output channels, inputs)."""
+    """Return a linear operator with its weights at slot 1, of whose axes `axes` are (output channels, inputs)."""
     channel, inputs = axes
     assert channel is not None
     return OperatorFacts((data,), linear=True, weights=(WeightAxes(1, channel, inputs),), bias=bias)
@@ -231,7 +231,7 @@ _NONE = OperatorFacts()
 
 
 def facts_of(code: str) -> OperatorFacts:
-    """The facts about the operator that the schema calls `code`.
+    """Return the facts about the operator that the schema calls `code`.
 
     >>> facts_of("TRANSPOSE_CONV").data, facts_of("TRANSPOSE_CONV").bias, facts_of("ABS").linear
     ((2,), 3, False)

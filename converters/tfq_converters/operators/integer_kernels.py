@@ -22,7 +22,7 @@ Pair = tuple[float, int]  # scale, zero point
 
 
 @dataclass(frozen=True)
-class OpRow:
+class KernelRow:
     """The facts about the integer kernels of one operator."""
 
     scales: Scales = "free"  # "free": each tensor its own; "same": inputs and outputs share one; "fixed": `fixed`
@@ -46,11 +46,11 @@ class OpRow:
     note: str = ""
 
     def takes(self, dtype: str) -> bool:
-        """Whether there is a right kernel for activations of `dtype`, "int8" or "int16"."""
+        """Return whether there is a right kernel for activations of `dtype`, "int8" or "int16"."""
         return self.int8 if dtype == "int8" else self.int16
 
     def version(self, dtype: str) -> int:
-        """The least version whose kernels take `dtype`."""
+        """Return the least version whose kernels take `dtype`."""
         return self.version_int8 if dtype == "int8" else self.version_int16
 
 
@@ -61,150 +61,150 @@ _COARSE = (1 / 256, 1.0)  # the comparison kernels scale codes to fixed point: e
 _CLAMP = "QUANTIZE to an output that spans just [0, high] gives the same to a step; XNNPACK takes that, not this"
 _TABLE16 = "int16: a table of 512 cells over the input's range; the error is the curvature inside one cell"
 
-OPS: dict[str, OpRow] = {
+OPS: dict[str, KernelRow] = {
     # linear
-    "FULLY_CONNECTED": OpRow(
+    "FULLY_CONNECTED": KernelRow(
         version_int8=4, version_int16=7,
         note="a computed filter is data: slot 1, per-tensor, with its own zero point; right in int8 and int16",
     ),
-    "CONV_2D": OpRow(
+    "CONV_2D": KernelRow(
         version_int8=3, version_int16=4,
         note="without a bias it is refused, in float too",
     ),
-    "DEPTHWISE_CONV_2D": OpRow(version_int8=3, version_int16=5),
-    "TRANSPOSE_CONV": OpRow(version_int8=2, version_int16=3),
-    "BATCH_MATMUL": OpRow(
+    "DEPTHWISE_CONV_2D": KernelRow(version_int8=3, version_int16=5),
+    "TRANSPOSE_CONV": KernelRow(version_int8=2, version_int16=3),
+    "BATCH_MATMUL": KernelRow(
         version_int8=2, version_int16=3, max_rank=5,
         note="a constant side is data, per-tensor; per-channel scales are silently wrong on all kernels",
     ),
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": OpRow(
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": KernelRow(
         int16=False,
         note="weights per-tensor, h in the encoding of the output, c in int16 at a power of two (`lstm`)",
     ),
     # arithmetic
-    "ADD": OpRow(version_int8=2, version_int16=3, note="int16: write potScaleInt16=False"),
-    "SUB": OpRow(version_int8=2, version_int16=5, note="int16: write potScaleInt16=False"),
-    "MUL": OpRow(version_int8=2, version_int16=4, note="version 3 when the product of scales >= the output's"),
-    "DIV": OpRow(
+    "ADD": KernelRow(version_int8=2, version_int16=3, note="int16: write potScaleInt16=False"),
+    "SUB": KernelRow(version_int8=2, version_int16=5, note="int16: write potScaleInt16=False"),
+    "MUL": KernelRow(version_int8=2, version_int16=4, note="version 3 when the product of scales >= the output's"),
+    "DIV": KernelRow(
         min_rescale={"int8": 64.0}, int16=False,
         note="a small numerator saturates to the wrong end unless scale(0) >= 64 * scale(1) * scale(out), that is "
         "unless denominators stay above a quarter of their range; int16 has the same fault at any usual scale; "
         "a denominator that encodes as 0 fails at run time",
     ),
-    "SQUARE": OpRow(written=("int8", "int16"), note="float and int32 kernels alone; MUL by itself"),
-    "NEG": OpRow(written=("int8", "int16"), note="negates codes, whatever the zero points; MUL by -1"),
-    "ZEROS_LIKE": OpRow(written=("int8", "int16"), note="float and integer kernels without zero points; MUL by 0"),
-    "SQUARED_DIFFERENCE": OpRow(int16=False, version_int8=2, note="XNNPACK takes SUB and MUL, not this"),
-    "MAXIMUM": OpRow("same", version_int8=2, version_int16=4),
-    "MINIMUM": OpRow("same", version_int8=2, version_int16=4),
-    "ABS": OpRow(version_int8=2, version_int16=3),
+    "SQUARE": KernelRow(written=("int8", "int16"), note="float and int32 kernels alone; MUL by itself"),
+    "NEG": KernelRow(written=("int8", "int16"), note="negates codes, whatever the zero points; MUL by -1"),
+    "ZEROS_LIKE": KernelRow(written=("int8", "int16"), note="float and integer kernels without zero points; MUL by 0"),
+    "SQUARED_DIFFERENCE": KernelRow(int16=False, version_int8=2, note="XNNPACK takes SUB and MUL, not this"),
+    "MAXIMUM": KernelRow("same", version_int8=2, version_int16=4),
+    "MINIMUM": KernelRow("same", version_int8=2, version_int16=4),
+    "ABS": KernelRow(version_int8=2, version_int16=3),
     # activation functions
-    "RELU": OpRow(version_int8=2, version_int16=3, note=_CLAMP),
-    "RELU6": OpRow(version_int8=2, version_int16=3, note=_CLAMP),
-    "RELU_N1_TO_1": OpRow(int16=False),
-    "RELU_0_TO_1": OpRow(int16=False),
-    "LEAKY_RELU": OpRow(version_int16=2),
-    "PRELU": OpRow(int16=False, note="int16 is silently wrong on all kernels"),
-    "ELU": OpRow(int16=False, wrong_on=("reference",), note="the reference kernels have no ELU"),
-    "GELU": OpRow(version_int8=2, version_int16=2, note=_TABLE16),
-    "HARD_SWISH": OpRow(int16=False, note="refused when the input's scale exceeds the output's a thousandfold"),
-    "LOGISTIC": OpRow(scales="fixed", fixed=_UNIT, version_int8=2, version_int16=3),
-    "TANH": OpRow(scales="fixed", fixed=_SIGNED, version_int8=2, version_int16=3),
-    "SOFTMAX": OpRow(
+    "RELU": KernelRow(version_int8=2, version_int16=3, note=_CLAMP),
+    "RELU6": KernelRow(version_int8=2, version_int16=3, note=_CLAMP),
+    "RELU_N1_TO_1": KernelRow(int16=False),
+    "RELU_0_TO_1": KernelRow(int16=False),
+    "LEAKY_RELU": KernelRow(version_int16=2),
+    "PRELU": KernelRow(int16=False, note="int16 is silently wrong on all kernels"),
+    "ELU": KernelRow(int16=False, wrong_on=("reference",), note="the reference kernels have no ELU"),
+    "GELU": KernelRow(version_int8=2, version_int16=2, note=_TABLE16),
+    "HARD_SWISH": KernelRow(int16=False, note="refused when the input's scale exceeds the output's a thousandfold"),
+    "LOGISTIC": KernelRow(scales="fixed", fixed=_UNIT, version_int8=2, version_int16=3),
+    "TANH": KernelRow(scales="fixed", fixed=_SIGNED, version_int8=2, version_int16=3),
+    "SOFTMAX": KernelRow(
         scales="fixed", fixed=_UNIT, version_int8=2, version_int16=3, reference_row=512,
         note="int16: each class far below the largest adds up to 1.5 steps (1421 steps off at 1000 classes)",
     ),
-    "LOG_SOFTMAX": OpRow(scales="fixed", fixed=_LOG, int16=False, version_int8=2),
-    "L2_NORMALIZATION": OpRow(scales="fixed", fixed=_SIGNED, int16=False, version_int8=2),
-    "EXP": OpRow(
+    "LOG_SOFTMAX": KernelRow(scales="fixed", fixed=_LOG, int16=False, version_int8=2),
+    "L2_NORMALIZATION": KernelRow(scales="fixed", fixed=_SIGNED, int16=False, version_int8=2),
+    "EXP": KernelRow(
         version_int8=2, version_int16=2,
         note=_TABLE16 + "; int16 wraps where the output's range is exceeded far",
     ),
-    "LOG": OpRow(
+    "LOG": KernelRow(
         version_int8=2, version_int16=2, least_int16=0.02,
         note=_TABLE16 + ": 700 steps at 1/50 of the range, 2200 near 0, 10 above 1/4",
     ),
-    "SQRT": OpRow(version_int8=2, version_int16=2),
-    "RSQRT": OpRow(
+    "SQRT": KernelRow(version_int8=2, version_int16=2),
+    "RSQRT": KernelRow(
         version_int8=2, version_int16=3, least_int16=0.02,
         note=_TABLE16 + ": 1000 steps at 1/50 of the range, 4400 near 0",
     ),
     # reductions
-    "MEAN": OpRow(version_int8=2, version_int16=3),
-    "SUM": OpRow(
+    "MEAN": KernelRow(version_int8=2, version_int16=3),
+    "SUM": KernelRow(
         version_int8=2, version_int16=2, wrong_on=("reference",),
         note="the reference kernels are silently wrong; MEAN and a MUL by the count give the same on all kernels",
     ),
-    "REDUCE_MAX": OpRow(scales="same", version_int8=2, version_int16=3),
-    "REDUCE_MIN": OpRow(scales="same", version_int8=2, version_int16=3),
-    "REDUCE_PROD": OpRow(int8=False, int16=False, note="rescales after every factor: up to 255 steps off"),
-    "ARG_MAX": OpRow(outputs=(), int16=False, version_int8=2),
-    "ARG_MIN": OpRow(outputs=(), int16=False, version_int8=2),
-    "TOPK_V2": OpRow(scales="same", outputs=(0,), version_int8=2, version_int16=3),
+    "REDUCE_MAX": KernelRow(scales="same", version_int8=2, version_int16=3),
+    "REDUCE_MIN": KernelRow(scales="same", version_int8=2, version_int16=3),
+    "REDUCE_PROD": KernelRow(int8=False, int16=False, note="rescales after every factor: up to 255 steps off"),
+    "ARG_MAX": KernelRow(outputs=(), int16=False, version_int8=2),
+    "ARG_MIN": KernelRow(outputs=(), int16=False, version_int8=2),
+    "TOPK_V2": KernelRow(scales="same", outputs=(0,), version_int8=2, version_int16=3),
     # comparisons
-    "EQUAL": OpRow("same", outputs=(), other_output="bool", int16=False, version_int8=2, int8_scale=_COARSE),
-    "NOT_EQUAL": OpRow("same", outputs=(), other_output="bool", int16=False, version_int8=2, int8_scale=_COARSE),
-    "LESS": OpRow(
+    "EQUAL": KernelRow("same", outputs=(), other_output="bool", int16=False, version_int8=2, int8_scale=_COARSE),
+    "NOT_EQUAL": KernelRow("same", outputs=(), other_output="bool", int16=False, version_int8=2, int8_scale=_COARSE),
+    "LESS": KernelRow(
         "same", outputs=(), other_output="bool", version_int8=2, version_int16=3, int8_scale=_COARSE
     ),
-    "LESS_EQUAL": OpRow(
+    "LESS_EQUAL": KernelRow(
         "same", outputs=(), other_output="bool", version_int8=2, version_int16=2, int8_scale=_COARSE
     ),
-    "GREATER": OpRow(
+    "GREATER": KernelRow(
         "same", outputs=(), other_output="bool", version_int8=2, version_int16=2, int8_scale=_COARSE
     ),
-    "GREATER_EQUAL": OpRow(
+    "GREATER_EQUAL": KernelRow(
         "same", outputs=(), other_output="bool", version_int8=2, version_int16=3, int8_scale=_COARSE
     ),
-    "SELECT": OpRow("same"),
-    "SELECT_V2": OpRow("same"),
+    "SELECT": KernelRow("same"),
+    "SELECT_V2": KernelRow("same"),
     # pooling, resizing
-    "MAX_POOL_2D": OpRow(scales="same", version_int8=2, version_int16=3),
-    "AVERAGE_POOL_2D": OpRow(scales="same", version_int8=2, version_int16=3),
-    "RESIZE_NEAREST_NEIGHBOR": OpRow(scales="same", version_int8=2, version_int16=4),
-    "RESIZE_BILINEAR": OpRow(
+    "MAX_POOL_2D": KernelRow(scales="same", version_int8=2, version_int16=3),
+    "AVERAGE_POOL_2D": KernelRow(scales="same", version_int8=2, version_int16=3),
+    "RESIZE_NEAREST_NEIGHBOR": KernelRow(scales="same", version_int8=2, version_int16=4),
+    "RESIZE_BILINEAR": KernelRow(
         scales="same", version_int8=2, version_int16=4,
         note="int16 interpolates with 10 bits: exact to a step at whole ratios, up to 600 steps off at others",
     ),
     # moving values
-    "RESHAPE": OpRow(scales="same"),
-    "SQUEEZE": OpRow(scales="same"),
-    "EXPAND_DIMS": OpRow(scales="same"),
-    "TRANSPOSE": OpRow(scales="same", version_int8=2, version_int16=5),
-    "CONCATENATION": OpRow("same", version_int8=2, version_int16=3),
-    "PACK": OpRow("same", version_int8=2, version_int16=3),
-    "UNPACK": OpRow(scales="same", version_int8=2, version_int16=4),
-    "SPLIT": OpRow("same", version_int8=2, version_int16=4),
-    "SPLIT_V": OpRow(scales="same", version_int8=2, version_int16=2),
-    "SLICE": OpRow(scales="same", version_int8=2, version_int16=4),
-    "STRIDED_SLICE": OpRow(scales="same", version_int8=2, version_int16=2),
-    "GATHER": OpRow(scales="same", version_int8=2, version_int16=4),
-    "GATHER_ND": OpRow(scales="same", version_int16=3),
-    "PAD": OpRow(scales="same", version_int8=2, version_int16=3, max_rank=5),
-    "PADV2": OpRow("same", version_int8=2, version_int16=3, max_rank=5),
-    "MIRROR_PAD": OpRow(scales="same", version_int8=2, version_int16=3),
-    "TILE": OpRow(scales="same", version_int8=2, version_int16=2, note="the reference kernels end at version 2"),
-    "BROADCAST_TO": OpRow(scales="same", version_int8=3, version_int16=3),
-    "REVERSE_V2": OpRow(scales="same", version_int8=3, version_int16=3),
-    "REVERSE_SEQUENCE": OpRow(
+    "RESHAPE": KernelRow(scales="same"),
+    "SQUEEZE": KernelRow(scales="same"),
+    "EXPAND_DIMS": KernelRow(scales="same"),
+    "TRANSPOSE": KernelRow(scales="same", version_int8=2, version_int16=5),
+    "CONCATENATION": KernelRow("same", version_int8=2, version_int16=3),
+    "PACK": KernelRow("same", version_int8=2, version_int16=3),
+    "UNPACK": KernelRow(scales="same", version_int8=2, version_int16=4),
+    "SPLIT": KernelRow("same", version_int8=2, version_int16=4),
+    "SPLIT_V": KernelRow(scales="same", version_int8=2, version_int16=2),
+    "SLICE": KernelRow(scales="same", version_int8=2, version_int16=4),
+    "STRIDED_SLICE": KernelRow(scales="same", version_int8=2, version_int16=2),
+    "GATHER": KernelRow(scales="same", version_int8=2, version_int16=4),
+    "GATHER_ND": KernelRow(scales="same", version_int16=3),
+    "PAD": KernelRow(scales="same", version_int8=2, version_int16=3, max_rank=5),
+    "PADV2": KernelRow("same", version_int8=2, version_int16=3, max_rank=5),
+    "MIRROR_PAD": KernelRow(scales="same", version_int8=2, version_int16=3),
+    "TILE": KernelRow(scales="same", version_int8=2, version_int16=2, note="the reference kernels end at version 2"),
+    "BROADCAST_TO": KernelRow(scales="same", version_int8=3, version_int16=3),
+    "REVERSE_V2": KernelRow(scales="same", version_int8=3, version_int16=3),
+    "REVERSE_SEQUENCE": KernelRow(
         scales="same", written=("int8",), note="int8 is refused, though TFLiteConverter writes it; uint8 is taken"
     ),
-    "DEPTH_TO_SPACE": OpRow(scales="same", int16=False, note="the reference kernels end at version 1"),
-    "SPACE_TO_DEPTH": OpRow(scales="same", int16=False, version_int8=2),
-    "BATCH_TO_SPACE_ND": OpRow(scales="same", version_int8=2, version_int16=4),
-    "SPACE_TO_BATCH_ND": OpRow(scales="same", version_int8=2, version_int16=4),
-    "DYNAMIC_UPDATE_SLICE": OpRow("same"),
-    "MATRIX_DIAG": OpRow(scales="same", int8_zero_point=0, note="fills with code 0, not with the zero point"),
-    "MATRIX_SET_DIAG": OpRow("same"),
-    "SCATTER_ND": OpRow("same", int16=False, int8_zero_point=0, distinct=0,
+    "DEPTH_TO_SPACE": KernelRow(scales="same", int16=False, note="the reference kernels end at version 1"),
+    "SPACE_TO_DEPTH": KernelRow(scales="same", int16=False, version_int8=2),
+    "BATCH_TO_SPACE_ND": KernelRow(scales="same", version_int8=2, version_int16=4),
+    "SPACE_TO_BATCH_ND": KernelRow(scales="same", version_int8=2, version_int16=4),
+    "DYNAMIC_UPDATE_SLICE": KernelRow("same"),
+    "MATRIX_DIAG": KernelRow(scales="same", int8_zero_point=0, note="fills with code 0, not with the zero point"),
+    "MATRIX_SET_DIAG": KernelRow("same"),
+    "SCATTER_ND": KernelRow("same", int16=False, int8_zero_point=0, distinct=0,
         note="fills with code 0, and adds raw codes, which wrap around, where indices repeat",
     ),
-    "SPARSE_TO_DENSE": OpRow("same", int16=False, version_int8=3),
-    "FILL": OpRow("same", version_int8=3, version_int16=3),
-    "ONE_HOT": OpRow("same", int16=False),
+    "SPARSE_TO_DENSE": KernelRow("same", int16=False, version_int8=3),
+    "FILL": KernelRow("same", version_int8=3, version_int16=3),
+    "ONE_HOT": KernelRow("same", int16=False),
     # wrong without a word, whatever the scales
-    "FLOOR_DIV": OpRow(int8=False, int16=False, note="works on raw codes"),
-    "FLOOR_MOD": OpRow(int8=False, int16=False, note="works on raw codes"),
+    "FLOOR_DIV": KernelRow(int8=False, int16=False, note="works on raw codes"),
+    "FLOOR_MOD": KernelRow(int8=False, int16=False, note="works on raw codes"),
 }  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def misfits(
     outputs: Sequence[ActivationEncoding],
     lowest: float | None = None,
 ) -> list[str]:
-    """Why the kernels would not compute operator `code` on these encodings; empty when they do.
+    """Return why the kernels would not compute operator `code` on these encodings; empty when they do.
 
     Args:
         code: the schema's name of the operator.
@@ -247,7 +247,7 @@ def misfits(
     return found + (_int8_misfits(row, inputs) if dtype == "int8" else [])
 
 
-def _int8_misfits(row: OpRow, inputs: Sequence[ActivationEncoding]) -> list[str]:
+def _int8_misfits(row: KernelRow, inputs: Sequence[ActivationEncoding]) -> list[str]:
     found = []
     if row.int8_scale is not None:
         low, high = row.int8_scale

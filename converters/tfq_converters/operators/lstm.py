@@ -44,14 +44,14 @@ class Lstm:
 
     @staticmethod
     def of(op: Op, value: Callable[[int], np.ndarray]) -> "Lstm":
-        """The constants of `op`, where `value` gives that of a slot."""
+        """Return the constants of `op`, where `value` gives that of a slot."""
         weights, states, biases = (
             np.stack([value(s) for s in slots]) for slots in (INPUT_WEIGHTS, STATE_WEIGHTS, BIASES)
         )
         return Lstm(weights, states, biases, float(op.option("cellClip") or 0.0), bool(op.option("timeMajor")))
 
     def sums(self, x: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The sums of the gates, of the input with the bias and of the state: each [4, steps, batch, units].
+        """Return the sums of the gates, of the input with the bias and of the state: each [4, steps, batch, units].
 
         Args:
             x: the input, [steps, batch, inputs].
@@ -61,12 +61,12 @@ class Lstm:
         return _product(x, self.weights) + self.biases[:, None, None], _product(before, self.state_weights)
 
     def by_steps(self, values: np.ndarray) -> np.ndarray:
-        """An input or output of the operator as [steps, batch, channels], or the reverse."""
+        """Return an input or output of the operator as [steps, batch, channels], or the reverse."""
         return values if self.time_major else values.swapaxes(0, 1)
 
 
 def unusual(op: Op, subgraph: Subgraph) -> str:
-    """Why `op` is none that this module, or the integer kernel, computes; "" when it is."""
+    """Return why `op` is none that this module, or the integer kernel, computes; "" when it is."""
     given = {slot: t for slot, t in enumerate(op.inputs) if t != ABSENT}
     found = [name for name, slots in OTHERS.items() if any(slot in given for slot in slots)]
     needed = [*INPUT_WEIGHTS, *STATE_WEIGHTS, *BIASES]
@@ -80,12 +80,12 @@ def unusual(op: Op, subgraph: Subgraph) -> str:
 
 
 def float_constants_of(op: Op, subgraph: Subgraph) -> Lstm:
-    """The constants as the float graph holds them."""
+    """Return the constants as the float graph holds them."""
     return Lstm.of(op, lambda slot: np.asarray(subgraph.tensors[op.inputs[slot]].data))
 
 
 def strain(lstm: Lstm, x: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """float64 [2]: the largest |c|, and how far a gate is off where sums saturate at 8.
+    """Return float64 [2]: the largest |c|, and how far a gate is off where sums saturate at 8.
 
     Args:
         lstm: the float constants.
@@ -101,7 +101,7 @@ def strain(lstm: Lstm, x: np.ndarray, h: np.ndarray) -> np.ndarray:
 
 
 def followed(lstm: Lstm, x: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """The output of every step, where the states of the steps before were `h`: float64, of the shape of `h`.
+    """Return the output of every step, where the states of the steps before were `h`: float64, of the shape of `h`.
 
     Args:
         lstm: the constants.
@@ -114,7 +114,7 @@ def followed(lstm: Lstm, x: np.ndarray, h: np.ndarray) -> np.ndarray:
 
 
 def cell_encoding(largest: float) -> ActivationEncoding:
-    """The finest encoding that the kernel takes which holds |c| up to `largest`, or the coarsest.
+    """Return the finest encoding that the kernel takes which holds |c| up to `largest`, or the coarsest.
 
     >>> cell_encoding(1.5).scale == 2**-14
     True
@@ -124,7 +124,7 @@ def cell_encoding(largest: float) -> ActivationEncoding:
 
 
 def difference(op: Op, encoding: OpEncoding, x: np.ndarray, codes: np.ndarray) -> str:
-    """ "" when the integer kernel wrote what its numbers say, else what is wrong.
+    """Return what is wrong with the integer kernel's output; "" when it is what its numbers say.
 
     Every step is judged by itself, on the h that the kernel wrote in the step before. What cannot be seen is c; how far
     it may be off by its own roundings and by those of the gates is added up along with it. tanh has slope 1 at most.
@@ -156,7 +156,7 @@ def difference(op: Op, encoding: OpEncoding, x: np.ndarray, codes: np.ndarray) -
 
 
 def _product(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """[steps, batch, k] and [4, units, k] -> [4, steps, batch, units]."""
+    """Multiply [steps, batch, k] by [4, units, k] into [4, steps, batch, units]."""
     found = values.reshape(-1, values.shape[-1]) @ weights.reshape(-1, weights.shape[-1]).T
     return np.moveaxis(found.reshape(*values.shape[:2], *weights.shape[:2]), 2, 0)
 
@@ -167,14 +167,14 @@ def _saturated(sums: np.ndarray) -> np.ndarray:
 
 
 def _gates(sums: np.ndarray) -> np.ndarray:
-    """Input, forget and output gate by sigmoid, the cell gate by tanh; [4, steps, batch, units] as `sums`."""
+    """Apply sigmoid to input, forget and output gates, tanh to the cell gate; [4, steps, batch, units] like `sums`."""
     gates = 0.5 + 0.5 * np.tanh(sums / 2)
     gates[2] = np.tanh(sums[2])
     return gates
 
 
 def _cells(gates: np.ndarray, limit: float) -> np.ndarray:
-    """c of every step, [steps, batch, units]."""
+    """Return the cell state c after every step, [steps, batch, units]."""
     bound = limit or np.inf
     cells: np.ndarray = np.empty_like(gates[0])
     state = np.zeros_like(cells[0])
@@ -185,7 +185,7 @@ def _cells(gates: np.ndarray, limit: float) -> np.ndarray:
 
 
 def _cells_off(gates: np.ndarray, cells: np.ndarray, step: float) -> np.ndarray:
-    """How far `cells` may be off in every step.
+    """Return how far `cells` may be off in every step.
 
     Sums are off by two roundings, half a step each, sigmoid by a quarter of that, both functions by their tables, and
     both products of c are rounded.

@@ -19,7 +19,7 @@ PLAIN_SUB = Options("SubOptions", NOTHING_FUSED | {"potScaleInt16": False})
 
 
 def fused_activation(op: Op) -> Activation:
-    """The activation function that `op` applies to its results; "NONE" where its options know none.
+    """Return the activation function that `op` applies to its results; "NONE" where its options know none.
 
     >>> fused_activation(Op("MUL", (0, 1), (2,), Options("MulOptions", {FUSED: 3})))
     'RELU6'
@@ -29,16 +29,16 @@ def fused_activation(op: Op) -> Activation:
 
 
 def fuses(op: Op) -> bool:
-    """Whether `op` applies an activation function to its results."""
+    """Return whether `op` applies an activation function to its results."""
     return fused_activation(op) != "NONE"
 
 
 def with_activation(options: Options, activation: Activation) -> Options:
-    """The options of an operator that applies `activation` to its results."""
+    """Return the options of an operator that applies `activation` to its results."""
     return replace(options, values={**options.values, FUSED: ACTIVATIONS.index(activation)})
 
 
 def padding_of(op: Op) -> Padding:
-    """Whether a window reaches beyond the borders of the input ("SAME") or not ("VALID")."""
+    """Return whether a window reaches beyond the borders of the input ("SAME") or not ("VALID")."""
     result: Padding = PADDINGS[op.option("padding")]
     return result

@@ -82,7 +82,7 @@ def _order(version: str) -> tuple[int, ...]:
 
 
 def min_runtime_version(graph: Graph, stated: bytes | None) -> bytes:
-    """The metadata entry for `graph`: the newest among what the float file `stated` and what its operators need."""
+    """Return the metadata entry for `graph`: the newest of what the float file `stated` and its operators need."""
     found = [stated.rstrip(b"\0").decode()] if stated and stated.rstrip(b"\0") else []
     found += [RUNTIMES.get((op.code, op.version), BASELINE) for _, op in graph.ops() if op.version > 1]
     newest = max(found, key=_order, default="1.5.0")

@@ -7,31 +7,31 @@ from tfq_converters.operators.facts import WeightAxes, facts_of
 
 
 def data_slot(code: str) -> int:
-    """The slot of the activation that a linear operator reads."""
+    """Return the slot of the activation that a linear operator reads."""
     slots = facts_of(code).data
     return slots[0] if slots else 0
 
 
 def bias_slot(code: str) -> int:
-    """The slot of the bias of a linear operator that may have one."""
+    """Return the slot of the bias of a linear operator that may have one."""
     slot = facts_of(code).bias
     assert slot is not None
     return slot
 
 
 def data_of(op: Op) -> int:
-    """The activation that a linear operator reads."""
+    """Return the activation that a linear operator reads."""
     return op.inputs[data_slot(op.code)]
 
 
 def bias_of(op: Op) -> int:
-    """The bias of a linear operator; ABSENT when it has none."""
+    """Return the bias of a linear operator; ABSENT when it has none."""
     slot = facts_of(op.code).bias
     return ABSENT if slot is None or slot >= len(op.inputs) else op.inputs[slot]
 
 
 def weight_axes(op: Op, subgraph: Subgraph) -> tuple[WeightAxes, ...]:
-    """The constant float weights of `op` that have elements, with non-negative axes; empty when it has none."""
+    """Return the constant float weights of `op` that have elements, with non-negative axes; empty when it has none."""
     found = []
     for row in facts_of(op.code).weights:
         tensor = op.inputs[row.slot] if row.slot < len(op.inputs) else ABSENT
@@ -48,14 +48,14 @@ def weight_axes(op: Op, subgraph: Subgraph) -> tuple[WeightAxes, ...]:
 
 
 def groups_of(op: Op, subgraph: Subgraph) -> int:
-    """Groups of a CONV_2D: each sees its own slice of the input channels."""
+    """Return the number of groups of a CONV_2D; each group sees its own slice of the input channels."""
     if op.code != "CONV_2D":
         return 1
     return subgraph.tensors[data_of(op)].shape[3] // subgraph.tensors[op.inputs[1]].shape[3]
 
 
 def channels_of(subgraph: Subgraph, tensor: int) -> int:
-    """Channels of an activation: the size of its last axis; where the file does not know it, that its readers have."""
+    """Return the channels of an activation: the size of its last axis, or what its readers have if that is unknown."""
     found = subgraph.tensors[tensor]
     if found.dynamic_shape[-1:] != (-1,):
         return found.shape[-1]
@@ -67,14 +67,14 @@ def channels_of(subgraph: Subgraph, tensor: int) -> int:
 
 
 def is_pointwise(op: Op, subgraph: Subgraph) -> bool:
-    """Whether `op` is a convolution with a 1x1 window over all input channels: a matrix product per pixel."""
+    """Return whether `op` is a convolution with a 1x1 window over all input channels: a matrix product per pixel."""
     if op.code != "CONV_2D":
         return False
     return subgraph.tensors[op.inputs[1]].shape[1:3] == (1, 1) and groups_of(op, subgraph) == 1
 
 
 def float_constants(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
-    """The input slots of `op` that hold float constants."""
+    """Return the input slots of `op` that hold float constants."""
     return tuple(slot for slot, t in enumerate(op.inputs) if t != ABSENT and _is_float_constant(subgraph, t))
 
 

@@ -15,7 +15,7 @@ from tfq_converters.probe.reference import Answer, answer
 from tfq_converters.quantized import ActivationEncoding
 from tfq_converters.realize import LOOKUP_VERSIONS, VERSIONS, WEIGHT_VERSIONS
 
-BEHIND = {"DEQUANTIZE": "ADD"}  # the operator that reads what the one of the cell made
+READER = {"DEQUANTIZE": "ADD"}  # the operator that reads what the one of the cell made
 LSTM_CELL = ActivationEncoding("int16", 2.0**-13, 0)  # of the cell state, which stays below 4
 GATHER_BELOW_BYTE = 7  # version of the first GATHER that reads codes of less than a byte
 
@@ -31,7 +31,7 @@ class Job:
 
 
 def job(cell: Cell) -> Job:
-    """Everything that it takes to try `cell`."""
+    """Return all inputs of a trial of `cell`."""
     form = CELLS[cell]
     given = operands(cell, form)
     expected = answer(cell, form, given)
@@ -50,7 +50,7 @@ class _Tensors(list[Tensor]):
 
 
 def cell_graph(cell: Cell, form: Form, given: Operands, expected: Answer) -> Graph:
-    """The graph of the file."""
+    """Return the graph of the file."""
     tensors = _Tensors()
     data = tensors.put(_fed(given))
     before: list[Op] = []
@@ -58,7 +58,7 @@ def cell_graph(cell: Cell, form: Form, given: Operands, expected: Answer) -> Gra
     output = Tensor("y", expected.accepted[0].shape, "float32")
     if expected.encoding is not None:
         output = _encoded(output, expected.encoding)
-    code = BEHIND.get(cell.op, cell.op)
+    code = READER.get(cell.op, cell.op)
     intermediates: tuple[int, ...] = ()
     if cell.op == LSTM:
         slots = _lstm_slots(data, weights, given, expected, tensors)
@@ -129,7 +129,7 @@ def _bias(given: Operands, values: np.ndarray, weight: int = 0) -> Tensor:
 
 
 def _lstm_slots(data: int, weights: list[int], given: Operands, expected: Answer, tensors: _Tensors) -> tuple[int, ...]:
-    """Input, 8 weights, no peepholes, 4 biases, no projection, the two states, no normalization."""
+    """List the slots: input, 8 weights, no peepholes, 4 biases, no projection, the two states, no normalization."""
     assert given.bias is not None
     biases = [tensors.put(_bias(given, row, n)) for n, row in enumerate(given.bias)]
     state = (given.data.shape[0], given.bias.shape[1])
@@ -141,13 +141,13 @@ def _lstm_slots(data: int, weights: list[int], given: Operands, expected: Answer
 
 
 def _lstm_intermediates(hidden: ActivationEncoding, tensors: _Tensors) -> tuple[int, ...]:
-    """The intermediates of four gates, read only when they are normalized, and of the output before a projection."""
+    """Return the intermediates of four gates (read only when normalized) and of the output before a projection."""
     gates = [Tensor(f"gate{n}", (0,), "float32") for n in range(4)]
     return tuple(tensors.put(tensor) for tensor in (*gates, _encoded(Tensor("before", (0,), "float32"), hidden)))
 
 
 def _options(options: Options | None, cell: Cell) -> Options | None:
-    """Rounding on the fly is asked for in mode "dynamic" alone."""
+    """Return the options; quantizing inputs on the fly is requested in mode "dynamic" alone."""
     asymmetric = "asymmetricQuantizeInputs"
     if options is None or asymmetric not in options.values:
         return options
@@ -155,7 +155,7 @@ def _options(options: Options | None, cell: Cell) -> Options | None:
 
 
 def _version(cell: Cell, given: Operands) -> int:
-    """The one that the emitted files carry; where no such file is emitted, the newest for the type."""
+    """Return the one that the emitted files carry; where no such file is emitted, the newest for the type."""
     if cell.op == "EMBEDDING_LOOKUP":
         return LOOKUP_VERSIONS.get(cell.bits, 1)
     if cell.op == "GATHER":

@@ -78,7 +78,7 @@ INTEGER_BITS = {"GATHER": (8,)}  # where the result has the type of the weight
 
 
 def float_cell(cell: Cell) -> Cell:
-    """The cell that times are relative to."""
+    """Return the cell that times are relative to."""
     return Cell(cell.op, cell.form, "float", 32, "")
 
 

@@ -77,7 +77,7 @@ def _once(opened: Opened, inputs: list[np.ndarray]) -> np.ndarray:
 
 
 def _ratio(opened: Opened, content: bytes, inputs: list[np.ndarray], open_file: Open) -> float | None:
-    """CPU time of one invocation relative to the float file, both taken in turns; None when that one is refused."""
+    """Return the CPU time of one invocation relative to the float file, in turns; None when that is refused."""
     try:
         twin = open_file(content)
         _once(twin, inputs)

@@ -40,7 +40,7 @@ class Operands:
 
 
 def operands(cell: Cell, form: Form) -> Operands:
-    """The numbers of `cell`. Channels, blocks and samples differ in size, so that a scale in the wrong place shows."""
+    """Return the numbers of `cell`; channels, blocks and samples differ in size, to reveal misplaced scales."""
     rng = np.random.default_rng(7)
     data = _ids(rng, form) if facts_of(cell.op).table else _activation(rng, form)
     weights = tuple(rounded(_real_weight(rng, shape, form), cell, form) for shape in _weight_shapes(cell, form))
@@ -52,7 +52,7 @@ def operands(cell: Cell, form: Form) -> Operands:
 
 
 def spanning(low: float, high: float, bits: int) -> ActivationEncoding:
-    """The encoding whose codes span [low, high]; symmetric at 16 bits."""
+    """Return the encoding whose codes span [low, high]; symmetric at 16 bits."""
     if bits == 16:
         return ActivationEncoding("int16", float(np.float32(max(-low, high) / 32767)), 0)
     scale = float(np.float32((max(high, 0) - min(low, 0)) / 255))
@@ -60,12 +60,12 @@ def spanning(low: float, high: float, bits: int) -> ActivationEncoding:
 
 
 def _ids(rng: np.random.Generator, form: Form) -> np.ndarray:
-    """Every row at least once."""
+    """Return every row at least once."""
     return rng.permutation(np.arange(form.data[0]) % form.weight[0]).astype(np.int32)
 
 
 def _activation(rng: np.random.Generator, form: Form) -> np.ndarray:
-    """Values that are not symmetric, and of another size in each sample."""
+    """Return values that are not symmetric, and of another size in each sample."""
     factors = np.geomspace(1, 3, form.data[0]).reshape(-1, *[1] * (len(form.data) - 1))
     return (rng.uniform(-1, 2, form.data) * factors).astype(np.float32)
 
@@ -88,7 +88,7 @@ def _real_weight(rng: np.random.Generator, shape: tuple[int, ...], form: Form) -
 
 
 def rounded(values: np.ndarray, cell: Cell, form: Form) -> Weight:
-    """`values` at the bits and granularity of `cell`, in the narrow range, symmetric."""
+    """Quantize `values` at the bits and granularity of `cell`, in the narrow range, symmetric."""
     if cell.mode == "float":
         real = values.astype(np.float32)
         return Weight(real, None, real.astype(np.float64))
@@ -123,5 +123,5 @@ def _stored_scales(scale: np.ndarray, split: list[int], cell: Cell, form: Form) 
 
 
 def _bfloat16(scale: np.ndarray) -> np.ndarray:
-    """The next value that has 8 significant bits: kernels that cut scales to bfloat16 then agree with the others."""
+    """Return the next value with 8 significant bits, so that kernels which cut scales to bfloat16 agree."""
     return ((scale.view(np.uint32) + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)).view(np.float32)

@@ -12,48 +12,48 @@ Array = np.ndarray
 
 
 def fully_connected(data: Array, weight: Array) -> Array:
-    """[rows, K], [N, K] -> [rows, N]."""
+    """Map [rows, K] and [N, K] to [rows, N]."""
     result: np.ndarray = data @ weight.T
     return result
 
 
 def batch_matmul(data: Array, weight: Array) -> Array:
-    """[..., rows, K], [K, N] -> [..., rows, N]."""
+    """Map [..., rows, K] and [K, N] to [..., rows, N]."""
     result: np.ndarray = data @ weight
     return result
 
 
 def add(data: Array, weight: Array) -> Array:
-    """Elementwise."""
+    """Add elementwise."""
     result: np.ndarray = data + weight
     return result
 
 
 def rows(data: Array, weight: Array) -> Array:
-    """Ids [n], table [rows, depth] -> [n, depth]."""
+    """Look up ids [n] in a table [rows, depth]: [n, depth]."""
     result: np.ndarray = weight[data]
     return result
 
 
 def convolution(data: Array, weight: Array) -> Array:
-    """[batch, *space, I], [O, *kernel, I / groups] -> [batch, *space, O]; stride 1."""
+    """Map [batch, *space, I] and [O, *kernel, I / groups] to [batch, *space, O]; stride 1."""
     groups = data.shape[-1] // weight.shape[-1]
     parts = zip(np.split(data, groups, -1), np.split(weight, groups, 0), strict=True)
     return np.concatenate([_window_sum(d, np.moveaxis(w, 0, -1), np.matmul) for d, w in parts], -1)
 
 
 def convolution_3d(data: Array, weight: Array) -> Array:
-    """[batch, d, h, w, I], [*kernel, I, O] -> [batch, d, h, w, O]; stride 1."""
+    """Map [batch, d, h, w, I] and [*kernel, I, O] to [batch, d, h, w, O]; stride 1."""
     return _window_sum(data, weight, np.matmul)
 
 
 def depthwise(data: Array, weight: Array) -> Array:
-    """[batch, h, w, C], [1, *kernel, C] -> [batch, h, w, C]; stride 1."""
+    """Map [batch, h, w, C] and [1, *kernel, C] to [batch, h, w, C]; stride 1."""
     return _window_sum(data, weight[0], np.multiply)
 
 
 def transposed(data: Array, weight: Array, stride: int = 2) -> Array:
-    """[batch, h, w, I], [O, *kernel, I] -> [batch, stride * h, stride * w, O]."""
+    """Map [batch, h, w, I] and [O, *kernel, I] to [batch, stride * h, stride * w, O]."""
     batch, height, width, _ = data.shape
     kernel = weight.shape[1:3]
     full = np.zeros((batch, (height - 1) * stride + kernel[0], (width - 1) * stride + kernel[1], weight.shape[0]))
@@ -65,7 +65,7 @@ def transposed(data: Array, weight: Array, stride: int = 2) -> Array:
 
 
 def _window_sum(data: Array, weight: Array, combine: Callable[[Array, Array], Array]) -> Array:
-    """The sum over kernel offsets of `combine(data at the offset, weight at the offset)`; weight [*kernel, ...]."""
+    """Sum `combine(data at the offset, weight at the offset)` over kernel offsets; weight [*kernel, ...]."""
     space = data.shape[1:-1]
     kernel = weight.shape[: len(space)]
     before = [(size - 1) // 2 for size in kernel]
@@ -84,7 +84,7 @@ def _window(offset: tuple[int, ...], space: tuple[int, ...]) -> tuple[slice, ...
 
 
 def lstm(data: Array, weights: tuple[Array, ...], biases: Array) -> Array:
-    """[batch, time, I], 4 x [C, I] and 4 x [C, C] (input, forget, cell, output), biases [4, C] -> [batch, time, C]."""
+    """Map [batch, time, I], 4 x [C, I], 4 x [C, C] (input, forget, cell, output), biases [4, C] to [batch, time, C]."""
     batch, time, _ = data.shape
     hidden = state = np.zeros((batch, weights[0].shape[0]))
     steps = []

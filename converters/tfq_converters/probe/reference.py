@@ -27,7 +27,7 @@ class Answer:
 
 
 def answer(cell: Cell, form: Form, given: Operands) -> Answer:
-    """The answer to `cell`."""
+    """Return the answer to `cell`."""
     weights = tuple(weight.values for weight in given.weights)
     if cell.op == LSTM:
         assert given.bias is not None
@@ -55,7 +55,7 @@ def answer(cell: Cell, form: Form, given: Operands) -> Answer:
 
 
 def on_the_fly(data: np.ndarray) -> Iterator[np.ndarray]:
-    """`data` as kernels round it before they multiply: by sample or by last axis, with a zero point or without."""
+    """Round `data` as kernels do before they multiply: by sample or by last axis, with a zero point or without."""
     for axes in (tuple(range(1, data.ndim)), (data.ndim - 1,)):
         low = np.minimum(data.min(axes, keepdims=True), 0).astype(np.float32)
         high = np.maximum(data.max(axes, keepdims=True), 0).astype(np.float32)
@@ -68,7 +68,7 @@ def _symmetric(data: np.ndarray, most: np.ndarray) -> np.ndarray:
 
 
 def _asymmetric(data: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The zero point is the one of the end whose error is smaller, as in gemmlowp."""
+    """Choose the zero point: the one of the end whose error is smaller, as in gemmlowp."""
     scale = (high - low) / 255
     from_low, from_high = -128 - low / scale, 127 - high / scale
     error_low, error_high = 128 + np.abs(low / scale), 127 + np.abs(high / scale)

@@ -24,13 +24,13 @@ FEATURES = {"avx512_vnni": "AVX512-VNNI", "avx512f": "AVX512", "avx2": "AVX2", "
 
 
 def present(variants: Iterable[str] = VARIANTS) -> tuple[str, ...]:
-    """The names in `variants` whose runtime is installed."""
+    """Return the names in `variants` whose runtime is installed."""
     known = installed()
     return tuple(variant for variant in variants if VARIANTS[variant].distribution in known)
 
 
 def measured_on() -> dict[str, str]:
-    """The versions of the runtimes, and the machine."""
+    """Return the versions of the runtimes, and the machine."""
     info = Path("/proc/cpuinfo")
     flags = set(info.read_text().split()) if info.exists() else set()
     best = next((name for flag, name in FEATURES.items() if flag in flags), "")
@@ -44,7 +44,7 @@ def probe(
     timed: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> KernelTable:
-    """`base` with its cells measured again on this machine.
+    """Return `base` with its cells measured again on this machine.
 
     Args:
         base: keeps its costs, which are not measured here.
@@ -65,7 +65,7 @@ def run_jobs(
     twins: Mapping[Cell, Cell] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[Cell, Runs]:
-    """cell -> variant -> what came of it.
+    """Return cell -> variant -> what came of it.
 
     Args:
         jobs: what to try.
@@ -97,7 +97,7 @@ Report = dict[str, Any] | int  # what the child says of a file, or how it died o
 
 
 def _reports(here: Path, variant: str, numbers: list[str]) -> Iterator[tuple[str, Report]]:
-    """Every file's report. A file on which the process of many dies is tried in one of its own."""
+    """Yield every file's report. A file on which the process of many dies is tried in one of its own."""
     while numbers:
         done, died = 0, 0
         for item in _child(here, variant, numbers):
@@ -113,7 +113,7 @@ def _reports(here: Path, variant: str, numbers: list[str]) -> Iterator[tuple[str
 
 
 def _child(here: Path, variant: str, numbers: list[str]) -> Iterator[tuple[str, Report]]:
-    """The reports of one process; the last one is an exit code when it died.
+    """Yield the reports of one process; the last one is an exit code when it died.
 
     Raises:
         TfqError: the process does not get as far as the first file.

@@ -15,7 +15,7 @@ SECONDS = 60  # after which a file counts as one that takes the process down
 
 
 def installed() -> dict[str, str]:
-    """Distribution -> version, of the runtimes that are there."""
+    """Return distribution -> version, for the runtimes that are installed."""
     found = {}
     for name in dict.fromkeys(variant.distribution for variant in VARIANTS.values()):
         try:
@@ -32,13 +32,13 @@ class Opened(Protocol):
         """Set the inputs, and all state to zero."""
 
     def invoke(self) -> object:
-        """Compute, on the inputs that are set."""
+        """Run the interpreter on the inputs that are set."""
 
     def output(self) -> np.ndarray:
-        """A copy of the first output."""
+        """Return a copy of the first output."""
 
     def delegated(self, tensor: int) -> bool:
-        """Whether a delegate writes `tensor`."""
+        """Return whether a delegate writes `tensor`."""
 
 
 class _Lite:

@@ -21,7 +21,7 @@ CUTS = (  # what is no reason, or differs from run to run
 
 
 def judge(found: np.ndarray, expected: Answer) -> str:
-    """How far off `found` is from the nearest accepted answer; "" when it is right."""
+    """Return how far off `found` is from the nearest accepted answer; "" when it is right."""
     if found.shape != expected.accepted[0].shape:
         return f"shape {list(found.shape)}, expected {list(expected.accepted[0].shape)}"
     got = found.astype(np.float64)
@@ -36,7 +36,7 @@ def judge(found: np.ndarray, expected: Answer) -> str:
 
 
 def crash(code: int) -> Run:
-    """The run of a file that ended the process.
+    """Return the run of a file that ended the process.
 
     Args:
         code: exit code of the process, negative for a signal.
@@ -47,7 +47,7 @@ def crash(code: int) -> Run:
 
 
 def reason(error: str, said: str) -> str:
-    """One line: the runtime's reason for refusing a file, without what differs from run to run.
+    """Return one line: the runtime's reason for refusing a file, without what differs from run to run.
 
     Args:
         error: of its exception.

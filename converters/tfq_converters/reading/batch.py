@@ -19,7 +19,7 @@ SAVED = (
 
 
 def undeclared_batch(model: Any, framework: Framework) -> str:
-    """A sentence on the batch of a Sequential that its user did not declare, or may not have; "" where there is none.
+    """Return a sentence on a Sequential's batch that its user did not declare, or may not have; "" without one.
 
     Models that keep state between calls need their batch, and keep it.
     """
@@ -37,12 +37,12 @@ def undeclared_batch(model: Any, framework: Framework) -> str:
 
 
 def is_sequential(model: Any) -> bool:
-    """Whether `model` is a Sequential of either Keras."""
+    """Return whether `model` is a Sequential of either Keras."""
     return "Sequential" in {cls.__name__ for cls in type(model).__mro__}
 
 
 def _origin(model: Any, framework: Framework) -> str:
-    """The origin of the input layer: "called", "saved" (which tells nothing more), or "declared".
+    """Return the origin of the input layer: "called", "saved" (which tells nothing more), or "declared".
 
     A layer knows the arguments that it was made with. Those of Keras's own one, made by a call, are a shape and a type;
     a saved one gives `sparse` too, which users leave at None.

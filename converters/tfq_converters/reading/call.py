@@ -39,7 +39,7 @@ class KerasCall:
     structure: tuple[Any, ...]  # positional arguments of the model; the leaves stand for `arguments`, in order
 
     def __call__(self, values: Sequence[Any]) -> Any:
-        """The results of the model at inference for `values`, given in the order of `arguments`."""
+        """Return the results of the model at inference for `values`, given in the order of `arguments`."""
         import tensorflow as tf
 
         positional = tf.nest.pack_sequence_as(self.structure, list(values))
@@ -47,7 +47,7 @@ class KerasCall:
         return self.model(*positional, **({"training": False} if accepts else {}))
 
     def named(self, result: Any) -> dict[str, Any]:
-        """The tensors of what the model returned: by the keys of a flat dict, else numbered `output_0`, `output_1`, ...
+        """Return the model's output tensors by the keys of a flat dict, else numbered `output_0`, `output_1`, ...
 
         Those of a tf_keras model that declares its outputs go by the names of the layers that make them.
         """
@@ -62,16 +62,16 @@ class KerasCall:
         return dict(zip(names, tensors, strict=True))
 
     def declared_outputs(self) -> Any:
-        """The symbolic outputs of a Sequential or Functional model, in the structure that it returns."""
+        """Return the symbolic outputs of a Sequential or Functional model, in the structure that it returns."""
         return self.model.outputs[0] if is_sequential(self.model) else self.model.output
 
     def order(self, names: Sequence[str]) -> list[str]:
-        """`names` of a signature's inputs, in the order of `arguments`: by name, else by their numbering."""
+        """Return the `names` of a signature's inputs in the order of `arguments`: by name, else by their numbering."""
         wanted = [argument.name for argument in self.arguments]
         return wanted if sorted(wanted) == sorted(names) else sorted(names, key=_natural)
 
     def by_signature(self, result: Any, names: Sequence[str]) -> dict[str, Any]:
-        """The tensors of what the model returned, by the `names` of a signature: its own, else in their numbering."""
+        """Return the model's output tensors by the `names` of a signature: its own, else in their numbering."""
         named = self.named(result)
         if set(named) == set(names):
             return named
@@ -79,14 +79,14 @@ class KerasCall:
 
 
 def _natural(name: str) -> list[Any]:
-    """A sort key that puts `output_2` before `output_10`."""
+    """Return a sort key that puts `output_2` before `output_10`."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def keras_call(
     model: Any, framework: Framework, any_batch: bool | None = None, shapes: Shapes | None = None
 ) -> KerasCall:
-    """How `model` is called.
+    """Return how `model` is called.
 
     Args:
         model: a built model.
@@ -114,20 +114,20 @@ def keras_call(
 
 
 def _identifier(name: str) -> str:
-    """`name` as TensorFlow takes it for an argument: it must be one in Python."""
+    """Turn `name` into the Python identifier that TensorFlow takes for an argument."""
     plain = re.sub(r"\W", "_", name)
     return plain if plain.isidentifier() and not keyword.iskeyword(plain) else f"input_{plain}"
 
 
 def _declared(model: Any) -> tuple[Any, ...] | None:
-    """The inputs of a Sequential or Functional model, which declares them."""
+    """Return the inputs of a Sequential or Functional model, which declares them."""
     if not getattr(model, "inputs", None):
         return None
     return (model.inputs[0] if is_sequential(model) else model.input,)
 
 
 def _recorded(model: Any, framework: Framework, given: Shapes | None) -> tuple[Any, ...]:
-    """The inputs of a subclassed model, which are known from its first call, or from what is `given`."""
+    """Return the inputs of a subclassed model, which are known from its first call, or from what is `given`."""
     if framework == "tf_keras":
         spec = model.save_spec()
         if spec is not None:
@@ -150,7 +150,7 @@ def _recorded(model: Any, framework: Framework, given: Shapes | None) -> tuple[A
 
 
 def _accepted(model: Any, names: Sequence[str], candidates: Sequence[Sequence[Described]]) -> tuple[Any, ...]:
-    """The first of the described inputs that the model takes; the last where it takes none, for it says why."""
+    """Return the first of the described inputs that the model takes; the last where it takes none, for it says why."""
     import tensorflow as tf
 
     every = [
@@ -165,7 +165,7 @@ def _accepted(model: Any, names: Sequence[str], candidates: Sequence[Sequence[De
 
 
 def _specs(shape: Any, dtype: str, name: str) -> Any:
-    """The structure of `shape` with a spec in place of each shape; its first dimension is the batch."""
+    """Return the structure of `shape` with a spec in place of each shape; its first dimension is the batch."""
     import tensorflow as tf
 
     if isinstance(shape, Mapping):
@@ -193,7 +193,7 @@ def unchanged(model: Any) -> Iterator[None]:
 
 
 def flat(values: Any) -> list[Any]:
-    """The leaves of nested lists and tuples; None has none."""
+    """Return the leaves of nested lists and tuples; None has none."""
     if isinstance(values, list | tuple):
         return [leaf for value in values for leaf in flat(value)]
     return [] if values is None else [values]

@@ -23,7 +23,7 @@ def checked(
     reference: Callable[[Signature], Reference],
     locate: Callable[[Graph, bytes, Difference], str],
 ) -> Conversion:
-    """`conversion` if it computes what the model does, else the first repaired one that does.
+    """Return `conversion` if it computes what the model does, else the first repaired one that does.
 
     Args:
         name: how the model is called in messages.
@@ -52,12 +52,12 @@ def checked(
             return replace(repaired, notes=(*repaired.notes, *again.notes, note))
     raise TfqError(
         f"model {name!r}: the float file of the TFLite converter does not compute what the model does: {problem}. "
-        "Write the layer in other operations; check=False reads the file as it is"
+        "Write the layer in other operations; check=False reads the file without this check"
     )
 
 
 def _check(conversion: Conversion, reference: Callable[[Signature], Reference]) -> tuple[Check, str]:
-    """All signatures of a file: what the worst of them showed, with all notes, and the problem in words."""
+    """Return all signatures of a file: what the worst of them showed, with all notes, and the problem in words."""
     graph = flatbuffer.read(conversion.content)
     try:
         found = [check_signature(graph, conversion.content, s, reference(s)) for s in graph.signatures]

@@ -89,7 +89,7 @@ def check_signature(graph: Graph, content: bytes, signature: Signature, referenc
 
 
 def _standalone(graph: Graph, signature: Signature) -> tuple[Graph, bytes]:
-    """The file with the subgraph of `signature` where interpreters start."""
+    """Return the file with the subgraph of `signature` where interpreters start."""
     moved = with_main(graph, signature.subgraph)
     return moved, flatbuffer.write(moved)
 
@@ -125,7 +125,7 @@ def _second_look(
     suspect: Difference,
     results: tuple[Arrays, Arrays],
 ) -> Check:
-    """Whether a difference remains when the model's randomness and its amplification of rounding are allowed for."""
+    """Return whether a difference remains after allowing for the model's randomness and amplified rounding."""
     expected, found = results
     again = reference(suspect.inputs)
     random = {name for name in expected if not np.array_equal(expected[name], again[name], equal_nan=True)}
@@ -154,7 +154,7 @@ def run_signature(
 def _largest(
     signature: Signature, inputs: Mapping[str, np.ndarray], expected: Arrays, found: Arrays, spread: Mapping[str, float]
 ) -> Difference | None:
-    """The output that differs most beyond its limit; None when all are within."""
+    """Return the output that differs most beyond its limit; None when all are within."""
     worst: Difference | None = None
     for name, wanted in expected.items():
         size = float(np.max(np.abs(_finite(wanted)), initial=0.0))
@@ -171,7 +171,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 def _distance(first: np.ndarray, second: np.ndarray) -> float:
-    """The largest absolute difference; infinite when shapes, or the places of NaN and infinity, differ."""
+    """Return the largest absolute difference; infinite when shapes, or the places of NaN and infinity, differ."""
     if first.shape != second.shape:
         return float("inf")
     odd_first, odd_second = (np.where(np.isfinite(values), 0, values) for values in (first, second))

@@ -8,7 +8,7 @@ from typing import Any
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.reading.lookups import with_shapes_behind_lookups
+from tfq_converters.reading.lookups import with_shapes_after_lookups
 from tfq_converters.reading.silence import silenced
 
 Opener = Callable[[], AbstractContextManager[Any]]  # opens a tf.lite.TFLiteConverter for as long as it is needed
@@ -76,20 +76,20 @@ def _run(opener: Opener, settings: Mapping[str, Any], builtins_only: bool) -> by
 
 
 def _with_shapes(content: bytes) -> bytes:
-    """A file that has the shapes after its lookups, which the converter leaves out."""
+    """Return a file that has the shapes after its lookups, which the converter leaves out."""
     graph = flatbuffer.read(content)
-    shaped = with_shapes_behind_lookups(graph)
+    shaped = with_shapes_after_lookups(graph)
     return content if shaped is graph else flatbuffer.write(shaped)
 
 
 def missing_operations(text: str) -> list[str]:
-    """The operations that the converter's `text` says TFLite lacks."""
+    """Return the operations that the converter's `text` says TFLite lacks."""
     lists = re.findall(r"^(?:TF Select|Custom) ops: (.+)$", text, re.MULTILINE)
     return sorted({name.strip() for names in lists for name in names.split(",")})
 
 
 def failure(name: str, refused: ConversionRefused, layer_of: Callable[[str], str]) -> TfqError:
-    """The error to raise for a model that the converter refuses.
+    """Return the error to raise for a model that the converter refuses.
 
     Args:
         name: the model's name.

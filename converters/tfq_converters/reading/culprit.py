@@ -28,7 +28,7 @@ class Trail:
 def first_difference(
     call: KerasCall, graph: Graph, content: bytes, signature: Signature, inputs: Mapping[str, np.ndarray]
 ) -> Any | None:
-    """The first layer from which on no output of the model is found in the file.
+    """Return the first layer from which on no output of the model is found in the file.
 
     Args:
         call: the model.
@@ -94,7 +94,7 @@ def _observed(call: KerasCall, note: Callable[[Any, Any, Any], None]) -> Iterato
 
 
 def _all_tensors(graph: Graph, content: bytes, inputs: Sequence[np.ndarray]) -> dict[int, list[np.ndarray]]:
-    """All float tensors of the main subgraph after a run, flat, by size."""
+    """Return all float tensors of the main subgraph after a run, flat, by size."""
     runner = Runner(content, "optimized", keep_tensors=True)
     runner.invoke(inputs)
     found: dict[int, list[np.ndarray]] = {}

@@ -1,6 +1,6 @@
 """Keras models of another float type (mixed_float16, mixed_bfloat16, float16, bfloat16, float64), rebuilt in float32.
 
-The weights are copied: mixed policies keep theirs in float32 anyway. The model that was given stays as it is.
+The weights are copied: mixed policies keep theirs in float32 anyway. The model that was given stays unchanged.
 """
 
 import importlib
@@ -21,7 +21,7 @@ BY_HAND = "set the policy float32 (keras.config.set_dtype_policy), build the mod
 
 
 def other_policies(tree: Node) -> dict[str, list[str]]:
-    """The names of policies other than float32 that layers of a model have -> the paths of those layers."""
+    """Return the names of policies other than float32 that layers of a model have -> the paths of those layers."""
     found: dict[str, list[str]] = {}
     for node in nodes(tree):
         policy = getattr(node.layer, "dtype_policy", None) or getattr(node.layer, "_dtype_policy", None)
@@ -32,7 +32,7 @@ def other_policies(tree: Node) -> dict[str, list[str]]:
 
 
 def in_float32(model: Any, framework: Framework) -> tuple[Any, list[str]]:
-    """A copy of `model` that computes in float32, and a sentence about it; the model itself where it does already.
+    """Return a copy of `model` that computes in float32, with a sentence on it; `model` itself if it does already.
 
     Raises:
         TfqError: a layer of another type cannot be made again from its configuration.
@@ -81,7 +81,7 @@ def _rebuilt(model: Any, framework: Framework) -> Any:
 
 
 def _changed(config: Any, key: str = "") -> Any:
-    """A configuration with float32 for every other float type that a `dtype` in it names."""
+    """Return a configuration with float32 for every other float type that a `dtype` in it names."""
     if isinstance(config, Mapping):
         inner = config.get("config")
         if key == "dtype" and isinstance(inner, Mapping) and str(inner.get("name")) in OTHERS:
@@ -93,14 +93,14 @@ def _changed(config: Any, key: str = "") -> Any:
 
 
 def _classes(model: Any) -> dict[str, type]:
-    """The classes of the model's own layers, which nobody may have registered."""
+    """Return the classes of the model's own layers, which nobody may have registered."""
     classes = {type(node.layer) for node in nodes(layer_tree(model))} | {type(model)}
     return {cls.__name__: cls for cls in classes if cls.__module__.split(".")[0] not in ("keras", "tf_keras")}
 
 
 @contextmanager
 def _float32_by_default(package: Any, framework: Framework) -> Iterator[None]:
-    """The type that layers get whose configuration names none."""
+    """Give layers float32 as the type when their configuration names none."""
     if framework == "keras":
         get, put = package.config.dtype_policy, package.config.set_dtype_policy
         floatx, put_floatx = package.config.floatx(), package.config.set_floatx

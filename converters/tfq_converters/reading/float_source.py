@@ -31,7 +31,7 @@ def refuse_quantized(graph: Graph, name: str) -> None:
 
 
 def _quantized(subgraph: Subgraph) -> Iterator[str]:
-    """One sentence for each tensor that holds codes or half-precision constants."""
+    """Yield one sentence for each tensor that holds codes or half-precision constants."""
     consumers = subgraph.consumers()
     for index, tensor in enumerate(subgraph.tensors):
         kind = "constant" if tensor.is_constant else "activation"

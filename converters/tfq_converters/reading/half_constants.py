@@ -30,7 +30,7 @@ class Folded:
 
 
 def without_half_constants(graph: Graph) -> Folded:
-    """`graph` with every float16 constant that is only widened to float32 as a float32 constant.
+    """Return `graph` with each float16 constant that is only widened replaced by a float32 one.
 
     Tensors keep their indices; constants that were one array still are one.
     """

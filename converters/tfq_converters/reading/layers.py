@@ -24,7 +24,7 @@ class Node:
 
 
 def layer_tree(model: Any) -> Node:
-    """The model as a tree; its own path is "".
+    """Return the model as a tree; its own path is "".
 
     The cells of a recurrent layer belong to the layer: users know `lstm`, not `lstm/lstm_cell`.
     """
@@ -46,17 +46,17 @@ def _grow(layer: Any, path: str, seen: dict[int, Node]) -> Node:
 
 
 def is_recurrent(layer: Any) -> bool:
-    """Whether `layer` runs a cell over time."""
+    """Return whether `layer` runs a cell over time."""
     return "RNN" in {cls.__name__ for cls in type(layer).__mro__}
 
 
 def inner_layers(layer: Any) -> list[Any]:
-    """The layers directly inside `layer`, in lists and dicts of its attributes too."""
+    """Return the layers directly inside `layer`, in lists and dicts of its attributes too."""
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def nodes(tree: Node) -> Iterator[Node]:
-    """All layers below `tree`, each once, outer before inner."""
+    """Yield all layers below `tree`, each once, outer before inner."""
     seen: set[str] = set()
     ahead = [tree]
     while ahead:
@@ -69,7 +69,7 @@ def nodes(tree: Node) -> Iterator[Node]:
 
 
 def layer_table(keras_model: Any) -> dict[str, LayerInfo]:
-    """Every layer by its path (`block/conv`), and by its own name (`conv`) where only one layer has it.
+    """Return every layer by its path (`block/conv`), and by its own name (`conv`) where only one layer has it.
 
     Args:
         keras_model: a built Keras 3 or tf_keras model.
@@ -90,6 +90,6 @@ def table_of(tree: Node, merged: Mapping[str, str]) -> dict[str, LayerInfo]:
 
 
 def own_weights(node: Node) -> list[Any]:
-    """The variables of a layer that no layer inside it holds."""
+    """Return the variables of a layer that no layer inside it holds."""
     inner = {id(weight) for child in node.children.values() for weight in child.layer.weights}
     return [weight for weight in node.layer.weights if id(weight) not in inner]

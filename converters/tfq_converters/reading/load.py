@@ -14,13 +14,13 @@ KEPT_TEXT = 300  # characters of an error of Keras, which may hold the whole con
 
 
 def framework_of(model: object) -> str:
-    """The framework of the class of `model`: "keras", "tf_keras", "tensorflow" or "". Imports nothing."""
+    """Return the framework of the class of `model`: "keras", "tf_keras", "tensorflow" or "". Imports nothing."""
     packages = {cls.__module__.split(".")[0] for cls in type(model).__mro__}
     return next((name for name in ("tf_keras", "keras", "tensorflow") if name in packages), "")
 
 
 def keras_framework(model: object) -> Framework:
-    """The framework of a model that can be converted.
+    """Return the framework of a model that can be converted.
 
     Raises:
         TfqError: it is no built Keras 3 or tf_keras model on the TensorFlow backend.

@@ -14,8 +14,8 @@ from tfq_converters.operators import facts_of
 Shape = tuple[int, ...]
 
 
-def with_shapes_behind_lookups(graph: Graph) -> Graph:
-    """`graph` with a shape for what is looked up in tables and what is computed of that; itself if it has all."""
+def with_shapes_after_lookups(graph: Graph) -> Graph:
+    """Return `graph` with shapes for table lookups and all computed from them; itself if it has them."""
     changed = [_shaped(subgraph) for subgraph in graph.subgraphs]
     if all(new is old for new, old in zip(changed, graph.subgraphs, strict=True)):
         return graph
@@ -39,12 +39,12 @@ def _shaped(subgraph: Subgraph) -> Subgraph:
 
 
 def _looks_up(op: Op) -> bool:
-    """Whether `op` takes a table, keys and a default value, and gives a value for each key."""
+    """Return whether `op` takes a table, keys and a default value, and gives a value for each key."""
     return op.code == "HASHTABLE_FIND" or op.custom_code == "FlexLookupTableFindV2"
 
 
 def _result(op: Op, inputs: list[Tensor]) -> Shape | None:
-    """The shape of what `op` computes, -1 where it is open; None where that is not known."""
+    """Return the shape of what `op` computes, -1 where it is open; None where that is not known."""
     if _looks_up(op):
         return _known(inputs[1])
     shapes = [_known(tensor) for tensor in inputs]
@@ -62,5 +62,5 @@ def _result(op: Op, inputs: list[Tensor]) -> Shape | None:
 
 
 def _known(tensor: Tensor) -> Shape | None:
-    """The shape of a tensor, None where not even its rank is known; a constant has one whatever the file says."""
+    """Return the shape of a tensor, None where not even its rank is known; a constant always has one."""
     return tensor.dynamic_shape if tensor.has_rank or tensor.is_constant else None

@@ -45,20 +45,20 @@ def convert_model(call: KerasCall, settings: Mapping[str, Any], layer_of: Callab
 
 
 def _loop(model: Any) -> str:
-    """The path of the first recurrent layer that becomes a loop, "" when there is none."""
+    """Return the path of the first recurrent layer that becomes a loop, "" when there is none."""
     recurrent = (node for node in nodes(layer_tree(model)) if is_recurrent(node.layer))
     return next((node.path for node in recurrent if not getattr(node.layer, "unroll", False)), "")
 
 
 def _reason(refused: ConversionRefused) -> str:
-    """The line of what the converter said that says most."""
+    """Return the line of what the converter said that says most."""
     operation = re.search(r"'(tf\.\w+)' op requires [^\n]*", refused.text)
     return operation[0] if operation else refused.text.strip().splitlines()[0][:200]
 
 
 @contextmanager
 def _opened(call: KerasCall, batch: int | None) -> Iterator[Any]:
-    """The stock converter on an export of the model.
+    """Open the stock converter on an export of the model.
 
     Not its own `from_keras_model`: where that fails to export a model, it silently traces it by other means, or not,
     depending on which Keras happens to be loaded.

@@ -28,7 +28,7 @@ class Resolver:
     suffixed: bool  # every scope is `name_1`, as Keras 3 writes them; else only those of second calls are
 
     def layer(self, tensor_name: str, code: str = "") -> str:
-        """The path of the innermost layer in `tensor_name`, "" when it names none.
+        """Return the path of the innermost layer in `tensor_name`, "" when it names none.
 
         Args:
             tensor_name: several names joined by `;` when the converter fused operations.
@@ -56,13 +56,13 @@ class Resolver:
 
 
 def resolver(tree: Node, tensor_names: Iterable[str]) -> Resolver:
-    """A resolver for the names of one file, which show whether each scope carries a number."""
+    """Return a resolver for the names of one file, which show whether each scope carries a number."""
     roots = {scopes[0] for name in tensor_names for scopes, _ in parts(name) if scopes}
     return Resolver(tree, suffixed=getattr(tree.layer, "name", "") not in roots)
 
 
 def parts(tensor_name: str) -> list[tuple[list[str], str]]:
-    """The names joined in `tensor_name`, each as (its scopes, its operation)."""
+    """Return the names joined in `tensor_name`, each as (its scopes, its operation)."""
     found = []
     for name in tensor_name.split(";"):
         components = [component for component in name.split("/") if component and not CALLS.fullmatch(component)]
@@ -72,13 +72,13 @@ def parts(tensor_name: str) -> list[tuple[list[str], str]]:
 
 
 def computes(code: str, operation: str) -> bool:
-    """Whether the TensorFlow `operation` is what operator `code` computes, going by its name."""
+    """Return whether the TensorFlow `operation` is what operator `code` computes, going by its name."""
     wanted = KERNELS.get(code, (code.replace("_", "").lower(),))
     return bool(code) and any(name in operation.lower() for name in wanted)
 
 
 def weights(subgraph: Subgraph, op: Op) -> list[int]:
-    """The float constants of an operator. Shape arguments are left out: equal ones are shared by unrelated layers."""
+    """Return the float constants of an operator, without shape arguments: unrelated layers share equal ones."""
     inputs = (index for index in op.inputs if index != ABSENT)
     return [
         index for index in inputs if (t := subgraph.tensors[index]).is_constant and t.dtype == "float32" and t.shape

@@ -11,7 +11,7 @@ REFERENCES = ("SubgraphIndex", "subgraph")  # ends of the names of options that 
 
 
 def spread(graph: Graph, known: Mapping[OpKey, str]) -> dict[OpKey, str]:
-    """A layer for every operator: `known`, else its loop's, its own TensorFlow name, its neighbours', a made-up one.
+    """Give every operator a layer: `known`, else its loop's, its own TensorFlow name, its neighbours', a made-up one.
 
     Args:
         graph: the graph.
@@ -31,7 +31,7 @@ def spread(graph: Graph, known: Mapping[OpKey, str]) -> dict[OpKey, str]:
 
 
 def _through_calls(graph: Graph, layers: dict[OpKey, str]) -> None:
-    """A loop belongs to the layer of most operators inside it, and what is inside it to the layer of the loop."""
+    """Give a loop the layer of most operators inside it, and what is inside it the layer of the loop."""
     callers = _callers(graph)
     inside: dict[OpKey, Counter[str]] = {}
     for (number, _), layer in layers.items():
@@ -45,7 +45,7 @@ def _through_calls(graph: Graph, layers: dict[OpKey, str]) -> None:
 
 
 def own_name(subgraph: Subgraph, op: Op) -> str:
-    """The name of the operation without that of the model around it, "" when the converter made the name up."""
+    """Return the name of the operation without that of the model around it, "" when the converter made the name up."""
     for output in op.outputs:
         for scopes, operation in parts(subgraph.tensors[output].name):
             if scopes:
@@ -72,7 +72,7 @@ def _from_consumers(number: int, subgraph: Subgraph, layers: dict[OpKey, str]) -
 
 
 def _callers(graph: Graph) -> dict[int, OpKey]:
-    """Subgraph -> the operator that runs it."""
+    """Return subgraph -> the operator that runs it."""
     return {
         value: key
         for key, op in graph.ops()

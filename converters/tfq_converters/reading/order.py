@@ -12,7 +12,7 @@ from tfq_converters.reading.convert import Conversion
 
 
 def in_models_order(conversion: Conversion, call: KerasCall) -> Conversion:
-    """The conversion with the inputs of its file in the order of the arguments of `call`."""
+    """Return the conversion with the inputs of its file in the order of the arguments of `call`."""
     if len(call.arguments) < 2:
         return conversion
     graph = flatbuffer.read(conversion.content)

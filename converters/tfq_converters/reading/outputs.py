@@ -18,7 +18,7 @@ ACTIVATIONS = ("ReLU", "Activation")  # classes that the converter fuses into th
 
 
 def last_layers(graph: Graph, keras_model: Any, tree: Node) -> dict[tuple[int, int], str]:
-    """Operators that write an output of a signature -> the path of the layer that makes this output.
+    """Return operators that write an output of a signature -> the path of the layer that makes this output.
 
     Empty for subclassed models, which declare no outputs.
     """
@@ -43,7 +43,7 @@ def last_layers(graph: Graph, keras_model: Any, tree: Node) -> dict[tuple[int, i
 
 
 def _maker(tensor: Any, op: Op) -> Any:
-    """The layer whose operator wrote `tensor`, before idle layers and fused activations, inside of inner models too."""
+    """Return the layer whose operator wrote `tensor`, before idle layers and fused activations; inner models too."""
     layer, node_index, tensor_index = tensor._keras_history
     kind = type(layer).__name__
     fused = fused_activation(op) != "NONE"

@@ -18,7 +18,7 @@ COUNTED_SHARE = 0.8  # of the scopes; above it the numbers at their ends come fr
 
 
 def layer_from_names(graph: Graph) -> Graph:
-    """`graph` with `Op.layer` set from the names of tensors, as well as they tell; every operator gets a stable name.
+    """Return `graph` with `Op.layer` guessed from tensor names; every operator gets a stable name.
 
     Args:
         graph: a float graph of any origin.
@@ -44,7 +44,7 @@ def layer_from_names(graph: Graph) -> Graph:
 
 
 def _layer(subgraph: Subgraph, op: Op, root: str, counted: bool) -> str:
-    """The scopes of a name between the model's and those inside a layer: an output's, else a weight's."""
+    """Return the scopes of a name between the model's and those inside a layer: an output's, else a weight's."""
     for tensor in (*op.outputs, *weights(subgraph, op)):
         joined = parts(subgraph.tensors[tensor].name)
         for scopes, _ in sorted(joined, key=lambda part: not computes(op.code, part[1])):
@@ -60,7 +60,7 @@ def _layer(subgraph: Subgraph, op: Op, root: str, counted: bool) -> str:
 
 
 def _tensor(subgraph: Subgraph, op: Op) -> str:
-    """The name of the first output itself, where it is a name at all."""
+    """Return the name of the first output itself, where it is a name at all."""
     joined = parts(subgraph.tensors[op.outputs[0]].name) if op.outputs else []
     name = joined[-1][1] if joined and not joined[-1][0] else ""
     return "" if SUFFIX.sub("", name) == "Identity" else name

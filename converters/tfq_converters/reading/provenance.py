@@ -33,7 +33,7 @@ class Provenance:
 
 
 def attach_layers(graph: Graph, keras_model: Any) -> Graph:
-    """`graph` with the layer of every operator set, as a path (`mha/query`).
+    """Return `graph` with the layer of every operator set, as a path (`mha/query`).
 
     A layer that is called several times is the layer of several operators. Of layers with equal values, which the
     converter merges, the one that the tensor's name tells is the layer (see `LayerInfo.merged_into` for the others).
@@ -47,7 +47,7 @@ def attach_layers(graph: Graph, keras_model: Any) -> Graph:
 
 
 def trace_layers(graph: Graph, keras_model: Any) -> Provenance:
-    """`attach_layers`, with the table of the layers and notes on merged ones."""
+    """Do what `attach_layers` does; also return the table of the layers and notes on merged ones."""
     tree = layer_tree(keras_model)
     names = resolver(tree, (tensor.name for subgraph in graph.subgraphs for tensor in subgraph.tensors))
     held = match_weights(graph, tree)
@@ -64,7 +64,7 @@ def trace_layers(graph: Graph, keras_model: Any) -> Provenance:
 
 
 def with_layers(graph: Graph, layers: Mapping[OpKey, str]) -> Graph:
-    """`graph` with `Op.layer` set from `layers`."""
+    """Return `graph` with `Op.layer` set from `layers`."""
 
     def named(number: int, subgraph: Subgraph) -> Subgraph:
         ops = (replace(op, layer=layers.get((number, index), op.layer)) for index, op in enumerate(subgraph.ops))
@@ -74,7 +74,7 @@ def with_layers(graph: Graph, layers: Mapping[OpKey, str]) -> Graph:
 
 
 def _told(names: Resolver, subgraph: Subgraph, op: Op) -> str:
-    """The layer that the names of an operator's outputs tell, else those of its constants."""
+    """Return the layer that the names of an operator's outputs tell, else those of its constants."""
     for index in (*op.outputs, *weights(subgraph, op)):
         found = names.layer(subgraph.tensors[index].name, op.code)
         if found:
@@ -83,14 +83,14 @@ def _told(names: Resolver, subgraph: Subgraph, op: Op) -> str:
 
 
 def _chosen(holders: tuple[str, ...], told: str) -> str:
-    """The layer that an operator's name tells, among those that hold its kernel if there are any."""
+    """Return the layer that an operator's name tells, among those that hold its kernel if there are any."""
     if not holders or told in holders:
         return told
     return next((path for path in holders if path.startswith(f"{told}/")), holders[0])
 
 
 def _merged(held: Mapping[OpKey, tuple[str, ...]], layers: Mapping[OpKey, str]) -> dict[str, str]:
-    """Layers without an operator of their own, whose values an operator of another layer holds -> that layer."""
+    """Return each layer without an operator of its own -> the layer whose operator holds its values."""
     present = set(layers.values())
     return {
         path: layers[key] for key, holders in held.items() for path in holders if path not in present and layers[key]
@@ -98,5 +98,5 @@ def _merged(held: Mapping[OpKey, tuple[str, ...]], layers: Mapping[OpKey, str]) 
 
 
 def named_layers(graph: Graph) -> dict[str, LayerInfo]:
-    """A table of the layers that the operators of `graph` name, for graphs without a Keras model: classes unknown."""
+    """Return a table of the layers that operators of `graph` name, for graphs without a Keras model."""
     return {op.layer: LayerInfo(op.layer, "") for _, op in graph.ops() if op.layer}

@@ -23,7 +23,7 @@ from tfq_converters.reading.float_source import refuse_quantized, validate_const
 from tfq_converters.reading.half_constants import without_half_constants
 from tfq_converters.reading.layers import layer_tree, nodes
 from tfq_converters.reading.load import keras_framework, load_model
-from tfq_converters.reading.lookups import with_shapes_behind_lookups
+from tfq_converters.reading.lookups import with_shapes_after_lookups
 from tfq_converters.reading.model import convert_model
 from tfq_converters.reading.names import Resolver
 from tfq_converters.reading.order import in_models_order
@@ -90,7 +90,7 @@ def _is_tflite(path: Path) -> bool:
 
 def _from_tflite(content: bytes | str, called: str, name: str) -> Source:
     given = flatbuffer.read(content)
-    shaped = with_shapes_behind_lookups(given)
+    shaped = with_shapes_after_lookups(given)
     content = content if shaped is given else flatbuffer.write(shaped)
     folded = without_half_constants(shaped)
     refuse_quantized(folded.graph, called)
@@ -152,7 +152,7 @@ def _keras_reference(call: KerasCall, signature: Signature) -> Reference:
 
 
 def _place(call: KerasCall, graph: Graph, content: bytes, difference: Difference) -> str:
-    """The first layer that the conversion breaks, in words."""
+    """Return the first layer that the conversion breaks, in words."""
     signature = next(found for found in graph.signatures if found.key == difference.signature)
     try:
         layer = first_difference(call, graph, content, signature, difference.inputs)

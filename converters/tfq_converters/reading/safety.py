@@ -29,7 +29,7 @@ class SavedConfig:
 
 
 def read_config(path: Path) -> SavedConfig:
-    """The architecture of a `.keras` or `.h5` file, without building anything.
+    """Return the architecture of a `.keras` or `.h5` file, without building anything.
 
     Raises:
         TfqError: the file is damaged, or holds weights only.
@@ -83,7 +83,7 @@ def refuse_code(path: Path, saved: SavedConfig, any_module: bool) -> None:
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Every JSON object of `value` that names a class, outermost first."""
+    """Yield every JSON object of `value` that names a class, outermost first."""
     if isinstance(value, dict):
         if "class_name" in value:
             yield value
@@ -100,7 +100,7 @@ def _name(entry: dict[str, Any]) -> str:
 
 
 def parsed(path: Path) -> Any:
-    """The protocol buffer of a SavedModel folder.
+    """Return the protocol buffer of a SavedModel folder.
 
     Raises:
         TfqError: it is damaged.

@@ -24,7 +24,7 @@ SINGLE_BATCH = (
 
 @contextmanager
 def without_training_state(path: Path) -> Iterator[Path]:
-    """A SavedModel folder that loads without the Keras that wrote it: `path`, or a copy without its optimizer's slots.
+    """Yield a SavedModel that loads without its Keras: `path`, or a copy without optimizer slots.
 
     TensorFlow gives slots to the optimizer of tf_keras, and fails ("has no attribute 'add_slot'") where that is not
     installed. Inference needs none. The copy links to the variables, and holds as long as the context.
@@ -45,7 +45,7 @@ def without_training_state(path: Path) -> Iterator[Path]:
 
 
 def load_signatures(path: Path, name: str) -> dict[str, Any]:
-    """The signatures of a SavedModel by key, the default one first; endpoints that Keras exports twice, once.
+    """Return the signatures of a SavedModel by key, the default one first; endpoints that Keras exports twice, once.
 
     Raises:
         TfqError: the folder cannot be loaded, or has no signature.
@@ -118,7 +118,7 @@ def _opened(path: Path, keys: list[str]) -> Iterator[Any]:
 
 
 def pinned_batch(graph: Graph) -> Graph:
-    """`graph` with the unknown first dimension of every signature input set to the 1 that its loops were built for."""
+    """Return `graph` with each unknown batch of a signature input set to the 1 that its loops were built for."""
     pins = {(signature.subgraph, index) for signature in graph.signatures for _, index in signature.inputs}
 
     def pinned(tensor: Tensor) -> Tensor:

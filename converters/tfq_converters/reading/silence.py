@@ -38,7 +38,7 @@ class _Silence:
         self._writer: TextIO | None = None
 
     def enter(self) -> int:
-        """Begin; returns how much had been caught by then."""
+        """Begin; return how much had been caught by then."""
         with self._lock:
             if not self._count:
                 with contextlib.ExitStack() as stack:
@@ -67,7 +67,7 @@ class _Silence:
         return os.fstat(self._sink.fileno()).st_size
 
     def caught(self, start: int) -> str:
-        """The text that was caught since there were `start` bytes."""
+        """Return the text that was caught since there were `start` bytes."""
         with self._lock:
             size = self._size()
             assert self._sink is not None

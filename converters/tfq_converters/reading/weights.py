@@ -31,7 +31,7 @@ def _axis(axis: int) -> Layout:
 
 
 def _split(axis: int, transposed: bool) -> Layout:
-    """Axes before `axis` are one side, the others the other side; the rows run over the latter when `transposed`."""
+    """Split axes at `axis` into two sides; the rows run over the second side when `transposed`."""
 
     def layout(values: np.ndarray) -> np.ndarray:
         matrix = values.reshape(int(np.prod(values.shape[:axis])), -1)
@@ -64,7 +64,7 @@ class _Kernel:
 
 
 def match_weights(graph: Graph, tree: Node) -> dict[OpKey, tuple[str, ...]]:
-    """Every operator with a kernel -> the paths of the layers that hold it, in the order of the tree.
+    """Return every operator with a kernel -> the paths of the layers that hold it, in the order of the tree.
 
     Operators whose constants equal no layer's weights are left out.
     """
@@ -89,7 +89,7 @@ def _kernel_constants(subgraph: Subgraph, op: Op) -> Iterator[np.ndarray]:
 
 
 def _kernels_by_size(tree: Node) -> dict[tuple[int, int], list[_Kernel]]:
-    """All ways to lay out all kernels, by the shape of their rows."""
+    """Return all ways to lay out all kernels, by the shape of their rows."""
     found: dict[tuple[int, int], list[_Kernel]] = {}
     for node in nodes(tree):
         for weight in own_weights(node):
@@ -107,7 +107,7 @@ def _kernels_by_size(tree: Node) -> dict[tuple[int, int], list[_Kernel]]:
 
 
 def _layouts(shape: tuple[int, ...]) -> dict[tuple[int, int], list[Layout]]:
-    """Ways in which the converter may lay out a kernel of `shape`, by the shape of the rows.
+    """Return the layouts that the converter may give a kernel of `shape`, by the shape of the rows.
 
     Dense and recurrent kernels are split before the last axis, those of attention before any; convolutions have their
     output channels last (transposed ones last but one), depthwise ones in the last two.
@@ -139,7 +139,7 @@ def _holders(data: np.ndarray, code: str, kernels: Mapping[tuple[int, int], list
 
 
 def aligned(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether the rows of two matrices agree up to a factor per row; rows of zeros agree with everything."""
+    """Return whether the rows of two matrices agree up to a factor per row; rows of zeros agree with everything."""
     sample = np.linspace(0, len(first) - 1, min(len(first), 8)).astype(int)
     for some in (sample, slice(None)):
         a, b = first[some].astype(np.float64), second[some].astype(np.float64)

@@ -12,7 +12,7 @@ from tfq_converters.realize.builder import SubgraphBuilder, stored, varying_axes
 
 
 def stored_blocks(tensor: Tensor, value: WeightCodes, block: int) -> Tensor:
-    """A matrix [rows, inputs] with one scale per row and `block` inputs, as blockwise kernels read it.
+    """Return a matrix [rows, inputs] with one scale per row and `block` inputs, as blockwise kernels read it.
 
     Inputs are filled up with zeros to whole blocks.
     """
@@ -26,7 +26,7 @@ def stored_blocks(tensor: Tensor, value: WeightCodes, block: int) -> Tensor:
 
 
 def dequantized(builder: SubgraphBuilder, tensor: int, value: WeightCodes | np.ndarray) -> int:
-    """The float tensor that an explicit DEQUANTIZE makes of the stored `value`; a float32 one needs none."""
+    """Return the float tensor that an explicit DEQUANTIZE makes of the stored `value`; a float32 one needs none."""
     if isinstance(value, np.ndarray) and value.dtype == np.float32:
         return builder.weight(tensor, value)
     if isinstance(value, WeightCodes) and len(varying_axes(value)) > 1:
@@ -42,7 +42,7 @@ def _dequantized(builder: SubgraphBuilder, tensor: int, value: WeightCodes | np.
 
 
 def _dequantized_blocks(builder: SubgraphBuilder, tensor: int, value: WeightCodes) -> int:
-    """The codes as [blocks, block] made float and scaled; RESHAPE, SLICE and TRANSPOSE into the weight."""
+    """Return the codes as [blocks, block] made float and scaled; RESHAPE, SLICE and TRANSPOSE into the weight."""
     source = builder.tensors[tensor]
     (axis,) = [axis for axis, size in enumerate(value.block) if size > 1] or [value.codes.ndim - 1]
     order = [*(a for a in range(value.codes.ndim) if a != axis), axis]
@@ -68,7 +68,7 @@ def _dequantized_blocks(builder: SubgraphBuilder, tensor: int, value: WeightCode
 
 
 def _scaled_rows(builder: SubgraphBuilder, source: Tensor, rows: WeightCodes) -> int:
-    """The float values of `rows`, each of which has a scale of its own.
+    """Return the float values of `rows`, each of which has a scale of its own.
 
     Symmetric ones with float16 scales are a MUL of the codes and the scales: 2 bytes for each scale, where those of a
     tensor's quantization take 4, and 8 for each zero point.
@@ -95,7 +95,7 @@ def _made_float(builder: SubgraphBuilder, constant: Tensor, result: Tensor) -> i
 
 
 def _first(builder: SubgraphBuilder, index: int, result: Tensor) -> int:
-    """SLICE from the beginning to the shape of `result`."""
+    """Emit a SLICE from the beginning to the shape of `result`."""
     begin = builder.constant(f"{result.name}_begin", np.zeros(len(result.shape), np.int32))
     size = builder.constant(f"{result.name}_size", np.array(result.shape, np.int32))
     return builder.step("SLICE", (index, begin, size), result, Options("SliceOptions", {}))

@@ -28,7 +28,7 @@ class SubgraphBuilder(GraphBuilder):
                 self._forms[index] = {FLOAT: index}
 
     def value(self, tensor: int, form: ValueForm) -> int:
-        """The emitted tensor that holds `tensor` in `form`, converting when it does not exist yet."""
+        """Return the emitted tensor that holds `tensor` in `form`, converting when it does not exist yet."""
         if tensor == ABSENT:
             return ABSENT
         forms = self._forms[tensor]
@@ -37,11 +37,11 @@ class SubgraphBuilder(GraphBuilder):
         return forms[form]
 
     def any_form(self, tensor: int) -> int:
-        """The emitted tensor that holds `tensor` in the form in which it was made."""
+        """Return the emitted tensor that holds `tensor` in the form in which it was made."""
         return next(iter(self._forms[tensor].values()))
 
     def all_forms(self) -> dict[int, dict[ValueForm, int]]:
-        """For every value of the float subgraph, the forms in which it exists so far, in the order of their making."""
+        """Return, for every value of the float subgraph, the forms in which it exists so far, oldest first."""
         return {tensor: forms for tensor, forms in self._forms.items() if tensor < len(self.source.tensors)}
 
     def keep_name(self, tensor: int, emitted: int) -> None:
@@ -52,22 +52,22 @@ class SubgraphBuilder(GraphBuilder):
             self.tensors[emitted] = replace(self.tensors[emitted], name=name)
 
     def output(self, tensor: int, form: ValueForm) -> int:
-        """Declare that the next operator writes `tensor` in `form`; the emitted tensor, returned, keeps the name."""
+        """Declare that the next operator writes `tensor` in `form`; return the emitted tensor, which keeps the name."""
         if form is not FLOAT:
             self.tensors[tensor] = encoded(self.tensors[tensor], form)
         self._forms[tensor] = {form: tensor}
         return tensor
 
     def weight(self, tensor: int, value: WeightCodes | np.ndarray) -> int:
-        """The emitted constant that stores `value` in place of the constant `tensor`."""
+        """Return the emitted constant that stores `value` in place of the constant `tensor`."""
         return self.once(value, "stored", lambda: self.new(stored(self.tensors[tensor], value)))
 
     def once(self, value: object, purpose: str, make: Callable[[], int]) -> int:
-        """The tensor that `make` builds of the constant `value`; built once for all operators that share it."""
+        """Return the tensor that `make` builds of the constant `value`; built once for all operators that share it."""
         return self._constants.once(make, value, key=purpose)
 
     def matrix(self, codes: WeightCodes) -> WeightCodes:
-        """The codes [O, 1, 1, I] of a 1x1 convolution as [O, I]; the same value each time."""
+        """Return the codes [O, 1, 1, I] of a 1x1 convolution as [O, I]; the same value each time."""
 
         def flat() -> WeightCodes:
             shape = (codes.codes.shape[0], codes.codes.shape[3])
@@ -79,7 +79,7 @@ class SubgraphBuilder(GraphBuilder):
         return self._matrices.once(flat, codes)
 
     def know(self, index: int, form: ValueForm) -> None:
-        """Declare that the new tensor `index` is a value in `form`, which operators may ask for like any other."""
+        """Declare that the new tensor `index` is a value in `form`, which operators may request like any other."""
         self._forms[index] = {form: index}
 
     def reshape(self, index: int, result: Tensor, output: int | None = None) -> int:
@@ -107,7 +107,7 @@ class SubgraphBuilder(GraphBuilder):
 
 
 def _requantizes(known: ActivationEncoding, form: ActivationEncoding) -> bool:
-    """Whether QUANTIZE converts between the two directly; int8 to int16 is refused by tf.lite 2.21."""
+    """Return whether QUANTIZE converts between the two directly; int8 to int16 is refused by tf.lite 2.21."""
     return known.dtype == form.dtype or (known.dtype, form.dtype) in {
         ("int16", "int8"),
         ("uint8", "int8"),
@@ -116,7 +116,7 @@ def _requantizes(known: ActivationEncoding, form: ActivationEncoding) -> bool:
 
 
 def stored(tensor: Tensor, value: WeightCodes | np.ndarray) -> Tensor:
-    """The constant `tensor` with its quantized storage."""
+    """Return the constant `tensor` with its quantized storage."""
     if isinstance(value, np.ndarray):
         return replace(tensor, dtype=value.dtype.name, data=value)
     return replace(
@@ -128,12 +128,12 @@ def stored(tensor: Tensor, value: WeightCodes | np.ndarray) -> Tensor:
 
 
 def varying_axes(value: WeightCodes) -> list[int]:
-    """The axes along which scales differ; a file's tensor has one at most."""
+    """Return the axes along which scales differ; a file's tensor has one at most."""
     return [axis for axis, blocks in enumerate(value.scale.shape) if blocks > 1]
 
 
 def _axis_quantization(name: str, value: WeightCodes) -> Quantization:
-    """Scales per tensor or along one axis; a scale that several channels share is repeated."""
+    """Return scales per tensor or along one axis; a scale that several channels share is repeated."""
     varying = varying_axes(value)
     assert len(varying) <= 1, f"{name}: scales vary along axes {varying}; only one can be stored"
     if not varying:

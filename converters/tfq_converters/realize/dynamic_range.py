@@ -41,7 +41,7 @@ def dynamic_range(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> Non
 
 
 def dynamic_options(op: Op) -> Options | None:
-    """FULLY_CONNECTED quantizes its input asymmetrically, as XNNPACK does whatever the option says."""
+    """Set FULLY_CONNECTED to asymmetric input quantization, which XNNPACK does whatever the option says."""
     if op.code != "FULLY_CONNECTED" or op.options is None:
         return op.options
     return replace(op.options, values={**op.options.values, "asymmetricQuantizeInputs": True})

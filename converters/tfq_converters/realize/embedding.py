@@ -18,7 +18,7 @@ LOOKUP_VERSIONS = {8: 3, 4: 4, 2: 5}  # registered for the table's type; per run
 
 
 def is_embedding(builder: SubgraphBuilder, op: Op) -> bool:
-    """Whether `op` gathers rows of a constant matrix."""
+    """Return whether `op` gathers rows of a constant matrix."""
     return (
         op.code == "GATHER"
         and builder.source.tensors[op.inputs[0]].is_constant
@@ -27,7 +27,7 @@ def is_embedding(builder: SubgraphBuilder, op: Op) -> bool:
 
 
 def gathers_rows(op: Op, table: tuple[int, ...]) -> bool:
-    """Whether a GATHER picks whole rows of a matrix of shape `table`."""
+    """Return whether a GATHER picks whole rows of a matrix of shape `table`."""
     return len(table) == 2 and op.option("axis") == 0 and not op.option("batchDims")
 
 
@@ -80,7 +80,7 @@ def _embedding_lookup(builder: SubgraphBuilder, op: Op, table: WeightCodes, ids:
 
 
 def _first_columns(builder: SubgraphBuilder, index: int, result: Tensor) -> int:
-    """SLICE to the columns of `result`, where there are more."""
+    """Emit a SLICE to the columns of `result`, where there are more."""
     if builder.tensors[index].shape == result.shape:
         return index
     begin = builder.constant(f"{result.name}_begin", np.zeros(2, np.int32))
@@ -89,17 +89,17 @@ def _first_columns(builder: SubgraphBuilder, index: int, result: Tensor) -> int:
 
 
 def reads_blocks(table: WeightCodes) -> bool:
-    """Whether the kernel reads the blocks of `table` itself: int4, of a size that it knows."""
+    """Return whether the kernel reads the blocks of `table` itself: int4, of a size that it knows."""
     return table.bits == 4 and table.scale.shape[1] > 1 and kernel_reads_rows(table.codes.shape[1], table.block[1])
 
 
 def kernel_reads_rows(depth: int, block: int) -> bool:
-    """Whether EMBEDDING_LOOKUP reads int4 rows of `depth` values in blocks of `block`."""
+    """Return whether EMBEDDING_LOOKUP reads int4 rows of `depth` values in blocks of `block`."""
     return block in KERNEL_BLOCKS and depth % block == 0
 
 
 def scales_aside(table: WeightCodes) -> bool:
-    """Whether the scales of the rows are a table of their own, looked up by the same ids.
+    """Return whether the scales of the rows are a table of their own, looked up by the same ids.
 
     A file gives every scale of a tensor a zero point of 8 bytes, and every runtime refuses fewer of them than scales.
     A product with the scale is what the kernel computes, so the results are the same bit for bit.
@@ -108,13 +108,13 @@ def scales_aside(table: WeightCodes) -> bool:
 
 
 def _scale_column(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> Tensor:
-    """The scale of each row of the stored table, [rows, 1] float32."""
+    """Return the scale of each row of the stored table, [rows, 1] float32."""
     data = table.scale.reshape(-1, 1).astype(np.float32)
     return Tensor(f"{builder.tensors[tensor].name}_scales", data.shape, "float32", data=data)
 
 
 def _stored_rows(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> Tensor:
-    """The table as the lookup reads it: rows, or blocks as rows of their own; zeros fill each row to whole bytes."""
+    """Return the table as the lookup reads it: rows, or blocks as rows; zeros fill each row to whole bytes."""
     source = builder.tensors[tensor]
     if reads_blocks(table):
         return stored_blocks(source, table, table.block[1])
@@ -132,7 +132,7 @@ def _stored_rows(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> T
 
 
 def _ids_of_blocks(builder: SubgraphBuilder, name: str, index: int, parts: int, dynamic: bool) -> int:
-    """Row i of the table is rows parts * i ... parts * i + parts - 1 of the blocks."""
+    """Return block ids: row i of the table is rows parts * i ... parts * i + parts - 1 of the blocks."""
     count = builder.tensors[index].shape[0]
 
     def integers(suffix: str, shape: tuple[int, ...]) -> Tensor:
@@ -149,7 +149,7 @@ def _ids_of_blocks(builder: SubgraphBuilder, name: str, index: int, parts: int, 
 
 
 def _gather_then_dequantize(builder: SubgraphBuilder, op: Op, table: WeightCodes) -> None:
-    """Ids of which several dimensions are unknown cannot be put back by a constant RESHAPE."""
+    """Look up codes first: a constant RESHAPE cannot restore ids with several unknown dimensions."""
     result = builder.source.tensors[op.outputs[0]]
     if table.scale.size > 1 or table.bits == 2 or table.codes.shape[1] * table.bits % 8:
         inputs = (dequantized(builder, op.inputs[0], table), builder.value(op.inputs[1], FLOAT))

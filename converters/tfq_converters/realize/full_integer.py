@@ -21,7 +21,7 @@ WEIGHT_VERSIONS: dict[tuple[str, int], int] = {
 
 
 def full_integer(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
-    """Add `op` on integer inputs and outputs, as `encoding` says for each slot; other slots stay as they are."""
+    """Add `op` on integer inputs and outputs, as `encoding` says for each slot; other slots stay unchanged."""
     rewrite = REWRITES.get(op.code)
     if rewrite is not None and rewrite(builder, op, encoding):
         return
@@ -46,12 +46,12 @@ def full_integer(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None
 
 
 def weight_version(code: str, bits: int) -> int:
-    """The least version of `code` that takes weights of `bits`."""
+    """Return the least version of `code` that takes weights of `bits`."""
     return WEIGHT_VERSIONS.get((code, bits), 1)
 
 
 def _zero_bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> int:
-    """The integer kernels of CONV_2D need a bias where the float ones do without."""
+    """Add the bias that integer kernels of CONV_2D need and float ones do without."""
     weight = encoding.weights[1]
     assert isinstance(weight, WeightCodes)
     channels, bits = weight.codes.shape[0], 64 if _is_int16(encoding) else 32

@@ -22,7 +22,7 @@ BLOCKWISE_VERSION = 13  # of FULLY_CONNECTED: of the first kernels that know blo
 
 
 def as_fully_connected(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> tuple[Op, OpEncoding]:
-    """The 1x1 convolution `op` as FULLY_CONNECTED over the same values; anything else as it is."""
+    """Return the 1x1 convolution `op` as FULLY_CONNECTED over the same values; anything else unchanged."""
     if op.code != "CONV_2D":
         return op, encoding
     codes = encoding.weights[1]
@@ -50,7 +50,7 @@ def _matrix_tensor(weight: Tensor) -> Tensor:
 
 
 def _strided(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> int:
-    """The input at every stride-th pixel, which is all that a strided 1x1 convolution sees."""
+    """Return the input at every stride-th pixel, which is all that a strided 1x1 convolution sees."""
     steps = (op.option("strideH"), op.option("strideW"))
     if steps == (1, 1):
         return op.inputs[0]
@@ -99,7 +99,7 @@ def blockwise(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
 
 
 def _filled(builder: SubgraphBuilder, index: int, missing: int, name: str) -> int:
-    """The last axis filled up with `missing` zeros."""
+    """Return the last axis filled up with `missing` zeros."""
     source = builder.tensors[index]
     pads = np.zeros((len(source.shape), 2), np.int32)
     pads[-1, 1] = missing

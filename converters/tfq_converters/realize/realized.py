@@ -47,7 +47,7 @@ class Realized:
 
 
 def realize(quantized: QuantizedGraph) -> Realized:
-    """The graph of the file that computes what `quantized` says."""
+    """Return the graph of the file that computes what `quantized` says."""
     subgraphs: list[Subgraph] = []
     places: dict[TensorKey, Mapping[ValueForm, int]] = {}
     for s in range(len(quantized.graph.subgraphs)):

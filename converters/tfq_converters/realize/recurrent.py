@@ -10,7 +10,7 @@ from tfq_converters.realize.builder import FLOAT, SubgraphBuilder
 
 
 def integer_lstm(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
-    """`op` over int8 weights, with h in int8 and c in int16.
+    """Emit `op` over int8 weights, with h in int8 and c in int16.
 
     The kernel reads the encoding of h before a projection from its fifth intermediate; there is no projection, so that
     it is that of the output. The other four are of gates before their normalization, which is not there either.

@@ -17,7 +17,7 @@ from tfq_converters.realize.recurrent import integer_lstm
 
 
 def rectify(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
-    """RELU and RELU6 onto codes that begin at 0: requantization saturates there, and is a hundred times faster."""
+    """Emit RELU or RELU6 on codes that begin at 0 as requantization, which saturates there and is 100 times faster."""
     (source,), (target,) = op.inputs, op.outputs
     form, result = encoding.inputs[0], encoding.outputs[0]
     lowest = np.iinfo(result.dtype).min
@@ -31,7 +31,7 @@ def rectify(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
 
 
 def sum_as_mean(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
-    """SUM, which the reference kernels get wrong, as MEAN times the count: mean at scale s / n, times n, at scale s."""
+    """Emit SUM, wrong in the reference kernels, as MEAN times the count: mean at scale s / n, times n, at scale s."""
     source, axes = builder.source.tensors[op.inputs[0]], builder.source.tensors[op.inputs[1]].data
     if axes is None or any(source.dynamic_shape[axis] < 0 for axis in axes.reshape(-1)):
         return False
@@ -47,17 +47,17 @@ def sum_as_mean(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
 
 
 def negation(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
-    """NEG, whose kernels negate codes, as a product with -1."""
+    """Emit NEG, whose kernels negate codes, as a product with -1."""
     return _times(builder, op, encoding, -1)
 
 
 def zeros(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
-    """ZEROS_LIKE, which has no integer kernel that knows of zero points, as a product with 0."""
+    """Emit ZEROS_LIKE, which has no integer kernel that knows of zero points, as a product with 0."""
     return _times(builder, op, encoding, 0)
 
 
 def square(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
-    """SQUARE, which has no integer kernel, as a product of its input with itself."""
+    """Emit SQUARE, which has no integer kernel, as a product of its input with itself."""
     form = encoding.inputs[0]
     start = (builder.value(op.inputs[0], form), form.scale)
     _multiply(builder, op, encoding, start, start)
@@ -65,7 +65,7 @@ def square(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
 
 
 def reverse_sequence(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> bool:
-    """int8 REVERSE_SEQUENCE, which has no kernel, on the same codes shifted by 128: uint8 has one."""
+    """Emit int8 REVERSE_SEQUENCE, which has no kernel, on the same codes shifted by 128: uint8 has one."""
     form, result = encoding.inputs[0], encoding.outputs[0]
     if form.dtype != "int8":
         return False
@@ -89,7 +89,7 @@ def _times(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, number: int) 
 
 
 def _factor(builder: SubgraphBuilder, op: Op, number: int, dtype: str) -> Factor:
-    """The integer `number` as a constant of `dtype`, exact: on the largest code."""
+    """Return the integer `number` as a constant of `dtype`, exact: on the largest code."""
     limit = int(np.iinfo(dtype).max)
     scale = abs(number) / limit if number else 1.0
     data = np.array([limit * int(np.sign(number))], dtype)

@@ -69,7 +69,7 @@ def split(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
 
 
 def _cut_inputs(builder: SubgraphBuilder, op: Op, tensor: int, form: ValueForm, cut: _Cut) -> list[int]:
-    """The input's last axis in parts; of a grouped convolution, the part of every group side by side."""
+    """Return the input's last axis in parts; of a grouped convolution, the part of every group side by side."""
     index = builder.value(tensor, form)
     source = builder.tensors[index]
     name = builder.source.tensors[op.outputs[0]].name
@@ -100,13 +100,13 @@ def _cut_inputs(builder: SubgraphBuilder, op: Op, tensor: int, form: ValueForm, 
 
 
 def _resized(tensor: Tensor, name: str, last: tuple[int, ...]) -> Tensor:
-    """`tensor` with another last axis, or other ones in its place."""
+    """Return `tensor` with another last axis, or several axes in its place."""
     unknown = None if tensor.shape_signature is None else (*tensor.shape_signature[:-1], *last)
     return replace(tensor, name=name, shape=(*tensor.shape[:-1], *last), shape_signature=unknown, data=None)
 
 
 def _weights(builder: SubgraphBuilder, op: Op, weight: WeightCodes, axis: int) -> list[int]:
-    """The stored weights of each part."""
+    """Return the stored weights of each part."""
     size = weight.block[axis]
 
     def make(k: int) -> int:
@@ -125,7 +125,7 @@ def _weights(builder: SubgraphBuilder, op: Op, weight: WeightCodes, axis: int) -
 def _part(
     builder: SubgraphBuilder, op: Op, encoding: OpEncoding, weight: int, k: int, source: int, partial: ValueForm
 ) -> int:
-    """The operator of one group; the first one adds the bias."""
+    """Return the operator of one group; the first one adds the bias."""
     slot, of_bias = data_slot(op.code), bias_slot(op.code)
     inputs = [
         builder.value(tensor, FLOAT) if n not in (slot, 1, of_bias) else ABSENT for n, tensor in enumerate(op.inputs)
@@ -159,7 +159,7 @@ def _bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, slot: int) -> 
 
 
 def _no_bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, weight: int) -> int:
-    """CONV_2D is refused without a bias."""
+    """Return a bias of zeros: CONV_2D is refused without one."""
     stored_weight = builder.tensors[weight]
     assert stored_weight.quantization is not None
     name = f"{stored_weight.name}/zero_bias"
@@ -172,7 +172,7 @@ def _no_bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, weight: int
 
 
 def _add_up(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, parts: list[int], partial: ValueForm) -> None:
-    """The sum of the parts, one after the other; the last addition applies the fused activation."""
+    """Add the parts one after the other; the last addition applies the fused activation."""
     target = op.outputs[0]
     version = 1 if partial is FLOAT else OPS["ADD"].version("int16")
     total = parts[0]

@@ -37,7 +37,7 @@ class Server:
         self._runners.pop(number, None)
 
     def run(self, number: int, inputs: list[Any], each: int, reset: bool) -> list[Any]:
-        """The outputs of several runs, one after the other; each takes so many of the inputs."""
+        """Return the outputs of several runs, one after the other; each takes so many of the inputs."""
         arrays, runner = self._asked.take(inputs), self._runners[number]
         found: list[np.ndarray] = []
         for start in range(0, max(len(arrays), 1), max(each, 1)):
@@ -50,7 +50,7 @@ class Server:
         self._runners[number].reset_variables()
 
     def time(self, numbers: list[int], inputs: list[Any], counts: list[int], seconds: float) -> list[Any]:
-        """Medians in ms of two files, and of how many runs."""
+        """Return the median ms of two files, and of how many runs."""
         arrays = self._asked.take(inputs)
         fed = arrays[: counts[0]], arrays[counts[0] :]
         return list(timed([self._runners[number] for number in numbers], fed, seconds))
@@ -59,7 +59,7 @@ class Server:
 def timed(
     runners: Sequence[Runner], inputs: Sequence[Sequence[np.ndarray]], seconds: float
 ) -> tuple[float, float, int]:
-    """Medians in ms of one invocation of each, in alternation, the first of each pair alternating too; and how many."""
+    """Return the median ms of one invocation of each, in alternation (first of each pair too), and how many."""
     sides = list(zip(runners, inputs, strict=True))
     start = time.perf_counter()
     for runner, given in sides * WARM_UP:

@@ -44,7 +44,7 @@ class Apart:
         self._said = b""
 
     def open(self, content: bytes | str, kernels: Kernels, threads: int, what: str) -> "ApartRunner":
-        """A file, given by content or path, ready to run; `what` names it in errors.
+        """Return a file, given by content or path, ready to run; `what` names it in errors.
 
         Raises:
             TfqError: the runtime refuses it, dies of it, or does not end.
@@ -70,7 +70,7 @@ class Apart:
     def time(
         self, runners: Sequence["ApartRunner"], inputs: Sequence[Sequence[np.ndarray]], seconds: float
     ) -> tuple[float, float, int]:
-        """The times of two files, as `apart_child.timed` measures them."""
+        """Return the times of two files, as `apart_child.timed` measures them."""
         asked = self.put([array for given in inputs for array in given])
         limit = 2 * seconds + RUNS_TIMED * sum(runner.limit for runner in runners)
         what = " and ".join(runner.what for runner in runners)
@@ -162,7 +162,7 @@ class ApartRunner:
         return self.run_all([inputs])[0]
 
     def run_all(self, inputs: Sequence[Sequence[np.ndarray]], reset: bool = False) -> list[list[np.ndarray]]:
-        """The outputs of several runs, one after the other, for one request; with `reset`, without a state between."""
+        """Return the outputs of several runs in one request; with `reset`, no state passes between them."""
         each, count = len(inputs[0]), len(inputs)
         asked = self.process.put([array for given in inputs for array in given])
         given = {"number": self.number, "inputs": asked, "each": each, "reset": reset}

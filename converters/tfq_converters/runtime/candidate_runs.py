@@ -55,7 +55,7 @@ class FileRuns:
             return [[] for _ in samples]
         self._count += 1
         path = self.folder / f"{self._count}.tflite"
-        flatbuffer.save(graph, path, behind=True)
+        flatbuffer.save(graph, path, constants_last=True)
         process = self._ready()
         try:
             runner = process.open(str(path), "default", 1, "the file")
@@ -84,5 +84,5 @@ class FileRuns:
 
 
 def file_runs(timeout: float | None = None) -> AbstractContextManager[FileRuns]:
-    """A `FileRuns` whose process and temporary folder last as long as the block."""
+    """Return a `FileRuns` whose process and temporary folder last as long as the block."""
     return in_folder(FileRuns, timeout)

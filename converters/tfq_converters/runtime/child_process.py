@@ -14,13 +14,13 @@ ROOT = str(Path(__file__).parents[2])  # the folder that holds this package
 
 
 def python_command(module: str, *arguments: str, site: bool = True) -> list[str]:
-    """The command that runs `module`; without `site` it starts sooner, and finds packages by `python_environment`."""
+    """Return the command that runs `module`, without `site`: it starts sooner; see `python_environment`."""
     # -P: `-m` does not put the current folder first on the import path.
     return [sys.executable, "-P", *([] if site else ["-S"]), "-m", module, *arguments]
 
 
 def python_environment(*roots: str, **more: str) -> dict[str, str]:
-    """The environment of this process with `more`, and with its import path, but for the current folder.
+    """Return the environment of this process with `more`, and with its import path, but for the current folder.
 
     The folder of this package and `roots` come first, and stay even if one of them is the current folder.
     """

@@ -36,24 +36,24 @@ def waiting(timeout: float | None = None) -> AbstractContextManager["Runs"]:
 
 
 def _save_parts(graph: Graph, parts: Sequence[Part], here: Path) -> None:
-    """Each part as a file, and where they meet."""
+    """Save each part as a file, and where they meet."""
     borders = ArrayWriter(here / "parts")
     for side, tensors in (("inputs", graph.main.inputs), ("outputs", graph.main.outputs)):
         borders.add(side, np.array(tensors, np.int64))
     for k, part in enumerate(parts):
-        flatbuffer.save(part.graph, here / f"part_{k}.tflite", behind=True)
+        flatbuffer.save(part.graph, here / f"part_{k}.tflite", constants_last=True)
         borders.add(f"inputs_{k}", np.array(part.inputs, np.int64))
         borders.add(f"outputs_{k}", np.array(part.outputs, np.int64))
     borders.close()
 
 
 def _save_probe(graph: Graph, content: bytes | None, wanted: tuple[int, ...], path: Path) -> None:
-    """The file with the wanted tensors as its outputs."""
+    """Save the file with the requested tensors as its outputs."""
     if content is not None:
         write_file(path, flatbuffer.with_outputs(content, wanted))
         return
     main = replace(graph.main, outputs=wanted)
-    flatbuffer.save(replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=()), path, behind=True)
+    flatbuffer.save(replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=()), path, constants_last=True)
 
 
 class Runs:
@@ -67,7 +67,7 @@ class Runs:
         self._kept = ArrayWriter(here / "kept")
 
     def _started(self) -> subprocess.Popen[bytes]:
-        """A process that waits to be told its kernels."""
+        """Return a process that waits to be told its kernels."""
         return started("tfq_converters.runtime.run_child", self._here, subprocess.DEVNULL)
 
     def give(
@@ -118,7 +118,7 @@ class Runs:
         self._kept.add(name, value)
 
     def kept(self) -> Arrays:
-        """All that `keep` put aside; nothing more can be kept."""
+        """Return all that `keep` put aside; nothing more can be kept."""
         self._kept.close()
         return ArrayFile(self._here / "kept")
 
@@ -156,12 +156,12 @@ class Runs:
         )
 
     def is_done(self, kernels: Kernels) -> bool:
-        """Whether `result` need not wait."""
+        """Return whether `result` need not wait."""
         named = (self._here / kernels, self._here / f"{kernels}.error")
         return any(path.exists() for path in named) or self._children[kernels].poll() is not None
 
     def refused(self, kernels: Kernels) -> bool:
-        """Whether the runtime refused the file, in contrast to dying on it."""
+        """Return whether the runtime refused the file, in contrast to dying on it."""
         return (self._here / f"{kernels}.error").exists()
 
     def end(self) -> None:

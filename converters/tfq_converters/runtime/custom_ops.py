@@ -20,7 +20,7 @@ _answers: dict[Any, dict[str, bool]] = {}
 
 
 def executes(kernels: Kernels, op: Op, subgraph: Subgraph) -> bool:
-    """Whether `kernels` run the custom operator `op` of `subgraph`; the slow ones answer for each other."""
+    """Return whether `kernels` run the custom operator `op` of `subgraph`; the slow ones answer for each other."""
     key = _key(op, subgraph)
     if key not in _answers:
         _answers[key] = _asked(op, subgraph)
@@ -59,7 +59,7 @@ def _asked(op: Op, subgraph: Subgraph) -> dict[str, bool]:
 
 
 def _unpacks(subgraph: Subgraph, index: int) -> bool:
-    """Whether operator `index` makes a float constant of a stored one."""
+    """Return whether operator `index` makes a float constant of a stored one."""
     op = subgraph.ops[index]
     return op.code == "DEQUANTIZE" and subgraph.tensors[op.inputs[0]].is_constant
 

@@ -31,7 +31,7 @@ class Role:
 
 
 def role_of(subgraph: Subgraph, start: int) -> Role:
-    """The meaning of tensor `start` to the operators that it reaches: the first kind that applies, the narrowest.
+    """Return the meaning of tensor `start` to the operators that it reaches: the first, narrowest kind that applies.
 
     Of a tensor that says nothing, whole numbers are rows of every table, for it may index one in a way not seen here.
     """
@@ -47,7 +47,7 @@ def role_of(subgraph: Subgraph, start: int) -> Role:
 def drawn(
     rng: np.random.Generator, tensor: Tensor, role: Role, shape: tuple[int, ...] | None = None, normal: bool = True
 ) -> np.ndarray:
-    """Values for `tensor`, of `shape` where the file leaves its own open; strings are empty.
+    """Return values for `tensor`, of `shape` where the file leaves its own open; strings are empty.
 
     Args:
         rng: the source of randomness.
@@ -76,9 +76,9 @@ def drawn(
 
 
 def _roles(subgraph: Subgraph, start: int) -> Iterator[Role]:
-    """The roles that operators give to the values of `start` where these reach them."""
+    """Yield the roles that operators give to the values of `start` where these reach them."""
     consumers = subgraph.consumers()
-    ahead: list[tuple[int, str]] = [(start, "as it is")]
+    ahead: list[tuple[int, str]] = [(start, "unchanged")]
     seen = set(ahead)
     while ahead:
         tensor, state = ahead.pop()
@@ -95,10 +95,10 @@ def _roles(subgraph: Subgraph, start: int) -> Iterator[Role]:
 
 
 def _role_at(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> Role | None:
-    """The role that `op` gives to the values in `slot`; None where it tells none."""
+    """Return the role that `op` gives to the values in `slot`; None where it tells none."""
     kind = subgraph.tensors[tensor].dtype
     whole = "int" in kind
-    if whole and state == "as it is":
+    if whole and state == "unchanged":
         rows = _rows(subgraph, op, slot)
         if rows is not None:
             return Role("index", 0, rows)
@@ -123,11 +123,11 @@ def _role_at(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> 
 
 
 def _after(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> str:
-    """In which state `op` hands on the values that it gets in `slot`; "" where it makes others of them."""
+    """Return the state in which `op` hands on the values of `slot`; "" where it changes them."""
     before = subgraph.tensors[tensor].dtype
     after = subgraph.tensors[op.outputs[0]].dtype if op.outputs else ""
     if op.code == "CAST":
-        return "as it is" if after in ("int32", "int64") else state if after.startswith("float") else ""
+        return "unchanged" if after in ("int32", "int64") else state if after.startswith("float") else ""
     if before.startswith("float"):
         if _moves(op, slot):
             return state
@@ -148,13 +148,13 @@ def _after(subgraph: Subgraph, op: Op, slot: int, tensor: int, state: str) -> st
 
 
 def _moves(op: Op, slot: int) -> bool:
-    """Whether `op` puts the values that it gets in `slot` in other places."""
+    """Return whether `op` puts the values that it gets in `slot` in other places."""
     facts = facts_of(op.code)
     return facts.moves != "" and slot in facts.data_slots(len(op.inputs))
 
 
 def _rows(subgraph: Subgraph, op: Op, slot: int) -> int | None:
-    """How many values an index may have that `op` reads in `slot`; None where that is no index."""
+    """Return how many values an index may have that `op` reads in `slot`; None where that is no index."""
 
     def shape(of: int) -> tuple[int, ...]:
         return subgraph.tensors[op.inputs[of]].shape
@@ -181,7 +181,7 @@ def _number(subgraph: Subgraph, op: Op, slot: int) -> int | None:
 
 
 def _compared(subgraph: Subgraph, op: Op, slot: int) -> int | None:
-    """The largest constant that `op` compares a length with, plus one; None where it does nothing of the kind."""
+    """Return the largest constant that `op` compares a length with, plus one; None if it compares none."""
     if op.code not in ("LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"):
         return None
     data = subgraph.tensors[op.inputs[1 - slot]].data

@@ -24,7 +24,7 @@ def limit_of(float_seconds: float, timeout: float | None) -> float:
 
 
 def float_seconds(graph: Graph, samples: int) -> float:
-    """About how long a float model takes on this kind of machine: its products by weights, at `PER_SECOND`.
+    """Estimate the seconds of a float model on this kind of machine: its products by weights, at `PER_SECOND`.
 
     Nobody knows how often a loop runs: its body counts `LOOPS` times.
     """
@@ -60,7 +60,7 @@ class Clock:
         self._last = time.monotonic()
 
     def look(self) -> float:
-        """Seconds waited until now; those in which this process did not run itself are left out."""
+        """Return the seconds waited so far, without those in which this process did not run itself."""
         now = time.monotonic()
         self.waited += min(now - self._last, STEP)
         self._last = now

@@ -25,7 +25,7 @@ SMALL_BYTES = 2**26  # of a file that several kernels run at a time
 
 
 def samples(found: Mapping[str, np.ndarray]) -> list[list[np.ndarray]]:
-    """The inputs of every sample, from the arrays `sample_input`."""
+    """Return the inputs of every sample, from the arrays `sample_input`."""
     inputs: dict[int, dict[int, np.ndarray]] = {}
     for name in found:
         sample, slot = map(int, name.split("_"))
@@ -105,7 +105,7 @@ def _save(results: ArrayWriter, n: int, wanted: list[int], values: list[np.ndarr
 
 
 def _kept(runner: Runner, wanted: list[int]) -> list[np.ndarray] | None:
-    """The intermediates that the interpreter kept; None when it let go of some (around control flow it does)."""
+    """Return the intermediates that the interpreter kept; None when it let go of some (around control flow it does)."""
     try:
         return [runner.tensor(t) for t in wanted]
     except ValueError:

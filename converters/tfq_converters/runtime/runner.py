@@ -86,7 +86,7 @@ class Runner:
         return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs]
 
     def output_view(self, index: int) -> np.ndarray:
-        """An output of the last run where the interpreter has it, which refuses to run as long as it is held."""
+        """Return an output of the last run where the interpreter has it, which refuses to run as long as it is held."""
         result: np.ndarray = self._interpreter.tensor(self._outputs[index]["index"])()
         return result
 
@@ -118,7 +118,7 @@ class Runner:
             raise TfqError(f"the runtime fails on its {self.kernels} kernels, in {key!r}: {error}") from error
 
     def tensor(self, index: int, subgraph: int = 0) -> np.ndarray:
-        """A copy of tensor `index` after a run; needs `keep_tensors` unless it is an output."""
+        """Return a copy of tensor `index` after a run; needs `keep_tensors` unless it is an output."""
         result: np.ndarray = self._interpreter.get_tensor(index, subgraph)
         return result
 

@@ -16,7 +16,7 @@ class RunnerPool:
         self._runners = [make() for _ in range(workers)]
 
     def run_all(self, inputs: Iterable[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
-        """The outputs for each of `inputs`, in their order; each begins without a state.
+        """Yield the outputs for each of `inputs`, in their order; each begins without a state.
 
         `inputs` is read one element ahead per worker; an element is copied into its interpreter as soon as it is read,
         so that the caller may use its arrays again.
@@ -41,7 +41,7 @@ class RunnerPool:
 
 
 def _finished(running: "deque[tuple[Runner, Future[None]]]", free: "deque[Runner]") -> list[np.ndarray]:
-    """The outputs of the longest running interpreter, which is free then."""
+    """Return the outputs of the longest running interpreter, which is free then."""
     runner, future = running.popleft()
     future.result()
     free.append(runner)

@@ -15,12 +15,12 @@ RESOURCES = frozenset({"resource", "variant"})  # types that nothing outside of 
 
 
 def is_unrunnable(op: Op, subgraph: Subgraph, kernels: Kernels = "default") -> bool:
-    """Whether `op` of `subgraph` is custom, and `kernels` do not execute it."""
+    """Return whether `op` of `subgraph` is custom, and `kernels` do not execute it."""
     return op.code == "CUSTOM" and not executes(kernels, op, subgraph)
 
 
 def unrunnable_ops(graph: Graph, kernels: Kernels = "default", s: int = 0) -> list[int]:
-    """The operators of subgraph `s` that `kernels` do not execute, and those that need their resources.
+    """Return the operators of subgraph `s` that `kernels` do not execute, and those that need their resources.
 
     An operator that calls a subgraph is executed where all that it calls is.
     """
@@ -42,14 +42,14 @@ def _calls_unrunnable(graph: Graph, op: Op, kernels: Kernels) -> bool:
 
 
 def called(op: Op) -> list[int]:
-    """The subgraphs that an operator calls."""
+    """Return the subgraphs that an operator calls."""
     values = {} if op.options is None else op.options.values
     names = [name for name in values if name.lower().endswith("subgraphindex") or name == "subgraph"]
     return [int(values[name]) for name in names]
 
 
 def unrunnable_names(graph: Graph) -> list[str]:
-    """The kinds of such operators in the main subgraph and in what it calls, sorted."""
+    """Return the kinds of such operators in the main subgraph and in what it calls, sorted."""
     found: set[str] = set()
     ahead = [(graph.main, graph.main.ops[o]) for o in unrunnable_ops(graph)]
     while ahead:
@@ -61,7 +61,7 @@ def unrunnable_names(graph: Graph) -> list[str]:
 
 
 def depends_on_unrunnable(graph: Graph) -> set[int]:
-    """Tensors of the main subgraph whose values cannot be known here."""
+    """Return the tensors of the main subgraph whose values cannot be known here."""
     found: set[int] = set()
     gone = set(unrunnable_ops(graph))
     for o, op in enumerate(graph.main.ops):
@@ -71,7 +71,7 @@ def depends_on_unrunnable(graph: Graph) -> set[int]:
 
 
 def runnable_part(graph: Graph, kernels: Kernels = "default") -> Graph:
-    """`graph` without operators that `kernels` do not execute; what those compute becomes further inputs."""
+    """Return `graph` without operators that `kernels` do not execute; their results become further inputs."""
     main = graph.main
     gone = unrunnable_ops(graph, kernels)
     if not gone:
@@ -93,7 +93,7 @@ def known_ops(graph: Graph) -> list[int]:
 
 
 def known_part(graph: Graph) -> Graph:
-    """`graph` without such operators and all that depends on them; its outputs are those that remain."""
+    """Return `graph` without such operators and all that depends on them; its outputs are those that remain."""
     unknown = depends_on_unrunnable(graph)
     if not unknown and not unrunnable_ops(graph):
         return graph
@@ -104,13 +104,13 @@ def known_part(graph: Graph) -> Graph:
 
 
 def stand_ins(graph: Graph, kernels: Kernels = "default", seed: int = 0) -> list[np.ndarray]:
-    """Values in place of what such operators compute, for the inputs that `runnable_part` adds; strings are empty."""
+    """Return values in place of what such operators compute, for the inputs that `runnable_part` adds."""
     rng, main = np.random.default_rng(seed), graph.main
     missing = _missing(graph, unrunnable_ops(graph, kernels))
     return [drawn(rng, main.tensors[t], role_of(main, t)) for t in missing]
 
 
 def _missing(graph: Graph, gone: list[int]) -> list[int]:
-    """The values that operators which are left out would have computed."""
+    """Return the values that operators which are left out would have computed."""
     main = graph.main
     return [t for o in gone for t in main.ops[o].outputs if main.tensors[t].dtype not in RESOURCES]

@@ -1,6 +1,7 @@
 """Observers: what is remembered of an activation over the representative data, and the range that it gets.
 
-To add one for ranges, write its module (a function of `Seen`, the bits and its options to a `Range`) and its row here.
+To add one for ranges, write its module (a function of `TensorStatistics`, the bits and its options to a `Range`) and
+its row here.
 `auto` takes, of others, the range with the least error in the outputs of the operators that read the tensor
 (`search_ranges.py`); on statistics alone it is the whole range within the fence.
 """
@@ -16,7 +17,7 @@ from tfq_fine.calibration.observers.min_max import min_max
 from tfq_fine.calibration.observers.moving_average import moving_average
 from tfq_fine.calibration.observers.mse import mse
 from tfq_fine.calibration.observers.percentile import percentile
-from tfq_fine.calibration.observers.seen import FENCE, Seen
+from tfq_fine.calibration.observers.tensor_statistics import FENCE, TensorStatistics
 from tfq_fine.calibration.observers.without_accidents import without_accidents
 from tfq_fine.calibration.statistics import Range
 from tfq_fine.request import ActivationSpec
@@ -24,15 +25,15 @@ from tfq_fine.request import ActivationSpec
 
 @dataclass(frozen=True)
 class Observer:
-    """How a range is chosen, what it reads beside the whole range, and its options."""
+    """How a range is chosen, what it reads besides the whole range, and its options."""
 
-    choose: Callable[[Seen, int, Mapping[str, float]], Range]
+    choose: Callable[[TensorStatistics, int, Mapping[str, float]], Range]
     reads: str = ""  # "", "histogram" (with the extremes), "extremes" or "moving"
     options: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # with their defaults
     optional: tuple[str, ...] = ()  # options without a default
 
     def problem(self, option: str, value: float) -> str:
-        """What is wrong with the value of an option; "" when nothing is."""
+        """Return what is wrong with the value of an option; "" when nothing is."""
         low, high = LIMITS[option]
         return "" if low <= value <= high else f"{option}={value:g}: expected {low:g} to {high:g}"
 

@@ -7,11 +7,11 @@ from tfq_converters.graph_edit import GraphBuilder, steps
 
 
 def outputs(builder: GraphBuilder, t: int) -> list[int]:
-    """What leaves the graph: minimum and maximum over all axes but the last, [C] each."""
+    """Return the tensors that leave the graph: minimum and maximum over all axes but the last, [C] each."""
     return [steps.over_channels(builder, "REDUCE_MIN", t), steps.over_channels(builder, "REDUCE_MAX", t)]
 
 
 def value(found: list[np.ndarray]) -> np.ndarray:
-    """The channel magnitudes of one run, float32 [C]."""
+    """Return the channel magnitudes of one run, float32 [C]."""
     low, high = found
     return np.maximum(-low, high)

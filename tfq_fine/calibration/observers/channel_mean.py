@@ -6,11 +6,11 @@ from tfq_converters.graph_edit import GraphBuilder, steps
 
 
 def outputs(builder: GraphBuilder, t: int) -> list[int]:
-    """What leaves the graph: the mean over all axes but the last, [C]."""
+    """Return the tensors that leave the graph: the mean over all axes but the last, [C]."""
     return [steps.over_channels(builder, "MEAN", t)]
 
 
 def value(found: list[np.ndarray]) -> np.ndarray:
-    """The channel means of one run, float64 [C]."""
+    """Return the channel means of one run, float64 [C]."""
     (mean,) = found
     return mean.astype(np.float64)

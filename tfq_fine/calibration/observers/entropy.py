@@ -5,21 +5,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 
 LARGEST = 32  # bins in each quantization level when nothing is clipped
 SMOOTHING = 1e-4  # counts that an empty bin gets, so that the divergence is finite
 
 
-def entropy(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
-    """[-t, t], as far as the values reach, for the threshold t with the least divergence; of equals, the largest.
+def entropy(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+    """Return [-t, t], cut to the values, for the threshold t with the least divergence; of equals, the largest.
 
     Bins are of one width, thresholds are whole numbers of bins per level. Zeros are left out: they have a code of their
     own. Levels are of 8 bits at most, also for 16-bit activations: a finer search would see single values.
 
     Options:
-        fence: see `Seen.within` (10).
+        fence: see `TensorStatistics.within` (10).
     """
     seen = seen.within(options["fence"])
     levels = 2 ** (min(bits, 8) - (seen.range.low < 0 < seen.range.high))
@@ -35,7 +35,7 @@ def entropy(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
 
 
 def divergence(counts: np.ndarray, levels: int, per_level: int) -> float:
-    """KL(P || Q) in nats when the threshold is at `per_level` bins for each level.
+    """Return KL(P || Q) in nats when the threshold is at `per_level` bins for each level.
 
     P are the counts with all beyond the threshold added to the last bin. Q are the counts within it, the bins of a
     level that hold values given one count (Migacz 2017).

@@ -3,16 +3,16 @@ as a multiple of the standard deviation)."""
 
 from collections.abc import Mapping
 
-from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 
 
-def mean_std(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
-    """mean ± deviations * standard deviation, but no further than the values reach.
+def mean_std(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+    """Return mean ± deviations * standard deviation, cut to the range of the values.
 
     Options:
         deviations: how many standard deviations (6).
-        fence: see `Seen.within` (10).
+        fence: see `TensorStatistics.within` (10).
     """
     seen = seen.within(options["fence"])
     mean, deviation = seen.counted.moments()

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 
 
-def min_max(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
-    """The smallest and the largest value of all samples."""
+def min_max(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+    """Return the smallest and the largest value of all samples."""
     return seen.range

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 
 
-def moving_average(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
-    """Averages of the minima and of the maxima; the later a run, the more it weighs.
+def moving_average(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+    """Return moving averages of the minima and of the maxima; later runs weigh more.
 
     Options:
         momentum: what a run keeps of its weight when the next one comes (0.95).

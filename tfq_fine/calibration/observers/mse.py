@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 from tfq_fine.numerics import Histogram, affine
 
@@ -13,11 +13,11 @@ SHARES = 2.0 ** -np.arange(0.0, 8.0, 0.125)  # of each end of the range: down to
 SWEEPS = 2
 
 
-def mse(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
-    """The least error over a grid of shares of the lower and of the upper end, one end searched after the other.
+def mse(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+    """Return the least error over a grid of shares of the lower and of the upper end, one end searched after the other.
 
     Options:
-        fence: see `Seen.within` (10).
+        fence: see `TensorStatistics.within` (10).
     """
     seen = seen.within(options["fence"])
     histogram, found = seen.counted, seen.range
@@ -32,7 +32,7 @@ def mse(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
 
 
 def _best(histogram: Histogram, start: Range, side: str, bits: int) -> Range:
-    """The best of the ranges whose end at `side` is a share of that of `start`; of equals, the widest."""
+    """Return the best of the ranges whose end at `side` is a share of that of `start`; of equals, the widest."""
     low, high = np.full(len(SHARES), start.low), np.full(len(SHARES), start.high)
     (high if side == "high" else low)[:] *= SHARES
     best = int(np.argmin(squared_error(histogram, low, high, bits)))
@@ -40,7 +40,7 @@ def _best(histogram: Histogram, start: Range, side: str, bits: int) -> Range:
 
 
 def squared_error(histogram: Histogram, low: np.ndarray, high: np.ndarray, bits: int) -> np.ndarray:
-    """Sums of squared errors of the counted values in the encodings of the ranges [low, high], each [k]: [k]."""
+    """Return the squared errors, summed over counted values, in the encodings of ranges [low, high], each [k]: [k]."""
     errors = affine.round_trip(histogram.values, low, high, bits)
     errors -= histogram.values
     with np.errstate(over="ignore"):  # infinite where a value such as a mask is the lowest float

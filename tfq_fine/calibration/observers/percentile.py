@@ -3,18 +3,18 @@ arXiv 2004.09602, section 3.3)."""
 
 from collections.abc import Mapping
 
-from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 
 
-def percentile(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
-    """The range between two percentiles.
+def percentile(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+    """Return the range between two percentiles.
 
     Options:
         percentile: p; the range is that between the percentiles 100 - p and p (99.99).
         lower: percentile of the lower end instead; 0 keeps the minimum.
         upper: percentile of the upper end instead; 100 keeps the maximum.
-        fence: see `Seen.within` (10).
+        fence: see `TensorStatistics.within` (10).
     """
     seen = seen.within(options["fence"])
     upper = options.get("upper", options["percentile"])

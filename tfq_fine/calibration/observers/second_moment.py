@@ -9,7 +9,7 @@ from tfq_fine.algorithms import patches
 
 
 def second_moment(data: np.ndarray, op: Op, subgraph: Subgraph) -> np.ndarray:
-    """The mean of x x^T over all patches of one run.
+    """Return the mean of x x^T over all patches of one run.
 
     Args:
         data: float32 input of the operator, samples along axis 0.

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-from tfq_fine.calibration.observers.seen import Seen
+from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 
 
-def without_accidents(seen: Seen, bits: int, options: Mapping[str, float]) -> Range:
-    """The smallest and the largest value of the samples within the fence.
+def without_accidents(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+    """Return the smallest and the largest value of the samples within the fence.
 
     Options:
-        fence: see `Seen.within` (10).
+        fence: see `TensorStatistics.within` (10).
     """
     return seen.within(options["fence"]).range

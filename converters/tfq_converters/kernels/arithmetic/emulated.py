@@ -77,12 +77,12 @@ KERNELS: Mapping[tuple[str, str], Arithmetic] = {
 
 
 def is_emulated(op: Op, form: ActivationEncoding) -> bool:
-    """Whether the kernels of `op` for results in `form` are computed here."""
+    """Return whether the kernels of `op` for results in `form` are computed here."""
     return (op.code, form.dtype) in KERNELS
 
 
 def kernel_difference(op: Op, encoding: OpEncoding, values: np.ndarray, found: np.ndarray) -> str:
-    """ "" when the codes `found` are what one kind of kernel gives for `op` (see `is_emulated`), else what is wrong.
+    """Return what is wrong with codes `found`; "" when one kind of kernel gives them for `op` (see `is_emulated`).
 
     Args:
         op: the operator.

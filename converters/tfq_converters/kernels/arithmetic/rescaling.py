@@ -11,7 +11,7 @@ MULTIPLIER_BITS = 31
 
 
 def fixed_point(ratio: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(whole number m of 31 bits, exponent e) of positive ratios: ratio = m * 2^(e - 31), m rounded.
+    """Return (31-bit whole number m, exponent e) of positive ratios: ratio = m * 2^(e - 31), m rounded.
 
     >>> fixed_point(np.array([0.375]))
     (array([1610612736]), array([-1]))
@@ -23,7 +23,7 @@ def fixed_point(ratio: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def twice(whole: np.ndarray, ratio: Any) -> np.ndarray:
-    """whole * ratio, rounded before the shift to the right, halves up, and by it, halves away from 0."""
+    """Return whole * ratio, rounded twice: halves up before the right shift, halves away from 0 by it."""
     multiplier, exponent = fixed_point(ratio)
     left, right = np.maximum(exponent, 0), np.maximum(-exponent, 0)
     first = shifted(whole * ((np.int64(1) << left) * multiplier), MULTIPLIER_BITS)
@@ -31,6 +31,6 @@ def twice(whole: np.ndarray, ratio: Any) -> np.ndarray:
 
 
 def shifted(whole: np.ndarray, bits: Any) -> np.ndarray:
-    """whole / 2^bits, halves up."""
+    """Return whole / 2^bits, rounding halves up."""
     half = (np.int64(1) << np.asarray(bits, np.int64)) >> 1
     return np.asarray((whole + half) >> np.asarray(bits, np.int64))

@@ -15,13 +15,13 @@ Place = tuple[np.ndarray, np.ndarray, np.ndarray]  # between which two, and how 
 
 
 def resized(op: Op, codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """int64 codes [N, h, w, C] at the (h, w) of `size`, as XNNPACK computes them: halves up."""
+    """Return int64 codes [N, h, w, C] at the (h, w) of `size`, as XNNPACK computes them, rounding halves up."""
     places = [between(op, length, wanted) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
     return shifted(_mixed(codes, places, PLACE_BITS), 2 * PLACE_BITS)
 
 
 def resized_short(op: Op, codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The codes as the slower kernels compute them: halves away from 0."""
+    """Return the codes as the slower kernels compute them: halves away from 0."""
     places = [short_between(op, length, wanted) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
     total = _mixed(codes, places, SHORT_PLACE_BITS)
     return shifted(total - (total < 0), 2 * SHORT_PLACE_BITS)
@@ -40,7 +40,7 @@ def _line(first: np.ndarray, second: np.ndarray, weight: np.ndarray, bits: int) 
 
 
 def short_between(op: Op, length: int, wanted: int) -> Place:
-    """`between` in whole numbers of 10 bits after the point."""
+    """Return `between` in whole numbers with 10 bits after the point."""
     one = 2**SHORT_PLACE_BITS
     ends = bool(op.option("alignCorners")) and wanted > 1
     here, there = (length - 1, wanted - 1) if ends else (length, wanted)
@@ -53,7 +53,7 @@ def short_between(op: Op, length: int, wanted: int) -> Place:
 
 
 def between(op: Op, length: int, wanted: int) -> Place:
-    """For each place of the output along one side: the two it lies between, and how far from the first, in 11 bits."""
+    """Return, for each output position along one side, its two neighbours and the distance to the first, in 11 bits."""
     at = np.arange(wanted, dtype=np.float32)
     if op.option("alignCorners") and wanted > 1:
         at = at * np.float32((length - 1) / (wanted - 1))

@@ -25,7 +25,7 @@ SIGMOID = np.rint(2**16 / (1 + np.exp(-np.arange(256) / 24))).astype(np.int64) +
 def anchors(
     function: Callable[[Any], Any], scale: Any, zero: int, output_scale: Any, kind: type[np.floating[Any]] = np.float32
 ) -> np.ndarray:
-    """The table of a function of real values [513], each anchor moved by half the error in the middle after it."""
+    """Return the table [513] of a real function, each anchor moved by half the error in the middle after it."""
     first, last = (kind(scale) * kind(code - zero) for code in (LEAST, MOST))
     step = (last - first) / kind(STEPS)
     inverse = kind(2**16) / (kind(output_scale) * kind(MOST) - kind(output_scale) * kind(LEAST))
@@ -40,12 +40,12 @@ def anchors(
 
 
 def _nearest(values: Any) -> Any:
-    """Halves away from 0, as C rounds."""
+    """Round to nearest, halves away from 0, as C does."""
     return np.trunc(values + np.copysign(np.asarray(values).dtype.type(0.5), values))
 
 
 def looked_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """The table at codes of 16 bits, with straight lines between its anchors."""
+    """Return the table at codes of 16 bits, with straight lines between its anchors."""
     index = (codes >> 7) + STEPS // 2
     base: np.ndarray = table[index]
     result: np.ndarray = base + shifted((table[index + 1] - base) * (codes & 0x7F), 7)
@@ -53,23 +53,23 @@ def looked_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def exponential(x: np.ndarray, scale: np.float32) -> np.ndarray:
-    """exp(x); `scale` is the output's, which only other functions read."""
+    """Return exp(x); `scale` is the output's, which only other functions read."""
     result: np.ndarray = np.exp(x)
     return result
 
 
 def logarithm(x: np.ndarray, scale: np.float32) -> np.ndarray:
-    """log(x); the lowest code where there is none."""
+    """Return log(x); the lowest code where there is none."""
     return np.where(x <= 0, np.float32(LEAST) * scale, np.log(np.maximum(x, np.float32(1e-38)))).astype(np.float32)
 
 
 def reciprocal_root(x: np.ndarray, scale: np.float32) -> np.ndarray:
-    """1 / sqrt(x); the highest code where there is none."""
+    """Return 1 / sqrt(x); the highest code where there is none."""
     return np.where(x <= 0, np.float32(MOST) * scale, 1 / np.sqrt(np.maximum(x, np.float32(1e-38)))).astype(np.float32)
 
 
 def gelu(approximate: bool) -> Callable[[np.ndarray, np.float32], np.ndarray]:
-    """GELU with tanh or with the error function."""
+    """Return GELU, computed with tanh or with the error function."""
 
     def bent(x: np.ndarray) -> np.ndarray:
         if approximate:
@@ -82,7 +82,7 @@ def gelu(approximate: bool) -> Callable[[np.ndarray, np.float32], np.ndarray]:
 def tabled(
     function: Callable[[np.ndarray, np.float32], np.ndarray], codes: np.ndarray, scale: float, output_scale: float
 ) -> np.ndarray:
-    """A function of (real values, scale of the output) at codes of `scale`."""
+    """Return a function of (real values, scale of the output) at codes of `scale`."""
     output = np.float32(output_scale)
     with np.errstate(all="ignore"):
         table = anchors(lambda values: function(values, output), np.float32(scale), 0, output)
@@ -90,7 +90,7 @@ def tabled(
 
 
 def sigmoid_input(codes: np.ndarray, scale: float) -> np.ndarray:
-    """Codes on a scale of 1 / (3 * 4096)."""
+    """Return codes on a scale of 1 / (3 * 4096)."""
     multiplier, shift = float(np.float32(scale)) * 4096.0 * 3.0, 0
     while multiplier <= 32767.0 / 2.0 and shift <= 30:
         multiplier, shift = multiplier * 2.0, shift + 1
@@ -98,21 +98,21 @@ def sigmoid_input(codes: np.ndarray, scale: float) -> np.ndarray:
 
 
 def logistic(codes: np.ndarray, scale: float) -> np.ndarray:
-    """The logistic function on a scale of 2^-15."""
+    """Return the logistic function on a scale of 2^-15."""
     moved = sigmoid_input(codes, scale)
     result = _between(np.abs(moved), 9)
     return np.where(moved >= 0, result + (1 << 9), (1 << 25) - result + (1 << 9) - 1) >> 10
 
 
 def tanh(codes: np.ndarray, scale: float) -> np.ndarray:
-    """The hyperbolic tangent on a scale of 2^-15."""
+    """Return the hyperbolic tangent on a scale of 2^-15."""
     moved = sigmoid_input(codes, scale)
     result = _between(np.abs(moved), 8)
     return np.where(moved >= 0, result - (1 << 23) + (1 << 7), -result + (1 << 23) + (1 << 7) - 1) >> 8
 
 
 def _between(magnitude: np.ndarray, bits: int) -> np.ndarray:
-    """The logistic function with 16 + `bits` bits after the point, of magnitudes with `bits` bits after a step."""
+    """Return the logistic function with 16 + `bits` bits after the point, for magnitudes `bits` bits after a step."""
     index = magnitude >> bits
     inside = np.minimum(index, STEPS // 2 - 2)
     base, after = SIGMOID[inside], SIGMOID[inside + 1]
@@ -122,7 +122,7 @@ def _between(magnitude: np.ndarray, bits: int) -> np.ndarray:
 
 
 def softmax(codes: np.ndarray, scale: float, beta: float) -> np.ndarray:
-    """SOFTMAX along the last axis, on a scale of 2^-15."""
+    """Return SOFTMAX along the last axis, on a scale of 2^-15."""
     below = codes - codes.max(axis=-1, keepdims=True)
     ratio = np.float64(np.float32(scale)) * np.float64(beta) / (10.0 / 65535.0)
     difference = np.clip(twice(below, ratio) + MOST, LEAST, MOST)

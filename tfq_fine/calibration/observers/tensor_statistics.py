@@ -1,4 +1,4 @@
-"""What a range observer may know of one tensor."""
+"""The statistics of one tensor that a range observer reads."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ FENCE = 10.0  # interquartile ranges: three are the outer fence of normal values
 
 
 @dataclass(frozen=True)
-class Seen:
+class TensorStatistics:
     """One tensor over all samples; None where calibration did not ask for it."""
 
     range: Range
@@ -19,8 +19,8 @@ class Seen:
     extremes: Extremes | None = None  # of every sample; with the histogram
     moving: MovingRange | None = None
 
-    def within(self, fence: float = FENCE) -> "Seen":
-        """The same without the samples that are not like the others.
+    def within(self, fence: float = FENCE) -> "TensorStatistics":
+        """Return these statistics without the samples that are not like the others.
 
         A sample whose maximum lies more than `fence` interquartile ranges above the upper quartile of all samples'
         maxima, or its minimum as far below, is no data but an accident (fences: Tukey 1977, "Exploratory Data
@@ -32,7 +32,7 @@ class Seen:
         kept = self.range.intersection(kept)
         if kept == self.range:
             return self
-        return Seen(kept, None if self.histogram is None else self.histogram.within(*kept), self.extremes)
+        return TensorStatistics(kept, None if self.histogram is None else self.histogram.within(*kept), self.extremes)
 
     @property
     def counted(self) -> Histogram:
@@ -42,7 +42,7 @@ class Seen:
 
 
 def _fenced(maxima: Histogram, fence: float) -> float:
-    """The largest maximum within the fence; infinite where that is the largest of all."""
+    """Return the largest maximum within the fence; infinite where that is the largest of all."""
     lower, upper = maxima.quantile(0.25), maxima.quantile(0.75)
     inside = maxima.values[maxima.values <= upper + fence * (upper - lower) + abs(upper) * 2**-8]  # of rounding
     return float("inf") if len(inside) == len(maxima.values) else float(np.max(inside))
