@@ -13,6 +13,7 @@ import random
 import stat
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import hypothesis
@@ -20,10 +21,25 @@ import numpy as np
 import pytest
 
 from forked_children import Forks
+from shared_conversions import shared_conversions
 from tfq_converters.runtime import child_process
 
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("tests")
+
+
+# Modules of few tests that take half a minute and more: begun first, so that no worker is left with one at the end.
+LONGEST = (
+    *("test_keras_layers", "test_layers_models", "test_layers_file", "test_simulate", "test_tfmot"),
+    *("test_keras_round_trip", "test_consumers", "test_examples"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest modules first, then those of many tests: xdist hands them out in this order."""
+    tests = Counter(item.path for item in items)
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (ranks.get(item.path.stem, len(ranks)), -tests[item.path], item.path))
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +60,13 @@ def forks() -> Iterator[None]:
         patch.setattr(child_process, "subprocess", forks)
         yield
     forks.end()
+
+
+@pytest.fixture(scope="module")
+def conversions_once() -> Iterator[None]:
+    """Equal models are converted once in the module that uses this (`shared_conversions`)."""
+    with shared_conversions():
+        yield
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ LEARNED = 0.7
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def demo(tmp_path_factory, conversions_once):
     """The rows and the folder of one short run, and what it printed."""
     folder = tmp_path_factory.mktemp("demo") / "output"
     with pytest.MonkeyPatch.context() as patch:

@@ -216,10 +216,14 @@ def _write_many(path: Path, letter: bytes) -> None:
         write_file(path, [letter * (SIZE // 3)] * 3)
 
 
-def _damaged(path: Path) -> int:
-    """How many of many reads saw something else than one whole content."""
-    contents = [path.read_bytes() for _ in range(READS)]
-    return sum(len(content) != SIZE or len(set(content)) != 1 for content in contents)
+def _damaged(path: Path, written: threading.Event) -> int:
+    """How many of many reads, while others write and after, saw something else than one whole content."""
+    damaged = reads = 0
+    while reads < READS or not written.is_set():
+        content = path.read_bytes()
+        damaged += content != content[:1] * SIZE
+        reads += 1
+    return damaged
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
@@ -229,10 +233,14 @@ def test_readers_never_see_a_mix(tmp_path, kind):
     start = threading.Thread if kind == "threads" else multiprocessing.get_context("spawn").Process
     writers = [start(target=_write_many, args=(path, letter)) for letter in (b"1", b"2")]
     found: list[int] = []
-    readers = [threading.Thread(target=lambda: found.append(_damaged(path))) for _ in range(4)]
+    written = threading.Event()
+    readers = [threading.Thread(target=lambda: found.append(_damaged(path, written))) for _ in range(4)]
     for each in (*writers, *readers):
         each.start()
-    for each in (*writers, *readers):
+    for each in writers:
+        each.join()
+    written.set()
+    for each in readers:
         each.join()
     assert found == [0] * 4
     assert _names(tmp_path) == {"a"}

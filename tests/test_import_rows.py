@@ -111,7 +111,13 @@ def sources() -> dict[str, str]:
     return found
 
 
-def imports(source: str) -> Iterator[Import]:
+@cache
+def parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+@cache
+def imports(source: str) -> tuple[Import, ...]:
     """Every import of a module, wherever it stands."""
 
     def walk(node: ast.AST, in_function: bool, for_types: bool) -> Iterator[Import]:
@@ -128,7 +134,7 @@ def imports(source: str) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             yield from walk(child, in_function, for_types)
 
-    yield from walk(ast.parse(source), False, False)
+    return tuple(walk(parsed(source), False, False))
 
 
 @cache
@@ -139,7 +145,7 @@ def faces() -> dict[str, dict[str, str]]:
 
 def face_table(module: str, source: str) -> dict[str, str]:
     """Public name -> module, from the call of `face` in a folder's `__init__`; empty where there is none."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "face":
             table = ast.literal_eval(node.args[1])
             return {name: f"{module}.{home}" for home, names in table.items() for name in names.split()}
@@ -232,7 +238,7 @@ def face_problems(name: str) -> list[str]:
 def hidden_ways(module: str, source: str) -> list[str]:
     """Imports that are no import statements, and interpreters that come with a framework."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         by_name = isinstance(node, ast.Name) and node.id in ("__import__", "import_module")
         by_call = isinstance(node, ast.Attribute) and node.attr == "import_module"
         allowed = any(fnmatch(module, name) for name in (*BY_NAME, *FRAMEWORK_MODULES))
@@ -297,7 +303,7 @@ def test_a_face_says_one_thing_thrice(folder: str):
     assert {name: defined_in_module(full) for name, full in for_types.items()} == table
     (public,) = (
         ast.literal_eval(node.value)
-        for node in ast.parse(source).body
+        for node in parsed(source).body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
     )
     assert sorted(public) == sorted(table)

@@ -21,6 +21,7 @@ from tfq_converters.graph import Graph
 from tfq_converters.reading.reader import read_model
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.api import Result
+from tfq_fine.search.transform_table import TRANSFORMS
 
 COMPARED = 16  # of the calibration samples
 # dB of SQNR at an output. One rounding of uniform values to b bits leaves 6.02 b dB, float16 weights some 73 dB.
@@ -54,7 +55,8 @@ def quantized(group: str, recipe: str) -> Result:
     """What `quantize` gives, from Keras once and from the float file that came of it for the other recipes."""
     first = recipe == "full_int8"
     model = keras_model(group) if first else flatbuffer.write(quantized(group, "full_int8").quantized.graph)
-    return tfq_fine.quantize(model, recipe, data=data(group), prefer="size", threads=1)
+    repairs = [name for name in TRANSFORMS if name != "islands"]  # which would hide what a kernel does to a layer
+    return tfq_fine.quantize(model, recipe, data=data(group), prefer="size", threads=1, repairs=repairs)
 
 
 @cache

@@ -26,6 +26,7 @@ from wrapped_models import (
     sqnr_db,
 )
 
+pytestmark = pytest.mark.usefixtures("conversions_once")
 RNG = np.random.default_rng(0)
 
 

@@ -17,6 +17,7 @@ from tfq_fine.layers.export import unwrapped
 from tfq_fine.layers.wrapped import wrappers
 from wrapped_models import Block, all_outputs, calibrated, file_outputs, images, small_cnn, sqnr_db, weights_of
 
+pytestmark = pytest.mark.usefixtures("conversions_once")
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(16, 7)).astype(np.float32)
 

@@ -21,6 +21,7 @@ from tfq_fine.cli import main
 from tfq_fine.numerics.errors import ErrorSums
 from tfq_fine.report import Report, TaskResult
 
+pytestmark = pytest.mark.usefixtures("conversions_once")
 RNG = np.random.default_rng(0)
 
 

@@ -15,6 +15,8 @@ from wrapped_models import LAYERS, RECURRENT, all_outputs, file_outputs, images,
 
 CPU = Path("/proc/cpuinfo")
 
+pytestmark = pytest.mark.usefixtures("conversions_once")
+
 
 def twin_outputs(model: Any, result: Any, data: Any) -> Any:
     return tfq.simulate(model, result).predict(data, verbose=0)

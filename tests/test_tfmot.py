@@ -1,11 +1,14 @@
-"""With TensorFlow Model Optimization: each case of `tfmot_cases` in a process of its own."""
+"""With TensorFlow Model Optimization: the cases of `tfmot_cases`, in a process of their own."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -23,16 +26,42 @@ FOLDER = "TFQ_TFMOT"  # where TFMOT is installed, when not with the rest (`make 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_case(case: str):
+class Child(NamedTuple):
+    """The process of the cases, and the file with what it says on stderr."""
+
+    process: "subprocess.Popen[str]"
+    errors: Path
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    """The process that runs the cases, one after the other: TensorFlow and TFMOT are imported once."""
     here = find_spec("tensorflow_model_optimization") is not None
     beside = os.environ.get(FOLDER)
     if not here and not beside:
         pytest.skip(f"TFMOT is not installed: make test, or set {FOLDER} to a folder that has it")
     path = os.pathsep.join(map(str, (ROOT, ROOT / "converters", ROOT / "tests", *([ROOT / beside] if beside else []))))
-    command = [sys.executable, "-P", str(ROOT / "tests" / "tfmot_cases.py"), case]
-    ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr[-3000:]
+    command = [sys.executable, "-P", str(ROOT / "tests" / "tfmot_cases.py")]
+    errors = tmp_path_factory.mktemp("tfmot") / "errors"
+    with (
+        errors.open("w") as stream,
+        subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": path}, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream,
+        ) as process,
+    ):  # fmt: skip
+        yield Child(process, errors)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_case(case: str, child: Child):
+    stdin, stdout = child.process.stdin, child.process.stdout
+    assert stdin is not None and stdout is not None
+    stdin.write(case + "\n")
+    stdin.flush()
+    answer = stdout.readline()
+    assert answer, child.errors.read_text()[-3000:]  # it died
+    assert json.loads(answer) == ""
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):

@@ -1,7 +1,13 @@
-"""What tests/test_tfmot.py runs in processes of their own, since importing TFMOT switches `tf.keras`."""
+"""What tests/test_tfmot.py runs in a process of its own, since importing TFMOT switches `tf.keras`.
 
+The process reads the name of a case from each line of stdin, and answers with what is wrong with it, as JSON.
+"""
+
+import json
+import os
 import sys
 import tempfile
+import traceback
 from functools import partial
 from typing import Any
 
@@ -21,6 +27,7 @@ from tfq_fine.numerics.affine import CodeFormat
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(32, 9, 8, 3)).astype(np.float32)
 LABELS = RNG.integers(0, 5, 32)
+START = RNG.bit_generator.state  # of each case
 annotate = tfmot.quantization.keras.quantize_annotate_layer
 
 
@@ -334,6 +341,20 @@ def bad() -> None:
             make()
 
 
-if __name__ == "__main__":
+def run(case: str) -> str:
+    """What is wrong with a case; it begins as it would in a process of its own."""
+    tf_keras.backend.clear_session()
     tf_keras.utils.set_random_seed(0)
-    globals()[sys.argv[1]]()
+    RNG.bit_generator.state = START
+    try:
+        globals()[case]()
+    except BaseException:
+        return traceback.format_exc()
+    return ""
+
+
+if __name__ == "__main__":
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # TensorFlow prints
+    for line in sys.stdin:
+        answers.write(json.dumps(run(line.strip())) + "\n")

@@ -1,6 +1,7 @@
 """Small Keras models to wrap, with data: sides are coprime, so that a wrong axis shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import keras
@@ -47,7 +48,13 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], Any], int]] = {
 }
 
 
-def layers_side_by_side(names: list[str]) -> tuple[Any, dict[str, np.ndarray]]:
+def layers_side_by_side(names: Iterable[str]) -> tuple[Any, dict[str, np.ndarray]]:
+    """`_side_by_side` of these names; its model and data are shared by the tests, which wrap copies of it."""
+    return _side_by_side(tuple(names))
+
+
+@cache
+def _side_by_side(names: tuple[str, ...]) -> tuple[Any, dict[str, np.ndarray]]:
     """A model of one input, one layer and one output for each name, with random weights; eight samples."""
     inputs, outputs, rng = {}, {}, np.random.default_rng(0)  # whichever tests ran before
     for name in names:
