@@ -39,12 +39,12 @@ class Runtime:
 
     @property
     def distribution(self) -> str:
-        """The package that has the runtime; "" of those that are known by rules."""
+        """Return the package that has the runtime; "" of those that are known by rules."""
         return self.measured[0].distribution if self.measured else ""
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The names of the variants that a file must be right on.
+        """Return the names of the variants that a file must be right on.
 
         LiteRT is among them where rules answer, because the file is checked there before it is handed over.
         """
@@ -86,7 +86,7 @@ def rules_of(variant: str) -> tuple[Rule, ...]:
 
 
 def families() -> dict[str, list[str]]:
-    """Name of a measured runtime -> the variants in the kernel table that its package has: `litert` stands for three.
+    """Return name of a measured runtime -> the variants in the kernel table that its package has.
 
     >>> families()["tflite"]
     ['tflite', 'tflite-no-delegate', 'tflite-reference']
