@@ -142,7 +142,7 @@ def quantize(
     safe_mode: bool = True,
     timeout: float | None = None,
 ) -> Result:
-    """Quantize a Keras model, a SavedModel folder or a float `.tflite`, and run what came out.
+    """Quantize a Keras model, a SavedModel folder or a float `.tflite`, and run the resulting file.
 
     Ctrl-C while the data is read ends the reading: what was gathered is used, and the report says so.
 
@@ -152,11 +152,11 @@ def quantize(
             scales and ranges come before those of `recipe`, `prefer` and `data`.
         recipe: name of a preset (`tfq_fine.RECIPES`), or a `Recipe`; None is dynamic_int8, or for a wrapped model what
             it was annotated with.
-        data: representative samples, in any form that `tfq_fine.data` documents, or a `CalibrationData`, which says too
-            how they are read; needed by static recipes, and by bias correction in the others. They may be read more
-            than once; what can be read only once is put aside on disk for as long as the call lasts. Of a model of
-            several signatures: a dict of such data by signature, or
-            that of the first, whose operators alone are then integers.
+        data: representative samples, in any form that `tfq_fine.data` documents, or a `CalibrationData`, which also
+            says how they are read. Static recipes need them, the others use them for bias correction. They may be read
+            more than once; data that can be read only once is kept on disk during the call. For a model of several
+            signatures: a dict of such data by signature, or data of the first one, whose operators alone become
+            integers then.
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: type of its float outputs.
         prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
@@ -164,22 +164,21 @@ def quantize(
             "ethos-u" (the compiler Vela), "openvino", "tosa"; docs/runtimes.md says which recipe is for which.
         on_unsupported: what to do where a kernel of one of them does not compute the requested weights:
             "error" lists all such operators and what works, "fallback" takes more bits or a coarser granularity, and
-            reports it. None: what the recipe says; presets of less than 8 bits fall back, but not for a compiler.
+            reports it. None: the recipe decides; presets of less than 8 bits fall back, but not for a compiler.
         kernels: path of a kernel table of another machine or release (`tfq-fine kernels --probe --output`).
         observer: how the ranges of all activations are chosen (`tfq_fine.calibration.observers`), in place of what
             the recipe says: "min_max", "percentile:percentile=99.9", "auto" ...
         repairs: changes of the float graph, or of ranges, that make it easier to quantize
-            (`tfq_fine.search.select_transforms`): "auto" for all, some by name, or None. Each is kept where the
-            file that it gives is better on some of the samples;
-            the report has a line on each, with the reason where it is off.
+            (`tfq_fine.search.select_transforms`): "auto" for all, some by name, or None. Each is kept where
+            its file is better on some of the samples; the report has a line on each, with the reason where it is off.
         num_samples: read at most this many samples of `data` (of each shard).
         batch_size: samples per run of the interpreter during calibration.
-        on_invalid: a sample with NaN or infinity, or on which the model computes one, is an "error", or is to "skip":
-            left out and counted.
+        on_invalid: "error", or "skip" to leave out and count samples that hold NaN or infinity, or on which the model
+            computes one.
         statistics: from an earlier calibration (`tfq_fine.calibrate`), instead of `data`; by signature where that was
-            calibrated on data by signature. They hold for the unchanged
-            model, so that no scales of blocks are folded into what makes their inputs, and its graph is not repaired;
-            biases and islands are decided on the samples that statistics keep.
+            calibrated on data by signature. They hold for the unchanged model, so that no scales of
+            blocks are folded into the producers of their inputs, and the graph is not repaired; biases and islands are
+            decided on the samples that statistics keep.
         executor: any `concurrent.futures.Executor`, which reads and runs the shards of the data: `data` is a list of
             shards then, or a function of a shard's index.
         shards: the number of shards, where `data` is a function.
@@ -187,10 +186,10 @@ def quantize(
         progress: show what is being done on stderr; when None, if that is a terminal.
         safe_mode: refuse Keras files that would run code by being opened.
         timeout: seconds that a run of the finished file may take, in a process of its own, before it is stopped; None:
-            60 seconds and 1000 times what the float model takes.
+            60 seconds plus 1000 times the float model's time.
 
     Returns:
-        The file's bytes, the report, and every intermediate.
+        A `Result`: the file's bytes, the report, and every intermediate value.
 
     Raises:
         TfqError: bad input, an impossible request, a file that does not compute what its numbers say, or one whose
@@ -315,15 +314,15 @@ def calibrate(
     progress: bool | None = None,
     safe_mode: bool = True,
 ) -> Statistics:
-    """Run a float model on representative data and keep what a recipe needs to know of its activations.
+    """Run a float model on representative data and gather the statistics that a recipe needs.
 
     Ctrl-C ends the reading: what was gathered is returned, with a warning.
 
     Args:
         model: any model that `quantize` takes.
         data: any data that `quantize` takes.
-        recipe: whose observers say what is needed.
-        observer: one for all activations, in place of the recipe's.
+        recipe: the recipe whose observers decide which statistics are gathered.
+        observer: one observer for all activations, in place of the recipe's.
         also: statistics that algorithms read, of every linear operator: "channel_absmax", "second_moment"
             ("channel_mean" is always there). Second moments take memory: 8 bytes times the square of the inputs of
             each operator.
@@ -338,10 +337,10 @@ def calibrate(
         safe_mode: see `quantize`.
 
     Returns:
-        A value that merges, saves, loads, prints as a table, and that `quantize(statistics=...)` takes. Of data by
-        signature, it holds such a value for each (`statistics.signatures["encode"]`). Of a model
-        that holds `FineQuantize` layers, whose scales and ranges are set by their own specs, nothing but the number of
-        samples and warnings.
+        `Statistics`, which merge, save, load and print as a table, and which `quantize(statistics=...)` takes. For data
+        by signature, they hold statistics for each (`statistics.signatures["encode"]`). For a model that holds
+        `FineQuantize` layers, whose scales and ranges are set by their own specs, they hold only the number of samples
+        and warnings.
 
     Raises:
         TfqError: bad input, or statistics of another model.

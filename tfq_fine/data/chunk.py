@@ -1,4 +1,4 @@
-"""One batch of the user, its shapes checked: what the re-cutting takes slices of."""
+"""One user batch with validated shapes, which `cutting` slices into batches of the size that the model takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -44,7 +44,7 @@ def annotate(
     freeze_after: int | None = None,
     rows: Mapping[str, LayerRow] | None = None,
 ) -> Any:
-    """Return a copy of a Keras model whose layers are wrapped in `FineQuantize` with what the recipe asks of them.
+    """Return a copy of a Keras model with layers wrapped in `FineQuantize` with the specs that the recipe requests.
 
     Args:
         model: a built Sequential, Functional or subclassed Keras 3 model; it is not changed.

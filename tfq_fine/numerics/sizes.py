@@ -19,7 +19,7 @@ def constant_bytes(graph: Graph) -> dict[str, int]:
 
 
 def is_large(graph: Graph) -> bool:
-    """Return whether running the model is dear enough that choices are measured on fewer samples."""
+    """Return whether the model is too large to measure choices on all samples."""
     return sum(constant_bytes(graph).values()) > LARGE
 
 

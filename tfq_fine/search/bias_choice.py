@@ -35,9 +35,9 @@ def folds(whole: Statistics, each: Sequence[Statistics], counts: Sequence[int], 
 
     Args:
         whole: means of all samples of the data.
-        each: those of the samples that are judged, which are part of `whole`.
-        counts: how many samples of the data each of them is.
-        fresh: they are no part of `whole`, which is that of other samples.
+        each: means of the samples that are judged, which are part of `whole`.
+        counts: the number of samples of the data that each of them holds.
+        fresh: whether they are no part of `whole`, which is of other samples.
     """
     if fresh:
         return [Fold(tuple(range(len(each))), whole.means)]

@@ -1,4 +1,4 @@
-"""Parts in float for a network in which no single operator is hopeless but all are shaken: as many as it takes.
+"""Parts in float, as many as needed, for a network whose error comes from everywhere, not from single operators.
 
 The graph is cut into parts at narrow places. Each part by itself is measured in float, which says what it brings for
 the time that it costs. Parts become float in the order of that, or from the first on, or from the last on; of each
@@ -33,7 +33,7 @@ class Aim:
 
     Args:
         good: whether a file is good enough.
-        badness: how bad a file is; that of independent errors adds up.
+        badness: how bad a file is; the badness of independent errors adds up.
         longest: nanoseconds that one run of it may take.
     """
 
@@ -79,10 +79,10 @@ class Search:
 
     Args:
         trial: measures variants.
-        start: the variant without.
-        aim: what is looked for.
+        start: the variant without parts in float.
+        aim: the aim of the search.
         reason: why an operator is kept in float.
-        how: the parts hold their weights.
+        how: how the parts hold their weights.
     """
 
     def __init__(self, trial: Trial, start: Variant, aim: Aim, reason: str, how: How):

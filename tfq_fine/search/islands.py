@@ -1,6 +1,6 @@
-"""Operators whose results are hopeless in 8 bits are computed in float, where that mends the model.
+"""Operators whose results are far off in 8 bits are computed in float, where that improves the outputs.
 
-Where outputs are off though no operator is hopeless, so many parts of the network are as it takes (`float_parts`).
+Where outputs are off though no operator is hopeless, as many parts as needed are computed in float (`float_parts`).
 
 A logarithm of a power spectrum, one scale for embeddings and counts, a divisor close to 0: there 8 bits leave nothing
 of what later operators need. Which operators those are is seen in the file: the values that it holds are compared with

@@ -1,4 +1,4 @@
-"""Proposals: what each transform would make of a variant, by estimates where measuring is dear."""
+"""Proposals: what each transform would make of a variant, by estimates where measuring takes long."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -44,8 +44,8 @@ def folded_batch_norm(variant: Variant, trial: Trial) -> Proposal:
 def equalized(variant: Variant, trial: Trial) -> Proposal:
     """Scale the channels of activations to one range, where the estimate says that it pays to measure it.
 
-    A few samples say whether there is hope; the factors come from all of them, so that no channel is scaled up because
-    it slept in a few. They are those of the largest values, or of the typical ones.
+    A few samples estimate the gain; the factors come from all of them, so that no channel is scaled up because it
+    was inactive in a few. They are those of the largest values, or of the typical ones.
     """
     levels, paths = _levels(variant), scalable(variant.graph)
     if not levels or not paths:

@@ -113,12 +113,12 @@ class Trial:
     Args:
         model: the float model.
         settings: the settings of the job.
-        calibrated: what all samples show of a graph; called once for every graph.
+        calibrated: gathers the statistics of all samples for a graph; called once for every graph.
         samples: a few of them, inputs in input order.
         runs: the process that runs the files.
         threads: the number of threads of the interpreter that runs the float model.
         fold: the factors of blocks are folded into the graph; not where statistics hold for the unchanged graph.
-        fresh: the samples are others than those that the statistics are of.
+        fresh: whether the samples are others than those that the statistics are of.
     """
 
     def __init__(
@@ -333,7 +333,7 @@ class Trial:
     ) -> Iterator[dict[int, np.ndarray]]:
         """Run the file; for every sample, tensor of the quantized graph -> its decoded value, where the file has it.
 
-        The values of so many samples `at_a_time` are held.
+        The values of at most `at_a_time` samples are held.
         """
         realized = realize(quantized)
         places: dict[int, tuple[ValueForm, int]] = {}

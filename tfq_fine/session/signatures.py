@@ -19,12 +19,12 @@ def own_recipe(recipe: Recipe, graph: Graph, layers: Layers) -> Recipe:
     """Return the recipe for the file of one signature, without rules on other signatures or layer classes.
 
     Args:
-        recipe: for the whole model.
+        recipe: the recipe for the whole model.
         graph: the graph of the signature.
         layers: the layers of the whole model.
 
     Returns:
-        The recipe with one rule for each operator of each layer, those of inner layers last, for of rules that name a
+        The recipe with one rule for each operator of each layer, those of inner layers last, since of rules that name a
         layer the last one holds.
     """
     if not recipe.rules:

@@ -184,7 +184,7 @@ def prepare(
         source: the float model.
         data: representative samples.
         statistics: the statistics of an earlier calibration, which hold for the unchanged graph.
-        overrides: the numbers of wrappers, which hold for it too.
+        overrides: the numbers of wrappers, which hold for the unchanged graph, too.
 
     Raises:
         TfqError: the request is impossible, or a static recipe gets no data.
@@ -232,7 +232,7 @@ def decide(
         prepared: the model and its plan.
         data: representative samples, which are read again for a graph that a repair rewrites.
         statistics: the statistics of `prepared.calibrated`; None where nothing had to be known.
-        given: the statistics are those of an earlier calibration, and hold for the unchanged model.
+        given: whether the statistics are those of an earlier calibration, and hold for the unchanged model.
         samples: a few samples.
         files: the process that runs the files of variants.
 
@@ -354,7 +354,7 @@ def reported(
         decided: the numbers of the file.
         written: the file.
         verdict: the verdict of the file; None where it could not be run as a whole.
-        generated: the file was run on generated inputs.
+        generated: whether the file was run on generated inputs.
     """
     numbers, overrides, statistics = decided.numbers, prepared.overrides, decided.statistics
     graph, plan = decided.graph, numbers.plan

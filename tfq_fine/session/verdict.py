@@ -35,7 +35,7 @@ def verdict_on(
         emitted: the graph of the file.
         samples: inputs of the float model, in input order.
         runs: the process that runs the file.
-        generated: the samples are made up.
+        generated: whether the samples are generated.
         threads: the number of threads of the interpreter that runs the float model.
 
     Raises:
