@@ -34,7 +34,7 @@ DEFAULTS = {  # option -> its value in the schema, of those that the float graph
     "DivOptions": {"fusedActivationFunction": 0},
 }
 EXCESS = np.float32(1.3)
-ELSEWHERE = frozenset({"FILL", "ONE_HOT"})  # without an input that has a sample axis: tests/test_op_table.py
+ELSEWHERE = frozenset({"FILL", "ONE_HOT"})  # without an input that has a sample axis: `test_op_table`
 POLICY = Policy("size", flexible=True)
 
 

@@ -20,8 +20,8 @@ import hypothesis
 import numpy as np
 import pytest
 
-from forked_children import Forks
-from shared_conversions import shared_conversions
+from support.forked_children import Forks
+from support.shared_conversions import shared_conversions
 from tfq_converters.runtime import child_process
 
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)

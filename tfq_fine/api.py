@@ -40,7 +40,7 @@ from tfq_fine.request import Recipe, check_options
 from tfq_fine.search import chosen_repairs, static_needs
 from tfq_fine.session import (
     OpenModel,
-    Order,
+    QuantizationRequest,
     decide,
     gathered,
     judged_file,
@@ -142,7 +142,7 @@ def quantize(
     safe_mode: bool = True,
     timeout: float | None = None,
 ) -> Result:
-    """Quantize a Keras model, a SavedModel folder or a float `.tflite`, and run what came out.
+    """Quantize a Keras model, a SavedModel folder or a float `.tflite`, and run the resulting file.
 
     Ctrl-C while the data is read ends the reading: what was gathered is used, and the report says so.
 
@@ -152,45 +152,44 @@ def quantize(
             scales and ranges come before those of `recipe`, `prefer` and `data`.
         recipe: name of a preset (`tfq_fine.RECIPES`), or a `Recipe`; None is dynamic_int8, or for a wrapped model what
             it was annotated with.
-        data: representative samples, in any form that `tfq_fine.data` documents, or a `CalibrationData`, which says too
-            how they are read; needed by static recipes, and by bias correction in the others. They may be read more
-            than once; what can be read only once is put aside on disk for as long as the call lasts. Of a model of
-            several signatures: a dict of such data by signature, or
-            that of the first, whose operators alone are then integers.
+        data: representative samples, in any form that `tfq_fine.data` documents, or a `CalibrationData`, which also
+            says how they are read. Static recipes need them, the others use them for bias correction. They may be read
+            more than once; data that can be read only once is kept on disk during the call. For a model of several
+            signatures: a dict of such data by signature, or data of the first one, whose operators alone become
+            integers then.
         input_type: type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: type of its float outputs.
         prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
         runtimes: where the file must run: "litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro",
             "ethos-u" (the compiler Vela), "openvino", "tosa"; docs/runtimes.md says which recipe is for which.
-        on_unsupported: what to do where a kernel of one of them does not compute the weights that are asked for:
+        on_unsupported: what to do where a kernel of one of them does not compute the requested weights:
             "error" lists all such operators and what works, "fallback" takes more bits or a coarser granularity, and
-            reports it. None: what the recipe says; presets of less than 8 bits fall back, but not for a compiler.
+            reports it. None: the recipe decides; presets of less than 8 bits fall back, but not for a compiler.
         kernels: path of a kernel table of another machine or release (`tfq-fine kernels --probe --output`).
         observer: how the ranges of all activations are chosen (`tfq_fine.calibration.observers`), in place of what
             the recipe says: "min_max", "percentile:percentile=99.9", "auto" ...
         repairs: changes of the float graph, or of ranges, that make it easier to quantize
-            (`tfq_fine.search.select_transforms`): "auto" for all, some by name, or None. Each is kept where the
-            file that it gives is better on some of the samples;
-            the report has a line on each, with the reason where it is off.
+            (`tfq_fine.search.select_transforms`): "auto" for all, some by name, or None. Each is kept where
+            its file is better on some of the samples; the report has a line on each, with the reason where it is off.
         num_samples: read at most this many samples of `data` (of each shard).
         batch_size: samples per run of the interpreter during calibration.
-        on_invalid: a sample with NaN or infinity, or on which the model computes one, is an "error", or is to "skip":
-            left out and counted.
-        statistics: of an earlier calibration (`tfq_fine.calibrate`), instead of `data`; by signature where that was
-            calibrated on data by signature. They hold for the model as it
-            is, so that no scales of blocks are folded into what makes their inputs, and its graph is not repaired;
-            biases and islands are decided on the samples that statistics keep.
+        on_invalid: "error", or "skip" to leave out and count samples that hold NaN or infinity, or on which the model
+            computes one.
+        statistics: from an earlier calibration (`tfq_fine.calibrate`), instead of `data`; by signature where that was
+            calibrated on data by signature. They hold for the unchanged model, so that no scales of
+            blocks are folded into the producers of their inputs, and the graph is not repaired; biases and islands are
+            decided on the samples that statistics keep.
         executor: any `concurrent.futures.Executor`, which reads and runs the shards of the data: `data` is a list of
             shards then, or a function of a shard's index.
-        shards: how many there are, where `data` is a function.
-        threads: of the interpreter during calibration; all cores when None, and one with an executor.
+        shards: the number of shards, where `data` is a function.
+        threads: threads of the interpreter during calibration; all cores when None, and one with an executor.
         progress: show what is being done on stderr; when None, if that is a terminal.
         safe_mode: refuse Keras files that would run code by being opened.
         timeout: seconds that a run of the finished file may take, in a process of its own, before it is stopped; None:
-            60 seconds and 1000 times what the float model takes.
+            60 seconds plus 1000 times the float model's time.
 
     Returns:
-        The file's bytes, the report, and every intermediate.
+        A `Result`: the file's bytes, the report, and every intermediate value.
 
     Raises:
         TfqError: bad input, an impossible request, a file that does not compute what its numbers say, or one whose
@@ -213,8 +212,8 @@ def quantize(
     chosen = with_observer(recipe or opened.recipe or DEFAULT, observer)
     fallback = None if on_unsupported is None else on_unsupported == "fallback"
     policy = policy_of(chosen, prefer, target, fallback)
-    order = Order(chosen, policy, chosen_repairs(repairs), input_type, output_type)
-    return _quantized(opened, order, samples, statistics, _Way(timeout, progress))
+    request = QuantizationRequest(chosen, policy, chosen_repairs(repairs), input_type, output_type)
+    return _quantized(opened, request, samples, statistics, _Way(timeout, progress))
 
 
 @dataclass(frozen=True)
@@ -227,7 +226,7 @@ class _Way:
 
 def _quantized(
     opened: OpenModel,
-    order: Order,
+    request: QuantizationRequest,
     given: CalibrationData,
     statistics: Statistics | None,
     way: _Way,
@@ -239,23 +238,23 @@ def _quantized(
             source, overrides = opened.read(material.shapes)
         every = of_each(source.graph, given.data, statistics)
         if every is not None:
-            return _of_signatures(source, order, given, every, way)
-        prepared = prepare(order, source, material, statistics, overrides)
+            return _of_signatures(source, request, given, every, way)
+        prepared = prepare(request, source, material, statistics, overrides)
         is_earlier, samples = statistics is not None, statistics.kept if statistics else ()
         if material.is_given:
             with shown.stage("calibrating", material.count) as advance:
-                found = gathered(prepared, material, statistics, advance, files.folder)
-            statistics, samples = found.statistics, found.samples
+                result = gathered(prepared, material, statistics, advance, files.folder)
+            statistics, samples = result.statistics, result.samples
         flatbuffer.forget_pages(trim=True)
         with shown.stage("choosing the numbers"):
             decided = decide(prepared, material, statistics, is_earlier, samples, files)
         flatbuffer.forget_pages(trim=True)
         with shown.stage("running the file"):
             quantized, generated = decided.numbers.quantized, not samples
-            seen = samples or (generated_inputs(quantized.graph),)
-            written = write(quantized, [seen[0]], other_inputs(quantized.graph), runs)
+            run_samples = samples or (generated_inputs(quantized.graph),)
+            written = write(quantized, [run_samples[0]], other_inputs(quantized.graph), runs)
             threads = material.reading.threads
-            verdict = judged_file(source.graph, quantized, written.graph, seen, files, generated, threads)
+            verdict = judged_file(source.graph, quantized, written.graph, run_samples, files, generated, threads)
     flatbuffer.forget_pages(trim=True)
     report = reported(prepared, source, decided, written, verdict, generated)
     warnings = data_warnings(prepared.graph, quantized, statistics, samples)
@@ -270,18 +269,20 @@ def _quantized(
 
 def _of_signatures(
     source: Source,
-    order: Order,
+    request: QuantizationRequest,
     given: CalibrationData,
     every: Mapping[str, tuple[Any, Statistics | None]],
     way: _Way,
 ) -> Result:
     """Quantize each signature as a model of its own, and join the files."""
-    order.recipe.resolve(source.graph, source.layers)  # a rule that matches nothing is an error
+    request.recipe.resolve(source.graph, source.layers)  # a rule that matches nothing is an error
 
     def one(graph: Graph, own: tuple[Any, Statistics | None]) -> Result:
-        recipe = signatures.own_recipe(order.recipe, graph, source.layers)
+        recipe = signatures.own_recipe(request.recipe, graph, source.layers)
         samples, statistics = replace(given, data=own[0]), own[1]
-        return _quantized(open_model(flatbuffer.write(graph)), replace(order, recipe=recipe), samples, statistics, way)
+        return _quantized(
+            open_model(flatbuffer.write(graph)), replace(request, recipe=recipe), samples, statistics, way
+        )
 
     return _one_file(source, each(source.graph, every, one))
 
@@ -313,15 +314,15 @@ def calibrate(
     progress: bool | None = None,
     safe_mode: bool = True,
 ) -> Statistics:
-    """Run a float model on representative data and keep what a recipe needs to know of its activations.
+    """Run a float model on representative data and gather the statistics that a recipe needs.
 
     Ctrl-C ends the reading: what was gathered is returned, with a warning.
 
     Args:
-        model: as `quantize` takes it.
-        data: as `quantize` takes it.
-        recipe: whose observers say what is needed.
-        observer: one for all activations, in place of the recipe's.
+        model: any model that `quantize` takes.
+        data: any data that `quantize` takes.
+        recipe: the recipe whose observers decide which statistics are gathered.
+        observer: one observer for all activations, in place of the recipe's.
         also: statistics that algorithms read, of every linear operator: "channel_absmax", "second_moment"
             ("channel_mean" is always there). Second moments take memory: 8 bytes times the square of the inputs of
             each operator.
@@ -336,10 +337,10 @@ def calibrate(
         safe_mode: see `quantize`.
 
     Returns:
-        A value that merges, saves, loads, prints as a table, and that `quantize(statistics=...)` takes. Of data by
-        signature, it holds such a value for each (`statistics.signatures["encode"]`). Of a model
-        that holds `FineQuantize` layers, whose scales and ranges are set by their own specs, nothing but the number of
-        samples and warnings.
+        `Statistics`, which merge, save, load and print as a table, and which `quantize(statistics=...)` takes. For data
+        by signature, they hold statistics for each (`statistics.signatures["encode"]`). For a model that holds
+        `FineQuantize` layers, whose scales and ranges are set by their own specs, they hold only the number of samples
+        and warnings.
 
     Raises:
         TfqError: bad input, or statistics of another model.
@@ -358,8 +359,8 @@ def _calibrated_wrappers(model: Any, samples: CalibrationData, progress: bool | 
         with shown.stage("reading the model"):
             taken_apart = converted(model)
         with shown.stage("calibrating", material.count) as advance:
-            seen = calibrate_wrappers(taken_apart, material, advance)
-    return Statistics(samples=seen.samples, skipped=seen.skipped, warnings=seen.warnings)
+            statistics = calibrate_wrappers(taken_apart, material, advance)
+    return Statistics(samples=statistics.samples, skipped=statistics.skipped, warnings=statistics.warnings)
 
 
 def _calibrated(
@@ -395,6 +396,6 @@ def _calibrated(
             resume.require_of(graph)
         needs = static_needs(graph, plan).also(weight_needs(graph, plan)).also(algorithm_needs(graph, also))
         with shown.stage("calibrating", material.count) as advance:
-            found = material.gather(graph, needs, advance=advance).statistics
-    assert found is not None
-    return found if resume is None else resume.merge(found)
+            gathered_statistics = material.gather(graph, needs, advance=advance).statistics
+    assert gathered_statistics is not None
+    return gathered_statistics if resume is None else resume.merge(gathered_statistics)

@@ -1,4 +1,4 @@
-"""What goes to a terminal while work is being done: the stage, how far it is, how fast, and the time left."""
+"""Progress on a terminal: the stage, how far it is, how fast, and the time left."""
 
 import os
 import sys

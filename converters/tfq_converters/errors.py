@@ -20,10 +20,10 @@ def raise_all(problems: Iterable[str], heading: str = "") -> None:
     Raises:
         TfqError: when `problems` is not empty.
     """
-    found = list(problems)
-    if not found:
+    listed = list(problems)
+    if not listed:
         return
-    if len(found) == 1 and not heading:
-        raise TfqError(found[0])
-    lines = [heading or f"{len(found)} problems:"] + [f"  - {problem}" for problem in found]
+    if len(listed) == 1 and not heading:
+        raise TfqError(listed[0])
+    lines = [heading or f"{len(listed)} problems:"] + [f"  - {problem}" for problem in listed]
     raise TfqError("\n".join(lines))

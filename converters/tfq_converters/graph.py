@@ -114,11 +114,11 @@ class Subgraph:
     outputs: tuple[int, ...]
 
     def producers(self) -> Mapping[int, int]:
-        """tensor index -> index of the op that writes it."""
+        """Return tensor index -> index of the op that writes it."""
         return self._producers
 
     def consumers(self) -> Mapping[int, list[tuple[int, int]]]:
-        """tensor index -> [(op index, input slot), ...] in execution order."""
+        """Return tensor index -> [(op index, input slot), ...] in execution order."""
         return self._consumers
 
     @cached_property
@@ -127,12 +127,12 @@ class Subgraph:
 
     @cached_property
     def _consumers(self) -> dict[int, list[tuple[int, int]]]:
-        found: dict[int, list[tuple[int, int]]] = {}
+        consumers: dict[int, list[tuple[int, int]]] = {}
         for index, op in enumerate(self.ops):
             for slot, tensor in enumerate(op.inputs):
                 if tensor != ABSENT:
-                    found.setdefault(tensor, []).append((index, slot))
-        return found
+                    consumers.setdefault(tensor, []).append((index, slot))
+        return consumers
 
     def op_name(self, index: int) -> str:
         """Return how op `index` is called in messages: its layer if known, else its output tensor, and its kind."""
@@ -166,17 +166,17 @@ class Graph:
         return self.subgraphs[0]
 
     def ops(self) -> Iterator[tuple[tuple[int, int], Op]]:
-        """((subgraph index, op index), op) over the whole file."""
+        """Yield ((subgraph index, op index), op) over the whole file."""
         for s, subgraph in enumerate(self.subgraphs):
             for o, op in enumerate(subgraph.ops):
                 yield (s, o), op
 
     def input_names(self) -> list[str]:
-        """Argument names of the main subgraph, in its input order: the signature's where there is one."""
+        """Return the argument names of the main subgraph, in its input order: the signature's where there is one."""
         return self._names(self.main.inputs, "inputs")
 
     def output_names(self) -> list[str]:
-        """Result names of the main subgraph, in its output order."""
+        """Return the result names of the main subgraph, in its output order."""
         return self._names(self.main.outputs, "outputs")
 
     def _names(self, indices: tuple[int, ...], side: str) -> list[str]:

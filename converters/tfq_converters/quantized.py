@@ -102,8 +102,8 @@ class OpEncoding:
 
     def read(self, slot: int) -> ActivationEncoding | None:
         """Return the encoding in which the file's operators read an activation; an integer split computes on int16."""
-        found = self.inputs.get(slot)
-        return found if found is None or self.partial is None else found.widened()
+        encoding = self.inputs.get(slot)
+        return encoding if encoding is None or self.partial is None else encoding.widened()
 
 
 @dataclass(frozen=True)

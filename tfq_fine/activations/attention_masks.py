@@ -40,12 +40,12 @@ def bounded(graph: Graph, plan: Plan, statistics: Statistics) -> Statistics:
         length = main.tensors[main.ops[softmax].inputs[0]].shape[-1]
         distance = math.log(2.0 ** (bits.get(softmax, 8) + 1) * length)
         if facts_of(op.code).selects:
-            found = _cut(main, op, statistics, distance)
-            cut |= {(0, t): found for t in tensors if found is not None}
+            cuts = _cut(main, op, statistics, distance)
+            cut |= {(0, t): cuts for t in tensors if cuts is not None}
         elif (sum_ := _sum(main, op, statistics, distance)) is not None:
-            mask, reach, found = sum_
+            mask, reach, cuts = sum_
             added[mask] = max(added.get(mask, 0.0), reach)
-            sums[o] = (tensors, found)
+            sums[o] = (tensors, cuts)
     for mask, reach in added.items():
         own = _mask_cuts(main, consumers, mask, reach, statistics, sums)
         if own is not None:
@@ -83,11 +83,11 @@ def _cut(subgraph: Subgraph, op: Op, statistics: Statistics, distance: float) ->
     scores = [t for t in operands if not subgraph.tensors[t].is_constant]
     if len(constants) != 1 or (0, scores[0]) not in statistics.ranges:
         return None
-    found = tensor_range(subgraph, scores[0], statistics)
+    limits = tensor_range(subgraph, scores[0], statistics)
     data = subgraph.tensors[constants[0]].data
     assert data is not None
-    lowest = found.low - distance
-    return Range(lowest, found.high) if extent(data).high < lowest else None
+    lowest = limits.low - distance
+    return Range(lowest, limits.high) if extent(data).high < lowest else None
 
 
 def _sum(subgraph: Subgraph, op: Op, statistics: Statistics, distance: float) -> tuple[int, float, Range] | None:
@@ -96,16 +96,16 @@ def _sum(subgraph: Subgraph, op: Op, statistics: Statistics, distance: float) ->
     The mask takes the largest score as far below the smallest one as SOFTMAX asks. Rows that are masked altogether
     come out as if all their scores were equal.
     """
-    known = [t for t in op.inputs if subgraph.tensors[t].is_constant or (0, t) in statistics.ranges]
-    if len(known) != 2 or fuses(op):
+    calibrated = [t for t in op.inputs if subgraph.tensors[t].is_constant or (0, t) in statistics.ranges]
+    if len(calibrated) != 2 or fuses(op):
         return None
-    mask, scores = sorted(known, key=lambda t: tensor_range(subgraph, t, statistics).low)
+    mask, scores = sorted(calibrated, key=lambda t: tensor_range(subgraph, t, statistics).low)
     low, high = tensor_range(subgraph, scores, statistics)
     reach = high - low + distance
-    found = tensor_range(subgraph, mask, statistics)
-    if found.low >= -reach or found.high > high - low or subgraph.tensors[scores].is_constant:
+    mask_range = tensor_range(subgraph, mask, statistics)
+    if mask_range.low >= -reach or mask_range.high > high - low or subgraph.tensors[scores].is_constant:
         return None
-    return mask, reach, Range(low - distance, high + max(found.high, 0.0))
+    return mask, reach, Range(low - distance, high + max(mask_range.high, 0.0))
 
 
 def _mask_cuts(
@@ -149,8 +149,8 @@ def _constant_cut(main: Subgraph, consumers: Readers, op: Op, reach: float, stat
     others = [t for t in op.inputs if not main.tensors[t].is_constant]
     if len(constants) != 1 or len(consumers[constants[0]]) != 1:
         return None
-    given, low = extent(main.tensors[constants[0]].data), tensor_range(main, others[0], statistics).low  # type: ignore[arg-type]
+    constant, low = extent(main.tensors[constants[0]].data), tensor_range(main, others[0], statistics).low  # type: ignore[arg-type]
     step = tensor_range(main, others[0], statistics).extent / 255
-    if low < 0 or given.high >= 0 or step <= 0:
+    if low < 0 or constant.high >= 0 or step <= 0:
         return None
-    return {(0, constants[0]): Range(max(given.low, -reach / step), 0.0)}
+    return {(0, constants[0]): Range(max(constant.low, -reach / step), 0.0)}

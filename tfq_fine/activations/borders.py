@@ -1,4 +1,4 @@
-"""Inputs and outputs of a file that are asked for in integers, and those that cannot be."""
+"""Inputs and outputs of a file that are requested in integers, and those that cannot be."""
 
 from tfq_converters.graph import Graph
 from tfq_converters.runtime import depends_on_unrunnable, unrunnable_names
@@ -20,7 +20,7 @@ def integer_borders(graph: Graph, input_type: str, output_type: str) -> dict[int
 
 
 def left_float(graph: Graph, output_type: str) -> list[str]:
-    """Return a sentence on outputs that stay float although `output_type` was asked for."""
+    """Return a sentence on outputs that stay float although `output_type` was requested."""
     unknown = depends_on_unrunnable(graph) if output_type != "float32" else set()
     names = zip(graph.output_names(), graph.main.outputs, strict=True)
     kept = [repr(name) for name, t in names if t in unknown and graph.main.tensors[t].dtype == "float32"]
@@ -28,6 +28,6 @@ def left_float(graph: Graph, output_type: str) -> list[str]:
         return []
     after = ", ".join(unrunnable_names(graph))
     return [
-        f"outputs {', '.join(kept)} stay float32 though {output_type} was asked for: no runtime here executes {after}, "
+        f"outputs {', '.join(kept)} stay float32 though {output_type} was requested: no runtime here executes {after}, "
         "so that their range cannot be known"
     ]

@@ -115,17 +115,17 @@ def group_ranges(
     A constant that is chosen shows in the result. One that lies beyond all results, such as a limit that is never
     reached, may saturate: it limits as before.
     """
-    found: dict[Node, Range] = {}
+    union: dict[Node, Range] = {}
     for node, root in members.items():
-        found[root] = found[root].union(ranges[node]) if root in found else ranges[node]
+        union[root] = union[root].union(ranges[node]) if root in union else ranges[node]
     for o, bits in ops.items():
         op, shared = graph.main.ops[o], tied_nodes(graph, o, bits)
         for slot in tied_slots(op, graph.main) if shared and not facts_of(op.code).chooses else ():
             data = graph.main.tensors[op.inputs[slot]].data
             if data is not None:
                 root = members[shared[0]]
-                found[root] = found[root].union(extent(data))
-    return found
+                union[root] = union[root].union(extent(data))
+    return union
 
 
 def without_cut_off(graph: Graph, ops: Mapping[int, int], ranges: Mapping[Node, Range]) -> dict[Node, Range]:
@@ -133,15 +133,15 @@ def without_cut_off(graph: Graph, ops: Mapping[int, int], ranges: Mapping[Node, 
 
     Inputs keep the range of the data, and outputs theirs, since they are seen from outside.
     """
-    found, consumers = dict(ranges), graph.main.consumers()
-    seen = {*graph.main.inputs, *graph.main.outputs}
+    cut, consumers = dict(ranges), graph.main.consumers()
+    visited = {*graph.main.inputs, *graph.main.outputs}
     for o in sorted(ops, reverse=True):  # a limit after a limit first
         op = graph.main.ops[o]
         for t in op.inputs if facts_of(op.code).limits else ():
             node = (t, ops[o])
-            if node in found and len(consumers[t]) == 1 and t not in seen:
-                found[node] = found[op.outputs[0], ops[o]]
-    return found
+            if node in cut and len(consumers[t]) == 1 and t not in visited:
+                cut[node] = cut[op.outputs[0], ops[o]]
+    return cut
 
 
 def fixed_output(op: Op, bits: int) -> ActivationEncoding | None:
@@ -161,8 +161,8 @@ def encodings(graph: Graph, plan: Plan, statistics: Statistics) -> Encodings:
     widest = group_ranges(graph, ops, members, ranges)
     centred = {members[graph.main.ops[o].inputs[slot], bits] for o, bits in ops.items() for slot in _centred(graph, o)}
     by_root = {
-        root: affine.activation_encoding(*(found.centred() if root in centred else found), root[1])
-        for root, found in widest.items()
+        root: affine.activation_encoding(*(limits.centred() if root in centred else limits), root[1])
+        for root, limits in widest.items()
     }
     own: dict[Node, ActivationEncoding] = {}  # what the producer writes, where its kernel fixes it
     for o, bits in ops.items():
@@ -222,13 +222,15 @@ def _adopted(
     ranges: Mapping[Node, Range],
     widest: Mapping[Node, Range],
 ) -> dict[Node, ActivationEncoding]:
-    """Groups that take the fixed encoding of a member, so that nothing is requantized: it is the only fixed one, that
-    member has the widest range of the group, and the encoding covers it."""
-    found: dict[Node, list[Node]] = {}
+    """Return groups that take the fixed encoding of a member, so that nothing is requantized.
+
+    It is the only fixed one, that member has the widest range of the group, and the encoding covers it.
+    """
+    fixed_members: dict[Node, list[Node]] = {}
     for node in own:
-        found.setdefault(members[node], []).append(node)
+        fixed_members.setdefault(members[node], []).append(node)
     adopted = {}
-    for root, nodes in found.items():
+    for root, nodes in fixed_members.items():
         encoding = own[nodes[0]]
         alone = len({own[node] for node in nodes}) == 1
         if (

@@ -23,14 +23,14 @@ def with_implied(graph: Graph, ops: Mapping[int, int], ranges: Mapping[int, Rang
         ops: its integer operators, and the bits of their activations.
         ranges: what is known, by tensor.
     """
-    found = dict(ranges)
+    result = dict(ranges)
     while True:
-        known = len(found)
+        count = len(result)
         for o, bits in ops.items():
-            for t, given in _of_operator(graph, o, bits, found).items():
-                found.setdefault(t, given)
-        if len(found) == known:
-            return found
+            for t, implied in _of_operator(graph, o, bits, result).items():
+                result.setdefault(t, implied)
+        if len(result) == count:
+            return result
 
 
 def without_range(graph: Graph, ops: Mapping[int, int], ranges: Mapping[int, Range]) -> list[int]:

@@ -20,7 +20,7 @@ def requested_specs(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
     Raises:
         TfqError: unknown observers or options; all of them.
     """
-    main, found = graph.main, dict[int, ActivationSpec]()
+    main, by_tensor = graph.main, dict[int, ActivationSpec]()
     specs = {o: plan[0, o].spec for o in integer_ops(plan)}
     for by_output in (True, False):
         for o, spec in specs.items():
@@ -28,8 +28,10 @@ def requested_specs(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
             slots = float_outputs(op, main) if by_output else data_slots(op, main)
             for t in ((op.outputs if by_output else op.inputs)[slot] for slot in slots):
                 if not main.tensors[t].is_constant and spec is not None and spec.activations is not None:
-                    found.setdefault(t, spec.activations)
-    return found | {t: found[source] for t, source in moved_from(graph).items() if t in found and source in found}
+                    by_tensor.setdefault(t, spec.activations)
+    return by_tensor | {
+        t: by_tensor[source] for t, source in moved_from(graph).items() if t in by_tensor and source in by_tensor
+    }
 
 
 def observer_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> StatisticsRequest:
@@ -69,28 +71,28 @@ def chosen(graph: Graph, plan: Plan, statistics: Statistics, only: AbstractSet[i
     """
     moved, specs = moved_from(graph), _asked_only(graph, plan, only)
     roots = {t: moved.get(t, t) for t in specs if (0, moved.get(t, t)) in statistics.ranges}
-    seen = {t: _seen(root, specs[t], statistics) for t, root in roots.items()}
+    observed = {t: _seen(root, specs[t], statistics) for t, root in roots.items()}
     raise_all(
         f"observer {specs[t].observer!r} of {graph.main.tensors[t].name} reads a {OBSERVERS[specs[t].observer].reads} "
         "statistic, which these statistics do not hold: calibrate with the recipe that is to be used"
-        for t, found in seen.items()
-        if found is None
+        for t, tensor in observed.items()
+        if tensor is None
     )
     by_root: dict[tuple[int, ActivationSpec], Range] = {}
-    for t, found in seen.items():
+    for t, tensor in observed.items():
         key = (roots[t], specs[t])
-        if found is not None and key not in by_root:
-            by_root[key] = OBSERVERS[specs[t].observer].choose(found, specs[t].bits, options_of(specs[t]))
+        if tensor is not None and key not in by_root:
+            by_root[key] = OBSERVERS[specs[t].observer].choose(tensor, specs[t].bits, options_of(specs[t]))
     return statistics.with_ranges({(0, t): by_root[root, specs[t]] for t, root in roots.items()})
 
 
 def _seen(root: int, spec: ActivationSpec, statistics: Statistics) -> TensorStatistics | None:
     """Return the statistics of a tensor; None where its observer needs more. No observer requires extremes."""
     key, reads = (0, root), OBSERVERS[spec.observer].reads
-    seen = TensorStatistics(
+    tensor = TensorStatistics(
         statistics.ranges[key],
         statistics.histograms.get(key),
         statistics.extremes.get(key),
         statistics.moving.get(key),
     )
-    return None if reads in ("histogram", "moving") and getattr(seen, reads) is None else seen
+    return None if reads in ("histogram", "moving") and getattr(tensor, reads) is None else tensor

@@ -47,23 +47,23 @@ def ranged(
 
     Args:
         graph: the float graph.
-        plan: what is asked of its operators.
-        statistics: as calibration found them.
+        plan: the decisions on its operators.
+        statistics: the statistics of calibration.
         samples: inputs, in input order, that `auto` tries ranges on; without any, it keeps those of
             `observed_ranges.chosen`.
-        threads: of the interpreter.
+        threads: the number of threads of the interpreter.
         only: the tensors whose ranges are to be chosen, where not all are; no others are counted and tried.
 
     Raises:
         TfqError: as `observed_ranges.chosen`.
     """
-    known = chosen(graph, plan, statistics, only)
-    wanted = auto_tensors(graph, plan, only) if samples else set()
-    if not wanted:
-        return known
+    observed = chosen(graph, plan, statistics, only)
+    tensors = auto_tensors(graph, plan, only) if samples else set()
+    if not tensors:
+        return observed
     few = looked_at(graph, samples)
     histograms = counted(graph, plan, few, threads, only)
-    return best_ranges(graph, plan, statistics, known, few, histograms, threads)
+    return best_ranges(graph, plan, statistics, observed, few, histograms, threads)
 
 
 def best_ranges(
@@ -79,23 +79,25 @@ def best_ranges(
 
     Args:
         graph: the float graph.
-        plan: what is asked of its operators.
+        plan: the decisions on its operators.
         statistics: ranges and extremes, as calibration found them.
         known: the same with the ranges of the other observers chosen.
         samples: inputs, in input order, that ranges are tried on.
-        histograms: of their values, for the observers that read them; `counted` makes them.
-        threads: of the interpreter.
+        histograms: the histograms of their values, for the observers that read them; `counted` makes them.
+        threads: the number of threads of the interpreter.
     """
     specs, moved = requested_specs(graph, plan), moved_from(graph)
     bits = {t: spec.bits for t, spec in specs.items() if spec.observer == AUTO and t in histograms}
-    seen = {t: TensorStatistics(statistics.ranges[0, t], histograms[t], statistics.extremes.get((0, t))) for t in bits}
-    found = {t: candidates(seen[t], bits[t]) for t in bits}
-    several = {t: ranges for t, ranges in found.items() if len(ranges) > 1}
+    tensors = {
+        t: TensorStatistics(statistics.ranges[0, t], histograms[t], statistics.extremes.get((0, t))) for t in bits
+    }
+    candidates_of = {t: candidates(tensors[t], bits[t]) for t in bits}
+    several = {t: ranges for t, ranges in candidates_of.items() if len(ranges) > 1}
     errors = _errors(graph, several, bits, samples, threads)
     best = {t: _best(ranges, errors[t]) for t, ranges in several.items()}
     whole = {t: statistics.ranges[0, t] for t in bits} | best
     shared = {t: whole[source] for t, source in moved.items() if source in whole and specs.get(t) == specs.get(source)}
-    ranges = {(0, t): found for t, found in {**whole, **shared}.items()}
+    ranges = {(0, t): candidates_of for t, candidates_of in {**whole, **shared}.items()}
     counts = {(0, t): histogram for t, histogram in histograms.items()}
     return replace(known.with_ranges(ranges), histograms={**counts, **known.histograms})
 
@@ -116,33 +118,35 @@ def counted(
 
     Args:
         graph: the float graph.
-        plan: what is asked of its operators.
+        plan: the decisions on its operators.
         samples: inputs, in input order.
-        threads: of the interpreter.
-        only: as `ranged` has it.
+        threads: the number of threads of the interpreter.
+        only: see `ranged`.
     """
-    wanted = auto_tensors(graph, plan, only)
-    found: dict[int, list[np.ndarray]] = {t: [] for t in wanted}
+    tensors = auto_tensors(graph, plan, only)
+    samples_of: dict[int, list[np.ndarray]] = {t: [] for t in tensors}
 
     def see(t: int, value: np.ndarray) -> None:
-        if t in wanted:
-            found[t].append(drawn(value))
+        if t in tensors:
+            samples_of[t].append(drawn(value))
 
     for sample in samples:
         for t, value in zip(graph.main.inputs, sample, strict=True):
             see(t, value)
     float_run(graph, samples, None, 0, see, threads)
-    return {t: Histogram.of(np.concatenate(rows)) for t, rows in found.items() if rows}
+    return {t: Histogram.of(np.concatenate(rows)) for t, rows in samples_of.items() if rows}
 
 
 def auto_tensors(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> set[int]:
     """Return the tensors that `auto` chooses ranges for, each also for those that hold its values."""
     moved = moved_from(graph)
-    wanted = {t for t, spec in requested_specs(graph, plan).items() if spec.observer == AUTO and t not in moved}
+    tensors = {t for t, spec in requested_specs(graph, plan).items() if spec.observer == AUTO and t not in moved}
     if only is not None:
-        wanted &= {moved.get(t, t) for t in only}
-    wanted -= depends_on_unrunnable(graph)
-    return wanted - {t for op in graph.main.ops if op.code == lstm.CODE for t in op.outputs}  # its next steps read them
+        tensors &= {moved.get(t, t) for t in only}
+    tensors -= depends_on_unrunnable(graph)
+    return tensors - {
+        t for op in graph.main.ops if op.code == lstm.CODE for t in op.outputs
+    }  # its next steps read them
 
 
 def number_of_samples(graph: Graph) -> int:
@@ -150,16 +154,16 @@ def number_of_samples(graph: Graph) -> int:
     return SAMPLES_LARGE if is_large(graph) else SAMPLES
 
 
-def candidates(seen: TensorStatistics, bits: int) -> list[Range]:
+def candidates(tensor: TensorStatistics, bits: int) -> list[Range]:
     """Return the ranges that the observers choose, the whole one first; near duplicates are dropped."""
-    found: list[Range] = []
-    common = seen.range if seen.extremes is None else _common(seen.extremes).intersection(seen.within().range)
+    ranges: list[Range] = []
+    common = tensor.range if tensor.extremes is None else _common(tensor.extremes).intersection(tensor.within().range)
     for name, options in CANDIDATES:
-        given = OBSERVERS[name].choose(seen, bits, {**OBSERVERS[name].options, **options})
-        given = given.union(common).intersection(seen.range)
-        if not any(_differ_little(given, known) for known in found):
-            found.append(given)
-    return found
+        candidate = OBSERVERS[name].choose(tensor, bits, {**OBSERVERS[name].options, **options})
+        candidate = candidate.union(common).intersection(tensor.range)
+        if not any(_differ_little(candidate, other) for other in ranges):
+            ranges.append(candidate)
+    return ranges
 
 
 def _common(extremes: Extremes) -> Range:
@@ -186,7 +190,7 @@ def _errors(
     """Return tensor -> mean relative squared error, at most 1, over samples and readers, for each of its ranges."""
     trial = _Trial(known_part(graph).main)
     measured = [(t, n, *pair) for t, each in ranges.items() for n, pair in trial.measured(t, each, bits[t])]
-    found = {t: [list[float]() for _ in each] for t, each in ranges.items()}
+    errors = {t: [list[float]() for _ in each] for t, each in ranges.items()}
     if measured:
         runner = trial.runner(graph, [piece for _, _, *pair in measured for piece in pair], threads)
         relative = []
@@ -196,8 +200,8 @@ def _errors(
             with np.errstate(divide="ignore", invalid="ignore"):
                 relative.append(np.minimum(np.nan_to_num(error / energy, nan=0.0), 1.0))
         for (t, n, _, _), value in zip(measured, np.mean(relative, axis=0).tolist(), strict=True):
-            found[t][n].append(value)
-    return {t: [float(np.mean(values)) if values else 0.0 for values in each] for t, each in found.items()}
+            errors[t][n].append(value)
+    return {t: [float(np.mean(values)) if values else 0.0 for values in each] for t, each in errors.items()}
 
 
 class _Trial:
@@ -212,8 +216,8 @@ class _Trial:
         """Return (which range, (squared error of one output of a reader, its mean square)), as tensors here."""
         if not self.main.tensors[t].shape:
             return
-        for n, given in enumerate(ranges):
-            rounded = fake_quantized(self.builder, t, affine.activation_encoding(*given, bits))
+        for n, limits in enumerate(ranges):
+            rounded = fake_quantized(self.builder, t, affine.activation_encoding(*limits, bits))
             for before, after in self._again({t: rounded}) or [(t, rounded)]:
                 error = steps.mean_square(self.builder, steps.difference(self.builder, after, before))
                 yield n, (error, self._energy(before))
@@ -227,7 +231,7 @@ class _Trial:
 
     def _again(self, replaced: dict[int, int]) -> list[tuple[int, int]]:
         """Return (output, the same over the rounded tensor) for all that read it, moved or not."""
-        found = []
+        pairs = []
         readers = self.main.consumers()
         ((original, rounded),) = replaced.items()
         for o in dict.fromkeys(o for o, _ in readers.get(original, [])):
@@ -237,10 +241,10 @@ class _Trial:
             again = self.builder.again(replace(op, inputs=tuple(rounded if t == original else t for t in op.inputs)))
             for before, after in zip(op.outputs, again, strict=True):
                 if facts_of(op.code).within_input and before in readers:
-                    found += self._again({before: after})
+                    pairs += self._again({before: after})
                 elif self.main.tensors[before].dtype == "float32":
-                    found.append((before, after))
-        return found
+                    pairs.append((before, after))
+        return pairs
 
     def _energy(self, t: int) -> int:
         if t not in self._energies:

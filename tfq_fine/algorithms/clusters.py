@@ -24,10 +24,10 @@ def clusters(problem: WeightProblem) -> WeightCodes:
     """
     weight, block, form = problem.weight, problem.block, problem.codes
     rounded, rows = affine.encode_weight(weight, block, form), _rows(weight, block)
-    found = _in_common(rows, most=form.highest - form.lowest + 1)
-    if found is None or len(np.unique(rounded.codes)) <= len(np.unique(found[1])):
+    shared = _in_common(rows, most=form.highest - form.lowest + 1)
+    if shared is None or len(np.unique(rounded.codes)) <= len(np.unique(shared[1])):
         return rounded
-    factors, common = found
+    factors, common = shared
     ends = common.min(keepdims=True).clip(max=0), common.max(keepdims=True).clip(min=0)
     step, zero_point = affine.weight_scale(*ends, affine.CodeFormat(form.bits, form.symmetric))
     scale = affine.ROUNDED_SCALES[form.scales](np.maximum(step * factors, affine.TINY).astype(np.float32))
@@ -63,16 +63,16 @@ def _in_common(rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray] | N
         distinct.append(np.unique(row, return_inverse=True))
         if len(distinct[-1][0]) > most + 1:
             return None
-    known, factors, common = np.zeros(0), np.ones(len(rows)), np.zeros(rows.shape)
+    centers, factors, common = np.zeros(0), np.ones(len(rows)), np.zeros(rows.shape)
     for index in sorted(range(len(rows)), key=lambda i: -len(distinct[i][0])):
         values, place = distinct[index][0].astype(np.float64), distinct[index][1].reshape(-1)
-        factor = _factor(values[values != 0], known)
+        factor = _factor(values[values != 0], centers)
         values /= factor
-        if len(known):
-            nearest, same = _nearest(values, known)
+        if len(centers):
+            nearest, same = _nearest(values, centers)
             values = np.where(same, nearest, values)
-        known = np.union1d(known, values[values != 0])
-        if len(known) > most:
+        centers = np.union1d(centers, values[values != 0])
+        if len(centers) > most:
             return None
         factors[index], common[index] = abs(factor), np.sign(factor) * values[place]
     return factors, common
@@ -87,8 +87,8 @@ def _factor(values: np.ndarray, known: np.ndarray) -> float:
     if not len(values) or not len(known):
         return 1.0
     order = np.argsort(np.abs(values))[[-1, len(values) // 2, 0]]
-    found = np.concatenate([value / known for value in values[order]])
-    candidates = np.concatenate([[1.0], np.sort(found[found > 0]), -np.sort(-found[found < 0])])
+    ratios = np.concatenate([value / known for value in values[order]])
+    candidates = np.concatenate([[1.0], np.sort(ratios[ratios > 0]), -np.sort(-ratios[ratios < 0])])
     units = values / candidates[:, None]
     inside = np.abs(units).max(axis=1) <= np.abs(known).max() * (1 + SAME)  # nothing makes the scale coarser
     hits = np.where(inside, _nearest(units, known)[1].sum(axis=1), 0)

@@ -19,7 +19,7 @@ def patches(data: np.ndarray, op: Op, subgraph: Subgraph) -> np.ndarray:
     Args:
         data: float32 input of the operator, samples along axis 0.
         op: FULLY_CONNECTED, CONV_2D, DEPTHWISE_CONV_2D, CONV_3D, TRANSPOSE_CONV or BATCH_MATMUL by a constant.
-        subgraph: that holds it.
+        subgraph: the subgraph that holds it.
     """
     if op.code not in SPATIAL:
         rows = data.swapaxes(-1, -2) if op.code == "BATCH_MATMUL" and op.option("adjX") else data
@@ -55,5 +55,5 @@ def _windows(data: np.ndarray, op: Op, sizes: tuple[int, ...]) -> np.ndarray:
     padded = np.pad(data, [*pads, (0, 0)])
     axes = tuple(range(1, len(sizes) + 1))
     windows = np.lib.stride_tricks.sliding_window_view(padded, reaches, axis=axes)
-    found: np.ndarray = windows[(slice(None), *starts, slice(None), *steps)]
-    return found
+    picked: np.ndarray = windows[(slice(None), *starts, slice(None), *steps)]
+    return picked

@@ -32,9 +32,9 @@ def algorithm_problems(spec: WeightSpec) -> list[str]:
     row = ALGORITHMS.get(spec.algorithm)
     if row is None:
         return [f"unknown algorithm {spec.algorithm!r}; known: {', '.join(ALGORITHMS)}"]
-    known = ", ".join(row.options) or "none"
+    names = ", ".join(row.options) or "none"
     problems = [
-        row.options[name].problem(name, value) if name in row.options else f"no option {name!r}; it has {known}"
+        row.options[name].problem(name, value) if name in row.options else f"no option {name!r}; it has {names}"
         for name, value in spec.options
     ]
     return [f"algorithm {spec.algorithm!r} has {problem}" for problem in problems if problem]

@@ -55,11 +55,11 @@ class Totals:
         self._add_ranges(reading)
         for total, mean in zip(self._means, reading.means, strict=True):
             total += mean * count
-        for known, found in zip(self._absmax, reading.absmax, strict=True):
-            np.maximum(known, found, out=known)
+        for total_absmax, added in zip(self._absmax, reading.absmax, strict=True):
+            np.maximum(total_absmax, added, out=total_absmax)
         self._channels = [
-            merged_limits(known, self.samples, found, count)
-            for known, found in zip(self._channels or reading.limits, reading.limits, strict=True)
+            merged_limits(total_absmax, self.samples, added, count)
+            for total_absmax, added in zip(self._channels or reading.limits, reading.limits, strict=True)
         ]
         if len(reading.values):
             self._counter.add(reading.values)
@@ -68,14 +68,14 @@ class Totals:
             self._high_counter.add(reading.high[self._extremes_at])
         for key in self._extended.needs.second_moments:
             op = self._graph.main.ops[key[1]]
-            found = second_moment(reading.tensors[data_of(op)], op, self._graph.main)
+            added = second_moment(reading.tensors[data_of(op)], op, self._graph.main)
             if key not in self._moments:
-                self._moments[key] = np.zeros(found.shape)
-            self._moments[key] += found if count == 1 else found * np.float32(count)
-        for key, given in self._lstms.items():
+                self._moments[key] = np.zeros(added.shape)
+            self._moments[key] += added if count == 1 else added * np.float32(count)
+        for key, constants in self._lstms.items():
             op = self._graph.main.ops[key[1]]
-            found = lstm.strain(given, *(reading.tensors[t] for t in (data_of(op), op.outputs[0])))
-            self._strains[key] = np.maximum(self._strains.get(key, 0.0), found)
+            added = lstm.strain(constants, *(reading.tensors[t] for t in (data_of(op), op.outputs[0])))
+            self._strains[key] = np.maximum(self._strains.get(key, 0.0), added)
         self.samples += count
 
     def _add_ranges(self, reading: RunResult) -> None:
@@ -124,22 +124,24 @@ class Totals:
 
     def _warnings(self, ranges: dict[tuple[int, int], Range]) -> list[str]:
         """Return what a user should know of the data."""
-        found = []
+        warnings = []
         if self.interrupted:
-            found.append(f"{INTERRUPTED}: the statistics are those of the first {self.samples} samples")
+            warnings.append(f"{INTERRUPTED}: the statistics are those of the first {self.samples} samples")
         if self.skipped:
-            found.append(f"{self.skipped} samples were skipped: the model computes NaN or infinity on them")
-        constant = [self._graph.main.tensors[t].name for (_, t), found in ranges.items() if found.low == found.high]
+            warnings.append(f"{self.skipped} samples were skipped: the model computes NaN or infinity on them")
+        constant = [
+            self._graph.main.tensors[t].name for (_, t), warnings in ranges.items() if warnings.low == warnings.high
+        ]
         if constant:
             more = f" and {len(constant) - NAMED} more" if len(constant) > NAMED else ""
-            found.append(
+            warnings.append(
                 f"the samples leave {len(constant)} tensors constant ({', '.join(constant[:NAMED])}{more}): "
                 "calibrate on more varied data, or they will not follow other inputs"
             )
         late = int((self._widened >= self.samples * (1 - LAST)).sum())
         if self.samples >= ENOUGH and late > MANY * len(ranges):
-            found.append(
+            warnings.append(
                 f"the last {LAST:.0%} of the samples still widened {late} of {len(ranges)} ranges by more than "
                 f"{WIDENED:.0%}: calibrate on more data"
             )
-        return found
+        return warnings

@@ -43,10 +43,10 @@ class CalibrationData:
         num_samples: read at most this many samples (of each shard); None for all.
         batch_size: samples per run of the interpreter.
         on_invalid: a sample with NaN or infinity, or on which the model computes one, is an "error", or is to "skip".
-        threads: of the interpreter; all cores when None, and one with an executor.
+        threads: the number of threads of the interpreter; all cores when None, and one with an executor.
         executor: any `concurrent.futures.Executor`, which reads and runs the shards: `data` is a list of shards then,
             or a function of a shard's index.
-        shards: how many there are, where `data` is a function.
+        shards: the number of shards, where `data` is a function.
 
     Raises:
         TfqError: an option that means nothing; all of them in one error.
@@ -122,9 +122,9 @@ class Representative:
             self.data, shapes = shard_shapes(self.data, self.shards, self.executor, names)
             return shapes
         peeked = Peeked(self.data)
-        found = peeked.shapes(names)
+        described = peeked.shapes(names)
         self.data = peeked.data
-        return found
+        return described
 
     def gather(
         self,
@@ -144,7 +144,7 @@ class Representative:
         if self.executor is not None:
             return gather_shards(graph, self.data, self.shards, self.executor, needs, self.reading, advance)
         spool = Spool(aside) if aside is not None and not isinstance(self.data, IN_MEMORY) else None
-        found = gather(graph, self.data, needs, self.reading, advance, spool)
+        result = gather(graph, self.data, needs, self.reading, advance, spool)
         if spool is not None:
             self.data = spool
-        return found
+        return result

@@ -98,12 +98,12 @@ def _pieces(row: np.ndarray, sizes: tuple[int, ...] | list[int]) -> list[np.ndar
 def moved_from(graph: Graph) -> dict[int, int]:
     """Return tensor -> the tensor whose values it holds, so that one range serves both (perhaps a little wide)."""
     main = graph.main
-    found: dict[int, int] = {}
+    sources: dict[int, int] = {}
     for op in main.ops:
         source = next((t for t in op.inputs if t >= 0 and main.tensors[t].dtype == "float32"), None)
         if facts_of(op.code).within_input and source is not None and not main.tensors[source].is_constant:
-            found |= {t: found.get(source, source) for t in op.outputs}
-    return found
+            sources |= {t: sources.get(source, source) for t in op.outputs}
+    return sources
 
 
 def instrumented(graph: Graph, needs: StatisticsRequest) -> InstrumentedGraph:
@@ -139,13 +139,13 @@ def instrumented(graph: Graph, needs: StatisticsRequest) -> InstrumentedGraph:
         for t in op.outputs:
             observe(t, zero if rectified else None)
     outputs = [steps.packed(builder, [limits[t][side] for side in (0, 1) for _, t in ranges])] if ranges else []
-    for keys, found in ((needs.means, means), (needs.absmax, absmax), (needs.channels, channels)):
-        outputs += [steps.joined(builder, [piece for _, t in keys for piece in found[t]])] if keys else []
+    for keys, tensors_of in ((needs.means, means), (needs.absmax, absmax), (needs.channels, channels)):
+        outputs += [steps.joined(builder, [piece for _, t in keys for piece in tensors_of[t]])] if keys else []
     rows = [sampled(builder, t) for _, t in histograms]
     outputs += [steps.joined(builder, rows)] if rows else []
-    wanted = [data_of(main.ops[o]) for _, o in needs.second_moments]
-    wanted += [t for _, o in needs.strains for t in (data_of(main.ops[o]), main.ops[o].outputs[0])]
-    fetched = tuple(dict.fromkeys(wanted))
+    inputs = [data_of(main.ops[o]) for _, o in needs.second_moments]
+    inputs += [t for _, o in needs.strains for t in (data_of(main.ops[o]), main.ops[o].outputs[0])]
+    fetched = tuple(dict.fromkeys(inputs))
     subgraph = builder.subgraph(main, outputs=(*outputs, *fetched))
     return InstrumentedGraph(
         replace(graph, subgraphs=(subgraph, *graph.subgraphs[1:]), signatures=()),

@@ -21,12 +21,12 @@ DIGESTED = 2**14  # values of each input that the digest is made of, at equal di
 
 def digest(sample: Sample) -> bytes:
     """Return a hash of the values of a sample."""
-    found = blake2b(digest_size=8)
+    hashed = blake2b(digest_size=8)
     for array in sample:
         values = array.reshape(-1)
         values = values[:: max(1, -(-values.size // DIGESTED))]
-        found.update(repr(values.tolist()).encode() if values.dtype.kind == "O" else values.tobytes())
-    return found.digest()
+        hashed.update(repr(values.tolist()).encode() if values.dtype.kind == "O" else values.tobytes())
+    return hashed.digest()
 
 
 def bytes_of(sample: Sample) -> int:
@@ -74,7 +74,7 @@ class KeptSamples:
         if (at < len(self._kept) and self._kept[at][0] == mark) or (self._end is not None and mark >= self._end):
             return
         size = bytes_of(sample)
-        sizes = [known for _, known, _ in self._kept]
+        sizes = [kept_size for _, kept_size, _ in self._kept]
         count = fitting([*sizes[:at], size, *sizes[at:]])
         if count <= len(self._kept):  # one too many, or more where sizes differ
             self._end = mark if at == count else self._kept[count - 1][0]

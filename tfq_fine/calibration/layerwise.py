@@ -23,14 +23,14 @@ Values = dict[int, np.ndarray]  # tensor of the main subgraph -> its value for o
 
 
 class Layerwise:
-    """Gives the inputs of the linear operators of the main subgraph, asked for in graph order.
+    """Gives the inputs of the linear operators of the main subgraph, in graph order.
 
     Operators inside loops are computed in float, since their weights are chosen after those of the main subgraph.
 
     Args:
         graph: the float graph.
         samples: inputs, in input order.
-        threads: of the interpreter.
+        threads: the number of threads of the interpreter.
     """
 
     def __init__(self, graph: Graph, samples: Sequence[Sample], threads: int = 1):
@@ -46,15 +46,17 @@ class Layerwise:
         """Return the inputs of operator `key` on all samples.
 
         Args:
-            key: an operator of the main subgraph, not before the one that was asked for last.
+            key: an operator of the main subgraph, not before the one of the last call.
             before: the encodings of the operators before it; those that are missing compute in float.
 
         Raises:
-            ValueError: the operators are not asked for in graph order.
+            ValueError: the operators do not come in graph order.
         """
         subgraph, o = key
         if subgraph != 0 or o < self._position:
-            raise ValueError(f"operator {key} was asked for after {(0, self._position)}: they come in graph order")
+            raise ValueError(
+                f"operator {key} was requested after {(0, self._position)}; request operators in graph order"
+            )
         self._advance(o, before)
         op = self._graph.main.ops[o]
         exact, quantized = (tuple(values[data_of(op)] for values in kept) for kept in (self._exact, self._quantized))

@@ -15,9 +15,9 @@ FOR_ALGORITHMS = ("channel_absmax", "channel_mean", "second_moment")
 
 def range_needs(graph: Graph) -> StatisticsRequest:
     """Request the range of each float tensor of the main subgraph that is fed or computed, and fused LSTM states."""
-    main, known = graph.main, known_ops(graph)
-    computed = {*main.inputs} | {t for o in known for t in main.ops[o].outputs}
-    fused = [o for o in known if (op := main.ops[o]).code == lstm.CODE and not lstm.unusual(op, main)]
+    main, ops = graph.main, known_ops(graph)
+    computed = {*main.inputs} | {t for o in ops for t in main.ops[o].outputs}
+    fused = [o for o in ops if (op := main.ops[o]).code == lstm.CODE and not lstm.unusual(op, main)]
     ranges = tuple((0, t) for t in sorted(computed) if main.tensors[t].dtype == "float32")
     return StatisticsRequest(ranges=ranges, strains=tuple((0, o) for o in fused))
 

@@ -18,15 +18,15 @@ def first_not_finite(graph: Graph, inputs: Sample) -> int | None:
 
     Args:
         graph: the float graph.
-        inputs: of the main subgraph.
+        inputs: the inputs of the main subgraph.
     """
     producers = graph.main.producers()
-    found: list[int] = []
+    bad: list[int] = []
 
     def see(t: int, value: np.ndarray) -> None:
         if t in producers and not np.isfinite(value).all():
-            found.append(producers[t])
+            bad.append(producers[t])
 
     with suppress(TfqError):  # the rest may not run on such values
         float_run(graph, [inputs], None, see=see)
-    return min(found, default=None)
+    return min(bad, default=None)

@@ -43,7 +43,7 @@ def calibrate(
         graph: the float graph.
         batches: representative inputs, in input order; read once.
         needs: what to find out; the ranges of every float tensor and the means of linear operators when None.
-        threads: that compute: an interpreter each where the model is small and keeps no state, else of one
+        threads: threads that compute: an interpreter each where the model is small and keeps no state, else of one
             interpreter. What is found does not depend on it.
         on_invalid: a sample on which a tensor becomes NaN or infinite is an "error", or is to "skip": left out and
             counted.
@@ -64,17 +64,17 @@ def calibrate(
         batches = _finite(batches, totals)
     kept = KeptSamples()
     try:
-        for seen, reading in _readings(extended, batches, threads, side_by_side):
+        for batch, reading in _readings(extended, batches, threads, side_by_side):
             if reading.is_finite:
-                totals.add(reading, seen.count)
-                for single in singles([seen], specs):
+                totals.add(reading, batch.count)
+                for single in singles([batch], specs):
                     kept.keep(single.inputs)
             elif on_invalid == "skip":
-                totals.skip(seen.count)
+                totals.skip(batch.count)
             else:
-                raise TfqError(_not_finite(graph, extended, reading, seen))
+                raise TfqError(_not_finite(graph, extended, reading, batch))
             if advance is not None:
-                advance(seen.count)
+                advance(batch.count)
     except KeyboardInterrupt:
         if not totals.samples:
             raise
@@ -118,8 +118,8 @@ def _readings(
             running.append(seen(batch))
             yield batch.inputs
 
-    for found in pool.run_all(inputs()):
-        yield running.popleft(), extended.read(found)
+    for outputs in pool.run_all(inputs()):
+        yield running.popleft(), extended.read(outputs)
 
 
 def _runs_side_by_side(graph: Graph) -> bool:

@@ -15,10 +15,10 @@ def generated_inputs(graph: Graph, seed: int = 0, subgraph: int = 0) -> tuple[np
 
 def other_inputs(graph: Graph) -> dict[str, tuple[np.ndarray, ...]]:
     """Return generated inputs for each signature on a subgraph other than the main one, in argument order."""
-    found = {}
+    inputs = {}
     for signature in graph.signatures:
         if signature.subgraph:
             order = graph.subgraphs[signature.subgraph].inputs
             arrays = dict(zip(order, generated_inputs(graph, subgraph=signature.subgraph), strict=True))
-            found[signature.key] = tuple(arrays[t] for _, t in signature.inputs)
-    return found
+            inputs[signature.key] = tuple(arrays[t] for _, t in signature.inputs)
+    return inputs

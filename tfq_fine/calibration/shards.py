@@ -66,8 +66,8 @@ def gather(
     Args:
         graph: the float graph.
         data: in any form that `tfq_fine.data` documents, or what a `Spool` recorded.
-        needs: what to find out; None when that is nothing.
-        how: the data is read.
+        needs: the statistics to gather; None when there are none.
+        how: options for reading the data.
         advance: called with the number of samples after each run.
         spool: records what is read, so that it can be read again.
 
@@ -94,15 +94,15 @@ def gather(
         finite = (batch for batch in singles(read, input_specs(graph)) if batch.is_finite)
         copies = (tuple(array.copy() for array in batch.inputs) for batch in islice(finite, LEAST))
         return CalibrationResult(None, KeptSamples.of(copies))
-    found = calibrate(graph, read, needs, how.threads, how.on_invalid, advance)
+    statistics = calibrate(graph, read, needs, how.threads, how.on_invalid, advance)
     if spool is not None:
         spool.left_over = sum(left_over)
     if any(left_over):
         said = (
             f"{sum(left_over)} samples were left out: they do not fill a batch of the fixed size that the model takes"
         )
-        found = replace(found, warnings=(*found.warnings, said))
-    return CalibrationResult(found, found.kept)
+        statistics = replace(statistics, warnings=(*statistics.warnings, said))
+    return CalibrationResult(statistics, statistics.kept)
 
 
 def gather_shards(
@@ -123,8 +123,8 @@ def gather_shards(
         count: how many shards there are, where `shards` is a function.
         executor: any `concurrent.futures.Executor`. One that runs tasks of lost workers again, as Dask's does, finds
             the same as if none had been lost.
-        needs: what to find out.
-        how: the data of each shard is read.
+        needs: the statistics to gather.
+        how: options for reading the data of each shard.
         advance: called with the number of samples of every shard that is done, in order.
 
     Raises:
@@ -147,14 +147,14 @@ def gather_shards(
     finally:
         for future in futures:
             future.cancel()
-    found = done[0]
+    result = done[0]
     for piece in done[1:]:
-        found = found.then(piece)
-    if interrupted and found.statistics is not None:
+        result = result.then(piece)
+    if interrupted and result.statistics is not None:
         said = f"{INTERRUPTED}: the statistics are those of the first {len(done)} shards"
-        warned = replace(found.statistics, warnings=(*found.statistics.warnings, said))
-        found = replace(found, statistics=warned)
-    return found
+        warned = replace(result.statistics, warnings=(*result.statistics.warnings, said))
+        result = replace(result, statistics=warned)
+    return result
 
 
 def shard_shapes(

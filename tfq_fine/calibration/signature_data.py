@@ -62,19 +62,19 @@ def of_each(graph: Graph, data: Any, statistics: Statistics | None) -> dict[str,
         return None
     if learned is None and statistics is not None:
         raise TfqError(
-            "the data is by signature and the statistics are not: calibrate on data by signature, or leave them"
+            "the data is by signature and the statistics are not: calibrate on data by signature, or leave them out"
         )
     if every is None and data is not None:
-        raise TfqError("the statistics are by signature and the data is not: give data by signature, or leave it out")
+        raise TfqError("the statistics are by signature and the data is not: give data by signature, or leave out data")
     return {key: ((every or {}).get(key), (learned or {}).get(key)) for key in entries(graph).values()}
 
 
 def entries(graph: Graph) -> dict[int, str]:
     """Return the subgraphs that signatures start at, in file order, with the key of the first signature of each."""
-    found: dict[int, str] = {}
+    keys: dict[int, str] = {}
     for signature in sorted(graph.signatures, key=lambda signature: signature.subgraph):
-        found.setdefault(signature.subgraph, signature.key)
-    return found
+        keys.setdefault(signature.subgraph, signature.key)
+    return keys
 
 
 def each(graph: Graph, given: Mapping[str, D], make: Callable[[Graph, D], T]) -> dict[str, T]:

@@ -52,8 +52,8 @@ class Spool:
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches that were recorded, once they were read."""
-        found = ArrayFile(self._path)
+        recorded = ArrayFile(self._path)
         for n, (first, count, inputs) in enumerate(self._written):
             names = [f"{n}_{k}" for k in range(inputs)]
-            arrays = tuple(self._objects[name] if name in self._objects else found[name] for name in names)
+            arrays = tuple(self._objects[name] if name in self._objects else recorded[name] for name in names)
             yield Batch(arrays, None, first, count)

@@ -88,7 +88,7 @@ class Extremes:
     high: Histogram
 
     def merge(self, other: "Extremes") -> "Extremes":
-        """Of both sets of runs."""
+        """Return the counts of both sets of runs."""
         return Extremes(self.low.merge(other.low), self.high.merge(other.high))
 
 
@@ -177,8 +177,8 @@ class Statistics:
         skipped = f", {self.skipped} skipped" if self.skipped else ""
         lines = [f"{self.samples} samples{skipped}, {len(self.ranges)} tensors"]
         lines.append(f"{'min':>10} {'0.01 %':>10} {'99.99 %':>10} {'max':>10} {'mean':>10} {'deviation':>10}  tensor")
-        for key, found in self.ranges.items():
-            cells = [f"{found.low:.4g}", "", "", f"{found.high:.4g}", "", ""]
+        for key, limits in self.ranges.items():
+            cells = [f"{limits.low:.4g}", "", "", f"{limits.high:.4g}", "", ""]
             if key in self.histograms:
                 histogram = self.histograms[key]
                 cells[1:3] = (f"{histogram.quantile(share):.4g}" for share in (1e-4, 1 - 1e-4))
@@ -204,10 +204,10 @@ class Statistics:
         """
         tensors = graph.main.tensors
         for (_, t), name in self.names.items():
-            found = tensors[t].name if t < len(tensors) else "none"
-            if found != name:
+            other_name = tensors[t].name if t < len(tensors) else "none"
+            if other_name != name:
                 raise TfqError(
-                    f"the statistics are of another model: they call tensor {t} {name!r}, this model {found!r}; "
+                    f"the statistics are of another model: they call tensor {t} {name!r}, this model {other_name!r}; "
                     "calibrate this model"
                 )
 
@@ -246,8 +246,8 @@ def merged_limits(mine: np.ndarray, mine_count: int, other: np.ndarray, other_co
 
 
 def _merged(mine: Mapping[Any, T], theirs: Mapping[Any, T], both: Callable[[T, T], T]) -> dict[Any, T]:
-    found = {**mine, **theirs}
-    return found | {key: both(mine[key], theirs[key]) for key in mine.keys() & theirs.keys()}
+    merged = {**mine, **theirs}
+    return merged | {key: both(mine[key], theirs[key]) for key in mine.keys() & theirs.keys()}
 
 
 ARRAYS = ("means", "absmax", "channels", "second_moments", "strains")
@@ -255,19 +255,19 @@ ARRAYS = ("means", "absmax", "channels", "second_moments", "strains")
 
 def _arrays(statistics: Statistics) -> dict[str, np.ndarray]:
     """Return plain arrays by names such as `means/0/7`: the field, then the key."""
-    found: dict[str, np.ndarray] = {"samples": np.array(statistics.samples), "skipped": np.array(statistics.skipped)}
-    found["keys"] = np.array(list(statistics.ranges), np.int64).reshape(-1, 2)
-    found["ranges"] = np.array(list(statistics.ranges.values()), np.float64).reshape(-1, 2)
-    found["name_keys"] = np.array(list(statistics.names), np.int64).reshape(-1, 2)
-    found["names"] = np.array(list(statistics.names.values()), str)
+    arrays: dict[str, np.ndarray] = {"samples": np.array(statistics.samples), "skipped": np.array(statistics.skipped)}
+    arrays["keys"] = np.array(list(statistics.ranges), np.int64).reshape(-1, 2)
+    arrays["ranges"] = np.array(list(statistics.ranges.values()), np.float64).reshape(-1, 2)
+    arrays["name_keys"] = np.array(list(statistics.names), np.int64).reshape(-1, 2)
+    arrays["names"] = np.array(list(statistics.names.values()), str)
     for kind in ARRAYS:
-        found |= {f"{kind}/{s}/{t}": value for (s, t), value in getattr(statistics, kind).items()}
+        arrays |= {f"{kind}/{s}/{t}": value for (s, t), value in getattr(statistics, kind).items()}
     for kind, histograms in _histograms(statistics).items():
         for (s, t), histogram in histograms.items():
-            found[f"{kind}/values/{s}/{t}"], found[f"{kind}/counts/{s}/{t}"] = histogram.values, histogram.counts
+            arrays[f"{kind}/values/{s}/{t}"], arrays[f"{kind}/counts/{s}/{t}"] = histogram.values, histogram.counts
     for (s, t), moving in statistics.moving.items():
-        found[f"moving/{s}/{t}"] = np.array([moving.momentum, moving.low, moving.high, moving.weight])
-    return found | _arrays_of_parts(statistics, _arrays)
+        arrays[f"moving/{s}/{t}"] = np.array([moving.momentum, moving.low, moving.high, moving.weight])
+    return arrays | _arrays_of_parts(statistics, _arrays)
 
 
 def _arrays_of_parts(
@@ -277,15 +277,15 @@ def _arrays_of_parts(
     if not statistics.signatures:
         return {}
     parts = enumerate(statistics.signatures.values())
-    found = {f"signature/{n}/{name}": array for n, part in parts for name, array in arrays(part).items()}
-    return found | {"signatures": np.array(list(statistics.signatures), str)}
+    result = {f"signature/{n}/{name}": array for n, part in parts for name, array in arrays(part).items()}
+    return result | {"signatures": np.array(list(statistics.signatures), str)}
 
 
 def _kept_arrays(statistics: Statistics) -> dict[str, np.ndarray]:
     """Return the kept samples by names such as `kept/3/0`: the sample, then the input; no Python objects."""
     plain = [sample for sample in statistics.kept if all(array.dtype.kind != "O" for array in sample)]
-    found = {f"kept/{n}/{k}": array for n, sample in enumerate(plain) for k, array in enumerate(sample)}
-    return found | _arrays_of_parts(statistics, _kept_arrays)
+    result = {f"kept/{n}/{k}": array for n, sample in enumerate(plain) for k, array in enumerate(sample)}
+    return result | _arrays_of_parts(statistics, _kept_arrays)
 
 
 def _histograms(statistics: Statistics) -> dict[str, Mapping[TensorKey, Histogram]]:

@@ -52,11 +52,11 @@ def first_moments(source: Source, samples: Sequence[Sample]) -> Moments | None:
     if source.keras_model is None or source.call is None or not samples:
         return None
     order = source.call.order(names := source.graph.input_names())
-    found = None
+    moments = None
     with suppress(Exception):  # a model may be built in ways that its layers cannot be called by themselves
         each = [[dict(zip(names, sample, strict=True))[name] for name in order] for sample in samples[:LEAST]]
-        found = _at_first(source.keras_model, each)
-    return found
+        moments = _at_first(source.keras_model, each)
+    return moments
 
 
 def _at_first(model: Any, each: list[Any]) -> Moments | None:

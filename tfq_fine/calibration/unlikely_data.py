@@ -35,12 +35,12 @@ def data_warnings(
     Args:
         graph: the float graph.
         quantized: its numbers; None where there are none yet.
-        statistics: of all the data; None where none were needed.
+        statistics: the statistics of all the data; None where none were needed.
         samples: a few of the data, inputs of the main subgraph.
     """
-    known = Statistics() if statistics is None else statistics
-    ranges = {t: found for (s, t), found in known.ranges.items() if s == 0}
-    count = known.samples or None
+    gathered = Statistics() if statistics is None else statistics
+    ranges = {t: limits for (s, t), limits in gathered.ranges.items() if s == 0}
+    count = gathered.samples or None
     return (
         *few_samples(count),
         *constant_inputs(graph, samples, count),
@@ -102,8 +102,8 @@ def unlikely_scale(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
         values = [sample[k] for sample in samples if sample]
         if main.tensors[t].dtype != "float32" or not values or not values[0].size:
             continue
-        seen = np.concatenate([value.reshape(-1, value.shape[-1] if value.ndim else 1) for value in values])
-        for reached, op, slot in _first_layers(main, t, seen.astype(np.float64)):
+        flat = np.concatenate([value.reshape(-1, value.shape[-1] if value.ndim else 1) for value in values])
+        for reached, op, slot in _first_layers(main, t, flat.astype(np.float64)):
             weight = main.tensors[op.inputs[slot]].data
             (axes, *_) = weight_axes(op, main)
             if weight is None or not reached.size:
@@ -113,7 +113,7 @@ def unlikely_scale(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
             answer = gain * float(np.sqrt(np.mean(np.square(reached))))
             large = answer > LARGE_ANSWER and _scores_span(graph, samples) > LARGE_SCORES
             if large or answer > CERTAIN_ANSWER or 0 < answer < SMALL_ANSWER:
-                yield _scale_said(main.tensors[t].name, seen, main.op_name(main.ops.index(op)), answer)
+                yield _scale_said(main.tensors[t].name, flat, main.op_name(main.ops.index(op)), answer)
             break
 
 
@@ -126,7 +126,7 @@ def _scores_span(graph: Graph, samples: Sequence[Sample]) -> float:
     scores = tuple(op.inputs[0] for op in main.ops if op.code == "SOFTMAX" and op.outputs[0] in main.outputs)
     if not scores:
         tensors = [(t, main.tensors[t]) for t in main.outputs]
-        scores = tuple(t for t, found in tensors if len(found.shape) == 2 and found.shape[1] > 1)
+        scores = tuple(t for t, tensor in tensors if len(tensor.shape) == 2 and tensor.shape[1] > 1)
     changed = replace(graph, subgraphs=(replace(main, outputs=scores), *graph.subgraphs[1:]), signatures=())
     runs = _run(changed, samples[:MOST_RUN]) if scores else []
     return float(np.mean([np.ptp(values) for values in runs[0]])) if runs else 0.0
@@ -136,15 +136,15 @@ def _run(graph: Graph, samples: Sequence[Sample]) -> list[list[np.ndarray]]:
     """Return output -> its values for each sample; empty for models that take long, or do not run here."""
     if not samples or unrunnable_names(graph) or float_seconds(graph, len(samples)) > MOST_SECONDS:
         return []
-    found = []
+    outputs = []
     try:
         runner = Runner(write(graph))
         for sample in samples:
-            found.append(runner.run(sample))
+            outputs.append(runner.run(sample))
             runner.reset_variables()
     except TfqError:
         return []
-    return [list(values) for values in zip(*found, strict=True)]
+    return [list(values) for values in zip(*outputs, strict=True)]
 
 
 def _scale_said(name: str, seen: np.ndarray, layer: str, answer: float) -> str:
@@ -210,7 +210,7 @@ def few_codes(quantized: QuantizedGraph, ranges: Mapping[int, Range]) -> list[st
         parts = {t: ranges[root] for t, root in sources.items() if root in ranges}
         if form is None or form.dtype == "int16" or len(parts) < 2:
             continue
-        codes = {t: 1 + int(np.ptp(form.encode(np.array(found)).astype(int))) for t, found in parts.items()}
+        codes = {t: 1 + int(np.ptp(form.encode(np.array(values)).astype(int))) for t, values in parts.items()}
         poor = {t: count for t, count in codes.items() if count < FEW_CODES and parts[t].high > parts[t].low}
         if poor and max(codes.values()) >= 4 * FEW_CODES:
             told = ", ".join(f"{main.tensors[t].name!r} from {r.low:.4g} to {r.high:.4g}" for t, r in parts.items())
@@ -263,16 +263,16 @@ def _form(quantized: QuantizedGraph, output: int) -> ActivationEncoding | None:
 
 def _concatenations(main: Subgraph) -> list[tuple[int, int]]:
     """Return the CONCATENATION operators whose values are in an output, moved at most; and that output."""
-    wanted = {t: t for t in main.outputs}
-    found = []
+    tensors = {t: t for t in main.outputs}
+    result = []
     for o in reversed(range(len(main.ops))):
         op = main.ops[o]
-        output = next((wanted[t] for t in op.outputs if t in wanted), None)
+        output = next((tensors[t] for t in op.outputs if t in tensors), None)
         if output is None:
             continue
         if op.code == "CONCATENATION":
-            found.append((o, output))
-            wanted |= dict.fromkeys(op.inputs, output)
+            result.append((o, output))
+            tensors |= dict.fromkeys(op.inputs, output)
         elif facts_of(op.code).within_input:
-            wanted[data_of(op)] = output
-    return sorted(found)
+            tensors[data_of(op)] = output
+    return sorted(result)

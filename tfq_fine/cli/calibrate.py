@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, data: Any, target: Place | None) -> int:
     logging.info("calibrating %s", arguments.model)
-    found = calibrate(
+    statistics = calibrate(
         arguments.model,
         data,
         recipe_of(arguments.recipe),
@@ -40,7 +40,7 @@ def _run(arguments: argparse.Namespace, data: Any, target: Place | None) -> int:
         safe_mode=not arguments.unsafe,
     )
     assert target is not None
-    found.save(target)
+    statistics.save(target)
     logging.info("wrote %s", arguments.output)
-    print(found)
+    print(statistics)
     return 0

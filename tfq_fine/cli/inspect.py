@@ -31,11 +31,11 @@ def describe(graph: Graph, file_bytes: int, tensors: bool = False) -> list[Secti
         file_bytes: its size.
         tensors: whether to list every tensor.
     """
-    found = graph.metadata.get(RUNTIME_VERSION, b"").rstrip(b"\0").decode(errors="replace")
+    version = graph.metadata.get(RUNTIME_VERSION, b"").rstrip(b"\0").decode(errors="replace")
     counts = [len(graph.subgraphs), sum(len(s.tensors) for s in graph.subgraphs), sum(1 for _ in graph.ops())]
     heading = (
         f"{size(file_bytes)} bytes; subgraphs {counts[0]}, tensors {counts[1]}, operators {counts[2]}; "
-        f"{RUNTIME_VERSION} {found or 'not given'}"
+        f"{RUNTIME_VERSION} {version or 'not given'}"
     )
     sections: list[Section] = [Paragraph(heading), _borders(graph), _operators(graph)]
     rows = [(dtype, size(count)) for dtype, count in constant_bytes(graph).items()]

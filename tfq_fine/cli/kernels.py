@@ -28,20 +28,20 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         TfqError: an option without its other one, a runtime that is not installed, or a file that cannot be written.
     """
-    wanted = _variants(arguments.runtime)
+    variants = _variants(arguments.runtime)
     if not arguments.probe:
         if arguments.output:
             raise TfqError("--output writes what --probe measures; give both")
         table = load(arguments.table)
-        _show(describe(table, [variant for variant in wanted if variant in table.variants]))
+        _show(describe(table, [variant for variant in variants if variant in table.variants]))
         return 0
     if arguments.table:
         raise TfqError("--table prints what was measured before, --probe measures; give one of them")
     with places({"output": arguments.output}, []) as targets:
-        table = _measured(wanted)
+        table = _measured(variants)
         if targets["output"] is not None:
             save(table, targets["output"])
-        _show(describe(table, wanted))
+        _show(describe(table, variants))
     return 0
 
 
@@ -53,12 +53,12 @@ def _variants(runtimes: Sequence[str] | None) -> list[str]:
 
 
 def _measured(wanted: Sequence[str]) -> KernelTable:
-    found = present(wanted)
-    if not found:
+    installed = present(wanted)
+    if not installed:
         packages = ", ".join(dict.fromkeys(VARIANTS[variant].distribution for variant in wanted))
         raise TfqError(f"none of the runtimes is installed; install {packages}")
-    with counted(len(found) * len(CELLS), "probing") as advance:
-        return probe(load(), found, progress=advance)
+    with counted(len(installed) * len(CELLS), "probing") as advance:
+        return probe(load(), installed, progress=advance)
 
 
 def describe(table: KernelTable, variants: Sequence[str]) -> list[Section]:

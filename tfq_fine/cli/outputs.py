@@ -95,8 +95,8 @@ def _is_stdout(path: str) -> bool:
     if path == DASH:
         return True
     with suppress(OSError):
-        found = os.stat(path)
-        return os.path.samestat(found, os.fstat(STDOUT)) and not stat.S_ISCHR(found.st_mode)
+        status = os.stat(path)
+        return os.path.samestat(status, os.fstat(STDOUT)) and not stat.S_ISCHR(status.st_mode)
     return False
 
 

@@ -1,4 +1,4 @@
-"""One batch of the user, its shapes checked: what the re-cutting takes slices of."""
+"""One user batch with validated shapes, which `cutting` slices into batches of the size that the model takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -60,16 +60,16 @@ class Chunk:
         Raises:
             TfqError: values that the model's types cannot hold, NaN or infinities.
         """
-        found, problems = [], []
+        arrays, problems = [], []
         for spec, array, kind in zip(self.specs, self.arrays, self.layouts, strict=True):
             result = converted(_slice(array, kind, start, stop), spec.dtype, self.finite)
             if isinstance(result, Misfit):
                 problems.append(_described(spec, result, kind, self.first + start))
             else:
-                found.append(result)
+                arrays.append(result)
         raise_all(problems)
         labels = None if self.labels is None else np.asarray(self.labels[start:stop])
-        return Batch(tuple(found), labels, self.first + start, stop - start)
+        return Batch(tuple(arrays), labels, self.first + start, stop - start)
 
 
 def checked(arrays: Sequence[Any], labels: Any, first: int, wanted: Wanted) -> Chunk:
@@ -109,8 +109,8 @@ def checked(arrays: Sequence[Any], labels: Any, first: int, wanted: Wanted) -> C
 def same_count(counts: dict[str, int]) -> None:
     """Raise a TfqError unless all `counts` of samples are equal."""
     if len(set(counts.values())) > 1:
-        found = ", ".join(f"{name}: {number}" for name, number in counts.items())
-        raise TfqError(f"the numbers of samples differ; found {found}")
+        numbers = ", ".join(f"{name}: {number}" for name, number in counts.items())
+        raise TfqError(f"the numbers of samples differ; found {numbers}")
 
 
 def shape_of(array: Any) -> Shape:
@@ -125,7 +125,7 @@ def shape_of(array: Any) -> Shape:
 
 
 def _layouts(arrays: Sequence[Any], wanted: Wanted) -> tuple[Layout, ...]:
-    found: list[Layout] = []
+    layouts: list[Layout] = []
     problems = []
     for spec, array, has_axis in zip(wanted.specs, arrays, wanted.axis.inputs, strict=True):
         shape = shape_of(array)
@@ -133,9 +133,9 @@ def _layouts(arrays: Sequence[Any], wanted: Wanted) -> tuple[Layout, ...]:
         if kind is None:
             problems.append(misfit(spec, shape, has_axis))
         else:
-            found.append(kind)
+            layouts.append(kind)
     raise_all(problems)
-    return tuple(found)
+    return tuple(layouts)
 
 
 def _slice(array: Any, kind: Layout, start: int, stop: int) -> np.ndarray:

@@ -90,7 +90,9 @@ def _chunks(source: Source, wanted: Wanted, keep_labels: bool) -> Iterator[Chunk
             labels = labels if source.labels is None else source.labels
             labels = label_array(labels) if keep_labels and labels is not None else None
             if has_labels not in (None, labels is not None):
-                raise TfqError("labels are missing, or were missing before")
+                raise TfqError(
+                    "labels are missing here, or were missing before; give labels for all of the data or for none"
+                )
             has_labels = labels is not None
             chunk = checked(arrays, labels, first, wanted)
         del element, arrays, labels
@@ -103,17 +105,17 @@ def _chunks(source: Source, wanted: Wanted, keep_labels: bool) -> Iterator[Chunk
 
 def _labelled(chunks: Iterator[Chunk], labels: Any, whole: bool) -> Iterator[Chunk]:
     """Yield chunks with the labels that came next to the data."""
-    given = shape_of(labels)[0] if shape_of(labels) else 0
+    total = shape_of(labels)[0] if shape_of(labels) else 0
     stop = 0
     for chunk in chunks:
         stop = chunk.first + chunk.count
         if chunk.labels is not None:
             raise TfqError("labels were given separately and are in the data too; pass them once")
-        if whole or stop > given:
-            same_count({"samples": stop, "labels": given})
+        if whole or stop > total:
+            same_count({"samples": stop, "labels": total})
         yield replace(chunk, labels=labels[chunk.first : stop])
         del chunk
-    same_count({"samples": stop, "labels": given})
+    same_count({"samples": stop, "labels": total})
 
 
 def _limited(chunks: Iterator[Chunk], limit: int | None) -> Iterator[Chunk]:

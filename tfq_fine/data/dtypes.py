@@ -54,12 +54,12 @@ def _strings(values: np.ndarray) -> np.ndarray | Misfit:
         return values
     if values.dtype.kind not in "UO":
         return Misfit(f"expected strings, found {values.dtype}")
-    found = np.empty(values.shape, object)
+    strings = np.empty(values.shape, object)
     for at, value in np.ndenumerate(values):
         if not isinstance(value, str | bytes):
             return Misfit(f"{value!r} is no string", at)
-        found[at] = value.encode() if isinstance(value, str) else value
-    return found.astype(np.bytes_)
+        strings[at] = value.encode() if isinstance(value, str) else value
+    return strings.astype(np.bytes_)
 
 
 def _to_integers(values: np.ndarray, target: np.dtype) -> np.ndarray | Misfit:

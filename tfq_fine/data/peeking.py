@@ -37,8 +37,8 @@ class Peeked:
             raise TfqError(source.empty)
         arrays, _ = unpack(element, [InputSpec(name, (), "") for name in names])
         each = [(shape_of(array), _type(array)) for array in arrays]
-        found = [[((None, *shape[1:]), kind) for shape, kind in each]] if all(shape for shape, _ in each) else []
-        return found + ([[((None, *shape), kind) for shape, kind in each]] if source.single else [])
+        result = [[((None, *shape[1:]), kind) for shape, kind in each]] if all(shape for shape, _ in each) else []
+        return result + ([[((None, *shape), kind) for shape, kind in each]] if source.single else [])
 
     def _looked(self, count: int) -> Any:
         """Return the data, or of what can be read only once a copy of the first elements, which are put back."""

@@ -174,8 +174,8 @@ def dynamic_by_phase(values: "tf.Tensor", rates: tuple[int, ...]) -> Any:
     space = tf.shape(values)[1:-1]
     padding = tf.stack([tf.zeros_like(space), -space % list(rates)], axis=1)
     images = tf.space_to_batch(values, list(rates), padding)
-    found = dynamic(images, tuple(range(1, values.shape.rank)))
-    return tf.ensure_shape(tf.batch_to_space(found, list(rates), padding), values.shape)
+    phases = dynamic(images, tuple(range(1, values.shape.rank)))
+    return tf.ensure_shape(tf.batch_to_space(phases, list(rates), padding), values.shape)
 
 
 def dynamic_codes(values: "tf.Tensor", per_row: bool) -> tuple[Any, Any, Any]:

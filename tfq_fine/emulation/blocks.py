@@ -28,8 +28,8 @@ def in_blocks(tf: Any, codes: Any, zero: Any, weight: Tensor, constants: Constan
     rows = tf.reshape(codes + UNSIGNED, [-1, depth // size, size])
     kernel = tf.reshape(constants.stored(tf, weight), [outputs, depth // size, size])
     start = (tf.reshape(zero, [-1, 1]) + UNSIGNED) * shift
-    found = _compiled(tf)(tf.transpose(rows, (1, 0, 2)), tf.transpose(kernel, (1, 2, 0)), tf.constant(scales), start)
-    return tf.reshape(found, tf.concat([tf.shape(codes)[:-1], [outputs]], 0))
+    totals = _compiled(tf)(tf.transpose(rows, (1, 0, 2)), tf.transpose(kernel, (1, 2, 0)), tf.constant(scales), start)
+    return tf.reshape(totals, tf.concat([tf.shape(codes)[:-1], [outputs]], 0))
 
 
 @cache

@@ -32,8 +32,8 @@ def decoded(codes: Any, tensor: Tensor) -> Any:
 
 def limits(tensor: Tensor) -> tuple[float, float]:
     """Return the least and the largest code of a tensor's type."""
-    found = np.iinfo(tensor.dtype)
-    return float(found.min), float(found.max)
+    info = np.iinfo(tensor.dtype)
+    return float(info.min), float(info.max)
 
 
 def fused_limits(op: Op, tensor: Tensor) -> tuple[float, float]:

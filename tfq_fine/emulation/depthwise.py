@@ -30,8 +30,8 @@ def _compiled(tf: Any, steps: tuple[int, int], rates: tuple[int, int]) -> Any:
         for column in range(width):
             for row in range(height):
                 rows, columns = met((row, column), (height, width), steps, rates)
-                seen = tf.cast(values[:, rows, columns], tf.float64)
-                exact = seen * tf.cast(kernel[0, row, column], tf.float64) + tf.cast(total, tf.float64)
+                window = tf.cast(values[:, rows, columns], tf.float64)
+                exact = window * tf.cast(kernel[0, row, column], tf.float64) + tf.cast(total, tf.float64)
                 total = tf.cast(exact, tf.float32)
         return total
 

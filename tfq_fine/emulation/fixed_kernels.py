@@ -37,8 +37,8 @@ def fixed_codes(tf: Any, op: Op, x: list[Any], tensors: Tensors) -> Any:
     output = tensors[-1]
     zeros = {slot: np.int64(affine_of(tensor)[1]) for slot, tensor in _coded(tensors).items()}
     values = [tf.cast(x[slot], tf.int64) - zeros[slot] for slot in sorted(set(zeros) - {-1})]
-    found = tf.cast(ROWS[op.code, output.dtype](tf, op, values, tensors), tf.float64)
-    return tf.cast(tf.clip_by_value(found + np.float64(zeros[-1]), *fused_limits(op, output)), tf.float32)
+    whole = tf.cast(ROWS[op.code, output.dtype](tf, op, values, tensors), tf.float64)
+    return tf.cast(tf.clip_by_value(whole + np.float64(zeros[-1]), *fused_limits(op, output)), tf.float32)
 
 
 def _coded(tensors: Tensors) -> Tensors:

@@ -56,11 +56,11 @@ class Interpreter:
         for op in current.ops:
             results = [_as_it_is(tf, value) for value in self._run(tf, op, current, values)]
             values |= dict(zip(op.outputs, results, strict=True))
-        found = []
+        outputs = []
         for t in current.outputs:
             value = self._value(tf, current, t, values)
-            found.append(tf.cast(value, current.tensors[t].dtype) if is_quantized(current.tensors[t]) else value)
-        return found
+            outputs.append(tf.cast(value, current.tensors[t].dtype) if is_quantized(current.tensors[t]) else value)
+        return outputs
 
     def _value(self, tf: Any, subgraph: Subgraph, t: int, values: dict[int, Any]) -> Any:
         if t == ABSENT:
@@ -71,29 +71,29 @@ class Interpreter:
 
     def _run(self, tf: Any, op: Op, subgraph: Subgraph, values: dict[int, Any]) -> list[Any]:
         x = [self._value(tf, subgraph, t, values) for t in op.inputs]
-        given = {slot: subgraph.tensors[t] for slot, t in enumerate(op.inputs) if t != ABSENT}
+        operands = {slot: subgraph.tensors[t] for slot, t in enumerate(op.inputs) if t != ABSENT}
         output = subgraph.tensors[op.outputs[0]] if op.outputs else None
         if op.code == "WHILE":
             return self._loop(tf, op, x)
         assert output is not None
         if facts_of(op.code).linear:
             return [linear(tf, op, x, subgraph, self._constants, self._ordered)]
-        if in_whole_numbers(op, {**given, -1: output}):
-            return [whole_numbers(tf, op, x, {**given, -1: output})]
-        if fixed(op, {**given, -1: output}):
-            return [fixed_codes(tf, op, x, {**given, -1: output})]
+        if in_whole_numbers(op, {**operands, -1: output}):
+            return [whole_numbers(tf, op, x, {**operands, -1: output})]
+        if fixed(op, {**operands, -1: output}):
+            return [fixed_codes(tf, op, x, {**operands, -1: output})]
         if op.code == "AVERAGE_POOL_2D" and is_quantized(output):
-            return [_averaged(tf, op, x[0], given[0])]
-        real = [self._decoded(tf, value, given[slot]) if slot in given else None for slot, value in enumerate(x)]
+            return [_averaged(tf, op, x[0], operands[0])]
+        real = [self._decoded(tf, value, operands[slot]) if slot in operands else None for slot, value in enumerate(x)]
         if op.code in ("QUANTIZE", "DEQUANTIZE"):
             results = [real[0]]
         elif op.code == "CAST":
             results = [cast(tf, real[0], output.dtype)]
-        elif self._ordered and _is_spatial_mean(op, given):
-            results = [mean(tf, real[0], reduced_axes(given), bool(op.option("keepDims")))]
+        elif self._ordered and _is_spatial_mean(op, operands):
+            results = [mean(tf, real[0], reduced_axes(operands), bool(op.option("keepDims")))]
         else:
-            found = OPERATORS[op.code](tf, op, [value for value in real if value is not None])
-            results = list(found) if isinstance(found, list | tuple) else [found]
+            computed = OPERATORS[op.code](tf, op, [value for value in real if value is not None])
+            results = list(computed) if isinstance(computed, list | tuple) else [computed]
         tensors = [subgraph.tensors[t] for t in op.outputs]
         return [encoded(v, t) if is_quantized(t) else v for v, t in zip(results, tensors, strict=True)]
 

@@ -52,7 +52,7 @@ def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, constants: Constan
         op: the operator.
         x: its inputs: codes of quantized tensors, None for absent ones.
         subgraph: the one that holds it.
-        constants: of the file.
+        constants: the constants of the file.
         ordered: float sums in the order of the kernel, which takes longer.
     """
     data, weight, bias = _slots(op)
@@ -60,14 +60,14 @@ def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, constants: Constan
     if is_quantized(tensors[data]) and tensors[data].dtype in ACTIVATIONS:
         return _integer(tf, op, x, {**tensors, -1: subgraph.tensors[op.outputs[0]]}, is_delegated(op, subgraph))
     values = x[data]
-    given = x[bias] if op.code != "BATCH_MATMUL" and bias < len(x) else None
+    bias_values = x[bias] if op.code != "BATCH_MATMUL" and bias < len(x) else None
     if _is_dynamic(op, subgraph):
-        result = _on_the_fly(tf, op, values, tensors[weight], given, x, constants)
+        result = _on_the_fly(tf, op, values, tensors[weight], bias_values, x, constants)
     elif ordered and op.code in ORDERED:
-        result = ordered_sums(tf, op, values, x[weight], given)
+        result = ordered_sums(tf, op, values, x[weight], bias_values)
     else:
         result = product(tf, op, values, x[weight], x)
-        result = result if given is None else result + given
+        result = result if bias_values is None else result + bias_values
     return result if op.code == "BATCH_MATMUL" else fused(tf, op, result)
 
 
@@ -78,11 +78,11 @@ def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list
     per_row = op.code in ("FULLY_CONNECTED", "BATCH_MATMUL") or pointwise
     if op.code == "FULLY_CONNECTED" and not op.option("keepNumDims"):
         values = tf.reshape(values, [-1, weight.shape[1]])
-    seen, zero, scale = arithmetic.dynamic_codes(values, per_row)
-    codes = seen - zero
+    rounded, zero, scale = arithmetic.dynamic_codes(values, per_row)
+    codes = rounded - zero
     assert weight.data is not None and weight.quantization is not None
     if weight.quantization.block_size and weight.dtype == "int4":
-        result = in_blocks(tf, seen, zero, weight, constants) * scale
+        result = in_blocks(tf, rounded, zero, weight, constants) * scale
         return result if bias is None else result + bias
     if weight.quantization.block_size or op.code == "BATCH_MATMUL":
         result = product(tf, op, codes, constants.real(tf, weight), x) * scale
@@ -108,8 +108,8 @@ def _integer(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor], deleg
     output = tensors[-1]
     out_scale, out_zero = affine_of(output)
     scales = (scale, np.asarray(stored.quantization.scale, np.float32), out_scale)
-    found = rescaled(tf, total, scales, rounding(op, tensors, delegated)) + out_zero
-    return tf.cast(tf.clip_by_value(found, *fused_limits(op, output)), tf.float32)
+    whole = rescaled(tf, total, scales, rounding(op, tensors, delegated)) + out_zero
+    return tf.cast(tf.clip_by_value(whole, *fused_limits(op, output)), tf.float32)
 
 
 def _is_exact(op: Op, data: Tensor, weight: Tensor) -> bool:
@@ -151,7 +151,7 @@ def product(tf: Any, op: Op, x: Any, kernel: Any, inputs: list[Any]) -> Any:
         return tf.nn.depthwise_conv2d(x, shaped, [1, *steps, 1], padding, dilations=rates)
     groups = x.shape[-1] // kernel.shape[-1]
     parts = zip(tf.split(x, groups, -1), tf.split(kernel, groups, 0), strict=True) if groups > 1 else [(x, kernel)]
-    found = [
+    products = [
         tf.nn.conv2d(part, tf.transpose(own, (1, 2, 3, 0)), steps, padding, dilations=rates) for part, own in parts
     ]
-    return tf.concat(found, -1) if groups > 1 else found[0]
+    return tf.concat(products, -1) if groups > 1 else products[0]

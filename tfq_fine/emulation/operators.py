@@ -32,10 +32,10 @@ def _plain(function: str, count: int = 1) -> Function:
     """Return a function of TensorFlow of the first `count` inputs, by its name."""
 
     def applied(tf: Any, op: Op, x: Values) -> Any:
-        found = tf
+        module = tf
         for name in function.split("."):
-            found = getattr(found, name)
-        return found(*x[:count])
+            module = getattr(module, name)
+        return module(*x[:count])
 
     return applied
 

@@ -46,7 +46,7 @@ def rescaled(tf: Any, total: Any, scales: tuple[np.float32, np.ndarray, np.float
     Args:
         tf: TensorFlow.
         total: exact sums [..., channels], in a float type.
-        scales: of the input, of the weight [channels] or [1], and of the output, float32.
+        scales: the scales of the input, of the weight [channels] or [1], and of the output, float32.
         how: what the kernel does.
     """
     data, weight, output = scales
@@ -57,8 +57,8 @@ def rescaled(tf: Any, total: Any, scales: tuple[np.float32, np.ndarray, np.float
         product = tf.cast(total, tf.float64) * ratio
         return tf.sign(product) * tf.floor(tf.abs(product) + 0.5)
     whole = tf.cast(tf.clip_by_value(tf.cast(total, tf.float64), -MOST, MOST), tf.int64)
-    found = short(tf, whole, ratio) if how == "short" else twice(tf, whole, ratio, _away(how, total.shape[-1]))
-    return tf.cast(found, tf.float64)
+    rounded = short(tf, whole, ratio) if how == "short" else twice(tf, whole, ratio, _away(how, total.shape[-1]))
+    return tf.cast(rounded, tf.float64)
 
 
 def _away(how: Rounding, channels: int) -> np.ndarray:

@@ -12,13 +12,13 @@ from tfq_fine.emulation.fixed_point import shifted
 
 def resized(tf: Any, op: Op, codes: Any, size: Any) -> Any:
     """Resize int8 codes [N, h, w, C] to the (h, w) of `size`, int64; height and width of the codes are known."""
-    places = [between(op, length, int(wanted)) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
+    places = [between(op, length, int(target)) for length, target in zip(codes.shape[1:3], size, strict=True)]
     return shifted(tf, _mixed(tf, codes, places, PLACE_BITS), 2 * PLACE_BITS)
 
 
 def resized_short(tf: Any, op: Op, codes: Any, size: Any) -> Any:
     """Resize int16 codes in the same way."""
-    places = [short_between(op, length, int(wanted)) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
+    places = [short_between(op, length, int(target)) for length, target in zip(codes.shape[1:3], size, strict=True)]
     total = _mixed(tf, codes, places, SHORT_PLACE_BITS)
     return shifted(tf, total - tf.cast(total < 0, tf.int64), 2 * SHORT_PLACE_BITS)
 

@@ -35,14 +35,14 @@ def _convolution(tf: Any, op: Op, values: Any, kernel: Any, bias: Any) -> Any:
     values, steps, rates = padded(tf, op, values, (height, width)), strides(op), dilations(op)
     groups = values.shape[-1] // inputs
     biases = [None] * groups if bias is None else tf.split(bias, groups)
-    found = []
+    parts = []
     for part, own, total in zip(tf.split(values, groups, -1), tf.split(kernel, groups), biases, strict=True):
         for row in range(height):
             for column in range(width):
                 rows, columns = met((row, column), (height, width), steps, rates)
                 total = _along_last(tf, part[:, rows, columns], tf.transpose(own[:, row, column]), total)
-        found.append(total)
-    return tf.concat(found, -1)
+        parts.append(total)
+    return tf.concat(parts, -1)
 
 
 def _along_last(tf: Any, values: Any, kernel: Any, start: Any) -> Any:
@@ -50,8 +50,8 @@ def _along_last(tf: Any, values: Any, kernel: Any, start: Any) -> Any:
     depth, width = kernel.shape
     if start is not None and start.shape.rank > 1:
         start = tf.reshape(start, [-1, width])
-    found = matrix_product(tf, tf.reshape(values, [-1, depth]), kernel, start)
-    return tf.reshape(found, tf.concat([tf.shape(values)[:-1], [width]], 0))
+    product = matrix_product(tf, tf.reshape(values, [-1, depth]), kernel, start)
+    return tf.reshape(product, tf.concat([tf.shape(values)[:-1], [width]], 0))
 
 
 def matrix_product(tf: Any, rows: Any, kernel: Any, start: Any = None) -> Any:
@@ -65,9 +65,9 @@ def mean(tf: Any, values: Any, axes: Sequence[int], keep: bool) -> Any:
     kept = [axis for axis in range(values.shape.rank) if axis not in axes]
     count = tf.reduce_prod(tf.gather(shape, axes))
     rows = tf.reshape(tf.transpose(values, [*kept, *axes]), [-1, count])
-    found = matrix_product(tf, rows, tf.ones([count, 1])) * (1.0 / tf.cast(count, tf.float32))
+    product = matrix_product(tf, rows, tf.ones([count, 1])) * (1.0 / tf.cast(count, tf.float32))
     ones = [axis in axes for axis in range(values.shape.rank)]
-    return tf.reshape(found, tf.where(ones, 1, shape) if keep else tf.gather(shape, kept))
+    return tf.reshape(product, tf.where(ones, 1, shape) if keep else tf.gather(shape, kept))
 
 
 @cache  # one function for all, so that each shape is compiled once
@@ -81,9 +81,9 @@ def _compiled(tf: Any) -> Any:
         lines = _first(tf, kernel, -2, steps * UNROLLED - depth)
 
         def step(index: Any, total: Any) -> Any:
-            given, factors = (tf.cast(_piece(tf, part, index), tf.float64) for part in (columns, lines))
+            values, factors = (tf.cast(_piece(tf, part, index), tf.float64) for part in (columns, lines))
             for k in range(UNROLLED):
-                exact = given[k][..., :, None] * factors[k][..., None, :] + tf.cast(total, tf.float64)
+                exact = values[k][..., :, None] * factors[k][..., None, :] + tf.cast(total, tf.float64)
                 total = tf.cast(exact, tf.float32)
             return index + 1, total
 

@@ -63,8 +63,8 @@ def whole_numbers(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor]) 
     ]
     output = tensors[-1]
     if op.code == "MUL":
-        found = tf.cast(tf.round(tf.cast(codes[0] * codes[1], tf.float32) * _ratios(op, tensors)[0]), tf.float64)
-        return _placed(tf, op, found, output)
+        product = tf.cast(tf.round(tf.cast(codes[0] * codes[1], tf.float32) * _ratios(op, tensors)[0]), tf.float64)
+        return _placed(tf, op, product, output)
     if op.code == "LEAKY_RELU":
         codes = [tf.maximum(codes[0], 0), tf.minimum(codes[0], 0)]
     total = 0.5 * 2.0**shift

@@ -10,8 +10,8 @@ def padded(tf: Any, op: Op, values: Any, window: tuple[int, int]) -> Any:
     """Return `values` [N, H, W, C] with the zeros that SAME fills up with."""
     if padding_of(op) != "SAME":
         return values
-    known = values.shape[1:3]
-    sizes = known if None not in known else tf.unstack(tf.shape(values)[1:3])
+    space = values.shape[1:3]
+    sizes = space if None not in space else tf.unstack(tf.shape(values)[1:3])
     missing = [
         tf.maximum((-(-size // stride) - 1) * stride + (length - 1) * dilation + 1 - size, 0)
         for size, length, stride, dilation in zip(sizes, window, strides(op), dilations(op), strict=True)

@@ -80,8 +80,8 @@ class ActivationRange:
             scale = tf.where(moves, self._learned_scale(values), scale)
             zero = tf.where(moves, self.zero.value, zero)
         limit = 2 ** (self.bits - 1)
-        found = arithmetic.fake_quantized(values, scale, zero, -limit, limit - 1)
-        return tf.where(self.known.value > 0, found, values)
+        codes = arithmetic.fake_quantized(values, scale, zero, -limit, limit - 1)
+        return tf.where(self.known.value > 0, codes, values)
 
     def _learned_scale(self, values: Any) -> Any:
         """Return the trained scale, its gradient scaled by how many values of a sample share it."""
@@ -108,8 +108,8 @@ class ActivationRange:
         stopped = tf.logical_and(stopped, self.known.value > 0)
         keep = tf.where(self.known.value > 0, self.momentum, 0.0)
         keep = tf.where(stopped, 1.0, keep)
-        for variable, seen in ((self.low, tf.reduce_min(values)), (self.high, tf.reduce_max(values))):
-            variable.assign(tf.stop_gradient(keep * variable.value + (1.0 - keep) * seen))
+        for variable, extreme in ((self.low, tf.reduce_min(values)), (self.high, tf.reduce_max(values))):
+            variable.assign(tf.stop_gradient(keep * variable.value + (1.0 - keep) * extreme))
         self.steps.assign(self.steps.value + 1.0)
         self.known.assign(1.0)
 

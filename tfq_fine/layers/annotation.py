@@ -44,7 +44,7 @@ def annotate(
     freeze_after: int | None = None,
     rows: Mapping[str, LayerRow] | None = None,
 ) -> Any:
-    """Return a copy of a Keras model whose layers are wrapped in `FineQuantize` with what the recipe asks of them.
+    """Return a copy of a Keras model with layers wrapped in `FineQuantize` with the specs that the recipe requests.
 
     Args:
         model: a built Sequential, Functional or subclassed Keras 3 model; it is not changed.
@@ -52,7 +52,7 @@ def annotate(
         learned: train the scales too (LSQ).
         prefer: "size" takes a recipe at its word; "speed" keeps kernels that have no fast low-bit code at 8 bits.
         fold: fold batch norm first (`fold_batch_norm`), so that what is wrapped is what is deployed.
-        momentum: of ranges while training.
+        momentum: the momentum of ranges while training.
         freeze_after: training steps after which ranges stay unchanged.
         rows: facts on layer types of your own, by class name.
 
@@ -73,7 +73,7 @@ def annotate(
     chosen = named(recipe)
     start = fold_batch_norm(model).model if fold else model
     requested = _requested(start, chosen, rows or {})
-    specs = {path: found for path, found in requested.items() if found.row is not None}
+    specs = {path: request for path, request in requested.items() if request.row is not None}
     if not specs:
         raise TfqError(
             f"recipe {chosen.name!r} quantizes no kernel of model {model.name!r} to 2 to 8 bits, so that there is "
@@ -103,10 +103,10 @@ def annotate(
     def wrapped(layer: Any, path: str) -> Any:
         if path not in specs:
             return layer
-        found = wrapper_of(layer, path)
+        wrapper = wrapper_of(layer, path)
         if layer.built:
-            found.build_like_call()
-        return found
+            wrapper.build_like_call()
+        return wrapper
 
     marked = [node for node in nodes(layer_tree(start)) if node.path in specs]
     raise_all(problem for node in marked for problem in _problems(node, wrapper_of))
@@ -138,7 +138,7 @@ def _requested(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict
         for rule in recipe.rules
         if rule.op is None and not any(rule.matches(Op("", (), (), layer=path), layers) for path in layers)
     )
-    found: dict[str, _Requested] = {}
+    requests: dict[str, _Requested] = {}
     inside: list[str] = []
     for node in nodes(layer_tree(model)):
         row = row_of(node.layer, rows)
@@ -148,8 +148,8 @@ def _requested(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict
         op = Op(row.kernels[0].op if row else "", (), (), layer=_called(node.layer, node.path))
         spec = recipe.spec_of(op, layers)
         if spec is not None and spec.weights is not None:
-            found[node.path] = _Requested(node.layer, spec, row)
-    return found
+            requests[node.path] = _Requested(node.layer, spec, row)
+    return requests
 
 
 def _called(layer: Any, path: str) -> str:
@@ -166,23 +166,23 @@ def _has_matrix(node: Node) -> bool:
 def _report_left(result: Any, requested: Mapping[str, _Requested]) -> None:
     """Name the layers that were to be quantized and are not wrapped."""
     wrapped = {node.path for node in nodes(layer_tree(result)) if is_wrapper(node.layer)}
-    for path, found in requested.items():
+    for path, request in requested.items():
         if path not in wrapped:
             why = (
                 "it is inside a layer of Keras that is taken unchanged"
-                if found.row
+                if request.row
                 else "its type has no row (rows=...)"
             )
             logging.warning(
                 "layer %r (%s) is not wrapped: %s. It is not simulated, and quantized as the recipe says",
-                *(path, type(found.layer).__name__, why),
+                *(path, type(request.layer).__name__, why),
             )
 
 
 def _read_in_float(model: Any, wrapped: set[str]) -> set[str]:
     """Return paths of wrapped layers whose output is read by something that does not quantize it itself."""
     paths = {id(node.layer): node.path for node in nodes(layer_tree(model))}
-    found = set()
+    float_readers = set()
     for inner in model._flatten_layers(recursive=True):
         graph = getattr(inner, "_functional", None) or inner
         if not hasattr(graph, "_nodes_by_depth"):
@@ -199,5 +199,5 @@ def _read_in_float(model: Any, wrapped: set[str]) -> set[str]:
                 after = readers.get(id(tensor), [])
                 own = [paths.get(id(op)) in wrapped or type(op).__name__ in FUSED for op in after]
                 if id(tensor) in final or not all(own):
-                    found.add(path)
-    return found
+                    float_readers.add(path)
+    return float_readers

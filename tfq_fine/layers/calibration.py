@@ -75,17 +75,17 @@ def calibrate_wrappers(
     graph, plan, overrides = found.graph, found.plan, found.overrides
     held = {t for _, t in overrides.held}
     needs = static_needs(graph, plan, held) if held else mean_needs(graph)
-    seen = data.gather(graph, needs, advance)
-    assert seen.statistics is not None
+    gathered = data.gather(graph, needs, advance)
+    assert gathered.statistics is not None
     if held:
-        known = automatic.ranged(graph, plan, seen.statistics, seen.samples, only=held)
-        _set_ranges(overrides, known)
+        chosen = automatic.ranged(graph, plan, gathered.statistics, gathered.samples, only=held)
+        _set_ranges(overrides, chosen)
     for path, wrapper in found.wrappers.items():
         tensors = {variable: key for (of, variable), key in overrides.read.items() if of == path}
-        means = seen.statistics.means
+        means = gathered.statistics.means
         wrapper.means = {variable: means[key] for variable, key in tensors.items() if key in means}
         wrapper.fit_scales()
-    return seen.statistics
+    return gathered.statistics
 
 
 def _set_ranges(overrides: Overrides, known: Statistics) -> None:
@@ -106,7 +106,7 @@ def _observe(found: Converted, data: Representative) -> None:
         return
     if hasattr(data.data, "__next__") or data.executor is not None:
         names = ", ".join(dict.fromkeys(repr(w.layer.name) for w, _ in every))
-        raise TfqError(f"layers {names} have inputs that are observed in Keras: give data that can be read twice, here")
+        raise TfqError(f"layers {names} have inputs that are observed in Keras: give data that can be read twice")
     for wrapper, one in every:
         one.forget()
         wrapper.observing = True

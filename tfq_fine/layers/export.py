@@ -60,11 +60,11 @@ class WrappedModel:
         Raises:
             TfqError: a kernel is not found in the graph; all are named.
         """
-        found = _Collected(graph)
+        collected = _Collected(graph)
         for path, wrapper in self.wrappers.items():
-            found.take(path, wrapper)
-        raise_all(found.problems)
-        return Overrides(found.requested, found.codes, found.forms, found.held, found.read)
+            collected.take(path, wrapper)
+        raise_all(collected.problems)
+        return Overrides(collected.requested, collected.codes, collected.forms, collected.held, collected.read)
 
 
 class _Collected:
@@ -99,11 +99,11 @@ class _Collected:
 
     def _take_kernel(self, path: str, wrapper: Any, kernel: QuantizedKernel, place: Place) -> None:
         """Take one place of one kernel, and the range of what its operator reads."""
-        found, key = _codes(place, wrapper, kernel), place.key
-        if isinstance(found, str):
-            self.problems.append(f"layer {path!r}: {found}")
+        codes, key = _codes(place, wrapper, kernel), place.key
+        if isinstance(codes, str):
+            self.problems.append(f"layer {path!r}: {codes}")
             return
-        self.codes[key, place.slot], self.requested[key], self.forms[key] = found, _exactly(kernel), kernel.plan.form
+        self.codes[key, place.slot], self.requested[key], self.forms[key] = codes, _exactly(kernel), kernel.plan.form
         tensor = data_of(op_at(self.graph, key))
         self.read.setdefault((path, kernel.kernel.variable), (key[0], tensor))
         read = self._range_of_what_it_reads(wrapper, kernel)
@@ -137,7 +137,9 @@ class Overrides:
     @cached_property
     def ranges(self) -> Mapping[TensorKey, Range]:
         """The ranges that the wrappers hold now; one for all wrappers that read a tensor."""
-        return {key: reduce(Range.union, (Range(*found.limits()) for found in held)) for key, held in self.held.items()}
+        return {
+            key: reduce(Range.union, (Range(*limits.limits()) for limits in held)) for key, held in self.held.items()
+        }
 
     def merged(self, graph: Graph, plan: Plan, policy: Policy) -> Plan:
         """Return the plan with the decisions that the wrappers simulated.
@@ -237,23 +239,23 @@ def unwrapped(model: Any) -> WrappedModel:
     Raises:
         TfqError: wrappers of a static recipe that were never calibrated; all are named.
     """
-    found = taken_apart(model)
+    parts = taken_apart(model)
     raise_all(
         f"layer {path!r} is wrapped for integers and knows no range: run tfq_fine.calibrate(model, data) first"
-        for path, wrapper in found.wrappers.items()
+        for path, wrapper in parts.wrappers.items()
         if not wrapper.is_calibrated
     )
-    return found
+    return parts
 
 
 def taken_apart(model: Any) -> WrappedModel:
     """Return the float model in a model with wrappers, as `unwrapped` has it, and the wrappers, calibrated or not."""
-    found = {node.path: node.layer for node in nodes(layer_tree(model)) if is_wrapper(node.layer)}
+    wrapper_layers = {node.path: node.layer for node in nodes(layer_tree(model)) if is_wrapper(node.layer)}
 
     def marked(layer: Any, path: str) -> Any:
-        return put_in_front(layer) if path in found else layer
+        return put_in_front(layer) if path in wrapper_layers else layer
 
-    return WrappedModel(rebuilt(model, marked, unwrap=True), found)
+    return WrappedModel(rebuilt(model, marked, unwrap=True), wrapper_layers)
 
 
 def _same(held: WeightCodes | np.ndarray, codes: WeightCodes) -> bool:
@@ -287,9 +289,9 @@ def _codes(place: Place, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes |
     """Return the codes of a constant: the kernel's, over its scales times the factor that the converter applied."""
     factor, channel = place.factor, place.channel
     scale, zero = wrapper.scales(kernel)
-    found = place.of(affine.encode(kernel.values, kernel.plan.block, scale, zero, kernel.plan.codes))
+    encoded = place.of(affine.encode(kernel.values, kernel.plan.block, scale, zero, kernel.plan.codes))
     if (factor == 1).all():
-        return found
+        return encoded
     if kernel.plan.block[channel] != 1 and len(np.unique(np.abs(factor))) > 1:
         return (
             f"batch norm scales the channels of its {kernel.kernel.variable} differently, but they share a scale; "
@@ -300,5 +302,5 @@ def _codes(place: Place, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes |
     along = [-1 if axis == channel else 1 for axis in range(scale.ndim)]
     each = np.abs(factor if kernel.plan.block[channel] == 1 else factor[:1]).reshape(along)
     scale = affine.ROUNDED_SCALES[kernel.plan.codes.scales]((scale * each).astype(np.float32))
-    codes = np.where(factor.reshape(along) < 0, -found.codes, found.codes)
-    return replace(found, codes=codes, scale=scale)
+    codes = np.where(factor.reshape(along) < 0, -encoded.codes, encoded.codes)
+    return replace(encoded, codes=codes, scale=scale)

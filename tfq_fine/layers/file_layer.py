@@ -14,7 +14,7 @@ class FileLayer(keras.layers.Layer):
     """The file as a layer without weights of its own.
 
     Args:
-        graph: of the file.
+        graph: the graph of the file.
         slots: for each input of the file, which of the layer's inputs it is.
         order: for each output of the layer, which of the file's it is.
     """
@@ -30,25 +30,25 @@ class FileLayer(keras.layers.Layer):
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Return the outputs for `inputs`, in the model's order; one sample at a time where the file's batch is 1."""
-        given = [inputs[slot] for slot in self._slots]
+        ordered = [inputs[slot] for slot in self._slots]
         if not self._single:
-            return self._ordered(self._run(given))
+            return self._ordered(self._run(ordered))
         kinds = tuple(tf.as_dtype(tensor.dtype) for tensor in self._outputs)
 
         def one(sample: Any) -> Any:
             results = self._run([tf.expand_dims(value, 0) for value in sample])
             return tuple(tf.squeeze(value, 0) for value in results)
 
-        return self._ordered(list(tf.map_fn(one, tuple(given), fn_output_signature=kinds)))
+        return self._ordered(list(tf.map_fn(one, tuple(ordered), fn_output_signature=kinds)))
 
     def compute_output_spec(self, inputs: Sequence[Any]) -> Any:
         """Return shapes and types of the file's outputs, with a free batch."""
-        found = []
+        specs = []
         for tensor in self._outputs:
             dtype = tensor.dtype if is_quantized(tensor) or not tensor.dtype.startswith("float") else "float32"
-            known = [None if size < 0 else size for size in tensor.dynamic_shape]
-            found.append(keras.KerasTensor((None, *known[1:]) if known else (), dtype))
-        return self._ordered(found)
+            sizes = [None if size < 0 else size for size in tensor.dynamic_shape]
+            specs.append(keras.KerasTensor((None, *sizes[1:]) if sizes else (), dtype))
+        return self._ordered(specs)
 
     def _ordered(self, results: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(results[index] for index in self._order)

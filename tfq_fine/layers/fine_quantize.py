@@ -52,10 +52,10 @@ class FineQuantize(keras.layers.Wrapper):
         weights: how its kernels are quantized.
         activations: how its inputs are quantized; None leaves them float (or, in mode "dynamic", to each call). As in
             `quantize`, the observer of what computes a tensor comes before that of what reads it.
-        mode: of the operator in the file; None is "integer" with activations, "weight_only" without.
+        mode: the mode of the operator in the file; None is "integer" with activations, "weight_only" without.
         learned: scales are trained (LSQ); else weight scales follow the weights, and ranges a moving average.
         outputs: whether the output is quantized too: where no wrapped layer reads it, as before a sum.
-        momentum: of the moving average.
+        momentum: the momentum of the moving average.
         freeze_after: training steps after which ranges stay unchanged.
         flexible: whether the file may take more bits or a coarser granularity where its kernels want that.
         prefer: "speed" or "size", for flexible wrappers.
@@ -124,12 +124,12 @@ class FineQuantize(keras.layers.Wrapper):
             raise TfqError(f"layer {self.layer.name!r}: wrap the layer around it: FineQuantize(TimeDistributed(layer))")
         decided = self.decided()
         raise_all(problem for *_, problem in decided if problem)
-        for index, (kernel, variable, layout, found, _) in enumerate(decided):
-            if found is not None:
-                factors = self._factors(index, found, variable, layout)
-                own = kernel.reads is None and is_inside(kernel) and found.spec.mode == "integer"
+        for index, (kernel, variable, layout, plan, _) in enumerate(decided):
+            if plan is not None:
+                factors = self._factors(index, plan, variable, layout)
+                own = kernel.reads is None and is_inside(kernel) and plan.spec.mode == "integer"
                 inside = self._range(f"inside_{index}") if own else None
-                self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, found, factors, inside))
+                self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, plan, factors, inside))
         self.inputs = inputs
         if any(q.plan.spec.mode == "integer" for q in self.kernels):
             self.ranges = tuple(self._range(f"input_{index}") for index in range(inputs))
@@ -161,7 +161,7 @@ class FineQuantize(keras.layers.Wrapper):
 
     def decided(self) -> list[tuple[Kernel, Any, Layout, KernelPlan | None, str]]:
         """Return (fact, variable, layout, plan or None, problem) for every kernel; the layer is built."""
-        found = []
+        decisions = []
         for kernel, variable, layout in kernels_of(self.layer, self._row()):
             shape, answer, problem = op_shape(tuple(variable.shape), layout), None, ""
             groups = getattr(holder_of(self.layer, kernel.variable), "groups", 1)
@@ -169,8 +169,8 @@ class FineQuantize(keras.layers.Wrapper):
                 answer = plan_kernel(kernel.op, shape, self.spec, self.policy, groups, kernel.loop)
             except TfqError as error:
                 problem = f"layer {self.layer.name!r}, {kernel.variable}: {_reason(error)}"
-            found.append((kernel, variable, layout, answer, problem))
-        return found
+            decisions.append((kernel, variable, layout, answer, problem))
+        return decisions
 
     def _factors(self, index: int, plan: KernelPlan, variable: Any, layout: Layout) -> Any:
         shape = op_shape(tuple(variable.shape), layout)
@@ -238,15 +238,15 @@ class FineQuantize(keras.layers.Wrapper):
         """Return the input as dynamic-range kernels see it; unchanged where not all its readers see the same."""
         rank = len(value.shape)
         axes = {on_the_fly(self.layer, q, rank) for q in readers}
-        found = axes.pop() if len(axes) == 1 and not self.observing else None
-        if found is None:
+        axis = axes.pop() if len(axes) == 1 and not self.observing else None
+        if axis is None:
             return value
-        rates = phases(self.layer, readers[0]) if found == tuple(range(1, rank)) and not self._is_static() else ()
-        return arithmetic.dynamic_by_phase(value, rates) if rates else arithmetic.dynamic(value, found)
+        rates = phases(self.layer, readers[0]) if axis == tuple(range(1, rank)) and not self._is_static() else ()
+        return arithmetic.dynamic_by_phase(value, rates) if rates else arithmetic.dynamic(value, axis)
 
     def _is_static(self) -> bool:
         """Return whether the input's shape is known, batch included: then the converter leaves dilation to kernels."""
-        return any(None not in given.shape for node in self._inbound_nodes for given in node.input_tensors)
+        return any(None not in tensor.shape for node in self._inbound_nodes for tensor in node.input_tensors)
 
     def _seen(self, found: ActivationRange, value: Any, training: bool) -> Any:
         if self.observing:
@@ -302,7 +302,7 @@ class FineQuantize(keras.layers.Wrapper):
     @property
     def is_calibrated(self) -> bool:
         """Whether every range is known."""
-        return all(found.is_known for found in self.every_range)
+        return all(each.is_known for each in self.every_range)
 
     def compute_mask(self, *arguments: Any, **named: Any) -> Any:
         """Return the mask of the wrapped layer."""
@@ -338,7 +338,7 @@ class FineQuantize(keras.layers.Wrapper):
         row = config.pop("row")
         trainable, layer.trainable = config.pop("trainable", True), True
         assert spec is not None
-        found = cls(
+        wrapper = cls(
             layer,
             spec.weights,
             spec.activations,
@@ -346,8 +346,8 @@ class FineQuantize(keras.layers.Wrapper):
             row=None if row is None else LayerRow.from_json(row),
             **config,
         )
-        found.trainable = trainable
-        return found
+        wrapper.trainable = trainable
+        return wrapper
 
 
 def _dense(value: Any) -> Any:
@@ -402,9 +402,9 @@ def _check(layer: Any, weights: WeightSpec | None, row: LayerRow | None) -> None
     if keras.backend.backend() != "tensorflow":
         raise TfqError(f"FineQuantize runs on the Keras backend tensorflow; found {keras.backend.backend()!r}")
     if row is None and row_of(layer) is None:
-        known = ", ".join(sorted(ROWS))
+        names = ", ".join(sorted(ROWS))
         raise TfqError(
-            f"layer {name!r} ({kind}) has no weights to quantize, or is of an unknown type; known: {known}. "
+            f"layer {name!r} ({kind}) has no weights to quantize, or is of an unknown type; known: {names}. "
             "A layer type of your own takes a row: FineQuantize(layer, ..., row=LayerRow(...))"
         )
     if weights is None:

@@ -60,11 +60,11 @@ def fold_batch_norm(model: Any) -> Folded:
     calls = Counter(id(node.operation) for graph in _graphs(model) for node in _calls(graph))
     for graph in _graphs(model):
         for norm in {id(node.operation): node for node in _calls(graph) if _is_norm(node.operation)}.values():
-            found = _fold_of(graph, norm, calls, {id(fold.linear) for fold in folds})
-            if isinstance(found, _Fold):
-                folds.append(found)
+            decision = _fold_of(graph, norm, calls, {id(fold.linear) for fold in folds})
+            if isinstance(decision, _Fold):
+                folds.append(decision)
             else:
-                left[paths[id(norm.operation)]] = found
+                left[paths[id(norm.operation)]] = decision
     done = {id(fold.norm) for fold in folds}
     for node in nodes(layer_tree(model)):
         if _is_norm(node.layer) and id(node.layer) not in done and node.path not in left:
@@ -115,7 +115,7 @@ def _fold_of(graph: Any, norm: Any, calls: Mapping[int, int], taken: set[int]) -
 
 def _maker(graph: Any, tensor: Any) -> Any:
     maker = next((node for node in _calls(graph) if any(out is tensor for out in node.outputs)), None)
-    readers = [node for node in _calls(graph) if any(given is tensor for given in node.input_tensors)]
+    readers = [node for node in _calls(graph) if any(source is tensor for source in node.input_tensors)]
     if maker is None or type(maker.operation).__name__ not in LINEAR:
         kind = type(maker.operation).__name__ if maker else "an input"
         return f"{kind} is no linear layer"
@@ -125,7 +125,7 @@ def _maker(graph: Any, tensor: Any) -> Any:
 
 
 def _only_reader(graph: Any, tensor: Any) -> Any:
-    readers = [node for node in _calls(graph) if any(given is tensor for given in node.input_tensors)]
+    readers = [node for node in _calls(graph) if any(source is tensor for source in node.input_tensors)]
     if len(readers) != 1 or any(out is tensor for out in graph.outputs):
         return f"{len(readers)} layers read it" if readers else "it is an output of the model"
     reader = readers[0].operation
@@ -189,8 +189,8 @@ def _copy(model: Any, folds: list[_Fold]) -> Any:
 
     def _skeleton(graph: Any) -> Any:
         if isinstance(graph, keras.Sequential):
-            (given,) = graph.inputs
-            first = keras.Input(batch_shape=given.shape, dtype=given.dtype, name=given.name)
+            (source,) = graph.inputs
+            first = keras.Input(batch_shape=source.shape, dtype=source.dtype, name=source.name)
             inner = [clone(layer) for layer in graph.layers if id(layer) not in gone]
             return keras.Sequential([first, *inner], name=graph.name)
         return keras.models.clone_model(graph, clone_function=clone, call_function=call)
@@ -206,9 +206,9 @@ def _copy(model: Any, folds: list[_Fold]) -> Any:
 
 
 def _plain_copy(model: Any) -> Any:
-    found = copied(model)
-    copy_weights(model, found)
-    return found
+    copy = copied(model)
+    copy_weights(model, copy)
+    return copy
 
 
 def _with_bias(layer: Any) -> Any:

@@ -87,8 +87,8 @@ def _changed_in_loop(cell: Any, changes: Mapping[str, Change]) -> Iterator[None]
             return after, [after] if nested else after
         read = changes.get("recurrent_kernel", _as_it_is)(state)
         gates.clear()
-        given = [read, *rest] if nested else read
-        result, after = call(changes.get("kernel", _as_it_is)(inputs), given, *others, **named)
+        argument = [read, *rest] if nested else read
+        result, after = call(changes.get("kernel", _as_it_is)(inputs), argument, *others, **named)
         if gated:
             result = result + gates[0] * (state - read)
             after = [result] if nested else result
@@ -109,7 +109,7 @@ def _reset_before(cell: Any, changes: Mapping[str, Change], inputs: Any, state: 
     read = changes.get("recurrent_kernel", _as_it_is)
     inputs = changes.get("kernel", _as_it_is)(inputs)
     inputs = _dropped(inputs, cell.dropout, cell.get_dropout_mask, training)
-    given, kept = (
+    projected, kept = (
         _dropped(
             values, cell.recurrent_dropout if cell.implementation == 1 else 0, cell.get_recurrent_dropout_mask, training
         )
@@ -118,15 +118,15 @@ def _reset_before(cell: Any, changes: Mapping[str, Change], inputs: Any, state: 
     kernels, recurrent = (ops.split(kernel, 3, axis=-1) for kernel in (cell.kernel, cell.recurrent_kernel))
     biases = ops.split(cell.bias, 3, axis=-1) if cell.use_bias else (0.0, 0.0, 0.0)
     sums = [ops.matmul(x, kernel) + bias for x, kernel, bias in zip(inputs, kernels, biases, strict=True)]
-    z, r = (cell.recurrent_activation(sums[n] + ops.matmul(given[n], recurrent[n])) for n in (0, 1))
+    z, r = (cell.recurrent_activation(sums[n] + ops.matmul(projected[n], recurrent[n])) for n in (0, 1))
     new = cell.activation(sums[2] + ops.matmul(read(r * kept[2]), recurrent[2]))
     return z * state + (1 - z) * new
 
 
 def _dropped(values: Any, rate: float, mask: Callable[[Any], Any], training: bool) -> list[Any]:
     """Return what each gate sees of `values`: in training, after its dropout."""
-    found = mask(values) if training and 0 < rate < 1 else None
-    return [values if found is None else values * part for part in (found if isinstance(found, list) else [found] * 3)]
+    masks = mask(values) if training and 0 < rate < 1 else None
+    return [values if masks is None else values * part for part in (masks if isinstance(masks, list) else [masks] * 3)]
 
 
 def _as_it_is(values: Any) -> Any:

@@ -18,7 +18,7 @@ def exchange_inside(layer: Any, path: str, exchange: Exchange, unwrap: bool = Fa
 
     Args:
         layer: a custom layer or subclassed model that nobody else uses.
-        path: of it; those of the layers inside begin with it.
+        path: its path; the paths of the layers inside begin with it.
         exchange: called for every layer inside, each once however often it is held.
         unwrap: whether wrappers are left out, and `exchange` gets what they wrap.
     """

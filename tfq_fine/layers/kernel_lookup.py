@@ -43,13 +43,13 @@ def find_places(graph: Graph, kernel: QuantizedKernel, path: str) -> list[Place]
     Args:
         graph: the converted model.
         kernel: what is looked for.
-        path: of its layer.
+        path: the path of its layer.
 
     Returns:
         None of them where they do not hold all of the kernel.
     """
-    found = list(_places(graph, kernel, path))
-    own = [place for place in found if is_of(graph, place.key, path)] or found
+    places = list(_places(graph, kernel, path))
+    own = [place for place in places if is_of(graph, place.key, path)] or places
     held = {channel for place in own for channel in range(place.channels.start, place.channels.stop)}
     return own if own and len(held) == kernel.values.shape[own[0].channel] else []
 

@@ -27,7 +27,7 @@ class KernelPlan:
     block: tuple[int, ...]  # of values that share a scale, in the operator's axes
     codes: CodeFormat
     axes: WeightAxes
-    reason: str = ""  # why it is not what was asked
+    reason: str = ""  # why it is not what was requested
 
 
 def plan_kernel(
@@ -37,10 +37,10 @@ def plan_kernel(
 
     Args:
         op: the operator's code.
-        shape: of its constant.
-        spec: what is asked.
-        policy: of the planner.
-        groups: of a grouped convolution.
+        shape: the shape of its constant.
+        spec: the requested spec.
+        policy: the policy of the planner.
+        groups: the number of groups of a grouped convolution.
         loop: whether the operator stands in the body of a loop.
 
     Raises:

@@ -108,12 +108,12 @@ def row_of(layer: Any, rows: Mapping[str, LayerRow] | None = None) -> LayerRow |
 
     That of a TimeDistributed follows from the layer in it.
     """
-    known = {**ROWS, **(rows or {})}
-    found = next((known[cls.__name__] for cls in type(layer).__mro__ if cls.__name__ in known), None)
-    if found is None and is_repeated(layer):
+    table = {**ROWS, **(rows or {})}
+    row = next((table[cls.__name__] for cls in type(layer).__mro__ if cls.__name__ in table), None)
+    if row is None and is_repeated(layer):
         inner = row_of(layer.layer, rows)
         return None if inner is None else inner.inside("layer")
-    return found
+    return row
 
 
 def is_repeated(layer: Any) -> bool:
@@ -132,7 +132,7 @@ def kernels_of(layer: Any, row: LayerRow, checked: bool = True) -> list[tuple[Ke
     Raises:
         TfqError: the layer has no such variable, other axes than its row says, or an equation without a matrix.
     """
-    found = []
+    result = []
     for kernel in row.kernels:
         holder = holder_of(layer, kernel.variable)
         variable = getattr(holder, kernel.variable.rpartition(".")[2], None)
@@ -148,8 +148,8 @@ def kernels_of(layer: Any, row: LayerRow, checked: bool = True) -> list[tuple[Ke
                 f"layer {layer.name!r} ({type(layer).__name__}): layout {layout} of its row does not name each of the "
                 f"{len(variable.shape)} axes of {kernel.variable} once"
             )
-        found.append((kernel, variable, layout))
-    return found
+        result.append((kernel, variable, layout))
+    return result
 
 
 def holder_of(layer: Any, variable: str) -> Any:

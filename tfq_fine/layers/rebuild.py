@@ -30,11 +30,11 @@ def rebuilt(model: Any, exchange: Exchange, unwrap: bool = False) -> Any:
 
     def clone(layer: Any) -> Any:
         source = layer.layer if unwrap and is_wrapper(layer) else layer
-        found = copied(source)
+        target = copied(source)
         if not isinstance(layer, keras.layers.Layer):  # a plain operation, such as a sum
-            return found
-        pairs.append((source, found))
-        return exchange(found, paths.get(id(layer), layer.name))
+            return target
+        pairs.append((source, target))
+        return exchange(target, paths.get(id(layer), layer.name))
 
     with known_classes(model):
         if is_graph(model):
@@ -43,10 +43,10 @@ def rebuilt(model: Any, exchange: Exchange, unwrap: bool = False) -> Any:
         else:
             result = copied(model)
             pairs.append((model, result))
-        for source, found in pairs:
-            copy_weights(source, found)
-        for source, found in pairs:
-            exchange_inside(found, paths.get(id(source), ""), exchange, unwrap)
+        for source, target in pairs:
+            copy_weights(source, target)
+        for source, target in pairs:
+            exchange_inside(target, paths.get(id(source), ""), exchange, unwrap)
     return result
 
 
@@ -88,14 +88,14 @@ def copied(layer: Any) -> Any:
     with as_plain(layer):
         config = layer.get_config()
     try:
-        found = plain_class(layer).from_config(dict(config))
+        twin = plain_class(layer).from_config(dict(config))
     except Exception as error:  # whatever the constructor of the user's class raises
-        found = _without_base_arguments(layer, config, error)
+        twin = _without_base_arguments(layer, config, error)
     if isinstance(layer, keras.Model):
         with as_plain(layer):
-            found.build_from_config(layer.get_build_config())
-        found.built = layer.built  # which Keras leaves False in a model that it built by running it
-    return found
+            twin.build_from_config(layer.get_build_config())
+        twin.built = layer.built  # which Keras leaves False in a model that it built by running it
+    return twin
 
 
 def _without_base_arguments(layer: Any, config: dict[str, Any], error: Exception) -> Any:

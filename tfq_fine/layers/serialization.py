@@ -32,16 +32,16 @@ class FineQuantizeHolder:
     def get_config(self) -> dict[str, Any]:
         """Return the object's own configuration, the names of its layers, and the wrappers by their paths."""
         with as_plain(self):
-            known = keras.saving.serialize_keras_object(self)
-        known.pop("compile_config", None)  # which Keras saves of this object too
+            plain = keras.saving.serialize_keras_object(self)
+        plain.pop("compile_config", None)  # which Keras saves of this object too
         if not isinstance(self, keras.Model) and plain_class(self).build is keras.layers.Layer.build:
-            known.pop("build_config", None)  # its first call builds it, and nothing before that: Keras would warn
-        known["config"] = _taken(plain_class(self), known["config"])
-        found = {node.path: node.layer for node in nodes(layer_tree(self)) if is_wrapper(node.layer)}
+            plain.pop("build_config", None)  # its first call builds it, and nothing before that: Keras would warn
+        plain["config"] = _taken(plain_class(self), plain["config"])
+        inner = {node.path: node.layer for node in nodes(layer_tree(self)) if is_wrapper(node.layer)}
         return {
-            "object": known,
+            "object": plain,
             "names": inner_names(self),
-            "wrappers": {path: {"config": w.own_config(), "inputs": w.inputs} for path, w in found.items()},
+            "wrappers": {path: {"config": w.own_config(), "inputs": w.inputs} for path, w in inner.items()},
         }
 
     def get_build_config(self) -> None:
@@ -53,21 +53,21 @@ class FineQuantizeHolder:
         made = keras.saving.get_registered_object(f"{PACKAGE}>{WRAPPER}")
         plain = getattr(cls, "plain_class", None)  # where the class is at hand, as in `clone_model`
         own = {} if plain is None else {plain.__name__: plain}
-        found = keras.saving.deserialize_keras_object(config["object"], custom_objects=own)
-        rename(found, config["names"])
+        restored = keras.saving.deserialize_keras_object(config["object"], custom_objects=own)
+        rename(restored, config["names"])
 
         def wrapped(layer: Any, path: str) -> Any:
-            known = config["wrappers"].get(path)
-            if known is None or is_wrapper(layer):  # which the object's own configuration held already
+            config_of = config["wrappers"].get(path)
+            if config_of is None or is_wrapper(layer):  # which the object's own configuration held already
                 return layer
-            wrapper = made.from_config({**known["config"], "layer": layer})
+            wrapper = made.from_config({**config_of["config"], "layer": layer})
             if layer.built:
-                wrapper.build(known["inputs"])
+                wrapper.build(config_of["inputs"])
             return wrapper
 
-        exchange_inside(found, "", wrapped)
-        hold(found)
-        return found
+        exchange_inside(restored, "", wrapped)
+        hold(restored)
+        return restored
 
 
 def hold(model: Any) -> None:
@@ -90,10 +90,10 @@ def _taken(plain: Any, config: dict[str, Any]) -> dict[str, Any]:
 def _holder_class(plain: type) -> type:
     """Return a class equal to `plain`, except that Keras's saving finds `FineQuantizeHolder` as its name."""
     names = {"__module__": plain.__module__, "__qualname__": plain.__qualname__, "plain_class": plain}
-    found = type(plain.__name__, (FineQuantizeHolder, plain), names)
-    _register(found)
+    holder = type(plain.__name__, (FineQuantizeHolder, plain), names)
+    _register(holder)
     _register(FineQuantizeHolder)
-    return found
+    return holder
 
 
 def _register(cls: type) -> None:

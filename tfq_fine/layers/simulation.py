@@ -42,8 +42,8 @@ def simulate(model: Any, result: Any) -> Any:
     structure = _output_structure(call)
     order = _output_order(call, graph, structure)
     layer = importlib.import_module("tfq_fine.layers.file_layer").FileLayer  # Keras comes with it
-    found = layer(graph, slots, order, name=f"{plain.name}_file")(inputs)
-    outputs = tf.nest.pack_sequence_as(structure, list(found))
+    file_outputs = layer(graph, slots, order, name=f"{plain.name}_file")(inputs)
+    outputs = tf.nest.pack_sequence_as(structure, list(file_outputs))
     packed = tf.nest.pack_sequence_as(call.structure, inputs)
     twin = keras.Model(packed[0] if len(packed) == 1 else list(packed), outputs, name=f"{plain.name}_simulated")
     twin.compile(jit_compile=False)  # XLA reorders float arithmetic, the kernels do not

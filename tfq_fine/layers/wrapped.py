@@ -31,8 +31,8 @@ def freeze_ranges(model: Any, frozen: bool = True) -> None:
         TfqError: the model holds no wrappers.
     """
     for wrapper in require_wrappers(model):
-        for found in wrapper.every_range:
-            found.freeze(frozen)
+        for each in wrapper.every_range:
+            each.freeze(frozen)
 
 
 def require_wrappers(model: Any) -> list[Any]:
@@ -41,11 +41,11 @@ def require_wrappers(model: Any) -> list[Any]:
     Raises:
         TfqError: there are none.
     """
-    found = wrappers(model)
-    if not found:
+    inside = wrappers(model)
+    if not inside:
         name = getattr(model, "name", type(model).__name__)
         raise TfqError(f"model {name!r} holds no FineQuantize layers; see tfq_fine.annotate")
-    return found
+    return inside
 
 
 def plain_class(layer: Any) -> Any:

@@ -26,7 +26,7 @@ class ErrorSums:
 
     @staticmethod
     def of(reference: np.ndarray, approximation: np.ndarray) -> "ErrorSums":
-        """The sums of two arrays of one shape.
+        """Return the sums of two arrays of one shape.
 
         A position where both hold the same infinity is exact and carries no signal. NaN on either side, or an infinity
         on one, makes the noise NaN or infinite.
@@ -80,7 +80,7 @@ class ErrorSums:
 
 
 def _flat(values: np.ndarray) -> np.ndarray:
-    """`values` as a flat array of reals; a complex number counts as two."""
+    """Return `values` as a flat array of reals; a complex number counts as two."""
     flat = np.ascontiguousarray(values).reshape(-1)
     return flat.view(flat.real.dtype) if flat.dtype.kind == "c" else flat
 
@@ -96,7 +96,7 @@ class Agreement:
 
     @staticmethod
     def of(reference: np.ndarray, approximation: np.ndarray) -> "Agreement":
-        """The counts of two arrays [n, classes]."""
+        """Return the counts of two arrays [n, classes]."""
         expected = reference.argmax(axis=1)
         return Agreement(
             top1=int(in_top(approximation, expected, 1).sum()),
@@ -112,7 +112,7 @@ class Agreement:
 
 
 def is_tied(scores: np.ndarray) -> np.ndarray:
-    """Whether several classes share the highest score [n], of scores [n, C].
+    """Return whether several classes share the highest score [n], of scores [n, C].
 
     >>> is_tied(np.array([[0.5, 0.5, 0.2], [0.1, 0.1, 0.8]]))
     array([ True, False])
@@ -121,12 +121,12 @@ def is_tied(scores: np.ndarray) -> np.ndarray:
 
 
 def is_classes(output: np.ndarray) -> bool:
-    """Whether an output looks like scores of classes: floating, [n, C] with C >= 2."""
+    """Return whether an output looks like scores of classes: floating, [n, C] with C >= 2."""
     return output.ndim == 2 and output.shape[1] >= 2 and output.dtype.kind == "f"
 
 
 def in_top(scores: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:
-    """Whether each of `classes` [...] is among the `k` highest of `scores` [..., C].
+    """Return whether each of `classes` [...] is among the `k` highest of `scores` [..., C].
 
     Ties go to the lowest class; where a score is NaN, nothing is.
 

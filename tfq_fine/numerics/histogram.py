@@ -65,8 +65,8 @@ class Histogram:
     def quantile(self, share: float) -> float:
         """Return the smallest value that at least `share` of all values do not exceed (NumPy's "inverted_cdf")."""
         reached = self._reached
-        wanted = share * float(reached[-1])
-        return float(self.values[min(int(np.searchsorted(reached, wanted)), len(reached) - 1)])
+        target = share * float(reached[-1])
+        return float(self.values[min(int(np.searchsorted(reached, target)), len(reached) - 1)])
 
     @cached_property
     def _reached(self) -> np.ndarray:
@@ -88,16 +88,16 @@ def rounded(values: np.ndarray) -> np.ndarray:
 def _counted(given: np.ndarray) -> Histogram:
     """Return the histogram of values by their patterns of bits, uint16."""
     if given.size < FEW:
-        patterns, known = np.unique(given, return_counts=True)
+        patterns, pattern_counts = np.unique(given, return_counts=True)
     else:
         dense = np.bincount(given.reshape(-1), minlength=2**16)
         patterns = np.flatnonzero(dense)
-        known = dense[patterns]
+        pattern_counts = dense[patterns]
     values = patterns.astype(np.uint16).view(ml_dtypes.bfloat16).astype(np.float32)
     values = np.clip(values, -_LARGEST, _LARGEST)  # what rounds to infinity
     values, where = np.unique(values + np.float32(0), return_inverse=True)  # ascending; -0 is 0
     counts = np.zeros(len(values), np.int64)
-    np.add.at(counts, where, known)
+    np.add.at(counts, where, pattern_counts)
     return Histogram(values, counts)
 
 
@@ -131,5 +131,5 @@ class Counter:
         self._waiting.clear()
         for n, patterns in enumerate(columns):
             histogram = _counted(patterns)
-            known = self._found[n]
-            self._found[n] = histogram if known is None else known.merge(histogram)
+            counts = self._found[n]
+            self._found[n] = histogram if counts is None else counts.merge(histogram)

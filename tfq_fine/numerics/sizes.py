@@ -7,19 +7,19 @@ LARGE = 4 * 2**20  # bytes of constants
 
 def constant_bytes(graph: Graph) -> dict[str, int]:
     """Return bytes of constants per type, as the file packs them; constants that tensors share count once."""
-    found: dict[str, int] = {}
-    seen: set[tuple[int, str]] = set()
+    sizes: dict[str, int] = {}
+    counted: set[tuple[int, str]] = set()
     for subgraph in graph.subgraphs:
         for tensor in subgraph.tensors:
-            if tensor.data is None or (id(tensor.data), tensor.dtype) in seen:
+            if tensor.data is None or (id(tensor.data), tensor.dtype) in counted:
                 continue
-            seen.add((id(tensor.data), tensor.dtype))
-            found[tensor.dtype] = found.get(tensor.dtype, 0) + packed_bytes(tensor)
-    return dict(sorted(found.items()))
+            counted.add((id(tensor.data), tensor.dtype))
+            sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + packed_bytes(tensor)
+    return dict(sorted(sizes.items()))
 
 
 def is_large(graph: Graph) -> bool:
-    """Return whether running the model is dear enough that choices are measured on fewer samples."""
+    """Return whether the model is too large to measure choices on all samples."""
     return sum(constant_bytes(graph).values()) > LARGE
 
 

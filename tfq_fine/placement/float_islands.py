@@ -81,18 +81,18 @@ def place(
     ops = integer_ops(plan)
     if not ops:
         return plan
-    known = statistics or Statistics()
-    known = bounded(graph, plan, known) if bounded_masks else known
-    plan = {**plan, **_saturated(graph, plan, known, policy.target)}
-    plan = fit(graph, _left_float(plan, _drowned(graph, ops, known)), known)
+    ranges = statistics or Statistics()
+    ranges = bounded(graph, plan, ranges) if bounded_masks else ranges
+    plan = {**plan, **_saturated(graph, plan, ranges, policy.target)}
+    plan = fit(graph, _left_float(plan, _drowned(graph, ops, ranges)), ranges)
     if policy.prefer == "speed" and not keep_integer:
         candidates = {o: bits for o, bits in integer_ops(plan).items() if bits == 8}
         pinned = set() if policy.flexible else _below_8_bits(plan)
         islands = _islands(graph, candidates, pinned, policy.target.table)
         plan = {**plan, **{(0, o): _island(graph, o, plan[0, o], policy.target) for o in islands}}
-        plan = fit(graph, plan, known)
+        plan = fit(graph, plan, ranges)
     following = between_floats(graph.main, integer_ops(plan), keep_integer)
-    return fit(graph, _left_float(plan, following), known) if following else plan
+    return fit(graph, _left_float(plan, following), ranges) if following else plan
 
 
 def _below_8_bits(plan: Plan) -> set[int]:
@@ -145,11 +145,11 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
     Leaving one out changes the scales that its neighbours share, so that the rest is looked at again.
     """
     while True:
-        found = encodings(graph, plan, statistics)
+        encoded = encodings(graph, plan, statistics)
         misfit = {}
         for o, bits in integer_ops(plan).items():
             op, key = graph.main.ops[o], (0, o)
-            inputs, outputs = ([*side[key].values()] for side in (found.inputs, found.outputs))
+            inputs, outputs = ([*side[key].values()] for side in (encoded.inputs, encoded.outputs))
             first = op.inputs[data_slots(op, graph.main)[0]]
             lowest = tensor_range(graph.main, first, statistics).low
             wrong = misfits(op.code, f"int{bits}", graph.main.tensors[first].shape, inputs, outputs, lowest)
@@ -158,7 +158,7 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
                 if facts_of(op.code).pole == "saturates":
                     reason = f"rounded to 0, its values would have no finite {op.code} in float"
                     misfit |= dict.fromkeys(feeding(graph.main, first, integer_ops(plan)), reason)
-        misfit |= near_poles(graph.main, integer_ops(plan), found.tensors, statistics)
+        misfit |= near_poles(graph.main, integer_ops(plan), encoded.tensors, statistics)
         if not misfit:
             return plan
         plan = _left_float(plan, misfit)
@@ -247,26 +247,26 @@ def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> di
                     bad[t] = (
                         f"one step of {main.tensors[t].name} would exceed the range of {main.tensors[operand].name}"
                     )
-    found: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     moved = dict(bad)  # a drowned tensor stays one when it is reshaped
     for o, op in enumerate(main.ops):
         touching = next((moved[t] for t in (*op.inputs, *op.outputs) if t in moved), None)
         if o in ops and touching:
-            found[o] = touching
+            reasons[o] = touching
             if facts_of(op.code).within_input:
                 moved |= dict.fromkeys(op.outputs, touching)
-    return found
+    return reasons
 
 
 def _saturated(graph: Graph, plan: Plan, statistics: Statistics, target: Target) -> dict[OpKey, Decision]:
     """Return fused LSTMs whose integer kernel would cut the sums of gates on the calibration data."""
-    found = {}
+    reasons = {}
     for key, (_, off) in statistics.strains.items():
         spec = plan[key].spec
         if spec is not None and spec.mode == "integer" and off > SATURATED:
             reason = f"sums of its int8 kernel saturate at {lstm.SUM_LIMIT:g}, which puts a gate {off:.2f} off"
-            found[key] = _island(graph, key[1], plan[key], target, reason)
-    return found
+            reasons[key] = _island(graph, key[1], plan[key], target, reason)
+    return reasons
 
 
 def _islands(graph: Graph, ops: Mapping[int, int], pinned: AbstractSet[int], table: KernelTable | None) -> set[int]:

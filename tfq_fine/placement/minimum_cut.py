@@ -37,15 +37,15 @@ class Network:
 
     def _levels(self, least: float) -> dict[tuple, int]:
         """Return node -> edges from the source, over what can still take flow."""
-        found = {("source",): 0}
+        levels = {("source",): 0}
         queue = deque([("source",)])
         while queue:
             node = queue.popleft()
             for other, left in self._left[node].items():
-                if left > least and other not in found:
-                    found[other] = found[node] + 1
+                if left > least and other not in levels:
+                    levels[other] = levels[node] + 1
                     queue.append(other)
-        return found
+        return levels
 
     def _push(self, levels: dict[tuple, int], edges: dict[tuple, list[tuple]], least: float) -> bool:
         """Send flow along one shortest path; False when there is none. `edges` forgets those that lead nowhere."""

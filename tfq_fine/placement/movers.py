@@ -59,12 +59,12 @@ def _next_to_floats(main: Subgraph, ops: Mapping[int, int], movers: set[int]) ->
         before = {producers[t] for t in op.inputs if t in producers and main.tensors[t].dtype == "float32"}
         return before | {reader for t in op.outputs for reader, _ in consumers.get(t, ())}
 
-    found: set[int] = set()
-    wanted = {o for o in movers if any(n not in ops and _computes(main, n) for n in neighbours(o))}
-    while wanted:
-        found |= wanted
-        wanted = {n for o in wanted for n in neighbours(o) if n in movers} - found
-    return found
+    reached: set[int] = set()
+    border = {o for o in movers if any(n not in ops and _computes(main, n) for n in neighbours(o))}
+    while border:
+        reached |= border
+        border = {n for o in border for n in neighbours(o) if n in movers} - reached
+    return reached
 
 
 def _computes(main: Subgraph, o: int) -> bool:

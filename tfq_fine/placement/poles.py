@@ -27,7 +27,7 @@ def near_poles(
         tensors: (tensor, bits) -> the encoding that it would have.
         statistics: ranges of the activations.
     """
-    found: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     producers = main.producers()
     for o, op in enumerate(main.ops):
         facts = facts_of(op.code)
@@ -50,9 +50,9 @@ def near_poles(
         name = main.tensors[t].name
         pole = f"{name} comes down to {least:.3g}, less than one step of {form.scale:.3g} in int{bits}"
         if o in ops:
-            found[o] = f"its divisor {pole}: it would be rounded to 0"
-        found |= dict.fromkeys(makers, f"{pole}: rounded to 0, it would have no finite {op.code}")
-    return found
+            reasons[o] = f"its divisor {pole}: it would be rounded to 0"
+        reasons |= dict.fromkeys(makers, f"{pole}: rounded to 0, it would have no finite {op.code}")
+    return reasons
 
 
 def smallest(found: Range) -> float:
@@ -65,21 +65,21 @@ def feeding(main: Subgraph, tensor: int, ops: Mapping[int, int]) -> set[int]:
 
     What keeps a value above 0 (MAXIMUM with a positive constant) does so in integers too.
     """
-    producers, wanted = main.producers(), [tensor]
-    found: set[int] = set()
-    while wanted:
-        o = producers.get(wanted.pop())
-        if o is None or o in found:
+    producers, open_tensors = main.producers(), [tensor]
+    feeders: set[int] = set()
+    while open_tensors:
+        o = producers.get(open_tensors.pop())
+        if o is None or o in feeders:
             continue
         op = main.ops[o]
         if o in ops:
             if keeps_positive(op, main):
                 continue
-            found.add(o)
+            feeders.add(o)
         if facts_of(op.code).within_input or _adds_a_constant(op, main):
             slots = data_slots(op, main)
-            wanted += [op.inputs[slot] for slot in slots if not main.tensors[op.inputs[slot]].is_constant]
-    return found
+            open_tensors += [op.inputs[slot] for slot in slots if not main.tensors[op.inputs[slot]].is_constant]
+    return feeders
 
 
 def _adds_a_constant(op: Op, main: Subgraph) -> bool:

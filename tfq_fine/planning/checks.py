@@ -29,5 +29,5 @@ def with_statistics(spec: OpSpec, key: OpKey, op: Op, subgraph: Subgraph, unknow
     reads = ALGORITHMS[spec.weights.algorithm].reads
     if not reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
         return spec, ""
-    why = f"its inputs are not observed, which algorithm {spec.weights.algorithm!r} reads: rounded to nearest"
+    why = f"algorithm {spec.weights.algorithm!r} reads its inputs, which are not observed: rounded to nearest"
     return with_weights(spec, algorithm="round_to_nearest", options=()), why

@@ -1,4 +1,4 @@
-"""The choice for one operator: what is asked of its weights, cut down to what the kernels compute."""
+"""The choice for one operator: what is requested of its weights, cut down to what the kernels compute."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -67,10 +67,10 @@ class Choice:
         assert spec.weights is not None
         problem = ""
         for candidate, why in self._candidates(spec):
-            found = self._form(candidate)
-            if isinstance(found, Decision):
-                return found.because(why or problem) if candidate != spec else found
-            problem = problem or found
+            decision = self._form(candidate)
+            if isinstance(decision, Decision):
+                return decision.because(why or problem) if candidate != spec else decision
+            problem = problem or decision
         if not any(kernels.somewhere(self.op.code, mode, table=self.policy.target.table) for mode in _OTHER_MODES):
             return Decision(None, f"{self.op.code} has no kernel for quantized weights")
         return Decision(None, problem) if self.policy.flexible else f"{problem}{self._what_works(spec)}"
@@ -107,9 +107,9 @@ class Choice:
         slow = self._slow(spec)
         if not slow:
             yield spec, ""
-        for given in self._instead(spec) if flexible else ():
-            if given != spec and not self._slow(given):
-                yield given, slow
+        for alternative in self._instead(spec) if flexible else ():
+            if alternative != spec and not self._slow(alternative):
+                yield alternative, slow
 
     def _instead(self, spec: OpSpec) -> Iterator[OpSpec]:
         """Yield coarser granularities, more bits and other modes, the nearest first.
@@ -123,14 +123,18 @@ class Choice:
         bits = [b for b in (2, 4, 8) if b >= weights.stored_bits]
         by_mode = self.policy.prefer == "speed" or spec.mode == "integer"
         for mode, count in [(m, b) for m in modes for b in bits] if by_mode else [(m, b) for b in bits for m in modes]:
-            given = replace(spec, mode=mode, activations=spec.activations if mode == "integer" else None)
-            given = with_weights(given, bits=weights.bits if count == weights.stored_bits else count)
-            given = with_weights(given, symmetric=weights.symmetric or mode != "weight_only")
-            yield from (with_weights(given, granularity=granularity) for granularity in _coarser(weights.granularity))
+            alternative = replace(spec, mode=mode, activations=spec.activations if mode == "integer" else None)
+            alternative = with_weights(alternative, bits=weights.bits if count == weights.stored_bits else count)
+            alternative = with_weights(alternative, symmetric=weights.symmetric or mode != "weight_only")
+            yield from (
+                with_weights(alternative, granularity=granularity) for granularity in _coarser(weights.granularity)
+            )
 
     def _nowhere(self, spec: OpSpec) -> bool:
-        """Whether even a rigid recipe means what there is: of 8-bit weights that no runtime computes, or, where nobody
-        named runtimes, not all of the usual ones."""
+        """Return whether a rigid recipe, too, gets the nearest realization that exists.
+
+        That holds for 8-bit weights that no runtime computes or, where nobody named runtimes, not all usual ones.
+        """
         requested, table, weights = fineness(spec), self.policy.target.table, spec.weights
         assert weights is not None
         if weights.bits < 8 or requested.granularity == "blocks" or not weights.symmetric:
@@ -141,8 +145,8 @@ class Choice:
         return not kernels.somewhere(self.op.code, requested.mode, requested.activation_bits, kind, table)
 
     def _is_bulky(self, spec: OpSpec) -> bool:
-        """Whether a dynamic-range kernel wants one scale repeated so often that a DEQUANTIZE, which takes it once, is
-        smaller (and more exact)."""
+        """Return whether a DEQUANTIZE, which stores one scale once, is smaller (and more exact) than a dynamic-range
+        kernel, which repeats the scale for every channel."""
         if spec.mode != "dynamic":
             return False
         native, stored = (
@@ -172,11 +176,13 @@ class Choice:
 
     def _what_works(self, spec: OpSpec) -> str:
         relaxed = replace(self, policy=replace(self.policy, flexible=True, prefer="size"))
-        candidates = [given for given, _ in relaxed._candidates(spec)]
+        candidates = [candidate for candidate, _ in relaxed._candidates(spec)]
         if spec.mode != "integer" and not (self.beyond or no_integer_kernel(self.op, self.subgraph, 8)):
             integer = with_weights(replace(spec, mode="integer", activations=ActivationSpec(8)), symmetric=True)
-            candidates += [given for given, _ in relaxed._candidates(integer) if given.mode == "integer"]
-        nearest = next((found.spec for given in candidates if isinstance(found := self._form(given), Decision)), None)
+            candidates += [candidate for candidate, _ in relaxed._candidates(integer) if candidate.mode == "integer"]
+        nearest = next(
+            (decision.spec for candidate in candidates if isinstance(decision := self._form(candidate), Decision)), None
+        )
         return "; nearest: " + ("float" if nearest is None else f"{nearest.weights} in mode {nearest.mode}")
 
 

@@ -6,7 +6,7 @@ from tfq_converters.operators import facts_of
 
 def index_movers(subgraph: Subgraph) -> set[int]:
     """Return operators that move float values from an input or integers to a CAST into integers."""
-    producers, found = subgraph.producers(), set()
+    producers, movers = subgraph.producers(), set()
     for op in subgraph.ops:
         if op.code != "CAST" or "int" not in subgraph.tensors[op.outputs[0]].dtype:
             continue
@@ -19,5 +19,5 @@ def index_movers(subgraph: Subgraph) -> set[int]:
             tensor = next(t for t in mover.inputs if t >= 0 and subgraph.tensors[t].dtype == "float32")
         origin = subgraph.ops[producers[tensor]] if tensor in producers else None
         if origin is None or (origin.code == "CAST" and "int" in subgraph.tensors[origin.inputs[0]].dtype):
-            found |= set(passed)
-    return found
+            movers |= set(passed)
+    return movers

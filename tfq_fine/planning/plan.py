@@ -33,7 +33,7 @@ def make_plan(
 
     Args:
         graph: the float graph.
-        asked: what the recipe asks of every operator.
+        requested: what the recipe requests of every operator.
         policy: what to do where that is impossible, or slow.
         factored: operators whose blocks became per-channel scales, the rest of them folded into what makes their
             inputs -> a note on that.

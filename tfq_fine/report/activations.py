@@ -30,8 +30,8 @@ class ActivationRow:
     @property
     def kept(self) -> float:
         """The chosen range as a share of what was seen."""
-        seen = self.seen_high - self.seen_low
-        return 1.0 if seen <= 0 else (min(self.high, self.seen_high) - max(self.low, self.seen_low)) / seen
+        extent = self.seen_high - self.seen_low
+        return 1.0 if extent <= 0 else (min(self.high, self.seen_high) - max(self.low, self.seen_low)) / extent
 
 
 def activation_rows(graph: Graph, plan: Plan, seen: Statistics, chosen: Statistics) -> tuple[ActivationRow, ...]:

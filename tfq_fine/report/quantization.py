@@ -97,7 +97,7 @@ class QuantizationReport(SavedReport):
         sections: list[Section] = [Paragraph(heading), self._kinds()]
         reasons = _grouped((row for row in self.rows if row.reason), lambda row: (row.mode, row.reason))
         if reasons:
-            rows = [(*key, str(len(found)), listed([row.label for row in found])) for key, found in reasons.items()]
+            rows = [(*key, str(len(group)), listed([row.label for row in group])) for key, group in reasons.items()]
             sections.append(Grid("Left in float, or less than asked", ("mode", "reason", ">ops", "where"), rows))
         if self.repairs:
             sections.append(self._repairs())
@@ -117,7 +117,7 @@ class QuantizationReport(SavedReport):
         weak = () if self.verdict is None else self.verdict.weak()
         if self.verdict is None or not weak:
             return ()
-        seen = ", ".join(
+        figures = ", ".join(
             f"{row.name} {decibels(row.sqnr)} dB" + (f" and {row.points:.2f} points off" if is_off(row) else "")
             for row in weak
         )
@@ -130,7 +130,7 @@ class QuantizationReport(SavedReport):
         )
         layers = f"; the most is lost in {blamed}" if blamed else ""
         on = self.verdict.on
-        return (f"the outputs are {far} the float model's ({seen}, on {on}){layers}: {advice}",)
+        return (f"the outputs are {far} the float model's ({figures}, on {on}){layers}: {advice}",)
 
     def lossy_layers(self, count: int = 3) -> tuple[tuple[str, float], ...]:
         """Return the layers whose SQNR falls most below that of the layers before, in dB, the greatest fall first."""
@@ -153,8 +153,8 @@ class QuantizationReport(SavedReport):
     def _kinds(self) -> Grid:
         groups = _grouped(self.rows, lambda row: (row.code, row.mode, row.weights, row.form, row.activations))
         rows = [
-            (*key, str(len(found)), size(sum(r.bytes_before for r in found)), size(sum(r.bytes_after for r in found)))
-            for key, found in groups.items()
+            (*key, str(len(group)), size(sum(r.bytes_before for r in group)), size(sum(r.bytes_after for r in group)))
+            for key, group in groups.items()
         ]
         columns = ("operator", "mode", "weights", "form", "activations", ">ops", ">constant bytes", ">after")
         return Grid("Operators", columns, rows)
@@ -196,7 +196,7 @@ class QuantizationReport(SavedReport):
 
 def _grouped(rows: Iterable[OpRow], key: Callable[[OpRow], Any]) -> dict[Any, list[OpRow]]:
     """Return rows by key, in the order of their first appearance."""
-    found: dict[Any, list[OpRow]] = {}
+    groups: dict[Any, list[OpRow]] = {}
     for row in rows:
-        found.setdefault(key(row), []).append(row)
-    return found
+        groups.setdefault(key(row), []).append(row)
+    return groups

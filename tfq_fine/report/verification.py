@@ -118,10 +118,10 @@ class Report(SavedReport):
         return [heading, *results, *self._layers(all), *notes]
 
     def _results(self) -> list[Section]:
-        found: list[Section] = []
+        sections: list[Section] = []
         if self.task is not None:
             row = (self.task.name, *(f"{value:.4f}" for value in self._task_values(self.task)))
-            found.append(Grid("Task", ("metric", ">float", ">quantized", ">drop"), [row]))
+            sections.append(Grid("Task", ("metric", ">float", ">quantized", ">drop"), [row]))
         outputs = [
             (
                 brief_name(o.name),
@@ -135,13 +135,13 @@ class Report(SavedReport):
             for o in self.outputs
         ]
         columns = ("output", ">SQNR dB", ">max error", ">cosine", ">same top-1", ">tied", ">in top-5")
-        found += [Grid("Outputs", columns, outputs), self._sizes()]
+        sections += [Grid("Outputs", columns, outputs), self._sizes()]
         if self.latency is not None:
             t = self.latency
             what = f"median of {t.repeats}, batch {t.batch_size}, {t.threads} thread{'s' * (t.threads != 1)}"
             times = (f"{t.float_ms:.4g}", f"{t.quantized_ms:.4g}", f"{t.ratio:.2f}", what)
-            found.append(Grid("Latency", (">float ms", ">quantized ms", ">ratio", "measured"), [times]))
-        return found
+            sections.append(Grid("Latency", (">float ms", ">quantized ms", ">ratio", "measured"), [times]))
+        return sections
 
     @staticmethod
     def _task_values(task: TaskResult) -> tuple[float, float, float]:
@@ -159,7 +159,7 @@ class Report(SavedReport):
         return sorted({*self.float_size.by_type, *self.quantized_size.by_type})
 
     def _layers(self, all: bool) -> list[Section]:
-        found: list[Section] = []
+        sections: list[Section] = []
         columns = ("layer", "operator", "type", ">SQNR dB", ">max error")
         for what, errors in (("activations", self.layers), ("weights", self.weights)):
             if errors:
@@ -168,21 +168,21 @@ class Report(SavedReport):
                 if what == "activations":
                     title += f", on {self.layer_samples} samples"
                 rows = [(e.label, e.code, e.dtype, decibels(e.sqnr_db), f"{e.max_error:.4g}") for e in shown]
-                found.append(Grid(title, columns, rows))
-        return found
+                sections.append(Grid(title, columns, rows))
+        return sections
 
     def _pictures(self) -> list[Section]:
-        found: list[Section] = []
+        sections: list[Section] = []
         for what, errors in (("Error of activations", self.layers), ("Error of weights", self.weights)):
             if errors:
                 names = [error.label for error in errors]
-                found.append(Bars(what, "SQNR (dB)", names, {"": [error.sqnr_db for error in errors]}))
+                sections.append(Bars(what, "SQNR (dB)", names, {"": [error.sqnr_db for error in errors]}))
         types = self._types()
         if types:
             sides = {"float file": self.float_size.by_type, "quantized file": self.quantized_size.by_type}
             series = {name: [by_type.get(dtype, 0) for dtype in types] for name, by_type in sides.items()}
-            found.append(Bars("Bytes of constants, by type", "bytes", types, series))
-        return found
+            sections.append(Bars("Bytes of constants, by type", "bytes", types, series))
+        return sections
 
 
 def _within(task: TaskResult, limit: MaxDrop) -> bool:

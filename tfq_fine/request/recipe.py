@@ -28,7 +28,7 @@ from tfq_fine.request.specs import OpSpec, named_options
 
 
 class HasClassName(Protocol):
-    """What a recipe needs to know of a Keras layer."""
+    """The part of a Keras layer that a recipe needs to know."""
 
     @property
     def class_name(self) -> str: ...
@@ -63,7 +63,7 @@ class Rule:
         return 2 if self.layer_class is not None else 1
 
     def matches(self, op: Op, layers: Layers) -> bool:
-        """Whether the rule holds for `op`."""
+        """Return whether the rule holds for `op`."""
         ancestors = _ancestors(op.layer)
         classes = {layers[name].class_name for name in ancestors if name in layers}
         return (
@@ -73,8 +73,8 @@ class Rule:
         )
 
     def __str__(self) -> str:
-        given = {"layer": self.layer, "layer_class": self.layer_class, "op": self.op}
-        return "rule " + ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+        conditions = {"layer": self.layer, "layer_class": self.layer_class, "op": self.op}
+        return "rule " + ", ".join(f"{name}={value!r}" for name, value in conditions.items() if value is not None)
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ class Recipe:
     flexible: bool = False  # more bits, or a coarser granularity, where kernels take no less; else that is an error
 
     def with_rules(self, *rules: Rule) -> "Recipe":
-        """The recipe with further rules after its own."""
+        """Return the recipe with further rules after its own."""
         return replace(self, rules=(*self.rules, *rules))
 
     def with_observer(self, observer: str) -> "Recipe":
-        """The recipe with one observer for all activations: `"mse"`, or with options `"percentile:percentile=99.9"`.
+        """Return the recipe with one observer for all activations: `"mse"`, or `"percentile:percentile=99.9"`.
 
         Raises:
             TfqError: the text cannot be read, or the recipe has no activations to observe.
@@ -104,10 +104,13 @@ class Recipe:
                 return spec
             return replace(spec, activations=replace(spec.activations, observer=name, options=options))
 
-        found = self._with_specs(changed)
-        if not any(spec and spec.activations for spec in (found.default, *(rule.spec for rule in found.rules))):
+        changed_recipe = self._with_specs(changed)
+        if not any(
+            spec and spec.activations
+            for spec in (changed_recipe.default, *(rule.spec for rule in changed_recipe.rules))
+        ):
             raise TfqError(f"recipe {self.name!r} quantizes no activations in advance: it has no use for an observer")
-        return found
+        return changed_recipe
 
     def with_algorithm(self, name: str) -> "Recipe":
         """Return the recipe with one algorithm for all weights: `"mse_clip"`, or `"mse_clip:smallest=0.4"`.
@@ -129,31 +132,31 @@ class Recipe:
         return replace(self, default=changed(self.default), rules=rules)
 
     def resolve(self, graph: Graph, layers: Layers | None = None) -> dict[OpKey, OpSpec | None]:
-        """What is asked of every operator.
+        """Return the specs that the recipe requests, by operator.
 
         Raises:
             TfqError: a rule matches nothing; near names are listed.
         """
-        known: Layers = layers or {}
+        known_layers: Layers = layers or {}
         ops = dict(graph.ops())
         raise_all(
-            f"{rule} matches nothing in the model{_near(rule, graph, known)}"
+            f"{rule} matches nothing in the model{_near(rule, graph, known_layers)}"
             for rule in self.rules
-            if not any(rule.matches(op, known) for op in ops.values())
+            if not any(rule.matches(op, known_layers) for op in ops.values())
         )
         ranked = sorted(self.rules, key=lambda rule: rule.specificity)  # stable: later rules win among equals
-        return {key: self._spec(op, ranked, known) for key, op in ops.items()}
+        return {key: self._spec(op, ranked, known_layers) for key, op in ops.items()}
 
     def spec_of(self, op: Op, layers: Layers) -> OpSpec | None:
-        """What is asked of one operator."""
+        """Return the spec that the recipe requests for one operator."""
         return self._spec(op, sorted(self.rules, key=lambda rule: rule.specificity), layers)
 
     def _spec(self, op: Op, ranked: Sequence[Rule], layers: Layers) -> OpSpec | None:
-        found = [rule.spec for rule in ranked if rule.matches(op, layers)]
-        return found[-1] if found else self.default
+        specs = [rule.spec for rule in ranked if rule.matches(op, layers)]
+        return specs[-1] if specs else self.default
 
     def to_json(self) -> str:
-        """The recipe as JSON; `from_json` reads it back."""
+        """Return the recipe as JSON; `from_json` reads it back."""
         content = to_plain(self, brief=True)
         rules = [_specs_last(rule, "spec") for rule in content["rules"]]
         return json.dumps(_specs_last(content | {"rules": rules}, "default", "rules"), indent=2)
@@ -169,7 +172,7 @@ class Recipe:
 
 
 def _specs_last(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """`content` with the longest parts at its end, so that people see the others first."""
+    """Return `content` with the longest parts at its end, so that people see the others first."""
     return {key: value for key, value in content.items() if key not in names} | {name: content[name] for name in names}
 
 
@@ -178,7 +181,7 @@ def _is_pattern(layer: str) -> bool:
 
 
 def _matches_name(pattern: str, name: str) -> bool:
-    """Whether `pattern` names the layer of path `name`, by the whole path or by its last part."""
+    """Return whether `pattern` names the layer of path `name`, by the whole path or by its last part."""
     candidates = (name, name.rsplit("/", 1)[-1])
     if pattern.startswith("re:"):
         return any(re.fullmatch(pattern[3:], candidate) for candidate in candidates)
@@ -186,20 +189,20 @@ def _matches_name(pattern: str, name: str) -> bool:
 
 
 def _ancestors(layer: str) -> list[str]:
-    """`a/b/c` -> [`a`, `a/b`, `a/b/c`]."""
+    """Return the path and its ancestors: `a/b/c` -> [`a`, `a/b`, `a/b/c`]."""
     parts = layer.split("/") if layer else []
     return ["/".join(parts[: n + 1]) for n in range(len(parts))]
 
 
 def _near(rule: Rule, graph: Graph, layers: Layers) -> str:
     ops = [op for _, op in graph.ops()]
-    known = {
+    names_of = {
         "layer": {name for op in ops for name in _ancestors(op.layer)} | set(layers),
         "layer_class": {layer.class_name for layer in layers.values()},
         "op": {op.code for op in ops},
     }
     hints = []
-    for field, names in known.items():
+    for field, names in names_of.items():
         asked = getattr(rule, field)
         if asked is not None:
             near = difflib.get_close_matches(asked, sorted(names), 5, 0.5) or sorted(names)[:8]

@@ -1,4 +1,4 @@
-"""What a user may ask of one operator: frozen values, JSON both ways."""
+"""The specs that a user may request of an operator: frozen values, JSON both ways."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ GRANULARITIES: dict[str, type] = {
 
 
 def stored_bits(bits: int) -> int:
-    """Bits of the smallest type that holds codes of `bits`."""
+    """Return the bits of the smallest type that holds codes of `bits`."""
     return next(stored for stored in (2, 4, 8, 16) if stored >= bits)
 
 
@@ -80,7 +80,7 @@ class ActivationSpec:
 
 @dataclass(frozen=True)
 class OpSpec:
-    """What is asked of one operator: a mode, and the specs that the mode needs."""
+    """The request for one operator: a mode, and the specs that the mode needs."""
 
     mode: Mode
     weights: WeightSpec | None = None
@@ -98,7 +98,7 @@ class OpSpec:
 
 
 def _unlike(value: Any, kind: type, needed: bool) -> str:
-    """What `value` must be and is not; "" where it is that."""
+    """Return what `value` must be and is not; "" where it is that."""
     if isinstance(value, kind if needed else type(None)):
         return ""
     return f"{'an' if kind is ActivationSpec else 'a'} {kind.__name__}" if needed else "None"
@@ -124,19 +124,19 @@ def named_options(text: str, kind: str) -> tuple[str, tuple[tuple[str, float], .
 
 
 def granularity_name(granularity: Granularity) -> str:
-    """`per-channel`, `blocks of 32`, ...: the field's term, for people."""
+    """Return `per-channel`, `blocks of 32`, ...: the field's term, for people."""
     name = next(name for name, kind in GRANULARITIES.items() if isinstance(granularity, kind)).replace("_", "-")
     size = getattr(granularity, "size", None)
     return name if size is None else f"{name} of {size}"
 
 
 def to_json(spec: OpSpec | None) -> Any:
-    """Plain values for `json.dumps`; None stands for "stay float"."""
+    """Return plain values for `json.dumps`; None stands for "stay float"."""
     return to_plain(spec, brief=True)
 
 
 def from_json(value: Any) -> OpSpec | None:
-    """The inverse of `to_json`.
+    """Return the specs of such plain values; the inverse of `to_json`.
 
     Raises:
         TfqError: an unknown key or value.

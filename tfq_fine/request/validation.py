@@ -20,9 +20,9 @@ def check_options(words: Mapping[str, tuple[Any, Sequence[str]]], counts: Mappin
 
 
 def _bad_words(words: Mapping[str, tuple[Any, Sequence[str]]]) -> Iterator[str]:
-    for name, (value, known) in words.items():
-        if value not in known:
-            yield f"{name}={value!r}: expected one of {', '.join(known)}"
+    for name, (value, words_of) in words.items():
+        if value not in words_of:
+            yield f"{name}={value!r}: expected one of {', '.join(words_of)}"
 
 
 def _bad_counts(counts: Mapping[str, int | None]) -> Iterator[str]:

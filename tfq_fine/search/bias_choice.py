@@ -35,15 +35,15 @@ def folds(whole: Statistics, each: Sequence[Statistics], counts: Sequence[int], 
 
     Args:
         whole: means of all samples of the data.
-        each: those of the samples that are judged, which are part of `whole`.
-        counts: how many samples of the data each of them is.
-        fresh: they are no part of `whole`, which is that of other samples.
+        each: means of the samples that are judged, which are part of `whole`.
+        counts: the number of samples of the data that each of them holds.
+        fresh: whether they are no part of `whole`, which is of other samples.
     """
     if fresh:
         return [Fold(tuple(range(len(each))), whole.means)]
     number = 1 if whole.samples >= ENOUGH * sum(counts) else min(FOLDS, len(each))
     parts = [range(k, len(each), number) for k in range(number)]
-    found = []
+    folded = []
     for part in parts:
         left = whole.samples - sum(counts[n] for n in part)
         if len(part) and left <= 0:
@@ -53,8 +53,8 @@ def folds(whole: Statistics, each: Sequence[Statistics], counts: Sequence[int], 
                 key: (mean * whole.samples - sum(each[n].means[key] * counts[n] for n in part)) / left
                 for key, mean in whole.means.items()
             }
-            found.append(Fold(tuple(part), means))
-    return found
+            folded.append(Fold(tuple(part), means))
+    return folded
 
 
 def helped(quantized: QuantizedGraph, each: Sequence[Statistics], apart: Sequence[Fold]) -> list[OpKey]:
@@ -66,7 +66,7 @@ def helped(quantized: QuantizedGraph, each: Sequence[Statistics], apart: Sequenc
         apart: these samples, with means of others.
     """
     main = quantized.graph.main
-    found = []
+    chosen = []
     for (s, o), encoding in quantized.ops.items():
         op = main.ops[o] if s == 0 else None
         if op is None or bias_of(op) == ABSENT or main.tensors[bias_of(op)].data is None:
@@ -82,5 +82,5 @@ def helped(quantized: QuantizedGraph, each: Sequence[Statistics], apart: Sequenc
         before = shifts[: len(judged)]
         fitted = np.repeat(shifts[len(judged) :], [len(fold.samples) for fold in apart], axis=0)
         if float(np.square(before - fitted).sum()) < float(np.square(before).sum()):
-            found.append((s, o))
-    return found
+            chosen.append((s, o))
+    return chosen

@@ -1,4 +1,4 @@
-"""Where a network is shaken all over, no operator is hopeless: so many parts of it are computed in float as it takes.
+"""Parts in float, as many as needed, for a network whose error comes from everywhere, not from single operators.
 
 The graph is cut into parts at narrow places. Each part by itself is measured in float, which says what it brings for
 the time that it costs. Parts become float in the order of that, or from the first on, or from the last on; of each
@@ -33,7 +33,7 @@ class Aim:
 
     Args:
         good: whether a file is good enough.
-        badness: how bad a file is; that of independent errors adds up.
+        badness: how bad a file is; the badness of independent errors adds up.
         longest: nanoseconds that one run of it may take.
     """
 
@@ -67,11 +67,11 @@ def parts(main: Subgraph, ops: Sequence[int], count: int = PARTS) -> list[frozen
 def _crossing(main: Subgraph) -> np.ndarray:
     """Return the bytes, of integers, that pass from before each operator to it and what is after it."""
     producers, consumers = main.producers(), main.consumers()
-    found = np.zeros(len(main.ops) + 1)
+    crossing = np.zeros(len(main.ops) + 1)
     for t, o in producers.items():
         last = max((reader for reader, _ in consumers.get(t, [])), default=o)
-        found[o + 1 : last + 1] += float(np.prod(main.tensors[t].shape, dtype=np.float64))
-    return found
+        crossing[o + 1 : last + 1] += float(np.prod(main.tensors[t].shape, dtype=np.float64))
+    return crossing
 
 
 class Search:
@@ -79,10 +79,10 @@ class Search:
 
     Args:
         trial: measures variants.
-        start: the variant without.
-        aim: what is looked for.
+        start: the variant without parts in float.
+        aim: the aim of the search.
         reason: why an operator is kept in float.
-        how: the parts hold their weights.
+        how: how the parts hold their weights.
     """
 
     def __init__(self, trial: Trial, start: Variant, aim: Aim, reason: str, how: How):
@@ -112,19 +112,19 @@ class Search:
     def _fewest(self, pieces: Sequence[frozenset[int]], best: Candidate | None) -> Candidate | None:
         """Return the file with the fewest first `pieces` in float that is good enough, and quicker than `best`."""
         unions = [frozenset[int]().union(*pieces[: n + 1]) for n in range(len(pieces))]
-        found: Candidate | None = None
+        best_candidate: Candidate | None = None
         low, high = 0, len(unions)  # the fewest that are enough are among these
         while low < high:
             middle = (low + high) // 2
             candidate = self.with_float(unions[middle])
             quick = candidate.time <= self._aim.longest and (best is None or candidate.time < best.time)
             if not candidate.measured.problem and self._aim.good(candidate.measured):
-                high, found = middle, candidate if quick else found
+                high, best_candidate = middle, candidate if quick else best_candidate
             elif quick:
                 low = middle + 1
             else:
                 break  # with more of them it would be slower still
-        return found
+        return best_candidate
 
     def with_float(self, ops: frozenset[int]) -> Candidate:
         """Return the start with `ops` in float."""

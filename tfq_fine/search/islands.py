@@ -1,6 +1,6 @@
-"""Operators whose results are hopeless in 8 bits are computed in float, where that mends the model.
+"""Operators whose results are far off in 8 bits are computed in float, where that improves the outputs.
 
-Where outputs are off though no operator is hopeless, so many parts of the network are as it takes (`float_parts`).
+Where outputs are off though no operator is hopeless, as many parts as needed are computed in float (`float_parts`).
 
 A logarithm of a power spectrum, one scale for embeddings and counts, a divisor close to 0: there 8 bits leave nothing
 of what later operators need. Which operators those are is seen in the file: the values that it holds are compared with
@@ -56,9 +56,9 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
     ways = [_with_parts, _with_suspects] if is_off(start) and not steep else [_with_suspects, _with_parts]
     best, why = None, ""
     for way in ways if is_poor(start) else [_with_parts]:
-        found, text = way(variant, trial)
-        if found is not None or best is None:
-            best, why = found, text
+        candidate, text = way(variant, trial)
+        if candidate is not None or best is None:
+            best, why = candidate, text
         if best is not None and _is_good(trial.measured(best)):
             break
     if best is None:
@@ -129,10 +129,10 @@ def _with_suspects(variant: Variant, trial: Trial) -> tuple[Variant | None, str]
     best, tried = variant, 0
     for first in (WORST, EARLIEST):
         search = _Search(trial, first)
-        found = search.mended(variant)
+        mended_variant = search.mended(variant)
         tried += search.tries
-        if trial.measured(found).db > trial.measured(best).db:
-            best = found
+        if trial.measured(mended_variant).db > trial.measured(best).db:
+            best = mended_variant
         if not is_poor(trial.measured(best)):
             break
     if best is variant:
@@ -162,15 +162,15 @@ def is_off(measured: Measured) -> bool:
 
 def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> dict[int, float]:
     """Return operators with good inputs and bad outputs, which round or read what was rounded -> the loss in dB."""
-    found = {}
+    losses = {}
     for o, op in enumerate(main.ops):
         results = [errors[t] for t in op.outputs if t in errors]
         if not results or min(results) >= GOOD_DB or not (is_rounded(plan, o) or feeding(main, plan, {o})):
             continue
         loss = min((errors[t] for t in op.inputs if t in errors), default=float("inf")) - min(results)
         if loss >= LOST_DB:  # not where both are -inf, which tells nothing
-            found[o] = loss
-    return found
+            losses[o] = loss
+    return losses
 
 
 def is_rounded(plan: Plan, o: int) -> bool:
@@ -183,19 +183,19 @@ def is_rounded(plan: Plan, o: int) -> bool:
 
 def feeding(main: Subgraph, plan: Plan, island: AbstractSet[int]) -> set[int]:
     """Return the nearest operators before the island that round activations, and the movers between."""
-    producers, seen = main.producers(), set(island)
-    wanted = [t for o in island for t in main.ops[o].inputs]
-    found = set()
-    while wanted:
-        o = producers.get(wanted.pop())
-        if o is None or o in seen:
+    producers, visited = main.producers(), set(island)
+    open_tensors = [t for o in island for t in main.ops[o].inputs]
+    feeders = set()
+    while open_tensors:
+        o = producers.get(open_tensors.pop())
+        if o is None or o in visited:
             continue
-        seen.add(o)
+        visited.add(o)
         if is_rounded(plan, o):
-            found.add(o)
-        if o not in found or facts_of(main.ops[o].code).within_input:
-            wanted += main.ops[o].inputs
-    return found
+            feeders.add(o)
+        if o not in feeders or facts_of(main.ops[o].code).within_input:
+            open_tensors += main.ops[o].inputs
+    return feeders
 
 
 class _Search:
@@ -212,7 +212,7 @@ class _Search:
 
     def mended(self, variant: Variant) -> Variant:
         """Return the variant with islands that mend what is bad in its file, and bring its outputs something."""
-        best, tried, found = variant, set[int](), list[frozenset[int]]()
+        best, tried, islands = variant, set[int](), list[frozenset[int]]()
         with suppress(TfqError):  # a file with an island cannot be run: the one without is there
             while self.tries < TRIES and is_poor(self._trial.measured(best)):
                 numbers = self._trial.numbers(best)
@@ -223,9 +223,9 @@ class _Search:
                 tried.add(suspect)
                 grown = self.grown(best, main, numbers.plan, suspect, errors)
                 if grown is not None:
-                    found.append(frozenset(grown.islands) - frozenset(best.islands))
+                    islands.append(frozenset(grown.islands) - frozenset(best.islands))
                     best = grown
-        return _without_needless(best, found, self._trial)
+        return _without_needless(best, islands, self._trial)
 
     def _next(self, lost: Mapping[int, float], tried: AbstractSet[int]) -> int | None:
         left = [o for o in lost if o not in tried]
@@ -238,19 +238,19 @@ class _Search:
         result = min(main.ops[suspect].outputs, key=lambda t: errors.get(t, float("inf")))
         before = errors[result]
         island = {suspect} if is_rounded(plan, suspect) else feeding(main, plan, {suspect})
-        found: list[tuple[float, Variant]] = []
+        candidates: list[tuple[float, Variant]] = []
         while self.tries < TRIES:
-            found.append(self._with_island(variant, main, island, suspect, before, result))
-            recent, earlier = found[-PATIENCE:], found[:-PATIENCE]
+            candidates.append(self._with_island(variant, main, island, suspect, before, result))
+            recent, earlier = candidates[-PATIENCE:], candidates[:-PATIENCE]
             stuck = earlier and max(db for db, _ in recent) < max(db for db, _ in earlier) + GROWS_DB
             larger = island | feeding(main, plan, island)
-            if found[-1][0] >= GOOD_DB or stuck or larger == island:
+            if candidates[-1][0] >= GOOD_DB or stuck or larger == island:
                 break
             island = larger
-        most = max((db for db, _ in found), default=float("-inf"))
+        most = max((db for db, _ in candidates), default=float("-inf"))
         if not most >= before + GROWS_DB:
             return None
-        return next(candidate for db, candidate in found if db >= most - GROWS_DB)
+        return next(candidate for db, candidate in candidates if db >= most - GROWS_DB)
 
     def _with_island(
         self, variant: Variant, main: Subgraph, island: AbstractSet[int], suspect: int, before: float, result: int

@@ -44,8 +44,8 @@ def log_softmax(scores: np.ndarray) -> np.ndarray:
     """
     with np.errstate(invalid="ignore", over="ignore"):
         shifted = scores - scores.max(axis=-1, keepdims=True)
-        found: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return found
+        log_shares: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return log_shares
 
 
 def judged(graph: Graph) -> list[Judged]:
@@ -71,7 +71,7 @@ def decibels_of(
 
     Args:
         expected: outputs of the float model.
-        found: those of the file.
+        found: the outputs of the file.
         usual: the energy (sum of squares) of each output in the mean over samples. A sample whose output is nearly zero
             is compared with `QUIET` of that, so that a blank one does not decide everything.
 
@@ -135,15 +135,15 @@ def uses(graph: Graph) -> list[str]:
         elif facts_of(op.code).within_input and op.inputs[0] in kinds:
             kinds |= dict.fromkeys(op.outputs, kinds[op.inputs[0]])
     outputs = graph.main.outputs
-    found = []
+    result = []
     for t in outputs:
         shape = graph.main.tensors[t].shape
         one_row = len(shape) == 2 and shape[-1] != 1
         if one_row and (kinds.get(t) == "SOFTMAX" or (len(outputs) == 1 and t not in kinds)):
-            found.append(CLASSES)
+            result.append(CLASSES)
         else:
-            found.append(DECISIONS if t in kinds else VALUES)
-    return found
+            result.append(DECISIONS if t in kinds else VALUES)
+    return result
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ def choose_ranges(
 
     Args:
         graph: the float graph.
-        plan: what is asked of its operators.
-        statistics: of all samples.
+        plan: the decisions on its operators.
+        statistics: the statistics of all samples.
         samples: a few of them, that observer `auto` tries ranges on.
         only: the tensors whose ranges are to be chosen; None for all.
 
@@ -60,7 +60,7 @@ def choose_ranges(
 def choose_numbers(
     graph: Graph,
     plan: Plan,
-    known: Statistics | None,
+    statistics: Statistics | None,
     settings: Settings,
     bounded_masks: bool,
     islands: Mapping[int, str] | None = None,
@@ -74,22 +74,22 @@ def choose_numbers(
 
     Args:
         graph: the float graph.
-        plan: what the kernels can compute of what is asked.
-        known: the ranges that were chosen, and channel means; None where neither is needed.
-        settings: of the job.
+        plan: the decisions on its operators, which kernels can compute.
+        statistics: the ranges that were chosen, and channel means; None where neither is needed.
+        settings: the settings of the job.
         bounded_masks: the ranges of masked scores are cut (`attention_masks`).
         islands: operators of the main subgraph that are kept in float, and why.
         given: (operator, slot) -> codes that were chosen already.
         cache: codes of constants that other variants have, so that they are not computed again.
-        adjusted: (plan, `known`) -> `known` with the ranges that wrappers hold.
+        adjusted: (plan, `statistics`) -> `statistics` with the ranges that wrappers hold.
         samples: a few inputs, in input order, for algorithms that read what operators before theirs compute.
         how: operator of `islands` -> how it holds its weights.
     """
     plan = with_islands(graph, plan, islands or {}, settings.policy.target, how)
-    plan = place(graph, plan, known, settings.policy, settings.no_islands, bounded_masks)
+    plan = place(graph, plan, statistics, settings.policy, settings.no_islands, bounded_masks)
     if adjusted is not None:
-        known = adjusted(plan, known)
+        statistics = adjusted(plan, statistics)
     borders = settings.input_type, settings.output_type
     layers = Layerwise(graph, samples, os.cpu_count() or 1).inputs_of if samples else None
-    quantized = quantize(graph, plan, known, *borders, bounded_masks, given, cache, layers)
-    return Numbers(quantized, plan, known)
+    quantized = quantize(graph, plan, statistics, *borders, bounded_masks, given, cache, layers)
+    return Numbers(quantized, plan, statistics)

@@ -1,4 +1,4 @@
-"""Proposals: what each transform would make of a variant, by estimates where measuring is dear."""
+"""Proposals: what each transform would make of a variant, by estimates where measuring takes long."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -44,8 +44,8 @@ def folded_batch_norm(variant: Variant, trial: Trial) -> Proposal:
 def equalized(variant: Variant, trial: Trial) -> Proposal:
     """Scale the channels of activations to one range, where the estimate says that it pays to measure it.
 
-    A few samples say whether there is hope; the factors come from all of them, so that no channel is scaled up because
-    it slept in a few. They are those of the largest values, or of the typical ones.
+    A few samples estimate the gain; the factors come from all of them, so that no channel is scaled up because it
+    was inactive in a few. They are those of the largest values, or of the typical ones.
     """
     levels, paths = _levels(variant), scalable(variant.graph)
     if not levels or not paths:
@@ -53,9 +53,9 @@ def equalized(variant: Variant, trial: Trial) -> Proposal:
     graph, rows = variant.graph, QUICK if is_large(variant.graph) else None
     looked_at = _looked_at(graph, levels, paths)
     for all_samples, enough in ((False, HOPEFUL_DB), (True, WORTH_DB)):
-        known = trial.channels(graph, looked_at, all_samples)
-        typical = {t: channels.typical() for t, channels in known.items()}
-        scales = [choose_scales(graph, channels, levels, rows) for channels in (known, typical)]
+        measured_channels = trial.channels(graph, looked_at, all_samples)
+        typical = {t: channels.typical() for t, channels in measured_channels.items()}
+        scales = [choose_scales(graph, channels, levels, rows) for channels in (measured_channels, typical)]
         estimates = [decibels(each.before, each.after) for each in scales]
         text = f"{len(scales[0].changes)} activations, estimated gain {estimates[0]:.1f} dB"
         if max(estimates) < enough:
@@ -102,7 +102,7 @@ def corrected(variant: Variant, trial: Trial) -> Proposal:
 
 
 def _moved(requested: RequestedSpecs, rewritten: Rewritten) -> RequestedSpecs:
-    """Return what is asked of the operators of a rewritten main subgraph: what was asked of their origins."""
+    """Return the requests for the operators of a rewritten main subgraph: those of their origins."""
     others = {key: spec for key, spec in requested.items() if key[0]}
     return {(0, new): requested[0, old] for new, old in enumerate(rewritten.origin)} | others
 
@@ -117,12 +117,12 @@ def _looked_at(graph: Graph, levels: Mapping[int, Levels], paths: Mapping[int, S
 
 def _levels(variant: Variant) -> dict[int, Levels]:
     """Return linear operator of the main subgraph -> how finely it is quantized."""
-    found = {}
+    levels = {}
     for (s, o), spec in variant.requested.items():
         op = variant.graph.main.ops[o] if s == 0 else None
         if op is None or facts_of(op.code).weight is None or spec is None or spec.weights is None:
             continue
         if weight_axes(op, variant.graph.main):
             bits = 8 if spec.mode == "dynamic" else spec.activations.bits if spec.activations else 0
-            found[o] = Levels(2.0**bits - 1 if bits else float("inf"), 2.0 ** (spec.weights.bits - 1) - 1)
-    return found
+            levels[o] = Levels(2.0**bits - 1 if bits else float("inf"), 2.0 ** (spec.weights.bits - 1) - 1)
+    return levels

@@ -35,7 +35,7 @@ class Repaired:
 
 
 def chosen_repairs(repairs: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the names of the transforms that are asked for.
+    """Return the names of the requested transforms.
 
     Raises:
         TfqError: an unknown name.
@@ -57,7 +57,7 @@ def rewriting(names: Iterable[str]) -> list[str]:
 def without_repairs(graph: Graph, requested: RequestedSpecs, names: Sequence[str], why: str) -> Repaired:
     """Return the model unchanged, with `why` nothing can be measured.
 
-    Masks are bounded all the same where that is asked for: what is left out is nothing that SOFTMAX could tell.
+    Masks are bounded all the same where that is requested: what is left out is nothing that SOFTMAX could tell.
     """
     kept = {"bounded_masks"} & set(names)
     rows = tuple(RepairRow(name, name in kept, f"not measured: {why}" if name in kept else why) for name in names)
@@ -69,8 +69,8 @@ def repaired(graph: Graph, requested: RequestedSpecs, names: Sequence[str], tria
 
     Args:
         graph: the float graph.
-        asked: what the recipe asks of its operators.
-        names: the transforms that are asked for; the others are off.
+        requested: what the recipe requests of its operators.
+        names: the requested transforms; the others are off.
         trial: measures variants of the model.
     """
     off = _parting(requested, names)
@@ -155,9 +155,7 @@ def _worthless(before: Sequence[float], after: Sequence[float], transform: Trans
         return ""
     if mean_decibels(after) == float("-inf"):
         return "its outputs are not finite"
-    requested = (
-        f"no more than {allowed:.1f} dB may be lost" if transform.within_noise else f"{needed:.1f} are asked for"
-    )
+    requested = f"no more than {allowed:.1f} dB may be lost" if transform.within_noise else f"{needed:.1f} are needed"
     return f"it brings {brings:.1f} dB, with a standard error of {error:.1f}, and {requested}"
 
 

@@ -112,13 +112,13 @@ class Trial:
 
     Args:
         model: the float model.
-        settings: of the job.
-        calibrated: what all samples show of a graph; called once for every graph.
+        settings: the settings of the job.
+        calibrated: gathers the statistics of all samples for a graph; called once for every graph.
         samples: a few of them, inputs in input order.
         runs: the process that runs the files.
-        threads: of the interpreter that runs the float model.
+        threads: the number of threads of the interpreter that runs the float model.
         fold: the factors of blocks are folded into the graph; not where statistics hold for the unchanged graph.
-        fresh: the samples are others than those that the statistics are of.
+        fresh: whether the samples are others than those that the statistics are of.
     """
 
     def __init__(
@@ -187,14 +187,14 @@ class Trial:
 
     def _numbers(self, variant: Variant, means: Mapping[TensorKey, np.ndarray] | None) -> Numbers:
         graph, plan = self.planned(variant)
-        known = self.statistics(variant)
+        ranges = self.statistics(variant)
         if means is not None:
-            known = replace(known, means=means)
+            ranges = replace(ranges, means=means)
         plan = with_corrections(plan, variant.corrected)
         return choose_numbers(
             graph,
             plan,
-            known,
+            ranges,
             self.settings,
             variant.bounded_masks,
             variant.islands,
@@ -219,10 +219,10 @@ class Trial:
         """
         each = np.zeros(len(self.samples))
         for indices, means in folds:
-            found = self._measured(lambda means=means: self.numbers(variant, means), indices)  # type: ignore[misc]
-            if found.problem:
-                return found
-            each[list(indices)] = found.each
+            apart = self._measured(lambda means=means: self.numbers(variant, means), indices)  # type: ignore[misc]
+            if apart.problem:
+                return apart
+            each[list(indices)] = apart.each
         return Measured(tuple(each.tolist()))
 
     def scored(self, variant: Variant, score: Score) -> tuple[float, ...]:
@@ -266,11 +266,11 @@ class Trial:
         computed = [t for op in graph.main.ops for t in op.outputs if graph.main.tensors[t].dtype == "float32"]
         sums: dict[int, ErrorSums] = {}
         few = self.samples[:INSIDE]
-        for sample, found in zip(few, self._run(quantized, few, computed, at_a_time=1), strict=True):
+        for sample, in_file in zip(few, self._run(quantized, few, computed, at_a_time=1), strict=True):
 
-            def see(t: int, value: np.ndarray, found: Mapping[int, np.ndarray] = found) -> None:
-                if t in found and np.isfinite(value).all():
-                    mine = found[t].reshape(value.shape)
+            def see(t: int, value: np.ndarray, in_file: Mapping[int, np.ndarray] = in_file) -> None:
+                if t in in_file and np.isfinite(value).all():
+                    mine = in_file[t].reshape(value.shape)
                     error = ErrorSums.of(value, mine) if np.isfinite(mine).all() else ErrorSums(noise=math.nan)
                     sums[t] = sums.get(t, ErrorSums()) + error
 
@@ -282,12 +282,12 @@ class Trial:
             quantized = numbers().quantized
             judges = judged(quantized.graph)
             outputs = quantized.graph.main.outputs
-            wanted = [*(judge.tensor for judge in judges), *outputs]
-            found = [*self._run(quantized, [self.samples[n] for n in indices], wanted, at_a_time=len(self.samples))]
+            tensors = [*(judge.tensor for judge in judges), *outputs]
+            runs = [*self._run(quantized, [self.samples[n] for n in indices], tensors, at_a_time=len(self.samples))]
         except TfqError as error:  # whatever it is, such a file is not handed over
             return Measured((WORST,) * len(indices), str(error))
         each, apart = [], [Apart(use) for use in uses(self.model)]
-        for n, values in zip(indices, found, strict=True):
+        for n, values in zip(indices, runs, strict=True):
             pairs = [
                 self._pair(n, k, judge, t, values) for k, (judge, t) in enumerate(zip(judges, outputs, strict=True))
             ]
@@ -333,7 +333,7 @@ class Trial:
     ) -> Iterator[dict[int, np.ndarray]]:
         """Run the file; for every sample, tensor of the quantized graph -> its decoded value, where the file has it.
 
-        The values of so many samples `at_a_time` are held.
+        The values of at most `at_a_time` samples are held.
         """
         realized = realize(quantized)
         places: dict[int, tuple[ValueForm, int]] = {}
@@ -383,11 +383,11 @@ class Trial:
         """Return what the channels of some activations look like, on the samples that are kept or on all."""
         needs = StatisticsRequest(channels=tuple((0, t) for t in tensors))
         if all_samples:
-            found = self._calibrated(graph, needs)
+            statistics = self._calibrated(graph, needs)
         else:
             batches = [Batch(sample, None, n, 1) for n, sample in enumerate(self.samples)]
-            found = calibrate(graph, batches, needs, self._threads)
-        return {t: Channels(*found.channels[0, t]) for t in tensors}
+            statistics = calibrate(graph, batches, needs, self._threads)
+        return {t: Channels(*statistics.channels[0, t]) for t in tensors}
 
     def means(self, variant: Variant) -> list[Statistics]:
         """Return the channel means of the inputs of linear operators, of every sample by itself."""

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from tfq_fine.session import signatures
     from tfq_fine.session.opening import OpenModel, open_model
     from tfq_fine.session.stages import (
-        Order,
+        QuantizationRequest,
         decide,
         gathered,
         judged_file,
@@ -23,13 +23,13 @@ else:
         {
             "signatures": "signatures",
             "opening": "OpenModel open_model",
-            "stages": "Order decide gathered judged_file policy_of prepare reported with_observer",
+            "stages": "QuantizationRequest decide gathered judged_file policy_of prepare reported with_observer",
         },
     )
 
 __all__ = [
     "OpenModel",
-    "Order",
+    "QuantizationRequest",
     "decide",
     "gathered",
     "judged_file",

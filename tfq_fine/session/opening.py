@@ -15,10 +15,10 @@ Shapes = Callable[[Sequence[str]], list[list[Described]]]
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model that was looked at and not read yet.
+    """A model whose form is known and whose graph is not read yet.
 
     Attributes:
-        model: in a form that `tfq_converters.reading.read_model` takes.
+        model: any model that `tfq_converters.reading.read_model` takes.
         wrapped: the wrappers that were taken off it; None where there were none.
         safe_mode: refuse Keras files that would run code by being opened.
     """

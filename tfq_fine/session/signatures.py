@@ -19,12 +19,12 @@ def own_recipe(recipe: Recipe, graph: Graph, layers: Layers) -> Recipe:
     """Return the recipe for the file of one signature, without rules on other signatures or layer classes.
 
     Args:
-        recipe: for the whole model.
-        graph: of the signature.
-        layers: of the whole model.
+        recipe: the recipe for the whole model.
+        graph: the graph of the signature.
+        layers: the layers of the whole model.
 
     Returns:
-        The recipe with one rule for each operator of each layer, those of inner layers last, for of rules that name a
+        The recipe with one rule for each operator of each layer, those of inner layers last, since of rules that name a
         layer the last one holds.
     """
     if not recipe.rules:
@@ -49,10 +49,10 @@ def joined(graphs: Mapping[str, Graph]) -> Graph:
         alone = Runner(flatbuffer.write(graph)).run(inputs)
         signature = next(s for s in whole.signatures if s.subgraph == n)
         values = dict(zip(graph.main.inputs, inputs, strict=True))
-        found = Runner(content).run_signature(signature.key, {name: values[t] for name, t in signature.inputs})
+        results = Runner(content).run_signature(signature.key, {name: values[t] for name, t in signature.inputs})
         expected = dict(zip(graph.main.outputs, alone, strict=True))
         for name, t in signature.outputs:
-            if not np.array_equal(found[name], expected[t], equal_nan=expected[t].dtype.kind in "fc"):
+            if not np.array_equal(results[name], expected[t], equal_nan=expected[t].dtype.kind in "fc"):
                 raise TfqError(f"the file is not handed over: signature {key!r} computes another {name!r} than alone")
     return whole
 
@@ -80,17 +80,17 @@ def one_report(reports: Mapping[str, QuantizationReport], file_bytes: int, float
 
 def _one_verdict(reports: Mapping[str, QuantizationReport]) -> Verdict | None:
     """Return the outputs of all signatures, each with its key; None where one could not be run as a whole."""
-    found = {key: report.verdict for key, report in reports.items()}
+    verdicts = {key: report.verdict for key, report in reports.items()}
     rows = [
         replace(row, name=f"{key}: {row.name}")
-        for key, verdict in found.items()
+        for key, verdict in verdicts.items()
         if verdict is not None
         for row in verdict.outputs
     ]
-    known = [verdict for verdict in found.values() if verdict is not None]
-    if len(known) < len(found):
+    judged = [verdict for verdict in verdicts.values() if verdict is not None]
+    if len(judged) < len(verdicts):
         return None
-    return Verdict(tuple(rows), min(v.samples for v in known), any(v.generated for v in known))
+    return Verdict(tuple(rows), min(v.samples for v in judged), any(v.generated for v in judged))
 
 
 def not_quantized(graph: Graph, is_static: bool) -> list[str]:

@@ -54,8 +54,8 @@ SLOWER = 1.1  # times float, above which users are told: less is noise
 
 
 @dataclass(frozen=True)
-class Order:
-    """The request of a caller."""
+class QuantizationRequest:
+    """The request of a caller: recipe, policy, transforms and types of inputs and outputs."""
 
     recipe: Recipe
     policy: Policy
@@ -80,10 +80,10 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PlannedModel:
     """The model as it was read, and what is planned for it before anything is repaired."""
 
-    order: Order
+    request: QuantizationRequest
     source: Graph  # as it was read
     requested: RequestedSpecs  # of its operators
     graph: Graph  # with the factors of blocks folded
@@ -94,7 +94,7 @@ class Prepared:
     @property
     def is_static(self) -> bool:
         """Whether ranges of activations are needed."""
-        return bool(integer_ops(self.plan)) or self.order.has_integer_borders
+        return bool(integer_ops(self.plan)) or self.request.has_integer_borders
 
     @property
     def needs(self) -> StatisticsRequest | None:
@@ -109,7 +109,7 @@ class Prepared:
     @cached_property
     def known(self) -> dict[int, Range]:
         """Tensor -> range, of those that wrappers hold and of those that follow."""
-        held = {t: found for (_, t), found in self.overrides.ranges.items()} if self.overrides else {}
+        held = {t: limits for (_, t), limits in self.overrides.ranges.items()} if self.overrides else {}
         return with_implied(self.graph, integer_ops(self.plan), held) if held else {}
 
     @cached_property
@@ -117,7 +117,7 @@ class Prepared:
         """The tensors whose ranges the data tells; None for all."""
         if not self.known:
             return None
-        borders = self.order.border_tensors(self.graph)
+        borders = self.request.border_tensors(self.graph)
         return frozenset(without_range(self.graph, integer_ops(self.plan), self.known)) | (borders - set(self.known))
 
     def require_ranges(self) -> None:
@@ -128,14 +128,14 @@ class Prepared:
         """
         if not self.is_static or self.open == frozenset():
             return
-        order = self.order
-        static = f"recipe {order.recipe.name!r} is static and needs representative data"
-        borders = f"input type {order.input_type} and output type {order.output_type} need representative data"
-        found = f"{static if integer_ops(self.plan) else borders}: give data=..."
+        request = self.request
+        static = f"recipe {request.recipe.name!r} is static and needs representative data"
+        borders = f"input type {request.input_type} and output type {request.output_type} need representative data"
+        need = f"{static if integer_ops(self.plan) else borders}: give data=..."
         if self.open is None:
-            raise TfqError(f"{found}, or statistics=...")
+            raise TfqError(f"{need}, or statistics=...")
         names = ", ".join(self.graph.main.tensors[t].name for t in sorted(self.open))
-        raise TfqError(f"{found}; the model itself holds no range of {names}")
+        raise TfqError(f"{need}; the model itself holds no range of {names}")
 
     @cached_property
     def calibrated(self) -> Graph:
@@ -145,8 +145,8 @@ class Prepared:
     @property
     def settings(self) -> Settings:
         """The settings that all ways to quantize this model share."""
-        order = self.order
-        return Settings(self.policy, order.no_islands, order.input_type, order.output_type)
+        request = self.request
+        return Settings(self.policy, request.no_islands, request.input_type, request.output_type)
 
 
 @dataclass(frozen=True)
@@ -171,35 +171,39 @@ def policy_of(recipe: Recipe, prefer: Prefer, target: Target, fallback: bool | N
 
 
 def prepare(
-    order: Order, source: Source, data: Representative, statistics: Statistics | None, overrides: Overrides | None
-) -> Prepared:
+    request: QuantizationRequest,
+    source: Source,
+    data: Representative,
+    statistics: Statistics | None,
+    overrides: Overrides | None,
+) -> PlannedModel:
     """Plan the graph.
 
     Args:
-        order: what was asked for.
+        request: the request of the caller.
         source: the float model.
         data: representative samples.
-        statistics: of an earlier calibration, which hold for the unchanged graph.
-        overrides: the numbers of wrappers, which hold for it too.
+        statistics: the statistics of an earlier calibration, which hold for the unchanged graph.
+        overrides: the numbers of wrappers, which hold for the unchanged graph, too.
 
     Raises:
-        TfqError: what is asked for is impossible, or a static recipe gets no data.
+        TfqError: the request is impossible, or a static recipe gets no data.
     """
-    graph, policy = source.graph, order.policy
-    requested = order.recipe.resolve(graph, source.layers)
+    graph, policy = source.graph, request.policy
+    requested = request.recipe.resolve(graph, source.layers)
     if overrides:
         _, plan = fold_and_plan(graph, requested | dict.fromkeys(overrides.requested, None), policy, fold=False)
         plan, policy = overrides.merged(graph, plan, policy), replace(policy, prefer="size")
     else:
         graph, plan = fold_and_plan(graph, requested, policy, fold=statistics is None)
-    prepared = Prepared(order, source.graph, requested, graph, plan, policy, overrides)
+    prepared = PlannedModel(request, source.graph, requested, graph, plan, policy, overrides)
     if not data.is_given and statistics is None:
         prepared.require_ranges()
     return prepared
 
 
 def gathered(
-    prepared: Prepared,
+    prepared: PlannedModel,
     data: Representative,
     statistics: Statistics | None,
     advance: Callable[[int], None] | None,
@@ -208,14 +212,14 @@ def gathered(
     """Read the data: what the plan needs to know of it, unless there are statistics, and a few samples."""
     if statistics is not None and statistics.kept:
         return CalibrationResult(statistics, statistics.kept)
-    again = not prepared.overrides and bool(rewriting(prepared.order.repairs))
+    again = not prepared.overrides and bool(rewriting(prepared.request.repairs))
     needs = prepared.needs if statistics is None else None
-    found = data.gather(prepared.calibrated, needs, advance, folder if again else None)
-    return found if statistics is None else replace(found, statistics=statistics)
+    result = data.gather(prepared.calibrated, needs, advance, folder if again else None)
+    return result if statistics is None else replace(result, statistics=statistics)
 
 
 def decide(
-    prepared: Prepared,
+    prepared: PlannedModel,
     data: Representative,
     statistics: Statistics | None,
     given: bool,
@@ -227,15 +231,15 @@ def decide(
     Args:
         prepared: the model and its plan.
         data: representative samples, which are read again for a graph that a repair rewrites.
-        statistics: of `prepared.calibrated`; None where nothing had to be known.
-        given: the statistics are those of an earlier calibration, and hold for the unchanged model.
+        statistics: the statistics of `prepared.calibrated`; None where nothing had to be known.
+        given: whether the statistics are those of an earlier calibration, and hold for the unchanged model.
         samples: a few samples.
         files: the process that runs the files of variants.
 
     Raises:
         TfqError: the statistics are of another model, or do not hold what an observer reads.
     """
-    names = prepared.order.repairs
+    names = prepared.request.repairs
     why = _not_measured(prepared, samples)
     if why:
         plain = without_repairs(prepared.source, prepared.requested, names, why)
@@ -256,14 +260,14 @@ def decide(
     )
     trial.know(Variant(prepared.source, prepared.requested), prepared.graph, prepared.plan, statistics or Statistics())
     left = tuple(name for name in names if not (once and rewriting([name])))
-    found = repaired(prepared.source, prepared.requested, left, trial)
-    rows = (*(RepairRow(name, False, once) for name in names if name not in left), *found.rows)
-    best = found.variant
+    selection = repaired(prepared.source, prepared.requested, left, trial)
+    rows = (*(RepairRow(name, False, once) for name in names if name not in left), *selection.rows)
+    best = selection.variant
     whole = None if statistics is None else trial.whole(best)
     return Decided(trial.planned(best)[0], trial.numbers(best), whole, rows)
 
 
-def _not_measured(prepared: Prepared, samples: Sequence[Sample]) -> str:
+def _not_measured(prepared: PlannedModel, samples: Sequence[Sample]) -> str:
     """Return why no ways to quantize the model can be compared; "" when they can."""
     graph = prepared.source
     variables = any(t.is_variable or t.dtype == "resource" for subgraph in graph.subgraphs for t in subgraph.tensors)
@@ -288,29 +292,31 @@ def _read_once(data: Representative, statistics: Statistics | None, given: bool)
 
 
 def _calibrated(data: Representative, graph: Graph, needs: StatisticsRequest) -> Statistics:
-    found = data.gather(graph, needs).statistics
-    assert found is not None
-    if found.is_interrupted:  # ranges of a part of the data decide nothing
+    statistics = data.gather(graph, needs).statistics
+    assert statistics is not None
+    if statistics.is_interrupted:  # ranges of a part of the data decide nothing
         raise KeyboardInterrupt
-    return found
+    return statistics
 
 
 def _unmeasured(
-    prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample], bounded_masks: bool
+    prepared: PlannedModel, statistics: Statistics | None, samples: Sequence[Sample], bounded_masks: bool
 ) -> Numbers:
     """Return the numbers of a model of which no variants are compared."""
     graph, overrides = prepared.graph, prepared.overrides
     masks = bounded_masks and statistics is not None  # how far scores reach is seen alone
-    known = _ranged(prepared, statistics, samples) if prepared.is_static else statistics
+    statistics_in_file = _ranged(prepared, statistics, samples) if prepared.is_static else statistics
     plan = prepared.plan if overrides else with_corrections(prepared.plan, frozenset())
     adjusted = partial(overrides.with_ranges, graph) if overrides else None
     codes = overrides.codes if overrides else None
-    return choose_numbers(graph, plan, known, prepared.settings, masks, given=codes, adjusted=adjusted, samples=samples)
+    return choose_numbers(
+        graph, plan, statistics_in_file, prepared.settings, masks, given=codes, adjusted=adjusted, samples=samples
+    )
 
 
-def _ranged(prepared: Prepared, statistics: Statistics | None, samples: Sequence[Sample]) -> Statistics | None:
+def _ranged(prepared: PlannedModel, statistics: Statistics | None, samples: Sequence[Sample]) -> Statistics | None:
     """Return the statistics with the ranges that the observers choose. Ranges that wrappers hold are theirs."""
-    own = {(0, t): found for t, found in prepared.known.items()}
+    own = {(0, t): limits for t, limits in prepared.known.items()}
     if statistics is None:
         return Statistics(ranges=own)
     best = choose_ranges(prepared.calibrated, prepared.plan, statistics, samples, prepared.open)
@@ -333,12 +339,12 @@ def judged_file(
     """
     if unrunnable_names(model) or too_large(model):
         return None
-    seen = samples[: number_of_samples(model)] if is_large(model) else samples
-    return verdict_on(model, quantized, emitted, seen, files, generated, threads)
+    few = samples[: number_of_samples(model)] if is_large(model) else samples
+    return verdict_on(model, quantized, emitted, few, files, generated, threads)
 
 
 def reported(
-    prepared: Prepared, source: Source, decided: Decided, written: Written, verdict: Verdict | None, generated: bool
+    prepared: PlannedModel, source: Source, decided: Decided, written: Written, verdict: Verdict | None, generated: bool
 ) -> QuantizationReport:
     """Report what was done, and what the file's run showed.
 
@@ -347,8 +353,8 @@ def reported(
         source: the float model.
         decided: the numbers of the file.
         written: the file.
-        verdict: of the file; None where it could not be run as a whole.
-        generated: the file was run on generated inputs.
+        verdict: the verdict of the file; None where it could not be run as a whole.
+        generated: whether the file was run on generated inputs.
     """
     numbers, overrides, statistics = decided.numbers, prepared.overrides, decided.statistics
     graph, plan = decided.graph, numbers.plan
@@ -360,39 +366,39 @@ def reported(
         *warnings,
         *raised,
         *_notes(graph, plan, written.checked),
-        *left_float(graph, prepared.order.output_type),
+        *left_float(graph, prepared.request.output_type),
         *not_quantized(graph, prepared.is_static),
         *_slow(graph, plan, target),
         *_meant_for(target),
     )
-    known = numbers.known if prepared.is_static else None
-    rows = activation_rows(graph, plan, statistics, known) if statistics and known else ()
-    name, size = prepared.order.recipe.name, _size(source.content)
+    statistics_in_file = numbers.known if prepared.is_static else None
+    rows = activation_rows(graph, plan, statistics, statistics_in_file) if statistics and statistics_in_file else ()
+    name, size = prepared.request.recipe.name, _size(source.content)
     report = summarize(numbers.quantized, plan, written, name, size, notes, rows, decided.rows)
     return replace(report, verdict=verdict, generated=generated)
 
 
 def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
     """Return what a user should know of the file and of its check."""
-    found = []
+    notes = []
     if 16 in integer_ops(plan).values():
-        found.append("16-bit activations run on slow kernels on CPUs: expect the file to be slower than float")
+        notes.append("16-bit activations run on slow kernels on CPUs: expect the file to be slower than float")
     if unrunnable_names(graph):
         names = ", ".join(unrunnable_names(graph))
-        found.append(f"{names}: no runtime here executes them; they stay float, and only what is around them was run")
+        notes.append(f"{names}: no runtime here executes them; they stay float, and only what is around them was run")
     if any(decision.form == "blockwise" for decision in plan.values()):
-        found.append(
+        notes.append(
             "the reference kernels skip blockwise weights without a word: the file was run on the default and the "
             "optimized kernels, which compute them"
         )
     elif "reference" not in checked.kernels:
         ran = " and ".join(checked.kernels)
-        found.append(f"the reference kernels refuse the float model too; the file was run on {ran}")
+        notes.append(f"the reference kernels refuse the float model too; the file was run on {ran}")
     if checked.parts > 1:
-        found.append(
+        notes.append(
             f"kernels unpack its weights to float, so that it was run in {checked.parts} parts, one after the other"
         )
-    return found
+    return notes
 
 
 def _slow(graph: Graph, plan: Plan, target: Target) -> list[str]:

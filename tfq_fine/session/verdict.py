@@ -35,8 +35,8 @@ def verdict_on(
         emitted: the graph of the file.
         samples: inputs of the float model, in input order.
         runs: the process that runs the file.
-        generated: the samples are made up.
-        threads: of the interpreter that runs the float model.
+        generated: whether the samples are generated.
+        threads: the number of threads of the interpreter that runs the float model.
 
     Raises:
         TfqError: the file cannot be run, or an output is not finite where the float model's is.
@@ -54,16 +54,16 @@ def verdict_on(
         for k, (expected, value) in enumerate(zip(runner.run(sample), values, strict=True)):
             if expected.dtype != np.float32 or not expected.size:
                 continue
-            seen = decoded(value, forms[k]).reshape(expected.shape)
+            real = decoded(value, forms[k]).reshape(expected.shape)
             finite = np.isfinite(expected)
-            _require_finite(names[k], expected[finite], seen[finite], n, generated)
+            _require_finite(names[k], expected[finite], real[finite], n, generated)
             if not finite.all():
                 continue
-            sums[k] += ErrorSums.of(expected, seen)
-            apart[k] = apart[k].also(expected, seen)
+            sums[k] += ErrorSums.of(expected, real)
+            apart[k] = apart[k].also(expected, real)
             if is_classes(expected) and apart[k].use == CLASSES:
-                same[k] += Agreement.of(expected, seen)
-                tied[k] += int(is_tied(seen).sum())
+                same[k] += Agreement.of(expected, real)
+                tied[k] += int(is_tied(real).sum())
     rows = [
         OutputVerdict(
             name,

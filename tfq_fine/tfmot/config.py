@@ -23,7 +23,7 @@ class FineQuantizeConfig(QuantizeConfig):
         weights: how kernels are quantized; scales follow the extent of each block, of which an algorithm such as
             mse_clip chooses a share once, at the start.
         activations: how the output is quantized; None leaves it float.
-        mode: of the operator in the file; None is "integer" with activations, "weight_only" without.
+        mode: the mode of the operator in the file; None is "integer" with activations, "weight_only" without.
         preserve_sparsity: weights that are 0 at the start stay 0.
         preserve_clusters: weights that are equal at the start stay equal, and get equal codes: the blocks share the
             scale of the whole kernel, times what a batch norm multiplies a channel with.
@@ -115,21 +115,21 @@ class _Weights(Quantizer):
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
         """Return the memory of zeros, clusters and shares of extents, where it is asked for."""
-        found = {}
+        memory = {}
         weights = self.kernel.plan.spec.weights
         if weights.algorithm != "round_to_nearest":
             blocks = zip(op_shape(tuple(tensor_shape), self.kernel.layout), self.kernel.plan.block, strict=True)
             grid = [-(-size // length) for size, length in blocks]
-            found["shares"] = layer.add_weight(f"{name}_shares", grid, initializer="ones", trainable=False)
+            memory["shares"] = layer.add_weight(f"{name}_shares", grid, initializer="ones", trainable=False)
         if self.config.preserve_sparsity:
-            found["kept"] = layer.add_weight(f"{name}_kept", tensor_shape, initializer="ones", trainable=False)
+            memory["kept"] = layer.add_weight(f"{name}_kept", tensor_shape, initializer="ones", trainable=False)
         if self.config.preserve_clusters:
-            found["cluster"] = layer.add_weight(
+            memory["cluster"] = layer.add_weight(
                 f"{name}_cluster", tensor_shape, initializer="zeros", trainable=False, dtype=tf.float32
             )
-        if found:
-            found["seen"] = layer.add_weight(f"{name}_seen", (), initializer="zeros", trainable=False)
-        return found
+        if memory:
+            memory["seen"] = layer.add_weight(f"{name}_seen", (), initializer="zeros", trainable=False)
+        return memory
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, inputs: Any, training: Any, weights: dict[str, Any], **named: Any) -> Any:
@@ -148,21 +148,21 @@ class _Weights(Quantizer):
             weights["seen"].assign(1.0)
         scale, zero = arithmetic.weight_scale(low, high, held.codes)
         scale, zero = (arithmetic.expanded(part, held.block, tuple(values.shape)) for part in (scale, zero))
-        found = arithmetic.fake_quantized(values, scale, zero, held.codes.lowest, held.codes.highest)
-        return from_op(found, self.kernel.layout, shape, tf)
+        quantized = arithmetic.fake_quantized(values, scale, zero, held.codes.lowest, held.codes.highest)
+        return from_op(quantized, self.kernel.layout, shape, tf)
 
     def _preserved(self, values: Any, memory: dict[str, Any]) -> Any:
         """Return the values with what has to stay as it was."""
         if not memory:
             return values
-        seen = memory["seen"] > 0
+        started = memory["seen"] > 0
         if "kept" in memory:
-            memory["kept"].assign(tf.where(seen, memory["kept"], tf.cast(values != 0, tf.float32)))
+            memory["kept"].assign(tf.where(started, memory["kept"], tf.cast(values != 0, tf.float32)))
             values = values * memory["kept"]
         if "cluster" in memory:
             _, index = tf.unique(tf.reshape(values, [-1]))
-            found = tf.reshape(tf.cast(index, tf.float32), tf.shape(values))
-            memory["cluster"].assign(tf.where(seen, memory["cluster"], found))
+            clustered = tf.reshape(tf.cast(index, tf.float32), tf.shape(values))
+            memory["cluster"].assign(tf.where(started, memory["cluster"], clustered))
             index = tf.cast(memory["cluster"], tf.int32)
             means = tf.math.unsorted_segment_mean(values, index, tf.reduce_max(index) + 1)
             values = tf.gather(means, index)

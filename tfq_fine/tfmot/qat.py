@@ -62,7 +62,7 @@ class QatModel(WrappedModel):
 
     def overrides(self, graph: Graph) -> Overrides:
         """Return what the wrappers decided about the operators of `graph`."""
-        found, main = super().overrides(graph), graph.main
+        collected, main = super().overrides(graph), graph.main
         ranges: dict[int, Range] = {}
         for op in main.ops:
             for t in op.outputs if main.tensors[op.outputs[0]].dtype == "float32" else ():
@@ -70,7 +70,9 @@ class QatModel(WrappedModel):
                 ranges |= {} if written is None else {t: written}
         names = graph.input_names() if len(main.inputs) > 1 else [*self.inputs][:1]
         ranges |= {t: self.inputs[name] for name, t in zip(names, main.inputs, strict=False) if name in self.inputs}
-        return replace(found, held={**found.held, **{(0, t): [LearnedRange(*limits)] for t, limits in ranges.items()}})
+        return replace(
+            collected, held={**collected.held, **{(0, t): [LearnedRange(*limits)] for t, limits in ranges.items()}}
+        )
 
     def _written(self, op: Op, main: Subgraph) -> Range | None:
         """Return the learned range of an operator's result: that of the last layer which the tensor's name tells."""
@@ -100,16 +102,16 @@ def qat_model(model: Any) -> QatModel | None:
     inputs: dict[str, Range] = {}
     for layer in model.layers:
         if type(layer).__name__ == INPUT:
-            found = _range(layer, f"{layer.name}_")
-            if found is not None and found.extent:
-                inputs[layer.input._keras_history.layer.name] = found
+            learned_range = _range(layer, f"{layer.name}_")
+            if learned_range is not None and learned_range.extent:
+                inputs[layer.input._keras_history.layer.name] = learned_range
         elif type(layer).__name__ in WRAPPERS:
             name = layer.layer.name
-            found = _range(layer, "post_activation_") or _range(layer, "output_")
+            learned_range = _range(layer, "post_activation_") or _range(layer, "output_")
             read = _range(layer, "pre_activation_")
-            learned |= {} if found is None else {name: found}
+            learned |= {} if learned_range is None else {name: learned_range}
             before |= {} if read is None else {name: read}
-            layers[name] = _layer(layer, (found or read) is not None)
+            layers[name] = _layer(layer, (learned_range or read) is not None)
     return QatModel(_stripped(model), layers, learned, before, inputs)
 
 
@@ -120,10 +122,10 @@ def _range(layer: Any, prefix: str) -> Range | None:
     if low is None or high is None:
         return None
     spec = getattr(getattr(layer, "quantize_config", None), "spec", None)
-    given = Range(float(low.numpy()), float(high.numpy()))
-    if not given.extent or (isinstance(spec, OpSpec) and spec.activations and spec.activations.bits == 16):
-        return given
-    scale, zero_point = (float(part) for part in affine.asymmetric_scale(*given, 8))
+    learned = Range(float(low.numpy()), float(high.numpy()))
+    if not learned.extent or (isinstance(spec, OpSpec) and spec.activations and spec.activations.bits == 16):
+        return learned
+    scale, zero_point = (float(part) for part in affine.asymmetric_scale(*learned, 8))
     return Range(scale * (-128 - zero_point), scale * (127 - zero_point))
 
 
@@ -150,14 +152,14 @@ def kernels_held(layer: Any, spec: OpSpec, policy: Policy) -> list[tuple[Quantiz
     other = OTHER_NAMES.get(type(layer).__name__)
     if other:
         row = replace(row, kernels=tuple(replace(kernel, variable=other) for kernel in row.kernels))
-    found = []
+    kernels = []
     for kernel, variable, layout in kernels_of(layer, row, checked=False):
         answer = plan_kernel(
             kernel.op, op_shape(tuple(variable.shape), layout), spec, policy, getattr(layer, "groups", 1)
         )
         if answer is not None:
-            found.append((QuantizedKernel(kernel, variable, layout, answer), kernel.variable))
-    return found
+            kernels.append((QuantizedKernel(kernel, variable, layout, answer), kernel.variable))
+    return kernels
 
 
 def _stripped(model: Any) -> Any:
@@ -177,14 +179,14 @@ def _stripped(model: Any) -> Any:
             config["activation"] = "linear" if type(plain).__name__ == "NoOpActivation" else name
         elif "activation" in config and not isinstance(config["activation"], str):
             config["activation"] = "linear"
-        found = type(source).from_config(config)
-        pairs.append((layer, found))
-        return found
+        target = type(source).from_config(config)
+        pairs.append((layer, target))
+        return target
 
     result = tf_keras.models.clone_model(model, clone_function=clone)
-    for source, found in pairs:
+    for source, target in pairs:
         held_weights = {_ending(weight): weight for weight in source.weights}
-        for weight in found.weights:
+        for weight in target.weights:
             weight.assign(_trained(source, held_weights[_ending(weight)]))
     return result
 

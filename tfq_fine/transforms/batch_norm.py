@@ -37,20 +37,20 @@ class Folded:
 
 def fold_batch_norm(graph: Graph) -> Folded:
     """Fold all that can be folded exactly."""
-    rewritten, seen = Rewritten.nothing(graph), set[str]()
+    rewritten, reasons = Rewritten.nothing(graph), set[str]()
     folded: list[str] = []
     kept: list[str] = []
     while True:
         main = rewritten.graph.main
-        left = (affine for affine in channel_affines(main) if main.tensors[affine.result].name not in seen)
+        left = (affine for affine in channel_affines(main) if main.tensors[affine.result].name not in reasons)
         affine = next(left, None)
         if affine is None:
             return Folded(rewritten, tuple(folded), tuple(kept))
-        seen.add(main.tensors[affine.result].name)
+        reasons.add(main.tensors[affine.result].name)
         edit = Edit(rewritten.graph)
-        found = _fold(edit, main, affine)
-        (folded if found.done else kept).append(f"{main.op_name(affine.ops[0])}: {found.how}")
-        if found.done:
+        outcome = _fold(edit, main, affine)
+        (folded if outcome.done else kept).append(f"{main.op_name(affine.ops[0])}: {outcome.how}")
+        if outcome.done:
             rewritten = rewritten.then(edit.rewritten())
 
 
@@ -178,8 +178,8 @@ def _into_reader(edit: Edit, main: Subgraph, leaf: Leaf, scale: np.ndarray, shif
 
 def _seen(values: np.ndarray, shape: tuple[int, ...], groups: int, inputs: int) -> np.ndarray:
     """Return values per input channel as the output channels of a weight [O, ..., I] see them: each group its own."""
-    seen = np.repeat(values.reshape(groups, -1), shape[0] // groups, axis=0)  # [O, I]
-    return seen.reshape([shape[axis] if axis in (0, inputs) else 1 for axis in range(len(shape))])
+    by_output = np.repeat(values.reshape(groups, -1), shape[0] // groups, axis=0)  # [O, I]
+    return by_output.reshape([shape[axis] if axis in (0, inputs) else 1 for axis in range(len(shape))])
 
 
 def _add_to_bias(edit: Edit, o: int, more: np.ndarray) -> None:

@@ -33,9 +33,9 @@ class Factored:
 def factor_blocks(graph: Graph, requested: Mapping[OpKey, OpSpec | None]) -> Factored:
     """Fold the input-group factors of all integer operators with `Blocks` where that is exact."""
     main = graph.main
-    wanted = {o: spec for (s, o), spec in requested.items() if s == 0 and _has_blocks(main.ops[o], graph, spec)}
+    specs = {o: spec for (s, o), spec in requested.items() if s == 0 and _has_blocks(main.ops[o], graph, spec)}
     by_tensor: dict[int, list[int]] = {}
-    for o in wanted:
+    for o in specs:
         by_tensor.setdefault(data_of(main.ops[o]), []).append(o)
     changes: list[tuple[ScalingPath, np.ndarray]] = []
     notes: dict[OpKey, str] = {}
@@ -49,14 +49,14 @@ def factor_blocks(graph: Graph, requested: Mapping[OpKey, OpSpec | None]) -> Fac
             kept |= {(0, o): f"the factors of its blocks cannot be folded: {path}" for o in ops}
             continue
         maker = main.op_name(path.makers[-1])
-        factors = _factors(graph, ops, wanted)
-        found = {(0, o): _note(graph, o, wanted[o], factors, maker) for o in ops}
-        if not all(gain > 0 for gain, _ in found.values()) or scaled_ops & {*path.makers}:
-            kept |= dict.fromkeys(found, "one scale per output channel is as close as factored blocks")
+        factors = _factors(graph, ops, specs)
+        notes_of = {(0, o): _note(graph, o, specs[o], factors, maker) for o in ops}
+        if not all(gain > 0 for gain, _ in notes_of.values()) or scaled_ops & {*path.makers}:
+            kept |= dict.fromkeys(notes_of, "one scale per output channel is as close as factored blocks")
             continue
         changes.append((path, factors))
         scaled_ops |= {*path.makers}
-        notes |= {key: note for key, (_, note) in found.items()}
+        notes |= {key: note for key, (_, note) in notes_of.items()}
     return Factored(scaled(graph, changes) if changes else graph, notes, kept)
 
 
@@ -89,8 +89,8 @@ def _factors(graph: Graph, ops: list[int], wanted: Mapping[int, OpSpec | None]) 
         per_group = np.log(np.maximum(absmax, floor)).mean(axis=0)
         logs.append(np.repeat(per_group, block[inputs])[: data.shape[inputs]])
     log = np.mean(logs, axis=0)
-    found: np.ndarray = np.clip(np.exp(log - log.mean()), 1 / MOST, MOST)
-    return found
+    factors: np.ndarray = np.clip(np.exp(log - log.mean()), 1 / MOST, MOST)
+    return factors
 
 
 def _note(graph: Graph, o: int, spec: OpSpec | None, factors: np.ndarray, maker: str) -> tuple[float, str]:
@@ -103,9 +103,9 @@ def _note(graph: Graph, o: int, spec: OpSpec | None, factors: np.ndarray, maker:
     blocks = block_shape(spec.weights.granularity, data.shape, channel, inputs, whole_window=True)
     plain = ErrorSums.of(data, affine.encode_weight(data, per_channel, form).dequantize()).sqnr_db
     best = ErrorSums.of(data, affine.encode_weight(data, blocks, form).dequantize()).sqnr_db
-    found = ErrorSums.of(data, affine.encode_weight(data / along, per_channel, form).dequantize() * along).sqnr_db
+    factored_db = ErrorSums.of(data, affine.encode_weight(data / along, per_channel, form).dequantize() * along).sqnr_db
     size = spec.weights.granularity.size
-    return found - plain, (
+    return factored_db - plain, (
         f"blocks of {size} as per-channel scales, their factors folded into {maker}: "
-        f"weights {found:.1f} dB (blocks {best:.1f} dB, per-channel {plain:.1f} dB)"
+        f"weights {factored_db:.1f} dB (blocks {best:.1f} dB, per-channel {plain:.1f} dB)"
     )

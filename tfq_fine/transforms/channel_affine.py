@@ -45,13 +45,13 @@ def channel_affines(main: Subgraph) -> Iterator[ChannelAffine]:
     """Yield every maximal row of MUL, ADD and SUB with constants per channel."""
     taken: set[int] = set()
     for o in range(len(main.ops)):
-        found = None if o in taken else _affine(main, o)
-        if found is None:
+        affine = None if o in taken else _affine(main, o)
+        if affine is None:
             continue
-        while (following := _next(main, found)) is not None:
-            found = _joined(found, following)
-        taken |= {*found.ops}
-        yield found
+        while (following := _next(main, affine)) is not None:
+            affine = _joined(affine, following)
+        taken |= {*affine.ops}
+        yield affine
 
 
 def _affine(main: Subgraph, o: int) -> ChannelAffine | None:
@@ -93,9 +93,9 @@ def leaves_of(main: Subgraph, tensor: int) -> Leaves | str:
     """Return the linear operators that read `tensor` through movers and averages; or why it ends elsewhere."""
     leaves: list[Leaf] = []
     ordered = False
-    wanted = [(tensor, 1, False)]  # tensor, how often it has the channels side by side, whether zeros were added
-    while wanted:
-        t, repeats, pads = wanted.pop()
+    open_tensors = [(tensor, 1, False)]  # tensor, how often it has the channels side by side, whether zeros were added
+    while open_tensors:
+        t, repeats, pads = open_tensors.pop()
         if t in main.outputs:
             return f"{main.tensors[t].name} is an output"
         for o, slot in value_readers(main, t):
@@ -111,7 +111,7 @@ def leaves_of(main: Subgraph, tensor: int) -> Leaves | str:
             if times is None:
                 return f"{main.op_name(o)} reads {main.tensors[t].name}"
             ordered |= facts_of(op.code).largest
-            wanted.append((op.outputs[0], repeats * times, pads or op.code == "PAD"))
+            open_tensors.append((op.outputs[0], repeats * times, pads or op.code == "PAD"))
     return Leaves(tuple(leaves), ordered)
 
 

@@ -29,8 +29,8 @@ def factors(made: np.ndarray, read: np.ndarray) -> np.ndarray:
     >>> factors(np.array([4.0, 1.0]), np.array([1.0, 4.0])).tolist()
     [0.5, 2.0]
     """
-    found: np.ndarray = np.sqrt(read / made)
-    return found
+    result: np.ndarray = np.sqrt(read / made)
+    return result
 
 
 def powers_of_two(scale: np.ndarray) -> np.ndarray:
@@ -39,8 +39,8 @@ def powers_of_two(scale: np.ndarray) -> np.ndarray:
     >>> powers_of_two(np.array([3.0, 0.7, 1.0])).tolist()
     [4.0, 0.5, 1.0]
     """
-    found: np.ndarray = np.exp2(np.round(np.log2(scale)))
-    return found
+    powers: np.ndarray = np.exp2(np.round(np.log2(scale)))
+    return powers
 
 
 Changes = Sequence[tuple[ScalingPath, np.ndarray]]  # which activations get which factors
@@ -59,8 +59,8 @@ def scalable(graph: Graph) -> dict[int, ScalingPath]:
     """Return the activations whose channels can be scaled exactly -> how."""
     main = graph.main
     read = dict.fromkeys(data_of(op) for op in main.ops if facts_of(op.code).weight is not None)
-    found = {t: scaling_path(main, t) for t in read if not main.tensors[t].is_constant}
-    return {t: path for t, path in found.items() if isinstance(path, ScalingPath)}
+    paths = {t: scaling_path(main, t) for t in read if not main.tensors[t].is_constant}
+    return {t: path for t, path in paths.items() if isinstance(path, ScalingPath)}
 
 
 def choose_scales(
@@ -127,14 +127,14 @@ def _candidates(
     channels: Channels, inner: Sequence[Channels], rows: Sequence[tuple[Rows, Levels]], repeats: int
 ) -> tuple[np.ndarray, ...]:
     """Yield factors by eq. 11, and those that give all channels one range."""
-    seen = len(channels.low)
-    made, read = channels.reach, np.max([row.reach(seen) for row, _ in rows], axis=0)
+    width = len(channels.low)
+    made, read = channels.reach, np.max([row.reach(width) for row, _ in rows], axis=0)
     made, read = (values.reshape(repeats, -1).max(axis=0) for values in (made, read))
-    made = np.max([made, *(found.reach for found in inner)], axis=0)
+    made = np.max([made, *(channel.reach for channel in inner)], axis=0)
     if not made.any() or not read.any():
         return ()
     made, read = (np.maximum(values, values.max() / MOST**2) for values in (made, read))
-    return tuple(_limited(found) for found in (factors(made, read), 1 / made))
+    return tuple(_limited(channel) for channel in (factors(made, read), 1 / made))
 
 
 def _limited(found: np.ndarray) -> np.ndarray:

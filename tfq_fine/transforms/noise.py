@@ -104,8 +104,8 @@ class Rows:
             return np.ones(channels)
         norm = np.sqrt(np.maximum(self.square.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny))
         shares = (self.largest / norm).reshape(channels // self.square.shape[1], -1, self.square.shape[1])
-        found: np.ndarray = shares.max(axis=1).reshape(-1)
-        return found
+        largest: np.ndarray = shares.max(axis=1).reshape(-1)
+        return largest
 
 
 def decibels(before: float, after: float) -> float:

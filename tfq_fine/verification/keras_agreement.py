@@ -27,14 +27,14 @@ def check_keras(source: Source, inputs: Sequence[np.ndarray], outputs: Sequence[
     """
     if source.keras_model is None:
         return ()
-    found = dict(zip(source.graph.output_names(), outputs, strict=True))
+    results = dict(zip(source.graph.output_names(), outputs, strict=True))
     expected = _predict(source, inputs)
-    wrong = [name for name, output in found.items() if not _agree(expected[name], output)]
+    wrong = [name for name, output in results.items() if not _agree(expected[name], output)]
     again = _predict(source, inputs) if wrong else expected
     random = {name for name in wrong if not np.array_equal(expected[name], again[name], equal_nan=True)}
     raise_all(
         f"output {name!r}: the float graph differs from what the Keras model predicts for the first batch, by "
-        f"{_difference(expected[name], found[name])}; verify against a float .tflite that was checked by other means"
+        f"{_difference(expected[name], results[name])}; verify against a float .tflite that was checked by other means"
         for name in wrong
         if name not in random
     )
@@ -46,9 +46,9 @@ def check_keras(source: Source, inputs: Sequence[np.ndarray], outputs: Sequence[
 def _predict(source: Source, inputs: Sequence[np.ndarray]) -> Mapping[str, np.ndarray]:
     """Return outputs of the Keras model by the names of the graph."""
     names = source.graph.input_names()
-    given = dict(zip(names, inputs, strict=True))
+    arguments = dict(zip(names, inputs, strict=True))
     call = source.call or keras_call(source.keras_model, keras_framework(source.keras_model))
-    result = call.by_signature(call([given[name] for name in call.order(names)]), source.graph.output_names())
+    result = call.by_signature(call([arguments[name] for name in call.order(names)]), source.graph.output_names())
     return {name: np.asarray(value) for name, value in result.items()}
 
 

@@ -18,15 +18,15 @@ PROBE_BYTES = 2**28  # of float activations that one probe holds at a time, per 
 
 def constant_errors(floating: Graph, quantized: Graph) -> tuple[LayerError, ...]:
     """Return the weights that are stored in 16 bits or fewer, in graph order."""
-    found = []
+    errors = []
     for pair in constant_pairs(floating, quantized):
         constant = floating.subgraphs[pair.subgraph].tensors[pair.floating]
         stored = quantized.subgraphs[pair.subgraph].tensors[pair.quantized]
         assert constant.data is not None
         assert stored.data is not None
         sums = ErrorSums.of(constant.data, decode(stored.data, stored).reshape(constant.shape))
-        found.append(_layer_error(pair, constant.name, stored.dtype, sums))
-    return tuple(found)
+        errors.append(_layer_error(pair, constant.name, stored.dtype, sums))
+    return tuple(errors)
 
 
 def activation_errors(
@@ -48,7 +48,7 @@ def activation_errors(
         limits: seconds that one run of each may take there.
     """
     batch = len(samples[0][0][0]) if samples[0][0] else 1
-    found = []
+    rows = []
     for pairs in _chunks(floating, activation_pairs(floating, quantized), batch):
         ours = probe(floating, [pair.floating for pair in pairs], kernels, elsewhere, FLOAT_FILE)
         theirs = probe(quantized, [pair.quantized for pair in pairs], kernels, elsewhere, QUANTIZED_FILE)
@@ -64,8 +64,8 @@ def activation_errors(
         for pair, errors in zip(pairs, sums, strict=True):
             if errors.count:
                 name, dtype = floating.main.tensors[pair.floating].name, quantized.main.tensors[pair.quantized].dtype
-                found.append(_layer_error(pair, name, dtype, errors))
-    return tuple(found)
+                rows.append(_layer_error(pair, name, dtype, errors))
+    return tuple(rows)
 
 
 def probe(

@@ -16,10 +16,10 @@ class Side:
     """One file on one set of kernels, fed with real values.
 
     Args:
-        graph: of the file.
+        graph: the graph of the file.
         content: its bytes or path.
         kernels: which implementation of the operators runs.
-        threads: of the interpreter.
+        threads: the number of threads of the interpreter.
         elsewhere: the process that runs it; this one when None.
         what: how errors of that process call the file.
 

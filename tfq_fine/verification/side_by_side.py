@@ -91,8 +91,8 @@ def verify(
         how = _How(batch_size, limit, kernels, threads, latency, layers, on_batch)
         if every is not None:
             return _each_verified(source, content, every, labels, metric, how, elsewhere)
-        wanted = None if metric is None else task_metric(metric)
-        report = _verified(source, content, peeked.data, labels, wanted, how, elsewhere)
+        task = None if metric is None else task_metric(metric)
+        report = _verified(source, content, peeked.data, labels, task, how, elsewhere)
         others = [repr(key) for key in entries(source.graph).values()][1:]
         said = (f"signatures {', '.join(others)} were not compared: the data is that of the first alone",)
         return replace(report, notes=report.notes + said) if others else report
@@ -133,10 +133,10 @@ def _each_verified(
         ours, theirs = with_main(source.graph, subgraph), with_main(quantized, starts[subgraph])
         one = replace(source, graph=ours, content=flatbuffer.write(ours))
         with located(key):
-            wanted = task_metric(own_metrics[key]) if key in own_metrics else None
+            task = task_metric(own_metrics[key]) if key in own_metrics else None
             own = replace(how, on_batch=advanced)
-            given = (data[key], own_labels.get(key), wanted)
-            reports[key] = _verified(one, flatbuffer.write(theirs), *given, own, elsewhere)
+            arguments = (data[key], own_labels.get(key), task)
+            reports[key] = _verified(one, flatbuffer.write(theirs), *arguments, own, elsewhere)
         done += reports[key].samples
     return Report.of_signatures(reports, file_size(source.content), file_size(content))
 
@@ -170,7 +170,7 @@ def _verified(
     ours = Side(source.graph, source.content, how.kernels, how.threads, elsewhere, FLOAT_FILE)
     theirs = Side(quantized, content, how.kernels, how.threads, elsewhere, QUANTIZED_FILE)
     took = 0.0  # seconds, of the slowest float run
-    seen, kept, samples, notes = Comparison(borders.output_names, wanted), _Kept(), 0, source.notes
+    comparison, kept, samples, notes = Comparison(borders.output_names, wanted), _Kept(), 0, source.notes
     if labels is not None and wanted is None:
         notes += ("labels were given without a metric, and were not used",)
     read = batches(
@@ -195,7 +195,7 @@ def _verified(
             size = sum(array.nbytes for array in (*several[0].inputs, *every_x[0]))
             group = max(1, min(MOST, GROUP_BYTES // max(1, size)))
         for batch, x, y, fed in zip(several, every_x, every_y, their_inputs, strict=True):
-            seen.add(x, borders.to_float_outputs(y), batch.labels)
+            comparison.add(x, borders.to_float_outputs(y), batch.labels)
             kept.add(batch.inputs, fed, batch.count)
             samples += batch.count
             if how.on_batch is not None:
@@ -204,10 +204,10 @@ def _verified(
     limits = elsewhere.limit(float_seconds(source.graph, kept.batch_size)), elsewhere.limit(took)
     report = Report(
         samples=samples,
-        outputs=seen.outputs(),
+        outputs=comparison.outputs(),
         float_size=FileSize(file_size(source.content), constant_bytes(source.graph)),
         quantized_size=FileSize(file_size(content), constant_bytes(quantized)),
-        task=seen.task(),
+        task=comparison.task(),
         layers=activation_errors(source.graph, quantized, kept.inputs, how.kernels, elsewhere, limits)
         if how.layers
         else (),

@@ -234,14 +234,14 @@ def _binary_labels(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _classes(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return labels as class indices of shape `outputs.shape[:-1]`."""
-    wanted, classes = outputs.shape[:-1], outputs.shape[-1]
+    shape, classes = outputs.shape[:-1], outputs.shape[-1]
     if labels.shape == outputs.shape:
         return labels.argmax(axis=-1)
-    if labels.shape not in (wanted, (*wanted, 1)):
+    if labels.shape not in (shape, (*shape, 1)):
         raise TfqError(
-            f"labels: expected classes of shape {wanted} or one-hot of shape {outputs.shape}, found {labels.shape}"
+            f"labels: expected classes of shape {shape} or one-hot of shape {outputs.shape}, found {labels.shape}"
         )
-    indices = labels.reshape(wanted)
+    indices = labels.reshape(shape)
     wrong = (indices < 0) | (indices >= classes) | (indices != np.rint(indices))
     if wrong.any():
         raise TfqError(f"labels: expected classes 0 to {classes - 1}, found {indices[wrong][0]}")

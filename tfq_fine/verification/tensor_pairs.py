@@ -51,17 +51,17 @@ def _constants_of(ours: Subgraph, theirs: Subgraph, s: int) -> list[Pair]:
     by_name = _unique_names(theirs, [t for t, tensor in enumerate(theirs.tensors) if tensor.is_constant])
     computed = _unique_names(theirs, _computed(theirs))
     producers = theirs.producers()
-    found: dict[int, Pair] = {}
+    pairs: dict[int, Pair] = {}
     for op in ours.ops:
         for slot, tensor in enumerate(op.inputs):
-            if tensor == ABSENT or tensor in found or not _is_float_constant(ours.tensors[tensor]):
+            if tensor == ABSENT or tensor in pairs or not _is_float_constant(ours.tensors[tensor]):
                 continue
             twin = by_name.get(ours.tensors[tensor].name)
             if twin is None and op.outputs and ours.tensors[op.outputs[0]].name in computed:
                 twin = _stored(theirs, producers, computed[ours.tensors[op.outputs[0]].name], op, slot)
             if twin is not None and _stands_for(theirs.tensors[twin], ours.tensors[tensor]):
-                found[tensor] = Pair(tensor, twin, op, s)
-    return list(found.values())
+                pairs[tensor] = Pair(tensor, twin, op, s)
+    return list(pairs.values())
 
 
 def _stored(theirs: Subgraph, producers: Mapping[int, int], output: int, op: Op, slot: int) -> int | None:

@@ -34,8 +34,8 @@ def quantize(
         graph: the float graph.
         plan: a decision per operator.
         statistics: ranges of activations; needed when an operator computes in integers or a border is in integers.
-        input_type: of the file's float inputs: float32, int8, uint8 or int16.
-        output_type: of its float outputs.
+        input_type: the type of the file's float inputs: float32, int8, uint8 or int16.
+        output_type: the type of its float outputs.
         bounded_masks: the ranges of masked scores are cut (`attention_masks`).
         given: (operator, slot) -> codes that were chosen already. Their scales are raised where a bias would overflow.
         cache: codes that were computed for other variants of the model; those of this one are added.
@@ -44,10 +44,10 @@ def quantize(
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
     """
-    known = statistics or Statistics()
-    known = bounded(graph, plan, known) if bounded_masks else known
-    chosen = encodings(graph, plan, known)
-    solver, ops = Solver(known, given, cache, layers), dict[OpKey, OpEncoding]()
+    ranges = statistics or Statistics()
+    ranges = bounded(graph, plan, ranges) if bounded_masks else ranges
+    chosen = encodings(graph, plan, ranges)
+    solver, ops = Solver(ranges, given, cache, layers), dict[OpKey, OpEncoding]()
     for key, decision in plan.items():
         op, subgraph = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]]
         spec = decision.spec
@@ -56,10 +56,10 @@ def quantize(
         if spec.mode == "float16":
             ops[key] = solver.half(op, subgraph)
         elif spec.mode == "integer":
-            ops[key] = integer_encoding(key, op, subgraph, decision, chosen, solver, ops, known)
+            ops[key] = integer_encoding(key, op, subgraph, decision, chosen, solver, ops, ranges)
         else:
             constants = solver.codes(key, op, subgraph, decision, ops)
-            corrected = corrected_biases(key, op, subgraph, spec, constants, known)
+            corrected = corrected_biases(key, op, subgraph, spec, constants, ranges)
             ops[key] = OpEncoding(spec.mode, constants | corrected, form=decision.form)
     return QuantizedGraph(graph, ops, _borders(graph, chosen, statistics, input_type, output_type))
 
@@ -77,7 +77,7 @@ def _border(t: int, chosen: Encodings, statistics: Statistics | None, dtype: str
     encoding = chosen.tensors.get((t, bits))
     if encoding is None:
         if statistics is None:
-            raise TfqError(f"inputs and outputs in {dtype} need representative data")
+            raise TfqError(f"inputs and outputs in {dtype} need representative data: give data=...")
         encoding = affine.activation_encoding(*statistics.ranges[0, t], bits)
     if dtype == "uint8":
         return replace(encoding, dtype="uint8", zero_point=encoding.zero_point + 128)

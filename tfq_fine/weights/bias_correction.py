@@ -25,8 +25,8 @@ def mean_shift(weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, means: 
     error = stored.astype(np.float64) - weight
     if axes.inputs is None:
         per_channel = error.sum(axis=tuple(axis for axis in range(error.ndim) if axis != axes.channel))
-        found: np.ndarray = per_channel * np.repeat(means, len(per_channel) // means.shape[1], axis=1)
-        return found
+        shift: np.ndarray = per_channel * np.repeat(means, len(per_channel) // means.shape[1], axis=1)
+        return shift
     rest = tuple(axis for axis in range(error.ndim) if axis not in (axes.channel, axes.inputs))
     per_input = error.sum(axis=rest)  # [O, I], or [I, O] when the inputs come first
     per_input = per_input if axes.channel < axes.inputs else per_input.T
@@ -42,9 +42,9 @@ def corrected_bias(
 
     Args:
         bias: float32 [O].
-        weight: as `mean_shift` has it.
-        stored: as `mean_shift` has it.
-        axes: as `mean_shift` has it.
+        weight: see `mean_shift`.
+        stored: see `mean_shift`.
+        axes: see `mean_shift`.
         mean: mean of the input per channel [I].
 
     Returns:

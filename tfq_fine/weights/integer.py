@@ -34,7 +34,7 @@ def integer_encoding(
         subgraph: the one that holds it.
         decision: the plan's.
         chosen: the encodings of all activations.
-        solver: of the graph's weights.
+        solver: the solver of the graph's weights.
         before: the encodings of the operators before it.
         known: the statistics, which hold channel means and the states of fused LSTMs.
     """

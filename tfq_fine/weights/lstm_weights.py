@@ -13,8 +13,8 @@ from tfq_fine.numerics import affine
 
 def state_encodings(key: OpKey, op: Op, output: ActivationEncoding, known: Statistics) -> dict[int, ActivationEncoding]:
     """Return the encodings of both states of a fused LSTM; a c that was not seen may reach what the clip allows."""
-    seen = known.strains.get(key)
-    largest = (op.option("cellClip") or np.inf) if seen is None else float(seen[0])
+    strain = known.strains.get(key)
+    largest = (op.option("cellClip") or np.inf) if strain is None else float(strain[0])
     return {lstm.HIDDEN: output, lstm.CELL: lstm.cell_encoding(largest)}
 
 
@@ -22,9 +22,9 @@ def gate_biases(
     op: Op, subgraph: Subgraph, input_scale: float, constants: Mapping[int, WeightCodes | np.ndarray]
 ) -> dict[int, WeightCodes | np.ndarray]:
     """Return the biases of a fused LSTM, which are added to the sum of the input."""
-    found: dict[int, WeightCodes | np.ndarray] = {}
+    biases: dict[int, WeightCodes | np.ndarray] = {}
     for slot, bias in zip(lstm.INPUT_WEIGHTS, lstm.BIASES, strict=True):
         weight, data = constants[slot], subgraph.tensors[op.inputs[bias]].data
         assert isinstance(weight, WeightCodes) and data is not None
-        found[bias] = affine.encode_bias(data.reshape(-1), input_scale, weight.scale.reshape(-1), 32)
-    return found
+        biases[bias] = affine.encode_bias(data.reshape(-1), input_scale, weight.scale.reshape(-1), 32)
+    return biases

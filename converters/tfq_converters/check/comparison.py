@@ -57,7 +57,7 @@ class Simulated:
             [o for o in indices if _can_be_read(self.quantized, self.places, o)]
             for indices in segments(self.quantized.graph.main, without=unrunnable_ops(self.quantized.graph))
         )
-        return [known for known in every if known]
+        return [part for part in every if part]
 
     def segment(self, known: Sequence[int]) -> Segment:
         return Segment(self.quantized, self.bodies, known)
@@ -71,11 +71,11 @@ def first_wrong(simulated: Simulated, n: int, run: Arrays, known: Sequence[int],
     expected = segment.run(read)
     for o in known:
         written = values_written(main.ops[o], _encoding(quantized, o))
-        found = {value: run[f"tensor_{n}_{places[value]}"] for value in written}
-        wrong = _difference(quantized, o, found, read, expected, simulated.dynamic_bodies)
+        values = {value: run[f"tensor_{n}_{places[value]}"] for value in written}
+        wrong = _difference(quantized, o, values, read, expected, simulated.dynamic_bodies)
         if wrong:  # the delegate's float kernels approximate some functions, the others are closer (GELU near 0)
             again = Segment(quantized, simulated.bodies, [o], "optimized").run(read)
-            wrong = _difference(quantized, o, found, read, again, simulated.dynamic_bodies)
+            wrong = _difference(quantized, o, values, read, again, simulated.dynamic_bodies)
         if wrong:
             return f"{main.op_name(o)} {DIFFERS}: {wrong}"
     return ""
@@ -138,6 +138,6 @@ def _unexplained(quantized: QuantizedGraph, o: int, decoded: Mapping[Value, np.n
     weight = quantized.graph.main.tensors[op.inputs[axes.slot]].shape
     inputs = weight[axes.inputs] if axes.inputs is not None else 1
     return not any(
-        agrees_with_emulation(found, segment.run({**decoded, source: seen})[op.outputs[0]])
-        for seen in emulated_parts(decoded[source], _encoding(quantized, o), inputs)
+        agrees_with_emulation(found, segment.run({**decoded, source: operand})[op.outputs[0]])
+        for operand in emulated_parts(decoded[source], _encoding(quantized, o), inputs)
     )

@@ -42,16 +42,16 @@ def float_run(
         runs: where values are put aside, on disk; nowhere when None.
         kept: the values of so many samples.
         see: called with every float tensor that is computed; the array is another's when it returns.
-        threads: of the interpreter.
+        threads: the number of threads of the interpreter.
     """
     fed = [[*sample, *stand_ins(graph)] for sample in samples]
     done = FloatRun(graph, (), kept if runs is not None else 0)
-    found: dict[int, None] = {}
+    order: dict[int, None] = {}
 
     def each(n: int, t: int, value: np.ndarray) -> None:
         if value.dtype != np.float32:
             return
-        found[t] = None
+        order[t] = None
         if runs is not None and n < kept:
             runs.keep(done.name(n, t), value)
         if see is not None:
@@ -60,4 +60,4 @@ def float_run(
     start = time.perf_counter()
     float_values(runnable_part(graph), fed, each, threads)
     seconds = (time.perf_counter() - start) / max(1, len(samples))
-    return replace(done, tensors=tuple(found), seconds=seconds)
+    return replace(done, tensors=tuple(order), seconds=seconds)

@@ -29,8 +29,8 @@ def wrong_conversion(
     """
     for value, others in _converted(quantized, places).items():
         t, form = value
-        given = run[f"tensor_{n}_{places[value]}"]
-        exact = given if form is FLOAT else form.decode(given)
+        source_value = run[f"tensor_{n}_{places[value]}"]
+        exact = source_value if form is FLOAT else form.decode(source_value)
         for other in others:
             wrong = _difference(exact, run[f"tensor_{n}_{places[t, other]}"], other)
             if wrong:

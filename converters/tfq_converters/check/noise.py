@@ -32,7 +32,7 @@ def sqnr_db(signal: float, noise: float) -> float:
 
 
 def nan_as_worst(db: float) -> float:
-    """Return `db` for comparisons: a figure that is NaN is worse than any other.
+    """Return `db` for comparisons: NaN counts as worse than any number.
 
     >>> nan_as_worst(math.nan), nan_as_worst(20.0)
     (-inf, 20.0)
@@ -54,7 +54,7 @@ def sqnr(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def _energies(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Return (sum x², sum (x - y)²); in double precision where masks (the lowest float) overflow single precision."""
+    """Return (sum x², sum (x - y)²), in double precision where masks (the lowest float) overflow single precision."""
     signal = noise = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, x.size, CHUNK):
@@ -70,7 +70,7 @@ def _energies(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def comparable(reference: np.ndarray, approximation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both in float64, with 0 where both hold the same infinity: such a value is exact and carries no signal."""
+    """Return both in float64, with 0 where both hold the same infinity: that value is exact and has no signal."""
     x, y = reference.astype(np.float64), approximation.astype(np.float64)
     same = np.isinf(x) & (x == y)
     return (np.where(same, 0.0, x), np.where(same, 0.0, y)) if same.any() else (x, y)

@@ -21,8 +21,8 @@ def recurrent_ops(quantized: QuantizedGraph) -> dict[int, OpEncoding]:
     """Return the operators of the main subgraph that are checked here, and their numbers."""
     main = quantized.graph.main
     fused = [o for o, op in enumerate(main.ops) if op.code == lstm.CODE and not lstm.unusual(op, main)]
-    found = {o: quantized.ops.get((0, o), OpEncoding("float")) for o in fused}
-    return {o: encoding for o, encoding in found.items() if encoding.mode != "dynamic"}
+    fused_encodings = {o: quantized.ops.get((0, o), OpEncoding("float")) for o in fused}
+    return {o: encoding for o, encoding in fused_encodings.items() if encoding.mode != "dynamic"}
 
 
 def wrong_recurrent(

@@ -81,12 +81,12 @@ def run_check(
         if s == 0 and _readable(realized.graph, index)
     }
     fast, slow = kernels_to_run(quantized)
-    wanted = sorted(set(places.values()))
+    probes = sorted(set(places.values()))
 
     def give(to: Runs, kernels: Sequence[Kernels], content: bytes | None) -> int:
         emitted, extra = runnable_part(realized.graph, kernels[-1]), stand_ins(quantized.graph, kernels[-1])
         fed = [[*encoded(quantized, sample), *extra] for sample in samples]
-        return to.give(emitted, content if emitted is realized.graph else None, wanted, fed, kernels)
+        return to.give(emitted, content if emitted is realized.graph else None, probes, fed, kernels)
 
     with ExitStack() as stack:
         if unrunnable_ops(realized.graph, fast) == unrunnable_ops(realized.graph, slow):
@@ -94,15 +94,15 @@ def run_check(
         else:
             slow_runs, parts = stack.enter_context(waiting(runs.timeout)), give(runs, (fast,), content)
             give(slow_runs, (slow,), content)
-        known = float_run(quantized.graph, samples, runs, len(samples))
-        runs.float_seconds = slow_runs.float_seconds = known.seconds * len(samples)
+        float_values = float_run(quantized.graph, samples, runs, len(samples))
+        runs.float_seconds = slow_runs.float_seconds = float_values.seconds * len(samples)
         flatbuffer.forget_pages(trim=True)
         simulated = Simulated.of(quantized, places)
         results = _Results(quantized, runs, slow_runs, samples)
         for n in range(len(samples)):
             _compare(simulated, n, results)
             _same_outputs(realized, results.default, n)
-        errors = _errors(runs, known, places, results.default)
+        errors = _errors(runs, float_values, places, results.default)
         _check_signatures(quantized, realized, others or {})
         return Checked(errors, tuple(kernels for kernels, _ in results), len(samples), parts)
 
@@ -137,15 +137,15 @@ def _errors(runs: Runs, known: FloatRun, places: Mapping[Value, int], emitted: A
     first: dict[int, tuple[ValueForm, int]] = {}
     for (t, form), index in places.items():
         first.setdefault(t, (form, index))
-    found = {}
+    errors = {}
     kept = runs.kept()
     for t in known.tensors:
         if t in first:
             form, index = first[t]
-            found[t] = sqnr(
+            errors[t] = sqnr(
                 (kept[known.name(n, t)], decoded(emitted[f"tensor_{n}_{index}"], form)) for n in range(known.samples)
             )
-    return found
+    return errors
 
 
 def _readable(graph: Graph, index: int) -> bool:
@@ -196,15 +196,15 @@ def _compare(simulated: Simulated, n: int, results: "_Results") -> None:
     The slow kernels may take longer than all else: as long as they are not done, the default ones are judged alone.
     """
     late = []
-    for known in _trimmed(simulated.known()):
-        segment = simulated.segment(known)
-        _judge(simulated, n, "default", results.default, known, segment)
+    for values in _trimmed(simulated.known()):
+        segment = simulated.segment(values)
+        _judge(simulated, n, "default", results.default, values, segment)
         if results.other_is_there:
-            _judge(simulated, n, *results.other, known, segment)
+            _judge(simulated, n, *results.other, values, segment)
         else:
-            late.append(known)
-    for known in _trimmed(late):
-        _judge(simulated, n, *results.other, known, simulated.segment(known))
+            late.append(values)
+    for values in _trimmed(late):
+        _judge(simulated, n, *results.other, values, simulated.segment(values))
     for kernels, run in results:
         _refuse(kernels, wrong_conversion(simulated.quantized, simulated.places, run, n))
         if recurrent_ops(simulated.quantized):
@@ -213,8 +213,8 @@ def _compare(simulated: Simulated, n: int, results: "_Results") -> None:
 
 def _trimmed(every: Iterable[list[int]]) -> Iterator[list[int]]:
     """Yield `every` unchanged; between runs, memory is given back now and then."""
-    for number, known in enumerate(every, 1):
-        yield known
+    for number, values in enumerate(every, 1):
+        yield values
         if number % TRIM_AFTER == 0:
             flatbuffer.forget_pages(trim=True)
 
@@ -258,7 +258,7 @@ def _check_signatures(quantized: QuantizedGraph, realized: Realized, others: Map
             continue
         inputs = {name: array for (name, _), array in zip(signature.inputs, others[signature.key], strict=True)}
         expected = simulated.run_signature(signature.key, inputs)
-        for name, found in emitted.run_signature(signature.key, inputs).items():
-            wrong = float_difference(found, expected[name], LOOP_TOLERANCE)
+        for name, result in emitted.run_signature(signature.key, inputs).items():
+            wrong = float_difference(result, expected[name], LOOP_TOLERANCE)
             if wrong:
                 raise TfqError(f"the file is not handed over: output {name!r} of signature {signature.key!r}: {wrong}")

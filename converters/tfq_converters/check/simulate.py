@@ -21,7 +21,7 @@ SEGMENT_BYTES = 8 * 2**20  # of constants in one run, which bounds the memory
 
 
 def values_read(subgraph: Subgraph, op: Op, encoding: OpEncoding) -> dict[int, Value]:
-    """Input slot -> the value that the emitted operator reads there, for everything that is not a constant."""
+    """Return input slot -> the value that the emitted operator reads there, without constants."""
     return {
         slot: (t, encoding.read(slot))
         for slot, t in enumerate(op.inputs)
@@ -36,14 +36,14 @@ def values_written(op: Op, encoding: OpEncoding) -> list[Value]:
 
 def simulated_bodies(quantized: QuantizedGraph) -> tuple[Subgraph, ...]:
     """Return the control-flow bodies with their weights replaced by what the codes stand for."""
-    found = []
+    bodies = []
     for s, subgraph in enumerate(quantized.graph.subgraphs[1:], start=1):
         tensors, ops = list(subgraph.tensors), []
         for o, op in enumerate(subgraph.ops):
             encoding = quantized.ops.get((s, o))
             ops.append(op if encoding is None else with_weights(op, encoding, tensors))
-        found.append(replace(subgraph, tensors=tuple(tensors), ops=tuple(ops)))
-    return tuple(found)
+        bodies.append(replace(subgraph, tensors=tuple(tensors), ops=tuple(ops)))
+    return tuple(bodies)
 
 
 def with_weights(op: Op, encoding: OpEncoding, tensors: list[Tensor]) -> Op:
@@ -96,14 +96,14 @@ def float_values(
         later = {t for t in piece.outputs if last.get(t, -1) > indices[-1]}
         with flatbuffer.scratch(piece.graph) as path:
             runner = Runner(path, threads=threads)
-        for n, known in enumerate(values):
+        for n, sample_values in enumerate(values):
             runner.reset_variables()
-            runner.invoke([known[t] for t in piece.inputs])
+            runner.invoke([sample_values[t] for t in piece.inputs])
             for k, t in enumerate(piece.outputs):
                 see(n, t, runner.output_view(k))
                 if t in later:
-                    known[t] = runner.output_view(k).copy()
-            values[n] = {t: value for t, value in known.items() if last.get(t, -1) > indices[-1]}
+                    sample_values[t] = runner.output_view(k).copy()
+            values[n] = {t: value for t, value in sample_values.items() if last.get(t, -1) > indices[-1]}
         del runner
 
 
@@ -139,5 +139,5 @@ class Segment:
 
     def run(self, values: Mapping[Value, np.ndarray]) -> dict[int, np.ndarray]:
         """Return tensor -> what its operator makes of the decoded `values`."""
-        found = self._runner.run([values[value] for value in self.inputs])
-        return dict(zip(self.outputs, found, strict=True))
+        outputs = self._runner.run([values[value] for value in self.inputs])
+        return dict(zip(self.outputs, outputs, strict=True))

@@ -102,12 +102,12 @@ def float_tolerance(op: Op, encoding: OpEncoding, dynamic_bodies: bool) -> float
 
 
 def emulated_parts(values: np.ndarray, encoding: OpEncoding, inputs: int) -> Iterator[np.ndarray]:
-    """`values` as the operators of a split see them: each part of the last axis is quantized by itself.
+    """Return `values` as the operators of a split see them: each part of the last axis is quantized by itself.
 
     Args:
         values: the input of the operator.
-        encoding: of the operator.
-        inputs: that one output channel sees; fewer than the last axis of a grouped convolution has.
+        encoding: the encoding of the operator.
+        inputs: the inputs that one output channel sees; fewer than the last axis of a grouped convolution has.
     """
     weight = encoding.weights.get(1)
     if encoding.form != "split" or not isinstance(weight, WeightCodes):
@@ -117,14 +117,14 @@ def emulated_parts(values: np.ndarray, encoding: OpEncoding, inputs: int) -> Ite
     grouped = values.reshape(*values.shape[:-1], -1, inputs)
     starts = range(0, inputs, size)
     pieces = [grouped[..., k : k + size] for k in starts]
-    seen = [list(emulated_inputs(piece.reshape(*values.shape[:-1], -1))) for piece in pieces]
-    for parts in zip(*seen, strict=True):
+    by_piece = [list(emulated_inputs(piece.reshape(*values.shape[:-1], -1))) for piece in pieces]
+    for parts in zip(*by_piece, strict=True):
         shaped = [part.reshape(piece.shape) for part, piece in zip(parts, pieces, strict=True)]
         yield np.concatenate(shaped, axis=-1).reshape(values.shape)
 
 
 def emulated_inputs(values: np.ndarray) -> Iterator[np.ndarray]:
-    """`values` as the dynamic-range kernels see them: 8 bits per row and per image, asymmetric and symmetric.
+    """Return `values` as dynamic-range kernels see them: 8 bits per row and per image, with and without zero point.
 
     Asymmetric ones come with the zero point of the lower end, and with that of the end whose error is smaller, which
     XNNPACK takes: they clip another end of the range.

@@ -50,16 +50,16 @@ class _Field:
 
 
 def to_plain(value: Any, brief: bool = False) -> Any:
-    """Return the plain values of `value`; `brief` leaves out fields that are None and may be left out."""
+    """Return plain values that say the same as `value`; `brief` leaves out optional fields that are None."""
     if is_dataclass(value) and not isinstance(value, type):
-        found = {}
+        content = {}
         for field in _fields(type(value)):
             item = getattr(value, field.name)
             if brief and field.optional and item is None:
                 continue
             plain = to_plain(dict(item) if field.as_object else item, brief)
-            found[field.name] = {"name": _name(type(item)), **plain} if field.named and item is not None else plain
-        return found
+            content[field.name] = {"name": _name(type(item)), **plain} if field.named and item is not None else plain
+        return content
     if isinstance(value, Mapping):
         return {str(key): to_plain(item, brief) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -140,13 +140,13 @@ def _read(plain: Any, target: Any) -> Any:
 
 def _dataclass(plain: Any, target: type) -> Any:
     _expect(plain, Mapping, "an object")
-    known = {field.name: field for field in _fields(target)}
-    unknown = [str(name) for name in plain if name not in known]
-    missing = [name for name, field in known.items() if field.required and name not in plain]
+    by_name = {field.name: field for field in _fields(target)}
+    unknown = [str(name) for name in plain if name not in by_name]
+    missing = [name for name, field in by_name.items() if field.required and name not in plain]
     for word, names in (("unknown", unknown), ("missing", missing)):
         if names:
-            raise _MismatchError(f"{word} fields {', '.join(sorted(names))}; the fields are {', '.join(known)}")
-    return target(**{name: _at(name, _pairs(item, known[name]), known[name].kind) for name, item in plain.items()})
+            raise _MismatchError(f"{word} fields {', '.join(sorted(names))}; the fields are {', '.join(by_name)}")
+    return target(**{name: _at(name, _pairs(item, by_name[name]), by_name[name].kind) for name, item in plain.items()})
 
 
 def _pairs(plain: Any, field: _Field) -> Any:
@@ -210,5 +210,5 @@ def _named(arms: tuple[Any, ...]) -> dict[str, type]:
 
 
 def _name(target: type) -> str:
-    """Return the name of a class in JSON: `channel_groups` for ChannelGroups."""
+    """Return the name of a type in JSON: ChannelGroups -> channel_groups."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", target.__name__).lower()

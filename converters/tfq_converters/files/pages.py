@@ -18,7 +18,7 @@ def forget_file(path: str) -> None:
 
 
 def _mappings(path: str) -> Iterator[tuple[int, int]]:
-    """(first address, address after the last) of what `path` is mapped to and nobody may write to."""
+    """Yield (first address, address after the last) of the read-only mappings of `path`."""
     for line in _MAPS.read_text().splitlines():
         addresses, mode, _, _, _, *name = line.split(maxsplit=5)
         if mode[1] == "-" and name and name[0].removesuffix(" (deleted)") == path:

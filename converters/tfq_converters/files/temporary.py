@@ -65,8 +65,8 @@ def clear_abandoned() -> None:
 def _remove_unless_locked(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        found = os.fstat(descriptor)
-        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and is_free(descriptor):
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and is_free(descriptor):
             shutil.rmtree(path, ignore_errors=True)
     finally:
         os.close(descriptor)

@@ -126,19 +126,19 @@ def _without_densify(ops: tuple[Op, ...], tensors: list[Tensor]) -> tuple[tuple[
     unpacking = [op for op in ops if op.code == "DENSIFY" and tensors[op.inputs[0]].is_constant]
     if not unpacking:
         return ops, tensors
-    found, gone = list(tensors), {id(op) for op in unpacking}
+    result, gone = list(tensors), {id(op) for op in unpacking}
     for op in unpacking:
-        found[op.outputs[0]] = replace(found[op.outputs[0]], data=tensors[op.inputs[0]].data)
+        result[op.outputs[0]] = replace(result[op.outputs[0]], data=tensors[op.inputs[0]].data)
     kept = tuple(op for op in ops if id(op) not in gone)
     for t in {op.inputs[0] for op in unpacking} - {t for op in kept for t in op.inputs}:
-        found[t] = replace(found[t], data=None)
-    return kept, found
+        result[t] = replace(result[t], data=None)
+    return kept, result
 
 
 def _with_blocks(packed: Sequence[Any], tensors: list[Tensor]) -> list[Tensor]:
     """Return `tensors` with their blockwise scales, which the file holds in further tensors, now dropped."""
     scales = set()
-    found = list(tensors)
+    result = list(tensors)
     for index, tensor in enumerate(packed):
         quantization = tensor.quantization
         if quantization is None or quantization.detailsType != QuantizationDetails.BlockwiseQuantization:
@@ -151,11 +151,11 @@ def _with_blocks(packed: Sequence[Any], tensors: list[Tensor]) -> list[Tensor]:
         scale = stored.astype(np.float32).reshape(tensors[index].shape[quantization.quantizedDimension], -1)
         zero_point = np.zeros(scale.shape, np.int64) if zeros is None else zeros.astype(np.int64)
         blocks = Quantization(scale, zero_point, int(quantization.quantizedDimension), int(details.blockSize))
-        found[index] = replace(tensors[index], quantization=blocks)
+        result[index] = replace(tensors[index], quantization=blocks)
         scales.add(details.scales)
-    while found and len(found) - 1 in scales:
-        found.pop()
-    return found
+    while result and len(result) - 1 in scales:
+        result.pop()
+    return result
 
 
 def _with_no_elements(tensor: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def dense(values: np.ndarray, shape: tuple[int, ...], sparsity: Any) -> np.ndarr
 
     Args:
         values: the stored values, flat.
-        shape: of the constant.
+        shape: the shape of the constant.
         sparsity: the schema's SparsityParameters.
 
     Raises:
@@ -37,7 +37,7 @@ def dense(values: np.ndarray, shape: tuple[int, ...], sparsity: Any) -> np.ndarr
     axes = [position[axis] for axis in range(rank)]
     for block, axis in enumerate(blocked):
         axes[axis] = axes[axis] * sizes[rank + block] + position[rank + block]
-    if any(len(found) and found.max() >= size for found, size in zip(axes, shape, strict=True)):
+    if any(len(indices_of) and indices_of.max() >= size for indices_of, size in zip(axes, shape, strict=True)):
         raise TfqError(f"it stores values outside of shape {shape}")
     result = np.zeros(shape, values.dtype)
     result[tuple(axes)] = values
@@ -45,8 +45,8 @@ def dense(values: np.ndarray, shape: tuple[int, ...], sparsity: Any) -> np.ndarr
 
 
 def _positions(levels: Any) -> list[np.ndarray]:
-    """For every level, the index of each stored value in it."""
-    found: list[np.ndarray] = []
+    """Return, for every level, the index of each stored value in it."""
+    positions: list[np.ndarray] = []
     parents = np.zeros(1, np.int64)  # where the entries of the level before are listed
     for level in levels:
         if level.format == DimensionType.DENSE:
@@ -62,10 +62,10 @@ def _positions(levels: Any) -> list[np.ndarray]:
             ends = np.cumsum(repeats)
             entries = np.arange(int(repeats.sum())) + np.repeat(segments[parents] - (ends - repeats), repeats)
             indices = listed[entries]
-        found = [np.repeat(array, repeats) for array in found]
-        found.append(indices)
+        positions = [np.repeat(array, repeats) for array in positions]
+        positions.append(indices)
         parents = entries
-    return found
+    return positions
 
 
 def _numbers(vector: Any) -> np.ndarray:

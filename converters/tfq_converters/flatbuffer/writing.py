@@ -129,8 +129,8 @@ class _Buffers:
     def _add_bytes(self, raw: np.ndarray) -> int:
         same = self._by_content.setdefault((raw.nbytes, hash(raw[:4096].tobytes())), [])
         for index in same:
-            known = self.arrays[index]
-            if known is not None and np.array_equal(known, raw):
+            array = self.arrays[index]
+            if array is not None and np.array_equal(array, raw):
                 return index
         self.arrays.append(raw)
         self.nbytes += raw.nbytes + ALIGNMENT

@@ -107,6 +107,6 @@ class GraphBuilder:
     def finish(
         self, source: Subgraph, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None
     ) -> tuple[Subgraph, dict[int, int]]:
-        """`subgraph` without its unused tensors, and the map from tensor indices here to those in it."""
+        """Return `subgraph` without unused tensors, and the map from tensor indices here to those in it."""
         built, places = compact(self.subgraph(source, inputs, outputs))
         return built, {old: new for old, new in places.items() if old != ABSENT}

@@ -29,8 +29,8 @@ def part(graph: Graph, indices: Sequence[int], outputs: Collection[int] | None =
 
     Args:
         graph: the whole.
-        indices: in order.
-        outputs: of what they compute, which tensors to return; all that an interpreter can hand over when None.
+        indices: the indices, in order.
+        outputs: the computed tensors to return; all that an interpreter can hand over when None.
     """
     main = graph.main
     ops = tuple(main.ops[o] for o in indices)
@@ -51,7 +51,7 @@ def cut(graph: Graph, wanted: Collection[int]) -> list[Part]:
     """Return the parts of a graph whose weights unpack to more than `PART_BYTES`; none when it is run whole.
 
     Args:
-        graph: as the file has it.
+        graph: the graph of the file.
         wanted: tensors of the main subgraph that the parts must show, next to its outputs.
     """
     main = graph.main
@@ -83,7 +83,7 @@ def _runs(main: Subgraph) -> Iterator[list[int]]:
 
 
 def _unpacked(main: Subgraph, op: Op) -> int:
-    """Bytes of the floats that `op` makes of a constant; 0 for all but DEQUANTIZE."""
+    """Return the bytes of the floats that `op` makes of a constant; 0 for all but DEQUANTIZE."""
     if op.code != "DEQUANTIZE" or not main.tensors[op.inputs[0]].is_constant:
         return 0
     return 4 * int(np.prod(main.tensors[op.outputs[0]].shape, dtype=np.int64))

@@ -22,14 +22,14 @@ def result_of(
 
 
 def reduced(builder: GraphBuilder, code: str, source: int, axes: list[int], shape: tuple[int, ...]) -> int:
-    """`source` reduced over `axes` to `shape`."""
+    """Return `source` reduced over `axes` to `shape`."""
     return result_of(
         builder, code, [source, builder.shared(axes)], shape, Options("ReducerOptions", {"keepDims": False})
     )
 
 
 def over_channels(builder: GraphBuilder, code: str, source: int) -> int:
-    """`source` reduced over all axes but the last."""
+    """Return `source` reduced over all axes but the last."""
     shape = builder.tensors[source].shape
     return reduced(builder, code, source, list(range(len(shape) - 1)), shape[-1:])
 
@@ -40,7 +40,7 @@ def squared(builder: GraphBuilder, t: int) -> int:
 
 
 def difference(builder: GraphBuilder, t: int, other: int) -> int:
-    """`t` minus `other`, which has the shape of the difference."""
+    """Return `t` minus `other`, which has the shape of the difference."""
     return builder.step("SUB", (t, other), _like(builder, other, "/difference"), PLAIN_SUB)
 
 
@@ -58,7 +58,7 @@ def flat(builder: GraphBuilder, t: int) -> int:
 
 
 def range_of(builder: GraphBuilder, t: int, low: int | None = None) -> tuple[int, int]:
-    """(minimum, maximum) of `t`; the minimum is not computed when tensor `low` is known to hold it."""
+    """Return (minimum, maximum) of `t`; the minimum is `low` when that tensor is known to hold it."""
     source, rank = t, len(builder.tensors[t].shape)
     if not 0 < rank <= MAX_RANK:
         source, rank = flat(builder, t), 1

@@ -69,12 +69,12 @@ def _chosen(graph: Graph, order: Sequence[int]) -> Graph:
 
 
 def _references(subgraph: Subgraph) -> list[int]:
-    found: list[int] = []
+    references: list[int] = []
     for op in subgraph.ops:
         for name, value in op.options.values.items() if op.options is not None else ():
             if _is_reference(name):
-                found += [int(item) for item in np.asarray(value).reshape(-1) if int(item) >= 0]
-    return found
+                references += [int(item) for item in np.asarray(value).reshape(-1) if int(item) >= 0]
+    return references
 
 
 def _is_reference(option: str) -> bool:

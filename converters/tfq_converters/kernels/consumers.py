@@ -1,7 +1,7 @@
 """Consumers of files that are known by rules instead of cells of the kernel table.
 
 Each compiled or ran the file of every cell (`probe.cases`), which a table this small sums up; `docs/runtimes.md` has
-what they said, and `tests/test_consumers.py` asks them again for a whole network.
+what they said, and `tests/converters/kernels/test_consumers.py` asks them again for a whole network.
 
 - "ethos-u": Vela 5.2.0 for ethos-u55-128 and ethos-u85-256, a compiler, whose files nothing here can run. Correct means
   that it put the operator on the NPU; int16 BATCH_MATMUL and GATHER only the ethos-u85 takes, and the CPU elsewhere.
@@ -29,7 +29,7 @@ class Rule:
     granularities: tuple[str, ...] = ()
 
     def holds(self, op: str, form: str | None, mode: str, bits: int, granularity: str) -> bool:
-        """Whether the rule is about such weights; it may be where the form is not known."""
+        """Return whether the rule is about such weights; it may be where the form is not known."""
         asked = ((self.ops, op), (self.modes, mode), (self.bits, bits), (self.granularities, granularity))
         return all(not named or value in named for named, value in asked) and (
             not self.forms or form is None or form in self.forms
@@ -83,7 +83,7 @@ TOSA = (
 
 
 def by_rules(rules: Sequence[Rule], op: str, form: str | None, mode: str, bits: int, granularity: str) -> Run:
-    """Return what a consumer with these rules makes of such weights; `queries.status` explains the arguments."""
+    """Return the answer of a consumer with these rules for such weights; the other arguments as in `queries.status`."""
     stored = "per_channel" if granularity == "channel_groups" else granularity
-    found = next((rule for rule in rules if rule.holds(op, form, mode, bits, stored)), None)
-    return ABSENT if found is None else Run(found.status, found.message)
+    matching = next((rule for rule in rules if rule.holds(op, form, mode, bits, stored)), None)
+    return ABSENT if matching is None else Run(matching.status, matching.message)

@@ -35,9 +35,9 @@ def cost(op: Op, subgraph: Subgraph, kind: str, table: KernelTable | None = None
     """
     if op.code in AS_QUANTIZE and kind == "int8":
         return conversion(subgraph.tensors[op.outputs[0]], "QUANTIZE", table=table)
-    known = table or load()
-    rows = known.cost.get(_row_name(op, subgraph), {})
-    return _op_cost(op, subgraph, rows.get(kind, UNKNOWN), rows.get("unit", "output"), known)
+    costs = table or load()
+    rows = costs.cost.get(_row_name(op, subgraph), {})
+    return _op_cost(op, subgraph, rows.get(kind, UNKNOWN), rows.get("unit", "output"), costs)
 
 
 def form_cost(
@@ -47,22 +47,22 @@ def form_cost(
 
     `kind` is as of `cost`; the forms in AS_MATRIX also have "dynamic_int4" and "dynamic_int2".
     """
-    known = table or load()
+    costs = table or load()
     if form in AS_MATRIX:
-        return _op_cost(op, subgraph, known.cost.get(POINTWISE, {}).get(kind, UNKNOWN), "mac", known)
-    whole = cost(op, subgraph, kind, known)
+        return _op_cost(op, subgraph, costs.cost.get(POINTWISE, {}).get(kind, UNKNOWN), "mac", costs)
+    whole = cost(op, subgraph, kind, costs)
     if form != "split" or parts == 1:
         return whole
-    row = known.cost.get(_row_name(op, subgraph), {}).get(kind, UNKNOWN)
-    addition = known.cost["ADD"]["float32"]
-    sums = (parts - 1) * _nanoseconds(addition, sum(_size(subgraph.tensors[t]) for t in op.outputs), known)
+    row = costs.cost.get(_row_name(op, subgraph), {}).get(kind, UNKNOWN)
+    addition = costs.cost["ADD"]["float32"]
+    sums = (parts - 1) * _nanoseconds(addition, sum(_size(subgraph.tensors[t]) for t in op.outputs), costs)
     return whole + (parts - 1) * float(row["ns_base"]) + sums
 
 
 def conversion(tensor: Tensor, code: str, dtype: str = "int8", table: KernelTable | None = None) -> float:
     """Return the nanoseconds of a QUANTIZE or DEQUANTIZE of `tensor`."""
-    known = table or load()
-    return _nanoseconds(known.cost[code][dtype], _size(tensor), known)
+    costs = table or load()
+    return _nanoseconds(costs.cost[code][dtype], _size(tensor), costs)
 
 
 def _op_cost(op: Op, subgraph: Subgraph, row: Mapping[str, Any], unit: str, table: KernelTable) -> float:

@@ -51,14 +51,14 @@ class Target:
     def __post_init__(self) -> None:
         unknown = [name for name in self.runtimes if name not in RUNTIMES]
         if unknown or not self.runtimes:
-            found = ", ".join(map(repr, unknown)) or "none"
-            raise TfqError(f"expected runtimes among {', '.join(RUNTIMES)}; found {found}")
-        known = self.measured.variants
-        missing = [v for v in self.variants if v not in known and not rules_of(v)]
+            named = ", ".join(map(repr, unknown)) or "none"
+            raise TfqError(f"expected runtimes among {', '.join(RUNTIMES)}; found {named}")
+        variants = self.measured.variants
+        missing = [v for v in self.variants if v not in variants and not rules_of(v)]
         if missing:
             raise TfqError(
-                f"the kernel table has no measurements of {', '.join(missing)}, only of {', '.join(known)}; name other "
-                "runtimes, or install what is missing and measure again: tfq-fine kernels --probe"
+                f"the kernel table has no measurements of {', '.join(missing)}, only of {', '.join(variants)}; "
+                "name other runtimes, or install what is missing and measure again: tfq-fine kernels --probe"
             )
 
     @property
@@ -85,7 +85,7 @@ class Target:
 
 
 def cell_form(op: Op, subgraph: Subgraph) -> str | None:
-    """The form of the cells that stand for `op`; None where that is not known, and every form counts."""
+    """Return the form of the cells that stand for `op`; None where it is unknown, and every form counts."""
     if op.code != "CONV_2D":
         return ""
     data, weight = (subgraph.tensors[t].shape for t in op.inputs[:2])
@@ -105,15 +105,15 @@ def status(
     form: str | None = None,
     table: KernelTable | None = None,
 ) -> Run:
-    """The answer of one runtime variant for a cell.
+    """Return the answer of one runtime variant for a cell.
 
     Args:
         op: operator of the file: EMBEDDING_LOOKUP is one, the GATHER of a float graph that becomes it is another.
         mode: "float", "weight_only", "dynamic", "integer8" or "integer16".
-        bits: of the weights; 32 in mode "float".
+        bits: the bits of the weights; 32 in mode "float".
         granularity: "per_tensor", "per_channel", "channel_groups" (stored per channel) or "blocks"; "" for float.
         variant: a runtime variant, such as "litert-no-delegate".
-        form: of a convolution, "3x3", "1x1" or "grouped"; None for the worst of all.
+        form: the form of a convolution, "3x3", "1x1" or "grouped"; None for the worst of all.
         table: the shipped one when None.
     """
     if rules := rules_of(variant):
@@ -138,7 +138,7 @@ def _failures(code: str, mode: str, bits: int, granularity: str, target: Target,
 def working(
     code: str, mode: str, activation_bits: int | None = None, target: Target | None = None, form: str | None = None
 ) -> tuple[Choice, ...]:
-    """The cells that all runtimes of the target compute correctly in a mode; empty when it has no kernel there.
+    """Return the cells that all runtimes of the target compute correctly in a mode; empty without a kernel there.
 
     Args:
         code: operator of the float graph.
@@ -165,12 +165,12 @@ def fault(
     target: Target | None = None,
     form: str | None = None,
 ) -> str:
-    """Why an operator with such weights would not be computed, and what would be in this mode; "" when it is.
+    """Return why such weights would not be computed, and what would be in this mode; "" when they are.
 
     Args:
         code: operator of the float graph.
         mode: "weight_only", "dynamic" or "integer".
-        bits: of the weights.
+        bits: the bits of the weights.
         granularity: see `status`.
         activation_bits: in mode "integer".
         target: where the file must run.
@@ -192,7 +192,7 @@ def fault(
 
 
 def _said(failures: Mapping[str, Run]) -> str:
-    """`litert, tflite (silently wrong: off by 142 steps)`; those that a rule is about each with its own reason."""
+    """Return `litert, tflite (silently wrong: off by 142 steps)`; variants under a rule have their own reason."""
     grouped: dict[tuple[Status, str], list[str]] = {}
     for variant, run in failures.items():
         grouped.setdefault((run.status, variant if rules_of(variant) else ""), []).append(variant)
@@ -217,7 +217,7 @@ def somewhere(
     granularity: str | None = None,
     table: KernelTable | None = None,
 ) -> bool:
-    """Whether any runtime that was measured computes quantized weights of any width.
+    """Return whether any runtime that was measured computes quantized weights of any width.
 
     Args:
         code: operator of the float graph.

@@ -51,7 +51,7 @@ class Answer:
         return self.form is not None
 
 
-def form_of(op: Op, subgraph: Subgraph, wanted: Fineness, target: Target | None = None) -> Answer:
+def form_of(op: Op, subgraph: Subgraph, requested: Fineness, target: Target | None = None) -> Answer:
     """Return the form in which the weights of `op` are computed right, or why there is none.
 
     Blocks as long as all inputs of a channel are per-channel scales. Blocks that do not divide the inputs leave a
@@ -60,69 +60,71 @@ def form_of(op: Op, subgraph: Subgraph, wanted: Fineness, target: Target | None 
     with zeros.
     """
     (axes, *_) = weight_axes(op, subgraph)
-    if op.code == "GATHER" and wanted.mode != "integer" and wanted.symmetric:
-        return _lookup(op, subgraph, wanted, target)
-    if wanted.granularity == "blocks":
+    if op.code == "GATHER" and requested.mode != "integer" and requested.symmetric:
+        return _lookup(op, subgraph, requested, target)
+    if requested.granularity == "blocks":
         length = 0 if axes.inputs is None else subgraph.tensors[op.inputs[axes.slot]].shape[axes.inputs]
-        if wanted.block < length or not length:
-            return _blocks(op, subgraph, axes, wanted, target)
-        wanted = replace(wanted, granularity="per_channel", block=0)
-    if wanted.mode == "weight_only":
-        return _table(op, subgraph, wanted, "dequantize", target)
-    if wanted.bits < 8 and is_pointwise(op, subgraph):
-        return _table(op, subgraph, wanted, "pointwise", target)
-    return _table(op, subgraph, wanted, "native", target)
+        if requested.block < length or not length:
+            return _blocks(op, subgraph, axes, requested, target)
+        requested = replace(requested, granularity="per_channel", block=0)
+    if requested.mode == "weight_only":
+        return _table(op, subgraph, requested, "dequantize", target)
+    if requested.bits < 8 and is_pointwise(op, subgraph):
+        return _table(op, subgraph, requested, "pointwise", target)
+    return _table(op, subgraph, requested, "native", target)
 
 
-def _table(op: Op, subgraph: Subgraph, wanted: Fineness, form: Form, target: Target | None) -> Answer:
-    """`form` where the table has a cell for it; one scale may be written once for each channel."""
-    reason = _fault(op, subgraph, wanted, form, target)
+def _table(op: Op, subgraph: Subgraph, requested: Fineness, form: Form, target: Target | None) -> Answer:
+    """Return `form` where the table has a cell for it; one scale may be written once for each channel."""
+    reason = _fault(op, subgraph, requested, form, target)
     repeated = False
-    if reason and wanted.granularity == "per_tensor":
-        repeated = not _fault(op, subgraph, replace(wanted, granularity="per_channel"), form, target)
+    if reason and requested.granularity == "per_tensor":
+        repeated = not _fault(op, subgraph, replace(requested, granularity="per_channel"), form, target)
     return Answer(None, note=reason) if reason and not repeated else Answer(form, repeated=repeated)
 
 
-def _fault(op: Op, subgraph: Subgraph, wanted: Fineness, form: Form, target: Target | None) -> str:
+def _fault(op: Op, subgraph: Subgraph, requested: Fineness, form: Form, target: Target | None) -> str:
     """Return why the kernels of the target do not compute such a cell; "" when they do."""
-    matrix = form in ("pointwise", "blockwise") or (form == "split" and wanted.bits < 8 and is_pointwise(op, subgraph))
+    matrix = form in ("pointwise", "blockwise") or (
+        form == "split" and requested.bits < 8 and is_pointwise(op, subgraph)
+    )
     code = "FULLY_CONNECTED" if matrix else op.code
     cell = "" if matrix else cell_form(op, subgraph)
-    return fault(code, wanted.mode, wanted.bits, wanted.granularity, wanted.activation_bits, target, cell)
+    return fault(code, requested.mode, requested.bits, requested.granularity, requested.activation_bits, target, cell)
 
 
-def _lookup(op: Op, subgraph: Subgraph, wanted: Fineness, target: Target | None) -> Answer:
+def _lookup(op: Op, subgraph: Subgraph, requested: Fineness, target: Target | None) -> Answer:
     depth = subgraph.tensors[op.inputs[0]].shape[1]
-    if wanted.granularity != "blocks" or wanted.block >= depth:
-        kind = "per_channel" if wanted.granularity == "blocks" else wanted.granularity
-        return _table(op, subgraph, replace(wanted, granularity=kind), "lookup", target)
-    native = wanted.bits == 4 and wanted.block in KERNEL_BLOCKS and depth % wanted.block == 0
-    cell = replace(wanted, granularity="blocks" if native else "per_channel")
+    if requested.granularity != "blocks" or requested.block >= depth:
+        kind = "per_channel" if requested.granularity == "blocks" else requested.granularity
+        return _table(op, subgraph, replace(requested, granularity=kind), "lookup", target)
+    native = requested.bits == 4 and requested.block in KERNEL_BLOCKS and depth % requested.block == 0
+    cell = replace(requested, granularity="blocks" if native else "per_channel")
     answer = _table(op, subgraph, cell, "lookup", target)
-    return Answer(answer.form, wanted.block, answer.note or _short(depth, wanted.block))
+    return Answer(answer.form, requested.block, answer.note or _short(depth, requested.block))
 
 
-def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, wanted: Fineness, target: Target | None) -> Answer:
+def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, requested: Fineness, target: Target | None) -> Answer:
     if axes.inputs is None:
         return Answer(None, note=f"{op.code} has no inputs to group: an output channel sees one input channel")
     shape = subgraph.tensors[op.inputs[axes.slot]].shape
-    length, channels, block = shape[axes.inputs], shape[axes.channel], wanted.block
-    per_channel = replace(wanted, granularity="per_channel")
-    if wanted.mode == "weight_only":
-        found = _table(op, subgraph, per_channel, "dequantize", target)
-        return Answer(found.form, *_even(length, block)) if found.works else found
+    length, channels, block = shape[axes.inputs], shape[axes.channel], requested.block
+    per_channel = replace(requested, granularity="per_channel")
+    if requested.mode == "weight_only":
+        realization = _table(op, subgraph, per_channel, "dequantize", target)
+        return Answer(realization.form, *_even(length, block)) if realization.works else realization
     matrix = op.code == "FULLY_CONNECTED" or is_pointwise(op, subgraph)
-    known = matrix and wanted.mode == "dynamic" and wanted.bits == 4 and block in KERNEL_BLOCKS
-    if known and channels >= LEAST_ROWS and not _fault(op, subgraph, wanted, "blockwise", target):
+    in_kernel = matrix and requested.mode == "dynamic" and requested.bits == 4 and block in KERNEL_BLOCKS
+    if in_kernel and channels >= LEAST_ROWS and not _fault(op, subgraph, requested, "blockwise", target):
         return _kernel_block(length, block)
     if facts_of(op.code).input_axis is None:
         return Answer(None, note=f"{op.code} cannot be split into groups of inputs")
-    part = replace(per_channel, activation_bits=16 if wanted.mode == "integer" else None)
-    found = _table(op, subgraph, part, "split", target)
+    part = replace(per_channel, activation_bits=16 if requested.mode == "integer" else None)
+    realization = _table(op, subgraph, part, "split", target)
     parts = -(-length // block)
-    if found.works and parts > MOST_PARTS:
+    if realization.works and parts > MOST_PARTS:
         return Answer(None, note=f"blocks of {block} would split {length} inputs into {parts} operators")
-    return Answer(found.form, block, found.note or _short(length, block))
+    return Answer(realization.form, block, realization.note or _short(length, block))
 
 
 def _even(length: int, asked: int) -> tuple[int, str]:

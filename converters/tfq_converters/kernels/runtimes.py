@@ -54,7 +54,7 @@ class Runtime:
 
 
 def _measured(name: str, distribution: str, help: str, default: bool = False, no_float16: str = "") -> Runtime:
-    """Return the row of a runtime whose fast kernels have a delegate, which is measured with it and without."""
+    """Return a runtime whose fast kernels have a delegate, which is measured with it and without."""
     fast, plain = Variant(name, distribution, "default"), Variant(f"{name}-no-delegate", distribution, "optimized")
     return Runtime(name, help, (fast, plain), default=default, no_float16=no_float16)
 
@@ -91,10 +91,10 @@ def families() -> dict[str, list[str]]:
     >>> families()["tflite"]
     ['tflite', 'tflite-no-delegate', 'tflite-reference']
     """
-    found: dict[str, list[str]] = {}
+    variants: dict[str, list[str]] = {}
     names: dict[str, str] = {}  # package -> the first runtime that it has
     for runtime in RUNTIMES.values():
         if runtime.measured:
             first = names.setdefault(runtime.distribution, runtime.name)
-            found.setdefault(first, []).extend(runtime.variants)
-    return found
+            variants.setdefault(first, []).extend(runtime.variants)
+    return variants

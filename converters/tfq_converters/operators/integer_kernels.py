@@ -1,7 +1,7 @@
 """The operators that have integer kernels, and the constraints of these kernels on scales.
 
 Every row was measured with `ai_edge_litert` 2.3 on x86-64: random codes and scales against the float operator on the
-dequantized inputs, on the default (XNNPACK), optimized and reference kernels (`tests/test_op_table.py` repeats it).
+dequantized inputs, on the default (XNNPACK), optimized and reference kernels (`test_op_table` repeats it).
 An answer is within one step of the exact one, or of what `kernels.arithmetic` computes for operators with tables.
 An operator without a row, or with False for a type, has no kernel for it or a wrong one: it stays float.
 
@@ -221,7 +221,7 @@ def misfits(
     Args:
         code: the schema's name of the operator.
         dtype: "int8" or "int16".
-        shape: of the first data input.
+        shape: the shape of the first data input.
         inputs: encodings of the data slots, in slot order.
         outputs: encodings of the outputs that are activations.
         lowest: the smallest value of the first data input, where known.
@@ -229,30 +229,30 @@ def misfits(
     row = OPS.get(code)
     if row is None or not row.takes(dtype):
         return [f"{code} has no right {dtype} kernel" + (f" ({row.note})" if row and row.note else "")]
-    found = []
+    problems = []
     if row.max_rank is not None and len(shape) > row.max_rank:
-        found.append(f"rank {len(shape)}, at most {row.max_rank} works")
+        problems.append(f"rank {len(shape)}, at most {row.max_rank} works")
     tied = inputs if row.same is None else [inputs[slot] for slot in row.same]
     if row.scales == "same" and len({(e.scale, e.zero_point) for e in (*tied, *outputs)}) > 1:
-        found.append("its inputs and outputs must share one scale and zero point")
+        problems.append("its inputs and outputs must share one scale and zero point")
     if row.scales == "fixed" and any((e.scale, e.zero_point) != row.fixed[dtype] for e in outputs):
-        found.append(f"its output must have scale and zero point {row.fixed[dtype]}")
+        problems.append(f"its output must have scale and zero point {row.fixed[dtype]}")
     least = row.min_rescale.get(dtype)
     if least is not None and inputs[0].scale < least * inputs[1].scale * outputs[0].scale:
-        found.append(f"scale(0) / (scale(1) * scale(out)) must be at least {least:g}")
+        problems.append(f"scale(0) / (scale(1) * scale(out)) must be at least {least:g}")
     if dtype == "int16" and row.least_int16 is not None and lowest is not None:
         share = lowest / (inputs[0].scale * np.iinfo(np.int16).max)
         if share < row.least_int16:
-            found.append(f"values down to {share:.2g} of the range, only those above {row.least_int16:g} are right")
-    return found + (_int8_misfits(row, inputs) if dtype == "int8" else [])
+            problems.append(f"values down to {share:.2g} of the range, only those above {row.least_int16:g} are right")
+    return problems + (_int8_misfits(row, inputs) if dtype == "int8" else [])
 
 
 def _int8_misfits(row: KernelRow, inputs: Sequence[ActivationEncoding]) -> list[str]:
-    found = []
+    problems = []
     if row.int8_scale is not None:
         low, high = row.int8_scale
         wrong = sorted({e.scale for e in inputs if not low <= e.scale < high})
-        found += [f"input scale {scale:.4g}, only {low:.4g} to {high:g} works" for scale in wrong]
+        problems += [f"input scale {scale:.4g}, only {low:.4g} to {high:g} works" for scale in wrong]
     if row.int8_zero_point is not None and any(e.zero_point != row.int8_zero_point for e in inputs):
-        found.append(f"zero point must be {row.int8_zero_point}")
-    return found
+        problems.append(f"zero point must be {row.int8_zero_point}")
+    return problems

@@ -67,16 +67,16 @@ class Lstm:
 
 def unusual(op: Op, subgraph: Subgraph) -> str:
     """Return why `op` is none that this module, or the integer kernel, computes; "" when it is."""
-    given = {slot: t for slot, t in enumerate(op.inputs) if t != ABSENT}
-    found = [name for name, slots in OTHERS.items() if any(slot in given for slot in slots)]
+    operands = {slot: t for slot, t in enumerate(op.inputs) if t != ABSENT}
+    names = [name for name, slots in OTHERS.items() if any(slot in operands for slot in slots)]
     needed = [*INPUT_WEIGHTS, *STATE_WEIGHTS, *BIASES]
-    if any(slot not in given or not subgraph.tensors[given[slot]].is_constant for slot in needed):
-        found.append("gates without constant weights and biases of their own")
-    elif any(len(subgraph.tensors[given[slot]].shape) != 2 for slot in needed[:-4]):
-        found.append("diagonal weights")
+    if any(slot not in operands or not subgraph.tensors[operands[slot]].is_constant for slot in needed):
+        names.append("gates without constant weights and biases of their own")
+    elif any(len(subgraph.tensors[operands[slot]].shape) != 2 for slot in needed[:-4]):
+        names.append("diagonal weights")
     if fused_activation(op) != "TANH":
-        found.append("another activation than tanh")
-    return f"no integer kernel for {', '.join(found)}" if found else ""
+        names.append("another activation than tanh")
+    return f"no integer kernel for {', '.join(names)}" if names else ""
 
 
 def float_constants_of(op: Op, subgraph: Subgraph) -> Lstm:
@@ -137,8 +137,8 @@ def difference(op: Op, encoding: OpEncoding, x: np.ndarray, codes: np.ndarray) -
     """
     lstm = Lstm.of(op, lambda slot: simulated_weight(encoding.weights[slot]).astype(np.float64))
     form, cell = encoding.outputs[0], encoding.inputs[CELL]
-    found = lstm.by_steps(codes)
-    own, state = lstm.sums(lstm.by_steps(x).astype(np.float64), form.decode(found).astype(np.float64))
+    by_step = lstm.by_steps(codes)
+    own, state = lstm.sums(lstm.by_steps(x).astype(np.float64), form.decode(by_step).astype(np.float64))
     gates = _gates(_saturated(_saturated(own) + state))
     limit = min(lstm.clip or np.inf, cell.scale * np.iinfo("int16").max)
     cells = _cells(gates, limit)
@@ -146,7 +146,7 @@ def difference(op: Op, encoding: OpEncoding, x: np.ndarray, codes: np.ndarray) -
     table = TABLE_STEPS * GATE_STEP
     expected = gates[3] * np.tanh(cells)
     allowed = off + table + np.abs(expected) * (SUM_STEP / 4 + table)
-    away = np.abs(np.clip(expected / form.scale + form.zero_point, -128, 127) - found)
+    away = np.abs(np.clip(expected / form.scale + form.zero_point, -128, 127) - by_step)
     beyond = away - allowed / form.scale
     worst = np.unravel_index(np.argmax(beyond), beyond.shape)
     if beyond[worst] <= 0.51:  # what is not off is rounded
@@ -157,8 +157,8 @@ def difference(op: Op, encoding: OpEncoding, x: np.ndarray, codes: np.ndarray) -
 
 def _product(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Multiply [steps, batch, k] by [4, units, k] into [4, steps, batch, units]."""
-    found = values.reshape(-1, values.shape[-1]) @ weights.reshape(-1, weights.shape[-1]).T
-    return np.moveaxis(found.reshape(*values.shape[:2], *weights.shape[:2]), 2, 0)
+    product = values.reshape(-1, values.shape[-1]) @ weights.reshape(-1, weights.shape[-1]).T
+    return np.moveaxis(product.reshape(*values.shape[:2], *weights.shape[:2]), 2, 0)
 
 
 def _saturated(sums: np.ndarray) -> np.ndarray:

@@ -83,7 +83,7 @@ def _order(version: str) -> tuple[int, ...]:
 
 def min_runtime_version(graph: Graph, stated: bytes | None) -> bytes:
     """Return the metadata entry for `graph`: the newest of what the float file `stated` and its operators need."""
-    found = [stated.rstrip(b"\0").decode()] if stated and stated.rstrip(b"\0") else []
-    found += [RUNTIMES.get((op.code, op.version), BASELINE) for _, op in graph.ops() if op.version > 1]
-    newest = max(found, key=_order, default="1.5.0")
+    versions = [stated.rstrip(b"\0").decode()] if stated and stated.rstrip(b"\0") else []
+    versions += [RUNTIMES.get((op.code, op.version), BASELINE) for _, op in graph.ops() if op.version > 1]
+    newest = max(versions, key=_order, default="1.5.0")
     return newest.encode().ljust(LENGTH, b"\0")

@@ -32,7 +32,7 @@ def bias_of(op: Op) -> int:
 
 def weight_axes(op: Op, subgraph: Subgraph) -> tuple[WeightAxes, ...]:
     """Return the constant float weights of `op` that have elements, with non-negative axes; empty when it has none."""
-    found = []
+    axes = []
     for row in facts_of(op.code).weights:
         tensor = op.inputs[row.slot] if row.slot < len(op.inputs) else ABSENT
         if tensor == ABSENT or not _is_float_constant(subgraph, tensor) or 0 in subgraph.tensors[tensor].shape:
@@ -43,8 +43,8 @@ def weight_axes(op: Op, subgraph: Subgraph) -> tuple[WeightAxes, ...]:
         if op.code == "BATCH_MATMUL":
             swapped = bool(op.option("adjY"))
             row = WeightAxes(1, rank - 2 if swapped else rank - 1, rank - 1 if swapped else rank - 2)
-        found.append(row)
-    return tuple(found)
+        axes.append(row)
+    return tuple(axes)
 
 
 def groups_of(op: Op, subgraph: Subgraph) -> int:
@@ -56,14 +56,14 @@ def groups_of(op: Op, subgraph: Subgraph) -> int:
 
 def channels_of(subgraph: Subgraph, tensor: int) -> int:
     """Return the channels of an activation: the size of its last axis, or what its readers have if that is unknown."""
-    found = subgraph.tensors[tensor]
-    if found.dynamic_shape[-1:] != (-1,):
-        return found.shape[-1]
+    activation = subgraph.tensors[tensor]
+    if activation.dynamic_shape[-1:] != (-1,):
+        return activation.shape[-1]
     for op in subgraph.ops:
         axes = weight_axes(op, subgraph) if tensor in op.inputs else ()
         if axes and data_of(op) == tensor and axes[0].inputs is not None:
             return subgraph.tensors[op.inputs[axes[0].slot]].shape[axes[0].inputs] * groups_of(op, subgraph)
-    return found.shape[-1]
+    return activation.shape[-1]
 
 
 def is_pointwise(op: Op, subgraph: Subgraph) -> bool:
@@ -79,5 +79,5 @@ def float_constants(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
 
 
 def _is_float_constant(subgraph: Subgraph, tensor: int) -> bool:
-    found = subgraph.tensors[tensor]
-    return found.data is not None and found.dtype == "float32" and isinstance(found.data, np.ndarray)
+    constant = subgraph.tensors[tensor]
+    return constant.data is not None and constant.dtype == "float32" and isinstance(constant.data, np.ndarray)

@@ -33,10 +33,10 @@ class Job:
 def job(cell: Cell) -> Job:
     """Return all inputs of a trial of `cell`."""
     form = CELLS[cell]
-    given = operands(cell, form)
-    expected = answer(cell, form, given)
-    graph = cell_graph(cell, form, given, expected)
-    fed = given.data if given.encoding is None else given.encoding.encode(given.data)
+    numbers = operands(cell, form)
+    expected = answer(cell, form, numbers)
+    graph = cell_graph(cell, form, numbers, expected)
+    fed = numbers.data if numbers.encoding is None else numbers.encoding.encode(numbers.data)
     return Job(write(graph), (fed,), expected, graph.main.ops[-1].outputs[0])
 
 
@@ -162,8 +162,8 @@ def _version(cell: Cell, given: Operands) -> int:
         return 1 if cell.mode == "float" else 2 if cell.bits == 8 else GATHER_BELOW_BYTE
     if cell.mode == "dynamic":
         several = cell.granularity != "per_tensor"
-        known = [version for (code, _, _), version in VERSIONS.items() if code == cell.op]
-        return VERSIONS.get((cell.op, cell.bits, several), max(known, default=3))
+        versions = [version for (code, _, _), version in VERSIONS.items() if code == cell.op]
+        return VERSIONS.get((cell.op, cell.bits, several), max(versions, default=3))
     if cell.mode.startswith("integer"):
         return max(OPS[cell.op].version(f"int{cell.mode[7:]}"), WEIGHT_VERSIONS.get((cell.op, cell.bits), 1))
     grouped = cell.form == "grouped"

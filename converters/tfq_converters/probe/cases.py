@@ -83,15 +83,15 @@ def float_cell(cell: Cell) -> Cell:
 
 
 def _cells() -> Mapping[Cell, Form]:
-    found = {}
-    for (op, form), given in FORMS.items():
-        found[Cell(op, form, "float", 32, "")] = given
+    cells = {}
+    for (op, form), form_case in FORMS.items():
+        cells[Cell(op, form, "float", 32, "")] = form_case
         for mode in MODES[op]:
             for bits in INTEGER_BITS.get(op, BITS) if mode == "integer8" else BITS:
                 for granularity in GRANULARITIES[:1] if op in ONE_SCALE else GRANULARITIES:
-                    if granularity != "blocks" or given.inputs is not None:
-                        found[Cell(op, form, mode, bits, granularity)] = given
-    return found
+                    if granularity != "blocks" or form_case.inputs is not None:
+                        cells[Cell(op, form, mode, bits, granularity)] = form_case
+    return cells
 
 
 CELLS: Mapping[Cell, Form] = _cells()

@@ -42,8 +42,8 @@ def main(folder: str, variant: str, *numbers: str) -> int:
             said.seek(0)
             if hasattr(signal, "alarm"):
                 signal.alarm(SECONDS)
-            found = _attempt(here, variant, number, jobs[number], open_file, said)
-            reports.write(json.dumps(found) + "\n")
+            outcome = _attempt(here, variant, number, jobs[number], open_file, said)
+            reports.write(json.dumps(outcome) + "\n")
     return 0
 
 

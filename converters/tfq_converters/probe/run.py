@@ -25,8 +25,8 @@ FEATURES = {"avx512_vnni": "AVX512-VNNI", "avx512f": "AVX512", "avx2": "AVX2", "
 
 def present(variants: Iterable[str] = VARIANTS) -> tuple[str, ...]:
     """Return the names in `variants` whose runtime is installed."""
-    known = installed()
-    return tuple(variant for variant in variants if VARIANTS[variant].distribution in known)
+    versions = installed()
+    return tuple(variant for variant in variants if VARIANTS[variant].distribution in versions)
 
 
 def measured_on() -> dict[str, str]:
@@ -48,15 +48,15 @@ def probe(
 
     Args:
         base: keeps its costs, which are not measured here.
-        variants: of the runtimes; all that are installed when None.
+        variants: the variants of the runtimes; all that are installed when None.
         cells: which to try.
         timed: measure times too.
         progress: called with the variant's name after each file.
     """
     jobs = {cell: job(cell) for cell in cells}
     twins = {cell: twin for cell in jobs if (twin := float_cell(cell)) in jobs and timed}
-    found = run_jobs(jobs, present() if variants is None else variants, twins, progress)
-    return replace(base, cells=found, cells_on=measured_on())
+    results = run_jobs(jobs, present() if variants is None else variants, twins, progress)
+    return replace(base, cells=results, cells_on=measured_on())
 
 
 def run_jobs(
@@ -75,22 +75,22 @@ def run_jobs(
     """
     numbers = {cell: str(number) for number, cell in enumerate(jobs)}
     with temporary_folder() as here:
-        for cell, given in jobs.items():
-            (here / f"{numbers[cell]}.tflite").write_bytes(given.content)
-            np.savez(here / f"{numbers[cell]}.npz", *given.inputs)
+        for cell, job in jobs.items():
+            (here / f"{numbers[cell]}.tflite").write_bytes(job.content)
+            np.savez(here / f"{numbers[cell]}.npz", *job.inputs)
         described = {
-            numbers[cell]: {"result": given.result, "twin": numbers.get((twins or {}).get(cell))}  # type: ignore[arg-type]
-            for cell, given in jobs.items()
+            numbers[cell]: {"result": job.result, "twin": numbers.get((twins or {}).get(cell))}  # type: ignore[arg-type]
+            for cell, job in jobs.items()
         }
         (here / "jobs.json").write_text(json.dumps(described))
-        found: dict[Cell, Runs] = {cell: {} for cell in jobs}
+        results: dict[Cell, Runs] = {cell: {} for cell in jobs}
         by_number = {number: cell for cell, number in numbers.items()}
         for variant in variants:
             for number, report in _reports(here, variant, list(by_number)):
                 cell = by_number[number]
-                found[cell][variant] = _run(here, variant, number, report, jobs[cell])
+                results[cell][variant] = _run(here, variant, number, report, jobs[cell])
                 progress(variant)
-    return found
+    return results
 
 
 Report = dict[str, Any] | int  # what the child says of a file, or how it died of it: minus the signal, or the exit code

@@ -16,13 +16,13 @@ SECONDS = 60  # after which a file counts as one that takes the process down
 
 def installed() -> dict[str, str]:
     """Return distribution -> version, for the runtimes that are installed."""
-    found = {}
+    versions = {}
     for name in dict.fromkeys(variant.distribution for variant in VARIANTS.values()):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 class Opened(Protocol):
@@ -57,8 +57,8 @@ class _Lite:
             self._interpreter.set_tensor(index, array)
 
     def output(self) -> np.ndarray:
-        found: np.ndarray = self._interpreter.get_tensor(self._output)
-        return found
+        output: np.ndarray = self._interpreter.get_tensor(self._output)
+        return output
 
     def delegated(self, tensor: int) -> bool:
         details = self._interpreter._get_ops_details()
@@ -82,8 +82,8 @@ class _Micro:
         self._interpreter.invoke()
 
     def output(self) -> np.ndarray:
-        found: np.ndarray = self._interpreter.get_output(0)
-        return found
+        output: np.ndarray = self._interpreter.get_output(0)
+        return output
 
     def delegated(self, tensor: int) -> bool:
         return False

@@ -50,7 +50,7 @@ def reason(error: str, said: str) -> str:
     """Return one line: the runtime's reason for refusing a file, without what differs from run to run.
 
     Args:
-        error: of its exception.
+        error: the text of its exception.
         said: what it wrote to the standard streams meanwhile.
     """
     lines = [line.strip() for line in (*error.splitlines(), *said.splitlines())]

@@ -67,8 +67,8 @@ class KerasCall:
 
     def order(self, names: Sequence[str]) -> list[str]:
         """Return the `names` of a signature's inputs in the order of `arguments`: by name, else by their numbering."""
-        wanted = [argument.name for argument in self.arguments]
-        return wanted if sorted(wanted) == sorted(names) else sorted(names, key=_natural)
+        arguments = [argument.name for argument in self.arguments]
+        return arguments if sorted(arguments) == sorted(names) else sorted(names, key=_natural)
 
     def by_signature(self, result: Any, names: Sequence[str]) -> dict[str, Any]:
         """Return the model's output tensors by the `names` of a signature: its own, else in their numbering."""
@@ -134,17 +134,19 @@ def _recorded(model: Any, framework: Framework, given: Shapes | None) -> tuple[A
             return tuple(spec[0])
     shapes = (getattr(model, "_build_shapes_dict", None) or {}) if framework == "keras" else {}
     taken = inspect.signature(model.call).parameters.values()
-    wanted = [parameter.name for parameter in taken if parameter.default is parameter.empty and parameter.kind in PLAIN]
-    if shapes and len(wanted) <= len(shapes):
+    required = [
+        parameter.name for parameter in taken if parameter.default is parameter.empty and parameter.kind in PLAIN
+    ]
+    if shapes and len(required) <= len(shapes):
         return tuple(_specs(shape, model.input_dtype, name.removesuffix("_shape")) for name, shape in shapes.items())
-    if given is not None and wanted:
-        return _accepted(model, wanted, given(wanted))
+    if given is not None and required:
+        return _accepted(model, required, given(required))
     if not shapes:
         raise TfqError(
             f"model {model.name!r} does not know the shapes of its inputs; call it once on data, or give data=..."
         )
     raise TfqError(
-        f"model {model.name!r} takes {', '.join(wanted)}, and Keras recorded the shape of the first only; "
+        f"model {model.name!r} takes {', '.join(required)}, and Keras recorded the shape of the first only; "
         "pass a Functional model around it: keras.Model([a, b], model(a, b))"
     )
 

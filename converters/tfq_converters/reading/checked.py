@@ -60,10 +60,10 @@ def _check(conversion: Conversion, reference: Callable[[Signature], Reference]) 
     """Return all signatures of a file: what the worst of them showed, with all notes, and the problem in words."""
     graph = flatbuffer.read(conversion.content)
     try:
-        found = [check_signature(graph, conversion.content, s, reference(s)) for s in graph.signatures]
+        checks = [check_signature(graph, conversion.content, s, reference(s)) for s in graph.signatures]
     except TfqError as error:  # the runtime refuses what the converter made
         return Check(), str(error)
-    differences = [check.difference for check in found if check.difference is not None]
+    differences = [check.difference for check in checks if check.difference is not None]
     worst = max(differences, key=lambda difference: difference.largest / difference.limit, default=None)
-    notes = tuple(dict.fromkeys(note for check in found for note in check.notes))
+    notes = tuple(dict.fromkeys(note for check in checks for note in check.notes))
     return Check(worst, notes), "" if worst is None else str(worst)

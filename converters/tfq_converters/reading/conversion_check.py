@@ -72,7 +72,7 @@ def check_signature(graph: Graph, content: bytes, signature: Signature, referenc
         return Check(notes=(f"the conversion was not compared with the model: {', '.join(custom)} cannot be run here",))
     if signature.subgraph != 0:
         graph, content = _standalone(graph, signature)
-        signature = next(found for found in graph.signatures if found.key == signature.key)
+        signature = next(other for other in graph.signatures if other.key == signature.key)
     types = {graph.main.tensors[index].dtype for _, index in (*signature.inputs, *signature.outputs)}
     if types - set(NUMPY_TYPES):
         return Check(
@@ -81,10 +81,10 @@ def check_signature(graph: Graph, content: bytes, signature: Signature, referenc
     notes: tuple[str, ...] = ()
     worst: Difference | None = None
     for seed in range(ROUNDS):
-        found = _check_round(graph, content, signature, reference, seed)
-        notes = tuple(dict.fromkeys((*notes, *found.notes)))
-        if found.difference and (worst is None or found.difference.largest > worst.largest):
-            worst = found.difference
+        other = _check_round(graph, content, signature, reference, seed)
+        notes = tuple(dict.fromkeys((*notes, *other.notes)))
+        if other.difference and (worst is None or other.difference.largest > worst.largest):
+            worst = other.difference
     return Check(worst, notes)
 
 
@@ -103,11 +103,11 @@ def _check_round(graph: Graph, content: bytes, signature: Signature, reference: 
         except Exception as error:  # a model is anyone's code, and raises anything on inputs that it does not take
             refusals.append(f"{type(error).__name__}: {str(error).strip()[:200]}")
             continue
-        found = run_signature(graph, content, signature, inputs)
-        worst = _largest(signature, inputs, expected, found, {})
+        results = run_signature(graph, content, signature, inputs)
+        worst = _largest(signature, inputs, expected, results, {})
         if worst is None:
             return Check()
-        return _second_look(graph, content, signature, reference, worst, (expected, found))
+        return _second_look(graph, content, signature, reference, worst, (expected, results))
     return Check(
         notes=(f"the conversion was not compared with the model, which refuses random inputs ({refusals[0]})",)
     )
@@ -126,7 +126,7 @@ def _second_look(
     results: tuple[Arrays, Arrays],
 ) -> Check:
     """Return whether a difference remains after allowing for the model's randomness and amplified rounding."""
-    expected, found = results
+    expected, result = results
     again = reference(suspect.inputs)
     random = {name for name in expected if not np.array_equal(expected[name], again[name], equal_nan=True)}
     notes = tuple(
@@ -136,9 +136,9 @@ def _second_look(
         other = run_signature(graph, content, signature, suspect.inputs, "reference")
     except TfqError as error:
         return Check(suspect, (f"the reference kernels refuse the float file: {error}",))
-    spread = {name: AMPLIFIED * _distance(found[name], other[name]) for name in found}
+    spread = {name: AMPLIFIED * _distance(result[name], other[name]) for name in result}
     kept = {name: value for name, value in expected.items() if name not in random}
-    return Check(_largest(signature, suspect.inputs, kept, found, spread), notes)
+    return Check(_largest(signature, suspect.inputs, kept, result, spread), notes)
 
 
 def run_signature(
@@ -156,10 +156,10 @@ def _largest(
 ) -> Difference | None:
     """Return the output that differs most beyond its limit; None when all are within."""
     worst: Difference | None = None
-    for name, wanted in expected.items():
-        size = float(np.max(np.abs(_finite(wanted)), initial=0.0))
+    for name, reference in expected.items():
+        size = float(np.max(np.abs(_finite(reference)), initial=0.0))
         limit = max(RELATIVE_LIMIT * size, ABSOLUTE_LIMIT, spread.get(name, 0.0))
-        largest = _distance(wanted, found[name])
+        largest = _distance(reference, found[name])
         if largest > limit and (worst is None or largest / limit > worst.largest / worst.limit):
             worst = Difference(signature.key, name, largest, limit, inputs)
     return worst

@@ -98,8 +98,8 @@ def failure(name: str, refused: ConversionRefused, layer_of: Callable[[str], str
     """
     layers = [layer_of(operation) for operation in re.findall(r'"([^"@\n]+)@__inference', refused.text)]
     layers += [layer_of(operation) for operation in re.findall(r'callsite\("([^"@\n]+)"', refused.text)]
-    found = next((layer for layer in layers if layer), "")
-    where = f" at layer {found!r}" if found else ""
+    layer_name = next((layer for layer in layers if layer), "")
+    where = f" at layer {layer_name!r}" if layer_name else ""
     advice = ""
     if LOOP_LENGTH in refused.text:
         advice = " A recurrent layer needs a known number of steps: give the Input a fixed length."

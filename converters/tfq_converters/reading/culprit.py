@@ -97,7 +97,7 @@ def _all_tensors(graph: Graph, content: bytes, inputs: Sequence[np.ndarray]) -> 
     """Return all float tensors of the main subgraph after a run, flat, by size."""
     runner = Runner(content, "optimized", keep_tensors=True)
     runner.invoke(inputs)
-    found: dict[int, list[np.ndarray]] = {}
+    tensors: dict[int, list[np.ndarray]] = {}
     for index in dict.fromkeys((*graph.main.inputs, *(output for op in graph.main.ops for output in op.outputs))):
         if graph.main.tensors[index].dtype != "float32":
             continue
@@ -105,13 +105,13 @@ def _all_tensors(graph: Graph, content: bytes, inputs: Sequence[np.ndarray]) -> 
             value = runner.tensor(index).reshape(-1)
         except (TfqError, ValueError, RuntimeError):  # a tensor that this run did not allocate
             continue
-        found.setdefault(value.size, []).append(value)
-    return found
+        tensors.setdefault(value.size, []).append(value)
+    return tensors
 
 
 def _found(output: Any, values: Mapping[int, list[np.ndarray]]) -> bool:
-    wanted = np.asarray(output).reshape(-1)
-    if not np.issubdtype(wanted.dtype, np.floating):
+    target = np.asarray(output).reshape(-1)
+    if not np.issubdtype(target.dtype, np.floating):
         return True
-    limit = TOLERANCE * max(float(np.max(np.abs(wanted), initial=0.0)), 1e-3)
-    return any(np.allclose(value, wanted, rtol=0.0, atol=limit) for value in values.get(wanted.size, []))
+    limit = TOLERANCE * max(float(np.max(np.abs(target), initial=0.0)), 1e-3)
+    return any(np.allclose(value, target, rtol=0.0, atol=limit) for value in values.get(target.size, []))

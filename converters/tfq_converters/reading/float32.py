@@ -22,13 +22,13 @@ BY_HAND = "set the policy float32 (keras.config.set_dtype_policy), build the mod
 
 def other_policies(tree: Node) -> dict[str, list[str]]:
     """Return the names of policies other than float32 that layers of a model have -> the paths of those layers."""
-    found: dict[str, list[str]] = {}
+    paths: dict[str, list[str]] = {}
     for node in nodes(tree):
         policy = getattr(node.layer, "dtype_policy", None) or getattr(node.layer, "_dtype_policy", None)
         name = str(getattr(policy, "name", ""))
         if name in OTHERS:
-            found.setdefault(name, []).append(node.path)
-    return found
+            paths.setdefault(name, []).append(node.path)
+    return paths
 
 
 def in_float32(model: Any, framework: Framework) -> tuple[Any, list[str]]:

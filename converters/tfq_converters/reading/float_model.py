@@ -17,15 +17,15 @@ def validate_model(tree: Node, name: str) -> None:
 
     Args:
         tree: the layers of the model.
-        name: of the model, for the message.
+        name: the name of the model, for the message.
 
     Raises:
         TfqError: one error that lists every such layer.
     """
-    found = [problem for node in nodes(tree) for problem in _policy(node)]
-    raise_all(found, f"model {name!r} does not compute in float32; {FLOAT32_POLICY}:")
-    found = [problem for node in nodes(tree) for problem in _not_finite(node)]
-    raise_all(found, f"model {name!r} holds numbers that are not finite:")
+    problems = [problem for node in nodes(tree) for problem in _policy(node)]
+    raise_all(problems, f"model {name!r} does not compute in float32; {FLOAT32_POLICY}:")
+    problems = [problem for node in nodes(tree) for problem in _not_finite(node)]
+    raise_all(problems, f"model {name!r} holds numbers that are not finite:")
 
 
 def _policy(node: Node) -> Iterator[str]:

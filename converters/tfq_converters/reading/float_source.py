@@ -23,10 +23,10 @@ def refuse_quantized(graph: Graph, name: str) -> None:
     Raises:
         TfqError: one error with the first few examples.
     """
-    found = [reason for subgraph in graph.subgraphs for reason in _quantized(subgraph)]
-    if found:
-        more = f"\n  - and {len(found) - EXAMPLES} more" if len(found) > EXAMPLES else ""
-        listed = "".join(f"\n  - {reason}" for reason in found[:EXAMPLES]) + more
+    reasons = [reason for subgraph in graph.subgraphs for reason in _quantized(subgraph)]
+    if reasons:
+        more = f"\n  - and {len(reasons) - EXAMPLES} more" if len(reasons) > EXAMPLES else ""
+        listed = "".join(f"\n  - {reason}" for reason in reasons[:EXAMPLES]) + more
         raise TfqError(f"{name} is already quantized; pass the float model that it was made from:{listed}")
 
 
@@ -83,5 +83,5 @@ def _not_finite(op: Op, slot: int, tensor: Tensor, data: np.ndarray) -> str:
         return ""
     where = f"layer {op.layer!r}, " if op.layer else ""
     first = [int(position) for position in np.argwhere(~finite)[0]]
-    found = f"{nans} NaN, {bad - nans} infinite of {data.size}, first at {first}"
-    return f"{where}constant {tensor.name!r} of {op.label}: {found}"
+    counts = f"{nans} NaN, {bad - nans} infinite of {data.size}, first at {first}"
+    return f"{where}constant {tensor.name!r} of {op.label}: {counts}"

@@ -7,7 +7,7 @@ from tfq_converters.runtime import drawn, role_of
 
 
 def random_inputs(graph: Graph, signature: Signature, samples: int, free: int, seed: int) -> dict[str, np.ndarray]:
-    """Inputs for one signature, by argument name.
+    """Return inputs for one signature, by argument name.
 
     Plain floats are drawn from a normal distribution for even seeds, uniformly from [0, 1) for odd ones.
 
@@ -16,17 +16,17 @@ def random_inputs(graph: Graph, signature: Signature, samples: int, free: int, s
         signature: the entry point to feed.
         samples: the size of an unknown first dimension.
         free: the size of every other unknown dimension.
-        seed: of the generator.
+        seed: the seed of the generator.
 
     Raises:
         KeyError: an input has a type that NumPy does not have.
     """
     subgraph = graph.subgraphs[signature.subgraph]
     rng = np.random.default_rng(seed)
-    found: dict[str, np.ndarray] = {}
+    inputs: dict[str, np.ndarray] = {}
     for name, index in signature.inputs:
         tensor = subgraph.tensors[index]
         sizes = enumerate(tensor.dynamic_shape)
         shape = tuple((samples if axis == 0 else free) if size < 0 else size for axis, size in sizes)
-        found[name] = drawn(rng, tensor, role_of(subgraph, index), shape, seed % 2 == 0)
-    return found
+        inputs[name] = drawn(rng, tensor, role_of(subgraph, index), shape, seed % 2 == 0)
+    return inputs

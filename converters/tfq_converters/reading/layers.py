@@ -57,12 +57,12 @@ def inner_layers(layer: Any) -> list[Any]:
 
 def nodes(tree: Node) -> Iterator[Node]:
     """Yield all layers below `tree`, each once, outer before inner."""
-    seen: set[str] = set()
+    visited: set[str] = set()
     ahead = [tree]
     while ahead:
         node = ahead.pop(0)
-        if node.path not in seen:
-            seen.add(node.path)
+        if node.path not in visited:
+            visited.add(node.path)
             if node.path:
                 yield node
             ahead.extend(node.children.values())
@@ -78,7 +78,7 @@ def layer_table(keras_model: Any) -> dict[str, LayerInfo]:
 
 
 def table_of(tree: Node, merged: Mapping[str, str]) -> dict[str, LayerInfo]:
-    """`layer_table` of a tree; `merged` maps the path of a layer to that of the layer it was merged into."""
+    """Return `layer_table` of a tree; `merged` maps a layer's path to that of the layer it was merged into."""
     table = {
         node.path: LayerInfo(node.path, type(node.layer).__name__, merged.get(node.path, "")) for node in nodes(tree)
     }

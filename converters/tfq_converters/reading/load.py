@@ -25,23 +25,23 @@ def keras_framework(model: object) -> Framework:
     Raises:
         TfqError: it is no built Keras 3 or tf_keras model on the TensorFlow backend.
     """
-    found = framework_of(model)
+    framework = framework_of(model)
     accepted = "a built Keras or tf_keras model, or a path to .keras, .h5, .tflite or a SavedModel folder"
     kind = type(model).__name__
-    if found == "tensorflow":
+    if framework == "tensorflow":
         raise TfqError(
             f"a {kind} of TensorFlow is not a Keras model; save it with tf.saved_model.save, pass the folder"
         )
-    if found not in ("keras", "tf_keras") or not hasattr(model, "weights") or not hasattr(model, "layers"):
+    if framework not in ("keras", "tf_keras") or not hasattr(model, "weights") or not hasattr(model, "layers"):
         raise TfqError(f"expected {accepted}; received an object of class {kind}")
-    backend = importlib.import_module("keras").backend.backend() if found == "keras" else "tensorflow"
+    backend = importlib.import_module("keras").backend.backend() if framework == "keras" else "tensorflow"
     if backend != "tensorflow":
         raise TfqError(
             f"the model runs on the Keras backend {backend!r}; set KERAS_BACKEND=tensorflow and load it again"
         )
     if not getattr(model, "built", False):
         raise TfqError(f"model {getattr(model, 'name', kind)!r} is not built; call it once on data, or call build()")
-    return "keras" if found == "keras" else "tf_keras"
+    return "keras" if framework == "keras" else "tf_keras"
 
 
 def load_model(

@@ -50,14 +50,14 @@ def _result(op: Op, inputs: list[Tensor]) -> Shape | None:
     shapes = [_known(tensor) for tensor in inputs]
     if any(shape is None for shape in shapes):
         return None
-    known = [shape for shape in shapes if shape is not None]
+    complete = [shape for shape in shapes if shape is not None]
     if facts_of(op.code).elementwise:
-        rank = max(map(len, known))
-        axes = zip(*((*(1,) * (rank - len(shape)), *shape) for shape in known), strict=True)
+        rank = max(map(len, complete))
+        axes = zip(*((*(1,) * (rank - len(shape)), *shape) for shape in complete), strict=True)
         return tuple(-1 if -1 in sizes else int(np.max(sizes)) for sizes in axes)
     if op.code == "GATHER" and not op.option("batchDims"):
         axis = op.option("axis")
-        return known[0][:axis] + known[1] + known[0][axis + 1 :]
+        return complete[0][:axis] + complete[1] + complete[0][axis + 1 :]
     return None
 
 

@@ -35,9 +35,9 @@ class Resolver:
             code: the operator that writes the tensor; of several names the one of its own computation counts.
         """
         for scopes, _ in sorted(parts(tensor_name), key=lambda part: not computes(code, part[1])):
-            found = self._descend(scopes)
-            if found:
-                return found
+            path = self._descend(scopes)
+            if path:
+                return path
         return ""
 
     def _descend(self, scopes: list[str]) -> str:
@@ -63,18 +63,18 @@ def resolver(tree: Node, tensor_names: Iterable[str]) -> Resolver:
 
 def parts(tensor_name: str) -> list[tuple[list[str], str]]:
     """Return the names joined in `tensor_name`, each as (its scopes, its operation)."""
-    found = []
+    result = []
     for name in tensor_name.split(";"):
         components = [component for component in name.split("/") if component and not CALLS.fullmatch(component)]
         if components:
-            found.append((components[:-1], components[-1]))
-    return found
+            result.append((components[:-1], components[-1]))
+    return result
 
 
 def computes(code: str, operation: str) -> bool:
     """Return whether the TensorFlow `operation` is what operator `code` computes, going by its name."""
-    wanted = KERNELS.get(code, (code.replace("_", "").lower(),))
-    return bool(code) and any(name in operation.lower() for name in wanted)
+    kernels = KERNELS.get(code, (code.replace("_", "").lower(),))
+    return bool(code) and any(name in operation.lower() for name in kernels)
 
 
 def weights(subgraph: Subgraph, op: Op) -> list[int]:

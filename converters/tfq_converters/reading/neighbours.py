@@ -37,8 +37,8 @@ def _through_calls(graph: Graph, layers: dict[OpKey, str]) -> None:
     for (number, _), layer in layers.items():
         if number in callers:
             inside.setdefault(callers[number], Counter())[layer] += 1
-    for caller, found in inside.items():
-        layers.setdefault(caller, found.most_common(1)[0][0])
+    for caller, counts in inside.items():
+        layers.setdefault(caller, counts.most_common(1)[0][0])
     for (number, index), _ in graph.ops():
         if number in callers and callers[number] in layers:
             layers.setdefault((number, index), layers[callers[number]])
@@ -57,18 +57,18 @@ def _from_producers(number: int, subgraph: Subgraph, layers: dict[OpKey, str]) -
     producers = subgraph.producers()
     for index, op in enumerate(subgraph.ops):
         before = ((number, producers[tensor]) for tensor in op.inputs if tensor != ABSENT and tensor in producers)
-        found = next((layers[key] for key in before if key in layers), "")
-        if found:
-            layers.setdefault((number, index), found)
+        layer = next((layers[key] for key in before if key in layers), "")
+        if layer:
+            layers.setdefault((number, index), layer)
 
 
 def _from_consumers(number: int, subgraph: Subgraph, layers: dict[OpKey, str]) -> None:
     consumers = subgraph.consumers()
     for index in reversed(range(len(subgraph.ops))):
         after = ((number, user) for tensor in subgraph.ops[index].outputs for user, _ in consumers.get(tensor, []))
-        found = next((layers[key] for key in after if key in layers), "")
-        if found:
-            layers.setdefault((number, index), found)
+        layer = next((layers[key] for key in after if key in layers), "")
+        if layer:
+            layers.setdefault((number, index), layer)
 
 
 def _callers(graph: Graph) -> dict[int, OpKey]:

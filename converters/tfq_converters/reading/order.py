@@ -28,7 +28,7 @@ def _ordered(graph: Graph, signature: Signature, call: KerasCall) -> Graph:
     tensors = dict(signature.inputs)
     inputs = tuple(tensors[name] for name in call.order(list(tensors)))
     subgraphs = list(graph.subgraphs)
-    found = subgraphs[signature.subgraph]
-    if sorted(inputs) == sorted(found.inputs):  # the converter leaves out none
-        subgraphs[signature.subgraph] = replace(found, inputs=inputs)
+    subgraph = subgraphs[signature.subgraph]
+    if sorted(inputs) == sorted(subgraph.inputs):  # the converter leaves out none
+        subgraphs[signature.subgraph] = replace(subgraph, inputs=inputs)
     return replace(graph, subgraphs=tuple(subgraphs))

@@ -26,7 +26,7 @@ def last_layers(graph: Graph, keras_model: Any, tree: Node) -> dict[tuple[int, i
         return {}
     paths = {id(node.layer): node.path for node in nodes(tree)}
     call = keras_call(keras_model, keras_framework(keras_model))
-    found = {}
+    makers = {}
     for signature in graph.signatures:
         subgraph = graph.subgraphs[signature.subgraph]
         producers = subgraph.producers()
@@ -38,8 +38,8 @@ def last_layers(graph: Graph, keras_model: Any, tree: Node) -> dict[tuple[int, i
             if index in producers:
                 maker = _maker(tensors[name], subgraph.ops[producers[index]])
                 if id(maker) in paths:
-                    found[signature.subgraph, producers[index]] = paths[id(maker)]
-    return found
+                    makers[signature.subgraph, producers[index]] = paths[id(maker)]
+    return makers
 
 
 def _maker(tensor: Any, op: Op) -> Any:

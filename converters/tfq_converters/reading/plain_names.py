@@ -24,18 +24,18 @@ def layer_from_names(graph: Graph) -> Graph:
         graph: a float graph of any origin.
     """
     scopes = [
-        found for subgraph in graph.subgraphs for tensor in subgraph.tensors for found, _ in parts(tensor.name) if found
+        path for subgraph in graph.subgraphs for tensor in subgraph.tensors for path, _ in parts(tensor.name) if path
     ]
-    roots = Counter(found[0] for found in scopes)
+    roots = Counter(path[0] for path in scopes)
     root = roots.most_common(1)[0][0] if roots else ""
-    outer = [scope for found in scopes for scope in found[1:2] if not INNER.fullmatch(scope)]
+    outer = [scope for path in scopes for scope in path[1:2] if not INNER.fullmatch(scope)]
     counted = bool(outer) and sum(bool(SUFFIX.search(scope)) for scope in outer) >= COUNTED_SHARE * len(outer)
-    known = {}
+    layer_of = {}
     for key, op in graph.ops():
         name = _layer(graph.subgraphs[key[0]], op, root, counted) or _tensor(graph.subgraphs[key[0]], op)
         if name:
-            known[key] = name
-    layers = spread(graph, known)
+            layer_of[key] = name
+    layers = spread(graph, layer_of)
     subgraphs = (
         replace(subgraph, ops=tuple(replace(op, layer=layers[n, i]) for i, op in enumerate(subgraph.ops)))
         for n, subgraph in enumerate(graph.subgraphs)

@@ -76,9 +76,9 @@ def with_layers(graph: Graph, layers: Mapping[OpKey, str]) -> Graph:
 def _told(names: Resolver, subgraph: Subgraph, op: Op) -> str:
     """Return the layer that the names of an operator's outputs tell, else those of its constants."""
     for index in (*op.outputs, *weights(subgraph, op)):
-        found = names.layer(subgraph.tensors[index].name, op.code)
-        if found:
-            return found
+        layer = names.layer(subgraph.tensors[index].name, op.code)
+        if layer:
+            return layer
     return ""
 
 

@@ -89,9 +89,9 @@ def _is_tflite(path: Path) -> bool:
 
 
 def _from_tflite(content: bytes | str, called: str, name: str) -> Source:
-    given = flatbuffer.read(content)
-    shaped = with_shapes_after_lookups(given)
-    content = content if shaped is given else flatbuffer.write(shaped)
+    float_graph = flatbuffer.read(content)
+    shaped = with_shapes_after_lookups(float_graph)
+    content = content if shaped is float_graph else flatbuffer.write(shaped)
     folded = without_half_constants(shaped)
     refuse_quantized(folded.graph, called)
     graph = layer_from_names(folded.graph)
@@ -116,7 +116,7 @@ def _from_keras(model: Any, notes: tuple[str, ...], check: bool, shapes: Shapes 
         return in_models_order(convert_model(call, settings, names.layer), call)
 
     conversion = convert({})
-    found = _traced(conversion, model)
+    traced = _traced(conversion, model)
     if check:
         with unchanged(model):
             compared = checked(
@@ -126,18 +126,18 @@ def _from_keras(model: Any, notes: tuple[str, ...], check: bool, shapes: Shapes 
                 lambda signature: _keras_reference(call, signature),
                 lambda graph, content, difference: _place(call, graph, content, difference),
             )
-        found = found if compared.content is conversion.content else _traced(compared, model)
+        traced = traced if compared.content is conversion.content else _traced(compared, model)
         conversion = compared
-    all_notes = (*notes, *conversion.notes, *found.notes)
-    return Source(found.graph, conversion.content, model, model.name, all_notes, found.layers, call)
+    all_notes = (*notes, *conversion.notes, *traced.notes)
+    return Source(traced.graph, conversion.content, model, model.name, all_notes, traced.layers, call)
 
 
 def _traced(conversion: Conversion, model: Any) -> Provenance:
     graph = flatbuffer.read(conversion.content)
     refuse_quantized(graph, f"model {model.name!r}")
-    found = trace_layers(graph, model)
-    validate_constants(found.graph)
-    return found
+    provenance = trace_layers(graph, model)
+    validate_constants(provenance.graph)
+    return provenance
 
 
 def _keras_reference(call: KerasCall, signature: Signature) -> Reference:
@@ -153,7 +153,7 @@ def _keras_reference(call: KerasCall, signature: Signature) -> Reference:
 
 def _place(call: KerasCall, graph: Graph, content: bytes, difference: Difference) -> str:
     """Return the first layer that the conversion breaks, in words."""
-    signature = next(found for found in graph.signatures if found.key == difference.signature)
+    signature = next(other for other in graph.signatures if other.key == difference.signature)
     try:
         layer = first_difference(call, graph, content, signature, difference.inputs)
     except (
@@ -176,7 +176,7 @@ def _from_folder(path: Path, safe_mode: bool, check: bool) -> Source:
             return convert_folder(folder, list(functions), settings, str(path))
 
         conversion = convert({})
-        found = _named(conversion, path)
+        named = _named(conversion, path)
         if check:
             compared = checked(
                 str(path),
@@ -185,9 +185,9 @@ def _from_folder(path: Path, safe_mode: bool, check: bool) -> Source:
                 lambda signature: _signature_reference(functions[signature.key]),
                 lambda graph, content, difference: "",
             )
-            found = found if compared.content is conversion.content else _named(compared, path)
+            named = named if compared.content is conversion.content else _named(compared, path)
             conversion = compared
-    return Source(found, conversion.content, None, path.name, conversion.notes, named_layers(found))
+    return Source(named, conversion.content, None, path.name, conversion.notes, named_layers(named))
 
 
 def _named(conversion: Conversion, path: Path) -> Graph:

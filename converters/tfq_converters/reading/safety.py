@@ -122,9 +122,9 @@ def refuse_unsafe_nodes(path: Path) -> None:
     Raises:
         TfqError: lists every such operation, or says that the protocol buffer is damaged.
     """
-    found = set()
+    reasons = set()
     for meta_graph in parsed(path).meta_graphs:
         functions = meta_graph.graph_def.library.function
         for nodes in (meta_graph.graph_def.node, *(function.node_def for function in functions)):
-            found |= {f"operation {node.name!r} is a {node.op}" for node in nodes if node.op in UNSAFE_NODES}
-    raise_all(sorted(found), f"{path} reaches out of its graph when it runs ({ADVICE}):")
+            reasons |= {f"operation {node.name!r} is a {node.op}" for node in nodes if node.op in UNSAFE_NODES}
+    raise_all(sorted(reasons), f"{path} reaches out of its graph when it runs ({ADVICE}):")

@@ -69,15 +69,15 @@ def match_weights(graph: Graph, tree: Node) -> dict[OpKey, tuple[str, ...]]:
     Operators whose constants equal no layer's weights are left out.
     """
     kernels = _kernels_by_size(tree)
-    known = IdentityCache()  # constants are shared by operators
-    found: dict[OpKey, tuple[str, ...]] = {}
+    by_constant = IdentityCache()  # constants are shared by operators
+    layers_of: dict[OpKey, tuple[str, ...]] = {}
     for key, op in graph.ops():
         for data in _kernel_constants(graph.subgraphs[key[0]], op):
-            holders = known.once(partial(_holders, data, op.code, kernels), data, key=op.code)
+            holders = by_constant.once(partial(_holders, data, op.code, kernels), data, key=op.code)
             if holders:
-                found[key] = holders
+                layers_of[key] = holders
                 break
-    return found
+    return layers_of
 
 
 def _kernel_constants(subgraph: Subgraph, op: Op) -> Iterator[np.ndarray]:
@@ -90,7 +90,7 @@ def _kernel_constants(subgraph: Subgraph, op: Op) -> Iterator[np.ndarray]:
 
 def _kernels_by_size(tree: Node) -> dict[tuple[int, int], list[_Kernel]]:
     """Return all ways to lay out all kernels, by the shape of their rows."""
-    found: dict[tuple[int, int], list[_Kernel]] = {}
+    kernels: dict[tuple[int, int], list[_Kernel]] = {}
     for node in nodes(tree):
         for weight in own_weights(node):
             shape = tuple(int(size) for size in weight.shape)
@@ -100,10 +100,10 @@ def _kernels_by_size(tree: Node) -> dict[tuple[int, int], list[_Kernel]]:
                 cut = (*shape[:-1], shape[-1] // gates)
                 for size, layout in _layouts(cut).items():
                     for gate in range(gates):
-                        found.setdefault(size, []).extend(
+                        kernels.setdefault(size, []).extend(
                             _Kernel(node.path, weight, (gate, gates), way) for way in layout
                         )
-    return found
+    return kernels
 
 
 def _layouts(shape: tuple[int, ...]) -> dict[tuple[int, int], list[Layout]]:
@@ -119,23 +119,23 @@ def _layouts(shape: tuple[int, ...]) -> dict[tuple[int, int], list[Layout]]:
         ways += [(count // inputs, _split(axis, True))] + ([(inputs, _split(axis, False))] if axis > 1 else [])
     if len(shape) > 2:
         ways += [(shape[-2], _axis(-2))]
-    found: dict[tuple[int, int], list[Layout]] = {}
+    layouts: dict[tuple[int, int], list[Layout]] = {}
     for rows, layout in ways:
         if rows:
-            found.setdefault((rows, count // rows), []).append(layout)
-    return found
+            layouts.setdefault((rows, count // rows), []).append(layout)
+    return layouts
 
 
 def _holders(data: np.ndarray, code: str, kernels: Mapping[tuple[int, int], list[_Kernel]]) -> tuple[str, ...]:
-    found: dict[str, None] = {}
+    holders: dict[str, None] = {}
     for layout in CONSTANT_LAYOUTS.get(code, (_first,)):
         rows = layout(data)
         if rows.shape[1] < 2:
             continue  # all rows of one value have one direction
         for kernel in kernels.get((rows.shape[0], rows.shape[1]), ()):
-            if kernel.path not in found and aligned(rows, kernel.rows()):
-                found[kernel.path] = None
-    return tuple(found)
+            if kernel.path not in holders and aligned(rows, kernel.rows()):
+                holders[kernel.path] = None
+    return tuple(holders)
 
 
 def aligned(first: np.ndarray, second: np.ndarray) -> bool:

@@ -99,7 +99,7 @@ class SubgraphBuilder(GraphBuilder):
     def _to_integer(self, tensor: int, form: ActivationEncoding) -> int:
         forms = self._forms[tensor]
         made, *_ = forms  # what was made in float is rounded once
-        same_type = [index for known, index in forms.items() if known is not FLOAT and _requantizes(known, form)]
+        same_type = [index for other, index in forms.items() if other is not FLOAT and _requantizes(other, form)]
         start = same_type[0] if same_type and made is not FLOAT else self.value(tensor, FLOAT)
         result = self.new(encoded(replace(self.tensors[tensor], data=None), form, "_quantized"))
         self.add(quantize(self.tensors[result], start, result))

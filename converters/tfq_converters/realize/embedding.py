@@ -66,17 +66,17 @@ def _embedding_lookup(builder: SubgraphBuilder, op: Op, table: WeightCodes, ids:
 
     stored = builder.once(table, "rows", lambda: builder.new(_stored_rows(builder, op.inputs[0], table)))
     result = rows("rows", count, builder.tensors[stored].shape[1])
-    found = builder.step("EMBEDDING_LOOKUP", (index, stored), result, None, LOOKUP_VERSIONS[table.bits])
+    looked_up = builder.step("EMBEDDING_LOOKUP", (index, stored), result, None, LOOKUP_VERSIONS[table.bits])
     if scales_aside(table):
         column = builder.once(table, "scales", lambda: builder.new(_scale_column(builder, op.inputs[0], table)))
         scales = builder.step("EMBEDDING_LOOKUP", (index, column), rows("scales", count, 1), None)
         scaled = rows("scaled_rows", count, result.shape[1])
-        found = builder.step("MUL", (found, scales), scaled, PLAIN_MUL)
-    found = _first_columns(builder, found, rows("whole_rows", count, width))
+        looked_up = builder.step("MUL", (looked_up, scales), scaled, PLAIN_MUL)
+    looked_up = _first_columns(builder, looked_up, rows("whole_rows", count, width))
     if in_blocks and parts * width != depth:
-        found = builder.reshape(found, rows("joined", count // parts, parts * width))
-        found = _first_columns(builder, found, rows("columns", count // parts, depth))
-    builder.reshape(found, builder.source.tensors[op.outputs[0]], builder.output(op.outputs[0], FLOAT))
+        looked_up = builder.reshape(looked_up, rows("joined", count // parts, parts * width))
+        looked_up = _first_columns(builder, looked_up, rows("columns", count // parts, depth))
+    builder.reshape(looked_up, builder.source.tensors[op.outputs[0]], builder.output(op.outputs[0], FLOAT))
 
 
 def _first_columns(builder: SubgraphBuilder, index: int, result: Tensor) -> int:

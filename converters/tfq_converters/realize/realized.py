@@ -51,9 +51,9 @@ def realize(quantized: QuantizedGraph) -> Realized:
     subgraphs: list[Subgraph] = []
     places: dict[TensorKey, Mapping[ValueForm, int]] = {}
     for s in range(len(quantized.graph.subgraphs)):
-        subgraph, found = _subgraph(quantized, s)
+        subgraph, realized_values = _subgraph(quantized, s)
         subgraphs.append(subgraph)
-        places |= {(s, tensor): forms for tensor, forms in found.items()}
+        places |= {(s, tensor): forms for tensor, forms in realized_values.items()}
     signatures = tuple(
         _moved(signature, quantized.graph.subgraphs[signature.subgraph], subgraphs[signature.subgraph])
         for signature in quantized.graph.signatures

@@ -39,12 +39,12 @@ class Server:
     def run(self, number: int, inputs: list[Any], each: int, reset: bool) -> list[Any]:
         """Return the outputs of several runs, one after the other; each takes so many of the inputs."""
         arrays, runner = self._asked.take(inputs), self._runners[number]
-        found: list[np.ndarray] = []
+        outputs: list[np.ndarray] = []
         for start in range(0, max(len(arrays), 1), max(each, 1)):
-            found += runner.run(arrays[start : start + each])
+            outputs += runner.run(arrays[start : start + each])
             if reset:
                 runner.reset_variables()
-        return self._answered.put(found)
+        return self._answered.put(outputs)
 
     def reset(self, number: int) -> None:
         self._runners[number].reset_variables()
@@ -62,14 +62,14 @@ def timed(
     """Return the median ms of one invocation of each, in alternation (first of each pair too), and how many."""
     sides = list(zip(runners, inputs, strict=True))
     start = time.perf_counter()
-    for runner, given in sides * WARM_UP:
-        runner.invoke(given)
+    for runner, arrays in sides * WARM_UP:
+        runner.invoke(arrays)
     times: tuple[list[float], list[float]] = ([], [])
     while len(times[0]) < FEWEST or (len(times[0]) < MOST and time.perf_counter() - start < seconds):
         for which in (0, 1) if len(times[0]) % 2 else (1, 0):
-            runner, given = sides[which]
+            runner, arrays = sides[which]
             before = time.perf_counter()
-            runner.invoke(given)
+            runner.invoke(arrays)
             times[which].append(1e3 * (time.perf_counter() - before))
     return statistics.median(times[0]), statistics.median(times[1]), len(times[0])
 

@@ -64,28 +64,28 @@ class Apart:
         return self._process.poll() is None
 
     def limit(self, float_seconds: float) -> float:
-        """Seconds that one run of a file may take."""
+        """Return the seconds that one run of a file may take."""
         return limit_of(float_seconds, self._timeout)
 
     def time(
         self, runners: Sequence["ApartRunner"], inputs: Sequence[Sequence[np.ndarray]], seconds: float
     ) -> tuple[float, float, int]:
         """Return the times of two files, as `apart_child.timed` measures them."""
-        asked = self.put([array for given in inputs for array in given])
+        asked = self.put([array for sample in inputs for array in sample])
         limit = 2 * seconds + RUNS_TIMED * sum(runner.limit for runner in runners)
         what = " and ".join(runner.what for runner in runners)
-        numbers, counts = [runner.number for runner in runners], [len(given) for given in inputs]
+        numbers, counts = [runner.number for runner in runners], [len(sample) for sample in inputs]
         before, after, repeats = self.ask(
             what, limit, "time", numbers=numbers, inputs=asked, counts=counts, seconds=seconds
         )
         return before, after, repeats
 
     def put(self, arrays: Sequence[np.ndarray]) -> list[Any]:
-        """Arrays for the next request."""
+        """Store arrays for the next request."""
         return self._asked.put(arrays)
 
     def take(self, described: Sequence[Any]) -> list[np.ndarray]:
-        """Arrays of the last answer."""
+        """Return the arrays of the last answer."""
         return self._answered.take(described)
 
     def ask(self, what: str, limit: float, name: str, **arguments: Any) -> Any:
@@ -94,8 +94,8 @@ class Apart:
         Args:
             what: the file, for errors.
             limit: seconds that it may take.
-            name: of the request (`apart_child.Server`).
-            arguments: of the request.
+            name: the name of the request (`apart_child.Server`).
+            arguments: the arguments of the request.
 
         Raises:
             TfqError: the runtime refuses or fails, the process died, or it did not answer in time.
@@ -164,11 +164,11 @@ class ApartRunner:
     def run_all(self, inputs: Sequence[Sequence[np.ndarray]], reset: bool = False) -> list[list[np.ndarray]]:
         """Return the outputs of several runs in one request; with `reset`, no state passes between them."""
         each, count = len(inputs[0]), len(inputs)
-        asked = self.process.put([array for given in inputs for array in given])
-        given = {"number": self.number, "inputs": asked, "each": each, "reset": reset}
-        found = self.process.take(self.process.ask(self.what, count * self.limit, "run", **given))
-        size = len(found) // count
-        return [found[start : start + size] for start in range(0, len(found), size)]
+        asked = self.process.put([array for request in inputs for array in request])
+        request = {"number": self.number, "inputs": asked, "each": each, "reset": reset}
+        outputs = self.process.take(self.process.ask(self.what, count * self.limit, "run", **request))
+        size = len(outputs) // count
+        return [outputs[start : start + size] for start in range(0, len(outputs), size)]
 
     def reset_variables(self) -> None:
         """Set the variables of the file to zero, where they begin."""

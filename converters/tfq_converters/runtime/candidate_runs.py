@@ -41,7 +41,7 @@ class FileRuns:
         """Run the file of `graph`.
 
         Args:
-            graph: of the file.
+            graph: the graph of the file.
             samples: inputs of its main subgraph, in the types of the file.
             outputs: tensors of the main subgraph to report instead of its outputs.
 

@@ -81,7 +81,7 @@ class Runs:
         """Hand the file over, to be run on `kernels`; returns in how many parts it is run.
 
         Args:
-            graph: of the file.
+            graph: the graph of the file.
             content: the bytes of the file; made from `graph` when None.
             wanted: tensors of the main subgraph to report.
             samples: inputs in the types of the file.
@@ -93,12 +93,12 @@ class Runs:
             _save_parts(graph, parts, self._here)
         else:
             _save_probe(graph, content, tuple(wanted), self._here / "probe.tflite")
-        given = ArrayWriter(self._here / "inputs")
-        given.add("wanted", np.array(wanted, np.int64))
+        writer = ArrayWriter(self._here / "inputs")
+        writer.add("wanted", np.array(wanted, np.int64))
         for n, sample in enumerate(samples):
             for k, array in enumerate(sample):
-                given.add(f"{n}_{k}", array)
-        given.close()
+                writer.add(f"{n}_{k}", array)
+        writer.close()
         self._begin(self._ready, kernels)
         return max(len(parts), 1)
 

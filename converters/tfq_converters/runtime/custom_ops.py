@@ -48,14 +48,14 @@ def _asked(op: Op, subgraph: Subgraph) -> dict[str, bool]:
     values = [_value(rng, alone.graph.main.tensors[t]) for t in alone.graph.main.inputs]
     with waiting() as runs:
         runs.give(alone.graph, None, alone.graph.main.outputs, [values], ASKED)
-        found: dict[str, bool] = {}
+        answers: dict[str, bool] = {}
         for kernels in ASKED:
             try:
                 runs.result(kernels)
-                found[kernels] = True
+                answers[kernels] = True
             except TfqError:
-                found[kernels] = False
-    return found
+                answers[kernels] = False
+    return answers
 
 
 def _unpacks(subgraph: Subgraph, index: int) -> bool:

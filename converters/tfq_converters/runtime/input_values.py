@@ -35,13 +35,13 @@ def role_of(subgraph: Subgraph, start: int) -> Role:
 
     Of a tensor that says nothing, whole numbers are rows of every table, for it may index one in a way not seen here.
     """
-    found: dict[Kind, Role] = {}
+    roles: dict[Kind, Role] = {}
     for role in _roles(subgraph, start):
-        known = found.get(role.kind, role)
-        found[role.kind] = Role(role.kind, max(known.low, role.low), min(known.high, role.high))
+        other = roles.get(role.kind, role)
+        roles[role.kind] = Role(role.kind, max(other.low, role.low), min(other.high, role.high))
     tables = (subgraph.tensors[op.inputs[0]] for op in subgraph.ops if op.code == "GATHER")
     smallest = min((table.shape[0] for table in tables if table.is_constant and table.shape), default=UNBOUNDED)
-    return next((found[kind] for kind in KINDS if kind in found), Role(high=max(1, min(UNBOUNDED, smallest))))
+    return next((roles[kind] for kind in KINDS if kind in roles), Role(high=max(1, min(UNBOUNDED, smallest))))
 
 
 def drawn(
@@ -79,7 +79,7 @@ def _roles(subgraph: Subgraph, start: int) -> Iterator[Role]:
     """Yield the roles that operators give to the values of `start` where these reach them."""
     consumers = subgraph.consumers()
     ahead: list[tuple[int, str]] = [(start, "unchanged")]
-    seen = set(ahead)
+    visited = set(ahead)
     while ahead:
         tensor, state = ahead.pop()
         for index, slot in consumers.get(tensor, []):
@@ -89,8 +89,8 @@ def _roles(subgraph: Subgraph, start: int) -> Iterator[Role]:
                 yield role
             after = _after(subgraph, op, slot, tensor, state)
             for output in op.outputs if after else ():
-                if (output, after) not in seen:
-                    seen.add((output, after))
+                if (output, after) not in visited:
+                    visited.add((output, after))
                     ahead.append((output, after))
 
 

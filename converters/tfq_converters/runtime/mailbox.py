@@ -39,18 +39,18 @@ class Mailbox:
         return described
 
     def take(self, described: Sequence[Any]) -> list[np.ndarray]:
-        """Copies of the arrays that the other side put in."""
-        found = []
+        """Return copies of the arrays that the other side put in."""
+        arrays = []
         for code, shape, where in described:
             if not code:
                 texts = np.empty(len(where), object)
                 texts[:] = [base64.b64decode(text) for text in where]
-                found.append(texts.reshape(shape))
+                arrays.append(texts.reshape(shape))
                 continue
             dtype, size = np.dtype(code), int(np.prod(shape, dtype=np.int64))
             content = self._mapped(where + size * dtype.itemsize) if size else b""
-            found.append(np.frombuffer(content, dtype, size, where if size else 0).reshape(shape).copy())
-        return found
+            arrays.append(np.frombuffer(content, dtype, size, where if size else 0).reshape(shape).copy())
+        return arrays
 
     def _mapped(self, size: int) -> mmap.mmap:
         if self._map is None or len(self._map) < size:

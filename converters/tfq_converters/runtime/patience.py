@@ -14,7 +14,7 @@ STEP = 1.0  # seconds that one look counts at most: a user who stops this proces
 
 
 def limit_of(float_seconds: float, timeout: float | None) -> float:
-    """Seconds that one run of a file may take.
+    """Return the seconds that one run of a file may take.
 
     Args:
         float_seconds: what the same takes in float.

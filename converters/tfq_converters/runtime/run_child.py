@@ -39,12 +39,12 @@ def main(folder: str) -> int:
     kernels: list[Kernels] = sys.stdin.readline().split()  # type: ignore[assignment]
     if not kernels:  # there is no file after all
         return 0
-    given = ArrayFile(here / "inputs")
-    wanted = given["wanted"].tolist()
-    inputs = samples({name: given[name] for name in given if name != "wanted"})
+    arrays = ArrayFile(here / "inputs")
+    indices = arrays["wanted"].tolist()
+    inputs = samples({name: arrays[name] for name in arrays if name != "wanted"})
     workers = len(kernels) if os.path.getsize(here / "file.tflite") <= SMALL_BYTES else 1  # each holds the weights
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda kind: _answer(here, kind, inputs, wanted), kernels))
+        list(pool.map(lambda kind: _answer(here, kind, inputs, indices), kernels))
     return 0
 
 
@@ -85,18 +85,18 @@ def _run_parts(
     here: Path, kernels: Kernels, inputs: list[list[np.ndarray]], wanted: list[int], results: ArrayWriter
 ) -> None:
     Runner(str(here / "file.tflite"), kernels)  # the runtime takes it; it unpacks no weights before the first run
-    known = {name: tensors.tolist() for name, tensors in ArrayFile(here / "parts").items()}
-    values = [dict(zip(known["inputs"], sample, strict=True)) for sample in inputs]
-    for k in range((len(known) - 2) // 2):
+    tensors_of = {name: tensors.tolist() for name, tensors in ArrayFile(here / "parts").items()}
+    values = [dict(zip(tensors_of["inputs"], sample, strict=True)) for sample in inputs]
+    for k in range((len(tensors_of) - 2) // 2):
         runner = Runner(str(here / f"part_{k}.tflite"), kernels)
-        for found in values:
-            shown = runner.run([found[t] for t in known[f"inputs_{k}"]])
-            found |= dict(zip(known[f"outputs_{k}"], shown, strict=True))
+        for array in values:
+            shown = runner.run([array[t] for t in tensors_of[f"inputs_{k}"]])
+            array |= dict(zip(tensors_of[f"outputs_{k}"], shown, strict=True))
         del runner  # with its weights
-    for n, found in enumerate(values):
-        for k, t in enumerate(known["outputs"]):
-            results.add(f"output_{n}_{k}", found[t])
-        _save(results, n, wanted, [found[t] for t in wanted])
+    for n, array in enumerate(values):
+        for k, t in enumerate(tensors_of["outputs"]):
+            results.add(f"output_{n}_{k}", array[t])
+        _save(results, n, wanted, [array[t] for t in wanted])
 
 
 def _save(results: ArrayWriter, n: int, wanted: list[int], values: list[np.ndarray]) -> None:

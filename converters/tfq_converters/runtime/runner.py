@@ -82,7 +82,7 @@ class Runner:
             self._interpreter.invoke()
 
     def outputs(self) -> list[np.ndarray]:
-        """Copies of the outputs of the last run, in output order."""
+        """Return copies of the outputs of the last run, in output order."""
         return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs]
 
     def output_view(self, index: int) -> np.ndarray:

@@ -24,13 +24,13 @@ def unrunnable_ops(graph: Graph, kernels: Kernels = "default", s: int = 0) -> li
 
     An operator that calls a subgraph is executed where all that it calls is.
     """
-    main, found = graph.subgraphs[s], list[int]()
+    main, ops = graph.subgraphs[s], list[int]()
     lost: set[int] = set()  # resources that nothing makes here
     for o, op in enumerate(main.ops):
         if not lost.isdisjoint(op.inputs) or is_unrunnable(op, main, kernels) or _calls_unrunnable(graph, op, kernels):
-            found.append(o)
+            ops.append(o)
             lost |= {t for t in op.outputs if main.tensors[t].dtype in RESOURCES}
-    return found
+    return ops
 
 
 def _calls_unrunnable(graph: Graph, op: Op, kernels: Kernels) -> bool:
@@ -50,24 +50,24 @@ def called(op: Op) -> list[int]:
 
 def unrunnable_names(graph: Graph) -> list[str]:
     """Return the kinds of such operators in the main subgraph and in what it calls, sorted."""
-    found: set[str] = set()
+    names: set[str] = set()
     ahead = [(graph.main, graph.main.ops[o]) for o in unrunnable_ops(graph)]
     while ahead:
         subgraph, op = ahead.pop()
         if is_unrunnable(op, subgraph):
-            found.add(op.custom_code)
+            names.add(op.custom_code)
         ahead += [(graph.subgraphs[s], inner) for s in called(op) for inner in graph.subgraphs[s].ops]
-    return sorted(found)
+    return sorted(names)
 
 
 def depends_on_unrunnable(graph: Graph) -> set[int]:
     """Return the tensors of the main subgraph whose values cannot be known here."""
-    found: set[int] = set()
+    tensors: set[int] = set()
     gone = set(unrunnable_ops(graph))
     for o, op in enumerate(graph.main.ops):
-        if o in gone or not found.isdisjoint(op.inputs):
-            found |= set(op.outputs)
-    return found
+        if o in gone or not tensors.isdisjoint(op.inputs):
+            tensors |= set(op.outputs)
+    return tensors
 
 
 def runnable_part(graph: Graph, kernels: Kernels = "default") -> Graph:

@@ -64,9 +64,9 @@ def observer_problems(spec: ActivationSpec) -> list[str]:
     if spec.observer not in OBSERVERS:
         return [f"unknown observer {spec.observer!r}; known: {', '.join(OBSERVERS)}"]
     observer = OBSERVERS[spec.observer]
-    known = (*observer.options, *observer.optional)
-    found = [
-        observer.problem(name, value) if name in known else f"no option {name!r}; it has {', '.join(known) or 'none'}"
+    names = (*observer.options, *observer.optional)
+    problems = [
+        observer.problem(name, value) if name in names else f"no option {name!r}; it has {', '.join(names) or 'none'}"
         for name, value in spec.options
     ]
-    return [f"observer {spec.observer!r} has {problem}" for problem in found if problem]
+    return [f"observer {spec.observer!r} has {problem}" for problem in problems if problem]

@@ -12,7 +12,7 @@ LARGEST = 32  # bins in each quantization level when nothing is clipped
 SMOOTHING = 1e-4  # counts that an empty bin gets, so that the divergence is finite
 
 
-def entropy(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+def entropy(tensor: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
     """Return [-t, t], cut to the values, for the threshold t with the least divergence; of equals, the largest.
 
     Bins are of one width, thresholds are whole numbers of bins per level. Zeros are left out: they have a code of their
@@ -21,17 +21,17 @@ def entropy(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> 
     Options:
         fence: see `TensorStatistics.within` (10).
     """
-    seen = seen.within(options["fence"])
-    levels = 2 ** (min(bits, 8) - (seen.range.low < 0 < seen.range.high))
-    filled = seen.counted.values != 0
-    magnitudes, bins = np.abs(seen.counted.values[filled]), levels * LARGEST
+    tensor = tensor.within(options["fence"])
+    levels = 2 ** (min(bits, 8) - (tensor.range.low < 0 < tensor.range.high))
+    filled = tensor.counted.values != 0
+    magnitudes, bins = np.abs(tensor.counted.values[filled]), levels * LARGEST
     if not len(magnitudes):
-        return seen.range
+        return tensor.range
     where = np.minimum((magnitudes * (bins / magnitudes.max())).astype(np.int64), bins - 1)
-    counts = np.bincount(where, seen.counted.counts[filled], bins)
+    counts = np.bincount(where, tensor.counted.counts[filled], bins)
     divergences = [divergence(counts, levels, per_level) for per_level in range(LARGEST, 0, -1)]
     threshold = float(magnitudes.max()) * (LARGEST - int(np.argmin(divergences))) / LARGEST
-    return seen.range.intersection(Range(-threshold, threshold))
+    return tensor.range.intersection(Range(-threshold, threshold))
 
 
 def divergence(counts: np.ndarray, levels: int, per_level: int) -> float:
@@ -47,6 +47,6 @@ def divergence(counts: np.ndarray, levels: int, per_level: int) -> float:
     mean = inside.sum(1) / np.maximum(full.sum(1), 1)
     q = np.where(full, mean[:, None], 0.0).reshape(-1)
     p[-1] += counts[kept:].sum()
-    seen = p > 0
-    p, q = p[seen], np.where(q[seen] > 0, q[seen], SMOOTHING)
+    occupied = p > 0
+    p, q = p[occupied], np.where(q[occupied] > 0, q[occupied], SMOOTHING)
     return float(np.sum(p * np.log(p / q)) / p.sum() + np.log(q.sum() / p.sum()))

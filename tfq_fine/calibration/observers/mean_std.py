@@ -7,14 +7,14 @@ from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 
 
-def mean_std(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+def mean_std(tensor: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
     """Return mean ± deviations * standard deviation, cut to the range of the values.
 
     Options:
         deviations: how many standard deviations (6).
         fence: see `TensorStatistics.within` (10).
     """
-    seen = seen.within(options["fence"])
-    mean, deviation = seen.counted.moments()
+    tensor = tensor.within(options["fence"])
+    mean, deviation = tensor.counted.moments()
     reach = options["deviations"] * deviation
-    return seen.range.intersection(Range(mean - reach, mean + reach))
+    return tensor.range.intersection(Range(mean - reach, mean + reach))

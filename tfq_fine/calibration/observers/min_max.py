@@ -6,6 +6,6 @@ from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 
 
-def min_max(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+def min_max(tensor: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
     """Return the smallest and the largest value of all samples."""
-    return seen.range
+    return tensor.range

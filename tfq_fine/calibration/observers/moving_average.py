@@ -6,11 +6,11 @@ from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 
 
-def moving_average(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+def moving_average(tensor: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
     """Return moving averages of the minima and of the maxima; later runs weigh more.
 
     Options:
         momentum: what a run keeps of its weight when the next one comes (0.95).
     """
-    assert seen.moving is not None
-    return seen.moving.range
+    assert tensor.moving is not None
+    return tensor.moving.range

@@ -13,22 +13,22 @@ SHARES = 2.0 ** -np.arange(0.0, 8.0, 0.125)  # of each end of the range: down to
 SWEEPS = 2
 
 
-def mse(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+def mse(tensor: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
     """Return the least error over a grid of shares of the lower and of the upper end, one end searched after the other.
 
     Options:
         fence: see `TensorStatistics.within` (10).
     """
-    seen = seen.within(options["fence"])
-    histogram, found = seen.counted, seen.range
+    tensor = tensor.within(options["fence"])
+    histogram, best = tensor.counted, tensor.range
     for _ in range(SWEEPS):
-        before = found
+        before = best
         for side in ("high", "low"):
-            if (found.high if side == "high" else -found.low) > 0:
-                found = _best(histogram, found, side, bits)
-        if found == before:
+            if (best.high if side == "high" else -best.low) > 0:
+                best = _best(histogram, best, side, bits)
+        if best == before:
             break
-    return found
+    return best
 
 
 def _best(histogram: Histogram, start: Range, side: str, bits: int) -> Range:
@@ -45,5 +45,5 @@ def squared_error(histogram: Histogram, low: np.ndarray, high: np.ndarray, bits:
     errors -= histogram.values
     with np.errstate(over="ignore"):  # infinite where a value such as a mask is the lowest float
         np.square(errors, out=errors)
-    found: np.ndarray = errors.astype(np.float64) @ histogram.counts.astype(np.float64)
-    return found
+    total: np.ndarray = errors.astype(np.float64) @ histogram.counts.astype(np.float64)
+    return total

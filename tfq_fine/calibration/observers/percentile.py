@@ -7,7 +7,7 @@ from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 
 
-def percentile(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+def percentile(tensor: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
     """Return the range between two percentiles.
 
     Options:
@@ -16,9 +16,9 @@ def percentile(seen: TensorStatistics, bits: int, options: Mapping[str, float]) 
         upper: percentile of the upper end instead; 100 keeps the maximum.
         fence: see `TensorStatistics.within` (10).
     """
-    seen = seen.within(options["fence"])
+    tensor = tensor.within(options["fence"])
     upper = options.get("upper", options["percentile"])
     lower = options.get("lower", 100.0 - options["percentile"])
-    low = seen.counted.quantile(lower / 100) if lower > 0 else seen.range.low
-    high = seen.counted.quantile(upper / 100) if upper < 100 else seen.range.high
-    return seen.range.intersection(Range(low, high))
+    low = tensor.counted.quantile(lower / 100) if lower > 0 else tensor.range.low
+    high = tensor.counted.quantile(upper / 100) if upper < 100 else tensor.range.high
+    return tensor.range.intersection(Range(low, high))

@@ -14,7 +14,7 @@ def second_moment(data: np.ndarray, op: Op, subgraph: Subgraph) -> np.ndarray:
     Args:
         data: float32 input of the operator, samples along axis 0.
         op: FULLY_CONNECTED, CONV_2D, DEPTHWISE_CONV_2D, CONV_3D, TRANSPOSE_CONV or BATCH_MATMUL by a constant.
-        subgraph: that holds it.
+        subgraph: the subgraph that holds it.
 
     Returns:
         float32 [groups, K, K], the products by BLAS.

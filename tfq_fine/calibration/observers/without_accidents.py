@@ -6,10 +6,10 @@ from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 
 
-def without_accidents(seen: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
+def without_accidents(tensor: TensorStatistics, bits: int, options: Mapping[str, float]) -> Range:
     """Return the smallest and the largest value of the samples within the fence.
 
     Options:
         fence: see `TensorStatistics.within` (10).
     """
-    return seen.within(options["fence"]).range
+    return tensor.within(options["fence"]).range

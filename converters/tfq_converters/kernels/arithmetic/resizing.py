@@ -16,13 +16,13 @@ Place = tuple[np.ndarray, np.ndarray, np.ndarray]  # between which two, and how 
 
 def resized(op: Op, codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return int64 codes [N, h, w, C] at the (h, w) of `size`, as XNNPACK computes them, rounding halves up."""
-    places = [between(op, length, wanted) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
+    places = [between(op, length, target) for length, target in zip(codes.shape[1:3], size, strict=True)]
     return shifted(_mixed(codes, places, PLACE_BITS), 2 * PLACE_BITS)
 
 
 def resized_short(op: Op, codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return the codes as the slower kernels compute them: halves away from 0."""
-    places = [short_between(op, length, wanted) for length, wanted in zip(codes.shape[1:3], size, strict=True)]
+    places = [short_between(op, length, target) for length, target in zip(codes.shape[1:3], size, strict=True)]
     total = _mixed(codes, places, SHORT_PLACE_BITS)
     return shifted(total - (total < 0), 2 * SHORT_PLACE_BITS)
 

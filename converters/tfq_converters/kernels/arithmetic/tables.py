@@ -34,8 +34,8 @@ def anchors(
     after = function(first + np.arange(1, STEPS + 1).astype(kind) * step)
     sample = _nearest(here * inverse)
     off = _nearest((after * inverse + sample) / kind(2)) - _nearest(middle * inverse)
-    found = np.append(sample - _nearest(off / kind(2)), _nearest(function(last) * inverse))
-    result: np.ndarray = np.clip(found, LEAST, MOST).astype(np.int64)
+    table = np.append(sample - _nearest(off / kind(2)), _nearest(function(last) * inverse))
+    result: np.ndarray = np.clip(table, LEAST, MOST).astype(np.int64)
     return result
 
 

@@ -1,0 +1,90 @@
+"""To add one is a row: a toy algorithm, observer, transform and recipe reach the file through their tables alone."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tfq_fine as tfq
+from support.graphs import images, small_cnn
+from tfq_converters import flatbuffer
+from tfq_converters.quantized import WeightCodes
+from tfq_fine import numerics
+from tfq_fine.algorithms import ALGORITHMS, Algorithm, Option, WeightProblem
+from tfq_fine.calibration.observers import OBSERVERS, Observer
+from tfq_fine.calibration.statistics import Range
+from tfq_fine.search.transform import Proposal, Transform
+from tfq_fine.search.transform_table import TRANSFORMS
+from tfq_fine.search.trial import Trial, Variant
+
+STATIC = tfq.OpSpec("integer", tfq.WeightSpec(8), tfq.ActivationSpec(8))
+
+
+def quantized(recipe: Any, **options: Any) -> Any:
+    options = {"repairs": None} | options
+    return tfq.quantize(flatbuffer.write(small_cnn()), recipe, images(8), **options)
+
+
+def test_an_algorithm_is_a_row(monkeypatch: pytest.MonkeyPatch):
+    """Every code is 0 but for the largest weights, which no other algorithm gives."""
+
+    def sparse(problem: WeightProblem) -> WeightCodes:
+        codes = numerics.affine.encode_weight(problem.weight, problem.block, problem.codes)
+        return replace(codes, codes=np.where(np.abs(codes.codes) > problem.options["least"], codes.codes, 0))
+
+    monkeypatch.setitem(ALGORITHMS, "sparse", Algorithm(sparse, options={"least": Option(100, 0, 127)}))
+    recipe = tfq.Recipe("toy", STATIC).with_algorithm("sparse:least=90")
+    codes = [
+        value.codes
+        for op in quantized(recipe).quantized.ops.values()
+        for value in op.weights.values()
+        if isinstance(value, WeightCodes) and value.codes.ndim > 1 and value.bits == 8
+    ]
+    assert codes and all(((np.abs(each) > 90) | (each == 0)).all() for each in codes)
+
+
+def test_an_observer_is_a_row(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(
+        OBSERVERS, "toy", Observer(lambda seen, bits, options: Range(-3.0, options["top"]), "", {"top": 1.0})
+    )
+    monkeypatch.setattr("tfq_fine.calibration.observers.LIMITS", {"top": (0.0, 9.0)})
+    result = quantized("full_int8", observer="toy:top=5")
+    steps = {round(encoding.scale * 255, 4) for op in result.quantized.ops.values() for encoding in op.outputs.values()}
+    assert 8.0 in steps
+    with pytest.raises(tfq.TfqError, match="top=10: expected 0 to 9"):
+        quantized("full_int8", observer="toy:top=10")
+
+
+def test_a_transform_is_a_row(monkeypatch: pytest.MonkeyPatch):
+    """One that ruins the model is measured and refused, with the figures in the report; others stay."""
+
+    def ruined(variant: Variant, trial: Trial) -> Proposal:
+        main = variant.graph.main
+        tensors = tuple(
+            replace(t, data=np.zeros_like(t.data)) if t.data is not None and t.data.ndim > 1 else t
+            for t in main.tensors
+        )
+        graph = replace(variant.graph, subgraphs=(replace(main, tensors=tensors),))
+        return Proposal("weights are 0", (replace(variant, graph=graph),))
+
+    monkeypatch.setitem(TRANSFORMS, "toy", Transform("a toy", ruined))
+    monkeypatch.setitem(TRANSFORMS, "idle", Transform("another", lambda variant, trial: Proposal("nothing to do")))
+    rows = {row.name: row for row in quantized("full_int8", repairs=["toy", "idle", "bias_correction"]).report.repairs}
+    assert not rows["toy"].applied and "it brings -" in rows["toy"].text
+    assert rows["toy"].after < rows["toy"].before - 10  # dB
+    assert (rows["idle"].applied, rows["idle"].text) == (False, "nothing to do")
+    assert "bias_correction" in rows
+
+
+def test_a_recipe_is_a_row(monkeypatch: pytest.MonkeyPatch):
+    toy = tfq.Recipe("toy", tfq.OpSpec("weight_only", tfq.WeightSpec(3)))
+    monkeypatch.setitem(tfq.RECIPES, "toy", toy)
+    result = quantized("toy")
+    codes = [
+        value.codes
+        for op in result.quantized.ops.values()
+        for value in op.weights.values()
+        if isinstance(value, WeightCodes)
+    ]
+    assert codes and {int(np.abs(each).max()) for each in codes} == {3}  # 3 of the 4 bits that store them
