@@ -56,16 +56,16 @@ def sqnr(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
 def _energies(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Return (sum x², sum (x - y)²), in double precision where masks (the lowest float) overflow single precision."""
     signal = noise = 0.0
-    for start in range(0, x.size, CHUNK):
-        part, other = x[start : start + CHUNK], y[start : start + CHUNK]
-        with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, x.size, CHUNK):
+            part, other = x[start : start + CHUNK], y[start : start + CHUNK]
             error = part - other
             energies = float(np.dot(part, part)), float(np.dot(error, error))
-            if not np.isfinite(energies).all():
+            if not math.isfinite(sum(energies)):
                 part, other = comparable(part, other)
                 error = part - other
                 energies = float(np.dot(part, part)), float(np.dot(error, error))
-        signal, noise = signal + energies[0], noise + energies[1]
+            signal, noise = signal + energies[0], noise + energies[1]
     return signal, noise
 
 
