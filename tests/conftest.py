@@ -25,7 +25,8 @@ from support.shared_conversions import shared_conversions
 from tfq_converters.runtime import child_process
 
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
-hypothesis.settings.load_profile("tests")
+hypothesis.settings.register_profile("few", deadline=None, derandomize=True, max_examples=3)
+hypothesis.settings.load_profile("few" if os.environ.get("FEW_EXAMPLES") else "tests")
 
 
 # Modules of few tests that take half a minute and more: begun first, so that no worker is left with one at the end.

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
@@ -117,3 +119,19 @@ def test_the_run_check_rounds_as_the_kernels_do() -> None:
     off = [float(np.abs(seen - expected).max()) for seen in emulated_inputs(values)]
     assert min(off) < 1e-5  # a step is 0.15
     assert sorted(off)[1] > 0.05  # no other one has them
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> tuple[float, float]:
+    """Any range, or one that is symmetric about 0 but for a little."""
+    one = draw(st.floats(-1e4, 1e4, width=32))
+    other = draw(st.one_of(st.floats(-1e4, 1e4, width=32), st.floats(0.998, 1.002).map(lambda ratio: -one * ratio)))
+    return min(one, other), max(one, other)
+
+
+@given(ranges())
+def test_wrappers_choose_the_same_encoding(extent: tuple[float, float]) -> None:
+    expected = affine.activation_encoding(*extent, 8)
+    low, high = (tf.constant(end, tf.float64) for end in extent)
+    scale, zero = arithmetic.activation_scale(low, high, 8)
+    assert (float(scale), int(zero)) == (expected.scale, expected.zero_point)

@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -12,7 +11,6 @@ from hypothesis.extra import numpy as hnp
 from tfq_converters.flatbuffer.packing import pack, unpack
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms import WeightProblem, solve
-from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.numerics import affine
 from tfq_fine.numerics.affine import CodeFormat
 from tfq_fine.request.granularity import (
@@ -322,11 +320,3 @@ def test_activation_encodings_are_their_own(extent: tuple[float, float]) -> None
     encoding = affine.activation_encoding(*extent, 8)
     low, high = (encoding.scale * (code - encoding.zero_point) for code in (-128, 127))
     assert affine.activation_encoding(low, high, 8) == encoding
-
-
-@given(ranges())
-def test_wrappers_choose_the_same_encoding(extent: tuple[float, float]) -> None:
-    expected = affine.activation_encoding(*extent, 8)
-    low, high = (tf.constant(end, tf.float64) for end in extent)
-    scale, zero = arithmetic.activation_scale(low, high, 8)
-    assert (float(scale), int(zero)) == (expected.scale, expected.zero_point)
