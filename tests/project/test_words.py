@@ -24,7 +24,9 @@ Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 def modules(package: str) -> dict[str, ast.Module]:
     """Return the syntax tree of every module, by its path."""
     folder = PACKAGES[package]
-    return {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in sorted(folder.rglob("*.py"))}
+    trees = {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in sorted(folder.rglob("*.py"))}
+    assert f"{folder.relative_to(ROOT)}/__init__.py" in trees
+    return trees
 
 
 def documented(tree: ast.Module) -> Iterator[tuple[Documented, str]]:
