@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Graph, IdentityCache
 from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.report import RepairRow
 from tfq_fine.search.judging import gain, mean_decibels
@@ -97,14 +97,11 @@ class _Proposals:
 
     def __init__(self, trial: Trial):
         self.trial = trial
-        self._made: dict[tuple[str, int], tuple[Proposal, Variant]] = {}  # the variant stays, so that its id is its own
+        self._made = IdentityCache()
 
     def of(self, name: str, variant: Variant) -> Proposal:
         """Return what a transform makes of a variant."""
-        key = name, id(variant)
-        if key not in self._made:
-            self._made[key] = TRANSFORMS[name].propose(variant, self.trial), variant
-        return self._made[key][0]
+        return self._made.once(lambda: TRANSFORMS[name].propose(variant, self.trial), variant, key=name)
 
     def best_of(self, proposal: Proposal) -> Variant:
         """Return the variant of a proposal whose file is best."""
