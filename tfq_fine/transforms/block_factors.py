@@ -43,6 +43,8 @@ def factor_blocks(graph: Graph, requested: Mapping[OpKey, OpSpec | None]) -> Fac
     scaled_ops: set[int] = set()
     for t, ops in by_tensor.items():
         path = scaling_path(main, t)
+        if not isinstance(path, str) and path.parts:
+            path = f"{main.tensors[t].name} is a concatenation"
         if not isinstance(path, str) and path.repeats > 1:
             path = f"{main.tensors[t].name} is flattened"
         if isinstance(path, str):

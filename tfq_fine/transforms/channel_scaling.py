@@ -26,6 +26,14 @@ HOMOGENEOUS = ("NONE", "RELU")  # fused activations f with f(s x) = s f(x) for s
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some channels of a concatenation, and the operators that make them, last first; none where they must stay."""
+
+    channels: slice
+    makers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ScalingPath:
     """A path on which an activation's channels can be scaled, and where that is undone."""
 
@@ -33,6 +41,21 @@ class ScalingPath:
     readers: tuple[int, ...]  # linear operators whose weights are divided
     makers: tuple[int, ...]  # operators, last first, between the one that is scaled (the last here) and the tensor
     repeats: int = 1  # the tensor has the channels so many times side by side: it is flattened
+    parts: tuple[Part, ...] = ()  # of the concatenation that the last of `makers` is
+
+    @property
+    def has_fixed(self) -> bool:
+        """Whether some channels must stay what they are."""
+        return any(not part.makers for part in self.parts)
+
+    def with_fixed(self, scale: np.ndarray) -> np.ndarray:
+        """Return factors [C] that leave the channels that must stay, and keep the others as far from those."""
+        fixed = [part.channels for part in self.parts if not part.makers]
+        middle = np.exp(np.log(np.concatenate([scale[channels] for channels in fixed])).mean())
+        relative: np.ndarray = scale / middle
+        for channels in fixed:
+            relative[channels] = 1.0
+        return relative
 
 
 def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
@@ -44,11 +67,47 @@ def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
     for o in readers:
         if not _divisible(subgraph.ops[o], subgraph, tensor):
             return f"{subgraph.op_name(o)} reads {name} too"
-    makers = makers_of(subgraph, tensor)
+    makers = makers_of(subgraph, tensor, joined=True)
     if isinstance(makers, str):
         return makers
-    made = subgraph.tensors[subgraph.ops[makers[-1]].outputs[0]].shape[-1]
-    return ScalingPath(tensor, readers, makers, subgraph.tensors[tensor].shape[-1] // made)
+    last = subgraph.ops[makers[-1]]
+    parts = _parts(subgraph, last) if last.code == "CONCATENATION" else ()
+    if parts and not any(part.makers for part in parts):
+        return f"no part of {subgraph.op_name(makers[-1])} can be scaled"
+    made = subgraph.tensors[last.outputs[0]].shape[-1]
+    return ScalingPath(tensor, readers, makers, subgraph.tensors[tensor].shape[-1] // made, parts)
+
+
+def _parts(subgraph: Subgraph, op: Op) -> tuple[Part, ...]:
+    """Return the parts of a concatenation of channels."""
+    parts, start = [], 0
+    for t in op.inputs:
+        channels = slice(start, start + subgraph.tensors[t].shape[-1])
+        parts.append(Part(channels, _makers_of_part(subgraph, t)))
+        start = channels.stop
+    return tuple(parts)
+
+
+def _makers_of_part(subgraph: Subgraph, tensor: int) -> tuple[int, ...]:
+    """Return the operators that can scale the channels of a part of a concatenation; none where there are none."""
+    if len(value_readers(subgraph, tensor)) != 1 or tensor in subgraph.outputs:
+        return ()
+    producer = subgraph.producers().get(tensor)
+    if producer is not None and _has_own_table(subgraph, producer):
+        return (producer,)
+    makers = makers_of(subgraph, tensor)
+    if isinstance(makers, str):
+        return ()
+    made = subgraph.tensors[subgraph.ops[makers[-1]].outputs[0]].shape[-1:]
+    return makers if made == subgraph.tensors[tensor].shape[-1:] else ()
+
+
+def _has_own_table(subgraph: Subgraph, o: int) -> bool:
+    """Return whether an operator looks up rows of a constant table that no other operator reads."""
+    op = subgraph.ops[o]
+    if op.code != "GATHER" or not weight_axes(op, subgraph):
+        return False
+    return len(subgraph.consumers()[op.inputs[weight_axes(op, subgraph)[0].slot]]) == 1
 
 
 def value_readers(subgraph: Subgraph, tensor: int) -> list[tuple[int, int]]:
@@ -57,8 +116,14 @@ def value_readers(subgraph: Subgraph, tensor: int) -> list[tuple[int, int]]:
     return [(o, slot) for o, slot in readers if not facts_of(subgraph.ops[o].code).reads_shape]
 
 
-def makers_of(subgraph: Subgraph, tensor: int) -> tuple[int, ...] | str:
-    """Return the producers of `tensor`, last first, down to one that can scale its channels; or why there is none."""
+def makers_of(subgraph: Subgraph, tensor: int, joined: bool = False) -> tuple[int, ...] | str:
+    """Return the producers of `tensor`, last first, down to one that can scale its channels; or why there is none.
+
+    Args:
+        subgraph: the one that holds it.
+        tensor: the activation.
+        joined: a concatenation of channels may be the last, whose parts are scaled each by itself.
+    """
     producers = subgraph.producers()
     makers: list[int] = []
     current = tensor
@@ -69,12 +134,22 @@ def makers_of(subgraph: Subgraph, tensor: int) -> tuple[int, ...] | str:
             return f"{subgraph.tensors[current].name} is read elsewhere too"
         o = producers[current]
         makers.append(o)
+        if joined and _joins_channels(subgraph.ops[o], subgraph):
+            return tuple(makers)
         following = _scalable(subgraph.ops[o], subgraph)
         if isinstance(following, str):
             return f"{subgraph.op_name(o)}: {following}"
         if following == ABSENT:
             return tuple(makers)
         current = following
+
+
+def _joins_channels(op: Op, subgraph: Subgraph) -> bool:
+    """Return whether `op` concatenates activations along the channels (the last axis)."""
+    if op.code != "CONCATENATION" or fused_activation(op) not in HOMOGENEOUS:
+        return False
+    rank = len(subgraph.tensors[op.outputs[0]].shape)
+    return rank > 0 and op.option("axis") % rank == rank - 1
 
 
 def _divisible(op: Op, subgraph: Subgraph, tensor: int) -> bool:
@@ -146,6 +221,8 @@ def scaled(graph: Graph, changes: Sequence[tuple[ScalingPath, np.ndarray]]) -> G
         for o in path.readers:
             divide(edit, graph.main, o, np.tile(scale, path.repeats))
         multiply(edit, graph.main, path.makers, scale)
+        for part in path.parts:
+            multiply(edit, graph.main, part.makers, scale[part.channels])
     return edit.rewritten().graph
 
 
@@ -165,6 +242,9 @@ def multiply(edit: Edit, main: Subgraph, makers: Sequence[int], scale: np.ndarra
         op = edit.ops[o]
         if facts_of(op.code).weight is not None:
             _scale_linear(edit, o, weight_axes(main.ops[o], main)[0], scale)
+        elif op.code == "GATHER":
+            (table,) = weight_axes(main.ops[o], main)
+            edit.own_constant(o, table.slot, edit.data(o, table.slot) * scale)
         elif facts_of(op.code).affine:
             slot = next(slot for slot, t in enumerate(op.inputs) if edit.tensors[t].data is not None)
             data = edit.data(o, slot)

@@ -88,7 +88,7 @@ def choose_scales(
         inner = [known[i] for i in tensors_on(main, paths[t])[1:] if i in known] if t in paths else []
         candidates = [
             np.ones(len(known[t].low) // repeats),
-            *(_candidates(known[t], inner, read, repeats) if t in paths else ()),
+            *(_candidates(known[t], inner, read, paths[t]) if t in paths else ()),
         ]
         noises = [
             sum(row.noise(known[t], level, np.tile(s, repeats), extent(inner, s)) for row, level in read)
@@ -124,9 +124,10 @@ def _rows(main: Subgraph, o: int, most: int | None) -> Rows:
 
 
 def _candidates(
-    channels: Channels, inner: Sequence[Channels], rows: Sequence[tuple[Rows, Levels]], repeats: int
+    channels: Channels, inner: Sequence[Channels], rows: Sequence[tuple[Rows, Levels]], path: ScalingPath
 ) -> tuple[np.ndarray, ...]:
-    """Yield factors by eq. 11, and those that give all channels one range."""
+    """Return factors by eq. 11, those that give all channels one range, and one for each part of a concatenation."""
+    repeats = path.repeats
     width = len(channels.low)
     made, read = channels.reach, np.max([row.reach(width) for row, _ in rows], axis=0)
     made, read = (values.reshape(repeats, -1).max(axis=0) for values in (made, read))
@@ -134,7 +135,13 @@ def _candidates(
     if not made.any() or not read.any():
         return ()
     made, read = (np.maximum(values, values.max() / MOST**2) for values in (made, read))
-    return tuple(_limited(channel) for channel in (factors(made, read), 1 / made))
+    by_part = np.ones(len(made))
+    for part in path.parts:
+        by_part[part.channels] = 1 / made[part.channels].max()
+    every = (factors(made, read), 1 / made, *([by_part] if path.parts else []))
+    if path.has_fixed:
+        return tuple(np.clip(path.with_fixed(each), 1 / MOST, MOST) for each in every)
+    return tuple(map(_limited, every))
 
 
 def _limited(found: np.ndarray) -> np.ndarray:

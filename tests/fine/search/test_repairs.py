@@ -9,7 +9,7 @@ import pytest
 import tfq_fine as tfq
 from support.graphs import RELU
 from support.nets import Net
-from support.uneven_nets import uneven
+from support.uneven_nets import joined, uneven
 from tfq_converters.flatbuffer.reading import read
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Op, Options, Tensor
@@ -286,3 +286,17 @@ def test_blank_samples_first_cost_nothing() -> None:
     blank = np.concatenate([np.zeros_like(given[:16]), given[16:]])
     found = [sqnr(tfq.quantize(write(graph), "full_int8", d).content, graph) for d in (given, blank)]
     assert found[1] > found[0] - 1
+
+
+def test_parts_of_a_concatenation_that_differ_are_equalized() -> None:
+    """One part is 50 times as large as the other; new samples gain more than an island would be needed for."""
+    graph = joined(50.0, fixed=False)
+    data, new = (np.random.default_rng(n).normal(size=(64, 6)).astype(np.float32) for n in (0, 1))
+    decibels = {}
+    for names in ((), ("cross_layer",)):
+        result = tfq.quantize(write(graph), "full_int8", data, repairs=names)
+        files = Runner(write(graph)), Runner(result.content)
+        exact, close = (np.concatenate([file.run([row[None]])[0] for row in new]) for file in files)
+        decibels[names] = 10 * np.log10(np.square(exact).sum() / np.square(exact - close).sum())
+    assert [row.applied for row in result.report.repairs] == [True]
+    assert decibels["cross_layer",] > decibels[()] + 6

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from support.graphs import RELU
 from support.nets import Net
-from support.uneven_nets import uneven
+from support.uneven_nets import joined, uneven
 from tfq_converters.flatbuffer.writing import write
-from tfq_converters.graph import Graph, Op, Subgraph, Tensor
+from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.operators.facts import facts_of
 from tfq_converters.operators.weights import data_of, weight_axes
 from tfq_converters.runtime.runner import Runner
@@ -207,3 +207,45 @@ def test_channels_are_summed_up_inside_the_graph() -> None:
         np.testing.assert_array_equal(low, expected.low)
         np.testing.assert_array_equal(high, expected.high)
         np.testing.assert_allclose(square, expected.square, rtol=1e-5)  # float32 sums
+
+
+def test_parts_of_a_concatenation_are_brought_to_one_range() -> None:
+    """One is 50 times as large: 8 bits over both leave the other 5 codes. The function stays, with less noise."""
+    graph = joined(50.0, fixed=False)
+    scales = choose_scales(graph, channels_of(graph), levels_of(graph))
+    ((path, factors_), *_) = [(path, scale) for path, scale in scales.changes if path.parts]
+    assert [part.channels for part in path.parts] == [slice(0, 7), slice(7, 12)] and not path.has_fixed
+    assert factors_[7:].min() > 4 * factors_[:7].max()
+    assert scales.after < scales.before / 20  # noise
+    x = image(graph, np.random.default_rng(8))
+    (before,), (after,) = (Runner(write(g), "reference").run([x]) for g in (graph, scaled(graph, scales.changes)))
+    np.testing.assert_allclose(after, before, atol=1e-5 * np.abs(before).max())
+
+
+def test_a_part_that_is_an_input_stays() -> None:
+    graph = joined(1.0, fixed=True)
+    x = image(graph, np.random.default_rng(8)) * np.float32(100)
+    path = scalable(graph)[graph.main.ops[-1].inputs[0]]
+    assert path.has_fixed and [bool(part.makers) for part in path.parts] == [False, True]
+    scale = path.with_fixed(np.geomspace(0.1, 9, 11))
+    assert (scale[:6] == 1).all() and (np.diff(scale[6:]) > 0).all()
+    (before,), (after,) = (Runner(write(g), "reference").run([x]) for g in (graph, scaled(graph, [(path, scale)])))
+    np.testing.assert_allclose(after, before, atol=1e-5 * np.abs(before).max())
+
+
+def test_a_table_is_scaled_where_it_is_a_part() -> None:
+    """Embeddings next to counts: the rows of the table are scaled, unless another operator looks them up too."""
+    net = Net(1, 3)
+    net.tensors.append(Tensor("ids", (1,), "int32"))
+    ids = len(net.tensors) - 1
+    table = net.constant(np.float32(np.random.default_rng(0).normal(size=(9, 4)) * 0.02))
+    options = Options("GatherOptions", {"axis": 0, "batchDims": 0})
+    rows = net.add("GATHER", (table, ids), (1, 4), options)
+    joined_options = Options("ConcatenationOptions", {"axis": 1, "fusedActivationFunction": 0})
+    x = net.add("CONCATENATION", (rows, net.dense(0, 5)), (1, 9), joined_options)
+    graph = net.graph(net.dense(x, 4))
+    path = scalable(graph)[x]
+    assert [bool(part.makers) for part in path.parts] == [True, True]
+    again = scaled(graph, [(path, np.array([8.0] * 4 + [1.0] * 5))])
+    maker = again.main.ops[path.parts[0].makers[0]]
+    np.testing.assert_array_equal(again.main.tensors[maker.inputs[0]].data, np.asarray(net.tensors[table].data) * 8)
