@@ -136,7 +136,7 @@ class Statistics:
         samples = self.samples + other.samples
 
         def average(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-            return (mine * self.samples + theirs * other.samples) / max(samples, 1)
+            return np.asarray((mine * self.samples + theirs * other.samples) / max(samples, 1))
 
         def limits(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
             return merged_limits(mine, self.samples, theirs, other.samples)

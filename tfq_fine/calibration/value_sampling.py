@@ -27,7 +27,7 @@ def positions(count: int) -> np.ndarray:
 
 def drawn(values: np.ndarray) -> np.ndarray:
     """Return the sample of an array that is there already."""
-    return values.reshape(-1)[positions(values.size)]
+    return np.asarray(values.reshape(-1)[positions(values.size)])
 
 
 def sampled(builder: GraphBuilder, t: int) -> int:

@@ -28,7 +28,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         SystemExit: bad usage (2), or help was asked for (0).
     """
-    parser = argparse_flags.ArgumentParser(
+    parser = argparse_flags.ArgumentParser(  # type: ignore[no-untyped-call]
         prog=PROGRAM, description="Quantize Keras models for TFLite, and measure what it cost."
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {tfq.__version__}")

@@ -117,7 +117,7 @@ def straight_through(function: Any) -> Any:
     """Return `function` with the gradient of the identity."""
     import tensorflow as tf
 
-    @tf.custom_gradient
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
     def applied(values: Any) -> Any:
         return function(values), lambda upstream: upstream
 
@@ -139,7 +139,7 @@ def learned_scale(times: Any, start: Any, values: int, highest: int) -> Any:
 
     share = 1.0 / math.sqrt(values * highest)
 
-    @tf.custom_gradient
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
     def applied(x: Any) -> Any:
         product = x * start
         return tf.maximum(tf.abs(product), TINY), lambda upstream: upstream * tf.sign(x) * share / start

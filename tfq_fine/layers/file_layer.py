@@ -10,7 +10,7 @@ from tfq_converters.graph import Graph, Tensor
 from tfq_fine.emulation import Interpreter, is_quantized
 
 
-class FileLayer(keras.layers.Layer):
+class FileLayer(keras.layers.Layer):  # type: ignore[misc]
     """The file as a layer without weights of its own.
 
     Args:

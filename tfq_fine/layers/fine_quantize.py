@@ -44,7 +44,7 @@ from tfq_fine.request import ActivationSpec, OpSpec, WeightSpec, from_json, to_j
 
 
 @keras.saving.register_keras_serializable(package="tfq_fine")
-class FineQuantize(keras.layers.Wrapper):
+class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
     """Wraps a layer with weights: marks it for `tfq_fine.quantize`, and simulates what will be in the file.
 
     Args:
@@ -285,7 +285,7 @@ class FineQuantize(keras.layers.Wrapper):
 
     def _shares(self, q: QuantizedKernel, scale: np.ndarray) -> np.ndarray:
         whole, _ = q.extent_scales()
-        return (scale / whole).astype(np.float32)
+        return np.asarray((scale / whole).astype(np.float32))
 
     def scales(self, q: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
         """Return scales and zero points that the simulation uses now, as `affine` has them."""

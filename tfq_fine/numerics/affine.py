@@ -43,12 +43,12 @@ class CodeFormat:
     @property
     def lowest(self) -> int:
         """The most negative code in use."""
-        return -(2 ** (self.bits - 1)) + self.symmetric
+        return -(1 << (self.bits - 1)) + self.symmetric
 
     @property
     def highest(self) -> int:
         """The largest code."""
-        return 2 ** (self.bits - 1) - 1
+        return (1 << (self.bits - 1)) - 1
 
 
 def symmetric_scale(absmax: np.ndarray | float, bits: int) -> np.ndarray:
@@ -92,7 +92,7 @@ def bfloat16(scale: np.ndarray) -> np.ndarray:
 def float16(scale: np.ndarray) -> np.ndarray:
     """Return `scale`, float32, rounded to the nearest positive value of float16."""
     bounded = np.clip(scale, SMALLEST_HALF, LARGEST_HALF)
-    return bounded.astype(np.float16).astype(np.float32)
+    return np.asarray(bounded.astype(np.float16).astype(np.float32))
 
 
 ROUNDED_SCALES: dict[ScaleType, Callable[[np.ndarray], np.ndarray]] = {
@@ -230,4 +230,4 @@ def round_trip(values: np.ndarray, low: np.ndarray, high: np.ndarray, bits: int)
     np.clip(codes, lowest, 2 ** (bits - 1) - 1, out=codes)
     codes -= shift
     codes *= step
-    return codes
+    return np.asarray(codes)

@@ -117,7 +117,7 @@ def is_tied(scores: np.ndarray) -> np.ndarray:
     >>> is_tied(np.array([[0.5, 0.5, 0.2], [0.1, 0.1, 0.8]]))
     array([ True, False])
     """
-    return (scores == scores.max(axis=-1, keepdims=True)).sum(axis=-1) > 1
+    return np.asarray((scores == scores.max(axis=-1, keepdims=True)).sum(axis=-1) > 1)
 
 
 def is_classes(output: np.ndarray) -> bool:
@@ -136,4 +136,4 @@ def in_top(scores: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:
     own = np.take_along_axis(scores, classes[..., None], axis=-1)
     earlier = np.arange(scores.shape[-1]) < classes[..., None]
     ahead = (scores > own) | ((scores == own) & earlier)
-    return (ahead.sum(axis=-1) < k) & ~np.isnan(scores).any(axis=-1)
+    return np.asarray((ahead.sum(axis=-1) < k) & ~np.isnan(scores).any(axis=-1))

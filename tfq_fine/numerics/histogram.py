@@ -13,7 +13,7 @@ import numpy as np
 
 HELD = 2**21  # values that wait to be counted
 FEW = 2**12  # values that are counted faster by sorting them
-_LARGEST = np.float32(ml_dtypes.finfo(ml_dtypes.bfloat16).max)
+_LARGEST = np.float32(ml_dtypes.finfo(ml_dtypes.bfloat16).max)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, eq=False)

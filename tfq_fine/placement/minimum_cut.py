@@ -7,23 +7,27 @@ half as much memory as everything else.
 import itertools
 import math
 from collections import deque
+from typing import Any
 
 TINY = 1e-12  # of the largest capacity: what is left of an edge that rounding did not quite fill
+
+
+Node = tuple[Any, ...]
 
 
 class Network:
     """Capacities of directed edges between nodes that are named by tuples; `("source",)` and `("sink",)` are two."""
 
     def __init__(self) -> None:
-        self._left: dict[tuple, dict[tuple, float]] = {("source",): {}, ("sink",): {}}  # residual capacities
+        self._left: dict[Node, dict[Node, float]] = {("source",): {}, ("sink",): {}}  # residual capacities
 
-    def add(self, start: tuple, end: tuple, capacity: float) -> None:
+    def add(self, start: Node, end: Node, capacity: float) -> None:
         """Add `capacity`, which may be infinite, to the edge from `start` to `end`."""
         forward, backward = self._left.setdefault(start, {}), self._left.setdefault(end, {})
         forward[end] = forward.get(end, 0.0) + capacity
         backward.setdefault(start, 0.0)
 
-    def source_side(self) -> set[tuple]:
+    def source_side(self) -> set[Node]:
         """Return the names on the source's side of a minimum cut; the network is used up."""
         finite = [c for edges in self._left.values() for c in edges.values() if math.isfinite(c)]
         least = TINY * max(finite, default=0.0)
@@ -35,9 +39,9 @@ class Network:
             levels = self._levels(least)
         return set(levels)
 
-    def _levels(self, least: float) -> dict[tuple, int]:
+    def _levels(self, least: float) -> dict[Node, int]:
         """Return node -> edges from the source, over what can still take flow."""
-        levels = {("source",): 0}
+        levels: dict[Node, int] = {("source",): 0}
         queue = deque([("source",)])
         while queue:
             node = queue.popleft()
@@ -47,9 +51,9 @@ class Network:
                     queue.append(other)
         return levels
 
-    def _push(self, levels: dict[tuple, int], edges: dict[tuple, list[tuple]], least: float) -> bool:
+    def _push(self, levels: dict[Node, int], edges: dict[Node, list[Node]], least: float) -> bool:
         """Send flow along one shortest path; False when there is none. `edges` forgets those that lead nowhere."""
-        path: list[tuple] = [("source",)]
+        path: list[Node] = [("source",)]
         while path[-1] != ("sink",):
             node = path[-1]
             while edges[node]:

@@ -16,7 +16,7 @@ from tfq_fine.request import ActivationSpec, OpSpec, WeightSpec, from_json, to_j
 from tfq_fine.tfmot.qat import kernels_held
 
 
-class FineQuantizeConfig(QuantizeConfig):
+class FineQuantizeConfig(QuantizeConfig):  # type: ignore[misc]
     """Trains a layer's kernels as `tfq_fine` will write them, and the range of its output as TFMOT does.
 
     Args:
@@ -48,7 +48,7 @@ class FineQuantizeConfig(QuantizeConfig):
         """Return every kernel of the layer, and what quantizes it."""
         return [(q.variable, _Weights(self, q)) for q, _ in kernels_held(layer, self.spec, Policy())]
 
-    @tf.autograph.experimental.do_not_convert
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def set_quantize_weights(self, layer: Any, quantize_weights: Any) -> None:
         """Put the quantized kernels in the place of the layer's."""
         for (_, name), value in zip(kernels_held(layer, self.spec, Policy()), quantize_weights, strict=True):
@@ -107,7 +107,7 @@ def _check(spec: WeightSpec, preserve_clusters: bool) -> None:
         )
 
 
-class _Weights(Quantizer):
+class _Weights(Quantizer):  # type: ignore[misc]
     """Quantizes one kernel; remembers its zeros, its clusters and its ranges when it is called for the first time."""
 
     def __init__(self, config: FineQuantizeConfig, kernel: Any):
@@ -131,7 +131,7 @@ class _Weights(Quantizer):
             memory["seen"] = layer.add_weight(f"{name}_seen", (), initializer="zeros", trainable=False)
         return memory
 
-    @tf.autograph.experimental.do_not_convert
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def __call__(self, inputs: Any, training: Any, weights: dict[str, Any], **named: Any) -> Any:
         """Return the kernel's quantized values, with straight-through gradients."""
         shape = tuple(inputs.shape)

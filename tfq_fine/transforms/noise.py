@@ -43,7 +43,7 @@ class Channels:
     @property
     def reach(self) -> np.ndarray:
         """The largest magnitude in each channel."""
-        return np.maximum(-self.low, self.high)
+        return np.asarray(np.maximum(-self.low, self.high))
 
     @property
     def extent(self) -> float:

@@ -79,7 +79,7 @@ class Side:
         if self._resources and isinstance(self.runner, ApartRunner):
             self.runner.reopen()
         elif self._resources:
-            self.runner = self._open()
+            self.runner = self._open()  # type: ignore[no-untyped-call]
         return outputs
 
     def _decoded(self, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -131,12 +131,12 @@ def dequantize(codes: np.ndarray, quantization: Quantization) -> np.ndarray:
     if quantization.block_size:
         blocked = codes.reshape(*scale.shape, -1).astype(np.float64)
         zero = zero_point.reshape(*scale.shape, 1) if zero_point.size == scale.size else zero_point.reshape(-1)[:1]
-        return ((blocked - zero) * scale[..., None]).reshape(codes.shape).astype(np.float32)
+        return np.asarray(((blocked - zero) * scale[..., None]).reshape(codes.shape).astype(np.float32))
     if scale.size > 1:
         shape = [1] * codes.ndim
         shape[quantization.axis] = -1
         scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
-    return (scale * (codes.astype(np.float64) - zero_point)).astype(np.float32)
+    return np.asarray((scale * (codes.astype(np.float64) - zero_point)).astype(np.float32))
 
 
 def file_size(content: bytes | str) -> int:

@@ -159,7 +159,7 @@ def _of_sklearn(metric: Callable[..., Any]) -> Compute:
 def _of_keras(metric: Any) -> Compute:
     """Return `metric` on everything at once, from a clean state, and left clean."""
 
-    def compute(outputs: Any, labels: np.ndarray) -> float:
+    def compute(outputs: Any, labels: np.ndarray) -> Any:
         if isinstance(outputs, dict):
             raise TfqError(f"metric {metric.name!r}: {_one_output(outputs)}")
         metric.reset_state()
@@ -236,7 +236,7 @@ def _classes(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return labels as class indices of shape `outputs.shape[:-1]`."""
     shape, classes = outputs.shape[:-1], outputs.shape[-1]
     if labels.shape == outputs.shape:
-        return labels.argmax(axis=-1)
+        return np.asarray(labels.argmax(axis=-1))
     if labels.shape not in (shape, (*shape, 1)):
         raise TfqError(
             f"labels: expected classes of shape {shape} or one-hot of shape {outputs.shape}, found {labels.shape}"
@@ -251,4 +251,4 @@ def _classes(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _difference(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if labels.size != outputs.size:
         raise TfqError(f"labels: expected as many values as outputs of shape {outputs.shape}, found {labels.shape}")
-    return outputs.astype(np.float64) - labels.reshape(outputs.shape)
+    return np.asarray(outputs.astype(np.float64) - labels.reshape(outputs.shape))

@@ -50,4 +50,4 @@ def corrected_bias(
     Returns:
         float32 [O].
     """
-    return (bias - mean_shift(weight, stored, axes, mean[None])[0]).astype(np.float32)
+    return np.asarray((bias - mean_shift(weight, stored, axes, mean[None])[0]).astype(np.float32))

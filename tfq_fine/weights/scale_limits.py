@@ -29,7 +29,7 @@ def scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: fl
         bias = subgraph.tensors[bias_of(op)].data
         assert bias is not None
         floor = np.maximum(floor, np.abs(bias.reshape(-1).astype(np.float64)) / (limit * input_scale))
-    return np.maximum(floor, affine.TINY)
+    return np.asarray(np.maximum(floor, affine.TINY))
 
 
 def gate_floors(op: Op, subgraph: Subgraph, inputs: Mapping[int, ActivationEncoding]) -> dict[int, np.ndarray]:
@@ -45,7 +45,7 @@ def gate_floors(op: Op, subgraph: Subgraph, inputs: Mapping[int, ActivationEncod
 def first_part_scales(weight: WeightCodes, axes: WeightAxes) -> np.ndarray:
     """Return the scales [O] of the first group of inputs of a split."""
     assert axes.inputs is not None
-    return np.take(weight.scale, 0, axis=axes.inputs).reshape(-1)
+    return np.asarray(np.take(weight.scale, 0, axis=axes.inputs).reshape(-1))
 
 
 def partial_sums(

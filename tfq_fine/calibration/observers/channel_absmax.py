@@ -14,4 +14,4 @@ def outputs(builder: GraphBuilder, t: int) -> list[int]:
 def value(found: list[np.ndarray]) -> np.ndarray:
     """Return the channel magnitudes of one run, float32 [C]."""
     low, high = found
-    return np.maximum(-low, high)
+    return np.asarray(np.maximum(-low, high))

@@ -20,4 +20,4 @@ def second_moment(data: np.ndarray, op: Op, subgraph: Subgraph) -> np.ndarray:
         float32 [groups, K, K], the products by BLAS.
     """
     rows = patches(data, op, subgraph)
-    return np.matmul(rows.transpose(0, 2, 1), rows) / np.float32(rows.shape[1])
+    return np.asarray(np.matmul(rows.transpose(0, 2, 1), rows) / np.float32(rows.shape[1]))
