@@ -72,7 +72,7 @@ def scaling_path(subgraph: Subgraph, tensor: int) -> ScalingPath | str:
         return makers
     last = subgraph.ops[makers[-1]]
     parts = _parts(subgraph, last) if last.code == "CONCATENATION" else ()
-    if parts and not any(part.makers for part in parts):
+    if last.code == "CONCATENATION" and not any(part.makers for part in parts):
         return f"no part of {subgraph.op_name(makers[-1])} can be scaled"
     made = subgraph.tensors[last.outputs[0]].shape[-1]
     return ScalingPath(tensor, readers, makers, subgraph.tensors[tensor].shape[-1] // made, parts)
@@ -83,7 +83,8 @@ def _parts(subgraph: Subgraph, op: Op) -> tuple[Part, ...]:
     parts, start = [], 0
     for t in op.inputs:
         channels = slice(start, start + subgraph.tensors[t].shape[-1])
-        parts.append(Part(channels, _makers_of_part(subgraph, t)))
+        if channels.stop > start:  # a part may be empty
+            parts.append(Part(channels, _makers_of_part(subgraph, t)))
         start = channels.stop
     return tuple(parts)
 
