@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cache
 
 from tfq_converters.graph import Graph, IdentityCache
 from tfq_converters.kernels import Target
@@ -12,7 +13,7 @@ from tfq_fine.activations import search_ranges as automatic
 from tfq_fine.calibration import Layerwise, Sample, Statistics
 from tfq_fine.placement import How, place, with_islands
 from tfq_fine.planning import Plan, Policy
-from tfq_fine.weights import quantize
+from tfq_fine.weights import LayerInputs, quantize
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,12 @@ def choose_numbers(
     if adjusted is not None:
         statistics = adjusted(plan, statistics)
     borders = settings.input_type, settings.output_type
-    layers = Layerwise(graph, samples, os.cpu_count() or 1).inputs_of if samples else None
+    layers = _layer_inputs(graph, samples) if samples else None
     quantized = quantize(graph, plan, statistics, *borders, bounded_masks, given, cache, layers)
     return Numbers(quantized, plan, statistics)
+
+
+def _layer_inputs(graph: Graph, samples: Sequence[Sample]) -> LayerInputs:
+    """Return what gives the inputs of operators, and is set up for the first algorithm that reads them."""
+    layerwise = cache(lambda: Layerwise(graph, samples, os.cpu_count() or 1))
+    return lambda key, before: layerwise().inputs_of(key, before)

@@ -80,15 +80,13 @@ def repaired(graph: Graph, requested: RequestedSpecs, names: Sequence[str], tria
         best = transform.assumed(best)
     proposals = _Proposals(trial)
     rows: list[RepairRow] = []
-    for name, transform in chosen.items():
-        if not transform.is_last:
-            best, row = _decided(name, best, proposals, transform.then in chosen)
-            rows.append(row)
-    best, rows = _given_up(plain, best, rows, trial)
-    for name, transform in chosen.items():
-        if transform.is_last:
-            best, row = _decided(name, best, proposals, transform.then in chosen)
-            rows.append(row)
+    for is_last in (False, True):
+        if is_last:
+            best, rows = _given_up(plain, best, rows, trial)
+        for name, transform in chosen.items():
+            if transform.is_last == is_last:
+                best, row = _decided(name, best, proposals, transform.then in chosen)
+                rows.append(row)
     return Repaired(best, (*off.values(), *rows))
 
 

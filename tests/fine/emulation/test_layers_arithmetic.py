@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given
-from hypothesis import strategies as st
 
+from support.strategies import ranges
 from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.numerics import affine
@@ -119,14 +119,6 @@ def test_the_run_check_rounds_as_the_kernels_do() -> None:
     off = [float(np.abs(seen - expected).max()) for seen in emulated_inputs(values)]
     assert min(off) < 1e-5  # a step is 0.15
     assert sorted(off)[1] > 0.05  # no other one has them
-
-
-@st.composite
-def ranges(draw: st.DrawFn) -> tuple[float, float]:
-    """Any range, or one that is symmetric about 0 but for a little."""
-    one = draw(st.floats(-1e4, 1e4, width=32))
-    other = draw(st.one_of(st.floats(-1e4, 1e4, width=32), st.floats(0.998, 1.002).map(lambda ratio: -one * ratio)))
-    return min(one, other), max(one, other)
 
 
 @given(ranges())

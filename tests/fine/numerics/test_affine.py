@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from support.strategies import ranges
 from tfq_converters.flatbuffer.packing import pack, unpack
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms import WeightProblem, solve
@@ -304,14 +305,6 @@ def test_clipping_finds_the_best_of_its_candidates(bits: int, seed: int) -> None
         errors.append(np.square(codes * np.float64(scale) - values).sum())
     found = affine.squared_error(values, clipped(values, (7,), CodeFormat(bits)))
     np.testing.assert_allclose(found, min(errors), rtol=1e-5)  # sums in float32
-
-
-@st.composite
-def ranges(draw: st.DrawFn) -> tuple[float, float]:
-    """Any range, or one that is symmetric about 0 but for a little."""
-    one = draw(st.floats(-1e4, 1e4, width=32))
-    other = draw(st.one_of(st.floats(-1e4, 1e4, width=32), st.floats(0.998, 1.002).map(lambda ratio: -one * ratio)))
-    return min(one, other), max(one, other)
 
 
 @given(ranges())
