@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tfq_fine.weights.bias_correction import corrected_bias, mean_shift
     from tfq_fine.weights.integer import constant_codes
     from tfq_fine.weights.layouts import layout
-    from tfq_fine.weights.needs import weight_needs
+    from tfq_fine.weights.needs import plan_needs
     from tfq_fine.weights.solving import LARGE_WEIGHT, LayerInputs
 else:
     __getattr__, __dir__ = face(
@@ -21,7 +21,7 @@ else:
             "bias_correction": "corrected_bias mean_shift",
             "integer": "constant_codes",
             "layouts": "layout",
-            "needs": "weight_needs",
+            "needs": "plan_needs",
             "solving": "LARGE_WEIGHT LayerInputs",
         },
     )
@@ -36,7 +36,7 @@ __all__ = [
     "corrects_biases",
     "layout",
     "mean_shift",
+    "plan_needs",
     "quantize",
-    "weight_needs",
     "with_corrections",
 ]

@@ -29,10 +29,9 @@ def corrects(decision: Decision) -> bool:
 
 def with_corrections(plan: Plan, only: AbstractSet[OpKey]) -> Plan:
     """Return the plan in which no biases but those of `only` are corrected."""
-    return {
-        key: _uncorrected(decision) if key not in only and corrects(decision) else decision
-        for key, decision in plan.items()
-    }
+    return plan.but(
+        {key: _uncorrected(decision) for key, decision in plan.items() if key not in only and corrects(decision)}
+    )
 
 
 def _uncorrected(decision: Decision) -> Decision:
