@@ -58,9 +58,7 @@ def compensated(problem: WeightProblem, moments: Moments) -> tuple[LeastSquares,
         order = np.argsort(-np.diagonal(squares.hessian, axis1=1, axis2=2), axis=1, kind="stable")
         lower = np.linalg.cholesky(_inverse(_reordered(squares.hessian, order)))
         factor = lower.transpose(0, 2, 1)
-    codes = _columns(
-        squares.target, factor, scale[squares.places], zero_point[squares.places], squares.nearest, order
-    )
+    codes = _columns(squares.target, factor, scale[squares.places], zero_point[squares.places], squares.nearest, order)
     return squares, Rounded(codes, scale, zero_point)
 
 

@@ -19,7 +19,5 @@ def mse_clip(problem: WeightProblem) -> WeightCodes:
         candidates: how many ranges are tried between that and the whole extent.
     """
     options = problem.options
-    scale, zero_point = clipped_scales(
-        problem, problem.weight, None, options["smallest"], int(options["candidates"])
-    )
+    scale, zero_point = clipped_scales(problem, problem.weight, None, options["smallest"], int(options["candidates"]))
     return affine.encode(problem.weight, problem.block, scale, zero_point, problem.codes)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from tfq_converters.errors import TfqError
 from tfq_converters.quantized import WeightCodes
-from tfq_fine.algorithms.clusters import clusters
 from tfq_fine.algorithms.clipped_scales import CANDIDATES, SMALLEST
+from tfq_fine.algorithms.clusters import clusters
 from tfq_fine.algorithms.comq import comq
 from tfq_fine.algorithms.gptq import gptq, qronos
 from tfq_fine.algorithms.mse_clip import mse_clip
@@ -29,7 +29,9 @@ ALGORITHMS: dict[str, Algorithm] = {
         mse_clip,
         options={"smallest": Option(SMALLEST, 0.01, 1.0), "candidates": Option(CANDIDATES, 1, 10_000, whole=True)},
     ),
-    "gptq": Algorithm(gptq, INPUTS, {"damping": DAMPING, "act_order": ACT_ORDER}, scope="operator", stand_in="mse_clip"),
+    "gptq": Algorithm(
+        gptq, INPUTS, {"damping": DAMPING, "act_order": ACT_ORDER}, scope="operator", stand_in="mse_clip"
+    ),
     "qronos": Algorithm(
         qronos, INPUTS, {"damping": DAMPING, "act_order": ACT_ORDER}, scope="operator", stand_in="mse_clip"
     ),

@@ -15,6 +15,7 @@ from tfq_fine.numerics import affine
 from tfq_fine.planning import Decision, Plan
 from tfq_fine.request import OpSpec
 from tfq_fine.weights.bias_correction import corrected_bias, whole_shift
+from tfq_fine.weights.stand_ins import reads_inputs
 
 
 def corrects_biases(graph: Graph, plan: Plan) -> bool:
@@ -30,16 +31,13 @@ def corrects(decision: Decision) -> bool:
 
 def with_corrections(plan: Plan, only: AbstractSet[OpKey]) -> Plan:
     """Return the plan in which no biases but those of `only` are corrected by the means of all samples."""
-    return {
-        key: _uncorrected(decision) if key not in only and corrects(decision) and not _by_inputs(decision) else decision
-        for key, decision in plan.items()
-    }
-
-
-def _by_inputs(decision: Decision) -> bool:
-    """Return whether the algorithm of a decision reads the inputs, of which it takes the mean, too."""
-    assert decision.spec is not None and decision.spec.weights is not None
-    return ALGORITHMS[decision.spec.weights.algorithm].scope == "operator"
+    return plan.but(
+        {
+            key: _uncorrected(decision)
+            for key, decision in plan.items()
+            if key not in only and corrects(decision) and not reads_inputs(decision)
+        }
+    )
 
 
 def keeps_mean(op: Op, subgraph: Subgraph, spec: OpSpec) -> bool:
