@@ -32,6 +32,7 @@ class StatisticsRequest:
     channels: tuple[TensorKey, ...] = ()  # low, high and mean square per channel
     second_moments: tuple[OpKey, ...] = ()
     strains: tuple[OpKey, ...] = ()  # of fused LSTMs
+    inputs: tuple[OpKey, ...] = ()  # operators whose algorithm fits weights to inputs, for which samples are kept
 
     def also(self, other: "StatisticsRequest") -> "StatisticsRequest":
         """Return all that both ask for."""

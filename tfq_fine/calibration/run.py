@@ -60,7 +60,7 @@ def calibrate(
         batches = singles(batches, specs)
     if on_invalid == "skip":
         batches = _finite(batches, totals)
-    kept = KeptSamples()
+    kept = KeptSamples(bool(needs.inputs))
     try:
         for batch, reading in _readings(extended, batches, threads):
             if reading.is_finite:
@@ -82,7 +82,7 @@ def calibrate(
             "no representative data: the data holds no samples"
             + (f" but the {totals.skipped} that were skipped for NaN or infinity" if totals.skipped else "")
         )
-    return replace(totals.statistics(needs), kept=kept.samples)
+    return replace(totals.statistics(needs), kept=kept.samples, fitted=bool(needs.inputs))
 
 
 def calibrate_each(

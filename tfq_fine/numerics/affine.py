@@ -32,8 +32,14 @@ class CodeFormat:
     """Which codes and scales a weight may have."""
 
     bits: int  # of the range of codes; stored in the next larger type, `specs.stored_bits`
-    symmetric: bool = True  # zero points are 0, and the most negative code is unused
+    symmetric: bool = True  # zero points are 0, and the most negative code is unused unless `full_range`
     scales: ScaleType = "float32"  # to which scales are rounded before codes are chosen, as the file holds them
+    full_range: bool = False  # the most negative code is used too, by algorithms that choose ranges
+
+    @property
+    def signed_scales(self) -> bool:
+        """Whether scales may be negative, so that the one code more can be at either end: where a MUL applies them."""
+        return self.full_range and self.scales == "float16"
 
     @property
     def stored_bits(self) -> int:
@@ -43,7 +49,7 @@ class CodeFormat:
     @property
     def lowest(self) -> int:
         """The most negative code in use."""
-        return -(1 << (self.bits - 1)) + self.symmetric
+        return -(1 << (self.bits - 1)) + (self.symmetric and not self.full_range)
 
     @property
     def highest(self) -> int:
@@ -90,8 +96,8 @@ def bfloat16(scale: np.ndarray) -> np.ndarray:
 
 
 def float16(scale: np.ndarray) -> np.ndarray:
-    """Return `scale`, float32, rounded to the nearest positive value of float16."""
-    bounded = np.clip(scale, SMALLEST_HALF, LARGEST_HALF)
+    """Return `scale`, float32, rounded to the nearest value of float16 of its sign, which is not 0."""
+    bounded = np.copysign(np.clip(np.abs(scale), SMALLEST_HALF, LARGEST_HALF), scale)
     return np.asarray(bounded.astype(np.float16).astype(np.float32))
 
 
@@ -169,11 +175,20 @@ def _slices(shape: tuple[int, ...], block: tuple[int, ...]) -> Iterator[tuple[sl
         yield slice(start * block[0], (start + blocks) * block[0]), slice(start, start + blocks)
 
 
-def squared_error(values: np.ndarray, codes: WeightCodes) -> np.ndarray:
-    """Return the sum of squared errors in every block, float64, of the shape of the scales."""
-    error = split(codes.dequantize() - values, codes.block)
-    squared: np.ndarray = np.square(error).sum(axis=tuple(range(1, error.ndim, 2)), dtype=np.float64)
-    return squared
+def squared_error(values: np.ndarray, codes: WeightCodes, importance: np.ndarray | None = None) -> np.ndarray:
+    """Return the sum of squared errors in every block, float64, of the shape of the scales.
+
+    Args:
+        values: float32 weight.
+        codes: what is stored in its place.
+        importance: what each squared error is multiplied with, of the weight's shape; None for 1.
+    """
+    error = np.square(codes.dequantize() - values)
+    if importance is not None:
+        error *= importance
+    blocks = split(error, codes.block)
+    summed: np.ndarray = blocks.sum(axis=tuple(range(1, blocks.ndim, 2)), dtype=np.float64)
+    return summed
 
 
 def encode_weight(values: np.ndarray, block: tuple[int, ...], form: CodeFormat) -> WeightCodes:

@@ -26,8 +26,8 @@ def with_statistics(spec: OpSpec, key: OpKey, op: Op, subgraph: Subgraph, unknow
     """Return (the spec with an algorithm that has what it reads, why that is not the one that was asked)."""
     if spec.weights is None or not weight_axes(op, subgraph):
         return spec, ""
-    reads = ALGORITHMS[spec.weights.algorithm].reads
-    if not reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
+    row = ALGORITHMS[spec.weights.algorithm]
+    if not row.reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
         return spec, ""
-    why = f"algorithm {spec.weights.algorithm!r} reads its inputs, which are not observed: rounded to nearest"
-    return with_weights(spec, algorithm="round_to_nearest", options=()), why
+    why = f"algorithm {spec.weights.algorithm!r} reads its inputs, which are not observed: {row.stand_in} in its place"
+    return with_weights(spec, algorithm=row.stand_in, options=()), why

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
+    from tfq_fine.search.fitting import with_fitted_weights
     from tfq_fine.search.judging import CLASSES, Apart, uses
     from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ranges
-    from tfq_fine.search.sample_count import number_of_samples, too_large
+    from tfq_fine.search.sample_count import SplitSamples, number_of_samples, too_large
     from tfq_fine.search.select_transforms import chosen_repairs, repaired, rewriting, without_repairs
     from tfq_fine.search.trial import Trial
     from tfq_fine.search.variant import RequestedSpecs, Variant
@@ -16,9 +17,10 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "fitting": "with_fitted_weights",
             "judging": "Apart CLASSES uses",
             "numbers": "Numbers Settings choose_numbers choose_ranges",
-            "sample_count": "number_of_samples too_large",
+            "sample_count": "SplitSamples number_of_samples too_large",
             "select_transforms": "chosen_repairs repaired rewriting without_repairs",
             "trial": "Trial",
             "variant": "RequestedSpecs Variant",
@@ -32,6 +34,7 @@ __all__ = [
     "Numbers",
     "RequestedSpecs",
     "Settings",
+    "SplitSamples",
     "Trial",
     "Variant",
     "choose_numbers",
@@ -43,5 +46,6 @@ __all__ = [
     "rewriting",
     "too_large",
     "uses",
+    "with_fitted_weights",
     "without_repairs",
 ]

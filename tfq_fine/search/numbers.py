@@ -16,8 +16,9 @@ from tfq_fine.activations import search_ranges as automatic
 from tfq_fine.calibration import Layerwise, Sample, Statistics
 from tfq_fine.placement import place, with_islands
 from tfq_fine.planning import Plan, Policy
+from tfq_fine.search.sample_count import SplitSamples
 from tfq_fine.search.variant import Variant
-from tfq_fine.weights import LayerInputs, quantize, with_corrections
+from tfq_fine.weights import LayerInputs, quantize, with_corrections, with_stand_ins
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def choose_numbers(
     given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
     cache: IdentityCache | None = None,
     adjusted: Callable[[Plan, Statistics | None], Statistics | None] | None = None,
-    samples: Sequence[Sample] = (),
+    samples: SplitSamples | None = None,
     means: Mapping[TensorKey, np.ndarray] | None = None,
 ) -> Numbers:
     """Choose places, codes and scales.
@@ -85,7 +86,7 @@ def choose_numbers(
         given: (operator, slot) -> codes that were chosen already.
         cache: places, encodings and codes that other variants have, so that they are not computed again.
         adjusted: (plan, `statistics`) -> `statistics` with the ranges that wrappers hold.
-        samples: a few inputs, in input order, for algorithms that read what operators before theirs compute.
+        samples: inputs for algorithms that read what operators before theirs compute.
         means: channel means that correct biases in place of those of `statistics`.
     """
     cache = IdentityCache() if cache is None else cache
@@ -96,7 +97,9 @@ def choose_numbers(
     placed = replace(placed, plan=with_corrections(placed.plan, variant.corrected))
     if means is not None:
         placed = replace(placed, ranges=replace(placed.ranges, means=means))
-    layers = _layer_inputs(graph, samples) if samples else None
+    if not variant.fitted:
+        placed = replace(placed, plan=with_stand_ins(placed.plan))
+    layers = _layer_inputs(graph, samples) if samples is not None and samples.fitted else None
     quantized = quantize(graph, placed, settings.input_type, settings.output_type, given, cache, layers)
     return Numbers(quantized, placed.plan, statistics)
 
@@ -120,7 +123,7 @@ def _placed(
     return cache.once(placed, graph, plan, statistics, key=("placed", *key))
 
 
-def _layer_inputs(graph: Graph, samples: Sequence[Sample]) -> LayerInputs:
+def _layer_inputs(graph: Graph, samples: SplitSamples) -> LayerInputs:
     """Return what gives the inputs of operators, and is set up for the first algorithm that reads them."""
-    layerwise = computed_once(lambda: Layerwise(graph, samples, os.cpu_count() or 1))
+    layerwise = computed_once(lambda: Layerwise(graph, samples.fitted, samples.judged, os.cpu_count() or 1))
     return lambda key, before: layerwise().inputs_of(key, before)

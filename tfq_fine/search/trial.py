@@ -22,6 +22,7 @@ from tfq_fine.numerics import ErrorSums
 from tfq_fine.search.float_reference import FloatReference
 from tfq_fine.search.judging import WORST, Apart, Measured, decibels_of, judged, uses
 from tfq_fine.search.numbers import Numbers, Settings
+from tfq_fine.search.sample_count import SplitSamples
 from tfq_fine.search.variant import Variant
 from tfq_fine.search.variant_numbers import Calibrated, VariantNumbers
 
@@ -48,7 +49,7 @@ class Trial(VariantNumbers):
         model: Graph,
         settings: Settings,
         calibrated: Calibrated,
-        samples: Sequence[Sample],
+        samples: SplitSamples,
         runs: FileRuns,
         threads: int = 1,
         fold: bool = True,

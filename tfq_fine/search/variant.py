@@ -21,3 +21,4 @@ class Variant:
     corrected: frozenset[OpKey] = frozenset()  # the operators whose biases are corrected
     islands: Mapping[int, str] = field(default_factory=dict)  # operators of the main subgraph kept in float -> why
     how: Mapping[int, How] = field(default_factory=dict)  # operator of those -> how it holds its weights
+    fitted: bool = False  # weights are fitted to inputs where the plan says so; else stand-ins of those algorithms

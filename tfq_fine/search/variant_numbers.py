@@ -6,11 +6,11 @@ import numpy as np
 
 from tfq_converters.graph import Graph, IdentityCache
 from tfq_converters.quantized import TensorKey
-from tfq_fine.calibration import Sample, Statistics, StatisticsRequest, calibrate, calibrate_each, mean_needs
+from tfq_fine.calibration import Statistics, StatisticsRequest, calibrate, calibrate_each, mean_needs
 from tfq_fine.data import Batch
 from tfq_fine.planning import Plan, Policy, make_plan
 from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ranges
-from tfq_fine.search.sample_count import number_of_samples
+from tfq_fine.search.sample_count import SplitSamples
 from tfq_fine.search.variant import RequestedSpecs, Variant
 from tfq_fine.transforms import Channels, factor_blocks
 from tfq_fine.weights import plan_needs
@@ -33,7 +33,7 @@ class VariantNumbers:
         model: the float model.
         settings: the settings of the job.
         calibrated: gathers the statistics of all samples for a graph; called once for every graph.
-        samples: a few of them, inputs in input order.
+        samples: a few of them, inputs in input order, and those that weights are fitted to.
         threads: the number of threads of the interpreter that runs the float model.
         fold: the factors of blocks are folded into the graph; not where statistics hold for the unchanged graph.
     """
@@ -43,12 +43,12 @@ class VariantNumbers:
         model: Graph,
         settings: Settings,
         calibrated: Calibrated,
-        samples: Sequence[Sample],
+        samples: SplitSamples,
         threads: int = 1,
         fold: bool = True,
     ):
         self.model, self.settings, self.fold = model, settings, fold
-        self.samples = samples[: number_of_samples(model)]
+        self.samples, self._split = samples.judged, samples
         self._calibrated, self._threads = calibrated, threads
         self._cache = IdentityCache()
 
@@ -105,7 +105,7 @@ class VariantNumbers:
 
     def _numbers(self, variant: Variant, means: Mapping[TensorKey, np.ndarray] | None) -> Numbers:
         graph, plan = self.planned(variant)
-        ranges, cache, samples = self.statistics(variant), self._cache, self.samples
+        ranges, cache, samples = self.statistics(variant), self._cache, self._split
         return choose_numbers(graph, plan, ranges, self.settings, variant, cache=cache, samples=samples, means=means)
 
     def channels(self, graph: Graph, tensors: Sequence[int], all_samples: bool) -> dict[int, Channels]:

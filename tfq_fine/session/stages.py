@@ -33,6 +33,7 @@ from tfq_fine.search import (
     Numbers,
     RequestedSpecs,
     Settings,
+    SplitSamples,
     Trial,
     Variant,
     choose_numbers,
@@ -42,11 +43,12 @@ from tfq_fine.search import (
     repaired,
     rewriting,
     too_large,
+    with_fitted_weights,
     without_repairs,
 )
 from tfq_fine.session.signatures import not_quantized
 from tfq_fine.session.verdict import verdict_on
-from tfq_fine.weights import plan_needs
+from tfq_fine.weights import fits_weights, plan_needs
 
 SLOWER = 1.1  # times float, above which users are told: less is noise
 
@@ -241,12 +243,13 @@ def decide(
         numbers = _unmeasured(prepared, statistics, samples, plain.variant.bounded_masks)
         return Decided(prepared.graph, numbers, statistics, rows)
     assert statistics is not None or prepared.needs is None
+    fits = fits_weights(prepared.plan)
     once = _read_once(data, statistics, given)
     trial = Trial(
         prepared.source,
         prepared.settings,
         lambda graph, needs: _calibrated(data, graph, needs),
-        samples,
+        SplitSamples.of(prepared.source, samples, fits),
         files,
         data.reading.threads,
         fold=not given,
@@ -257,6 +260,9 @@ def decide(
     selection = repaired(prepared.source, prepared.requested, left, trial)
     rows = (*(RepairRow(name, False, once) for name in names if name not in left), *selection.rows)
     best = selection.variant
+    if fits:
+        best, row = with_fitted_weights(best, trial)
+        rows = (*rows, row)
     whole = None if statistics is None else trial.whole(best)
     return Decided(trial.planned(best)[0], trial.numbers(best), whole, rows)
 
@@ -301,7 +307,7 @@ def _unmeasured(
     masks = bounded_masks and statistics is not None  # how far scores reach is seen alone
     statistics_in_file = _ranged(prepared, statistics, samples) if prepared.is_static else statistics
     corrected = frozenset(prepared.plan) if overrides else frozenset[OpKey]()
-    variant = Variant(prepared.source, prepared.requested, masks, corrected)
+    variant = Variant(prepared.source, prepared.requested, masks, corrected, fitted=bool(samples))
     adjusted = partial(overrides.with_ranges, graph) if overrides else None
     codes = overrides.codes if overrides else None
     return choose_numbers(
@@ -312,7 +318,7 @@ def _unmeasured(
         variant,
         given=codes,
         adjusted=adjusted,
-        samples=samples,
+        samples=SplitSamples.of(graph, samples, fits_weights(prepared.plan)),
     )
 
 

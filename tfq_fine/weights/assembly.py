@@ -9,7 +9,7 @@ from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, Quan
 from tfq_fine.activations import EncodedPlan, Encodings, integer_borders
 from tfq_fine.calibration import Statistics
 from tfq_fine.numerics import affine
-from tfq_fine.weights.bias import corrected_biases
+from tfq_fine.weights.bias import corrected_biases, keeps_mean
 from tfq_fine.weights.integer import integer_encoding
 from tfq_fine.weights.solving import LayerInputs, Solver
 
@@ -51,8 +51,10 @@ def quantize(
         elif spec.mode == "integer":
             ops[key] = integer_encoding(key, op, subgraph, decision, chosen, solver, ops, ranges)
         else:
-            constants = solver.codes(key, op, subgraph, decision, ops)
-            corrected = corrected_biases(key, op, subgraph, spec, constants, ranges)
+            takes_mean = keeps_mean(op, subgraph, spec)
+            constants = solver.codes(key, op, subgraph, decision, ops, keeps_mean=takes_mean)
+            inputs = solver.inputs_of(key, ops) if takes_mean else None
+            corrected = corrected_biases(key, op, subgraph, spec, constants, ranges, inputs)
             ops[key] = OpEncoding(spec.mode, constants | corrected, form=decision.form)
     return QuantizedGraph(graph, ops, _borders(graph, chosen, placed.statistics, input_type, output_type))
 
