@@ -167,7 +167,7 @@ class Graph:
 
     @cached_property
     def derived(self) -> "IdentityCache":
-        """What follows from this graph, computed once for all stages that read it."""
+        """Values that follow from this graph alone, each computed once for all stages that read it."""
         return IdentityCache()
 
     def ops(self) -> Iterator[tuple[tuple[int, int], Op]]:

@@ -1,4 +1,4 @@
-"""What the float model gives on the samples: the files of variants are compared with it."""
+"""The float model on the samples, which the files of variants are compared with."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ from tfq_fine.planning import Plan
 
 @dataclass(frozen=True)
 class EncodedPlan:
-    """What computes in integers, and how its activations are held."""
+    """The operators that compute in integers, and how their activations are held."""
 
     plan: Plan
     statistics: Statistics | None  # with the ranges that were chosen; None where none were needed
