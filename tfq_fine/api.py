@@ -396,6 +396,5 @@ def _calibrated(
             resume.require_of(graph)
         needs = static_needs(graph, plan).also(weight_needs(graph, plan)).also(algorithm_needs(graph, also))
         with shown.stage("calibrating", material.count) as advance:
-            gathered_statistics = material.gather(graph, needs, advance=advance).statistics
-    assert gathered_statistics is not None
-    return gathered_statistics if resume is None else resume.merge(gathered_statistics)
+            statistics = material.gather(graph, needs, advance=advance).requested
+    return statistics if resume is None else resume.merge(statistics)

@@ -65,6 +65,28 @@ class Tensor:
         return self.data is not None
 
     @property
+    def constant(self) -> np.ndarray:
+        """The data of a constant.
+
+        Raises:
+            TypeError: the tensor is no constant.
+        """
+        if self.data is None:
+            raise TypeError(f"tensor {self.name!r} is no constant: its values are computed or fed")
+        return self.data
+
+    @property
+    def affine(self) -> Quantization:
+        """The scales and zero points of codes.
+
+        Raises:
+            TypeError: the tensor holds real values.
+        """
+        if self.quantization is None:
+            raise TypeError(f"tensor {self.name!r} has no scale: it holds {self.dtype} values, no codes")
+        return self.quantization
+
+    @property
     def dynamic_shape(self) -> tuple[int, ...]:
         """The shape with -1 where it is unknown."""
         return self.shape if self.shape_signature is None else self.shape_signature

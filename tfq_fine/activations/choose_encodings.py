@@ -11,6 +11,7 @@ from tfq_converters.quantized import ActivationEncoding, OpKey
 from tfq_fine.calibration import Range, Statistics
 from tfq_fine.numerics import affine
 from tfq_fine.planning import Plan
+from tfq_fine.request import IntegerSpec
 
 Node = tuple[int, int]  # (tensor, activation bits)
 
@@ -43,7 +44,7 @@ def integer_ops(plan: Plan) -> dict[int, int]:
     return {
         o: decision.spec.activations.bits
         for (s, o), decision in plan.items()
-        if s == 0 and decision.spec is not None and decision.spec.activations is not None
+        if s == 0 and isinstance(decision.spec, IntegerSpec)
     }
 
 

@@ -9,7 +9,7 @@ from tfq_converters.quantized import TensorKey
 from tfq_fine.activations.choose_encodings import data_slots, float_outputs, integer_ops
 from tfq_fine.calibration import OBSERVERS, Range, Statistics, StatisticsRequest, TensorStatistics, moved_from
 from tfq_fine.planning import Plan
-from tfq_fine.request import ActivationSpec
+from tfq_fine.request import ActivationSpec, IntegerSpec
 
 
 def requested_specs(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
@@ -27,7 +27,7 @@ def requested_specs(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
             op = main.ops[o]
             slots = float_outputs(op, main) if by_output else data_slots(op, main)
             for t in ((op.outputs if by_output else op.inputs)[slot] for slot in slots):
-                if not main.tensors[t].is_constant and spec is not None and spec.activations is not None:
+                if not main.tensors[t].is_constant and isinstance(spec, IntegerSpec):
                     by_tensor.setdefault(t, spec.activations)
     return by_tensor | {
         t: by_tensor[source] for t, source in moved_from(graph).items() if t in by_tensor and source in by_tensor

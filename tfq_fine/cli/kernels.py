@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise TfqError("--table prints what was measured before, --probe measures; give one of them")
     with places({"output": arguments.output}, []) as targets:
         table = _measured(variants)
-        if targets["output"] is not None:
+        if "output" in targets:
             save(table, targets["output"])
         _show(describe(table, variants))
     return 0

@@ -45,7 +45,7 @@ def _unlogged() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place | None]) -> int:
+def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place]) -> int:
     if arguments.html:
         require_extra()
     recipe = recipe_of(arguments.recipe)
@@ -68,13 +68,11 @@ def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place |
         safe_mode=not arguments.unsafe,
         timeout=arguments.timeout,
     )
-    output, report, page = targets["output"], targets["report"], targets["html"]
-    if report is not None:
-        result.report.save(report)
-    if page is not None:
-        result.report.save_html(page)
-    assert output is not None
-    result.save(output)
+    if "report" in targets:
+        result.report.save(targets["report"])
+    if "html" in targets:
+        result.report.save_html(targets["html"])
+    result.save(targets["output"])
     logging.info("wrote %s", arguments.output)
     show(result.report)
     return 0

@@ -18,11 +18,10 @@ UNSIGNED = 128.0
 
 def in_blocks(tf: Any, codes: Any, zero: Any, weight: Tensor, constants: Constants) -> Any:
     """Multiply `codes` [..., K] with zero points [..., 1] by the real `weight` [N, K]: float32 [..., N]."""
-    assert weight.data is not None and weight.quantization is not None
-    size, (outputs, depth) = weight.quantization.block_size, weight.shape
-    scales = weight.quantization.scale.reshape(outputs, -1).T.astype(np.float32)
+    size, (outputs, depth) = weight.affine.block_size, weight.shape
+    scales = weight.affine.scale.reshape(outputs, -1).T.astype(np.float32)
     shift = np.zeros(outputs, np.float32)
-    whole = np.add.reduceat(weight.data, range(0, depth, size), axis=1, dtype=np.int64)
+    whole = np.add.reduceat(weight.constant, range(0, depth, size), axis=1, dtype=np.int64)
     for sums, scale in zip(whole.T, scales, strict=True):
         shift -= sums.astype(np.float32) * scale
     rows = tf.reshape(codes + UNSIGNED, [-1, depth // size, size])

@@ -48,9 +48,7 @@ def _coded(tensors: Tensors) -> Tensors:
 
 def reduced_axes(tensors: Tensors) -> list[int]:
     """Return the axes of a reduction, counted from the first."""
-    data = tensors[1].data
-    assert data is not None
-    return [int(axis) % len(tensors[0].shape) for axis in data.reshape(-1)]
+    return [int(axis) % len(tensors[0].shape) for axis in tensors[1].constant.reshape(-1)]
 
 
 def _count(tensors: Tensors) -> int:

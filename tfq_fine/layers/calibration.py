@@ -76,16 +76,15 @@ def calibrate_wrappers(
     held = {t for _, t in overrides.held}
     needs = static_needs(graph, plan, held) if held else mean_needs(graph)
     gathered = data.gather(graph, needs, advance)
-    assert gathered.statistics is not None
     if held:
-        chosen = automatic.ranged(graph, plan, gathered.statistics, gathered.samples, only=held)
+        chosen = automatic.ranged(graph, plan, gathered.requested, gathered.samples, only=held)
         _set_ranges(overrides, chosen)
     for path, wrapper in found.wrappers.items():
         tensors = {variable: key for (of, variable), key in overrides.read.items() if of == path}
-        means = gathered.statistics.means
+        means = gathered.requested.means
         wrapper.means = {variable: means[key] for variable, key in tensors.items() if key in means}
         wrapper.fit_scales()
-    return gathered.statistics
+    return gathered.requested
 
 
 def _set_ranges(overrides: Overrides, known: Statistics) -> None:

@@ -28,7 +28,7 @@ from tfq_fine.layers.rebuild import rebuilt
 from tfq_fine.layers.wrapped import WRAPPER, is_wrapper, wrappers
 from tfq_fine.numerics import affine
 from tfq_fine.planning import Decision, Plan, Policy, make_plan
-from tfq_fine.request import ActivationSpec, OpSpec, Recipe, WeightSpec
+from tfq_fine.request import ActivationSpec, IntegerSpec, OpSpec, Recipe, WeightSpec
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class WrappedModel:
         """For what is not wrapped: the recipe of `annotate`, else integers where a wrapper has them, else float."""
         if self.annotated is not None:
             return self.annotated
-        bits = [w.spec.activations.bits for w in self.wrappers.values() if w.spec.activations is not None]
+        bits = [w.spec.activations.bits for w in self.wrappers.values() if isinstance(w.spec, IntegerSpec)]
         if not bits:
             return Recipe("wrapped layers only", None)
         return Recipe("wrapped", OpSpec("integer", WeightSpec(8), ActivationSpec(max(bits))), flexible=True)
@@ -269,9 +269,7 @@ def op_at(graph: Graph, key: OpKey) -> Op:
 
 def _exactly(kernel: QuantizedKernel) -> OpSpec:
     """Return the spec as simulated; a bias that was trained with these weights is not corrected for them."""
-    spec = kernel.plan.spec
-    assert spec.weights is not None
-    return replace(spec, weights=replace(spec.weights, bias_correction=False))
+    return kernel.plan.spec.with_weights(bias_correction=False)
 
 
 def _leaving(graph: Graph, inside: Mapping[OpKey, Op]) -> Iterator[int]:

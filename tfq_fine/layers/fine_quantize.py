@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfq_converters.errors import TfqError, raise_all
+from tfq_converters.files import from_plain
 from tfq_converters.quantized import Mode
 from tfq_fine.algorithms import ALGORITHMS, InputStatistics, WeightProblem, algorithm_problems, solve
 from tfq_fine.emulation import affine_tf as arithmetic
@@ -32,6 +33,7 @@ from tfq_fine.layers.layer_table import (
     from_op,
     holder_of,
     kernels_of,
+    known_row,
     op_shape,
     row_of,
     to_op,
@@ -40,7 +42,7 @@ from tfq_fine.layers.serialization import FineQuantizeHolder  # noqa: F401 - Ker
 from tfq_fine.layers.trained_scale import TrainedScale
 from tfq_fine.numerics import affine
 from tfq_fine.planning import Policy, Prefer
-from tfq_fine.request import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
+from tfq_fine.request import ActivationSpec, IntegerSpec, WeightedSpec, WeightSpec, to_json
 
 
 @keras.saving.register_keras_serializable(package="tfq_fine")
@@ -85,7 +87,6 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
     ):
         _check(layer, weights, row)
         spec = _spec(layer.name, mode or ("integer" if activations else "weight_only"), weights, activations)
-        assert weights is not None
         _check_options(layer.name, spec, momentum, freeze_after, prefer)
         super().__init__(layer, **{"name": layer.name, "dtype": layer.dtype_policy, **arguments})
         self.spec = spec
@@ -98,7 +99,7 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         self.kernels: tuple[QuantizedKernel, ...] = ()
         self.ranges: tuple[ActivationRange, ...] = ()  # of the inputs, in the order of the arguments
         self.output_range: ActivationRange | None = None
-        if learned and not weights.symmetric:
+        if learned and not spec.weights.symmetric:
             raise TfqError(f"layer {layer.name!r}: learned scales are symmetric; use WeightSpec(symmetric=True)")
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
@@ -127,19 +128,19 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         for index, (kernel, variable, layout, plan, _) in enumerate(decided):
             if plan is not None:
                 factors = self._factors(index, plan, variable, layout)
-                own = kernel.reads is None and is_inside(kernel) and plan.spec.mode == "integer"
-                inside = self._range(f"inside_{index}") if own else None
+                inside = None
+                if kernel.reads is None and is_inside(kernel) and isinstance(plan.spec, IntegerSpec):
+                    inside = self._range(f"inside_{index}", plan.spec)
                 self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, plan, factors, inside))
         self.inputs = inputs
-        if any(q.plan.spec.mode == "integer" for q in self.kernels):
-            self.ranges = tuple(self._range(f"input_{index}") for index in range(inputs))
-            self.output_range = self._range("output") if self.outputs else None
+        spec = next((q.plan.spec for q in self.kernels if isinstance(q.plan.spec, IntegerSpec)), None)
+        if spec is not None:
+            self.ranges = tuple(self._range(f"input_{index}", spec) for index in range(inputs))
+            self.output_range = self._range("output", spec) if self.outputs else None
         self.built = True
 
     def _row(self) -> LayerRow:
-        row = self.row or row_of(self.layer)
-        assert row is not None
-        return row
+        return self.row or known_row(self.layer)
 
     def build_like_call(self) -> None:
         """Build without a call, for as many inputs as the row of a built layer names."""
@@ -179,9 +180,8 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
             return TrainedScale(self, f"scale_{index}", blocks)
         return self.add_weight(shape=blocks, initializer="ones", trainable=False, name=f"share_{index}")
 
-    def _range(self, name: str) -> ActivationRange:
-        assert self.spec.activations is not None
-        return ActivationRange(self, name, self.spec.activations.bits, self.learned, self.momentum, self.freeze_after)
+    def _range(self, name: str, spec: IntegerSpec) -> ActivationRange:
+        return ActivationRange(self, name, spec.activations.bits, self.learned, self.momentum, self.freeze_after)
 
     def call(self, *inputs: Any, training: bool = False, **named: Any) -> Any:
         """Return the layer's output over quantized kernels and inputs."""
@@ -270,10 +270,8 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
 
     def fit_scales(self) -> None:
         """Choose the scales of the kernels with the algorithm of the spec."""
-        assert self.spec.weights is not None
         for q in self.kernels:
             weights = q.plan.spec.weights
-            assert weights is not None
             inputs = InputStatistics(self.means.get(q.kernel.variable))
             if inputs.missing(ALGORITHMS[weights.algorithm].reads):  # no data was seen yet
                 weights = replace(weights, algorithm="round_to_nearest", options=())
@@ -334,10 +332,9 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         layer = config.pop("layer")
         if isinstance(layer, dict):
             layer = keras.saving.deserialize_keras_object(layer, custom_objects=custom_objects)
-        spec = from_json(config.pop("spec"))
+        spec = from_plain(config.pop("spec"), WeightedSpec, "the spec of a wrapper")
         row = config.pop("row")
         trainable, layer.trainable = config.pop("trainable", True), True
-        assert spec is not None
         wrapper = cls(
             layer,
             spec.weights,
@@ -368,17 +365,16 @@ def _reason(error: TfqError) -> str:
     return str(error).partition(": ")[2] or str(error)
 
 
-def _spec(name: str, mode: Mode, weights: Any, activations: Any) -> OpSpec:
+def _spec(name: str, mode: Mode, weights: Any, activations: Any) -> WeightedSpec:
     """Return the specs together, with the name of the layer in the error."""
     try:
-        return OpSpec(mode, weights, activations)
+        return WeightedSpec(mode, weights, activations)
     except TfqError as error:
         raise TfqError(f"layer {name!r}: {error}") from error
 
 
-def _check_options(name: str, spec: OpSpec, momentum: float, freeze_after: int | None, prefer: str) -> None:
+def _check_options(name: str, spec: WeightedSpec, momentum: float, freeze_after: int | None, prefer: str) -> None:
     """Raise one error with all options that mean nothing."""
-    assert spec.weights is not None
     algorithm = spec.weights.algorithm
     reads = ALGORITHMS[algorithm].reads - {"channel_mean"} if algorithm in ALGORITHMS else frozenset()
     problems = {

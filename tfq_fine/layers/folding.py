@@ -15,7 +15,7 @@ import numpy as np
 from tfq_converters.operators import facts_of
 from tfq_converters.reading import layer_tree, nodes
 from tfq_fine.layers.inside import is_graph
-from tfq_fine.layers.layer_table import from_op, kernels_of, row_of, to_op
+from tfq_fine.layers.layer_table import from_op, kernels_of, known_row, to_op
 from tfq_fine.layers.rebuild import copied, copy_weights, known_classes
 
 NORM = "BatchNormalization"
@@ -218,11 +218,9 @@ def _with_bias(layer: Any) -> Any:
 def _fold_into(copy: Any, fold: _Fold) -> None:
     """Set the weights of the copy of a linear layer to those of the layer and the norm together."""
     linear = fold.linear
-    row = row_of(linear)
-    assert row is not None
     shift, factor = _shift_and_factor(fold.norm)
     bias = np.asarray(linear.bias, np.float64) if linear.use_bias else 0.0
-    kernels = kernels_of(linear, row)
+    kernels = kernels_of(linear, known_row(linear))
     new = {kernel.variable: np.asarray(variable, np.float64) for kernel, variable, _ in kernels}
     kernel, variable, layout = kernels[-1 if fold.is_after else 0]
     (axes,) = facts_of(kernel.op).weights

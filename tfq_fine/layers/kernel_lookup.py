@@ -59,8 +59,7 @@ def _places(graph: Graph, kernel: QuantizedKernel, path: str) -> Iterator[Place]
     for key, op in graph.ops():
         subgraph = graph.subgraphs[key[0]]
         for axes in weight_axes(op, subgraph) if op.code == kernel.kernel.op else ():
-            data = subgraph.tensors[op.inputs[axes.slot]].data
-            assert data is not None
+            data = subgraph.tensors[op.inputs[axes.slot]].constant
             factor, start = _factor(data, values, axes.channel), 0
             if factor is None and kernel.kernel.loop and is_of(graph, key, path):
                 factor, start = _run(data, values, axes.channel)

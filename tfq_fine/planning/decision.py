@@ -8,7 +8,7 @@ from tfq_converters.graph import Op, Subgraph
 from tfq_converters.kernels import Target
 from tfq_converters.operators import facts_of
 from tfq_converters.quantized import Form, OpKey
-from tfq_fine.request import OpSpec
+from tfq_fine.request import OpSpec, WeightedSpec
 
 Prefer = Literal["speed", "size"]
 
@@ -27,6 +27,17 @@ class Decision:
     reason: str = ""
     form: Form = "native"  # how its weights are held and computed
     repeated: bool = False  # the one scale of a tensor is written once for each channel, as its kernel wants it
+
+    @property
+    def weighted(self) -> WeightedSpec:
+        """The spec of an operator whose weights are quantized.
+
+        Raises:
+            TypeError: they are not.
+        """
+        if not isinstance(self.spec, WeightedSpec):
+            raise TypeError(f"expected quantized weights, found {self}")
+        return self.spec
 
     def because(self, reason: str) -> "Decision":
         """Return the decision with `reason` before its own."""

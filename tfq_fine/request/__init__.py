@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from tfq_fine.request.specs import (
         GRANULARITIES,
         ActivationSpec,
+        IntegerSpec,
         OpSpec,
+        WeightedSpec,
         WeightSpec,
         from_json,
         stored_bits,
@@ -27,7 +29,8 @@ else:
             "max_drop": "MaxDrop SHARES",
             "presets": "RECIPES named",
             "recipe": "Layers Recipe Rule",
-            "specs": "ActivationSpec GRANULARITIES OpSpec WeightSpec from_json stored_bits to_json",
+            "specs": "ActivationSpec GRANULARITIES IntegerSpec OpSpec WeightSpec WeightedSpec from_json "
+            "stored_bits to_json",
             "validation": "check_options",
         },
     )
@@ -39,6 +42,7 @@ __all__ = [
     "ActivationSpec",
     "Blocks",
     "Granularity",
+    "IntegerSpec",
     "Layers",
     "MaxDrop",
     "OpSpec",
@@ -47,6 +51,7 @@ __all__ = [
     "Recipe",
     "Rule",
     "WeightSpec",
+    "WeightedSpec",
     "block_shape",
     "check_options",
     "from_json",

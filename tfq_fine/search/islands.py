@@ -21,6 +21,7 @@ from tfq_fine.activations import integer_ops
 from tfq_fine.placement import running_time
 from tfq_fine.planning import Decision, Plan
 from tfq_fine.report import RepairRow
+from tfq_fine.request import IntegerSpec
 from tfq_fine.search.float_parts import Aim, Search, parts
 from tfq_fine.search.judging import CLASSES, gain
 from tfq_fine.search.trial import Measured, Trial, Variant
@@ -176,9 +177,9 @@ def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> dict[in
 def is_rounded(plan: Plan, o: int) -> bool:
     """Return whether main-graph operator `o` rounds its activations; not if its weights are below 8 bits."""
     spec = plan[0, o].spec
-    if spec is None or spec.mode not in ("integer", "dynamic"):
-        return False
-    return spec.weights is None or spec.activations is None or spec.weights.stored_bits == 8
+    if isinstance(spec, IntegerSpec):
+        return spec.weights.stored_bits == 8
+    return spec is not None and spec.mode == "dynamic"
 
 
 def feeding(main: Subgraph, plan: Plan, island: AbstractSet[int]) -> set[int]:

@@ -246,7 +246,6 @@ def decide(
         rows = plain.rows if data.is_given or statistics else ()
         numbers = _unmeasured(prepared, statistics, samples, plain.variant.bounded_masks)
         return Decided(prepared.graph, numbers, statistics, rows)
-    assert statistics is not None or prepared.needs is None
     once = _read_once(data, statistics, given)
     trial = Trial(
         prepared.source,
@@ -292,8 +291,7 @@ def _read_once(data: Representative, statistics: Statistics | None, given: bool)
 
 
 def _calibrated(data: Representative, graph: Graph, needs: StatisticsRequest) -> Statistics:
-    statistics = data.gather(graph, needs).statistics
-    assert statistics is not None
+    statistics = data.gather(graph, needs).requested
     if statistics.is_interrupted:  # ranges of a part of the data decide nothing
         raise KeyboardInterrupt
     return statistics

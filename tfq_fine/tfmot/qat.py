@@ -19,7 +19,7 @@ from tfq_fine.calibration import Range
 from tfq_fine.layers import Overrides, QuantizedKernel, WrappedModel, kernels_of, op_shape, plan_kernel, row_of
 from tfq_fine.numerics import affine
 from tfq_fine.planning import Policy
-from tfq_fine.request import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.request import ActivationSpec, IntegerSpec, OpSpec, WeightSpec
 
 WRAPPERS = frozenset({"QuantizeWrapper", "QuantizeWrapperV2"})
 INPUT = "QuantizeLayer"
@@ -123,7 +123,7 @@ def _range(layer: Any, prefix: str) -> Range | None:
         return None
     spec = getattr(getattr(layer, "quantize_config", None), "spec", None)
     learned = Range(float(low.numpy()), float(high.numpy()))
-    if not learned.extent or (isinstance(spec, OpSpec) and spec.activations and spec.activations.bits == 16):
+    if not learned.extent or (isinstance(spec, IntegerSpec) and spec.activations.bits == 16):
         return learned
     scale, zero_point = (float(part) for part in affine.asymmetric_scale(*learned, 8))
     return Range(scale * (-128 - zero_point), scale * (127 - zero_point))

@@ -115,8 +115,7 @@ def extent(inner: Sequence[Channels], scale: np.ndarray) -> float:
 
 def _rows(main: Subgraph, o: int, most: int | None) -> Rows:
     (axes,) = weight_axes(main.ops[o], main)
-    data = main.tensors[main.ops[o].inputs[axes.slot]].data
-    assert data is not None
+    data = main.tensors[main.ops[o].inputs[axes.slot]].constant
     whole = axes.inputs is not None and groups_of(main.ops[o], main) == 1
     if most is not None and whole and data.shape[axes.channel] > most:
         data = data[:: -(-data.shape[0] // most)]  # rows of all operators with an axis of inputs come first

@@ -22,9 +22,7 @@ def constant_errors(floating: Graph, quantized: Graph) -> tuple[LayerError, ...]
     for pair in constant_pairs(floating, quantized):
         constant = floating.subgraphs[pair.subgraph].tensors[pair.floating]
         stored = quantized.subgraphs[pair.subgraph].tensors[pair.quantized]
-        assert constant.data is not None
-        assert stored.data is not None
-        sums = ErrorSums.of(constant.data, decode(stored.data, stored).reshape(constant.shape))
+        sums = ErrorSums.of(constant.constant, decode(stored.constant, stored).reshape(constant.shape))
         errors.append(_layer_error(pair, constant.name, stored.dtype, sums))
     return tuple(errors)
 

@@ -83,8 +83,7 @@ def _is_float_constant(tensor: Tensor) -> bool:
 
 def _stands_for(stored: Tensor, constant: Tensor) -> bool:
     """Return whether `stored` holds as many values as `constant`, in a type of 16 bits or fewer."""
-    assert constant.data is not None
-    if stored.data is None or stored.data.size != constant.data.size:
+    if stored.data is None or stored.data.size != constant.constant.size:
         return False
     return stored.dtype == "float16" or (BITS.get(stored.dtype, 64) <= 16 and stored.quantization is not None)
 

@@ -59,7 +59,7 @@ def quantize(
             ops[key] = integer_encoding(key, op, subgraph, decision, chosen, solver, ops, ranges)
         else:
             constants = solver.codes(key, op, subgraph, decision, ops)
-            corrected = corrected_biases(key, op, subgraph, spec, constants, ranges)
+            corrected = corrected_biases(key, op, subgraph, decision.weighted.weights, constants, ranges)
             ops[key] = OpEncoding(spec.mode, constants | corrected, form=decision.form)
     return QuantizedGraph(graph, ops, _borders(graph, chosen, statistics, input_type, output_type))
 

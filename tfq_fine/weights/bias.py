@@ -12,7 +12,7 @@ from tfq_converters.quantized import OpKey, WeightCodes, simulated_weight
 from tfq_fine.calibration import Statistics
 from tfq_fine.numerics import affine
 from tfq_fine.planning import Decision, Plan
-from tfq_fine.request import OpSpec
+from tfq_fine.request import WeightedSpec, WeightSpec
 from tfq_fine.weights.bias_correction import corrected_bias
 
 
@@ -23,8 +23,7 @@ def corrects_biases(graph: Graph, plan: Plan) -> bool:
 
 def corrects(decision: Decision) -> bool:
     """Return whether the recipe wants the bias of an operator corrected."""
-    spec = decision.spec
-    return spec is not None and spec.weights is not None and spec.weights.bias_correction
+    return isinstance(decision.spec, WeightedSpec) and decision.spec.weights.bias_correction
 
 
 def with_corrections(plan: Plan, only: AbstractSet[OpKey]) -> Plan:
@@ -36,30 +35,26 @@ def with_corrections(plan: Plan, only: AbstractSet[OpKey]) -> Plan:
 
 
 def _uncorrected(decision: Decision) -> Decision:
-    assert decision.spec is not None and decision.spec.weights is not None
-    weights = replace(decision.spec.weights, bias_correction=False)
-    return replace(decision, spec=replace(decision.spec, weights=weights))
+    return replace(decision, spec=decision.weighted.with_weights(bias_correction=False))
 
 
 def corrected_biases(
     key: OpKey,
     op: Op,
     subgraph: Subgraph,
-    spec: OpSpec,
+    spec: WeightSpec,
     constants: Mapping[int, WeightCodes | np.ndarray],
     known: Statistics,
 ) -> dict[int, WeightCodes | np.ndarray]:
     """Return {bias slot: corrected float bias}; empty where nothing is to be corrected, or no mean is known."""
-    assert spec.weights is not None
     bias = bias_of(op)
-    if bias == ABSENT or not spec.weights.bias_correction or subgraph.tensors[bias].data is None:
+    if bias == ABSENT or not spec.bias_correction or not subgraph.tensors[bias].is_constant:
         return {}
     mean = known.means.get((key[0], data_of(op)))
     if mean is None:
         return {}
     (axes,) = weight_axes(op, subgraph)
-    weight, data = subgraph.tensors[op.inputs[axes.slot]].data, subgraph.tensors[bias].data
-    assert weight is not None and data is not None
+    weight, data = subgraph.tensors[op.inputs[axes.slot]].constant, subgraph.tensors[bias].constant
     corrected = corrected_bias(data.reshape(-1), weight, simulated_weight(constants[axes.slot]), axes, mean)
     return {bias_slot(op.code): corrected.reshape(data.shape)}
 

@@ -69,10 +69,10 @@ def _linear(
     known: Statistics,
 ) -> tuple[dict[int, Stored], ActivationEncoding | None]:
     """Return (the codes of weight and bias by slot, the encoding of partial sums where the operator is split)."""
-    spec, weight_slot = decision.spec, facts_of(op.code).weight
-    assert spec is not None and spec.weights is not None and weight_slot is not None
+    spec, (axes, *_) = decision.weighted.weights, facts_of(op.code).weights
+    weight_slot = axes.slot
     source = next(encoding for slot, encoding in inputs.items() if slot != weight_slot)
-    floor = scale_floor(op, subgraph, source.scale, output.scale, spec.weights.stored_bits)
+    floor = scale_floor(op, subgraph, source.scale, output.scale, spec.stored_bits)
     constants = solver.codes(key, op, subgraph, decision, before, {weight_slot: floor})
     corrected = corrected_biases(key, op, subgraph, spec, constants, known)
     weight, (axes, *_) = constants[weight_slot], weight_axes(op, subgraph)

@@ -21,13 +21,11 @@ def scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: fl
     Channels that batch norm all but switched off have weights near zero under an ordinary bias.
     """
     limit = ACCUMULATOR_LIMIT if bits == 8 else LOW_BIT_LIMIT
-    facts = facts_of(op.code)
-    assert facts.weight is not None and facts.channel_axis is not None
-    channels = subgraph.tensors[op.inputs[facts.weight]].shape[facts.channel_axis]
+    (axes, *_) = facts_of(op.code).weights
+    channels = subgraph.tensors[op.inputs[axes.slot]].shape[axes.channel]
     floor = np.full(channels, SMALLEST_RESCALE * output_scale / input_scale)
     if bias_of(op) != ABSENT:
-        bias = subgraph.tensors[bias_of(op)].data
-        assert bias is not None
+        bias = subgraph.tensors[bias_of(op)].constant
         floor = np.maximum(floor, np.abs(bias.reshape(-1).astype(np.float64)) / (limit * input_scale))
     return np.asarray(np.maximum(floor, affine.TINY))
 
@@ -44,8 +42,7 @@ def gate_floors(op: Op, subgraph: Subgraph, inputs: Mapping[int, ActivationEncod
 
 def first_part_scales(weight: WeightCodes, axes: WeightAxes) -> np.ndarray:
     """Return the scales [O] of the first group of inputs of a split."""
-    assert axes.inputs is not None
-    return np.asarray(np.take(weight.scale, 0, axis=axes.inputs).reshape(-1))
+    return np.asarray(np.take(weight.scale, 0, axis=axes.input_axis).reshape(-1))
 
 
 def partial_sums(

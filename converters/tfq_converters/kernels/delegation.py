@@ -17,8 +17,7 @@ def is_delegated(op: Op, subgraph: Subgraph) -> bool:
     weight = subgraph.tensors[op.inputs[1]]
     if subgraph.tensors[data_of(op)].dtype != "int8" or _refused(op, subgraph):
         return False
-    assert weight.quantization is not None
-    granularity = "per_channel" if weight.quantization.scale.size > 1 else "per_tensor"
+    granularity = "per_channel" if weight.affine.scale.size > 1 else "per_tensor"
     form = cell_form(op, subgraph)
     return status(op.code, "integer8", BITS[weight.dtype], granularity, DELEGATING, form).delegated
 

@@ -118,8 +118,7 @@ def _slots(code: str, data: int, weight: int, form: Form, given: Operands, tenso
 def _bias(given: Operands, values: np.ndarray, weight: int = 0) -> Tensor:
     if given.encoding is None:
         return Tensor(f"b{weight}", values.shape, "float32", data=values)
-    quantization = given.weights[weight].quantization
-    assert quantization is not None
+    quantization = given.weights[weight].affine
     scale = quantization.scale.reshape(len(quantization.scale), -1).max(1) * np.float32(given.encoding.scale)
     wide = "int32" if given.encoding.dtype == "int8" else "int64"
     codes = np.rint(values / scale.astype(np.float64)).astype(wide)

@@ -21,6 +21,17 @@ class Weight:
     quantization: Quantization | None
     values: np.ndarray  # float64, shape of `stored`
 
+    @property
+    def affine(self) -> Quantization:
+        """The scales and zero points of codes.
+
+        Raises:
+            TypeError: the weight is stored in float.
+        """
+        if self.quantization is None:
+            raise TypeError("the weight of a cell in mode 'float' has no scales")
+        return self.quantization
+
 
 @dataclass(frozen=True)
 class Operands:

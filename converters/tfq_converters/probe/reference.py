@@ -38,9 +38,7 @@ def answer(cell: Cell, form: Form, given: Operands) -> Answer:
         limit = LSTM_TOLERANCE if cell.mode == "dynamic" else FLOAT_TOLERANCE
         return Answer((exact,), limit * float(np.abs(exact).max()))
     if facts_of(cell.op).table and cell.mode.startswith("integer"):
-        quantization = given.weights[0].quantization
-        assert quantization is not None
-        same = ActivationEncoding("int8", float(quantization.scale[0]), 0)
+        same = ActivationEncoding("int8", float(given.weights[0].affine.scale[0]), 0)
         return Answer((given.weights[0].stored[given.data].astype(np.float64),), 0.0, same)
     apply, weight = OPERATORS[cell.op], weights[0]
     bias = 0.0 if given.bias is None else given.bias.astype(np.float64)

@@ -36,9 +36,25 @@ class TensorStatistics:
 
     @property
     def counted(self) -> Histogram:
-        """The histogram of a tensor whose observer reads one."""
-        assert self.histogram is not None
+        """The histogram of a tensor whose observer reads one.
+
+        Raises:
+            TypeError: calibration did not count its values.
+        """
+        if self.histogram is None:
+            raise TypeError("calibration kept no histogram of this tensor")
         return self.histogram
+
+    @property
+    def averaged(self) -> MovingRange:
+        """The moving averages of a tensor whose observer reads them.
+
+        Raises:
+            TypeError: calibration did not average its ranges.
+        """
+        if self.moving is None:
+            raise TypeError("calibration kept no moving averages of this tensor")
+        return self.moving
 
 
 def _fenced(maxima: Histogram, fence: float) -> float:
