@@ -76,7 +76,7 @@ def quantized(cases: Sequence[Case], dtype: str, rng: np.random.Generator) -> tu
     statistics = calibrate(graph, (Batch(sample, None, n) for n, sample in enumerate(samples)))
     planned = make_plan(graph, RECIPES[RECIPE[dtype]].resolve(graph), POLICY)
     plan = place(graph, planned, statistics, POLICY, keep_integer=True)
-    return quantize(graph, plan, statistics), [samples[0], beyond]
+    return quantize(graph, plan), [samples[0], beyond]
 
 
 def side_by_side(cases: Sequence[Case], rng: np.random.Generator) -> tuple[Graph, list[tuple[float, float]]]:

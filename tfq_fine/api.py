@@ -37,7 +37,7 @@ from tfq_fine.planning import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
 from tfq_fine.report import QuantizationReport
 from tfq_fine.request import Recipe, check_options
-from tfq_fine.search import chosen_repairs, static_needs
+from tfq_fine.search import chosen_repairs
 from tfq_fine.session import (
     OpenModel,
     QuantizationRequest,
@@ -52,7 +52,7 @@ from tfq_fine.session import (
     with_observer,
 )
 from tfq_fine.verification import file_size
-from tfq_fine.weights import BORDER_TYPES, weight_needs
+from tfq_fine.weights import BORDER_TYPES, plan_needs
 
 DEFAULT = "dynamic_int8"  # recipe
 LOGGER = logging.getLogger("tfq_fine")  # its warnings reach stderr unless the user says otherwise
@@ -394,7 +394,7 @@ def _calibrated(
         plan = make_plan(graph, requested, Policy("speed", True, Target()))
         if resume is not None:
             resume.require_of(graph)
-        needs = static_needs(graph, plan).also(weight_needs(graph, plan)).also(algorithm_needs(graph, also))
+        needs = plan_needs(graph, plan, is_static=True).also(algorithm_needs(graph, also))
         with shown.stage("calibrating", material.count) as advance:
             statistics = material.gather(graph, needs, advance=advance).requested
     return statistics if resume is None else resume.merge(statistics)

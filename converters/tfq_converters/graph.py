@@ -187,6 +187,11 @@ class Graph:
     def main(self) -> Subgraph:
         return self.subgraphs[0]
 
+    @cached_property
+    def derived(self) -> "IdentityCache":
+        """What follows from this graph, computed once for all stages that read it."""
+        return IdentityCache()
+
     def ops(self) -> Iterator[tuple[tuple[int, int], Op]]:
         """Yield ((subgraph index, op index), op) over the whole file."""
         for s, subgraph in enumerate(self.subgraphs):
@@ -234,3 +239,6 @@ class IdentityCache:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __reduce__(self) -> tuple[type["IdentityCache"], tuple[()]]:
+        return IdentityCache, ()  # in another process, or in a copy, the objects are others

@@ -16,7 +16,8 @@ from tfq_fine.calibration.observers import OBSERVERS, Observer
 from tfq_fine.calibration.statistics import Range
 from tfq_fine.search.transform import Proposal, Transform
 from tfq_fine.search.transform_table import TRANSFORMS
-from tfq_fine.search.trial import Trial, Variant
+from tfq_fine.search.trial import Trial
+from tfq_fine.search.variant import Variant
 
 STATIC = tfq.OpSpec("integer", tfq.WeightSpec(8), tfq.ActivationSpec(8))
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.operators import facts_of, fuses
 from tfq_converters.quantized import TensorKey
-from tfq_fine.activations.choose_encodings import extent, integer_ops, tensor_range
+from tfq_fine.activations.choose_encodings import extent, tensor_range
 from tfq_fine.calibration import Range, Statistics
 from tfq_fine.planning import Plan
 
@@ -27,7 +27,7 @@ def bounded(graph: Graph, plan: Plan, statistics: Statistics) -> Statistics:
 
     A constant that a mask is made of gets a range too, beyond which it saturates.
     """
-    main, bits = graph.main, integer_ops(plan)
+    main, bits = graph.main, plan.integer_ops
     cut: Cuts = {}
     added: dict[int, float] = {}  # mask -> how far it has to reach, for all sums that read it
     consumers = main.consumers()

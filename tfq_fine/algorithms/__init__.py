@@ -6,6 +6,7 @@ from tfq_converters import face
 
 if TYPE_CHECKING:
     from tfq_fine.algorithms.input_patches import patches
+    from tfq_fine.algorithms.least_squares import to_matrices
     from tfq_fine.algorithms.problem import (
         Algorithm,
         InputStatistics,
@@ -22,6 +23,7 @@ else:
         __name__,
         {
             "input_patches": "patches",
+            "least_squares": "to_matrices",
             "problem": "Algorithm InputStatistics OperatorInputs Option Scope Statistic WeightProblem has_statistics",
             "table": "ALGORITHMS algorithm_problems solve",
         },
@@ -40,4 +42,5 @@ __all__ = [
     "has_statistics",
     "patches",
     "solve",
+    "to_matrices",
 ]

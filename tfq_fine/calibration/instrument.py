@@ -5,6 +5,7 @@ still in the cache; a sample of the values is gathered at the end. All results l
 moments and the states of fused LSTMs take whole tensors out of the graph, one run at a time.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -31,6 +32,7 @@ class StatisticsRequest:
     channels: tuple[TensorKey, ...] = ()  # low, high and mean square per channel
     second_moments: tuple[OpKey, ...] = ()
     strains: tuple[OpKey, ...] = ()  # of fused LSTMs
+    inputs: tuple[OpKey, ...] = ()  # operators whose algorithm fits weights to inputs, for which samples are kept
 
     def also(self, other: "StatisticsRequest") -> "StatisticsRequest":
         """Return all that both ask for."""
@@ -95,8 +97,12 @@ def _pieces(row: np.ndarray, sizes: tuple[int, ...] | list[int]) -> list[np.ndar
     return np.split(row, np.cumsum(sizes)[:-1])
 
 
-def moved_from(graph: Graph) -> dict[int, int]:
+def moved_from(graph: Graph) -> Mapping[int, int]:
     """Return tensor -> the tensor whose values it holds, so that one range serves both (perhaps a little wide)."""
+    return graph.derived.once(lambda: _moved_from(graph), key="moved from")
+
+
+def _moved_from(graph: Graph) -> dict[int, int]:
     main = graph.main
     sources: dict[int, int] = {}
     for op in main.ops:

@@ -110,6 +110,7 @@ class Statistics:
     skipped: int = 0  # samples with NaN or infinity, where they were to be skipped
     warnings: tuple[str, ...] = ()  # of the one pass that these come from
     kept: tuple[Sample, ...] = field(default=(), repr=False)  # a few of the samples (`kept_samples`)
+    fitted: bool = False  # as many are kept as algorithms fit weights to
     # of a model of several signatures that was calibrated on data of each: those of each, and nothing else but sums
     signatures: "Mapping[str, Statistics]" = field(default_factory=dict)
 
@@ -155,7 +156,8 @@ class Statistics:
             {**self.names, **other.names},
             self.skipped + other.skipped,
             tuple(dict.fromkeys((*self.warnings, *other.warnings))),
-            KeptSamples.of((*self.kept, *other.kept)),
+            KeptSamples.of((*self.kept, *other.kept), self.fitted or other.fitted),
+            self.fitted or other.fitted,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -285,6 +287,7 @@ def _kept_arrays(statistics: Statistics) -> dict[str, np.ndarray]:
     """Return the kept samples by names such as `kept/3/0`: the sample, then the input; no Python objects."""
     plain = [sample for sample in statistics.kept if all(array.dtype.kind != "O" for array in sample)]
     result = {f"kept/{n}/{k}": array for n, sample in enumerate(plain) for k, array in enumerate(sample)}
+    result |= {"fitted": np.array(True)} if statistics.fitted else {}
     return result | _arrays_of_parts(statistics, _kept_arrays)
 
 
@@ -331,5 +334,6 @@ def _statistics(found: Mapping[str, np.ndarray]) -> Statistics:
         skipped=int(found["skipped"]),
         names=dict(keyed("name_keys", "names")),
         kept=tuple(tuple(samples[n][k] for k in sorted(samples[n])) for n in sorted(samples)),
+        fitted="fitted" in found,
         **{kind: of(kind) for kind in ARRAYS},  # type: ignore[arg-type]
     )

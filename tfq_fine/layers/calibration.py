@@ -13,6 +13,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import Target
 from tfq_converters.reading import keras_call, read_model
+from tfq_fine.activations import activation_needs
 from tfq_fine.activations import search_ranges as automatic
 from tfq_fine.calibration import Range, Representative, Statistics, mean_needs
 from tfq_fine.data import InputSpec, batches
@@ -21,7 +22,6 @@ from tfq_fine.layers.export import Overrides, taken_apart
 from tfq_fine.layers.wrapped import require_wrappers
 from tfq_fine.planning import Plan, Policy, make_plan
 from tfq_fine.request import OpSpec
-from tfq_fine.search import static_needs
 
 BATCH = 32  # samples per call of the Keras model
 
@@ -74,7 +74,7 @@ def calibrate_wrappers(
     _observe(found, data)
     graph, plan, overrides = found.graph, found.plan, found.overrides
     held = {t for _, t in overrides.held}
-    needs = static_needs(graph, plan, held) if held else mean_needs(graph)
+    needs = activation_needs(graph, plan, held) if held else mean_needs(graph)
     gathered = data.gather(graph, needs, advance)
     if held:
         chosen = automatic.ranged(graph, plan, gathered.requested, gathered.samples, only=held)

@@ -19,7 +19,7 @@ from tfq_converters.graph import Graph, Op
 from tfq_converters.operators import data_of, weight_axes
 from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey, WeightCodes
 from tfq_converters.reading import layer_tree, load_model, nodes, read_config
-from tfq_fine.activations import groups, integer_ops
+from tfq_fine.activations import groups
 from tfq_fine.calibration import Range, Statistics
 from tfq_fine.layers.barrier import put_in_front
 from tfq_fine.layers.kernel import QuantizedKernel
@@ -27,7 +27,7 @@ from tfq_fine.layers.kernel_lookup import Place, find_places, is_of
 from tfq_fine.layers.rebuild import rebuilt
 from tfq_fine.layers.wrapped import WRAPPER, is_wrapper, wrappers
 from tfq_fine.numerics import affine
-from tfq_fine.planning import Decision, Plan, Policy, make_plan
+from tfq_fine.planning import Plan, Policy, make_plan
 from tfq_fine.request import ActivationSpec, IntegerSpec, OpSpec, Recipe, WeightSpec
 
 
@@ -151,9 +151,7 @@ class Overrides:
         own: dict[OpKey, OpSpec | None] = {key: self.requested.get(key) for key, _ in graph.ops()}
         decided = make_plan(graph, own, rigid)
         problems = []
-        merged: dict[OpKey, Decision] = dict(plan)
         for key in self.requested:
-            merged[key] = decided[key]
             form = self.forms.get(key)
             spec = decided[key].spec
             if form is not None and (spec != self.requested[key] or decided[key].form != form):
@@ -164,7 +162,7 @@ class Overrides:
                     f"{self.requested[key].mode} ({form}), and the file would hold {what}{reason}"
                 )
         raise_all(problems)
-        return merged
+        return plan.but({key: decided[key] for key in self.requested})
 
     def changed(self, quantized: QuantizedGraph) -> list[str]:
         """Return notes on operators unlike their simulation: left in float, or with scales that had to be raised."""
@@ -208,7 +206,7 @@ class Overrides:
         """Return statistics with the wrappers' ranges, also for tensors that kernels tie to the same scale."""
         if statistics is None or not self.ranges:
             return statistics
-        members = groups(graph, integer_ops(plan))
+        members = groups(graph, plan.integer_ops)
         by_root: dict[tuple[int, int], Range] = {}
         for node, root in members.items():
             own = self.ranges.get((0, node[0]))

@@ -169,11 +169,20 @@ def _slices(shape: tuple[int, ...], block: tuple[int, ...]) -> Iterator[tuple[sl
         yield slice(start * block[0], (start + blocks) * block[0]), slice(start, start + blocks)
 
 
-def squared_error(values: np.ndarray, codes: WeightCodes) -> np.ndarray:
-    """Return the sum of squared errors in every block, float64, of the shape of the scales."""
-    error = split(codes.dequantize() - values, codes.block)
-    squared: np.ndarray = np.square(error).sum(axis=tuple(range(1, error.ndim, 2)), dtype=np.float64)
-    return squared
+def squared_error(values: np.ndarray, codes: WeightCodes, importance: np.ndarray | None = None) -> np.ndarray:
+    """Return the sum of squared errors in every block, float64, of the shape of the scales.
+
+    Args:
+        values: float32 weight.
+        codes: what is stored in its place.
+        importance: what each squared error is multiplied with, of the weight's shape; None for 1.
+    """
+    error = np.square(codes.dequantize() - values)
+    if importance is not None:
+        error *= importance
+    blocks = split(error, codes.block)
+    summed: np.ndarray = blocks.sum(axis=tuple(range(1, blocks.ndim, 2)), dtype=np.float64)
+    return summed
 
 
 def encode_weight(values: np.ndarray, block: tuple[int, ...], form: CodeFormat) -> WeightCodes:

@@ -15,7 +15,7 @@ from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.kernels import KernelTable, Target, costs, form_of
 from tfq_converters.operators import facts_of, lstm, misfits, weight_axes
 from tfq_converters.quantized import OpKey
-from tfq_fine.activations import bounded, data_slots, encodings, float_outputs, integer_ops, tensor_range
+from tfq_fine.activations import EncodedPlan, bounded, data_slots, encodings, float_outputs, tensor_range
 from tfq_fine.calibration import Statistics
 from tfq_fine.placement.minimum_cut import Network
 from tfq_fine.placement.movers import between_floats
@@ -48,7 +48,7 @@ def with_islands(
         if kind == "precise":
             own = _precise_island(graph, o, target, reason)
         changed[0, o] = own or _island(graph, o, plan[0, o], target, reason)
-    return {**plan, **changed}
+    return plan.but(changed)
 
 
 def place(
@@ -58,8 +58,8 @@ def place(
     policy: Policy,
     keep_integer: bool = False,
     bounded_masks: bool = True,
-) -> Plan:
-    """Return the plan with float islands where they make the file faster, or where a range cannot be held in integers.
+) -> EncodedPlan:
+    """Leave operators in float where that makes the file faster, or where a range cannot be held in integers.
 
     Args:
         graph: the float graph.
@@ -77,22 +77,22 @@ def place(
     are never given up for speed.
     """
     if policy.prefer == "speed":
-        plan = {key: _faster(graph, key, decision, policy) for key, decision in plan.items()}
-    ops = integer_ops(plan)
-    if not ops:
-        return plan
+        plan = plan.but({key: _faster(graph, key, decision, policy) for key, decision in plan.items()})
     ranges = statistics or Statistics()
+    if not plan.integer_ops:
+        return EncodedPlan(plan, statistics, ranges, encodings(graph, plan, ranges))
     ranges = bounded(graph, plan, ranges) if bounded_masks else ranges
-    plan = {**plan, **_saturated(graph, plan, ranges, policy.target)}
-    plan = fit(graph, _left_float(plan, _drowned(graph, ops, ranges)), ranges)
+    drowned = _drowned(graph, plan.integer_ops, ranges)
+    plan = _left_float(plan.but(_saturated(graph, plan, ranges, policy.target)), drowned)
+    placed = fit(graph, EncodedPlan(plan, statistics, ranges, encodings(graph, plan, ranges)))
     if policy.prefer == "speed" and not keep_integer:
-        candidates = {o: bits for o, bits in integer_ops(plan).items() if bits == 8}
+        plan = placed.plan
+        candidates = {o: bits for o, bits in plan.integer_ops.items() if bits == 8}
         pinned = set() if policy.flexible else _below_8_bits(plan)
         islands = _islands(graph, candidates, pinned, policy.target.table)
-        plan = {**plan, **{(0, o): _island(graph, o, plan[0, o], policy.target) for o in islands}}
-        plan = fit(graph, plan, ranges)
-    following = between_floats(graph.main, integer_ops(plan), keep_integer)
-    return fit(graph, _left_float(plan, following), ranges) if following else plan
+        placed = _refitted(graph, placed, {o: _island(graph, o, plan[0, o], policy.target) for o in islands})
+    following = between_floats(graph.main, placed.plan.integer_ops, keep_integer)
+    return _refitted(graph, placed, {o: Decision(None, reason) for o, reason in following.items()})
 
 
 def _below_8_bits(plan: Plan) -> set[int]:
@@ -137,15 +137,23 @@ def parts(op: Op, subgraph: Subgraph, spec: WeightedSpec) -> int:
     return -(-subgraph.tensors[op.inputs[axes.slot]].shape[axes.input_axis] // granularity.size)
 
 
-def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
-    """Return the plan without the integer operators whose kernels do not compute on the encodings they would get.
+def _refitted(graph: Graph, placed: EncodedPlan, changed: Mapping[int, Decision]) -> EncodedPlan:
+    """Return the plan with other decisions on operators of the main subgraph, fitted again where there are any."""
+    plan = placed.plan.but({(0, o): decision for o, decision in changed.items()})
+    if plan is placed.plan:
+        return placed
+    return fit(graph, replace(placed, plan=plan, encodings=encodings(graph, plan, placed.ranges)))
+
+
+def fit(graph: Graph, placed: EncodedPlan) -> EncodedPlan:
+    """Leave the integer operators in float whose kernels do not compute on the encodings they would get.
 
     Leaving one out changes the scales that its neighbours share, so that the rest is looked at again.
     """
     while True:
-        encoded = encodings(graph, plan, statistics)
+        plan, encoded, statistics = placed.plan, placed.encodings, placed.ranges
         misfit = {}
-        for o, bits in integer_ops(plan).items():
+        for o, bits in plan.integer_ops.items():
             op, key = graph.main.ops[o], (0, o)
             inputs, outputs = ([*side[key].values()] for side in (encoded.inputs, encoded.outputs))
             first = op.inputs[data_slots(op, graph.main)[0]]
@@ -155,11 +163,12 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
                 misfit[o] = f"the int{bits} kernel of {op.code} does not take its scales: {'; '.join(wrong)}"
                 if facts_of(op.code).pole == "saturates":
                     reason = f"rounded to 0, its values would have no finite {op.code} in float"
-                    misfit |= dict.fromkeys(feeding(graph.main, first, integer_ops(plan)), reason)
-        misfit |= near_poles(graph.main, integer_ops(plan), encoded.tensors, statistics)
+                    misfit |= dict.fromkeys(feeding(graph.main, first, plan.integer_ops), reason)
+        misfit |= near_poles(graph.main, plan.integer_ops, encoded.tensors, statistics)
         if not misfit:
-            return plan
+            return placed
         plan = _left_float(plan, misfit)
+        placed = replace(placed, plan=plan, encodings=encodings(graph, plan, statistics))
 
 
 def _island(graph: Graph, o: int, decision: Decision, target: Target, reason: str = "") -> Decision:
@@ -201,7 +210,7 @@ def _precise_island(graph: Graph, o: int, target: Target, reason: str) -> Decisi
 def running_time(graph: Graph, plan: Plan, table: KernelTable | None) -> float:
     """Return the nanoseconds of one run by the table of costs, with conversions between float and integers."""
     main = graph.main
-    integers = integer_ops(plan)
+    integers = plan.integer_ops
     total = _conversions(main, integers, Network(), table)
     for o, op in enumerate(main.ops):
         spec = plan[0, o].spec
@@ -220,7 +229,7 @@ def _eight_bits(spec: WeightedSpec) -> WeightedSpec:
 
 
 def _left_float(plan: Plan, reasons: Mapping[int, str]) -> Plan:
-    return {**plan, **{(0, o): Decision(None, reason) for o, reason in reasons.items()}}
+    return plan.but({(0, o): Decision(None, reason) for o, reason in reasons.items()})
 
 
 def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> dict[int, str]:

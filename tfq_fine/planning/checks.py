@@ -27,8 +27,8 @@ def with_statistics(
     """Return (the spec with an algorithm that has what it reads, why that is not the one that was asked)."""
     if not weight_axes(op, subgraph):
         return spec, ""
-    reads = ALGORITHMS[spec.weights.algorithm].reads
-    if not reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
+    row = ALGORITHMS[spec.weights.algorithm]
+    if not row.reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
         return spec, ""
-    why = f"algorithm {spec.weights.algorithm!r} reads its inputs, which are not observed: rounded to nearest"
-    return spec.with_weights(algorithm="round_to_nearest", options=()), why
+    why = f"algorithm {spec.weights.algorithm!r} reads its inputs, which are not observed: {row.stand_in} in its place"
+    return spec.with_weights(algorithm=row.stand_in, options=()), why

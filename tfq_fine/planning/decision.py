@@ -1,14 +1,15 @@
 """The decision on one operator, and the policy that decisions follow."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.kernels import Target
 from tfq_converters.operators import facts_of
 from tfq_converters.quantized import Form, OpKey
-from tfq_fine.request import OpSpec, WeightedSpec
+from tfq_fine.request import IntegerSpec, OpSpec, WeightedSpec
 
 Prefer = Literal["speed", "size"]
 
@@ -57,7 +58,34 @@ class Policy:
     target: Target = field(default_factory=Target)  # where the file must run
 
 
-Plan = Mapping[OpKey, Decision]
+@dataclass(frozen=True, eq=False)
+class Plan(Mapping[OpKey, Decision]):
+    """The decision on every operator of a graph; what follows from it is computed once."""
+
+    decisions: Mapping[OpKey, Decision]
+
+    def __getitem__(self, key: OpKey) -> Decision:
+        return self.decisions[key]
+
+    def __iter__(self) -> Iterator[OpKey]:
+        return iter(self.decisions)
+
+    def __len__(self) -> int:
+        return len(self.decisions)
+
+    @cached_property
+    def integer_ops(self) -> Mapping[int, int]:
+        """Operators of the main subgraph that compute in integers -> activation bits."""
+        return {
+            o: decision.spec.activations.bits
+            for (s, o), decision in self.items()
+            if s == 0 and isinstance(decision.spec, IntegerSpec)
+        }
+
+    def but(self, changed: Mapping[OpKey, Decision]) -> "Plan":
+        """Return the plan with other decisions on some operators; the plan itself where they are no others."""
+        same = all(self.decisions[key] == decision for key, decision in changed.items())
+        return self if same else Plan({**self.decisions, **changed})
 
 
 FLOAT = Decision(None)

@@ -72,7 +72,7 @@ def make_plan(
                 notes = (factored or {}).get(key) or (unfolded or {}).get(key, ""), unread if decision.spec else ""
                 plan[key] = decision.because("; ".join(filter(None, notes))) if any(notes) else decision
     raise_all(problems)
-    return plan
+    return Plan(plan)
 
 
 def _beyond_calibration(key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int]) -> str:

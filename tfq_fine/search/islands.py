@@ -17,14 +17,14 @@ from dataclasses import replace
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Subgraph
 from tfq_converters.operators import facts_of
-from tfq_fine.activations import integer_ops
 from tfq_fine.placement import running_time
 from tfq_fine.planning import Decision, Plan
 from tfq_fine.report import RepairRow
 from tfq_fine.request import IntegerSpec
 from tfq_fine.search.float_parts import Aim, Search, parts
-from tfq_fine.search.judging import CLASSES, gain
-from tfq_fine.search.trial import Measured, Trial, Variant
+from tfq_fine.search.judging import CLASSES, Measured, gain
+from tfq_fine.search.trial import Trial
+from tfq_fine.search.variant import Variant
 
 POOR_DB, LOW_DB = 20.0, 10.0  # of the outputs, in the mean and in nine of ten samples: better files are left alone
 OFF_POINTS, AIM_POINTS = 0.5, 0.35  # of outputs other than classes: files better than the one are left alone; new
@@ -87,10 +87,10 @@ def _with_parts(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
     graph, plan, policy = numbers.quantized.graph, numbers.plan, trial.settings.policy
     requested = trial.planned(variant)[1]  # what is float for speed has weights of 8 bits
     ops = [o for o in range(len(graph.main.ops)) if is_rounded(requested, o)]
-    if 8 not in integer_ops(plan).values():
+    if 8 not in plan.integer_ops.values():
         return None, "no operator computes in 8-bit integers"
     table = policy.target.table
-    in_float = running_time(graph, {key: Decision(None) for key in plan}, table)
+    in_float = running_time(graph, Plan(dict.fromkeys(plan, Decision(None))), table)
     longest = max(SLOWEST * in_float, running_time(graph, plan, table))
     aim = Aim(_is_good, _badness, longest)
     reason = f"{said(start)} on the samples as it was rounded, so that this part is fed float values"

@@ -194,3 +194,22 @@ class Apart:
 
 def _adds_up(probabilities: np.ndarray) -> bool:
     return bool(np.allclose(probabilities.sum(axis=-1), 1.0, atol=1e-3))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The result of running the file of a variant."""
+
+    each: tuple[float, ...]  # SQNR of the outputs in dB, one figure per sample; -inf where one is not finite
+    problem: str = ""  # why it could not be run
+    apart: tuple[Apart, ...] = ()  # how far each output is off, as a user sees it
+
+    @property
+    def db(self) -> float:
+        """The mean over samples."""
+        return mean_decibels(self.each)
+
+    @property
+    def low(self) -> float:
+        """The SQNR that nine in ten samples reach."""
+        return sorted(self.each)[len(self.each) // 10] if self.each else self.db

@@ -17,11 +17,12 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, IdentityCache
 from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.report import RepairRow
-from tfq_fine.search.judging import gain, mean_decibels
+from tfq_fine.search.judging import Measured, gain, mean_decibels
 from tfq_fine.search.proposals import EXACT
 from tfq_fine.search.transform import BETTER_DB, Proposal, Transform
 from tfq_fine.search.transform_table import FINE_DB, TRANSFORMS
-from tfq_fine.search.trial import Measured, RequestedSpecs, Trial, Variant
+from tfq_fine.search.trial import Trial
+from tfq_fine.search.variant import RequestedSpecs, Variant
 
 SHOWN, MOST_DB = 2.0, 0.6  # standard errors, and dB: a greater loss is taken to be real
 
@@ -138,7 +139,7 @@ def _why_not(transform: Transform, trial: Trial, before: Variant, after: Variant
     why = _worthless(trial.measured(before).each, measured.each, transform)
     if why or not transform.rewrites:
         return why
-    moved = trial.difference(after.graph)
+    moved = trial.reference.difference(after.graph)
     return f"the float outputs would move by {moved:.1g} of the largest" if not moved <= EXACT else ""
 
 

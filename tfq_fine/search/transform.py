@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from math import inf
 
 from tfq_fine.report import RepairRow
-from tfq_fine.search.trial import Measured, Trial, Variant
+from tfq_fine.search.judging import Measured
+from tfq_fine.search.trial import Trial
+from tfq_fine.search.variant import Variant
 
 BETTER_DB = 0.2  # a gain below this is noise
 

@@ -11,11 +11,11 @@ from tfq_converters.check import Checked
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
-from tfq_converters.quantized import QuantizedGraph
+from tfq_converters.quantized import OpKey, QuantizedGraph
 from tfq_converters.reading import Source
 from tfq_converters.runtime import FileRuns, unrunnable_names
 from tfq_converters.writer import Written
-from tfq_fine.activations import integer_borders, integer_ops, left_float, with_implied, without_range
+from tfq_fine.activations import integer_borders, left_float, with_implied, without_range
 from tfq_fine.calibration import (
     CalibrationResult,
     Range,
@@ -23,7 +23,6 @@ from tfq_fine.calibration import (
     Sample,
     Statistics,
     StatisticsRequest,
-    mean_needs,
 )
 from tfq_fine.layers import Overrides
 from tfq_fine.numerics import is_large
@@ -34,6 +33,7 @@ from tfq_fine.search import (
     Numbers,
     RequestedSpecs,
     Settings,
+    SplitSamples,
     Trial,
     Variant,
     choose_numbers,
@@ -42,13 +42,13 @@ from tfq_fine.search import (
     number_of_samples,
     repaired,
     rewriting,
-    static_needs,
     too_large,
+    with_fitted_weights,
     without_repairs,
 )
 from tfq_fine.session.signatures import not_quantized
 from tfq_fine.session.verdict import verdict_on
-from tfq_fine.weights import corrects_biases, weight_needs, with_corrections
+from tfq_fine.weights import fits_weights, plan_needs
 
 SLOWER = 1.1  # times float, above which users are told: less is noise
 
@@ -94,23 +94,19 @@ class PlannedModel:
     @property
     def is_static(self) -> bool:
         """Whether ranges of activations are needed."""
-        return bool(integer_ops(self.plan)) or self.request.has_integer_borders
+        return bool(self.plan.integer_ops) or self.request.has_integer_borders
 
     @property
     def needs(self) -> StatisticsRequest | None:
         """The statistics that must be gathered from the data; None when there are none."""
-        reads = weight_needs(self.graph, self.plan)
-        if self.is_static:
-            return static_needs(self.graph, self.plan, self.open).also(reads)
-        if corrects_biases(self.graph, self.plan):
-            return mean_needs(self.graph).also(reads)
-        return None if reads == StatisticsRequest() else reads
+        needs = plan_needs(self.graph, self.plan, self.is_static, self.open if self.is_static else None)
+        return None if not self.is_static and needs == StatisticsRequest() else needs
 
     @cached_property
     def known(self) -> dict[int, Range]:
         """Tensor -> range, of those that wrappers hold and of those that follow."""
         held = {t: limits for (_, t), limits in self.overrides.ranges.items()} if self.overrides else {}
-        return with_implied(self.graph, integer_ops(self.plan), held) if held else {}
+        return with_implied(self.graph, self.plan.integer_ops, held) if held else {}
 
     @cached_property
     def open(self) -> frozenset[int] | None:
@@ -118,7 +114,7 @@ class PlannedModel:
         if not self.known:
             return None
         borders = self.request.border_tensors(self.graph)
-        return frozenset(without_range(self.graph, integer_ops(self.plan), self.known)) | (borders - set(self.known))
+        return frozenset(without_range(self.graph, self.plan.integer_ops, self.known)) | (borders - set(self.known))
 
     def require_ranges(self) -> None:
         """Raise unless every range is known without data.
@@ -131,7 +127,7 @@ class PlannedModel:
         request = self.request
         static = f"recipe {request.recipe.name!r} is static and needs representative data"
         borders = f"input type {request.input_type} and output type {request.output_type} need representative data"
-        need = f"{static if integer_ops(self.plan) else borders}: give data=..."
+        need = f"{static if self.plan.integer_ops else borders}: give data=..."
         if self.open is None:
             raise TfqError(f"{need}, or statistics=...")
         names = ", ".join(self.graph.main.tensors[t].name for t in sorted(self.open))
@@ -246,12 +242,13 @@ def decide(
         rows = plain.rows if data.is_given or statistics else ()
         numbers = _unmeasured(prepared, statistics, samples, plain.variant.bounded_masks)
         return Decided(prepared.graph, numbers, statistics, rows)
+    fits = fits_weights(prepared.plan)
     once = _read_once(data, statistics, given)
     trial = Trial(
         prepared.source,
         prepared.settings,
         lambda graph, needs: _calibrated(data, graph, needs),
-        samples,
+        SplitSamples.of(prepared.source, samples, fits),
         files,
         data.reading.threads,
         fold=not given,
@@ -262,6 +259,9 @@ def decide(
     selection = repaired(prepared.source, prepared.requested, left, trial)
     rows = (*(RepairRow(name, False, once) for name in names if name not in left), *selection.rows)
     best = selection.variant
+    if fits:
+        best, row = with_fitted_weights(best, trial)
+        rows = (*rows, row)
     whole = None if statistics is None else trial.whole(best)
     return Decided(trial.planned(best)[0], trial.numbers(best), whole, rows)
 
@@ -304,11 +304,19 @@ def _unmeasured(
     graph, overrides = prepared.graph, prepared.overrides
     masks = bounded_masks and statistics is not None  # how far scores reach is seen alone
     statistics_in_file = _ranged(prepared, statistics, samples) if prepared.is_static else statistics
-    plan = prepared.plan if overrides else with_corrections(prepared.plan, frozenset())
+    corrected = frozenset(prepared.plan) if overrides else frozenset[OpKey]()
+    variant = Variant(prepared.source, prepared.requested, masks, corrected, fitted=bool(samples))
     adjusted = partial(overrides.with_ranges, graph) if overrides else None
     codes = overrides.codes if overrides else None
     return choose_numbers(
-        graph, plan, statistics_in_file, prepared.settings, masks, given=codes, adjusted=adjusted, samples=samples
+        graph,
+        prepared.plan,
+        statistics_in_file,
+        prepared.settings,
+        variant,
+        given=codes,
+        adjusted=adjusted,
+        samples=SplitSamples.of(graph, samples, fits_weights(prepared.plan)),
     )
 
 
@@ -379,7 +387,7 @@ def reported(
 def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
     """Return what a user should know of the file and of its check."""
     notes = []
-    if 16 in integer_ops(plan).values():
+    if 16 in plan.integer_ops.values():
         notes.append("16-bit activations run on slow kernels on CPUs: expect the file to be slower than float")
     if unrunnable_names(graph):
         names = ", ".join(unrunnable_names(graph))

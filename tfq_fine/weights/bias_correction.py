@@ -7,6 +7,7 @@ Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias 
 import numpy as np
 
 from tfq_converters.operators import WeightAxes
+from tfq_fine.algorithms import to_matrices
 
 
 def mean_shift(weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, means: np.ndarray) -> np.ndarray:
@@ -51,3 +52,23 @@ def corrected_bias(
         float32 [O].
     """
     return np.asarray((bias - mean_shift(weight, stored, axes, mean[None])[0]).astype(np.float32))
+
+
+def whole_shift(
+    weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, exact: np.ndarray, quantized: np.ndarray
+) -> np.ndarray:
+    """Return what the errors of weights and inputs together do to the mean of every output.
+
+    Args:
+        weight: see `mean_shift`.
+        stored: see `mean_shift`.
+        axes: see `mean_shift`.
+        exact: mean patch of the float input, [groups, K].
+        quantized: mean patch of the input as the quantized operators before it compute it, [groups, K].
+
+    Returns:
+        float64 [O], V E[q] - W E[x].
+    """
+    before, after = (to_matrices(array, axes, *exact.shape).astype(np.float64) for array in (weight, stored))
+    shift: np.ndarray = np.einsum("grk,gk->gr", after, quantized) - np.einsum("grk,gk->gr", before, exact)
+    return shift.reshape(-1)

@@ -10,7 +10,7 @@ from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, Weig
 from tfq_fine.activations import Encodings, keeps_positive
 from tfq_fine.calibration import Statistics
 from tfq_fine.planning import Decision
-from tfq_fine.weights.bias import bias_codes, corrected_biases
+from tfq_fine.weights.bias import bias_codes, corrected_biases, keeps_mean
 from tfq_fine.weights.lstm_weights import gate_biases, state_encodings
 from tfq_fine.weights.scale_limits import first_part_scales, gate_floors, partial_sums, scale_floor
 from tfq_fine.weights.solving import Solver, Stored
@@ -73,8 +73,10 @@ def _linear(
     weight_slot = axes.slot
     source = next(encoding for slot, encoding in inputs.items() if slot != weight_slot)
     floor = scale_floor(op, subgraph, source.scale, output.scale, spec.stored_bits)
-    constants = solver.codes(key, op, subgraph, decision, before, {weight_slot: floor})
-    corrected = corrected_biases(key, op, subgraph, spec, constants, known)
+    takes_mean = keeps_mean(op, subgraph, spec)
+    constants = solver.codes(key, op, subgraph, decision, before, {weight_slot: floor}, takes_mean)
+    inputs_read = solver.inputs_of(key, before) if takes_mean else None
+    corrected = corrected_biases(key, op, subgraph, spec, constants, known, inputs_read)
     weight, (axes, *_) = constants[weight_slot], weight_axes(op, subgraph)
     assert isinstance(weight, WeightCodes)
     if decision.form == "split":

@@ -14,8 +14,8 @@ from tfq_converters.graph import Graph, Options
 from tfq_converters.runtime import Runner
 from tfq_fine.search.float_parts import Aim, Candidate, Search, parts
 from tfq_fine.search.islands import OFF_POINTS
-from tfq_fine.search.judging import CLASSES, DECISIONS, VALUES, Apart, uses
-from tfq_fine.search.trial import Measured, Variant
+from tfq_fine.search.judging import CLASSES, DECISIONS, VALUES, Apart, Measured, uses
+from tfq_fine.search.variant import Variant
 
 
 def hourglass() -> Graph:

@@ -18,9 +18,10 @@ from tfq_fine.cli import arguments
 from tfq_fine.numerics.errors import ErrorSums
 from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.search import select_transforms as module
-from tfq_fine.search.judging import decibels_of, gain, judged
+from tfq_fine.search.float_reference import FloatReference
+from tfq_fine.search.judging import Measured, decibels_of, gain, judged
 from tfq_fine.search.transform_table import TRANSFORMS as REPAIRS
-from tfq_fine.search.trial import Measured, Variant
+from tfq_fine.search.variant import Variant
 from tfq_fine.transforms.batch_norm import fold_batch_norm
 
 
@@ -129,7 +130,7 @@ def test_a_gain_within_its_standard_error_is_none(monkeypatch: pytest.MonkeyPatc
 
 
 def test_float_outputs_that_move_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.Trial, "difference", lambda *_: 2e-5)
+    monkeypatch.setattr(FloatReference, "difference", lambda *_: 2e-5)
     result = tfq.quantize(write(behind_relu()), "full_int8", data(), repairs=("fold_batch_norm",))
     (row,) = result.report.repairs
     assert not row.applied and row.before is not None and row.after is not None and row.after > row.before
