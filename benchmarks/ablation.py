@@ -1,4 +1,4 @@
-"""What every repair brings to full_int8: alone, left out, and all of them: `python -m benchmarks.ablation`.
+"""The gain of every transform in full_int8, alone and left out, and of all of them: `python -m benchmarks.ablation`.
 
 100 calibration samples, disjoint from the test samples; every file runs on the default kernels.
 """
@@ -40,41 +40,41 @@ class Row:
 
 
 def measure(case: str, work: Path) -> Iterator[Row]:
-    """One row for every setting, and for the converter; the same file is measured once."""
+    """Return one row for every setting, and for the converter; the same file is measured once."""
     files = prepared(case, work)
     samples, labels = files.test(), files.labels()
     assert labels is not None, f"{case} has no labels"
     expected = outputs(files.tflite, samples)
     yield Row(case, "float", evaluate(files.tflite, samples, labels, expected))
-    known: dict[bytes, Evaluation] = {}
+    evaluations: dict[bytes, Evaluation] = {}
     for setting, repairs in SETTINGS.items():
         path = work / f"{case}-ablation.tflite"
         content, applied = _quantized(files, repairs)
         path.write_bytes(content)
-        if content not in known:
-            known[content] = evaluate(path, samples, labels, expected)
-        yield Row(case, setting, known[content], applied)
+        if content not in evaluations:
+            evaluations[content] = evaluate(path, samples, labels, expected)
+        yield Row(case, setting, evaluations[content], applied)
     path = work / f"{case}-converter.tflite"
     run_tool("tflite_converter_int8", files, path, CALIBRATION)
     yield Row(case, CONVERTER, evaluate(path, samples, labels, expected))
 
 
 def _quantized(files: Files, repairs: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
-    """The file, and the repairs that stayed."""
+    """Return the file, and the transforms that stayed."""
     result = tfq.quantize(files.tflite, "full_int8", files.calibration()[:CALIBRATION], repairs=repairs)
     return result.content, tuple(row.name for row in result.report.repairs if row.applied)
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """One line per setting, one column per model."""
+    """Return one line per setting, one column per model."""
     cases = list(dict.fromkeys(row.case for row in rows))
-    found = {(row.case, row.setting): row for row in rows}
+    by_setting = {(row.case, row.setting): row for row in rows}
     lines = [
-        (setting, *(_cell(found[case, setting].evaluation) for case in cases))
+        (setting, *(_cell(by_setting[case, setting].evaluation) for case in cases))
         for setting in ("float", *SETTINGS, CONVERTER)
     ]
-    on = (f"{case}: {', '.join(found[case, 'all on'].applied) or 'none'}" for case in cases)
-    samples = (f"{case}: {found[case, 'float'].evaluation.samples:,}" for case in cases)
+    on = (f"{case}: {', '.join(by_setting[case, 'all on'].applied) or 'none'}" for case in cases)
+    samples = (f"{case}: {by_setting[case, 'float'].evaluation.samples:,}" for case in cases)
     notes = (
         "Top-1 in %, and SQNR of the outputs in dB; full_int8, 100 calibration samples.",
         f"Test samples: {'; '.join(samples)}.",
@@ -89,14 +89,14 @@ def _cell(found: Evaluation) -> str:
 
 def main() -> None:
     """Measure, print, save."""
-    given = parser(__doc__, MEASURED, CASES).parse_args()
+    arguments = parser(__doc__, MEASURED, CASES).parse_args()
     rows: list[Row] = []
-    with work_folder(given.work) as work:
-        for case in given.cases:
+    with work_folder(arguments.work) as work:
+        for case in arguments.cases:
             for row in measure(case, work):
                 progress(f"{case} {row.setting}: {row.evaluation} {', '.join(row.applied)}")
                 rows.append(row)
-    present(table(rows), rows, given.output)
+    present(table(rows), rows, arguments.output)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class FileRow:
 
 
 def points(expected: np.ndarray, found: np.ndarray, kind: Kind) -> float:
-    """How far an output is off, as a user sees it."""
+    """Return how far an output is off, as a user sees it."""
     if kind == VALUES:
         extent = float(expected.max()) - float(expected.min())
         return 100 * float(np.abs(found - expected).mean(dtype=np.float64)) / max(extent, 1e-30)
@@ -67,7 +67,7 @@ def points(expected: np.ndarray, found: np.ndarray, kind: Kind) -> float:
 
 
 def decisions(expected: np.ndarray, kind: Kind) -> str:
-    """How many decisions there are."""
+    """Return how many decisions there are."""
     if kind == VALUES:
         return ""
     if kind == LARGEST:
@@ -76,7 +76,7 @@ def decisions(expected: np.ndarray, kind: Kind) -> str:
 
 
 def row_of(expected: np.ndarray, found: np.ndarray, kind: Kind) -> OutputRow:
-    """All figures of one output."""
+    """Return all figures of one output."""
     return OutputRow(sqnr([(expected, found)]), points(expected, found, kind), decisions(expected, kind))
 
 
@@ -89,8 +89,8 @@ def measured(case: FileCase, recipe: str) -> FileRow:
     outputs = [[runner.run([x[None]]) for x in case.test] for runner in runners]
     rows = []
     for k, kind in enumerate(case.kinds):
-        expected, found = (np.concatenate([values[k] for values in side]) for side in outputs)
-        rows.append(row_of(expected, found, kind))
+        expected, actual = (np.concatenate([values[k] for values in side]) for side in outputs)
+        rows.append(row_of(expected, actual, kind))
     runs = {str(k): partial(runner.run, [case.test[:1]]) for k, runner in enumerate(runners)}
     times = in_turns(runs, seconds=TIMED_SECONDS)
     first, second = (times.median(name) / 1e6 for name in runs)
@@ -106,15 +106,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(FILES)}")
     parser.add_argument("--recipe", default="full_int8")
     parser.add_argument("--repairs", action="store_true", help="show what was repaired, and why not")
-    given = parser.parse_args(arguments)
-    for name in given.models or FILES:
+    options = parser.parse_args(arguments)
+    for name in options.models or FILES:
         try:
-            row = measured(FILES[name](), given.recipe)
+            row = measured(FILES[name](), options.recipe)
         except Exception as error:
             print(f"{name:34} {type(error).__name__}: {str(error)[:300]}", flush=True)
             continue
         print(f"{name:34} {row}", flush=True)
-        if given.repairs:
+        if options.repairs:
             print(row.repairs, flush=True)
 
 

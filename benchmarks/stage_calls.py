@@ -42,7 +42,7 @@ STAGES: Mapping[str, tuple[str, str]] = {
 
 @dataclass
 class Stage:
-    """What one stage has taken so far."""
+    """The calls and seconds of one stage so far."""
 
     calls: int = 0
     seconds: float = 0.0  # CPU seconds of this process, with what the stage calls itself
@@ -86,7 +86,7 @@ def _counting(function: Callable[..., Any], stage: Stage) -> Callable[..., Any]:
 
 
 def measured(model: str) -> tuple[dict[str, Stage], float]:
-    """(The stages of one `full_int8` of a model, CPU seconds of all of it in this process)."""
+    """Return (the stages of one `full_int8` of a model, CPU seconds of all of it in this process)."""
     case = case_of(model)
     quantize(case.model, "full_int8", case.calibration[:SAMPLES], progress=False)  # all that is loaded once is loaded
     with counted() as counts:

@@ -29,7 +29,7 @@ class ToolFailed(RuntimeError):  # noqa: N818 - what happened, not whose fault
 
 @dataclass(frozen=True)
 class ToolRun:
-    """What one run took."""
+    """The time and memory of one run."""
 
     seconds: float  # float file on disk -> quantized file on disk
     cpu_s: float  # of the process and its children, all threads

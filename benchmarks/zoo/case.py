@@ -1,4 +1,4 @@
-"""What the zoo hands out: a `Case` to quantize and measure, a `Dataset` to train a model of one's own on."""
+"""The values that the zoo gives: a `Case` to quantize and measure, a `Dataset` to train a model of one's own on."""
 
 from __future__ import annotations
 

@@ -62,6 +62,7 @@ class Tensor:
 
     @property
     def is_constant(self) -> bool:
+        """Whether the file holds its data."""
         return self.data is not None
 
     @property
@@ -185,6 +186,7 @@ class Graph:
 
     @property
     def main(self) -> Subgraph:
+        """The subgraph that a run begins with."""
         return self.subgraphs[0]
 
     @cached_property

@@ -30,6 +30,7 @@ class Range(NamedTuple):
     high: float
 
     def union(self, other: "Range") -> "Range":
+        """Return the smallest range that holds both."""
         return Range(min(self.low, other.low), max(self.high, other.high))
 
     def intersection(self, other: "Range") -> "Range":
@@ -43,6 +44,7 @@ class Range(NamedTuple):
 
     @property
     def absmax(self) -> float:
+        """The largest absolute value."""
         return max(-self.low, self.high)
 
     @property

@@ -136,8 +136,10 @@ class Choice:
         return not kernels.somewhere(self.op.code, requested.mode, requested.activation_bits, kind, table)
 
     def _is_bulky(self, spec: WeightedSpec) -> bool:
-        """Return whether a DEQUANTIZE, which stores one scale once, is smaller (and more exact) than a dynamic-range
-        kernel, which repeats the scale for every channel."""
+        """Return whether a DEQUANTIZE is smaller than a dynamic-range kernel, and more exact.
+
+        The one stores a scale once, the other repeats it for every channel.
+        """
         if spec.mode != "dynamic":
             return False
         native, stored = (

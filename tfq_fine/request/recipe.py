@@ -31,7 +31,8 @@ class HasClassName(Protocol):
     """The part of a Keras layer that a recipe needs to know."""
 
     @property
-    def class_name(self) -> str: ...
+    def class_name(self) -> str:
+        """The name of the layer's class."""
 
 
 Layers = Mapping[str, HasClassName]

@@ -75,6 +75,7 @@ class ActivationSpec:
 
     @property
     def dtype(self) -> str:
+        """The type of the codes."""
         return f"int{self.bits}"
 
 

@@ -1,6 +1,7 @@
-"""Blocks of inputs in full integer: integer kernels have one scale per output channel, so that the scales of blocks
-are factored into one per output channel and one per group of inputs, s[o, g] ~ a[o] * c[g]; c is folded into what makes
-the inputs, which leaves a per-channel kernel.
+"""Blocks of inputs in full integer, factored into scales that integer kernels have.
+
+These kernels have one scale per output channel. The scales of blocks are factored into one per output channel and one
+per group of inputs, s[o, g] ~ a[o] * c[g]; c is folded into what makes the inputs, which leaves a per-channel kernel.
 
 c[g] = exp(mean over o of log s[o, g]) is the best such factor in the logarithm (least squares of rank one). It is
 folded only where that is exact (`channel_scaling`) and where the weights come out closer than without.

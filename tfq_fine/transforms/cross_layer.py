@@ -1,5 +1,7 @@
-"""Cross-layer equalization: channels of an activation that are small next to others, in the tensor or in the weights
-that read them, are scaled up where they are made, and the weights divided (`channel_scaling`).
+"""Cross-layer equalization of the channels of an activation.
+
+Channels that are small next to others, in the tensor or in the weights that read them, are scaled up where they are
+made, and the weights that read them are divided (`channel_scaling`).
 
 Nagel et al. 2019 (arXiv 1906.04721), section 4.1, eq. 11: x' = x / s with s_i = sqrt(r1_i r2_i) / r2_i, where r1_i is
 the range of channel i where it is made and r2_i in the weights that read it. As the weights have a scale per output

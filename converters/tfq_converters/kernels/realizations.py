@@ -48,6 +48,7 @@ class Answer:
 
     @property
     def works(self) -> bool:
+        """Whether there is a form that is computed right."""
         return self.form is not None
 
 

@@ -1,5 +1,8 @@
-"""Embedding tables. GATHER cannot read a table with a scale per row, EMBEDDING_LOOKUP can: the ids are flattened,
-looked up, and the rows put back into shape. A table with one scale may stay a GATHER, dequantized after it."""
+"""Embedding tables whose rows are stored in few bits.
+
+GATHER cannot read a table with a scale per row, EMBEDDING_LOOKUP can: the ids are flattened, looked up, and the rows
+are put back into shape. A table with one scale may stay a GATHER, whose result is dequantized.
+"""
 
 from dataclasses import replace
 

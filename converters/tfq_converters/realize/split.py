@@ -1,8 +1,8 @@
-"""Groups of inputs with scales of their own where no kernel has such blocks: the inputs are cut into groups, one
-operator per group computes with one scale per output channel, and their results are added.
+"""Operators that are split along their inputs, where no kernel has blocks of inputs with scales of their own.
 
-In float activations the sum is float. In integers the partial sums are int16: of int8 the rounding of each would
-show (2 to 4 % of the output's range), of int16 it is a few thousandths of an int8 step.
+The inputs are cut into groups, one operator per group computes with one scale per output channel, and the results are
+added. With float activations the sum is float. In integers the partial sums are int16: rounded to int8 they would lose
+2 to 4 % of the output's range, rounded to int16 a few thousandths of an int8 step.
 """
 
 from dataclasses import dataclass, replace

@@ -49,7 +49,8 @@ def started(module: str, folder: Path, stdout: int) -> "subprocess.Popen[bytes]"
 class Ends(Protocol):
     """Something that has processes, and ends them."""
 
-    def end(self) -> None: ...
+    def end(self) -> None:
+        """End the processes."""
 
 
 E = TypeVar("E", bound=Ends)

@@ -1,5 +1,7 @@
-"""The range with the least squared error of the values at the given bits (Choukroun et al. 2019, arXiv 1902.06822,
-section 3.1; Nagel et al. 2021, arXiv 2106.08295, section 3.1)."""
+"""The range with the least squared error of the values at the given bits.
+
+Choukroun et al. 2019, arXiv 1902.06822, section 3.1; Nagel et al. 2021, arXiv 2106.08295, section 3.1.
+"""
 
 from collections.abc import Mapping
 
