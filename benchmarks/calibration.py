@@ -37,7 +37,7 @@ class Timed:
 
     case: str
     how: str
-    seconds: tuple[float, ...]  # of every round
+    seconds: tuple[float, ...]  # one time for every round
     ratios: tuple[float, ...]  # to plain inference
 
 

@@ -23,7 +23,7 @@ class Evaluation:
     samples: int
     float_top1: float
     top1: float
-    sqnr_db: float  # of all outputs over all samples
+    sqnr_db: float  # over all outputs and samples
     bytes: int
 
 

@@ -32,7 +32,7 @@ TEST = {"resnet8": 2000}  # samples; else:
 FEW = 200
 CALIBRATION = 100  # samples
 SECONDS_PER_FILE, FILES_AT_ONCE = 1.0, 12
-WORSE_DB, BIGGER = 0.2, 1.01  # of the equal file than theirs, before it counts
+WORSE_DB, BIGGER = 0.2, 1.01  # how much worse or bigger than theirs an equal file counts as such
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ GRANULARITIES: dict[str, Granularity] = {
     "blocks128": Blocks(128),
     "blocks32": Blocks(32),
 }
-MIXED_BITS = (8, 4)  # of the sensitive layers, and of the others
+MIXED_BITS = (8, 4)  # bits of the sensitive layers, and of the others
 
 
 @dataclass(frozen=True)

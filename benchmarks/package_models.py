@@ -24,7 +24,7 @@ from tfq_converters.runtime import Runner
 from tfq_fine import quantize
 
 WITHIN = 0.5  # points
-TIMED_SECONDS = 1.0  # of both files in turns
+TIMED_SECONDS = 1.0  # both files in turns
 
 
 @dataclass(frozen=True)

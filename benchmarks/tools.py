@@ -25,7 +25,7 @@ CORES = os.cpu_count() or 1
 class Made:
     """The file that a tool made."""
 
-    content: bytes  # of the .tflite file
+    content: bytes  # the bytes of the .tflite file
     calibration_s: float | None = None  # None: the tool does not calibrate, or not apart from the rest
 
 

@@ -65,7 +65,9 @@ class Part:
     report: QuantizationReport
     quantized: QuantizedGraph  # the numbers of the signature
     plan: Plan
-    statistics: Statistics | None  # of `quantized.graph`, which may be repaired; `calibrate` gives those of the model
+    statistics: (
+        Statistics | None
+    )  # those of `quantized.graph`, which transforms may have changed; `calibrate` gives the model's
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Result:
     """
 
     report: QuantizationReport
-    graph: Graph  # of the file
+    graph: Graph  # the graph of the file
     signatures: Mapping[str, Part]  # all with the same part where the model was quantized as one graph
     held: bytes | None = field(default=None, repr=False)  # the content, unless it is large
 

@@ -12,7 +12,7 @@ from examples import digits as digits_example
 from examples import fashion_mnist as fashion_mnist_example
 from examples import text_transformer as text_example
 
-CALIBRATION = 100  # of the train samples
+CALIBRATION = 100  # samples of the train set
 
 
 def digits(epochs: int = 5) -> Case:

@@ -55,7 +55,7 @@ class Tensor:
     dtype: str
     shape_signature: tuple[int, ...] | None = None  # with -1 where the file says "unknown"
     has_rank: bool = True
-    data: np.ndarray | None = None  # of `shape`; raw uint8 for strings and unknown types
+    data: np.ndarray | None = None  # an array of `shape`; raw uint8 for strings and unknown types
     quantization: Quantization | None = None
     is_variable: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)  # rare schema fields, kept unchanged
@@ -191,7 +191,7 @@ class Graph:
 
     @cached_property
     def derived(self) -> "IdentityCache":
-        """What follows from this graph, computed once for all stages that read it."""
+        """Values that follow from this graph, computed once for all stages that read them."""
         return IdentityCache()
 
     def ops(self) -> Iterator[tuple[tuple[int, int], Op]]:

@@ -1,4 +1,4 @@
-"""Words of the packages and benchmarks: docstrings are sentences, prepositions are plain, local variables are nouns of the domain."""
+"""Words of packages and benchmarks: docstrings are sentences, prepositions are plain, local variables are nouns."""
 
 import ast
 import re

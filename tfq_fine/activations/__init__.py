@@ -17,9 +17,9 @@ if TYPE_CHECKING:
         keeps_positive,
         tensor_range,
     )
-    from tfq_fine.activations.encoded_plan import EncodedPlan, encoded_plan
     from tfq_fine.activations.implied_ranges import with_implied, without_range
     from tfq_fine.activations.observed_ranges import activation_needs, requested_specs
+    from tfq_fine.activations.plan_encodings import EncodedPlan, encoded_plan
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -27,7 +27,7 @@ else:
             "attention_masks": "bounded has_masks",
             "borders": "integer_borders left_float",
             "choose_encodings": "Encodings data_slots encodings float_outputs groups keeps_positive tensor_range",
-            "encoded_plan": "EncodedPlan encoded_plan",
+            "plan_encodings": "EncodedPlan encoded_plan",
             "implied_ranges": "with_implied without_range",
             "observed_ranges": "activation_needs requested_specs",
             "search_ranges": "search_ranges",

@@ -31,7 +31,7 @@ class StatisticsRequest:
     absmax: tuple[TensorKey, ...] = ()  # per channel
     channels: tuple[TensorKey, ...] = ()  # low, high and mean square per channel
     second_moments: tuple[OpKey, ...] = ()
-    strains: tuple[OpKey, ...] = ()  # of fused LSTMs
+    strains: tuple[OpKey, ...] = ()  # fused LSTMs whose gates are watched
     inputs: tuple[OpKey, ...] = ()  # operators whose algorithm fits weights to inputs, for which samples are kept
 
     def also(self, other: "StatisticsRequest") -> "StatisticsRequest":
@@ -48,8 +48,8 @@ class InstrumentedGraph:
 
     graph: Graph
     needs: StatisticsRequest  # tensors whose values are another's are left out of the ranges and such
-    sizes: tuple[int, ...]  # of the sample of each of `needs.histograms`
-    channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # of `needs.means`, `.absmax`, `.channels`
+    sizes: tuple[int, ...]  # size of the sample for each of `needs.histograms`
+    channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # for `needs.means`, `.absmax`, `.channels`
     fetched: tuple[int, ...]  # tensors of `needs.second_moments` and `needs.strains`
 
     def read(self, outputs: list[np.ndarray]) -> "RunResult":

@@ -22,7 +22,7 @@ from tfq_fine.calibration.not_finite import first_not_finite
 from tfq_fine.calibration.statistics import Statistics
 from tfq_fine.data import Batch, input_specs, singles
 
-SMALL_BYTES = 32 * 2**20  # of constants, which every interpreter holds packed for itself
+SMALL_BYTES = 32 * 2**20  # constants, which every interpreter holds packed for itself
 OnInvalid = Literal["error", "skip"]
 
 

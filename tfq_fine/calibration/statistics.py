@@ -101,19 +101,21 @@ class Statistics:
     ranges: Mapping[TensorKey, Range] = field(default_factory=dict)
     samples: int = 0
     means: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float64 [shape[-1]]
-    histograms: Mapping[TensorKey, Histogram] = field(default_factory=dict)  # of the same values of every sample
+    histograms: Mapping[TensorKey, Histogram] = field(default_factory=dict)  # counts of the same values of every sample
     extremes: Mapping[TensorKey, Extremes] = field(default_factory=dict)
     moving: Mapping[TensorKey, MovingRange] = field(default_factory=dict)
     absmax: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float32 [shape[-1]]
     channels: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # float64 [3, C]: low, high, mean square
     second_moments: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [groups, K, K], K of a patch
     strains: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [2] of a fused LSTM: `lstm.strain`
-    names: Mapping[TensorKey, str] = field(default_factory=dict)  # of the tensors, which tell one model from another
+    names: Mapping[TensorKey, str] = field(
+        default_factory=dict
+    )  # the names of the tensors, which tell one model from another
     skipped: int = 0  # samples with NaN or infinity, where they were to be skipped
-    warnings: tuple[str, ...] = ()  # of the one pass that these come from
+    warnings: tuple[str, ...] = ()  # warnings of the one pass that these come from
     kept: tuple[Sample, ...] = field(default=(), repr=False)  # a few of the samples (`kept_samples`)
     fitted: bool = False  # as many are kept as algorithms fit weights to
-    # of a model of several signatures that was calibrated on data of each: those of each, and nothing else but sums
+    # where a model was calibrated by signature: the statistics of each, and nothing else but sums
     signatures: "Mapping[str, Statistics]" = field(default_factory=dict)
 
     @staticmethod

@@ -22,7 +22,7 @@ FEW_SAMPLES = 8  # fewer say little of ranges
 # norm the scores of the classes grow with the input, too, and with it the answer grows to some hundred.
 LARGE_ANSWER, CERTAIN_ANSWER, SMALL_ANSWER = 40.0, 150.0, 0.005  # root mean square
 LARGE_SCORES = 300.0  # between the scores of one SOFTMAX: all but one of its probabilities are 0
-FEW_CODES = 8  # of 8 bits, that the values of one part of an output share
+FEW_CODES = 8  # codes of 8 bits that all values of one part of an output share
 MOST_RUN = 8  # samples that outputs are compared on
 MOST_SECONDS = 1.0  # that this may take
 

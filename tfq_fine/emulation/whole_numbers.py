@@ -15,7 +15,7 @@ from tfq_fine.emulation.codes import affine_of, fused_limits, is_quantized
 from tfq_fine.emulation.resizing import resized, resized_short
 
 SUMS = {"ADD": (1, 1), "SUB": (1, -1)}  # signs of the inputs
-LIMITS = {  # of ratios it takes
+LIMITS = {  # the ratios that it takes
     "ADD": (2.0**-10, 2.0**8),
     "SUB": (2.0**-10, 2.0**8),
     "MUL": (2.0**-16, 2.0**8),

@@ -126,7 +126,7 @@ class _Collected:
 class Overrides:
     """The wrappers' decisions about the operators of a graph."""
 
-    requested: Mapping[OpKey, OpSpec]  # of the operators with wrapped kernels, and of those after them in their layers
+    requested: Mapping[OpKey, OpSpec]  # for operators with wrapped kernels, and those after them in their layers
     codes: Mapping[tuple[OpKey, int], WeightCodes] = field(default_factory=dict)  # by operator and slot
     forms: Mapping[OpKey, str] = field(default_factory=dict)
     held: Mapping[TensorKey, Sequence[Any]] = field(default_factory=dict)  # the ranges of wrappers, by their tensors

@@ -97,7 +97,7 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         self.means: dict[str, np.ndarray] = {}  # by channel, of what kernels' operators read, of the last calibration
         self.inputs = 0  # float tensors that the layer is called with
         self.kernels: tuple[QuantizedKernel, ...] = ()
-        self.ranges: tuple[ActivationRange, ...] = ()  # of the inputs, in the order of the arguments
+        self.ranges: tuple[ActivationRange, ...] = ()  # one for each input, in the order of the arguments
         self.output_range: ActivationRange | None = None
         if learned and not spec.weights.symmetric:
             raise TfqError(f"layer {layer.name!r}: learned scales are symmetric; use WeightSpec(symmetric=True)")

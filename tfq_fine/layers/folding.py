@@ -230,7 +230,7 @@ def _fold_into(copy: Any, fold: _Fold) -> None:
         bias = bias * factor + shift
     else:
         per_input = axes.inputs if axes.inputs is not None else axes.channel
-        repeats = values.shape[per_input] // len(factor)  # of a depth multiplier
+        repeats = values.shape[per_input] // len(factor)  # the depth multiplier
         shifted = values * _along(np.repeat(shift, repeats), per_input, values.ndim)
         added = shifted.sum(axis=tuple(axis for axis in range(values.ndim) if axis != axes.channel))
         for later, _, other in kernels[1:]:  # a pointwise kernel after the depthwise one

@@ -24,7 +24,7 @@ class KernelPlan:
 
     spec: WeightedSpec
     form: Form
-    block: tuple[int, ...]  # of values that share a scale, in the operator's axes
+    block: tuple[int, ...]  # the shape of values that share a scale, in the operator's axes
     codes: CodeFormat
     axes: WeightAxes
     reason: str = ""  # why it is not what was requested

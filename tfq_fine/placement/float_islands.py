@@ -23,10 +23,10 @@ from tfq_fine.placement.poles import feeding, near_poles
 from tfq_fine.planning import Decision, Plan, Policy, fineness, half_of
 from tfq_fine.request import Blocks, PerChannel, WeightedSpec
 
-NOISE = 0.15  # of the measured costs: weight-only kernels are the float kernels over weights unpacked beforehand
+NOISE = 0.15  # relative, in measured costs: weight-only kernels are float kernels over weights unpacked beforehand
 WORTHWHILE = 0.05  # float islands must save this share of the time of the wholly integer file,
 WORTHWHILE_NS = 10_000.0  # and this much: a file that runs in a moment anyway is quantized for smaller devices
-SATURATED = 0.05  # of a gate, whose values are between 0 and 1: on one LSTM 0.01 cost 0 dB, 0.04 5 dB, 0.9 30 dB
+SATURATED = 0.05  # error of a gate, whose values are in 0 .. 1: on one LSTM 0.01 cost 0 dB, 0.04 5 dB, 0.9 30 dB
 FASTER = "it is faster in float (prefer='size' quantizes it)"
 SLOW_LSTM = "its int8 kernel is slower than that on floats (prefer='size' takes it)"
 How = Literal["small", "dynamic", "precise"]

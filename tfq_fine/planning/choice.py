@@ -24,7 +24,7 @@ from tfq_fine.request import (
 _OTHER_MODES: tuple[Mode, ...] = ("dynamic", "weight_only")
 
 
-SCALE_BYTES, DEQUANTIZE_BYTES = 12, 256  # of a scale and its zero point; of an operator, its result and a name
+SCALE_BYTES, DEQUANTIZE_BYTES = 12, 256  # a scale and its zero point; an operator, its result and a name
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ class ActivationRow:
     seen_high: float
     low: float
     high: float
-    shares: tuple[float, ...] = ()  # of the values, in `BINS` equal bins from seen_low to seen_high; where counted
+    shares: tuple[
+        float, ...
+    ] = ()  # shares of the values in `BINS` equal bins from seen_low to seen_high; where counted
 
     @property
     def kept(self) -> float:

@@ -29,7 +29,7 @@ WORST = 5  # how many of the worst layers the summary shows
 class OpRow:
     """One operator of the float graph."""
 
-    name: str  # of its output tensor
+    name: str  # the name of its output tensor
     layer: str  # the Keras layer it came from, "" when unknown
     code: str  # the schema's name, such as CONV_2D
     mode: Mode
@@ -37,7 +37,7 @@ class OpRow:
     activations: str = ""  # such as "int8"; "" when they are float
     reason: str = ""  # why it stayed float, or got less than asked
     sqnr_weights: float | None = None  # dB
-    bytes_before: int = 0  # of its constants
+    bytes_before: int = 0  # bytes of its constants
     bytes_after: int = 0
     form: str = ""  # how the file holds and computes the weights (`tfq_converters.kernels.realizations`); "" without
 
@@ -73,9 +73,9 @@ class QuantizationReport(SavedReport):
     layer_error: tuple[tuple[str, float], ...] = ()  # (layer or tensor, SQNR in dB), in graph order; or not measured
     activations: tuple[ActivationRow, ...] = ()  # what an integer operator reads or computes, in graph order
     repairs: tuple[RepairRow, ...] = ()  # one for each that was asked for
-    verdict: Verdict | None = None  # of the file as a whole; None where it could not be run so
+    verdict: Verdict | None = None  # on the file as a whole; None where it could not be run so
     generated: bool = False  # errors per layer were measured on generated inputs, for want of data
-    warnings: tuple[str, ...] = ()  # of mistakes in the data that calibration cannot refuse
+    warnings: tuple[str, ...] = ()  # about mistakes in the data that calibration cannot refuse
 
     def left_float(self) -> tuple[OpRow, ...]:
         """Return the operators that compute in float although something else was asked: those with a reason."""

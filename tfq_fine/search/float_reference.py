@@ -1,4 +1,4 @@
-"""What the float model gives on the samples: the files of variants are compared with it."""
+"""The outputs of the float model on the samples, which those of the files of variants are compared with."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -26,11 +26,12 @@ from tfq_fine.search.judging import CLASSES, Measured, gain
 from tfq_fine.search.trial import Trial
 from tfq_fine.search.variant import Variant
 
-POOR_DB, LOW_DB = 20.0, 10.0  # of the outputs, in the mean and in nine of ten samples: better files are left alone
-OFF_POINTS, AIM_POINTS = 0.5, 0.35  # of outputs other than classes: files better than the one are left alone; new
-# samples are up to half as bad again as those that ranges are of, so that islands are looked for that reach the other
-SLOWEST = 1.0  # of the time that all of it takes in float
-GOOD_DB = 25.0  # of a result inside: it needs no larger island
+POOR_DB, LOW_DB = 20.0, 10.0  # SQNR of the outputs, mean and in nine of ten samples: better files are left unchanged
+# Outputs other than classes: files better than the one are left unchanged, and islands are looked for that reach the
+# other, since new samples are up to half as bad again as those that the ranges come from.
+OFF_POINTS, AIM_POINTS = 0.5, 0.35
+SLOWEST = 1.0  # share of the time that all of it takes in float
+GOOD_DB = 25.0  # SQNR of a result inside: it needs no larger island
 LOST_DB = 8.0  # between the worst input and the result: an operator that loses less hands on what was bad before
 GROWS_DB = 1.0  # that a step must bring to the result of the suspect
 WORTH_DB = 3.0  # that islands must bring to the outputs, since they cost time

@@ -85,7 +85,7 @@ class PlannedModel:
 
     request: QuantizationRequest
     source: Graph  # as it was read
-    requested: RequestedSpecs  # of its operators
+    requested: RequestedSpecs  # the specs of its operators
     graph: Graph  # with the factors of blocks folded
     plan: Plan
     policy: Policy
@@ -151,7 +151,7 @@ class Decided:
 
     graph: Graph  # that is quantized, which may be repaired
     numbers: Numbers
-    statistics: Statistics | None  # of that graph
+    statistics: Statistics | None  # the statistics of that graph
     rows: tuple[RepairRow, ...] = ()
 
 

@@ -23,7 +23,7 @@ from tfq_fine.request import ActivationSpec, IntegerSpec, OpSpec, WeightSpec
 
 WRAPPERS = frozenset({"QuantizeWrapper", "QuantizeWrapperV2"})
 INPUT = "QuantizeLayer"
-OTHER_NAMES = {"DepthwiseConv2D": "depthwise_kernel"}  # of tf_keras, where it calls a kernel otherwise
+OTHER_NAMES = {"DepthwiseConv2D": "depthwise_kernel"}  # where tf_keras calls a kernel by another name
 EIGHT_BITS = OpSpec("integer", WeightSpec(8, bias_correction=False), ActivationSpec(8))
 
 
@@ -56,9 +56,13 @@ class LearnedRange(Range):
 class QatModel(WrappedModel):
     """A model without TFMOT's wrappers, what they decided, and the learned ranges by the names of layers."""
 
-    learned: Mapping[str, Range] = field(default_factory=dict)  # of what layers write, in the order of the model
-    before: Mapping[str, Range] = field(default_factory=dict)  # of what their activations read: SOFTMAX and such
-    inputs: Mapping[str, Range] = field(default_factory=dict)  # of what the model reads
+    learned: Mapping[str, Range] = field(
+        default_factory=dict
+    )  # the ranges of what layers write, in the order of the model
+    before: Mapping[str, Range] = field(
+        default_factory=dict
+    )  # the ranges of what their activations read: SOFTMAX and such
+    inputs: Mapping[str, Range] = field(default_factory=dict)  # the ranges of what the model reads
 
     def overrides(self, graph: Graph) -> Overrides:
         """Return what the wrappers decided about the operators of `graph`."""

@@ -23,7 +23,7 @@ from tfq_fine.transforms.channel_affine import ChannelAffine, Leaf, Leaves, chan
 from tfq_fine.transforms.channel_scaling import makers_of, multiply, value_readers
 from tfq_fine.transforms.editing import Edit, Rewritten, along
 
-SMALLEST = 1e-2  # of |scale| to its largest: what is divided by less would have a range far beyond the others
+SMALLEST = 1e-2  # least share of the largest |scale|: what is divided by less would have a range far beyond the others
 
 
 @dataclass(frozen=True)

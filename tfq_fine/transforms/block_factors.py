@@ -19,7 +19,7 @@ from tfq_fine.numerics import ErrorSums, affine
 from tfq_fine.request import Blocks, IntegerSpec, OpSpec, PerChannel, WeightSpec, block_shape
 from tfq_fine.transforms.channel_scaling import ScalingPath, scaled, scaling_path
 
-MOST = 8.0  # of c, and of 1 / c: beyond, the activation would lose more than the weights gain
+MOST = 8.0  # limit of c and of 1 / c: beyond, the activation would lose more than the weights gain
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Factored:
     """The graph with input-group factors folded into their producers, and what that left."""
 
     graph: Graph
-    notes: Mapping[OpKey, str]  # of the operators whose blocks became per-channel scales
+    notes: Mapping[OpKey, str]  # the operators whose blocks became per-channel scales -> a note
     kept: Mapping[OpKey, str]  # why the others' factors could not be folded
 
 

@@ -21,8 +21,8 @@ from tfq_converters.operators import data_of, facts_of, groups_of, weight_axes
 from tfq_fine.transforms.channel_scaling import ScalingPath, scaling_path
 from tfq_fine.transforms.noise import Channels, Levels, Rows
 
-MOST = 8.0  # of a factor, and of 1 / factor: a channel that slept during calibration may wake up
-GAIN = 0.02  # of the estimated noise, without which a tensor is left alone
+MOST = 8.0  # limit of a factor and of 1 / factor: a channel that slept during calibration may wake up
+GAIN = 0.02  # share of the estimated noise that must be gained, else a tensor is left unchanged
 
 
 def factors(made: np.ndarray, read: np.ndarray) -> np.ndarray:

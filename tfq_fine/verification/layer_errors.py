@@ -13,7 +13,7 @@ from tfq_fine.report import LayerError
 from tfq_fine.verification.side import FLOAT_FILE, QUANTIZED_FILE, Side, decode
 from tfq_fine.verification.tensor_pairs import Pair, activation_pairs, constant_pairs
 
-PROBE_BYTES = 2**28  # of float activations that one probe holds at a time, per file
+PROBE_BYTES = 2**28  # float activations that one probe holds at a time, per file
 
 
 def constant_errors(floating: Graph, quantized: Graph) -> tuple[LayerError, ...]:

@@ -16,7 +16,7 @@ class Pair:
 
     floating: int  # tensor index in its subgraph of the float graph
     quantized: int  # and in the same subgraph of the quantized file
-    op: Op  # of the float graph: the one that computes it, or the first that reads a constant
+    op: Op  # in the float graph: the one that computes it, or the first that reads a constant
     subgraph: int = 0
 
 

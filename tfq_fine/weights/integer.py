@@ -96,7 +96,7 @@ def constant_codes(data: np.ndarray, encoding: ActivationEncoding, positive: boo
     codes = encoding.encode(data)
     if positive:
         least = min(encoding.zero_point + 1, np.iinfo(codes.dtype).max)
-        codes = np.asarray(np.maximum(codes, codes.dtype.type(least)))  # of rank 0 too
+        codes = np.asarray(np.maximum(codes, codes.dtype.type(least)))  # an array at rank 0 too
     return WeightCodes(
         codes,
         np.full(shape, encoding.scale, np.float32),

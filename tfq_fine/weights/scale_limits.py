@@ -9,10 +9,10 @@ from tfq_converters.operators import WeightAxes, bias_of, bias_slot, facts_of, l
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
 from tfq_fine.numerics import affine
 
-ACCUMULATOR_LIMIT = 2.0**30  # of a bias code; half of int32, so that the sum has room
+ACCUMULATOR_LIMIT = 2.0**30  # largest code of a bias; half of int32, so that the sum has room
 # The fast kernels hold int4 codes in the high bits of a byte: their sums are 16 times as large, and overflow silently.
 LOW_BIT_LIMIT = ACCUMULATOR_LIMIT / 16
-SMALLEST_RESCALE = 2.0**-30  # of input scale * weight scale / output scale; kernels refuse or flush smaller ones
+SMALLEST_RESCALE = 2.0**-30  # least input scale * weight scale / output scale; kernels refuse or flush smaller ones
 
 
 def scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: float, bits: int) -> np.ndarray:

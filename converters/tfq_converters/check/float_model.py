@@ -22,7 +22,7 @@ class FloatRun:
     """Names the values that were put aside."""
 
     graph: Graph
-    tensors: tuple[int, ...]  # of the main subgraph, in the order in which they are computed
+    tensors: tuple[int, ...]  # those of the main subgraph, in the order in which they are computed
     samples: int  # whose values they are, the first ones
     seconds: float = 0.0  # that one sample took
 

@@ -13,7 +13,7 @@ from tfq_converters.check.tolerance import FLOAT_TOLERANCE
 from tfq_converters.quantized import OpEncoding, QuantizedGraph
 from tfq_converters.realize import FLOAT, ValueForm
 
-STEPS = 1.01  # of a rounding to the other neighbour where a value lies halfway
+STEPS = 1.01  # a rounding to the other neighbour where a value lies halfway
 
 
 def wrong_conversion(

@@ -13,7 +13,7 @@ import flatbuffers
 import numpy as np
 from flatbuffers import number_types
 
-_OFFSET = "I"  # of a field that points to a vector, a string or another table
+_OFFSET = "I"  # a field that points to a vector, a string or another table
 _CODES = {
     number_types.BoolFlags: "?",
     number_types.Uint8Flags: "B",

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 
-PART_BYTES = 2**28  # of floats that the weights of a part are unpacked to; files below that are run whole
+PART_BYTES = 2**28  # floats that the weights of a part are unpacked to; files below that are run whole
 UNCHECKED_TYPES = frozenset({"resource", "variant", "string"})
 
 

@@ -19,7 +19,7 @@ WRITTEN_AS: Mapping[tuple[str, str], tuple[str, str]] = {
 }
 STORED = ("per_tensor", "per_channel", "blocks")
 BITS = (8, 4, 2)
-FORMS = ("", "3x3", "1x1", "grouped")  # of operators in the cells
+FORMS = ("", "3x3", "1x1", "grouped")  # forms of operators in the cells
 WORDS: Mapping[Status, str] = {
     "refuses": "refuses",
     "wrong": "silently wrong",

@@ -22,7 +22,7 @@ from tfq_converters.quantized import Form, Mode
 
 KERNEL_BLOCKS = (512, 256, 128, 64, 32)  # block sizes of the fast int4 FULLY_CONNECTED
 LEAST_ROWS = 4  # output channels below which the portable blockwise kernel is silently wrong
-MOST_PARTS = 64  # of a split: each costs an operator, and an addition
+MOST_PARTS = 64  # parts of a split: each costs an operator, and an addition
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Fineness:
     """Bits and granularity of a weight, as a kernel table names them."""
 
     mode: Mode
-    bits: int  # of the stored type
+    bits: int  # bits of the stored type
     granularity: str  # "per_tensor", "per_channel", "channel_groups" or "blocks"
     block: int = 0  # inputs that share a scale, for "blocks"
     activation_bits: int | None = None  # in mode "integer"

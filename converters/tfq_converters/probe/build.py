@@ -16,7 +16,7 @@ from tfq_converters.quantized import ActivationEncoding
 from tfq_converters.realize import LOOKUP_VERSIONS, VERSIONS, WEIGHT_VERSIONS
 
 READER = {"DEQUANTIZE": "ADD"}  # the operator that reads what the one of the cell made
-LSTM_CELL = ActivationEncoding("int16", 2.0**-13, 0)  # of the cell state, which stays below 4
+LSTM_CELL = ActivationEncoding("int16", 2.0**-13, 0)  # encoding of the cell state, which stays below 4
 GATHER_BELOW_BYTE = 7  # version of the first GATHER that reads codes of less than a byte
 
 

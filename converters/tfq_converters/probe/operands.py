@@ -40,7 +40,7 @@ class Operands:
     data: np.ndarray  # float32; int32 ids for a table
     weights: tuple[Weight, ...]
     bias: np.ndarray | None  # float32 [channels]; [4, channels] for an LSTM
-    encoding: ActivationEncoding | None  # of `data` in the integer modes
+    encoding: ActivationEncoding | None  # the encoding of `data` in the integer modes
 
     @property
     def seen(self) -> np.ndarray:

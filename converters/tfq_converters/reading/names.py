@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from tfq_converters.graph import ABSENT, Op, Subgraph
 from tfq_converters.reading.layers import Node
 
-CALLS = re.compile(r"(Stateful)?PartitionedCall(_\d+)?(:\d+)?$")  # of outputs, and of functions: they name no layer
+CALLS = re.compile(
+    r"(Stateful)?PartitionedCall(_\d+)?(:\d+)?$"
+)  # suffixes of outputs and functions: they name no layer
 SUFFIX = re.compile(r"_\d+$")
 KERNELS = {  # operator -> parts of the TensorFlow names of what it computes
     "CONV_2D": ("conv",),

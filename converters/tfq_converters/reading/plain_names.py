@@ -14,7 +14,9 @@ INNER = re.compile(
     r"(stateful)?partitionedcall)(_\d+)?",
     re.IGNORECASE,
 )
-COUNTED_SHARE = 0.8  # of the scopes; above it the numbers at their ends come from the framework, not from the user
+COUNTED_SHARE = (
+    0.8  # share of the scopes; above it the numbers at their ends come from the framework, not from the user
+)
 
 
 def layer_from_names(graph: Graph) -> Graph:

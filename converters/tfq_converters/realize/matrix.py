@@ -19,7 +19,7 @@ from tfq_converters.realize.dynamic_range import dynamic_options
 
 # The portable blockwise kernel is silently wrong with a fused activation: an operator of its own comes after it.
 ACTIVATION_OPS: Mapping[Activation, str] = {name: name for name in ACTIVATIONS if name not in ("NONE", "SIGN_BIT")}
-BLOCKWISE_VERSION = 13  # of FULLY_CONNECTED: of the first kernels that know blockwise int4
+BLOCKWISE_VERSION = 13  # the version of FULLY_CONNECTED whose kernels first know blockwise int4
 
 
 def as_fully_connected(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> tuple[Op, OpEncoding]:

@@ -11,7 +11,7 @@ from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 from tfq_fine.numerics import Histogram, affine
 
-SHARES = 2.0 ** -np.arange(0.0, 8.0, 0.125)  # of each end of the range: down to 1/256, in steps of 8 %
+SHARES = 2.0 ** -np.arange(0.0, 8.0, 0.125)  # shares of each end of the range: down to 1/256, in steps of 8 %
 SWEEPS = 2
 
 

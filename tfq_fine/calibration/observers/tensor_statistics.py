@@ -16,7 +16,7 @@ class TensorStatistics:
 
     range: Range
     histogram: Histogram | None = None
-    extremes: Extremes | None = None  # of every sample; with the histogram
+    extremes: Extremes | None = None  # the extremes of every sample; with the histogram
     moving: MovingRange | None = None
 
     def within(self, fence: float = FENCE) -> "TensorStatistics":
@@ -60,5 +60,5 @@ class TensorStatistics:
 def _fenced(maxima: Histogram, fence: float) -> float:
     """Return the largest maximum within the fence; infinite where that is the largest of all."""
     lower, upper = maxima.quantile(0.25), maxima.quantile(0.75)
-    inside = maxima.values[maxima.values <= upper + fence * (upper - lower) + abs(upper) * 2**-8]  # of rounding
+    inside = maxima.values[maxima.values <= upper + fence * (upper - lower) + abs(upper) * 2**-8]  # for rounding
     return float("inf") if len(inside) == len(maxima.values) else float(np.max(inside))
