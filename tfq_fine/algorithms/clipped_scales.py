@@ -33,8 +33,9 @@ def clipped_scales(
     least = np.full(low.shape, np.inf)
     for share in np.linspace(1.0, smallest, candidates):
         scale, zero = problem.floored(*affine.weight_scale(low * share, high * share, form))
-        error = affine.squared_error(values, affine.encode(values, block, scale, zero, form), importance)
-        better = error < least
-        least = np.where(better, error, least)
-        best_scale, best_zero = np.where(better, scale, best_scale), np.where(better, zero, best_zero)
+        for signed in (scale, -scale) if form.signed_scales else (scale,):
+            error = affine.squared_error(values, affine.encode(values, block, signed, zero, form), importance)
+            better = error < least
+            least = np.where(better, error, least)
+            best_scale, best_zero = np.where(better, signed, best_scale), np.where(better, zero, best_zero)
     return best_scale, best_zero

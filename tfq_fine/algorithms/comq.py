@@ -43,7 +43,7 @@ def descended(squares: LeastSquares, start: Rounded, sweeps: int) -> Rounded:
 
 
 def _pulls(squares: LeastSquares, values: np.ndarray) -> np.ndarray:
-    return (values - squares.target) @ squares.hessian
+    return np.asarray((values - squares.target) @ squares.hessian)
 
 
 def _best_codes(squares: LeastSquares, rounded: Rounded) -> Rounded:
@@ -85,7 +85,7 @@ def _best_scales(squares: LeastSquares, rounded: Rounded) -> Rounded:
         curvature = np.einsum("grk,grk->gr", own, own @ hessian[:, columns[:, None], columns[None, :]])
         slope, curvature = (np.bincount(blocks, each.reshape(-1), count) for each in (slope, curvature))
         best = np.where(curvature > 0, scales - slope / np.maximum(curvature, 1e-300), scales)
-        stored = squares.as_stored(np.where(best > 0, best, scales))
+        stored = squares.as_stored(np.where(best * scales > 0, best, scales))
         change = stored - scales
         change = np.where(2 * slope * change + curvature * change**2 < 0, change, 0.0)
         if change.any():

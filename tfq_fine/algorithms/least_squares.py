@@ -132,7 +132,7 @@ class LeastSquares:
     def nearest(self, values: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> np.ndarray:
         """Return the nearest codes of `values`, all three of shapes that broadcast."""
         form = self.problem.codes
-        return np.clip(np.rint(values / scale) + zero_point, form.lowest, form.highest)
+        return np.asarray(np.clip(np.rint(values / scale) + zero_point, form.lowest, form.highest))
 
     def rounded(self, codes: WeightCodes) -> Rounded:
         """Return codes as matrices."""
@@ -155,7 +155,9 @@ class LeastSquares:
         """Return scales [blocks] as the file can hold them: rounded, and not below their floor."""
         shape = [-(-size // n) for size, n in zip(self.problem.weight.shape, self.problem.block, strict=True)]
         stored = affine.ROUNDED_SCALES[self.problem.codes.scales](
-            np.maximum(scale.reshape(shape), self.problem.scale_floor).astype(np.float32)
+            np.copysign(
+                np.maximum(np.abs(scale).reshape(shape), self.problem.scale_floor), scale.reshape(shape)
+            ).astype(np.float32)
         )
         return stored.reshape(-1).astype(np.float64)
 

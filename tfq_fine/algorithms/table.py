@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from tfq_converters.errors import TfqError
 from tfq_converters.quantized import WeightCodes
+from tfq_fine.algorithms.auto import auto
+from tfq_fine.algorithms.balanced import balanced
 from tfq_fine.algorithms.clipped_scales import CANDIDATES, SMALLEST
 from tfq_fine.algorithms.clusters import clusters
 from tfq_fine.algorithms.comq import comq
@@ -23,7 +25,10 @@ from tfq_fine.request import WeightSpec
 
 INPUTS: frozenset[Statistic] = frozenset({"inputs"})
 DAMPING, ACT_ORDER = Option(0.02, 0.0, 1.0), Option(0, 0, 1, whole=True)
+DESCENT = {"damping": DAMPING, "act_order": ACT_ORDER, "sweeps": Option(3, 1, 100, whole=True)}
 ALGORITHMS: dict[str, Algorithm] = {
+    "auto": Algorithm(auto),
+    "balanced": Algorithm(balanced, INPUTS, DESCENT, scope="operator", stand_in="mse_clip"),
     "round_to_nearest": Algorithm(round_to_nearest),
     "mse_clip": Algorithm(
         mse_clip,
@@ -35,13 +40,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "qronos": Algorithm(
         qronos, INPUTS, {"damping": DAMPING, "act_order": ACT_ORDER}, scope="operator", stand_in="mse_clip"
     ),
-    "comq": Algorithm(
-        comq,
-        INPUTS,
-        {"damping": DAMPING, "act_order": ACT_ORDER, "sweeps": Option(3, 1, 100, whole=True)},
-        scope="operator",
-        stand_in="mse_clip",
-    ),
+    "comq": Algorithm(comq, INPUTS, DESCENT, scope="operator", stand_in="mse_clip"),
     "clusters": Algorithm(clusters, keeps_equal=True),
 }
 

@@ -32,8 +32,14 @@ class CodeFormat:
     """Which codes and scales a weight may have."""
 
     bits: int  # bits that codes use; the type that stores them may be larger, `specs.stored_bits`
-    symmetric: bool = True  # zero points are 0, and the most negative code is unused
+    symmetric: bool = True  # zero points are 0, and the most negative code is unused unless `full_range`
     scales: ScaleType = "float32"  # to which scales are rounded before codes are chosen, as the file holds them
+    full_range: bool = False  # the most negative code is used too, by algorithms that choose ranges
+
+    @property
+    def signed_scales(self) -> bool:
+        """Whether scales may be negative, so that the one code more can be at either end: where a MUL applies them."""
+        return self.full_range and self.scales == "float16"
 
     @property
     def stored_bits(self) -> int:
@@ -43,7 +49,7 @@ class CodeFormat:
     @property
     def lowest(self) -> int:
         """The most negative code in use."""
-        return -(1 << (self.bits - 1)) + self.symmetric
+        return -(1 << (self.bits - 1)) + (self.symmetric and not self.full_range)
 
     @property
     def highest(self) -> int:
@@ -90,8 +96,8 @@ def bfloat16(scale: np.ndarray) -> np.ndarray:
 
 
 def float16(scale: np.ndarray) -> np.ndarray:
-    """Return `scale`, float32, rounded to the nearest positive value of float16."""
-    bounded = np.clip(scale, SMALLEST_HALF, LARGEST_HALF)
+    """Return `scale`, float32, rounded to the nearest value of float16 of its sign, which is not 0."""
+    bounded = np.copysign(np.clip(np.abs(scale), SMALLEST_HALF, LARGEST_HALF), scale)
     return np.asarray(bounded.astype(np.float16).astype(np.float32))
 
 

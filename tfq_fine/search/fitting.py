@@ -1,4 +1,4 @@
-"""Weights that are fitted to the results of earlier operators: whether the file is better than with stand-ins."""
+"""Weights that are fitted to what earlier operators compute: whether the file is better than with stand-ins."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Algorithms in place of those that read the inputs of operators: without inputs, and to compare variants."""
+"""Algorithms in place of those that read the inputs of operators: where there are none, and to compare variants."""
 
 from dataclasses import replace
 

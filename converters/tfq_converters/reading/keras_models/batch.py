@@ -6,8 +6,8 @@ on. A file of that shape would only take so many samples at a time.
 
 from typing import Any
 
-from tfq_converters.reading.layers import is_recurrent, layer_tree, nodes
-from tfq_converters.reading.load import Framework
+from tfq_converters.reading.keras_models.layers import is_recurrent, layer_tree, nodes
+from tfq_converters.reading.keras_models.load import Framework
 
 CALLED = (
     "the model's batch of {size} was that of a call, not declared by an Input: the file takes any number of samples"

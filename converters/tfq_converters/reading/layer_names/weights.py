@@ -13,7 +13,7 @@ import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, IdentityCache, Op, Subgraph
 from tfq_converters.operators import facts_of
-from tfq_converters.reading.layers import Node, nodes, own_weights
+from tfq_converters.reading.keras_models.layers import Node, nodes, own_weights
 
 OpKey = tuple[int, int]
 Layout = Callable[[np.ndarray], np.ndarray]  # a weight -> its rows [output channels, values]

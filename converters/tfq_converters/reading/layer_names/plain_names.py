@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import replace
 
 from tfq_converters.graph import Graph, Op, Subgraph
-from tfq_converters.reading.names import SUFFIX, computes, parts, weights
-from tfq_converters.reading.neighbours import spread
+from tfq_converters.reading.layer_names.names import SUFFIX, computes, parts, weights
+from tfq_converters.reading.layer_names.neighbours import spread
 
 # Scopes that TensorFlow and Keras open inside a layer.
 INNER = re.compile(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tfq_converters.graph import ABSENT, Op, Subgraph
-from tfq_converters.reading.layers import Node
+from tfq_converters.reading.keras_models.layers import Node
 
 CALLS = re.compile(
     r"(Stateful)?PartitionedCall(_\d+)?(:\d+)?$"
