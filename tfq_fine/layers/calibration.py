@@ -18,7 +18,8 @@ from tfq_fine.activations import search_ranges as automatic
 from tfq_fine.calibration import Range, Representative, Statistics, mean_needs
 from tfq_fine.data import InputSpec, batches
 from tfq_fine.layers.barrier import without_marks
-from tfq_fine.layers.export import Overrides, taken_apart
+from tfq_fine.layers.export import taken_apart
+from tfq_fine.layers.overrides import Overrides
 from tfq_fine.layers.wrapped import require_wrappers
 from tfq_fine.planning import Plan, Policy, make_plan
 from tfq_fine.request import OpSpec

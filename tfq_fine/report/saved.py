@@ -1,6 +1,7 @@
 """The common base of all reports: JSON both ways, files, an HTML page, text."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
@@ -12,16 +13,18 @@ from tfq_fine.report import html, text
 from tfq_fine.report.sections import Section
 
 
-class SavedReport:
-    """Base of frozen dataclasses. A subclass has a `KIND`, its `_sections`, and the title and sections of its page."""
+class SavedReport(ABC):
+    """The base of frozen dataclasses that are reports; a subclass says its `KIND`, which its JSON begins with."""
 
     KIND: ClassVar[str]
 
+    @abstractmethod
     def _sections(self, all: bool) -> list[Section]:
-        raise NotImplementedError
+        """Return the sections of the text: the worst layers, or with `all` everything."""
 
+    @abstractmethod
     def _page(self) -> tuple[str, Sequence[Section]]:
-        raise NotImplementedError
+        """Return the title and the sections of the HTML page."""
 
     def __str__(self) -> str:
         return self.table()

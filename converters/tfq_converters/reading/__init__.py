@@ -1,4 +1,8 @@
-"""Reading: a Keras model, a SavedModel or a float `.tflite`, in -> a `Source`, out. `reader` has the way through."""
+"""Reading: a Keras model, a SavedModel or a float `.tflite`, in -> a `Source`, out.
+
+`reader` has the way through; `keras_models` loads and prepares Keras models, `conversion` calls the stock converter,
+`comparison` compares its file with the model, `layer_names` finds the layer of each operator.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -11,8 +11,10 @@ from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.runtime import Runner
 from tfq_fine.api import quantize
+from tfq_fine.calibration.few_codes import few_codes
 from tfq_fine.calibration.statistics import Range
-from tfq_fine.calibration.unlikely_data import data_warnings, few_codes, few_samples, unlikely_scale, wide_scores
+from tfq_fine.calibration.unlikely_data import data_warnings, few_samples
+from tfq_fine.calibration.unlikely_scale import unlikely_scale, wide_scores
 
 RNG = np.random.default_rng(0)
 KERNEL = (RNG.normal(size=(7, 3, 3, 3)) / np.sqrt(27)).astype(np.float32)  # as a trained layer: it answers with about 1
