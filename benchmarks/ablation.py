@@ -16,16 +16,16 @@ from benchmarks.float_files import Files, prepared
 from benchmarks.tables import Table, present, progress
 from benchmarks.tool_run import run_tool
 from benchmarks.zoo import CASES
-from tfq_fine.search.transform_table import TRANSFORMS as REPAIRS
+from tfq_fine.search.transform_table import TRANSFORMS
 
 MEASURED = ("raw_cnn", "resnet8", "small_mobilenet_v2", "efficientnet_lite0_cifar10", "masked_transformer")
 CALIBRATION = 100  # samples
 CONVERTER = "TFLiteConverter int8"
 SETTINGS: dict[str, tuple[str, ...]] = {
     "all off": (),
-    **{f"{name} alone": (name,) for name in REPAIRS},
-    **{f"without {name}": tuple(other for other in REPAIRS if other != name) for name in REPAIRS},
-    "all on": tuple(REPAIRS),
+    **{f"{name} alone": (name,) for name in TRANSFORMS},
+    **{f"without {name}": tuple(other for other in TRANSFORMS if other != name) for name in TRANSFORMS},
+    "all on": tuple(TRANSFORMS),
 }
 
 
@@ -36,7 +36,7 @@ class Row:
     case: str
     setting: str
     evaluation: Evaluation
-    applied: tuple[str, ...] = ()  # the repairs that stayed
+    applied: tuple[str, ...] = ()  # the transforms that stayed
 
 
 def measure(case: str, work: Path) -> Iterator[Row]:
@@ -47,9 +47,9 @@ def measure(case: str, work: Path) -> Iterator[Row]:
     expected = outputs(files.tflite, samples)
     yield Row(case, "float", evaluate(files.tflite, samples, labels, expected))
     evaluations: dict[bytes, Evaluation] = {}
-    for setting, repairs in SETTINGS.items():
+    for setting, transforms in SETTINGS.items():
         path = work / f"{case}-ablation.tflite"
-        content, applied = _quantized(files, repairs)
+        content, applied = _quantized(files, transforms)
         path.write_bytes(content)
         if content not in evaluations:
             evaluations[content] = evaluate(path, samples, labels, expected)
@@ -59,10 +59,10 @@ def measure(case: str, work: Path) -> Iterator[Row]:
     yield Row(case, CONVERTER, evaluate(path, samples, labels, expected))
 
 
-def _quantized(files: Files, repairs: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
+def _quantized(files: Files, transforms: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
     """Return the file, and the transforms that stayed."""
-    result = tfq.quantize(files.tflite, "full_int8", files.calibration()[:CALIBRATION], repairs=repairs)
-    return result.content, tuple(row.name for row in result.report.repairs if row.applied)
+    result = tfq.quantize(files.tflite, "full_int8", files.calibration()[:CALIBRATION], transforms=transforms)
+    return result.content, tuple(row.name for row in result.report.transforms if row.applied)
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -80,7 +80,7 @@ def table(rows: Sequence[Row]) -> Table:
         f"Test samples: {'; '.join(samples)}.",
         f"What stayed of all: {'; '.join(on)}.",
     )
-    return Table("Repairs", ("full_int8 with repairs", *cases), tuple(lines), notes, labels=1)
+    return Table("Transforms", ("full_int8 with transforms", *cases), tuple(lines), notes, labels=1)
 
 
 def _cell(found: Evaluation) -> str:

@@ -48,7 +48,7 @@ class FileRow:
     seconds: float  # that quantizing it took
     milliseconds: tuple[float, float]  # CPU time of one run in float, of one of the file, both on one thread
     bytes: int
-    repairs: str
+    transforms: str
 
     def __str__(self) -> str:
         outputs = ", ".join(map(str, self.outputs))
@@ -94,10 +94,10 @@ def measured(case: FileCase, recipe: str) -> FileRow:
     runs = {str(k): partial(runner.run, [case.test[:1]]) for k, runner in enumerate(runners)}
     times = in_turns(runs, seconds=TIMED_SECONDS)
     first, second = (times.median(name) / 1e6 for name in runs)
-    repairs = "\n".join(
-        f"      {row.name} {'on' if row.applied else 'off'} {row.text}" for row in result.report.repairs
+    transforms = "\n".join(
+        f"      {row.name} {'on' if row.applied else 'off'} {row.text}" for row in result.report.transforms
     )
-    return FileRow(tuple(rows), seconds, (first, second), len(result.content), repairs)
+    return FileRow(tuple(rows), seconds, (first, second), len(result.content), transforms)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(FILES)}")
     parser.add_argument("--recipe", default="full_int8")
-    parser.add_argument("--repairs", action="store_true", help="show what was repaired, and why not")
+    parser.add_argument("--transforms", action="store_true", help="show what was transformed, and why not")
     options = parser.parse_args(arguments)
     for name in options.models or FILES:
         try:
@@ -114,8 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{name:34} {type(error).__name__}: {str(error)[:300]}", flush=True)
             continue
         print(f"{name:34} {row}", flush=True)
-        if options.repairs:
-            print(row.repairs, flush=True)
+        if options.transforms:
+            print(row.transforms, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tfq_converters.files import Place
 from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_fine.api import quantize
 from tfq_fine.calibration import Statistics
-from tfq_fine.cli.arguments import REPAIRS
+from tfq_fine.cli.arguments import TRANSFORMS
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.recipe_argument import recipe_of
 from tfq_fine.cli.signature_values import by_signature, each
@@ -61,7 +61,7 @@ def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place])
         on_unsupported=arguments.on_unsupported,
         kernels=arguments.kernels,
         observer=arguments.observer,
-        repairs=tuple(name for name in REPAIRS if getattr(arguments, name)),
+        transforms=tuple(name for name in TRANSFORMS if getattr(arguments, name)),
         num_samples=arguments.samples,
         on_invalid=arguments.on_invalid,
         statistics=None if arguments.statistics is None else Statistics.load(arguments.statistics),

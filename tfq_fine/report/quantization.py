@@ -1,7 +1,7 @@
 """The report of what quantization did to every operator."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from tfq_fine.report.sections import (
     size,
 )
 from tfq_fine.report.verdict import Verdict, is_far, is_off
+from tfq_fine.request import warn_of
 
 WORST = 5  # how many of the worst layers the summary shows
 
@@ -48,8 +49,8 @@ class OpRow:
 
 
 @dataclass(frozen=True)
-class RepairRow:
-    """One repair (`tfq_fine.search.select_transforms`) and what it brought."""
+class TransformRow:
+    """One transform (`tfq_fine.search.select_transforms`) and what it brought."""
 
     name: str
     applied: bool
@@ -72,10 +73,18 @@ class QuantizationReport(SavedReport):
     notes: tuple[str, ...] = ()
     layer_error: tuple[tuple[str, float], ...] = ()  # (layer or tensor, SQNR in dB), in graph order; or not measured
     activations: tuple[ActivationRow, ...] = ()  # what an integer operator reads or computes, in graph order
-    repairs: tuple[RepairRow, ...] = ()  # one for each that was asked for
+    transforms: tuple[TransformRow, ...] = ()  # one for each that was asked for
     verdict: Verdict | None = None  # on the file as a whole; None where it could not be run so
     generated: bool = False  # errors per layer were measured on generated inputs, for want of data
     warnings: tuple[str, ...] = ()  # about mistakes in the data that calibration cannot refuse
+
+    FORMER: ClassVar[Mapping[str, str]] = {"repairs": "transforms"}
+
+    @property
+    def repairs(self) -> tuple[TransformRow, ...]:
+        """The former name of `transforms`."""
+        warn_of("repairs", "transforms")
+        return self.transforms
 
     def left_float(self) -> tuple[OpRow, ...]:
         """Return the operators that compute in float although something else was asked: those with a reason."""
@@ -99,8 +108,8 @@ class QuantizationReport(SavedReport):
         if reasons:
             rows = [(*key, str(len(group)), listed([row.label for row in group])) for key, group in reasons.items()]
             sections.append(Grid("Left in float, or less than asked", ("mode", "reason", ">ops", "where"), rows))
-        if self.repairs:
-            sections.append(self._repairs())
+        if self.transforms:
+            sections.append(self._transforms())
         if self.layer_error:
             worst = [(brief_name(name), decibels(sqnr)) for name, sqnr in self.worst_layers()]
             sections.append(Grid(f"Worst layers{self._on}", ("layer", ">SQNR dB"), worst))
@@ -142,13 +151,13 @@ class QuantizationReport(SavedReport):
         finite = [(name, fall) for name, fall in falls if fall > 0 and math.isfinite(fall)]
         return tuple(sorted(finite, key=lambda pair: -pair[1])[:count])
 
-    def _repairs(self) -> Grid:
+    def _transforms(self) -> Grid:
         rows = []
-        for row in self.repairs:
+        for row in self.transforms:
             sides = ["" if side is None else decibels(side) for side in (row.before, row.after)]
             rows.append((row.name, "on" if row.applied else "off", *sides, str(row.samples or ""), row.text))
-        columns = ("repair", "is", ">SQNR dB without", ">with", ">samples", "where, or why not")
-        return Grid("Repairs", columns, rows)
+        columns = ("transform", "is", ">SQNR dB without", ">with", ">samples", "where, or why not")
+        return Grid("Transforms", columns, rows)
 
     def _kinds(self) -> Grid:
         groups = _grouped(self.rows, lambda row: (row.code, row.mode, row.weights, row.form, row.activations))

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 from rich.console import Group
@@ -17,6 +17,7 @@ class SavedReport(ABC):
     """The base of frozen dataclasses that are reports; a subclass says its `KIND`, which its JSON begins with."""
 
     KIND: ClassVar[str]
+    FORMER: ClassVar[Mapping[str, str]] = {}  # former names of fields, in JSON of earlier versions -> names
 
     @abstractmethod
     def _sections(self, all: bool) -> list[Section]:
@@ -50,6 +51,7 @@ class SavedReport(ABC):
         plain = parsed(content, "the report")
         if not isinstance(plain, dict) or plain.pop("kind", None) != cls.KIND:
             raise TfqError(f'expected a report with "kind": "{cls.KIND}"')
+        plain = {cls.FORMER.get(name, name): value for name, value in plain.items()}
         return from_plain(plain, cls, "the report")
 
     def save(self, place: Place) -> None:

@@ -12,7 +12,7 @@ from tfq_converters.quantized import OpEncoding, QuantizedGraph, WeightCodes, si
 from tfq_converters.writer import Written
 from tfq_fine.planning import FLOAT, Decision, Plan, touches_float
 from tfq_fine.report.activations import ActivationRow
-from tfq_fine.report.quantization import OpRow, QuantizationReport, RepairRow
+from tfq_fine.report.quantization import OpRow, QuantizationReport, TransformRow
 from tfq_fine.request import WeightedSpec
 from tfq_fine.weights import LARGE_WEIGHT
 
@@ -25,7 +25,7 @@ def summarize(
     float_bytes: int,
     notes: Sequence[str],
     activations: tuple[ActivationRow, ...] = (),
-    repairs: tuple[RepairRow, ...] = (),
+    transforms: tuple[TransformRow, ...] = (),
 ) -> QuantizationReport:
     """Return one row per operator that quantization concerns, and the error per layer on the checked samples."""
     rows = []
@@ -44,7 +44,7 @@ def summarize(
         if t in written.checked.sqnr
     )
     return QuantizationReport(
-        tuple(rows), recipe, written.nbytes, float_bytes, tuple(notes), errors, activations, repairs
+        tuple(rows), recipe, written.nbytes, float_bytes, tuple(notes), errors, activations, transforms
     )
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
+    from tfq_fine.request.former_names import renamed, warn_of
     from tfq_fine.request.granularity import Blocks, Granularity, PerChannel, PerTensor, block_shape
     from tfq_fine.request.max_drop import SHARES, MaxDrop
     from tfq_fine.request.presets import RECIPES, named
@@ -25,6 +26,7 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "former_names": "renamed warn_of",
             "granularity": "Blocks Granularity PerChannel PerTensor block_shape",
             "max_drop": "MaxDrop SHARES",
             "presets": "RECIPES named",
@@ -56,6 +58,8 @@ __all__ = [
     "check_options",
     "from_json",
     "named",
+    "renamed",
     "stored_bits",
     "to_json",
+    "warn_of",
 ]

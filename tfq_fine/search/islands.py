@@ -19,7 +19,7 @@ from tfq_converters.graph import Subgraph
 from tfq_converters.operators import facts_of
 from tfq_fine.placement import running_time
 from tfq_fine.planning import Decision, Plan
-from tfq_fine.report import RepairRow
+from tfq_fine.report import TransformRow
 from tfq_fine.request import IntegerSpec
 from tfq_fine.search.float_parts import Aim, Search, parts
 from tfq_fine.search.judging import CLASSES, Measured, gain
@@ -42,17 +42,17 @@ TRIES = 32  # files that are looked at, in each order
 WORST, EARLIEST = "worst", "earliest"
 
 
-def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
+def mended(variant: Variant, trial: Trial) -> tuple[Variant, TransformRow]:
     """Return (the variant with islands where they improve its outputs, else the variant itself; what was done)."""
     start = trial.measured(variant)
     if start.problem:
-        return variant, RepairRow("islands", False, f"the file without them cannot be run: {start.problem}")
+        return variant, TransformRow("islands", False, f"the file without them cannot be run: {start.problem}")
     if not is_poor(start) and not is_off(start):
-        return variant, RepairRow("islands", False, f"{said(start)}: that is enough")
+        return variant, TransformRow("islands", False, f"{said(start)}: that is enough")
     if trial.settings.policy.target.compiles:
-        return variant, RepairRow("islands", False, f"{said(start)}, but a compiler takes no float operators")
+        return variant, TransformRow("islands", False, f"{said(start)}, but a compiler takes no float operators")
     if not is_poor(start) and trial.settings.no_islands:
-        return variant, RepairRow("islands", False, f"{said(start)}, but the file's borders are integers")
+        return variant, TransformRow("islands", False, f"{said(start)}, but the file's borders are integers")
     steep = any(facts_of(op.code).steep for op in trial.planned(variant)[0].main.ops)
     # where decisions and values are off, noise mostly comes from all over, unless there are steep functions
     ways = [_with_parts, _with_suspects] if is_off(start) and not steep else [_with_suspects, _with_parts]
@@ -64,7 +64,7 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
         if best is not None and _is_good(trial.measured(best)):
             break
     if best is None:
-        return variant, RepairRow("islands", False, f"{said(start)}; {why}")
+        return variant, TransformRow("islands", False, f"{said(start)}; {why}")
     main = trial.planned(best)[0].main
     added = sorted(set(best.islands) - set(variant.islands))
     names = [main.op_name(o) for o in added]
@@ -72,8 +72,8 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
     text = f"{len(names)} operators, such as {', '.join(names[:NAMED])}; {said(start)} without, {said(end)} with"
     brings, error = gain(start.each, end.each)
     if end.problem or (is_off(end) and (brings < WORTH_DB or brings <= error)):
-        return variant, RepairRow("islands", False, f"{text}; off: {end.problem or f'it brings {brings:.1f} dB'}")
-    return best, RepairRow("islands", True, f"{text}; {why}", start.db, end.db, len(trial.samples))
+        return variant, TransformRow("islands", False, f"{text}; off: {end.problem or f'it brings {brings:.1f} dB'}")
+    return best, TransformRow("islands", True, f"{text}; {why}", start.db, end.db, len(trial.samples))
 
 
 def said(measured: Measured) -> str:

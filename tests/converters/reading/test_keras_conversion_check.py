@@ -11,7 +11,7 @@ from keras import layers
 
 from support.keras_models import inputs_of, run, source, two_signatures
 from tfq_converters.errors import TfqError
-from tfq_converters.reading import checked as keras_checked
+from tfq_converters.reading.comparison import checked as keras_checked
 from tfq_converters.reading.comparison.conversion_check import check_signature
 from tfq_converters.reading.keras_models.call import keras_call
 from tfq_converters.reading.keras_models.layers import layer_tree

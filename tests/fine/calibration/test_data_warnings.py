@@ -159,13 +159,15 @@ def test_an_output_for_which_few_codes_are_left(output_type: str) -> None:
         data,
         output_type=output_type,
         prefer="size",
-        repairs=None,
+        transforms=None,
     )
     (warning,) = (told for told in narrow.report.warnings if "codes are left" in told)
     count = int(warning.partition(" of 256 codes")[0].rpartition(" ")[2])
     codes = {int(code) for row in data for code in _codes(narrow.content, row[None])}
     assert len(codes) <= count <= 1 + max(codes) - min(codes) + 1 and count < 8  # and a step that kernels may be off
-    wide = quantize(flatbuffer.write(_beside_a_constant(1.0)), "full_int8", data, output_type=output_type, repairs=None)
+    wide = quantize(
+        flatbuffer.write(_beside_a_constant(1.0)), "full_int8", data, output_type=output_type, transforms=None
+    )
     assert not any("codes are left" in told for told in wide.report.warnings)
 
 

@@ -262,7 +262,7 @@ def test_algorithms_know_the_same_of_the_inputs_in_wrappers_and_in_quantize(mode
     wrapped = calibrated(model, recipe, data)
     assert len(solved) == count  # with the data; before it, weights are rounded to nearest
     found = weight_codes(tfq.quantize(wrapped, data=data))
-    expected = weight_codes(tfq.quantize(model, recipe, data=data, repairs=["bias_correction"], prefer="size"))
+    expected = weight_codes(tfq.quantize(model, recipe, data=data, transforms=["bias_correction"], prefer="size"))
     assert len(found) == count and len(solved) >= 2 * count
     for of_wrapper, of_file in zip(found, expected, strict=True):
         np.testing.assert_array_equal(of_wrapper, of_file)

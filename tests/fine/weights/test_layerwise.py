@@ -40,7 +40,7 @@ def linear_ops(graph: Any) -> list[int]:
 
 @pytest.fixture(scope="module")
 def result() -> Any:
-    return tfq.quantize(branching_cnn(), "full_int8", data=np.concatenate([s[0] for s in SAMPLES]), repairs=None)
+    return tfq.quantize(branching_cnn(), "full_int8", data=np.concatenate([s[0] for s in SAMPLES]), transforms=None)
 
 
 def test_float_inputs_are_those_of_one_whole_run(result: Any):
@@ -121,7 +121,7 @@ def test_an_algorithm_of_scope_operator_gets_both_inputs_in_graph_order(monkeypa
     monkeypatch.setitem(ALGORITHMS, "recorded", row)
     spec = tfq.OpSpec("integer", tfq.WeightSpec(8, algorithm="recorded"), tfq.ActivationSpec(8))
     data = np.concatenate([s[0] for s in SAMPLES])
-    tfq.quantize(branching_cnn(), tfq.Recipe("recorded", spec, flexible=True), data=data, repairs=None)
+    tfq.quantize(branching_cnn(), tfq.Recipe("recorded", spec, flexible=True), data=data, transforms=None)
     assert len(solved) == 4
     for n, problem in enumerate(solved):
         inputs, moment, largest = problem.inputs.values, problem.inputs.second_moment, problem.inputs.absmax
