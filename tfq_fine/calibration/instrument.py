@@ -113,7 +113,7 @@ def _moved_from(graph: Graph) -> dict[int, int]:
 
 
 def instrumented(graph: Graph, needs: StatisticsRequest) -> InstrumentedGraph:
-    """Return the graph whose outputs are what `needs` asks for; of tensors without elements there is nothing to see."""
+    """Return the graph whose outputs are the statistics of `needs`, without those of tensors that have no elements."""
     main, moved, needs = graph.main, moved_from(graph), _with_elements(graph, needs)
     histograms = tuple(dict.fromkeys((0, moved.get(t, t)) for _, t in needs.histograms))
     extremes = tuple(dict.fromkeys([*histograms, *((0, moved.get(t, t)) for _, t in needs.extremes)]))

@@ -43,7 +43,7 @@ def calibrate(
         batches: representative inputs, in input order; read once.
         needs: what to find out; the ranges of every float tensor and the means of linear operators when None.
         threads: threads that compute: an interpreter each where the model is small and keeps no state, else of one
-            interpreter. What is found does not depend on it.
+            interpreter. The statistics do not depend on it.
         on_invalid: a sample on which a tensor becomes NaN or infinite is an "error", or is to "skip": left out and
             counted.
         advance: called with the number of samples after each run.

@@ -96,7 +96,7 @@ class Extremes:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Per tensor of the float graph, what `samples` samples showed."""
+    """The statistics of the tensors of a float graph over `samples` samples."""
 
     ranges: Mapping[TensorKey, Range] = field(default_factory=dict)
     samples: int = 0
@@ -165,7 +165,7 @@ class Statistics:
         )
 
     def __eq__(self, other: object) -> bool:
-        """Return whether both hold the same numbers, to the last bit; warnings and the kept samples are no matter."""
+        """Return whether both hold the same numbers, to the last bit; warnings and kept samples are not compared."""
         if not isinstance(other, Statistics):
             return NotImplemented
         mine, theirs = _arrays(self), _arrays(other)
@@ -177,7 +177,7 @@ class Statistics:
         return self.table()
 
     def table(self) -> str:
-        """Return one line per tensor: its range, and of those that were counted two percentiles, mean and deviation."""
+        """Return one line per tensor: its range and, where values were counted, two percentiles, mean and deviation."""
         if self.signatures:
             return "\n\n".join(f"signature {key!r}: {part.table()}" for key, part in self.signatures.items())
         skipped = f", {self.skipped} skipped" if self.skipped else ""

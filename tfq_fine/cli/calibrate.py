@@ -1,4 +1,4 @@
-"""`tfq-fine calibrate`: a float model and data in, statistics out, which `quantize --statistics` takes."""
+"""`tfq-fine calibrate`: gathers the statistics of a float model on data, for `quantize --statistics`."""
 
 import argparse
 from collections.abc import Mapping

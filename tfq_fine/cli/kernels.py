@@ -1,4 +1,4 @@
-"""`tfq-fine kernels`: what each runtime makes of every kind of quantized weight, as shipped or measured here."""
+"""`tfq-fine kernels`: how each runtime computes every kind of quantized weight, as shipped or measured here."""
 
 import argparse
 import sys

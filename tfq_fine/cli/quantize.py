@@ -1,4 +1,4 @@
-"""`tfq-fine quantize`: a model and a recipe in, a file that has been run out."""
+"""`tfq-fine quantize`: quantizes a model by a recipe, and writes a file that has been run."""
 
 import argparse
 from collections.abc import Iterator, Mapping

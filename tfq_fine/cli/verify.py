@@ -1,4 +1,4 @@
-"""`tfq-fine verify`: a float model and a quantized file in, what the difference costs out."""
+"""`tfq-fine verify`: compares a float model with a quantized file, and prints what quantization costs."""
 
 import argparse
 import sys

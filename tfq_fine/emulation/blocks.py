@@ -1,8 +1,8 @@
 """Products of rows of 8-bit codes with 4-bit weights in blocks, in the order of XNNPACK (qd8-f32-qb4w).
 
 Sums of codes are exact within a block; blocks are added one after the other in float32, onto what the zero point
-shifts. Which codes those are is of the machine: 0 to 255 here, as the kernels for AVX512-VNNI have them; what others
-compute parts in the last bits.
+shifts. The codes depend on the machine: 0 to 255 here, as the kernels for AVX512-VNNI have them; results of other
+kernels differ in the last bits.
 """
 
 from functools import cache

@@ -46,7 +46,7 @@ def fused_limits(op: Op, tensor: Tensor) -> tuple[float, float]:
 def encoded(values: Any, tensor: Tensor) -> Any:
     """Return the nearest codes of real values, ties to even as the kernels have them, saturating.
 
-    Of 16 bits, the last values of a tensor beyond a multiple of eight are divided by the scale, and may part on ties.
+    Of 16 bits, the last values of a tensor beyond a multiple of eight are divided by the scale, and may differ on ties.
     """
     import tensorflow as tf
 

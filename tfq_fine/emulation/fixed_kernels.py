@@ -52,7 +52,7 @@ def reduced_axes(tensors: Tensors) -> list[int]:
 
 
 def _count(tensors: Tensors) -> int:
-    """Return values that a reduction makes one of; not above 0 when the file does not know."""
+    """Return how many values a reduction combines into one; 0 or less when the file does not know."""
     sizes = [tensors[0].dynamic_shape[axis] for axis in reduced_axes(tensors)]
     return min(sizes, default=1) if min(sizes, default=1) < 1 else int(np.prod(sizes))
 

@@ -35,7 +35,7 @@ class WrappedModel:
 
     @property
     def recipe(self) -> Recipe:
-        """For what is not wrapped: the recipe of `annotate`, else integers where a wrapper has them, else float."""
+        """The recipe for what is not wrapped: that of `annotate`, else integers if a wrapper has them, else float."""
         if self.annotated is not None:
             return self.annotated
         bits = [w.spec.activations.bits for w in self.wrappers.values() if isinstance(w.spec, IntegerSpec)]

@@ -1,8 +1,8 @@
 """Batch norm folded into the linear layers next to it, in Keras: the same function up to float rounding.
 
-After a linear layer, gamma / sqrt(variance + epsilon) goes into its output channels and the rest into its bias. In
-front of one, the factor goes into its inputs, and the shift through the kernel into its bias: exact only where the
-layer pads nothing, since a padded 0 is not shifted.
+After a linear layer, gamma / sqrt(variance + epsilon) goes into its output channels and the rest into its bias. Before
+one, the factor goes into its inputs, and the shift through the kernel into its bias: exact only where the layer pads
+nothing, since a padded 0 is not shifted.
 """
 
 from collections import Counter

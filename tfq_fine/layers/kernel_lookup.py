@@ -46,7 +46,7 @@ def find_places(graph: Graph, kernel: QuantizedKernel, path: str) -> list[Place]
         path: the path of its layer.
 
     Returns:
-        None of them where they do not hold all of the kernel.
+        The places; none where together they do not hold all of the kernel.
     """
     places = list(_places(graph, kernel, path))
     own = [place for place in places if is_of(graph, place.key, path)] or places

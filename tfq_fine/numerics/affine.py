@@ -181,7 +181,7 @@ def squared_error(values: np.ndarray, codes: WeightCodes, importance: np.ndarray
     Args:
         values: float32 weight.
         codes: what is stored in its place.
-        importance: what each squared error is multiplied with, of the weight's shape; None for 1.
+        importance: what each squared error is multiplied with, float32 of the weight's shape; None for 1.
     """
     error = np.square(codes.dequantize() - values)
     if importance is not None:

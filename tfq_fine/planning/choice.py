@@ -153,9 +153,9 @@ class Choice:
         return channels * SCALE_BYTES > DEQUANTIZE_BYTES
 
     def _slow(self, spec: WeightedSpec) -> str:
-        """Return why these weights would not pay where speed is preferred; "" when the fast kernels take them.
+        """Return why these weights would be slow where speed is preferred; "" when the fast kernels take them.
 
-        Weight-only mode is for size in any case. A rigid recipe is taken at its word.
+        Weight-only mode is for size in any case. A rigid recipe gets what it requests, however slow.
         """
         if self.policy.prefer != "speed" or not self.policy.flexible or spec.mode == "weight_only":
             return ""

@@ -47,7 +47,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Policy:
-    """How a recipe is bent to what kernels can do.
+    """How a recipe is adapted to what kernels can do.
 
     A rigid recipe is refused where a kernel cannot compute what it asks of less than 8 bits; a flexible one gets more
     bits or a coarser granularity there.

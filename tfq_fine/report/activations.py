@@ -17,7 +17,7 @@ SHOWN = 24  # pictures: those that lose most of their range
 
 @dataclass(frozen=True)
 class ActivationRow:
-    """One activation of an integer operator whose values are not another's."""
+    """One activation of an integer operator; tensors that only hold moved values of another have no row."""
 
     name: str
     observer: str

@@ -83,8 +83,8 @@ class ActivationSpec:
 class OpSpec:
     """The request for one operator: a mode, and the specs that the mode needs.
 
-    What is made is of the class that has what its mode needs, and nothing that may be missing: `OpSpec("dynamic",
-    WeightSpec(4))` is a `WeightedSpec`, in mode "integer" an `IntegerSpec`; "float" and "float16" have neither spec.
+    Each mode has a class whose specs are never None, and `OpSpec(...)` makes an object of it: `WeightedSpec` in modes
+    "weight_only" and "dynamic", `IntegerSpec` in mode "integer". "float" and "float16" have no specs.
     """
 
     mode: Mode

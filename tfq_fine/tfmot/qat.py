@@ -88,7 +88,7 @@ class QatModel(WrappedModel):
 
 
 def qat_model(model: Any) -> QatModel | None:
-    """Return what TFMOT left in a tf_keras model; None where there is none of it.
+    """Return the model that TFMOT's wrappers are in, without them, and what they decided; None without such wrappers.
 
     Raises:
         TfqError: a model that is neither Sequential nor Functional, or was annotated and not applied.

@@ -1,4 +1,4 @@
-"""Which input and output of a quantized file is which of the float graph, and what shapes both take."""
+"""The inputs and outputs of a quantized file, matched with those of the float graph, and the shapes that both take."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

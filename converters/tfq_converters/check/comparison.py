@@ -39,7 +39,7 @@ def _encoding(quantized: QuantizedGraph, o: int) -> OpEncoding:
 
 @dataclass(frozen=True)
 class Simulated:
-    """The operators of the main subgraph as the numbers say: what the file is compared with."""
+    """The operators of the main subgraph, computed from the numbers; the file is compared with them."""
 
     quantized: QuantizedGraph
     places: Mapping[Value, int]

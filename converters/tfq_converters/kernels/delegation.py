@@ -1,8 +1,8 @@
 """Tells which integer operators with weights the fast delegate (XNNPACK) of the default kernels takes.
 
-The kernel table says what it takes of each kind of weights. Some operators of a kind it refuses for what they are:
-weights of less than 8 bits whose rows end within a byte, an output shape that is only known at run time, and a right
-side of a product with a zero point. Operators that it refuses run on slower kernels, which round in another way.
+The kernel table says what it takes of each kind of weights. It refuses some operators of a kind that it takes: weights
+of less than 8 bits whose rows end within a byte, an output shape that is only known at run time, and a right side of a
+product with a zero point. Operators that it refuses run on slower kernels, which round in another way.
 """
 
 from tfq_converters.graph import BITS, Op, Subgraph

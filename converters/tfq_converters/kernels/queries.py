@@ -1,6 +1,6 @@
 """Questions asked of the kernel table: does a cell work where the file must run, and if not, why and what else does.
 
-Of some consumers, which no probe runs, the answer is a rule (`consumers`).
+For some consumers, which no probe runs, the answer is a rule (`consumers`).
 """
 
 from collections.abc import Iterable, Mapping

@@ -129,7 +129,7 @@ def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, requested: Fineness, t
 
 
 def _even(length: int, asked: int) -> tuple[int, str]:
-    """Return the size of as many blocks as of `asked`, but equally long: the file fills the last one up to the others.
+    """Return the size of equally long blocks, as many as blocks of `asked`; the file pads the last one.
 
     >>> _even(144, 128)
     (72, 'blocks of 72 inputs, as many as of 128, which leave a last one to fill up')

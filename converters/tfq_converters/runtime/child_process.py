@@ -1,4 +1,4 @@
-"""How a module of these packages is run in a process of its own: what lies in the current folder is never imported."""
+"""How a module of these packages is run in a process of its own, without imports from the current folder."""
 
 import os
 import subprocess

@@ -33,7 +33,8 @@ class Role:
 def role_of(subgraph: Subgraph, start: int) -> Role:
     """Return the meaning of tensor `start` to the operators that it reaches: the first, narrowest kind that applies.
 
-    Of a tensor that says nothing, whole numbers are rows of every table, for it may index one in a way not seen here.
+    Where nothing tells the meaning, whole numbers are rows of every table, since the tensor may index one in a way that
+    this module does not follow.
     """
     roles: dict[Kind, Role] = {}
     for role in _roles(subgraph, start):

@@ -1,4 +1,4 @@
-"""Batches that no user declared: a Sequential without an Input takes that of its last call for its own.
+"""Batch sizes that no user declared: a Sequential without an Input takes that of its last call for its own.
 
 Keras 3 and tf_keras put an input layer before such a model when it is called, with the shape of what it was called
 on. A file of that shape would only take so many samples at a time.

@@ -1,4 +1,4 @@
-"""Files and objects -> a Keras model in memory, and which Keras it belongs to."""
+"""Loading of a Keras model from a file or an object, and the framework that it belongs to."""
 
 import importlib
 from collections.abc import Mapping

@@ -51,7 +51,7 @@ def _loop(model: Any) -> str:
 
 
 def _reason(refused: ConversionRefused) -> str:
-    """Return the line of what the converter said that says most."""
+    """Return the most telling line of the converter's message."""
     operation = re.search(r"'(tf\.\w+)' op requires [^\n]*", refused.text)
     return operation[0] if operation else refused.text.strip().splitlines()[0][:200]
 

@@ -1,4 +1,7 @@
-"""Tensor names of a converted file -> layers. A name: `net_1/block_3/conv_1/Relu;net_1/block_3/conv_1/Conv2D`."""
+"""From the tensor names of a converted file to layers.
+
+Such a name is `net_1/block_3/conv_1/Relu;net_1/block_3/conv_1/Conv2D`.
+"""
 
 import re
 from collections.abc import Iterable

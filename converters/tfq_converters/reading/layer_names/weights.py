@@ -1,4 +1,4 @@
-"""Constants of a converted file -> the layers whose weights they hold, going by their values.
+"""From the constants of a converted file to the layers whose weights they hold, by their values.
 
 The converter transposes kernels and multiplies each output channel by a batch norm's factor. So each kernel is laid out
 as rows, one per output channel, and rows are compared by their direction alone.
