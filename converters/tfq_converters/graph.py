@@ -55,14 +55,37 @@ class Tensor:
     dtype: str
     shape_signature: tuple[int, ...] | None = None  # with -1 where the file says "unknown"
     has_rank: bool = True
-    data: np.ndarray | None = None  # of `shape`; raw uint8 for strings and unknown types
+    data: np.ndarray | None = None  # an array of `shape`; raw uint8 for strings and unknown types
     quantization: Quantization | None = None
     is_variable: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)  # rare schema fields, kept unchanged
 
     @property
     def is_constant(self) -> bool:
+        """Whether the file holds its data."""
         return self.data is not None
+
+    @property
+    def constant(self) -> np.ndarray:
+        """The data of a constant.
+
+        Raises:
+            TypeError: the tensor is no constant.
+        """
+        if self.data is None:
+            raise TypeError(f"tensor {self.name!r} is no constant: its values are computed or fed")
+        return self.data
+
+    @property
+    def affine(self) -> Quantization:
+        """The scales and zero points of codes.
+
+        Raises:
+            TypeError: the tensor holds real values.
+        """
+        if self.quantization is None:
+            raise TypeError(f"tensor {self.name!r} has no scale: it holds {self.dtype} values, no codes")
+        return self.quantization
 
     @property
     def dynamic_shape(self) -> tuple[int, ...]:
@@ -163,11 +186,12 @@ class Graph:
 
     @property
     def main(self) -> Subgraph:
+        """The subgraph that a run begins with."""
         return self.subgraphs[0]
 
     @cached_property
     def derived(self) -> "IdentityCache":
-        """Values that follow from this graph alone, each computed once for all stages that read it."""
+        """Values that follow from this graph, computed once for all stages that read them."""
         return IdentityCache()
 
     def ops(self) -> Iterator[tuple[tuple[int, int], Op]]:

@@ -27,7 +27,7 @@ class WeightCodes:
     codes: np.ndarray  # integers, shape of the constant
     scale: np.ndarray  # float32 (float64 for biases), ceil(shape of the constant / block), same rank
     zero_point: np.ndarray  # int64, shape of `scale`
-    bits: int  # of the type that stores them
+    bits: int  # bits of the type that stores them
     block: tuple[int, ...]  # shape of the block of values that share a scale
 
     def dequantize(self) -> np.ndarray:
@@ -72,11 +72,11 @@ class ActivationEncoding:
         """Return the nearest codes of `values`, saturating."""
         limits = np.iinfo(self.dtype)
         codes = np.rint(values / np.float64(self.scale)) + self.zero_point
-        return np.asarray(np.clip(codes, limits.min, limits.max)).astype(self.dtype)  # of rank 0 too
+        return np.asarray(np.clip(codes, limits.min, limits.max)).astype(self.dtype)  # an array at rank 0 too
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Return the real values of `codes`, float32."""
-        values = np.asarray(codes.astype(np.float32))  # of rank 0 too
+        values = np.asarray(codes.astype(np.float32))  # an array at rank 0 too
         if self.zero_point:
             values -= np.float32(self.zero_point)
         values *= np.float32(self.scale)
@@ -98,7 +98,7 @@ class OpEncoding:
     inputs: Mapping[int, ActivationEncoding] = field(default_factory=dict)
     outputs: Mapping[int, ActivationEncoding] = field(default_factory=dict)
     form: Form = "native"
-    partial: ActivationEncoding | None = None  # of the partial sums of an integer operator that is split
+    partial: ActivationEncoding | None = None  # the encoding of partial sums, where an integer operator is split
 
     def read(self, slot: int) -> ActivationEncoding | None:
         """Return the encoding in which the file's operators read an activation; an integer split computes on int16."""

@@ -16,7 +16,7 @@ from tfq_fine.layers.layer_table import LayerRow, is_repeated, row_of
 from tfq_fine.layers.rebuild import rebuilt
 from tfq_fine.layers.wrapped import is_wrapper, wrappers
 from tfq_fine.planning import Prefer
-from tfq_fine.request import OpSpec, Recipe, named
+from tfq_fine.request import OpSpec, Recipe, WeightedSpec, named
 
 NO_KERNELS = frozenset(
     {"PReLU", "LayerNormalization", "RMSNormalization", "SpectralNormalization"}
@@ -147,7 +147,7 @@ def _requested(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict
         inside += [node.path] if row else []
         op = Op(row.kernels[0].op if row else "", (), (), layer=_called(node.layer, node.path))
         spec = recipe.spec_of(op, layers)
-        if spec is not None and spec.weights is not None:
+        if isinstance(spec, WeightedSpec):
             requests[node.path] = _Requested(node.layer, spec, row)
     return requests
 

@@ -19,10 +19,10 @@ import numpy as np
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
 from tfq_fine.request import stored_bits
 
-SYMMETRIC = 1e-3  # of the larger end, by which the ends of a symmetric range may part: an eighth of a step of 8 bits
+SYMMETRIC = 1e-3  # share of the larger end by which the ends of a symmetric range may differ: an eighth of a step
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal scale; kernels divide by scales
-SMALLEST_HALF, LARGEST_HALF = 2.0**-24, 65504.0  # of float16
-HALF_SCALES = (2.0**-16, 2.0**15)  # of scales stored as float16 with bfloat16's 8 bits: exact in this range
+SMALLEST_HALF, LARGEST_HALF = 2.0**-24, 65504.0  # the limits of float16
+HALF_SCALES = (2.0**-16, 2.0**15)  # range in which float16 holds scales of bfloat16's 8 bits exactly
 SLICE = 2**22  # values that are encoded at a time, which bounds the memory
 ScaleType = Literal["float32", "bfloat16", "float16"]
 
@@ -31,7 +31,7 @@ ScaleType = Literal["float32", "bfloat16", "float16"]
 class CodeFormat:
     """Which codes and scales a weight may have."""
 
-    bits: int  # of the range of codes; stored in the next larger type, `specs.stored_bits`
+    bits: int  # bits that codes use; the type that stores them may be larger, `specs.stored_bits`
     symmetric: bool = True  # zero points are 0, and the most negative code is unused unless `full_range`
     scales: ScaleType = "float32"  # to which scales are rounded before codes are chosen, as the file holds them
     full_range: bool = False  # the most negative code is used too, by algorithms that choose ranges
@@ -181,7 +181,7 @@ def squared_error(values: np.ndarray, codes: WeightCodes, importance: np.ndarray
     Args:
         values: float32 weight.
         codes: what is stored in its place.
-        importance: what each squared error is multiplied with, of the weight's shape; None for 1.
+        importance: what each squared error is multiplied with, float32 of the weight's shape; None for 1.
     """
     error = np.square(codes.dequantize() - values)
     if importance is not None:

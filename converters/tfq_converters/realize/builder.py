@@ -1,5 +1,8 @@
-"""Builds one subgraph of the emitted file: remembers in which forms each value of the float graph exists so far, and
-inserts the conversion when an operator asks for another form."""
+"""The builder of one subgraph of the emitted file.
+
+It remembers in which forms each value of the float graph exists so far, and inserts the conversion when an operator
+asks for another form.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,5 +1,8 @@
-"""Embedding tables. GATHER cannot read a table with a scale per row, EMBEDDING_LOOKUP can: the ids are flattened,
-looked up, and the rows put back into shape. A table with one scale may stay a GATHER, dequantized after it."""
+"""Embedding tables whose rows are stored in few bits.
+
+GATHER cannot read a table with a scale per row, EMBEDDING_LOOKUP can: the ids are flattened, looked up, and the rows
+are put back into shape. A table with one scale may stay a GATHER, whose result is dequantized.
+"""
 
 from dataclasses import replace
 
@@ -13,7 +16,7 @@ from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.blocks import dequantized, stored_blocks
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, stored
 
-ASIDE_BYTES = 2**13  # of zero points: below it, the two operators more are not worth it
+ASIDE_BYTES = 2**13  # zero points: below it, the two operators more are not worth it
 LOOKUP_VERSIONS = {8: 3, 4: 4, 2: 5}  # registered for the table's type; per runtime.md's measurements
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from tfq_converters.files import temporary_folder
-from tfq_converters.reading.call import KerasCall
-from tfq_converters.reading.convert import Conversion, ConversionRefused, convert, failure
-from tfq_converters.reading.layers import is_recurrent, layer_tree, nodes
+from tfq_converters.reading.conversion.convert import Conversion, ConversionRefused, convert, failure
+from tfq_converters.reading.keras_models.call import KerasCall
+from tfq_converters.reading.keras_models.layers import is_recurrent, layer_tree, nodes
 
 SINGLE_BATCH = (
     "converted at batch 1, because the TFLite converter takes {what} only at a fixed batch; feed one sample at a time"
@@ -51,7 +51,7 @@ def _loop(model: Any) -> str:
 
 
 def _reason(refused: ConversionRefused) -> str:
-    """Return the line of what the converter said that says most."""
+    """Return the most telling line of the converter's message."""
     operation = re.search(r"'(tf\.\w+)' op requires [^\n]*", refused.text)
     return operation[0] if operation else refused.text.strip().splitlines()[0][:200]
 
