@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from benchmarks.same_files import SAMPLES, case_of
 from benchmarks.tables import Table
 from tfq_fine import quantize
 
@@ -87,6 +86,8 @@ def _counting(function: Callable[..., Any], stage: Stage) -> Callable[..., Any]:
 
 def measured(model: str) -> tuple[dict[str, Stage], float]:
     """Return (the stages of one `full_int8` of a model, CPU seconds of all of it in this process)."""
+    from benchmarks.same_files import SAMPLES, case_of
+
     case = case_of(model)
     quantize(case.model, "full_int8", case.calibration[:SAMPLES], progress=False)  # all that is loaded once is loaded
     with counted() as counts:

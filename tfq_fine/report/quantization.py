@@ -1,25 +1,16 @@
 """The report of what quantization did to every operator."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tfq_converters.check import nan_as_worst
 from tfq_converters.quantized import Mode
-from tfq_fine.report import activations
 from tfq_fine.report.activations import ActivationRow
+from tfq_fine.report.quantization_sections import SECTIONS
 from tfq_fine.report.saved import SavedReport
-from tfq_fine.report.sections import (
-    Bars,
-    Grid,
-    Paragraph,
-    Section,
-    brief_name,
-    decibels,
-    listed,
-    size,
-)
+from tfq_fine.report.sections import Section, brief_name, decibels
 from tfq_fine.report.verdict import Verdict, is_far, is_off
 from tfq_fine.request import warn_of
 
@@ -94,33 +85,6 @@ class QuantizationReport(SavedReport):
         """Return the layers with the lowest SQNR, lowest first; NaN is lowest of all."""
         return tuple(sorted(self.layer_error, key=lambda pair: (not math.isnan(pair[1]), pair[1]))[:count])
 
-    def _sections(self, all: bool) -> list[Section]:
-        return [*self._summary(), *(self._listings() if all else [])]
-
-    def _page(self) -> tuple[str, list[Section]]:
-        return f"Quantization: {self.recipe}", [*self._summary(), *self._pictures(), *self._listings()]
-
-    def _summary(self) -> list[Section]:
-        ratio = f" ({self.file_bytes / self.float_bytes:.2f})" if self.float_bytes else ""
-        heading = f"Recipe {self.recipe}: {size(self.float_bytes)} bytes -> {size(self.file_bytes)} bytes{ratio}"
-        sections: list[Section] = [Paragraph(heading), self._kinds()]
-        reasons = _grouped((row for row in self.rows if row.reason), lambda row: (row.mode, row.reason))
-        if reasons:
-            rows = [(*key, str(len(group)), listed([row.label for row in group])) for key, group in reasons.items()]
-            sections.append(Grid("Left in float, or less than asked", ("mode", "reason", ">ops", "where"), rows))
-        if self.transforms:
-            sections.append(self._transforms())
-        if self.layer_error:
-            worst = [(brief_name(name), decibels(sqnr)) for name, sqnr in self.worst_layers()]
-            sections.append(Grid(f"Worst layers{self._on}", ("layer", ">SQNR dB"), worst))
-        sections += [Paragraph(f"Note: {note}") for note in self.notes]
-        sections += [] if self.verdict is None else [self.verdict.grid()]
-        return sections + [Paragraph(f"Warning: {warning}") for warning in self.warnings]
-
-    @property
-    def _on(self) -> str:
-        return " (on generated inputs)" if self.generated else ""
-
     def poor_outputs(self) -> tuple[str, ...]:
         """Return a warning of outputs that are far from the float model's, the layers to blame, and what to try."""
         weak = () if self.verdict is None else self.verdict.weak()
@@ -151,61 +115,13 @@ class QuantizationReport(SavedReport):
         finite = [(name, fall) for name, fall in falls if fall > 0 and math.isfinite(fall)]
         return tuple(sorted(finite, key=lambda pair: -pair[1])[:count])
 
-    def _transforms(self) -> Grid:
-        rows = []
-        for row in self.transforms:
-            sides = ["" if side is None else decibels(side) for side in (row.before, row.after)]
-            rows.append((row.name, "on" if row.applied else "off", *sides, str(row.samples or ""), row.text))
-        columns = ("transform", "is", ">SQNR dB without", ">with", ">samples", "where, or why not")
-        return Grid("Transforms", columns, rows)
+    def _sections(self, all: bool) -> list[Section]:
+        return self._in("summary", *(["listings"] if all else []))
 
-    def _kinds(self) -> Grid:
-        groups = _grouped(self.rows, lambda row: (row.code, row.mode, row.weights, row.form, row.activations))
-        rows = [
-            (*key, str(len(group)), size(sum(r.bytes_before for r in group)), size(sum(r.bytes_after for r in group)))
-            for key, group in groups.items()
+    def _page(self) -> tuple[str, list[Section]]:
+        return f"Quantization: {self.recipe}", self._in("summary", "pictures", "listings")
+
+    def _in(self, *places: str) -> list[Section]:
+        return [
+            section for place in places for row in SECTIONS.values() if row.place == place for section in row.make(self)
         ]
-        columns = ("operator", "mode", "weights", "form", "activations", ">ops", ">constant bytes", ">after")
-        return Grid("Operators", columns, rows)
-
-    def _listing(self) -> Grid:
-        rows = [
-            (
-                brief_name(row.label, 40),
-                row.code,
-                row.mode,
-                row.weights,
-                row.form,
-                row.activations,
-                decibels(row.sqnr_weights),
-                size(row.bytes_after),
-                row.reason,
-            )
-            for row in self.rows
-        ]
-        columns = ("layer", "operator", "mode", "weights", "form", "activations", ">weight SQNR dB", ">bytes", "reason")
-        return Grid("All operators", columns, rows)
-
-    def _listings(self) -> list[Section]:
-        return [self._listing(), *([activations.grid(self.activations)] if self.activations else [])]
-
-    def _pictures(self) -> list[Section]:
-        pictures: list[Section] = [*activations.curves(self.activations)]
-        if self.layer_error:
-            names, values = zip(*self.layer_error, strict=True)
-            pictures.append(Bars(f"Error per layer{self._on}", "SQNR (dB)", names, {"": values}))
-        groups = _grouped((row for row in self.rows if row.bytes_before), lambda row: row.weights or "float32")
-        if groups:
-            before = [sum(row.bytes_before for row in rows) for rows in groups.values()]
-            after = [sum(row.bytes_after for row in rows) for rows in groups.values()]
-            series = {"float file": before, "quantized file": after}
-            pictures.append(Bars("Bytes of constants, by type", "bytes", list(groups), series))
-        return pictures
-
-
-def _grouped(rows: Iterable[OpRow], key: Callable[[OpRow], Any]) -> dict[Any, list[OpRow]]:
-    """Return rows by key, in the order of their first appearance."""
-    groups: dict[Any, list[OpRow]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return groups

@@ -70,10 +70,22 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, TransformRow]:
     names = [main.op_name(o) for o in added]
     end = trial.measured(best)
     text = f"{len(names)} operators, such as {', '.join(names[:NAMED])}; {said(start)} without, {said(end)} with"
-    brings, error = gain(start.each, end.each)
-    if end.problem or (is_off(end) and (brings < WORTH_DB or brings <= error)):
-        return variant, TransformRow("islands", False, f"{text}; off: {end.problem or f'it brings {brings:.1f} dB'}")
+    refused = worthless(start, end)
+    if refused:
+        return variant, TransformRow("islands", False, f"{text}; off: {refused}")
     return best, TransformRow("islands", True, f"{text}; {why}", start.db, end.db, len(trial.samples))
+
+
+def worthless(start: Measured, end: Measured) -> str:
+    """Say why a file with islands is not worth the time that they cost; "" where it is.
+
+    They mend outputs that were farther off than a user would like, or bring `WORTH_DB`.
+    """
+    brings, error = gain(start.each, end.each)
+    mends = is_off(start) and not is_off(end)
+    if end.problem or mends or (brings >= WORTH_DB and brings > error):
+        return end.problem
+    return f"it brings {brings:.1f} dB"
 
 
 def said(measured: Measured) -> str:

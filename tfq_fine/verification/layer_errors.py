@@ -1,12 +1,13 @@
 """The sources of error: every activation and every weight of the quantized file against the float graph."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph
+from tfq_converters.graph_edit import chunks, float_bytes
 from tfq_converters.runtime import Apart, Kernels
 from tfq_fine.numerics import ErrorSums
 from tfq_fine.report import LayerError
@@ -47,7 +48,8 @@ def activation_errors(
     """
     batch = len(samples[0][0][0]) if samples[0][0] else 1
     rows = []
-    for pairs in _chunks(floating, activation_pairs(floating, quantized), batch):
+    every, tensors = activation_pairs(floating, quantized), floating.main.tensors
+    for pairs in chunks(every, lambda pair: batch * float_bytes(tensors[pair.floating]), PROBE_BYTES):
         ours = probe(floating, [pair.floating for pair in pairs], kernels, elsewhere, FLOAT_FILE)
         theirs = probe(quantized, [pair.quantized for pair in pairs], kernels, elsewhere, QUANTIZED_FILE)
         for side, limit in zip((ours, theirs), limits or (), strict=False):
@@ -77,21 +79,6 @@ def probe(
     main = replace(graph.main, outputs=tuple(tensors))
     changed = replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=())
     return Side(changed, flatbuffer.write(changed), kernels, elsewhere=elsewhere, what=what)
-
-
-def _chunks(graph: Graph, pairs: Sequence[Pair], batch: int) -> Iterator[list[Pair]]:
-    """Yield neighbouring pairs whose activations fit in `PROBE_BYTES`."""
-    chunk: list[Pair] = []
-    total = 0
-    for pair in pairs:
-        nbytes = 4 * batch * int(np.prod(graph.main.tensors[pair.floating].shape, dtype=np.int64))
-        if chunk and total + nbytes > PROBE_BYTES:
-            yield chunk
-            chunk, total = [], 0
-        chunk.append(pair)
-        total += nbytes
-    if chunk:
-        yield chunk
 
 
 def _layer_error(pair: Pair, name: str, dtype: str, sums: ErrorSums) -> LayerError:

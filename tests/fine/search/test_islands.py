@@ -9,8 +9,8 @@ from support.nets import Net
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Options
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.search.islands import POOR_DB
-from tfq_fine.search.judging import decibels_of
+from tfq_fine.search.islands import POOR_DB, worthless
+from tfq_fine.search.judging import CLASSES, VALUES, Apart, Measured, decibels_of
 
 ADD = {"fusedActivationFunction": 0, "potScaleInt16": True}
 
@@ -93,6 +93,29 @@ def test_a_good_file_has_no_islands() -> None:
     row = next(row for row in result.report.transforms if row.name == "islands")
     assert not row.applied and row.text.endswith("that is enough")
     assert all(r.mode == "integer" for r in result.report.rows)
+
+
+def measured(each: tuple[float, ...], off: float | None = None) -> Measured:
+    """A file with so much SQNR on every sample, whose one output of values is so many points off; None: of classes."""
+    if off is None:
+        return Measured(each, apart=(Apart(CLASSES),))
+    return Measured(each, apart=(Apart(VALUES, error=off, count=100, low=0.0, high=1.0),))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "why"),
+    [
+        (measured((14.0, 15.0)), measured((16.0, 17.0)), "it brings 2.0 dB"),  # classes: decibels alone decide
+        (measured((14.0, 15.0)), measured((18.0, 19.0)), ""),
+        (measured((14.0, 15.0)), measured((13.0, 23.0)), "it brings 3.5 dB"),  # no more than its standard error
+        (measured((18.0, 19.0), 0.4), measured((19.0, 20.0), 0.3), "it brings 1.0 dB"),  # they were not off
+        (measured((21.0, 21.0), 2.0), measured((22.0, 22.0), 0.3), ""),  # they are mended
+        (measured((21.0, 21.0), 2.0), measured((22.0, 22.0), 1.0), "it brings 1.0 dB"),
+        (measured((21.0, 21.0), 2.0), Measured((-np.inf,) * 2, "it dies"), "it dies"),
+    ],
+)
+def test_islands_must_be_worth_their_time(start: Measured, end: Measured, why: str) -> None:
+    assert worthless(start, end) == why
 
 
 def test_a_compiler_gets_no_float() -> None:

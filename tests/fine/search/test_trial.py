@@ -15,7 +15,7 @@ from tfq_converters.runtime import Runner, file_runs
 from tfq_fine.algorithms import ALGORITHMS, Algorithm, WeightProblem
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
-from tfq_fine.search import Trial, Variant
+from tfq_fine.search import SplitSamples, Trial, Variant
 from tfq_fine.search.numbers import Settings
 
 SAMPLES = [(row[None],) for row in images(6)]
@@ -38,7 +38,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Any:
         return calibrate(graph, [Batch(sample, None, n, 1) for n, sample in enumerate(SAMPLES)], needs)
 
     with file_runs(None) as runs:
-        trial = Trial(graph, Settings(), calibrated, SAMPLES, runs)
+        trial = Trial(graph, Settings(), calibrated, SplitSamples.of(graph, SAMPLES, fits=False), runs)
         yield graph, trial, reads, solved
 
 
