@@ -71,7 +71,8 @@ def encode(case: Case, row: KernelRow, dtype: str, seed: int, per_channel: bool 
         first = next((s for s in tied if s in encodings), slot)
         low, high = case.ranges.get(slot, (case.low, case.high))
         encodings[slot] = encodings[first] if shared else encoding(low, high, dtype, rng.uniform(0.6, 1.4))
-    codes, values = {}, {}
+    codes: dict[int, np.ndarray] = {}
+    values: dict[int, np.ndarray] = {}
     for slot, operand in enumerate(case.inputs):
         if slot in encodings:
             low, high = case.ranges.get(slot, (case.low, case.high))

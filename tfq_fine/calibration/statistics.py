@@ -14,7 +14,7 @@ import numpy as np
 
 from tfq_converters.errors import TfqError
 from tfq_converters.files import Place, write_file
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Float32Array, Float64Array, Graph
 from tfq_converters.quantized import OpKey, TensorKey
 from tfq_fine.calibration.kept_samples import KeptSamples, Sample
 from tfq_fine.numerics import Histogram
@@ -100,14 +100,14 @@ class Statistics:
 
     ranges: Mapping[TensorKey, Range] = field(default_factory=dict)
     samples: int = 0
-    means: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float64 [shape[-1]]
+    means: Mapping[TensorKey, Float64Array] = field(default_factory=dict)  # per channel: float64 [shape[-1]]
     histograms: Mapping[TensorKey, Histogram] = field(default_factory=dict)  # counts of the same values of every sample
     extremes: Mapping[TensorKey, Extremes] = field(default_factory=dict)
     moving: Mapping[TensorKey, MovingRange] = field(default_factory=dict)
-    absmax: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float32 [shape[-1]]
-    channels: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # float64 [3, C]: low, high, mean square
-    second_moments: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [groups, K, K], K of a patch
-    strains: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [2] of a fused LSTM: `lstm.strain`
+    absmax: Mapping[TensorKey, Float32Array] = field(default_factory=dict)  # per channel: float32 [shape[-1]]
+    channels: Mapping[TensorKey, Float64Array] = field(default_factory=dict)  # float64 [3, C]: low, high, mean square
+    second_moments: Mapping[OpKey, Float64Array] = field(default_factory=dict)  # float64 [groups, K, K], K of a patch
+    strains: Mapping[OpKey, Float64Array] = field(default_factory=dict)  # float64 [2] of a fused LSTM: `lstm.strain`
     names: Mapping[TensorKey, str] = field(
         default_factory=dict
     )  # the names of the tensors, which tell one model from another
@@ -241,7 +241,7 @@ class Statistics:
             raise TfqError(f"{path} does not hold saved statistics: {error}") from error
 
 
-def merged_limits(mine: np.ndarray, mine_count: int, other: np.ndarray, other_count: int) -> np.ndarray:
+def merged_limits(mine: Float64Array, mine_count: int, other: Float64Array, other_count: int) -> Float64Array:
     """Merge the limits of two sets of samples; float64 [3, C] each: low, high, mean square.
 
     >>> merged_limits(np.array([[-1.0], [1.0], [1.0]]), 1, np.array([[0.0], [3.0], [4.0]]), 2).tolist()

@@ -31,7 +31,7 @@ class Place:
         block, scale, zero = codes.block, codes.scale, codes.zero_point
         if scale.shape[self.channel] > 1:  # a run may begin inside a block of channels: a scale for each of them
             each = np.arange(size)[self.channels] // shared
-            scale, zero = (np.take(part, each, self.channel) for part in (scale, zero))
+            scale, zero = np.take(scale, each, self.channel), np.take(zero, each, self.channel)
             block = tuple(1 if axis == self.channel else length for axis, length in enumerate(block))
         here = np.take(codes.codes, np.arange(size)[self.channels], self.channel)
         return replace(codes, codes=here, scale=scale, zero_point=zero, block=block)

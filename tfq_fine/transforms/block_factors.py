@@ -118,7 +118,8 @@ def _note(weight: _Weight, factors: np.ndarray, maker: str) -> tuple[float, str]
     per_channel = block_shape(PerChannel(), data.shape, weight.channel)
     plain = ErrorSums.of(data, affine.encode_weight(data, per_channel, form).dequantize()).sqnr_db
     best = ErrorSums.of(data, affine.encode_weight(data, weight.blocks, form).dequantize()).sqnr_db
-    factored_db = ErrorSums.of(data, affine.encode_weight(data / along, per_channel, form).dequantize() * along).sqnr_db
+    factored = affine.encode_weight((data / along).astype(np.float32), per_channel, form).dequantize() * along
+    factored_db = ErrorSums.of(data, factored).sqnr_db
     return factored_db - plain, (
         f"blocks of {weight.granularity.size} as per-channel scales, their factors folded into {maker}: "
         f"weights {factored_db:.1f} dB (blocks {best:.1f} dB, per-channel {plain:.1f} dB)"

@@ -127,7 +127,7 @@ def _stored_rows(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> T
         codes = np.pad(codes, ((0, 0), (0, parts * width - codes.shape[1]))).reshape(-1, width)
         block = (1, width)
     codes = np.pad(codes, ((0, 0), (0, -codes.shape[1] % (8 // table.bits))))
-    scale, zero_point = (a.reshape(-1, 1) for a in (table.scale, table.zero_point))
+    scale, zero_point = table.scale.reshape(-1, 1), table.zero_point.reshape(-1, 1)
     if scales_aside(table):
         scale, zero_point, block = np.ones((1, 1), np.float32), np.zeros((1, 1), np.int64), codes.shape
     rows = WeightCodes(codes, scale, zero_point, table.bits, block)
