@@ -152,7 +152,7 @@ class Untouched:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"algorithm": "gptx"}, "unknown algorithm 'gptx'; known: round_to_nearest"),
+        ({"algorithm": "gptx"}, "unknown algorithm 'gptx'; known: auto, balanced"),
         ({"algorithm": "mse_clip", "options": (("smalest", 0.4),)}, "no option 'smalest'; it has smallest, candidates"),
         ({"algorithm": "mse_clip", "options": (("smallest", 1.5),)}, "smallest=1.5: expected a number from 0.01 to 1"),
         ({"algorithm": "mse_clip", "options": (("candidates", 2.5),)}, "candidates=2.5: expected a whole number"),
