@@ -41,7 +41,7 @@ STAGES: Mapping[str, tuple[str, str]] = {
 
 @dataclass
 class Stage:
-    """What one stage has taken so far."""
+    """The calls and seconds of one stage so far."""
 
     calls: int = 0
     seconds: float = 0.0  # CPU seconds of this process, with what the stage calls itself
@@ -85,7 +85,7 @@ def _counting(function: Callable[..., Any], stage: Stage) -> Callable[..., Any]:
 
 
 def measured(model: str) -> tuple[dict[str, Stage], float]:
-    """(The stages of one `full_int8` of a model, CPU seconds of all of it in this process)."""
+    """Return (the stages of one `full_int8` of a model, CPU seconds of all of it in this process)."""
     from benchmarks.same_files import SAMPLES, case_of
 
     case = case_of(model)

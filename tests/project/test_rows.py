@@ -31,7 +31,7 @@ STATIC = tfq.OpSpec("integer", tfq.WeightSpec(8), tfq.ActivationSpec(8))
 
 
 def quantized(recipe: Any, graph: Graph | None = None, **options: Any) -> Any:
-    options = {"repairs": None} | options
+    options = {"transforms": None} | options
     return tfq.quantize(flatbuffer.write(graph or small_cnn()), recipe, images(8), **options)
 
 
@@ -79,7 +79,9 @@ def test_a_transform_is_a_row(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setitem(TRANSFORMS, "toy", Transform("a toy", ruined))
     monkeypatch.setitem(TRANSFORMS, "idle", Transform("another", lambda variant, trial: Proposal("nothing to do")))
-    rows = {row.name: row for row in quantized("full_int8", repairs=["toy", "idle", "bias_correction"]).report.repairs}
+    rows = {
+        row.name: row for row in quantized("full_int8", transforms=["toy", "idle", "bias_correction"]).report.transforms
+    }
     assert not rows["toy"].applied and "it brings -" in rows["toy"].text
     assert rows["toy"].after < rows["toy"].before - 10  # dB
     assert (rows["idle"].applied, rows["idle"].text) == (False, "nothing to do")

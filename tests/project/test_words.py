@@ -1,4 +1,4 @@
-"""Words of the packages: docstrings are sentences, prepositions are plain, local variables are nouns of the domain."""
+"""Words of packages and benchmarks: docstrings are sentences, prepositions are plain, local variables are nouns."""
 
 import ast
 import re
@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"tfq_fine": ROOT / "tfq_fine", "tfq_converters": ROOT / "converters/tfq_converters"}
+PACKAGES = {
+    "tfq_fine": ROOT / "tfq_fine",
+    "tfq_converters": ROOT / "converters/tfq_converters",
+    "benchmarks": ROOT / "benchmarks",
+}
 NOT_FIRST = re.compile(r"(Of|The same|What|Where|As|Those|That|Return that|Return those|Return the same)\b")
 NOT_A_SENTENCE = re.compile(
     r"(The|A|An|All|Every|Whether|How|One|Why)\b|[^A-Z]"

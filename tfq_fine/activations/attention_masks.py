@@ -84,8 +84,7 @@ def _cut(subgraph: Subgraph, op: Op, statistics: Statistics, distance: float) ->
     if len(constants) != 1 or (0, scores[0]) not in statistics.ranges:
         return None
     limits = tensor_range(subgraph, scores[0], statistics)
-    data = subgraph.tensors[constants[0]].data
-    assert data is not None
+    data = subgraph.tensors[constants[0]].constant
     lowest = limits.low - distance
     return Range(lowest, limits.high) if extent(data).high < lowest else None
 

@@ -18,7 +18,7 @@ from tfq_fine.calibration import (
     range_needs,
 )
 from tfq_fine.planning import Plan
-from tfq_fine.request import ActivationSpec
+from tfq_fine.request import ActivationSpec, IntegerSpec
 
 
 def requested_specs(graph: Graph, plan: Plan) -> Mapping[int, ActivationSpec]:
@@ -40,7 +40,7 @@ def _requested_specs(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
             op = main.ops[o]
             slots = float_outputs(op, main) if by_output else data_slots(op, main)
             for t in ((op.outputs if by_output else op.inputs)[slot] for slot in slots):
-                if not main.tensors[t].is_constant and spec is not None and spec.activations is not None:
+                if not main.tensors[t].is_constant and isinstance(spec, IntegerSpec):
                     by_tensor.setdefault(t, spec.activations)
     return by_tensor | {
         t: by_tensor[source] for t, source in moved_from(graph).items() if t in by_tensor and source in by_tensor

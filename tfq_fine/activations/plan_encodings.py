@@ -11,11 +11,11 @@ from tfq_fine.planning import Plan
 
 @dataclass(frozen=True)
 class EncodedPlan:
-    """The operators that compute in integers, and how their activations are held."""
+    """A plan, and the encodings of the activations of its integer operators."""
 
     plan: Plan
     statistics: Statistics | None  # with the ranges that were chosen; None where none were needed
-    ranges: Statistics  # of these, with those of masked scores cut
+    ranges: Statistics  # the statistics, with the ranges of masked scores cut
     encodings: Encodings
 
 

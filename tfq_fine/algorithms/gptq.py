@@ -17,7 +17,7 @@ import numpy as np
 
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.clipped_scales import clipped_scales
-from tfq_fine.algorithms.least_squares import LeastSquares, Rounded, factored, nearest
+from tfq_fine.algorithms.least_squares import LeastSquares, Rounded, factored, inverse_factor, nearest
 from tfq_fine.algorithms.moments import Moments
 from tfq_fine.algorithms.problem import WeightProblem
 
@@ -48,16 +48,15 @@ def rounded_in_order(problem: WeightProblem, moments: Moments) -> WeightCodes:
 
 def compensated(problem: WeightProblem, moments: Moments) -> tuple[LeastSquares, Rounded]:
     """Return the least squares problem, and the codes of algorithm 1 for its optimum."""
-    squares, factor = factored(problem, moments, problem.options["damping"])
+    squares = factored(problem, moments, problem.options["damping"])
     target = squares.weights(squares.target).astype(np.float32)
     scale, zero_point = (
         array.reshape(-1).astype(np.float64) for array in clipped_scales(problem, target, squares.importance)
     )
-    order = None
+    factor, order = squares.factor, None
     if problem.options["act_order"]:
         order = np.argsort(-np.diagonal(squares.hessian, axis1=1, axis2=2), axis=1, kind="stable")
-        lower = np.linalg.cholesky(_inverse(_reordered(squares.hessian, order)))
-        factor = lower.transpose(0, 2, 1)
+        factor = inverse_factor(_reordered(squares.hessian, order))
     codes = _columns(squares.target, factor, scale[squares.places], zero_point[squares.places], squares.nearest, order)
     return squares, Rounded(codes, scale, zero_point)
 
@@ -65,11 +64,6 @@ def compensated(problem: WeightProblem, moments: Moments) -> tuple[LeastSquares,
 def _reordered(hessian: np.ndarray, order: np.ndarray) -> np.ndarray:
     rows = np.take_along_axis(hessian, order[:, :, None], axis=1)
     return np.take_along_axis(rows, order[:, None, :], axis=2)
-
-
-def _inverse(hessian: np.ndarray) -> np.ndarray:
-    inverse = np.linalg.inv(hessian)
-    return (inverse + inverse.transpose(0, 2, 1)) / 2
 
 
 def _columns(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from tfq_converters.operators import WeightAxes
 from tfq_converters.quantized import WeightCodes
@@ -60,11 +61,13 @@ class LeastSquares:
         problem: the weight, its blocks and format.
         moments: the moments of the inputs that count.
         damping: the share of the mean diagonal of the second moment that is added to its diagonal.
+        factor: the Cholesky factor of the inverse of the damped second moment.
     """
 
     problem: WeightProblem
     moments: Moments
     damping: float
+    factor: np.ndarray  # U, upper triangular, float64 [groups, K, K]: U^T U is the inverse of the damped second moment
 
     @property
     def axes(self) -> WeightAxes:
@@ -97,15 +100,9 @@ class LeastSquares:
         return self.matrices(index)
 
     @cached_property
-    def ridge(self) -> np.ndarray:
-        """What is added to the diagonal, float64 [groups, 1]; 1 where no input is ever anything but constant."""
-        diagonal = np.diagonal(self.moments.hessian, axis1=1, axis2=2).mean(axis=1)
-        return np.where(diagonal > 0, np.maximum(self.damping * diagonal, 1e-300), 1.0)[:, None]
-
-    @cached_property
     def hessian(self) -> np.ndarray:
         """The damped second moment, float64 [groups, K, K]."""
-        return self.moments.hessian + self.ridge[:, :, None] * np.eye(self.moments.hessian.shape[1])
+        return damped(self.moments.hessian, self.damping)
 
     @cached_property
     def target(self) -> np.ndarray:
@@ -116,7 +113,7 @@ class LeastSquares:
         if not self.moments.cross.any():
             return self.weight
         pulled = self.weight @ self.moments.cross
-        return self.weight + np.linalg.solve(self.hessian, pulled.transpose(0, 2, 1)).transpose(0, 2, 1)
+        return np.asarray(self.weight + (pulled @ self.factor.transpose(0, 2, 1)) @ self.factor)
 
     @cached_property
     def importance(self) -> np.ndarray:
@@ -184,26 +181,41 @@ def nearest(squares: LeastSquares) -> Rounded:
     return squares.rounded(affine.encode(problem.weight, problem.block, scale, zero_point, problem.codes))
 
 
-def factored(problem: WeightProblem, moments: Moments, damping: float) -> tuple[LeastSquares, np.ndarray]:
-    """Return the problem with as much damping as its matrix needs, and the Cholesky factor of the inverse.
+def damped(hessian: np.ndarray, damping: float) -> np.ndarray:
+    """Return second moments [groups, K, K] with a share of their mean diagonal added to it; 1 where they are 0."""
+    diagonal = np.diagonal(hessian, axis1=1, axis2=2).mean(axis=1)
+    ridge = np.where(diagonal > 0, damping * diagonal, 1.0)
+    return hessian + ridge[:, None, None] * np.eye(hessian.shape[1])
+
+
+def inverse_factor(hessian: np.ndarray) -> np.ndarray:
+    """Return U, upper triangular, with U^T U the inverse of each positive definite matrix, float64 [groups, K, K].
+
+    With R the upper factor of H = R R^T, which the Cholesky factor of H in reverse order gives, U is the inverse of R.
+
+    Raises:
+        numpy.linalg.LinAlgError: a matrix is not positive definite.
+    """
+    upper = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]
+    if len(upper) > 1:
+        return np.triu(np.linalg.inv(upper))
+    return np.asarray(solve_triangular(upper[0], np.eye(upper.shape[1]), check_finite=False))[None]
+
+
+def factored(problem: WeightProblem, moments: Moments, damping: float) -> LeastSquares:
+    """Return the least squares problem with as much damping as its matrix needs.
 
     Args:
         problem: the weight.
         moments: the moments of its inputs.
         damping: the share of the mean diagonal that is added, ten times as much wherever that does not suffice.
-
-    Returns:
-        The problem, and U, upper triangular, float64 [groups, K, K], with U^T U the inverse of the damped matrix.
     """
     while True:
-        squares = LeastSquares(problem, moments, damping)
         try:
-            inverse = np.linalg.inv(squares.hessian)
-            lower = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2)
-            if np.isfinite(lower).all():
-                return squares, lower.transpose(0, 2, 1)
+            factor = inverse_factor(damped(moments.hessian, damping))
+            if np.isfinite(factor).all():
+                return LeastSquares(problem, moments, damping, factor)
         except np.linalg.LinAlgError:
             pass
-        if damping >= MOST_DAMPING:
-            raise AssertionError("a second moment with its mean diagonal added has no factor")
+        assert damping < MOST_DAMPING, "a second moment with its mean diagonal added has a factor"
         damping = min(max(damping, 1e-6) * 10, MOST_DAMPING)

@@ -5,12 +5,14 @@ error of weights V in place of W is E|W x - V q|^2 = E|W d|^2 + 2 tr(W D (W - V)
 d = x - q, D = E[d q^T] and H = E[q q^T].
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 MOST_PATCHES = 16384  # of all samples, or ten for each input where that is more: others add time, no accuracy
+
+AT_ONCE = 2**22  # values of patches whose products are added up at once
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,35 @@ class Moments:
 
 def moments_of(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Moments:
     """Return the moments over pairs of patches (exact, quantized), each float32 [groups, patches, K]."""
-    hessian: np.ndarray | float = 0.0
-    cross: np.ndarray | float = 0.0
-    exact_sum: np.ndarray | float = 0.0
-    quantized_sum: np.ndarray | float = 0.0
+    sums: list[np.ndarray] = []
     count = 0
-    for exact, quantized in pairs:
-        error = exact - quantized
-        turned = quantized.transpose(0, 2, 1)
-        hessian = hessian + (turned @ quantized).astype(np.float64)
-        if error.any():
-            cross = cross + (error.transpose(0, 2, 1) @ quantized).astype(np.float64)
-        exact_sum = exact_sum + exact.sum(axis=1, dtype=np.float64)
-        quantized_sum = quantized_sum + quantized.sum(axis=1, dtype=np.float64)
+    for exact, quantized in _joined(pairs):
+        error, turned = exact - quantized, quantized.transpose(0, 2, 1)
+        hessian = turned @ quantized
+        cross = error.transpose(0, 2, 1) @ quantized if error.any() else np.zeros_like(hessian)
+        added = [hessian, cross, *(each.sum(axis=1, dtype=np.float64) for each in (exact, quantized))]
+        if not sums:
+            sums = [each.astype(np.float64) for each in added]
+        else:
+            for total, each in zip(sums, added, strict=True):
+                total += each
         count += quantized.shape[1]
-    assert isinstance(hessian, np.ndarray), "an operator is run on at least one sample"
-    assert isinstance(exact_sum, np.ndarray) and isinstance(quantized_sum, np.ndarray)
-    cross = np.zeros_like(hessian) + cross
-    return Moments(hessian / count, cross / count, exact_sum / count, quantized_sum / count, count)
+    hessian, cross, exact_mean, quantized_mean = (total / count for total in sums)
+    return Moments(hessian, cross, exact_mean, quantized_mean, count)
+
+
+def _joined(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the patches of several samples at once: few products of large matrices take less time than many small."""
+    waiting: list[tuple[np.ndarray, np.ndarray]] = []
+    for pair in pairs:
+        waiting.append(pair)
+        if sum(exact.size for exact, _ in waiting) > AT_ONCE:
+            yield _together(waiting)
+            waiting = []
+    if waiting:
+        yield _together(waiting)
+
+
+def _together(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    exact, quantized = zip(*pairs, strict=True)
+    return np.concatenate(exact, axis=1), np.concatenate(quantized, axis=1)

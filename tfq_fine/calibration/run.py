@@ -22,7 +22,7 @@ from tfq_fine.calibration.not_finite import first_not_finite
 from tfq_fine.calibration.statistics import Statistics
 from tfq_fine.data import Batch, input_specs, singles
 
-SMALL_BYTES = 32 * 2**20  # of constants, which every interpreter holds packed for itself
+SMALL_BYTES = 32 * 2**20  # constants, which every interpreter holds packed for itself
 OnInvalid = Literal["error", "skip"]
 
 
@@ -43,7 +43,7 @@ def calibrate(
         batches: representative inputs, in input order; read once.
         needs: what to find out; the ranges of every float tensor and the means of linear operators when None.
         threads: threads that compute: an interpreter each where the model is small and keeps no state, else of one
-            interpreter. What is found does not depend on it.
+            interpreter. The statistics do not depend on it.
         on_invalid: a sample on which a tensor becomes NaN or infinite is an "error", or is to "skip": left out and
             counted.
         advance: called with the number of samples after each run.

@@ -21,12 +21,12 @@ from tfq_fine.placement.minimum_cut import Network
 from tfq_fine.placement.movers import between_floats
 from tfq_fine.placement.poles import feeding, near_poles
 from tfq_fine.planning import Decision, Plan, Policy, fineness, half_of
-from tfq_fine.request import Blocks, OpSpec, PerChannel
+from tfq_fine.request import Blocks, PerChannel, WeightedSpec
 
-NOISE = 0.15  # of the measured costs: weight-only kernels are the float kernels over weights unpacked beforehand
+NOISE = 0.15  # relative, in measured costs: weight-only kernels are float kernels over weights unpacked beforehand
 WORTHWHILE = 0.05  # float islands must save this share of the time of the wholly integer file,
 WORTHWHILE_NS = 10_000.0  # and this much: a file that runs in a moment anyway is quantized for smaller devices
-SATURATED = 0.05  # of a gate, whose values are between 0 and 1: on one LSTM 0.01 cost 0 dB, 0.04 5 dB, 0.9 30 dB
+SATURATED = 0.05  # error of a gate, whose values are in 0 .. 1: on one LSTM 0.01 cost 0 dB, 0.04 5 dB, 0.9 30 dB
 FASTER = "it is faster in float (prefer='size' quantizes it)"
 SLOW_LSTM = "its int8 kernel is slower than that on floats (prefer='size' takes it)"
 How = Literal["small", "dynamic", "precise"]
@@ -41,7 +41,7 @@ def with_islands(
     changed = {}
     for o, reason in islands.items():
         spec = plan[0, o].spec
-        if spec is None or spec.mode not in ("integer", "dynamic"):
+        if not isinstance(spec, WeightedSpec) or spec.mode == "weight_only":
             continue
         kind = (how or {}).get(o, "small")
         own = _on_the_fly(graph, o, spec, target, reason) if kind == "dynamic" else None
@@ -98,12 +98,12 @@ def place(
 def _below_8_bits(plan: Plan) -> set[int]:
     """Return operators of the main subgraph whose weights have less than 8 bits."""
     specs = {o: decision.spec for (s, o), decision in plan.items() if s == 0 and decision.spec is not None}
-    return {o for o, spec in specs.items() if spec.weights is not None and spec.weights.stored_bits < 8}
+    return {o for o, spec in specs.items() if isinstance(spec, WeightedSpec) and spec.weights.stored_bits < 8}
 
 
 def _faster(graph: Graph, key: OpKey, decision: Decision, policy: Policy) -> Decision:
     """Return `decision`, or weights stored small with float computation where dynamic range would be slower."""
-    if decision.spec is None or decision.spec.mode != "dynamic" or decision.spec.weights is None:
+    if not isinstance(decision.spec, WeightedSpec) or decision.spec.mode != "dynamic":
         return decision
     subgraph = graph.subgraphs[key[0]]
     op = subgraph.ops[key[1]]
@@ -128,15 +128,13 @@ def _faster(graph: Graph, key: OpKey, decision: Decision, policy: Policy) -> Dec
     return Decision(None, reason)
 
 
-def parts(op: Op, subgraph: Subgraph, spec: OpSpec) -> int:
+def parts(op: Op, subgraph: Subgraph, spec: WeightedSpec) -> int:
     """Return how many operators a split along the inputs makes of `op`."""
-    assert spec.weights is not None
     granularity = spec.weights.granularity
     if not isinstance(granularity, Blocks):
         return 1
     (axes, *_) = weight_axes(op, subgraph)
-    assert axes.inputs is not None
-    return -(-subgraph.tensors[op.inputs[axes.slot]].shape[axes.inputs] // granularity.size)
+    return -(-subgraph.tensors[op.inputs[axes.slot]].shape[axes.input_axis] // granularity.size)
 
 
 def _refitted(graph: Graph, placed: EncodedPlan, changed: Mapping[int, Decision]) -> EncodedPlan:
@@ -177,10 +175,10 @@ def _island(graph: Graph, o: int, decision: Decision, target: Target, reason: st
     """Compute in float with small weights. A fused LSTM computes on its weights unchanged."""
     op = graph.main.ops[o]
     reason = reason or (SLOW_LSTM if op.code == lstm.CODE else FASTER)
-    if decision.spec is None or not weight_axes(op, graph.main):
+    if not isinstance(decision.spec, WeightedSpec) or not weight_axes(op, graph.main):
         return Decision(None, reason)
     small = _eight_bits(decision.spec)
-    on_the_fly = [OpSpec("dynamic", decision.spec.weights)] if op.code == lstm.CODE else []
+    on_the_fly = [WeightedSpec("dynamic", decision.spec.weights)] if op.code == lstm.CODE else []
     for spec in (*on_the_fly, small):
         answer = form_of(op, graph.main, fineness(spec), target)
         if answer.form is not None:
@@ -188,17 +186,17 @@ def _island(graph: Graph, o: int, decision: Decision, target: Target, reason: st
     return Decision(None, reason)
 
 
-def _on_the_fly(graph: Graph, o: int, spec: OpSpec, target: Target, reason: str) -> Decision | None:
+def _on_the_fly(graph: Graph, o: int, spec: WeightedSpec, target: Target, reason: str) -> Decision | None:
     """Return dynamic range where its kernel beats the float one; None elsewhere."""
     op, main = graph.main.ops[o], graph.main
     if not weight_axes(op, main) or not costs.is_known(op, main, "dynamic_int8", target.table):
         return None
     small = _eight_bits(spec).weights
     dynamic, plain = (costs.cost(op, main, kind, target.table) for kind in ("dynamic_int8", "float32"))
-    answer = form_of(op, main, fineness(OpSpec("dynamic", small)), target)
+    answer = form_of(op, main, fineness(WeightedSpec("dynamic", small)), target)
     if dynamic >= plain or answer.form is None or not answer.works:
         return None
-    return Decision(OpSpec("dynamic", small), reason, answer.form)
+    return Decision(WeightedSpec("dynamic", small), reason, answer.form)
 
 
 def _precise_island(graph: Graph, o: int, target: Target, reason: str) -> Decision:
@@ -222,13 +220,12 @@ def running_time(graph: Graph, plan: Plan, table: KernelTable | None) -> float:
     return total
 
 
-def _eight_bits(spec: OpSpec) -> OpSpec:
+def _eight_bits(spec: WeightedSpec) -> WeightedSpec:
     """Return the weights alone, for the float kernels: fewer bits, or blocks, are unpacked by no fast one."""
-    assert spec.weights is not None
     weights = spec.weights
     if weights.stored_bits < 8 or isinstance(weights.granularity, Blocks):
         weights = replace(weights, bits=8, granularity=PerChannel())
-    return OpSpec("weight_only", weights)
+    return WeightedSpec("weight_only", weights)
 
 
 def _left_float(plan: Plan, reasons: Mapping[int, str]) -> Plan:

@@ -9,7 +9,7 @@ from tfq_converters.graph import Op, Subgraph
 from tfq_converters.kernels import Target
 from tfq_converters.operators import facts_of
 from tfq_converters.quantized import Form, OpKey
-from tfq_fine.request import OpSpec
+from tfq_fine.request import IntegerSpec, OpSpec, WeightedSpec
 
 Prefer = Literal["speed", "size"]
 
@@ -29,6 +29,17 @@ class Decision:
     form: Form = "native"  # how its weights are held and computed
     repeated: bool = False  # the one scale of a tensor is written once for each channel, as its kernel wants it
 
+    @property
+    def weighted(self) -> WeightedSpec:
+        """The spec of an operator whose weights are quantized.
+
+        Raises:
+            TypeError: they are not.
+        """
+        if not isinstance(self.spec, WeightedSpec):
+            raise TypeError(f"expected quantized weights, found {self}")
+        return self.spec
+
     def because(self, reason: str) -> "Decision":
         """Return the decision with `reason` before its own."""
         return replace(self, reason="; ".join(filter(None, (reason, self.reason))))
@@ -36,7 +47,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Policy:
-    """How a recipe is bent to what kernels can do.
+    """How a recipe is adapted to what kernels can do.
 
     A rigid recipe is refused where a kernel cannot compute what it asks of less than 8 bits; a flexible one gets more
     bits or a coarser granularity there.
@@ -68,7 +79,7 @@ class Plan(Mapping[OpKey, Decision]):
         return {
             o: decision.spec.activations.bits
             for (s, o), decision in self.items()
-            if s == 0 and decision.spec is not None and decision.spec.activations is not None
+            if s == 0 and isinstance(decision.spec, IntegerSpec)
         }
 
     def but(self, changed: Mapping[OpKey, Decision]) -> "Plan":

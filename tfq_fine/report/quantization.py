@@ -1,6 +1,7 @@
 """The report of what quantization did to every operator."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from tfq_fine.report.quantization_sections import SECTIONS
 from tfq_fine.report.saved import SavedReport
 from tfq_fine.report.sections import Section, brief_name, decibels
 from tfq_fine.report.verdict import Verdict, is_far, is_off
+from tfq_fine.request import warn_of
 
 WORST = 5  # how many of the worst layers the summary shows
 
@@ -19,7 +21,7 @@ WORST = 5  # how many of the worst layers the summary shows
 class OpRow:
     """One operator of the float graph."""
 
-    name: str  # of its output tensor
+    name: str  # the name of its output tensor
     layer: str  # the Keras layer it came from, "" when unknown
     code: str  # the schema's name, such as CONV_2D
     mode: Mode
@@ -27,7 +29,7 @@ class OpRow:
     activations: str = ""  # such as "int8"; "" when they are float
     reason: str = ""  # why it stayed float, or got less than asked
     sqnr_weights: float | None = None  # dB
-    bytes_before: int = 0  # of its constants
+    bytes_before: int = 0  # bytes of its constants
     bytes_after: int = 0
     form: str = ""  # how the file holds and computes the weights (`tfq_converters.kernels.realizations`); "" without
 
@@ -38,8 +40,8 @@ class OpRow:
 
 
 @dataclass(frozen=True)
-class RepairRow:
-    """One repair (`tfq_fine.search.select_transforms`) and what it brought."""
+class TransformRow:
+    """One transform (`tfq_fine.search.select_transforms`) and what it brought."""
 
     name: str
     applied: bool
@@ -62,10 +64,18 @@ class QuantizationReport(SavedReport):
     notes: tuple[str, ...] = ()
     layer_error: tuple[tuple[str, float], ...] = ()  # (layer or tensor, SQNR in dB), in graph order; or not measured
     activations: tuple[ActivationRow, ...] = ()  # what an integer operator reads or computes, in graph order
-    repairs: tuple[RepairRow, ...] = ()  # one for each that was asked for
-    verdict: Verdict | None = None  # of the file as a whole; None where it could not be run so
+    transforms: tuple[TransformRow, ...] = ()  # one for each that was asked for
+    verdict: Verdict | None = None  # on the file as a whole; None where it could not be run so
     generated: bool = False  # errors per layer were measured on generated inputs, for want of data
-    warnings: tuple[str, ...] = ()  # of mistakes in the data that calibration cannot refuse
+    warnings: tuple[str, ...] = ()  # about mistakes in the data that calibration cannot refuse
+
+    FORMER: ClassVar[Mapping[str, str]] = {"repairs": "transforms"}
+
+    @property
+    def repairs(self) -> tuple[TransformRow, ...]:
+        """The former name of `transforms`."""
+        warn_of("repairs", "transforms")
+        return self.transforms
 
     def left_float(self) -> tuple[OpRow, ...]:
         """Return the operators that compute in float although something else was asked: those with a reason."""

@@ -49,14 +49,14 @@ def reasons(report: "QuantizationReport") -> list[Section]:
     return [Grid("Left in float, or less than asked", ("mode", "reason", ">ops", "where"), rows)] if rows else []
 
 
-def repairs(report: "QuantizationReport") -> list[Section]:
-    """Return what each requested repair brought."""
+def transforms(report: "QuantizationReport") -> list[Section]:
+    """Return what each requested transform brought."""
     rows = []
-    for row in report.repairs:
+    for row in report.transforms:
         sides = ["" if side is None else decibels(side) for side in (row.before, row.after)]
         rows.append((row.name, "on" if row.applied else "off", *sides, str(row.samples or ""), row.text))
-    columns = ("repair", "is", ">SQNR dB without", ">with", ">samples", "where, or why not")
-    return [Grid("Repairs", columns, rows)] if rows else []
+    columns = ("transform", "is", ">SQNR dB without", ">with", ">samples", "where, or why not")
+    return [Grid("Transforms", columns, rows)] if rows else []
 
 
 def worst_layers(report: "QuantizationReport") -> list[Section]:
@@ -113,7 +113,7 @@ SECTIONS: dict[str, ReportSection] = {
     "heading": ReportSection(heading),
     "kinds": ReportSection(kinds),
     "reasons": ReportSection(reasons),
-    "repairs": ReportSection(repairs),
+    "transforms": ReportSection(transforms),
     "worst_layers": ReportSection(worst_layers),
     "notes": ReportSection(lambda report: [Paragraph(f"Note: {note}") for note in report.notes]),
     "verdict": ReportSection(verdict),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
+    from tfq_fine.request.former_names import renamed, warn_of
     from tfq_fine.request.granularity import Blocks, Granularity, PerChannel, PerTensor, block_shape
     from tfq_fine.request.max_drop import SHARES, MaxDrop
     from tfq_fine.request.presets import RECIPES, named
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     from tfq_fine.request.specs import (
         GRANULARITIES,
         ActivationSpec,
+        IntegerSpec,
         OpSpec,
+        WeightedSpec,
         WeightSpec,
         from_json,
         stored_bits,
@@ -23,11 +26,13 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "former_names": "renamed warn_of",
             "granularity": "Blocks Granularity PerChannel PerTensor block_shape",
             "max_drop": "MaxDrop SHARES",
             "presets": "RECIPES named",
             "recipe": "Layers Recipe Rule",
-            "specs": "ActivationSpec GRANULARITIES OpSpec WeightSpec from_json stored_bits to_json",
+            "specs": "ActivationSpec GRANULARITIES IntegerSpec OpSpec WeightSpec WeightedSpec from_json "
+            "stored_bits to_json",
             "validation": "check_options",
         },
     )
@@ -39,6 +44,7 @@ __all__ = [
     "ActivationSpec",
     "Blocks",
     "Granularity",
+    "IntegerSpec",
     "Layers",
     "MaxDrop",
     "OpSpec",
@@ -47,10 +53,13 @@ __all__ = [
     "Recipe",
     "Rule",
     "WeightSpec",
+    "WeightedSpec",
     "block_shape",
     "check_options",
     "from_json",
     "named",
+    "renamed",
     "stored_bits",
     "to_json",
+    "warn_of",
 ]

@@ -1,7 +1,7 @@
 """The specs that a user may request of an operator: frozen values, JSON both ways."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from tfq_converters.errors import TfqError
@@ -75,26 +75,61 @@ class ActivationSpec:
 
     @property
     def dtype(self) -> str:
+        """The type of the codes."""
         return f"int{self.bits}"
 
 
 @dataclass(frozen=True)
 class OpSpec:
-    """The request for one operator: a mode, and the specs that the mode needs."""
+    """The request for one operator: a mode, and the specs that the mode needs.
+
+    Each mode has a class whose specs are never None, and `OpSpec(...)` makes an object of it: `WeightedSpec` in modes
+    "weight_only" and "dynamic", `IntegerSpec` in mode "integer". "float" and "float16" have no specs.
+    """
 
     mode: Mode
     weights: WeightSpec | None = None
     activations: ActivationSpec | None = None
 
+    def __new__(
+        cls, mode: Mode, weights: WeightSpec | None = None, activations: ActivationSpec | None = None
+    ) -> "OpSpec":
+        """Make a spec of the class of `mode`."""
+        kind = IntegerSpec if mode == "integer" else WeightedSpec if mode in ("weight_only", "dynamic") else OpSpec
+        if issubclass(kind, cls):
+            return object.__new__(kind)
+        return OpSpec(mode, weights, activations)  # `dataclasses.replace` asked for a mode with fewer specs
+
+    def __reduce__(self) -> tuple[type["OpSpec"], tuple[Any, ...]]:
+        return OpSpec, (self.mode, self.weights, self.activations)
+
     def __post_init__(self) -> None:
         problems = {
             "mode": self.mode not in get_args(Mode) and f"one of {', '.join(get_args(Mode))}",
-            "weights": _unlike(self.weights, WeightSpec, self.mode in ("weight_only", "dynamic", "integer")),
-            "activations": _unlike(self.activations, ActivationSpec, self.mode == "integer"),
+            "weights": _unlike(self.weights, WeightSpec, isinstance(self, WeightedSpec)),
+            "activations": _unlike(self.activations, ActivationSpec, isinstance(self, IntegerSpec)),
         }
         for name, expected in problems.items():
             if expected:
                 raise TfqError(f"OpSpec: {name} must be {expected} in mode {self.mode!r}, found {getattr(self, name)}")
+
+
+@dataclass(frozen=True, init=False)
+class WeightedSpec(OpSpec):
+    """A request with quantized weights: of mode "weight_only" or "dynamic"; in mode "integer" an `IntegerSpec`."""
+
+    weights: WeightSpec
+
+    def with_weights(self, **changes: Any) -> "WeightedSpec":
+        """Return the spec with some fields of its weights changed."""
+        return replace(self, weights=replace(self.weights, **changes))
+
+
+@dataclass(frozen=True, init=False)
+class IntegerSpec(WeightedSpec):
+    """A request for arithmetic in integers: weights and activations are quantized."""
+
+    activations: ActivationSpec
 
 
 def _unlike(value: Any, kind: type, needed: bool) -> str:

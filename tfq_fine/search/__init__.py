@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tfq_fine.search.judging import CLASSES, Apart, uses
     from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ranges
     from tfq_fine.search.sample_count import SplitSamples, number_of_samples, too_large
-    from tfq_fine.search.select_transforms import chosen_repairs, repaired, rewriting, without_repairs
+    from tfq_fine.search.select_transforms import chosen_transforms, rewriting, transformed, untransformed
     from tfq_fine.search.trial import Trial
     from tfq_fine.search.variant import RequestedSpecs, Variant
     from tfq_fine.search.variant_numbers import fold_and_plan
@@ -21,7 +21,7 @@ else:
             "judging": "Apart CLASSES uses",
             "numbers": "Numbers Settings choose_numbers choose_ranges",
             "sample_count": "SplitSamples number_of_samples too_large",
-            "select_transforms": "chosen_repairs repaired rewriting without_repairs",
+            "select_transforms": "chosen_transforms transformed rewriting untransformed",
             "trial": "Trial",
             "variant": "RequestedSpecs Variant",
             "variant_numbers": "fold_and_plan",
@@ -39,13 +39,13 @@ __all__ = [
     "Variant",
     "choose_numbers",
     "choose_ranges",
-    "chosen_repairs",
+    "chosen_transforms",
     "fold_and_plan",
     "number_of_samples",
-    "repaired",
     "rewriting",
     "too_large",
+    "transformed",
+    "untransformed",
     "uses",
     "with_fitted_weights",
-    "without_repairs",
 ]

@@ -1,4 +1,4 @@
-"""The float model on the samples, which the files of variants are compared with."""
+"""The outputs of the float model on the samples, which those of the files of variants are compared with."""
 
 import math
 from collections.abc import Mapping, Sequence

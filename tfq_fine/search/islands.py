@@ -19,17 +19,19 @@ from tfq_converters.graph import Subgraph
 from tfq_converters.operators import facts_of
 from tfq_fine.placement import running_time
 from tfq_fine.planning import Decision, Plan
-from tfq_fine.report import RepairRow
+from tfq_fine.report import TransformRow
+from tfq_fine.request import IntegerSpec
 from tfq_fine.search.float_parts import Aim, Search, parts
 from tfq_fine.search.judging import CLASSES, Measured, gain
 from tfq_fine.search.trial import Trial
 from tfq_fine.search.variant import Variant
 
-POOR_DB, LOW_DB = 20.0, 10.0  # of the outputs, in the mean and in nine of ten samples: better files are left alone
-OFF_POINTS, AIM_POINTS = 0.5, 0.35  # of outputs other than classes: files better than the one are left alone; new
-# samples are up to half as bad again as those that ranges are of, so that islands are looked for that reach the other
-SLOWEST = 1.0  # of the time that all of it takes in float
-GOOD_DB = 25.0  # of a result inside: it needs no larger island
+POOR_DB, LOW_DB = 20.0, 10.0  # SQNR of the outputs, mean and in nine of ten samples: better files are left unchanged
+# Outputs other than classes: files better than the one are left unchanged, and islands are looked for that reach the
+# other, since new samples are up to half as bad again as those that the ranges come from.
+OFF_POINTS, AIM_POINTS = 0.5, 0.35
+SLOWEST = 1.0  # share of the time that all of it takes in float
+GOOD_DB = 25.0  # SQNR of a result inside: it needs no larger island
 LOST_DB = 8.0  # between the worst input and the result: an operator that loses less hands on what was bad before
 GROWS_DB = 1.0  # that a step must bring to the result of the suspect
 WORTH_DB = 3.0  # that islands must bring to the outputs, since they cost time
@@ -40,17 +42,17 @@ TRIES = 32  # files that are looked at, in each order
 WORST, EARLIEST = "worst", "earliest"
 
 
-def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
+def mended(variant: Variant, trial: Trial) -> tuple[Variant, TransformRow]:
     """Return (the variant with islands where they improve its outputs, else the variant itself; what was done)."""
     start = trial.measured(variant)
     if start.problem:
-        return variant, RepairRow("islands", False, f"the file without them cannot be run: {start.problem}")
+        return variant, TransformRow("islands", False, f"the file without them cannot be run: {start.problem}")
     if not is_poor(start) and not is_off(start):
-        return variant, RepairRow("islands", False, f"{said(start)}: that is enough")
+        return variant, TransformRow("islands", False, f"{said(start)}: that is enough")
     if trial.settings.policy.target.compiles:
-        return variant, RepairRow("islands", False, f"{said(start)}, but a compiler takes no float operators")
+        return variant, TransformRow("islands", False, f"{said(start)}, but a compiler takes no float operators")
     if not is_poor(start) and trial.settings.no_islands:
-        return variant, RepairRow("islands", False, f"{said(start)}, but the file's borders are integers")
+        return variant, TransformRow("islands", False, f"{said(start)}, but the file's borders are integers")
     steep = any(facts_of(op.code).steep for op in trial.planned(variant)[0].main.ops)
     # where decisions and values are off, noise mostly comes from all over, unless there are steep functions
     ways = [_with_parts, _with_suspects] if is_off(start) and not steep else [_with_suspects, _with_parts]
@@ -62,7 +64,7 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
         if best is not None and _is_good(trial.measured(best)):
             break
     if best is None:
-        return variant, RepairRow("islands", False, f"{said(start)}; {why}")
+        return variant, TransformRow("islands", False, f"{said(start)}; {why}")
     main = trial.planned(best)[0].main
     added = sorted(set(best.islands) - set(variant.islands))
     names = [main.op_name(o) for o in added]
@@ -70,8 +72,8 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
     text = f"{len(names)} operators, such as {', '.join(names[:NAMED])}; {said(start)} without, {said(end)} with"
     refused = worthless(start, end)
     if refused:
-        return variant, RepairRow("islands", False, f"{text}; off: {refused}")
-    return best, RepairRow("islands", True, f"{text}; {why}", start.db, end.db, len(trial.samples))
+        return variant, TransformRow("islands", False, f"{text}; off: {refused}")
+    return best, TransformRow("islands", True, f"{text}; {why}", start.db, end.db, len(trial.samples))
 
 
 def worthless(start: Measured, end: Measured) -> str:
@@ -188,9 +190,9 @@ def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> dict[in
 def is_rounded(plan: Plan, o: int) -> bool:
     """Return whether main-graph operator `o` rounds its activations; not if its weights are below 8 bits."""
     spec = plan[0, o].spec
-    if spec is None or spec.mode not in ("integer", "dynamic"):
-        return False
-    return spec.weights is None or spec.activations is None or spec.weights.stored_bits == 8
+    if isinstance(spec, IntegerSpec):
+        return spec.weights.stored_bits == 8
+    return spec is not None and spec.mode == "dynamic"
 
 
 def feeding(main: Subgraph, plan: Plan, island: AbstractSet[int]) -> set[int]:

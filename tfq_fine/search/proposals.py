@@ -7,6 +7,7 @@ from tfq_converters.graph import Graph
 from tfq_converters.operators import data_of, facts_of, weight_axes
 from tfq_fine.activations import has_masks
 from tfq_fine.numerics import is_large
+from tfq_fine.request import WeightedSpec
 from tfq_fine.search.bias_choice import folds, helped
 from tfq_fine.search.transform import Proposal
 from tfq_fine.search.trial import Trial
@@ -121,7 +122,7 @@ def _levels(variant: Variant) -> dict[int, Levels]:
     levels = {}
     for (s, o), spec in variant.requested.items():
         op = variant.graph.main.ops[o] if s == 0 else None
-        if op is None or facts_of(op.code).weight is None or spec is None or spec.weights is None:
+        if op is None or facts_of(op.code).weight is None or not isinstance(spec, WeightedSpec):
             continue
         if weight_axes(op, variant.graph.main):
             bits = 8 if spec.mode == "dynamic" else spec.activations.bits if spec.activations else 0

@@ -9,8 +9,8 @@ from tfq_fine.calibration import Sample
 from tfq_fine.numerics import constant_bytes
 
 SAMPLES, SAMPLES_QUICK = 8, 16  # at least, that variants are measured on: of a model that takes long, of a quick one
-QUICK_NS = 20e6  # of one run of the float model, by the table of costs
-BUDGET_NS, AT_MOST = 120e6, 64  # of all runs: the quicker a model, the more samples, up to so many
+QUICK_NS = 20e6  # one run of the float model, by the table of costs
+BUDGET_NS, AT_MOST = 120e6, 64  # time of all runs: the quicker a model, the more samples, up to so many
 APART = 4  # one sample of so many, at most, is kept apart to judge weights that were fitted to the others
 LARGEST = 2**28  # bytes of constants, beyond which no variants are run: kernels may unpack all of them
 

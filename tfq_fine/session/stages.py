@@ -27,7 +27,7 @@ from tfq_fine.calibration import (
 from tfq_fine.layers import Overrides
 from tfq_fine.numerics import is_large
 from tfq_fine.planning import Plan, Policy, Prefer
-from tfq_fine.report import QuantizationReport, RepairRow, Verdict, activation_rows, summarize
+from tfq_fine.report import QuantizationReport, TransformRow, Verdict, activation_rows, summarize
 from tfq_fine.request import Recipe, named
 from tfq_fine.search import (
     Numbers,
@@ -40,11 +40,11 @@ from tfq_fine.search import (
     choose_ranges,
     fold_and_plan,
     number_of_samples,
-    repaired,
     rewriting,
     too_large,
+    transformed,
+    untransformed,
     with_fitted_weights,
-    without_repairs,
 )
 from tfq_fine.session.signatures import not_quantized
 from tfq_fine.session.verdict import verdict_on
@@ -59,7 +59,7 @@ class QuantizationRequest:
 
     recipe: Recipe
     policy: Policy
-    repairs: tuple[str, ...] = ()
+    transforms: tuple[str, ...] = ()
     input_type: str = "float32"
     output_type: str = "float32"
 
@@ -81,11 +81,11 @@ class QuantizationRequest:
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """The model as it was read, and what is planned for it before anything is repaired."""
+    """The model as it was read, and what is planned for it before anything is transformed."""
 
     request: QuantizationRequest
     source: Graph  # as it was read
-    requested: RequestedSpecs  # of its operators
+    requested: RequestedSpecs  # the specs of its operators
     graph: Graph  # with the factors of blocks folded
     plan: Plan
     policy: Policy
@@ -149,10 +149,10 @@ class PlannedModel:
 class Decided:
     """The numbers that were chosen for the file, and how it came to them."""
 
-    graph: Graph  # that is quantized, which may be repaired
+    graph: Graph  # that is quantized, which may be transformed
     numbers: Numbers
-    statistics: Statistics | None  # of that graph
-    rows: tuple[RepairRow, ...] = ()
+    statistics: Statistics | None  # the statistics of that graph
+    rows: tuple[TransformRow, ...] = ()
 
 
 def with_observer(recipe: str | Recipe, observer: str | None) -> Recipe:
@@ -208,7 +208,7 @@ def gathered(
     """Read the data: what the plan needs to know of it, unless there are statistics, and a few samples."""
     if statistics is not None and statistics.kept:
         return CalibrationResult(statistics, statistics.kept)
-    again = not prepared.overrides and bool(rewriting(prepared.request.repairs))
+    again = not prepared.overrides and bool(rewriting(prepared.request.transforms))
     needs = prepared.needs if statistics is None else None
     result = data.gather(prepared.calibrated, needs, advance, folder if again else None)
     return result if statistics is None else replace(result, statistics=statistics)
@@ -222,11 +222,11 @@ def decide(
     samples: Sequence[Sample],
     files: FileRuns,
 ) -> Decided:
-    """Choose repairs, islands and all numbers.
+    """Choose transforms, islands and all numbers.
 
     Args:
         prepared: the model and its plan.
-        data: representative samples, which are read again for a graph that a repair rewrites.
+        data: representative samples, which are read again for a graph that a transform rewrites.
         statistics: the statistics of `prepared.calibrated`; None where nothing had to be known.
         given: whether the statistics are those of an earlier calibration, and hold for the unchanged model.
         samples: a few samples.
@@ -235,14 +235,13 @@ def decide(
     Raises:
         TfqError: the statistics are of another model, or do not hold what an observer reads.
     """
-    names = prepared.request.repairs
+    names = prepared.request.transforms
     why = _not_measured(prepared, samples)
     if why:
-        plain = without_repairs(prepared.source, prepared.requested, names, why)
+        plain = untransformed(prepared.source, prepared.requested, names, why)
         rows = plain.rows if data.is_given or statistics else ()
         numbers = _unmeasured(prepared, statistics, samples, plain.variant.bounded_masks)
         return Decided(prepared.graph, numbers, statistics, rows)
-    assert statistics is not None or prepared.needs is None
     fits = fits_weights(prepared.plan)
     once = _read_once(data, statistics, given)
     trial = Trial(
@@ -257,8 +256,8 @@ def decide(
     )
     trial.know(Variant(prepared.source, prepared.requested), prepared.graph, prepared.plan, statistics or Statistics())
     left = tuple(name for name in names if not (once and rewriting([name])))
-    selection = repaired(prepared.source, prepared.requested, left, trial)
-    rows = (*(RepairRow(name, False, once) for name in names if name not in left), *selection.rows)
+    selection = transformed(prepared.source, prepared.requested, left, trial)
+    rows = (*(TransformRow(name, False, once) for name in names if name not in left), *selection.rows)
     best = selection.variant
     if fits:
         best, row = with_fitted_weights(best, trial)
@@ -292,8 +291,7 @@ def _read_once(data: Representative, statistics: Statistics | None, given: bool)
 
 
 def _calibrated(data: Representative, graph: Graph, needs: StatisticsRequest) -> Statistics:
-    statistics = data.gather(graph, needs).statistics
-    assert statistics is not None
+    statistics = data.gather(graph, needs).requested
     if statistics.is_interrupted:  # ranges of a part of the data decide nothing
         raise KeyboardInterrupt
     return statistics

@@ -9,8 +9,8 @@ y = scale * x + shift (`channel_affine`) goes away where that is exact:
 - the sign, or all of the scale where nothing takes it back, forward into the weights of what reads y, and the shift
   into their biases: W (s x + b) = (W s) x + W b;
 - zeros that pad y are not shifted, so that a bias cannot hold the shift. There the ADD alone stays: it is faster than a
-  constant channel that could carry the shift (0.087 ms against 0.124 ms in the CNN of `benchmarks.zoo.raw_cnn`; as it
-  was: 0.106 ms) and as accurate (14.2 and 14.5 dB).
+  constant channel that could carry the shift (0.087 ms against 0.124 ms in the CNN of `benchmarks.zoo.raw_cnn`;
+  unfolded: 0.106 ms) and as accurate (14.2 and 14.5 dB).
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from tfq_fine.transforms.channel_affine import ChannelAffine, Leaf, Leaves, chan
 from tfq_fine.transforms.channel_scaling import makers_of, multiply, value_readers
 from tfq_fine.transforms.editing import Edit, Rewritten, along
 
-SMALLEST = 1e-2  # of |scale| to its largest: what is divided by less would have a range far beyond the others
+SMALLEST = 1e-2  # least share of the largest |scale|: what is divided by less would have a range far beyond the others
 
 
 @dataclass(frozen=True)

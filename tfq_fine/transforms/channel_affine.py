@@ -62,9 +62,8 @@ def _affine(main: Subgraph, o: int) -> ChannelAffine | None:
     if len(constants) != 1:
         return None
     (slot,) = constants
-    source, result, data = op.inputs[1 - slot], op.outputs[0], main.tensors[op.inputs[slot]].data
+    source, result, data = op.inputs[1 - slot], op.outputs[0], main.tensors[op.inputs[slot]].constant
     shape = main.tensors[result].shape
-    assert data is not None
     per_channel = data.dtype == np.float32 and all(size == 1 for size in data.shape[:-1])
     if not per_channel or not shape or main.tensors[source].shape != shape or data.ndim > len(shape):
         return None

@@ -41,7 +41,7 @@ class ScalingPath:
     readers: tuple[int, ...]  # linear operators whose weights are divided
     makers: tuple[int, ...]  # operators, last first, between the one that is scaled (the last here) and the tensor
     repeats: int = 1  # the tensor has the channels so many times side by side: it is flattened
-    parts: tuple[Part, ...] = ()  # of the concatenation that the last of `makers` is
+    parts: tuple[Part, ...] = ()  # the parts of the concatenation that the last of `makers` is
 
     @property
     def has_fixed(self) -> bool:

@@ -1,5 +1,7 @@
-"""Cross-layer equalization: channels of an activation that are small next to others, in the tensor or in the weights
-that read them, are scaled up where they are made, and the weights divided (`channel_scaling`).
+"""Cross-layer equalization of the channels of an activation.
+
+Channels that are small next to others, in the tensor or in the weights that read them, are scaled up where they are
+made, and the weights that read them are divided (`channel_scaling`).
 
 Nagel et al. 2019 (arXiv 1906.04721), section 4.1, eq. 11: x' = x / s with s_i = sqrt(r1_i r2_i) / r2_i, where r1_i is
 the range of channel i where it is made and r2_i in the weights that read it. As the weights have a scale per output
@@ -19,8 +21,8 @@ from tfq_converters.operators import data_of, facts_of, groups_of, weight_axes
 from tfq_fine.transforms.channel_scaling import ScalingPath, scaling_path
 from tfq_fine.transforms.noise import Channels, Levels, Rows
 
-MOST = 8.0  # of a factor, and of 1 / factor: a channel that slept during calibration may wake up
-GAIN = 0.02  # of the estimated noise, without which a tensor is left alone
+MOST = 8.0  # limit of a factor and of 1 / factor: a channel that slept during calibration may wake up
+GAIN = 0.02  # share of the estimated noise that must be gained, else a tensor is left unchanged
 
 
 def factors(made: np.ndarray, read: np.ndarray) -> np.ndarray:
@@ -115,8 +117,7 @@ def extent(inner: Sequence[Channels], scale: np.ndarray) -> float:
 
 def _rows(main: Subgraph, o: int, most: int | None) -> Rows:
     (axes,) = weight_axes(main.ops[o], main)
-    data = main.tensors[main.ops[o].inputs[axes.slot]].data
-    assert data is not None
+    data = main.tensors[main.ops[o].inputs[axes.slot]].constant
     whole = axes.inputs is not None and groups_of(main.ops[o], main) == 1
     if most is not None and whole and data.shape[axes.channel] > most:
         data = data[:: -(-data.shape[0] // most)]  # rows of all operators with an axis of inputs come first

@@ -84,7 +84,7 @@ class Rows:
         """
         scaled = channels.scaled(scale)
         square, largest = self.square / self._seen(scale**2), self.largest / self._seen(scale)
-        total = np.maximum(self.square.sum(axis=1), np.finfo(np.float64).tiny)  # of the unchanged rows
+        total = np.maximum(self.square.sum(axis=1), np.finfo(np.float64).tiny)  # squares of the unchanged rows
         extent = scaled.extent**2 + before**2
         activation = extent / levels.activation**2 * (square.sum(axis=1) / total).sum()
         inputs = np.broadcast_to(self._seen(scaled.square), square.shape).sum(axis=1) * self.window

@@ -14,7 +14,7 @@ from tfq_fine.report import LayerError
 from tfq_fine.verification.side import FLOAT_FILE, QUANTIZED_FILE, Side, decode
 from tfq_fine.verification.tensor_pairs import Pair, activation_pairs, constant_pairs
 
-PROBE_BYTES = 2**28  # of float activations that one probe holds at a time, per file
+PROBE_BYTES = 2**28  # float activations that one probe holds at a time, per file
 
 
 def constant_errors(floating: Graph, quantized: Graph) -> tuple[LayerError, ...]:
@@ -23,9 +23,7 @@ def constant_errors(floating: Graph, quantized: Graph) -> tuple[LayerError, ...]
     for pair in constant_pairs(floating, quantized):
         constant = floating.subgraphs[pair.subgraph].tensors[pair.floating]
         stored = quantized.subgraphs[pair.subgraph].tensors[pair.quantized]
-        assert constant.data is not None
-        assert stored.data is not None
-        sums = ErrorSums.of(constant.data, decode(stored.data, stored).reshape(constant.shape))
+        sums = ErrorSums.of(constant.constant, decode(stored.constant, stored).reshape(constant.shape))
         errors.append(_layer_error(pair, constant.name, stored.dtype, sums))
     return tuple(errors)
 

@@ -51,10 +51,11 @@ def quantize(
         elif spec.mode == "integer":
             ops[key] = integer_encoding(key, op, subgraph, decision, chosen, solver, ops, ranges)
         else:
-            takes_mean = keeps_mean(op, subgraph, spec)
+            weights = decision.weighted.weights
+            takes_mean = keeps_mean(op, subgraph, weights)
             constants = solver.codes(key, op, subgraph, decision, ops, keeps_mean=takes_mean)
             inputs = solver.inputs_of(key, ops) if takes_mean else None
-            corrected = corrected_biases(key, op, subgraph, spec, constants, ranges, inputs)
+            corrected = corrected_biases(key, op, subgraph, weights, constants, ranges, inputs)
             ops[key] = OpEncoding(spec.mode, constants | corrected, form=decision.form)
     return QuantizedGraph(graph, ops, _borders(graph, chosen, placed.statistics, input_type, output_type))
 

@@ -6,11 +6,12 @@ Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias 
 
 import numpy as np
 
+from tfq_converters.graph import Float32Array, Float64Array
 from tfq_converters.operators import WeightAxes
 from tfq_fine.algorithms import to_matrices
 
 
-def mean_shift(weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, means: np.ndarray) -> np.ndarray:
+def mean_shift(weight: Float32Array, stored: Float32Array, axes: WeightAxes, means: Float64Array) -> Float64Array:
     """Return what the error of the weights does to the mean of every output of a linear operator.
 
     Args:
@@ -26,7 +27,7 @@ def mean_shift(weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, means: 
     error = stored.astype(np.float64) - weight
     if axes.inputs is None:
         per_channel = error.sum(axis=tuple(axis for axis in range(error.ndim) if axis != axes.channel))
-        shift: np.ndarray = per_channel * np.repeat(means, len(per_channel) // means.shape[1], axis=1)
+        shift: Float64Array = per_channel * np.repeat(means, len(per_channel) // means.shape[1], axis=1)
         return shift
     rest = tuple(axis for axis in range(error.ndim) if axis not in (axes.channel, axes.inputs))
     per_input = error.sum(axis=rest)  # [O, I], or [I, O] when the inputs come first
@@ -37,8 +38,12 @@ def mean_shift(weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, means: 
 
 
 def corrected_bias(
-    bias: np.ndarray, weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, mean: np.ndarray
-) -> np.ndarray:
+    bias: Float32Array,
+    weight: Float32Array,
+    stored: Float32Array,
+    axes: WeightAxes,
+    mean: Float64Array,
+) -> Float32Array:
     """Return the bias that keeps the mean output of a linear operator.
 
     Args:
@@ -55,8 +60,12 @@ def corrected_bias(
 
 
 def whole_shift(
-    weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, exact: np.ndarray, quantized: np.ndarray
-) -> np.ndarray:
+    weight: Float32Array,
+    stored: Float32Array,
+    axes: WeightAxes,
+    exact: Float64Array,
+    quantized: Float64Array,
+) -> Float64Array:
     """Return what the errors of weights and inputs together do to the mean of every output.
 
     Args:
@@ -70,5 +79,5 @@ def whole_shift(
         float64 [O], V E[q] - W E[x].
     """
     before, after = (to_matrices(array, axes, *exact.shape).astype(np.float64) for array in (weight, stored))
-    shift: np.ndarray = np.einsum("grk,gk->gr", after, quantized) - np.einsum("grk,gk->gr", before, exact)
+    shift: Float64Array = np.einsum("grk,gk->gr", after, quantized) - np.einsum("grk,gk->gr", before, exact)
     return shift.reshape(-1)

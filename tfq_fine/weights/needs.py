@@ -9,6 +9,7 @@ from tfq_fine.activations import activation_needs
 from tfq_fine.algorithms import ALGORITHMS, has_statistics
 from tfq_fine.calibration import StatisticsRequest, mean_needs, needs_of
 from tfq_fine.planning import Plan
+from tfq_fine.request import WeightedSpec
 from tfq_fine.weights.bias import corrects_biases
 
 
@@ -32,6 +33,6 @@ def weight_needs(graph: Graph, plan: Plan) -> StatisticsRequest:
     reads: dict[int, Collection[str]] = {}
     for o in known_ops(graph):
         spec = plan[0, o].spec
-        if spec is not None and spec.weights is not None and has_statistics(graph.main.ops[o], graph.main):
+        if isinstance(spec, WeightedSpec) and has_statistics(graph.main.ops[o], graph.main):
             reads[o] = ALGORITHMS[spec.weights.algorithm].reads
     return needs_of(graph.main, reads)

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.planning import Decision, Plan
+from tfq_fine.request import WeightedSpec
 
 
 def reads_inputs(decision: Decision) -> bool:
     """Return whether the algorithm of a decision reads the inputs of its operator, layer by layer."""
     spec = decision.spec
-    return spec is not None and spec.weights is not None and ALGORITHMS[spec.weights.algorithm].scope == "operator"
+    return isinstance(spec, WeightedSpec) and ALGORITHMS[spec.weights.algorithm].scope == "operator"
 
 
 def fits_weights(plan: Plan) -> bool:
@@ -23,7 +24,6 @@ def with_stand_ins(plan: Plan) -> Plan:
 
 
 def _stand_in(decision: Decision) -> Decision:
-    assert decision.spec is not None and decision.spec.weights is not None
-    weights = decision.spec.weights
-    other = replace(weights, algorithm=ALGORITHMS[weights.algorithm].stand_in, options=())
-    return replace(decision, spec=replace(decision.spec, weights=other))
+    spec = decision.weighted
+    stand_in = ALGORITHMS[spec.weights.algorithm].stand_in
+    return replace(decision, spec=spec.with_weights(algorithm=stand_in, options=()))

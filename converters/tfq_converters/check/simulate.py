@@ -17,7 +17,7 @@ from tfq_converters.realize import ValueForm
 from tfq_converters.runtime import Kernels, Runner, is_unrunnable
 
 Value = tuple[int, ValueForm]  # a tensor of the float graph, in one of the forms in which the file holds it
-SEGMENT_BYTES = 8 * 2**20  # of constants in one run, which bounds the memory
+SEGMENT_BYTES = 8 * 2**20  # constants in one run, which bounds the memory
 
 
 def values_read(subgraph: Subgraph, op: Op, encoding: OpEncoding) -> dict[int, Value]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 
-PART_BYTES = 2**28  # of floats that the weights of a part are unpacked to; files below that are run whole
+PART_BYTES = 2**28  # floats that the weights of a part are unpacked to; files below that are run whole
 T = TypeVar("T")
 UNCHECKED_TYPES = frozenset({"resource", "variant", "string"})
 

@@ -13,7 +13,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.files import Place, from_plain, parsed, to_plain, write_file
 
 Status = Literal["correct", "refuses", "wrong", "crashes", "absent"]
-FORMAT = 1  # of the file
+FORMAT = 1  # the graph of the file
 
 
 @dataclass(frozen=True, order=True)
@@ -26,7 +26,7 @@ class Cell:
     op: str
     form: str  # "3x3", "1x1" or "grouped" for convolutions; "" where one form stands for all
     mode: str  # "float", "weight_only", "dynamic", "integer8" or "integer16"
-    bits: int  # of the weights
+    bits: int  # bits of the weights
     granularity: str  # "per_tensor", "per_channel" or "blocks"; "" in mode "float"
 
 
@@ -35,7 +35,7 @@ class Run:
     """The answer of one runtime variant for a cell."""
 
     status: Status
-    message: str = ""  # of the runtime that refuses or dies; for a wrong answer, how far off it is
+    message: str = ""  # what a runtime says that refuses or dies; for a wrong answer, how far off it is
     delegated: bool = False  # whether the fast delegate took the operator
     ratio: float | None = None  # time relative to the float operator on the same variant; None: not measured
 

@@ -25,11 +25,11 @@ OTHERS = {
     "a projection": range(16, 18),
     "layer normalization": range(20, 24),
 }
-TANH = 4  # of the schema's activation functions
+TANH = 4  # its number in the schema's activation functions
 SUM_STEP, SUM_LIMIT = 2.0**-12, 8.0
 GATE_STEP = 2.0**-15
 TABLE_STEPS = 3  # that sigmoid and tanh may be off; measured, as those of TANH in `integer_kernels`
-CELL_EXPONENTS = range(-15, -8)  # of the scale of c: what the kernel takes
+CELL_EXPONENTS = range(-15, -8)  # exponents of the scale of c that the kernel takes
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Lstm:
     weights: np.ndarray  # [4, units, inputs]
     state_weights: np.ndarray  # [4, units, units]
     biases: np.ndarray  # [4, units]
-    clip: float  # of c; 0 for none
+    clip: float  # the limit of c; 0 for none
     time_major: bool
 
     @staticmethod

@@ -16,7 +16,7 @@ from tfq_converters.quantized import ActivationEncoding
 from tfq_converters.realize import LOOKUP_VERSIONS, VERSIONS, WEIGHT_VERSIONS
 
 READER = {"DEQUANTIZE": "ADD"}  # the operator that reads what the one of the cell made
-LSTM_CELL = ActivationEncoding("int16", 2.0**-13, 0)  # of the cell state, which stays below 4
+LSTM_CELL = ActivationEncoding("int16", 2.0**-13, 0)  # encoding of the cell state, which stays below 4
 GATHER_BELOW_BYTE = 7  # version of the first GATHER that reads codes of less than a byte
 
 
@@ -118,8 +118,7 @@ def _slots(code: str, data: int, weight: int, form: Form, given: Operands, tenso
 def _bias(given: Operands, values: np.ndarray, weight: int = 0) -> Tensor:
     if given.encoding is None:
         return Tensor(f"b{weight}", values.shape, "float32", data=values)
-    quantization = given.weights[weight].quantization
-    assert quantization is not None
+    quantization = given.weights[weight].affine
     scale = quantization.scale.reshape(len(quantization.scale), -1).max(1) * np.float32(given.encoding.scale)
     wide = "int32" if given.encoding.dtype == "int8" else "int64"
     codes = np.rint(values / scale.astype(np.float64)).astype(wide)

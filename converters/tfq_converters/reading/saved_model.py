@@ -1,7 +1,7 @@
 """A SavedModel folder, all its signatures -> a float `.tflite`."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from tfq_converters.errors import TfqError
 from tfq_converters.files import temporary_folder
 from tfq_converters.graph import Graph, Subgraph, Tensor
 from tfq_converters.graph_edit import with_main
-from tfq_converters.reading.convert import LOOP_LENGTH, Conversion, ConversionRefused, convert, failure
-from tfq_converters.reading.safety import parsed
-from tfq_converters.reading.silence import silenced
+from tfq_converters.reading.conversion.convert import LOOP_LENGTH, Conversion, ConversionRefused, convert, failure
+from tfq_converters.reading.conversion.silence import silenced
+from tfq_converters.reading.conversion.stock import saved_model_converter
+from tfq_converters.reading.keras_models.safety import parsed
 
 DEFAULT_KEY = "serving_default"
 SINGLE_BATCH = (
@@ -109,12 +110,8 @@ def _no_layer(operation: str) -> str:
     return ""
 
 
-@contextmanager
-def _opened(path: Path, keys: list[str]) -> Iterator[Any]:
-    # The public from_saved_model drops all signatures but one from a folder that `ExportArchive` wrote.
-    from tensorflow.lite.python.lite import TFLiteSavedModelConverterV2
-
-    yield TFLiteSavedModelConverterV2(str(path), {"serve"}, keys)
+def _opened(path: Path, keys: list[str]) -> AbstractContextManager[Any]:
+    return nullcontext(saved_model_converter(str(path), keys))
 
 
 def pinned_batch(graph: Graph) -> Graph:

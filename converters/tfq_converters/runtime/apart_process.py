@@ -21,7 +21,7 @@ from tfq_converters.runtime.runner import Kernels
 LOOK = 0.5  # seconds between two looks at a process that does not answer
 LAST_WORDS = 800  # characters
 START = 20.0  # seconds that a process may take to start, whatever the user said of runs
-RUNS_TIMED = 5  # of each file: those that are not counted, and the fewest that are
+RUNS_TIMED = 5  # runs of each file: those that are not counted, and the fewest that are
 
 
 def apart(timeout: float | None = None) -> AbstractContextManager["Apart"]:

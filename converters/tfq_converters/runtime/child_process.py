@@ -1,4 +1,4 @@
-"""How a module of these packages is run in a process of its own: what lies in the current folder is never imported."""
+"""How a module of these packages is run in a process of its own, without imports from the current folder."""
 
 import os
 import subprocess
@@ -59,7 +59,8 @@ def started(
 class Ends(Protocol):
     """Something that has processes, and ends them."""
 
-    def end(self) -> None: ...
+    def end(self) -> None:
+        """End the processes."""
 
 
 E = TypeVar("E", bound=Ends)

@@ -123,7 +123,7 @@ class Runs:
         return ArrayFile(self._here / "kept")
 
     def result(self, kernels: Kernels) -> Arrays:
-        """Wait for the run on `kernels`; ask for what comes first, first.
+        """Wait for the run on `kernels`; ask first for the run that ends first.
 
         Raises:
             TfqError: the runtime refused the file, died on it, or did not end.

@@ -85,9 +85,9 @@ def test_all_stays_in_integers_and_right(made: Callable[[float], Graph], lowest:
         assert not found[expected == 0].any()  # what is masked in float is masked in integers
 
 
-def test_without_the_repair_the_mask_stays_float() -> None:
+def test_without_the_transform_the_mask_stays_float() -> None:
     graph = computed(-1e9)
-    result = tfq.quantize(write(graph), Recipe("int8", INTEGER), samples(graph, -1e9), prefer="size", repairs=None)
+    result = tfq.quantize(write(graph), Recipe("int8", INTEGER), samples(graph, -1e9), prefer="size", transforms=None)
     assert {row.code for row in result.report.left_float()} == {"ADD", "SOFTMAX"}
 
 

@@ -64,9 +64,9 @@ def decibels(content: bytes, graph: Graph, data: np.ndarray) -> float:
 @pytest.mark.parametrize("recipe", ["full_int8", "full_int16x8"])
 def test_a_logarithm_gets_an_island_with_what_feeds_it(recipe: str, prefer: str) -> None:
     graph, given, fresh = log_mel(), power(64), power(100, seed=1)
-    without = tfq.quantize(write(graph), recipe, given, prefer=prefer, repairs=None)
+    without = tfq.quantize(write(graph), recipe, given, prefer=prefer, transforms=None)
     result = tfq.quantize(write(graph), recipe, given, prefer=prefer)
-    row = next(row for row in result.report.repairs if row.name == "islands")
+    row = next(row for row in result.report.transforms if row.name == "islands")
     assert decibels(without.content, graph, fresh) + 8 < decibels(result.content, graph, fresh)
     assert row.applied and row.before is not None and row.after is not None and row.after > row.before + 3
     assert decibels(result.content, graph, fresh) > 30
@@ -78,8 +78,8 @@ def test_a_logarithm_gets_an_island_with_what_feeds_it(recipe: str, prefer: str)
 def test_parts_of_unlike_size_get_an_island() -> None:
     graph = unlike_parts()
     given, fresh = (np.random.default_rng(s).uniform(-1, 1, (64, 9)).astype(np.float32) for s in (0, 1))
-    without = tfq.quantize(write(graph), "full_int8", given, prefer="size", repairs=None)
-    result = tfq.quantize(write(graph), "full_int8", given, prefer="size", repairs="islands")
+    without = tfq.quantize(write(graph), "full_int8", given, prefer="size", transforms=None)
+    result = tfq.quantize(write(graph), "full_int8", given, prefer="size", transforms="islands")
     assert decibels(without.content, graph, fresh) < POOR_DB
     assert decibels(result.content, graph, fresh) > 30
     assert "CONCATENATION" in {r.code for r in result.report.rows if r.reason}
@@ -90,7 +90,7 @@ def test_a_good_file_has_no_islands() -> None:
     graph = net.graph(net.dense(net.mean(net.conv(0, 7, RELU)), 5))
     data = np.random.default_rng(0).normal(size=(24, 6, 9, 3)).astype(np.float32)
     result = tfq.quantize(write(graph), "full_int8", data, prefer="size")
-    row = next(row for row in result.report.repairs if row.name == "islands")
+    row = next(row for row in result.report.transforms if row.name == "islands")
     assert not row.applied and row.text.endswith("that is enough")
     assert all(r.mode == "integer" for r in result.report.rows)
 
@@ -121,9 +121,9 @@ def test_islands_must_be_worth_their_time(start: Measured, end: Measured, why: s
 def test_a_compiler_gets_no_float() -> None:
     """Ethos-U takes none; the report says what that leaves. Equalized parts need none: the file is good without."""
     given = np.random.default_rng(0).uniform(-1, 1, (64, 9)).astype(np.float32)
-    for repairs, text in (("islands", "a compiler takes no float operators"), ("auto", "that is enough")):
-        options = {"prefer": "size", "runtimes": "ethos-u", "repairs": repairs}
+    for transforms, text in (("islands", "a compiler takes no float operators"), ("auto", "that is enough")):
+        options = {"prefer": "size", "runtimes": "ethos-u", "transforms": transforms}
         result = tfq.quantize(write(unlike_parts()), "full_int8", given, **options)
-        row = next(row for row in result.report.repairs if row.name == "islands")
+        row = next(row for row in result.report.transforms if row.name == "islands")
         assert not row.applied and text in row.text
         assert all(r.mode == "integer" for r in result.report.rows)

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from tfq_converters.files import temporary_folder
-from tfq_converters.reading.call import KerasCall
-from tfq_converters.reading.convert import Conversion, ConversionRefused, convert, failure
-from tfq_converters.reading.layers import is_recurrent, layer_tree, nodes
+from tfq_converters.reading.conversion.convert import Conversion, ConversionRefused, convert, failure
+from tfq_converters.reading.conversion.stock import saved_model_converter
+from tfq_converters.reading.keras_models.call import KerasCall
+from tfq_converters.reading.keras_models.layers import is_recurrent, layer_tree, nodes
 
 SINGLE_BATCH = (
     "converted at batch 1, because the TFLite converter takes {what} only at a fixed batch; feed one sample at a time"
@@ -51,7 +52,7 @@ def _loop(model: Any) -> str:
 
 
 def _reason(refused: ConversionRefused) -> str:
-    """Return the line of what the converter said that says most."""
+    """Return the most telling line of the converter's message."""
     operation = re.search(r"'(tf\.\w+)' op requires [^\n]*", refused.text)
     return operation[0] if operation else refused.text.strip().splitlines()[0][:200]
 
@@ -63,11 +64,9 @@ def _opened(call: KerasCall, batch: int | None) -> Iterator[Any]:
     Not its own `from_keras_model`: where that fails to export a model, it silently traces it by other means, or not,
     depending on which Keras happens to be loaded.
     """
-    import tensorflow as tf
-
     with temporary_folder() as folder:
         _export(call, batch, str(folder))
-        yield tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serving_default"])
+        yield saved_model_converter(str(folder), ["serving_default"])
 
 
 def _export(call: KerasCall, batch: int | None, folder: str) -> None:
@@ -86,6 +85,21 @@ def _export(call: KerasCall, batch: int | None, folder: str) -> None:
     def serve(*values: Any) -> dict[str, Any]:
         return call.named(call(values))
 
+    ours = call.framework == "keras"  # whose layers are written for a call without AutoGraph
+    function = tf.function(serve, autograph=not ours).get_concrete_function(*specs)
+    # Keras exports an endpoint under two names; those of the output tensors count them.
+    signatures = dict.fromkeys(["serve", "serving_default"] if ours else ["serving_default"], function)
+    module = tf.Module()
+    module.kept = list(function.graph.variables)  # the rest of a model is not walked through, which takes longer
+    try:
+        tf.saved_model.save(module, folder, signatures=signatures)
+    except AssertionError:  # it uses tables, which only the model tracks
+        _export_with_tables(call, serve, specs, signatures, module, folder)
+
+
+def _export_with_tables(
+    call: KerasCall, serve: Callable[..., Any], specs: list[Any], signatures: Any, module: Any, folder: str
+) -> None:
     if call.framework == "keras":
         import keras
 
@@ -94,11 +108,7 @@ def _export(call: KerasCall, batch: int | None, folder: str) -> None:
         archive.add_endpoint("serve", serve, input_signature=specs)
         archive.write_out(folder, verbose=False)
     else:
-        module = tf.Module()
-        module.kept = list(call.model.variables)
-        signature = {"serving_default": tf.function(serve).get_concrete_function(*specs)}
-        try:
-            tf.saved_model.save(module, folder, signatures=signature)
-        except AssertionError:  # it uses tables, which only the model tracks; tracing all of it takes 10 s for an LSTM
-            module.model = call.model
-            tf.saved_model.save(module, folder, signatures=signature)
+        import tensorflow as tf
+
+        module.model = call.model  # tracing all of it takes 10 s for an LSTM
+        tf.saved_model.save(module, folder, signatures=signatures)

@@ -1,4 +1,4 @@
-"""Batches that no user declared: a Sequential without an Input takes that of its last call for its own.
+"""Batch sizes that no user declared: a Sequential without an Input takes that of its last call for its own.
 
 Keras 3 and tf_keras put an input layer before such a model when it is called, with the shape of what it was called
 on. A file of that shape would only take so many samples at a time.
@@ -6,8 +6,8 @@ on. A file of that shape would only take so many samples at a time.
 
 from typing import Any
 
-from tfq_converters.reading.layers import is_recurrent, layer_tree, nodes
-from tfq_converters.reading.load import Framework
+from tfq_converters.reading.keras_models.layers import is_recurrent, layer_tree, nodes
+from tfq_converters.reading.keras_models.load import Framework
 
 CALLED = (
     "the model's batch of {size} was that of a call, not declared by an Input: the file takes any number of samples"

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tfq_converters.graph import Graph, Op, Subgraph
-from tfq_converters.reading.layers import LayerInfo, layer_table, layer_tree, table_of
-from tfq_converters.reading.names import Resolver, resolver, weights
-from tfq_converters.reading.neighbours import spread
-from tfq_converters.reading.outputs import last_layers
-from tfq_converters.reading.plain_names import layer_from_names
-from tfq_converters.reading.weights import OpKey, match_weights
+from tfq_converters.reading.keras_models.layers import LayerInfo, layer_table, layer_tree, table_of
+from tfq_converters.reading.layer_names.names import Resolver, resolver, weights
+from tfq_converters.reading.layer_names.neighbours import spread
+from tfq_converters.reading.layer_names.outputs import last_layers
+from tfq_converters.reading.layer_names.plain_names import layer_from_names
+from tfq_converters.reading.layer_names.weights import OpKey, match_weights
 
 __all__ = [
     "LayerInfo",

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.reading.batch import is_sequential, undeclared_batch
-from tfq_converters.reading.layers import is_recurrent, layer_tree, nodes
-from tfq_converters.reading.load import Framework
+from tfq_converters.reading.keras_models.batch import is_sequential, undeclared_batch
+from tfq_converters.reading.keras_models.layers import is_recurrent, layer_tree, nodes
+from tfq_converters.reading.keras_models.load import Framework
 
 Described = tuple[tuple[int | None, ...], str]  # shape and type of an input
 Shapes = Callable[[Sequence[str]], Sequence[Sequence[Described]]]  # names of arguments -> what they may be

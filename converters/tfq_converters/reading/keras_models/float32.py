@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.reading.layers import Node, layer_tree, nodes
-from tfq_converters.reading.load import Framework
+from tfq_converters.reading.keras_models.layers import Node, layer_tree, nodes
+from tfq_converters.reading.keras_models.load import Framework
 
 FLOATS = ("float16", "bfloat16", "float64")
 OTHERS = frozenset({*FLOATS, *(f"mixed_{name}" for name in FLOATS)})  # names of policies and types

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
-from tfq_converters.reading.names import parts
+from tfq_converters.reading.layer_names.names import parts
 
 OpKey = tuple[int, int]
 REFERENCES = ("SubgraphIndex", "subgraph")  # ends of the names of options that refer to another subgraph

@@ -7,8 +7,8 @@ from typing import Any
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Signature
-from tfq_converters.reading.conversion_check import Check, Difference, Reference, check_signature
-from tfq_converters.reading.convert import Conversion
+from tfq_converters.reading.comparison.conversion_check import Check, Difference, Reference, check_signature
+from tfq_converters.reading.conversion.convert import Conversion
 
 # Settings of the stock converter that keep it from a faulty rewrite, with what they avoid.
 REPAIRS: tuple[Mapping[str, Any], ...] = (

@@ -1,4 +1,4 @@
-"""Constants of a converted file -> the layers whose weights they hold, going by their values.
+"""From the constants of a converted file to the layers whose weights they hold, by their values.
 
 The converter transposes kernels and multiplies each output channel by a batch norm's factor. So each kernel is laid out
 as rows, one per output channel, and rows are compared by their direction alone.
@@ -13,7 +13,7 @@ import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, IdentityCache, Op, Subgraph
 from tfq_converters.operators import facts_of
-from tfq_converters.reading.layers import Node, nodes, own_weights
+from tfq_converters.reading.keras_models.layers import Node, nodes, own_weights
 
 OpKey = tuple[int, int]
 Layout = Callable[[np.ndarray], np.ndarray]  # a weight -> its rows [output channels, values]

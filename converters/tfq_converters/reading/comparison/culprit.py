@@ -9,10 +9,10 @@ import numpy as np
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Signature
-from tfq_converters.reading.call import KerasCall
+from tfq_converters.reading.keras_models.call import KerasCall
 from tfq_converters.runtime import Runner
 
-TOLERANCE = 1e-3  # of the largest value: far above rounding, far below the effect of a lost operation
+TOLERANCE = 1e-3  # share of the largest value: far above rounding, far below the effect of a lost operation
 
 
 @dataclass

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tfq_converters.errors import raise_all
-from tfq_converters.reading.layers import Node, nodes, own_weights
+from tfq_converters.reading.keras_models.layers import Node, nodes, own_weights
 
 FLOAT32_POLICY = (
     "set the policy float32 (keras.config.set_dtype_policy), build the model again and load its weights into it"

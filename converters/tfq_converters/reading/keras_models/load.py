@@ -1,4 +1,4 @@
-"""Files and objects -> a Keras model in memory, and which Keras it belongs to."""
+"""Loading of a Keras model from a file or an object, and the framework that it belongs to."""
 
 import importlib
 from collections.abc import Mapping
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tfq_converters.errors import TfqError
-from tfq_converters.reading.safety import SavedConfig, read_config, refuse_code
-from tfq_converters.reading.silence import silenced
+from tfq_converters.reading.conversion.silence import silenced
+from tfq_converters.reading.keras_models.safety import SavedConfig, read_config, refuse_code
 
 Framework = Literal["keras", "tf_keras"]
 KEPT_TEXT = 300  # characters of an error of Keras, which may hold the whole configuration of the model

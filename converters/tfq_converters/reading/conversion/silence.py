@@ -34,22 +34,21 @@ class _Silence:
         self._lock = threading.RLock()
         self._count = 0
         self._stack = contextlib.ExitStack()
-        self._sink: BinaryIO | None = None
-        self._writer: TextIO | None = None
+        self._sinks: list[tuple[BinaryIO, TextIO]] = []  # (the file that catches, what writes to it), of a silence
 
     def enter(self) -> int:
         """Begin; return how much had been caught by then."""
         with self._lock:
             if not self._count:
                 with contextlib.ExitStack() as stack:
-                    self._sink = stack.enter_context(tempfile.TemporaryFile())
-                    stack.enter_context(_descriptors_into(self._sink))
+                    sink = stack.enter_context(tempfile.TemporaryFile())
+                    stack.enter_context(_descriptors_into(sink))
                     stack.enter_context(warnings.catch_warnings())
                     warnings.simplefilter("ignore")
-                    target = os.dup(self._sink.fileno())
-                    self._writer = stack.enter_context(open(target, "w", errors="replace", buffering=1))
-                    stack.enter_context(_streams_into(self._writer))
-                    self._stack = stack.pop_all()
+                    target = os.dup(sink.fileno())
+                    writer = stack.enter_context(open(target, "w", errors="replace", buffering=1))
+                    stack.enter_context(_streams_into(writer))
+                    self._stack, self._sinks = stack.pop_all(), [(sink, writer)]
             self._count += 1
             return self._size()
 
@@ -58,20 +57,19 @@ class _Silence:
         with self._lock:
             self._count -= 1
             if not self._count:
-                self._sink = self._writer = None
+                self._sinks = []
                 self._stack.close()
 
     def _size(self) -> int:
-        assert self._sink is not None and self._writer is not None
-        self._writer.flush()
-        return os.fstat(self._sink.fileno()).st_size
+        ((sink, writer),) = self._sinks
+        writer.flush()
+        return os.fstat(sink.fileno()).st_size
 
     def caught(self, start: int) -> str:
         """Return the text that was caught since there were `start` bytes."""
         with self._lock:
-            size = self._size()
-            assert self._sink is not None
-            return os.pread(self._sink.fileno(), size - start, start).decode(errors="replace")
+            size, ((sink, _),) = self._size(), self._sinks
+            return os.pread(sink.fileno(), size - start, start).decode(errors="replace")
 
 
 _SILENCE = _Silence()

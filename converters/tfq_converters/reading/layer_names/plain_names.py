@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import replace
 
 from tfq_converters.graph import Graph, Op, Subgraph
-from tfq_converters.reading.names import SUFFIX, computes, parts, weights
-from tfq_converters.reading.neighbours import spread
+from tfq_converters.reading.layer_names.names import SUFFIX, computes, parts, weights
+from tfq_converters.reading.layer_names.neighbours import spread
 
 # Scopes that TensorFlow and Keras open inside a layer.
 INNER = re.compile(
@@ -14,7 +14,9 @@ INNER = re.compile(
     r"(stateful)?partitionedcall)(_\d+)?",
     re.IGNORECASE,
 )
-COUNTED_SHARE = 0.8  # of the scopes; above it the numbers at their ends come from the framework, not from the user
+COUNTED_SHARE = (
+    0.8  # share of the scopes; above it the numbers at their ends come from the framework, not from the user
+)
 
 
 def layer_from_names(graph: Graph) -> Graph:

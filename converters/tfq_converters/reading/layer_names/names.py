@@ -1,13 +1,18 @@
-"""Tensor names of a converted file -> layers. A name: `net_1/block_3/conv_1/Relu;net_1/block_3/conv_1/Conv2D`."""
+"""From the tensor names of a converted file to layers.
+
+Such a name is `net_1/block_3/conv_1/Relu;net_1/block_3/conv_1/Conv2D`.
+"""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tfq_converters.graph import ABSENT, Op, Subgraph
-from tfq_converters.reading.layers import Node
+from tfq_converters.reading.keras_models.layers import Node
 
-CALLS = re.compile(r"(Stateful)?PartitionedCall(_\d+)?(:\d+)?$")  # of outputs, and of functions: they name no layer
+CALLS = re.compile(
+    r"(Stateful)?PartitionedCall(_\d+)?(:\d+)?$"
+)  # suffixes of outputs and functions: they name no layer
 SUFFIX = re.compile(r"_\d+$")
 KERNELS = {  # operator -> parts of the TensorFlow names of what it computes
     "CONV_2D": ("conv",),

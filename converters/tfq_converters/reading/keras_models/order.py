@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Signature
-from tfq_converters.reading.call import KerasCall
-from tfq_converters.reading.convert import Conversion
+from tfq_converters.reading.conversion.convert import Conversion
+from tfq_converters.reading.keras_models.call import KerasCall
 
 
 def in_models_order(conversion: Conversion, call: KerasCall) -> Conversion:

@@ -13,7 +13,7 @@ from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import NUMPY_TYPES, Graph, Signature
 from tfq_converters.graph_edit import with_main
-from tfq_converters.reading.inputs import random_inputs
+from tfq_converters.reading.comparison.inputs import random_inputs
 from tfq_converters.runtime import Kernels, Runner, is_unrunnable
 
 Arrays = dict[str, np.ndarray]

@@ -45,8 +45,7 @@ def _folded(subgraph: Subgraph, wide: IdentityCache) -> Subgraph:
         return subgraph
     tensors = list(subgraph.tensors)
     for op in widening:
-        data = tensors[op.inputs[0]].data
-        assert data is not None
+        data = tensors[op.inputs[0]].constant
         values = wide.once(partial(data.astype, np.float32), data)
         tensors[op.outputs[0]] = replace(tensors[op.outputs[0]], data=values)
     gone = {id(op) for op in widening}

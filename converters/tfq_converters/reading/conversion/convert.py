@@ -8,8 +8,8 @@ from typing import Any
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.reading.lookups import with_shapes_after_lookups
-from tfq_converters.reading.silence import silenced
+from tfq_converters.reading.conversion.lookups import with_shapes_after_lookups
+from tfq_converters.reading.conversion.silence import silenced
 
 Opener = Callable[[], AbstractContextManager[Any]]  # opens a tf.lite.TFLiteConverter for as long as it is needed
 KEPT_TEXT = 3000  # characters of the converter's own text that an error repeats

@@ -4,9 +4,9 @@ from typing import Any
 
 from tfq_converters.graph import Graph, Op
 from tfq_converters.operators import fused_activation
-from tfq_converters.reading.call import keras_call
-from tfq_converters.reading.layers import Node, nodes
-from tfq_converters.reading.load import keras_framework
+from tfq_converters.reading.keras_models.call import keras_call
+from tfq_converters.reading.keras_models.layers import Node, nodes
+from tfq_converters.reading.keras_models.load import keras_framework
 
 IDLE = (
     "Dropout",

@@ -1,4 +1,4 @@
-"""Repairs are chosen by what they bring, one line each."""
+"""Transforms are chosen by what they bring, one line each."""
 
 import math
 from dataclasses import replace
@@ -20,7 +20,7 @@ from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.search import select_transforms as module
 from tfq_fine.search.float_reference import FloatReference
 from tfq_fine.search.judging import Measured, decibels_of, gain, judged
-from tfq_fine.search.transform_table import TRANSFORMS as REPAIRS
+from tfq_fine.search.transform_table import TRANSFORMS
 from tfq_fine.search.variant import Variant
 from tfq_fine.transforms.batch_norm import fold_batch_norm
 
@@ -61,10 +61,10 @@ def sqnr(content: bytes, graph: Graph) -> float:
 def test_each_repair_is_on_where_it_helps_and_says_what_it_brought() -> None:
     graph = behind_relu()
     content = write(graph)
-    on, off = (tfq.quantize(content, "full_int8", data(), repairs=given, prefer="size") for given in ("auto", None))
-    rows = {row.name: row for row in on.report.repairs}
-    assert list(rows) == list(REPAIRS)
-    assert off.report.repairs == ()
+    on, off = (tfq.quantize(content, "full_int8", data(), transforms=given, prefer="size") for given in ("auto", None))
+    rows = {row.name: row for row in on.report.transforms}
+    assert list(rows) == list(TRANSFORMS)
+    assert off.report.transforms == ()
     folded, masks = rows["fold_batch_norm"], rows["bounded_masks"]
     assert folded.applied and folded.text.startswith("2 folded, such as mul_b (MUL)")
     assert folded.before is not None and folded.after is not None and folded.after > folded.before + 3
@@ -76,13 +76,13 @@ def test_each_repair_is_on_where_it_helps_and_says_what_it_brought() -> None:
 
 def test_the_switches() -> None:
     content = write(behind_relu())
-    result = tfq.quantize(content, "full_int8", data(), repairs=("cross_layer",))
-    assert [row.name for row in result.report.repairs] == ["cross_layer"]
+    result = tfq.quantize(content, "full_int8", data(), transforms=("cross_layer",))
+    assert [row.name for row in result.report.transforms] == ["cross_layer"]
     codes = [op.code for op in result.quantized.graph.main.ops]
     assert codes.count("MUL") == 2  # nothing is folded
     assert all(spec.weights is None or not spec.weights.bias_correction for spec in specs(result))
-    with pytest.raises(tfq.TfqError, match="unknown repairs fold; known: fold_batch_norm, cross_layer"):
-        tfq.quantize(content, "full_int8", data(), repairs=("fold",))
+    with pytest.raises(tfq.TfqError, match="unknown transforms fold; known: fold_batch_norm, cross_layer"):
+        tfq.quantize(content, "full_int8", data(), transforms=("fold",))
 
 
 def specs(result: object) -> list[tfq.OpSpec]:
@@ -91,8 +91,8 @@ def specs(result: object) -> list[tfq.OpSpec]:
 
 def test_nothing_is_run_where_nothing_is_applicable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.Trial, "measured", lambda *_: pytest.fail("something was run"))
-    result = tfq.quantize(write(plain()), "full_int8", data(), repairs=("fold_batch_norm", "bounded_masks"))
-    assert [row.text for row in result.report.repairs] == ["nothing to fold", "no masks in integers"]
+    result = tfq.quantize(write(plain()), "full_int8", data(), transforms=("fold_batch_norm", "bounded_masks"))
+    assert [row.text for row in result.report.transforms] == ["nothing to fold", "no masks in integers"]
 
 
 def measured_as(
@@ -113,9 +113,9 @@ def test_what_does_not_help_is_left(other: tuple[float, ...], monkeypatch: pytes
     """As if every change made it worse, or gave values that are not finite; each line says why."""
     start = behind_relu()
     measured_as(monkeypatch, start, (40.0,) * 16, other)
-    result = tfq.quantize(write(start), "full_int8", data(), repairs=("fold_batch_norm", "cross_layer"))
-    assert not any(row.applied for row in result.report.repairs)
-    folded, scaled = result.report.repairs
+    result = tfq.quantize(write(start), "full_int8", data(), transforms=("fold_batch_norm", "cross_layer"))
+    assert not any(row.applied for row in result.report.transforms)
+    folded, scaled = result.report.transforms
     assert "off: it" in folded.text and scaled.text
     assert [op.code for op in result.quantized.graph.main.ops] == [op.code for op in start.main.ops]
 
@@ -124,15 +124,15 @@ def test_a_gain_within_its_standard_error_is_none(monkeypatch: pytest.MonkeyPatc
     start = behind_relu()
     folded = fold_batch_norm(start).rewritten.graph
     measured_as(monkeypatch, folded, (40.0,) * 4, (45.0, 36.0, 45.0, 36.0))  # 0.5 dB more, give or take 2.6
-    result = tfq.quantize(write(folded), "full_int8", data(), repairs=("cross_layer",))
-    (row,) = result.report.repairs
+    result = tfq.quantize(write(folded), "full_int8", data(), transforms=("cross_layer",))
+    (row,) = result.report.transforms
     assert not row.applied and "it brings 0.5 dB, with a standard error of 2.6" in row.text
 
 
 def test_float_outputs_that_move_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FloatReference, "difference", lambda *_: 2e-5)
-    result = tfq.quantize(write(behind_relu()), "full_int8", data(), repairs=("fold_batch_norm",))
-    (row,) = result.report.repairs
+    result = tfq.quantize(write(behind_relu()), "full_int8", data(), transforms=("fold_batch_norm",))
+    (row,) = result.report.transforms
     assert not row.applied and row.before is not None and row.after is not None and row.after > row.before
     assert row.text.endswith("off: the float outputs would move by 2e-05 of the largest")
 
@@ -140,8 +140,8 @@ def test_float_outputs_that_move_are_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_rules_follow_their_operators() -> None:
     """Operators move up when others are folded away."""
     recipe = tfq.RECIPES["full_int8"].with_rules(tfq.Rule(None, layer="fully_connected_h"))
-    result = tfq.quantize(write(behind_relu()), recipe, data(), repairs=("fold_batch_norm",), prefer="size")
-    assert result.report.repairs[0].applied
+    result = tfq.quantize(write(behind_relu()), recipe, data(), transforms=("fold_batch_norm",), prefer="size")
+    assert result.report.transforms[0].applied
     kept = [row.code for row in result.report.rows if row.reason == "the recipe keeps it float"]
     assert kept == ["FULLY_CONNECTED"]
 
@@ -157,7 +157,7 @@ def test_a_generator_is_read_once() -> None:
     result = tfq.quantize(write(behind_relu()), "full_int8", samples())
     assert seen == list(range(11))
     assert result.statistics is not None and result.statistics.samples == 11
-    assert result.report.repairs[0].samples == 11  # all of them: the data is put aside, and read again from there
+    assert result.report.transforms[0].samples == 11  # all of them: the data is put aside, and read again from there
 
 
 def test_statistics_hold_for_the_model_as_it_is() -> None:
@@ -166,7 +166,7 @@ def test_statistics_hold_for_the_model_as_it_is() -> None:
     statistics = tfq.calibrate(content, data())
     result = tfq.quantize(content, "full_int8", statistics=statistics)
     why = "the statistics hold for the unchanged model"
-    rows = {row.name: row for row in result.report.repairs}
+    rows = {row.name: row for row in result.report.transforms}
     assert {name for name, row in rows.items() if row.text == why} == {"fold_batch_norm", "cross_layer"}
     assert rows["bias_correction"].samples == 24 and rows["bias_correction"].after is not None
     assert len(result.quantized.graph.main.ops) == len(behind_relu().main.ops)
@@ -177,7 +177,7 @@ def test_statistics_without_samples_leave_biases_alone() -> None:
     content = write(behind_relu())
     bare = replace(tfq.calibrate(content, data()), kept=())
     result = tfq.quantize(content, "full_int8", statistics=bare)
-    rows = {row.name: row for row in result.report.repairs}
+    rows = {row.name: row for row in result.report.transforms}
     assert not rows["bias_correction"].applied
     assert rows["bias_correction"].text == "there is no data to measure it on"
     assert result.report.generated and "on 1 generated input" in str(result.report)
@@ -231,7 +231,7 @@ def test_outputs_that_cannot_be_judged_are_left_alone(constant: bool, recipe: st
     rows = np.random.default_rng(0).normal(size=(20, 7)).astype(np.float32)
     result = tfq.quantize(write(classes(constant)), recipe, rows, prefer="size")
     assert result.report.verdict is not None
-    assert not any(row.applied for row in result.report.repairs if row.name == "islands")
+    assert not any(row.applied for row in result.report.transforms if row.name == "islands")
 
 
 def test_data_that_differs_from_read_to_read_is_put_aside() -> None:
@@ -253,15 +253,15 @@ def test_a_model_with_state_is_not_measured() -> None:
     tensors = (*graph.main.tensors, replace(graph.main.tensors[0], name="state", is_variable=True))
     graph = replace(graph, subgraphs=(replace(graph.main, tensors=tensors),))
     result = tfq.quantize(write(graph), "full_int8", np.ones((4, 3, 5), np.float32))
-    assert result.report.repairs[0].text == "the model keeps state between samples"
+    assert result.report.transforms[0].text == "the model keeps state between samples"
 
 
 def test_there_is_no_line_without_data() -> None:
-    assert tfq.quantize(write(plain()), "dynamic_int8").report.repairs == ()
+    assert tfq.quantize(write(plain()), "dynamic_int8").report.transforms == ()
 
 
 def test_the_command_has_a_flag_for_each() -> None:
-    assert tuple(REPAIRS) == arguments.REPAIRS
+    assert tuple(TRANSFORMS) == arguments.TRANSFORMS
     given = arguments.parse(["tfq-fine", "quantize", "m", "--recipe", "r", "--output", "o", "--no-cross-layer"])
     assert not given.cross_layer and given.fold_batch_norm and given.bias_correction
 
@@ -278,7 +278,7 @@ def test_the_order_of_the_data_is_no_matter() -> None:
     graph, given = behind_relu(), data(40)
     orders = (given, given[::-1], given[np.argsort(given.mean(axis=(1, 2, 3)))])
     found = [tfq.quantize(write(graph), "full_int8", order) for order in orders]
-    assert [r.report.repairs for r in found[1:]] == [found[0].report.repairs] * 2
+    assert [r.report.transforms for r in found[1:]] == [found[0].report.transforms] * 2
     assert len({round(sqnr(r.content, graph), 1) for r in found}) == 1
 
 
@@ -295,9 +295,19 @@ def test_parts_of_a_concatenation_that_differ_are_equalized() -> None:
     data, new = (np.random.default_rng(n).normal(size=(64, 6)).astype(np.float32) for n in (0, 1))
     decibels = {}
     for names in ((), ("cross_layer",)):
-        result = tfq.quantize(write(graph), "full_int8", data, repairs=names)
+        result = tfq.quantize(write(graph), "full_int8", data, transforms=names)
         files = Runner(write(graph)), Runner(result.content)
         exact, close = (np.concatenate([file.run([row[None]])[0] for row in new]) for file in files)
         decibels[names] = 10 * np.log10(np.square(exact).sum() / np.square(exact - close).sum())
-    assert [row.applied for row in result.report.repairs] == [True]
+    assert [row.applied for row in result.report.transforms] == [True]
     assert decibels["cross_layer",] > decibels[()] + 6
+
+
+def test_the_former_name_of_the_argument_is_warned_of() -> None:
+    expected = tfq.quantize(write(plain()), "dynamic_int8", data(8), transforms="bias_correction")
+    with pytest.warns(DeprecationWarning, match="'repairs' is now called 'transforms'") as caught:
+        result = tfq.quantize(write(plain()), "dynamic_int8", data(8), repairs="bias_correction")  # type: ignore[call-arg]
+    assert caught[0].filename == __file__
+    assert result.content == expected.content and result.report == expected.report
+    with pytest.raises(TypeError, match="both 'transforms' and its former name 'repairs'"):
+        tfq.quantize(write(plain()), transforms=None, repairs=None)  # type: ignore[call-arg]
