@@ -97,7 +97,7 @@ class PlannedModel:
         """Whether ranges of activations are needed."""
         return bool(self.plan.integer_ops) or self.request.has_integer_borders
 
-    @property
+    @cached_property
     def needs(self) -> StatisticsRequest | None:
         """The statistics that must be gathered from the data; None when there are none."""
         needs = plan_needs(self.graph, self.plan, self.is_static, self.open if self.is_static else None)
