@@ -19,7 +19,7 @@ def calls(**options: Any) -> dict[str, int]:
 
 
 def test_variants_that_differ_in_their_biases_share_all_else():
-    made = calls(repairs=("bias_correction",))
+    made = calls(transforms=("bias_correction",))
     assert made["numbers"] >= 4  # as many variants
     assert made["plan"] == made["calibrate"] == 1
     assert {name: made[name] for name in ONCE} == dict.fromkeys(ONCE, 1)
