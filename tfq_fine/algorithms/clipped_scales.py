@@ -5,7 +5,7 @@ import numpy as np
 from tfq_fine.algorithms.problem import WeightProblem
 from tfq_fine.numerics import affine
 
-SMALLEST, CANDIDATES = 0.3, 36  # of the extent: 1.00, 0.98, ... 0.30
+SMALLEST, CANDIDATES = 0.3, 36  # shares of the extent: 1.00, 0.98, ... 0.30
 
 
 def clipped_scales(

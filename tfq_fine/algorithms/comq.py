@@ -60,8 +60,8 @@ def _best_codes(squares: LeastSquares, rounded: Rounded) -> Rounded:
         local = pulls[..., columns]
         changes = np.zeros_like(local)
         for n, k in enumerate(columns):
-            wanted = values[..., k] - local[..., n] / diagonal[:, k, None]
-            codes[..., k] = squares.nearest(wanted, scale[..., k], zero_point[..., k])
+            target = values[..., k] - local[..., n] / diagonal[:, k, None]
+            codes[..., k] = squares.nearest(target, scale[..., k], zero_point[..., k])
             change = scale[..., k] * (codes[..., k] - zero_point[..., k]) - values[..., k]
             if change.any():
                 changes[..., n] = change

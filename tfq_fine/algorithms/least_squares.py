@@ -13,7 +13,7 @@ from tfq_fine.algorithms.moments import Moments
 from tfq_fine.algorithms.problem import WeightProblem
 from tfq_fine.numerics import affine
 
-MOST_DAMPING = 1.0  # of the mean diagonal: with that much every positive semi-definite matrix can be factored
+MOST_DAMPING = 1.0  # share of the mean diagonal: with that much every positive semi-definite matrix can be factored
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MOST_PATCHES = 16384  # of all samples, or ten for each input where that is more: others add time, no accuracy
+MOST_PATCHES = 16384  # patches of all samples, or ten for each input where that is more: others add time, no accuracy
 
 AT_ONCE = 2**22  # values of patches whose products are added up at once
 

@@ -21,7 +21,7 @@ from tfq_converters.runtime import Runner, depends_on_unrunnable
 from tfq_fine.algorithms import OperatorInputs
 from tfq_fine.calibration.kept_samples import Sample
 
-MOST_BYTES = 2**30  # of the values of all samples at one cut of the graph, in float and quantized
+MOST_BYTES = 2**30  # the values of all samples at one cut of the graph, in float and quantized
 LEAST, APART = 16, 4  # samples that are used whatever their size; one of so many, at most, is kept apart
 Values = dict[int, np.ndarray]  # tensor of the main subgraph -> its value for one sample
 

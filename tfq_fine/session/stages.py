@@ -426,8 +426,8 @@ def _slow(graph: Graph, plan: Plan, target: Target) -> list[str]:
     if not slower:
         return []
     return [
-        "weights below 8 bits that DEQUANTIZE makes float are read by no fast kernel, which took, times as long as in "
-        f"float: {', '.join(slower)}; 8 bits, or mode dynamic, is as fast as float or faster"
+        "weights below 8 bits in mode weight_only are read by no fast kernel; measured times as multiples of the float "
+        f"operator's: {', '.join(slower)}. 8 bits, or mode dynamic, is as fast as float or faster"
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import Op, Subgraph
+from tfq_converters.graph import Float64Array, Op, Subgraph
 from tfq_converters.operators import data_slot, facts_of, fuses, groups_of, padding_of, weight_axes
 from tfq_fine.transforms.channel_scaling import flattened, keeps_last, value_readers
 
@@ -20,8 +20,8 @@ class ChannelAffine:
     source: int  # tensor x
     result: int  # tensor y
     ops: tuple[int, ...]
-    scale: np.ndarray  # float64 [C]
-    shift: np.ndarray  # float64 [C]
+    scale: Float64Array  # float64 [C]
+    shift: Float64Array  # float64 [C]
 
 
 @dataclass(frozen=True)

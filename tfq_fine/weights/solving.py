@@ -46,7 +46,7 @@ class Solver:
     ) -> None:
         self._known, self._given, self._layers = known, given or {}, layers
         self._shared = IdentityCache() if cache is None else cache
-        self._own = IdentityCache()  # of algorithms that read the inputs, which differ from variant to variant
+        self._own = IdentityCache()  # the codes of algorithms that read inputs, which differ by variant
         self._read: tuple[OpKey, OperatorInputs] | None = None  # the operator whose inputs were read last
 
     def codes(

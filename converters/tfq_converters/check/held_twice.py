@@ -14,7 +14,7 @@ from tfq_converters.check.tolerance import FLOAT_TOLERANCE, float_difference, in
 from tfq_converters.quantized import OpEncoding, QuantizedGraph
 from tfq_converters.realize import FLOAT, ValueForm
 
-ROUNDING = 0.5  # of a step, to the other neighbour where a value lies halfway
+ROUNDING = 0.5  # share of a step, to the other neighbour where a value lies halfway
 
 
 def wrong_conversion(

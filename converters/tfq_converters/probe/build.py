@@ -129,9 +129,8 @@ def _bias(given: Operands, values: np.ndarray, weight: int = 0) -> Tensor:
 
 def _lstm_slots(data: int, weights: list[int], given: Operands, expected: Answer, tensors: _Tensors) -> tuple[int, ...]:
     """List the slots: input, 8 weights, no peepholes, 4 biases, no projection, the two states, no normalization."""
-    assert given.bias is not None
-    biases = [tensors.put(_bias(given, row, n)) for n, row in enumerate(given.bias)]
-    state = (given.data.shape[0], given.bias.shape[1])
+    biases = [tensors.put(_bias(given, row, n)) for n, row in enumerate(given.gate_biases)]
+    state = (given.data.shape[0], given.gate_biases.shape[1])
     made = [Tensor(name, state, "float32", is_variable=True) for name in ("hidden", "cell")]
     if expected.encoding is not None:
         made = [_encoded(tensor, form) for tensor, form in zip(made, (expected.encoding, LSTM_CELL), strict=True)]

@@ -43,6 +43,17 @@ class Operands:
     encoding: ActivationEncoding | None  # the encoding of `data` in the integer modes
 
     @property
+    def gate_biases(self) -> np.ndarray:
+        """The biases of an LSTM, float32 [4, channels].
+
+        Raises:
+            TypeError: the cell is of an operator without a bias.
+        """
+        if self.bias is None:
+            raise TypeError("the operator of the cell has no bias")
+        return self.bias
+
+    @property
     def seen(self) -> np.ndarray:
         """The real values that the operator reads: `data`, rounded where that is encoded."""
         if self.encoding is None:

@@ -32,8 +32,7 @@ def answer(cell: Cell, form: Form, given: Operands) -> Answer:
     """Return the answer to `cell`."""
     weights = tuple(weight.values for weight in given.weights)
     if cell.op == LSTM:
-        assert given.bias is not None
-        exact = lstm(given.seen, weights, given.bias.astype(np.float64))
+        exact = lstm(given.seen, weights, given.gate_biases.astype(np.float64))
         if given.encoding is not None:
             encoding = spanning(float(exact.min()), float(exact.max()), 8)
             return Answer((encoding.encode(exact).astype(np.float64),), LSTM_STEPS, encoding)

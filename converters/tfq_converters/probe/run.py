@@ -17,7 +17,7 @@ from tfq_converters.probe.build import Job, job
 from tfq_converters.probe.cases import CELLS, float_cell
 from tfq_converters.probe.runtimes import installed
 from tfq_converters.probe.verdict import crash, judge, reason
-from tfq_converters.runtime import started
+from tfq_converters.runtime import pipe, started
 
 Runs = dict[str, Run]  # runtime variant -> run
 FEATURES = {"avx512_vnni": "AVX512-VNNI", "avx512f": "AVX512", "avx2": "AVX2", "asimddp": "NEON dot product"}
@@ -121,10 +121,10 @@ def _child(here: Path, variant: str, numbers: list[str]) -> Iterator[tuple[str, 
     said, module = here / f"{variant}.txt", "tfq_converters.probe.child"
     said.unlink(missing_ok=True)
     with started(module, here, subprocess.PIPE, variant, *numbers, errors=said.name, site=True) as child:
-        assert child.stdout is not None
+        answers = pipe(child.stdout)
         try:
             for number in numbers:
-                began, report = child.stdout.readline(), child.stdout.readline()
+                began, report = answers.readline(), answers.readline()
                 if not began:
                     raise TfqError(f"{variant} cannot be probed: its process ends with {child.wait()}\n{_end(said)}")
                 if not report.endswith(b"\n"):

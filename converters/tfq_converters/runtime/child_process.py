@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import IO, AnyStr, Protocol, TypeVar
 
 from tfq_converters.files import temporary_folder
 
@@ -54,6 +54,17 @@ def started(
             stderr=stream,
             start_new_session=True,
         )
+
+
+def pipe(stream: IO[AnyStr] | None) -> IO[AnyStr]:
+    """Return a stream of a child that was started with a pipe there.
+
+    Raises:
+        TypeError: it was not.
+    """
+    if stream is None:
+        raise TypeError("the child was started without this pipe")
+    return stream
 
 
 class Ends(Protocol):
