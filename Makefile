@@ -26,10 +26,11 @@ bench: .venv/.bench
 
 # TOSA's reference model needs another NumPy; the tests install it into a folder of its own. TFMOT asks for an older
 # absl-py than it needs, and switches tf.keras: it is installed in a folder of its own, for the processes that test it.
+# Byte code is kept wherever that is switched off: each worker and each child would compile what it imports.
 test: export TFQ_TOSA_VENV ?= .venv/tosa
 test: export TFQ_TFMOT ?= .venv/tfmot
 test: check .venv/.tfmot
-	$(BIN)/python -m pytest -n 2 -q
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 2 -q
 
 check: .venv/.test
 	$(BIN)/ruff format --check

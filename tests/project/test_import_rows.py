@@ -141,7 +141,8 @@ def imports(source: str) -> tuple[Import, ...]:
 @cache
 def faces() -> dict[str, dict[str, str]]:
     """Folder with a face -> its public names -> the module of each, as the `__init__` of the folder says."""
-    return {module: homes for module, source in sources().items() if (homes := face_table(module, source))}
+    calling = {module: source for module, source in sources().items() if "face(" in source}
+    return {module: homes for module, source in calling.items() if (homes := face_table(module, source))}
 
 
 def face_table(module: str, source: str) -> dict[str, str]:

@@ -139,7 +139,7 @@ def _from_keras(model: Any, notes: tuple[str, ...], check: bool, shapes: Shapes 
 
 
 def _traced(conversion: Conversion, model: Any) -> Provenance:
-    graph = flatbuffer.read(conversion.content)
+    graph = conversion.graph
     refuse_quantized(graph, f"model {model.name!r}")
     provenance = trace_layers(graph, model)
     validate_constants(provenance.graph)
@@ -197,7 +197,7 @@ def _from_folder(path: Path, safe_mode: bool, check: bool) -> Source:
 
 
 def _named(conversion: Conversion, path: Path) -> Graph:
-    graph = flatbuffer.read(conversion.content)
+    graph = conversion.graph
     refuse_quantized(graph, str(path))
     graph = layer_from_names(graph)
     validate_constants(graph)

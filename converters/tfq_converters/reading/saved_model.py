@@ -85,7 +85,7 @@ def convert_folder(path: Path, keys: list[str], settings: Mapping[str, Any], nam
         conversion = convert(lambda: _opened(path, keys), settings)
     except ConversionRefused as refused:
         conversion = _at_single_batch(path, keys, settings, refused, name)
-    graph = flatbuffer.read(conversion.content)
+    graph = conversion.graph
     main = next((signature.subgraph for signature in graph.signatures if signature.key == keys[0]), 0)
     if main == 0:
         return conversion
@@ -102,7 +102,7 @@ def _at_single_batch(
         conversion = convert(lambda: _opened(path, keys), single)
     except ConversionRefused as again:
         raise failure(name, again, _no_layer) from again
-    graph = pinned_batch(flatbuffer.read(conversion.content))
+    graph = pinned_batch(conversion.graph)
     return replace(conversion, content=flatbuffer.write(graph), notes=(SINGLE_BATCH, *conversion.notes))
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Signature
 from tfq_converters.reading.comparison.conversion_check import Check, Difference, Reference, check_signature
@@ -39,7 +38,7 @@ def checked(
     if not problem:
         return replace(conversion, notes=(*conversion.notes, *check.notes))
     if check.difference is not None:
-        where = locate(flatbuffer.read(conversion.content), conversion.content, check.difference)
+        where = locate(conversion.graph, conversion.content, check.difference)
         problem += f"; it begins at {where}" if where else ""
     for settings in REPAIRS:
         repaired = convert(settings)
@@ -58,7 +57,7 @@ def checked(
 
 def _check(conversion: Conversion, reference: Callable[[Signature], Reference]) -> tuple[Check, str]:
     """Return all signatures of a file: what the worst of them showed, with all notes, and the problem in words."""
-    graph = flatbuffer.read(conversion.content)
+    graph = conversion.graph
     try:
         checks = [check_signature(graph, conversion.content, s, reference(s)) for s in graph.signatures]
     except TfqError as error:  # the runtime refuses what the converter made

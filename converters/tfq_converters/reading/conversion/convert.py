@@ -3,11 +3,13 @@
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
+from tfq_converters.graph import Graph
 from tfq_converters.reading.conversion.lookups import with_shapes_after_lookups
 from tfq_converters.reading.conversion.silence import silenced
 
@@ -22,6 +24,11 @@ class Conversion:
 
     content: bytes
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def graph(self) -> Graph:
+        """What the file says; read once, for all that look at it."""
+        return flatbuffer.read(self.content)
 
 
 class ConversionRefused(Exception):  # noqa: N818 - a state to handle, which never leaves these modules
@@ -44,7 +51,7 @@ def convert(opener: Opener, settings: Mapping[str, Any]) -> Conversion:
         ConversionRefused: it fails.
     """
     try:
-        return Conversion(_run(opener, settings, builtins_only=True))
+        return _run(opener, settings, builtins_only=True)
     except ConversionRefused as refused:
         missing = missing_operations(refused.text)
         if not missing:
@@ -53,10 +60,10 @@ def convert(opener: Opener, settings: Mapping[str, Any]) -> Conversion:
         f"{', '.join(missing)}: TFLite has no such operation. The file calls TensorFlow's (SELECT_TF_OPS) or a custom "
         "one; it stays float, and only a runtime that brings the operation can run the file"
     )
-    return Conversion(_run(opener, settings, builtins_only=False), (note,))
+    return replace(_run(opener, settings, builtins_only=False), notes=(note,))
 
 
-def _run(opener: Opener, settings: Mapping[str, Any], builtins_only: bool) -> bytes:
+def _run(opener: Opener, settings: Mapping[str, Any], builtins_only: bool) -> Conversion:
     with silenced() as caught:
         try:
             with opener() as converter:
@@ -70,16 +77,15 @@ def _run(opener: Opener, settings: Mapping[str, Any], builtins_only: bool) -> by
                         tf.lite.OpsSet.SELECT_TF_OPS,
                     ]
                     converter.allow_custom_ops = True
-                return _with_shapes(bytes(converter.convert()))
+                return _with_shapes(Conversion(bytes(converter.convert())))
         except Exception as error:  # whatever exporting, tracing and compiling may raise
             raise ConversionRefused(error, caught()) from error
 
 
-def _with_shapes(content: bytes) -> bytes:
-    """Return a file that has the shapes after its lookups, which the converter leaves out."""
-    graph = flatbuffer.read(content)
-    shaped = with_shapes_after_lookups(graph)
-    return content if shaped is graph else flatbuffer.write(shaped)
+def _with_shapes(conversion: Conversion) -> Conversion:
+    """Return the conversion with the shapes after its lookups, which the converter leaves out."""
+    shaped = with_shapes_after_lookups(conversion.graph)
+    return conversion if shaped is conversion.graph else Conversion(flatbuffer.write(shaped))
 
 
 def missing_operations(text: str) -> list[str]:

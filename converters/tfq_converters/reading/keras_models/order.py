@@ -15,7 +15,7 @@ def in_models_order(conversion: Conversion, call: KerasCall) -> Conversion:
     """Return the conversion with the inputs of its file in the order of the arguments of `call`."""
     if len(call.arguments) < 2:
         return conversion
-    graph = flatbuffer.read(conversion.content)
+    graph = conversion.graph
     ordered = graph
     for signature in graph.signatures:
         ordered = _ordered(ordered, signature, call)
