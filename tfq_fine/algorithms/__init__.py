@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
+    from tfq_fine.algorithms.auto import with_algorithm_named
     from tfq_fine.algorithms.input_patches import patches
     from tfq_fine.algorithms.least_squares import to_matrices
     from tfq_fine.algorithms.problem import (
@@ -22,6 +23,7 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "auto": "with_algorithm_named",
             "input_patches": "patches",
             "least_squares": "to_matrices",
             "problem": "Algorithm InputStatistics OperatorInputs Option Scope Statistic WeightProblem has_statistics",
@@ -43,4 +45,5 @@ __all__ = [
     "patches",
     "solve",
     "to_matrices",
+    "with_algorithm_named",
 ]

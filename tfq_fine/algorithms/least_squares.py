@@ -150,13 +150,10 @@ class LeastSquares:
 
     def as_stored(self, scale: np.ndarray) -> np.ndarray:
         """Return scales [blocks] as the file can hold them: rounded, and not below their floor."""
-        shape = [-(-size // n) for size, n in zip(self.problem.weight.shape, self.problem.block, strict=True)]
-        stored = affine.ROUNDED_SCALES[self.problem.codes.scales](
-            np.copysign(
-                np.maximum(np.abs(scale).reshape(shape), self.problem.scale_floor), scale.reshape(shape)
-            ).astype(np.float32)
-        )
-        return stored.reshape(-1).astype(np.float64)
+        problem = self.problem
+        shape = [-(-size // length) for size, length in zip(problem.weight.shape, problem.block, strict=True)]
+        floored, _ = problem.floored(scale.reshape(shape), np.zeros(shape))
+        return affine.ROUNDED_SCALES[problem.codes.scales](floored).reshape(-1).astype(np.float64)
 
     def better(self, one: Rounded, other: Rounded) -> Rounded:
         """Return, for each set of rows that share scales, the codes of smaller output error; `one` of equal ones."""

@@ -138,7 +138,8 @@ class WeightProblem:
 
     def floored(self, scale: np.ndarray, zero_point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return scales that are not below their floor, and zero points unchanged."""
-        return np.maximum(scale, self.scale_floor).astype(np.float32), zero_point
+        kept = np.copysign(np.maximum(np.abs(scale), self.scale_floor), scale)  # negative ones are `signed_scales`
+        return kept.astype(np.float32), zero_point
 
     def moments(self, apart: bool = False) -> Moments:
         """Return the moments of the inputs that algorithms fit to, or of those `apart` that they are judged on."""

@@ -13,7 +13,9 @@ from tfq_fine.algorithms.clipped_scales import CANDIDATES, SMALLEST
 from tfq_fine.algorithms.clusters import clusters
 from tfq_fine.algorithms.comq import comq
 from tfq_fine.algorithms.gptq import gptq, qronos
+from tfq_fine.algorithms.hqq import hqq
 from tfq_fine.algorithms.mse_clip import mse_clip
+from tfq_fine.algorithms.octav import octav
 from tfq_fine.algorithms.problem import (
     Algorithm,
     Option,
@@ -41,6 +43,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         qronos, INPUTS, {"damping": DAMPING, "act_order": ACT_ORDER}, scope="operator", stand_in="mse_clip"
     ),
     "comq": Algorithm(comq, INPUTS, DESCENT, scope="operator", stand_in="mse_clip"),
+    "octav": Algorithm(octav),
+    "hqq": Algorithm(hqq, options={"norm": Option(0.7, 0.1, 2.0)}),
     "clusters": Algorithm(clusters, keeps_equal=True),
 }
 

@@ -75,6 +75,13 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
         "(default: what the recipe says; presets below 8 bits fall back)",
     )
     _option(parser, "kernels", metavar="FILE", help="kernel table of another machine or release (see `kernels`)")
+    _option(
+        parser,
+        "quality",
+        choices=("fast", "balanced", "best"),
+        default="balanced",
+        help="effort for weights below 8 bits: fast reads no data; balanced and best fit them to it",
+    )
     for name in TRANSFORMS:
         words = name.replace("_", "-")
         said = "whether to try this transform, which stays where it lowers the error (the report says)"

@@ -61,6 +61,7 @@ def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place])
         on_unsupported=arguments.on_unsupported,
         kernels=arguments.kernels,
         observer=arguments.observer,
+        quality=arguments.quality,
         transforms=tuple(name for name in TRANSFORMS if getattr(arguments, name)),
         num_samples=arguments.samples,
         on_invalid=arguments.on_invalid,

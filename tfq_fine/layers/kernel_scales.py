@@ -40,8 +40,9 @@ def fit_scales(q: QuantizedKernel, mean: np.ndarray | None) -> None:
         mean: the mean of every input channel, [channels]; None where no data was seen yet.
     """
     weights, inputs = q.plan.spec.weights, InputStatistics(mean)
-    if inputs.missing(ALGORITHMS[weights.algorithm].reads):
-        weights = replace(weights, algorithm="round_to_nearest", options=())
+    row = ALGORITHMS[weights.algorithm]
+    if inputs.missing(row.reads):
+        weights = replace(weights, algorithm=row.stand_in, options=())
     codes = solve(weights, WeightProblem(q.values, q.plan.block, q.plan.codes, q.plan.axes, inputs))
     if isinstance(q.factors, TrainedScale):
         q.factors.set(codes.scale)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tfq_fine.request.granularity import Blocks, Granularity, PerChannel, PerTensor, block_shape
     from tfq_fine.request.max_drop import SHARES, MaxDrop
     from tfq_fine.request.presets import RECIPES, named
+    from tfq_fine.request.quality import Quality, with_quality
     from tfq_fine.request.recipe import Layers, Recipe, Rule
     from tfq_fine.request.specs import (
         GRANULARITIES,
@@ -30,6 +31,7 @@ else:
             "granularity": "Blocks Granularity PerChannel PerTensor block_shape",
             "max_drop": "MaxDrop SHARES",
             "presets": "RECIPES named",
+            "quality": "Quality with_quality",
             "recipe": "Layers Recipe Rule",
             "specs": "ActivationSpec GRANULARITIES IntegerSpec OpSpec WeightSpec WeightedSpec from_json "
             "stored_bits to_json",
@@ -50,6 +52,7 @@ __all__ = [
     "OpSpec",
     "PerChannel",
     "PerTensor",
+    "Quality",
     "Recipe",
     "Rule",
     "WeightSpec",
@@ -62,4 +65,5 @@ __all__ = [
     "stored_bits",
     "to_json",
     "warn_of",
+    "with_quality",
 ]

@@ -27,7 +27,8 @@ class WeightSpec:
     """How weights are quantized.
 
     `bits` 8, 4 and 2 are stored as such; 3, and 5 to 7, use fewer codes of the next larger type. Asymmetric weights
-    (`symmetric=False`) are computed in mode "weight_only" alone. `options` are those of the algorithm, by name.
+    (`symmetric=False`) are computed in mode "weight_only" alone. `algorithm` "auto" leaves
+    it to `quantize(quality=...)`. `options` are those of the algorithm, by name.
     `bias_correction` takes back through the bias what the weight error does to the mean output; it needs
     representative data, and does nothing without.
     """
@@ -35,7 +36,7 @@ class WeightSpec:
     bits: int = 8
     granularity: Granularity = PerChannel()  # noqa: RUF009 - frozen
     symmetric: bool = True
-    algorithm: str = "round_to_nearest"
+    algorithm: str = "auto"
     bias_correction: bool = True
     options: tuple[tuple[str, float], ...] = field(default=(), metadata=AS_OBJECT)
 

@@ -28,7 +28,7 @@ from tfq_fine.layers import Overrides
 from tfq_fine.numerics import is_large
 from tfq_fine.planning import Plan, Policy, Prefer
 from tfq_fine.report import QuantizationReport, TransformRow, Verdict, activation_rows, summarize
-from tfq_fine.request import Recipe, named
+from tfq_fine.request import Quality, Recipe, named, with_quality
 from tfq_fine.search import (
     Numbers,
     RequestedSpecs,
@@ -62,6 +62,7 @@ class QuantizationRequest:
     transforms: tuple[str, ...] = ()
     input_type: str = "float32"
     output_type: str = "float32"
+    quality: Quality = "balanced"
 
     @property
     def has_integer_borders(self) -> bool:
@@ -96,7 +97,7 @@ class PlannedModel:
         """Whether ranges of activations are needed."""
         return bool(self.plan.integer_ops) or self.request.has_integer_borders
 
-    @property
+    @cached_property
     def needs(self) -> StatisticsRequest | None:
         """The statistics that must be gathered from the data; None when there are none."""
         needs = plan_needs(self.graph, self.plan, self.is_static, self.open if self.is_static else None)
@@ -186,7 +187,11 @@ def prepare(
         TfqError: the request is impossible, or a static recipe gets no data.
     """
     graph, policy = source.graph, request.policy
-    requested = request.recipe.resolve(graph, source.layers)
+    has_samples = data.is_given or (statistics is not None and bool(statistics.kept))
+    requested = {
+        key: with_quality(spec, request.quality, has_samples)
+        for key, spec in request.recipe.resolve(graph, source.layers).items()
+    }
     if overrides:
         _, plan = fold_and_plan(graph, requested | dict.fromkeys(overrides.requested, None), policy, fold=False)
         plan, policy = overrides.merged(graph, plan, policy), replace(policy, prefer="size")

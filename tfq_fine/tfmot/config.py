@@ -8,7 +8,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantizers imp
 
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.files import from_plain
-from tfq_fine.algorithms import ALGORITHMS, WeightProblem, algorithm_problems, solve
+from tfq_fine.algorithms import ALGORITHMS, WeightProblem, algorithm_problems, solve, with_algorithm_named
 from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers import from_op, op_shape, to_op
 from tfq_fine.numerics import affine
@@ -41,8 +41,9 @@ class FineQuantizeConfig(QuantizeConfig):  # type: ignore[misc]
         preserve_sparsity: bool = False,
         preserve_clusters: bool = False,
     ):
-        self.spec = WeightedSpec(mode or ("integer" if activations else "weight_only"), weights, activations)
         _check(weights, preserve_clusters)
+        weights = with_algorithm_named(weights, preserve_clusters)
+        self.spec = WeightedSpec(mode or ("integer" if activations else "weight_only"), weights, activations)
         self.preserve_sparsity, self.preserve_clusters = preserve_sparsity, preserve_clusters
 
     def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
@@ -102,7 +103,7 @@ def _check(spec: WeightSpec, preserve_clusters: bool) -> None:
             f"FineQuantizeConfig: algorithm {algorithm!r} reads {', '.join(sorted(row.reads))} of the inputs, which "
             "TFMOT does not observe; use an algorithm that reads the weights alone"
         )
-    if row.keeps_equal or (preserve_clusters and algorithm != "round_to_nearest"):
+    if row.keeps_equal or (preserve_clusters and algorithm not in ("auto", "round_to_nearest")):
         raise TfqError(
             f"FineQuantizeConfig: algorithm {algorithm!r} cannot keep clusters while they are trained; use "
             "preserve_clusters=True and the default algorithm"

@@ -44,10 +44,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def with_bits(graph: Any, bits: int) -> dict[Any, Any]:
     """Every operator at 8 bits in integers, but the weights of the last linear one."""
-    whole = tfq.OpSpec("integer", tfq.WeightSpec(8), tfq.ActivationSpec(8))
+    whole = tfq.OpSpec("integer", tfq.WeightSpec(8, algorithm="round_to_nearest"), tfq.ActivationSpec(8))
     requested = {key: whole for key, _ in graph.ops()}
     last = max(key for key, op in graph.ops() if op.code == "FULLY_CONNECTED")
-    return requested | {last: replace(whole, weights=tfq.WeightSpec(bits))}
+    return requested | {last: replace(whole, weights=tfq.WeightSpec(bits, algorithm="round_to_nearest"))}
 
 
 def test_another_bit_width_of_one_layer_costs_that_layer(counted: Any):

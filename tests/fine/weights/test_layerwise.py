@@ -152,12 +152,12 @@ class Untouched:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"algorithm": "gptx"}, "unknown algorithm 'gptx'; known: round_to_nearest"),
+        ({"algorithm": "gptx"}, "unknown algorithm 'gptx'; known: auto, balanced"),
         ({"algorithm": "mse_clip", "options": (("smalest", 0.4),)}, "no option 'smalest'; it has smallest, candidates"),
         ({"algorithm": "mse_clip", "options": (("smallest", 1.5),)}, "smallest=1.5: expected a number from 0.01 to 1"),
         ({"algorithm": "mse_clip", "options": (("candidates", 2.5),)}, "candidates=2.5: expected a whole number"),
         ({"algorithm": "mse_clip", "options": (("smallest", float("nan")),)}, "smallest=nan: expected a number"),
-        ({"options": (("smallest", 0.5),)}, "no option 'smallest'; it has none"),
+        ({"algorithm": "octav", "options": (("smallest", 0.5),)}, "no option 'smallest'; it has none"),
     ],
 )
 def test_names_and_options_are_checked_before_the_data_is_read(changes: Mapping[str, Any], message: str):
@@ -196,6 +196,6 @@ def test_weights_in_a_loop_are_rounded_where_the_algorithm_reads_inputs(monkeypa
     recipe = tfq.Recipe("reads", tfq.OpSpec("weight_only", tfq.WeightSpec(8, algorithm="reads")))
     result = tfq.quantize(model, recipe, data=RNG.normal(size=(3, 4, 3)).astype(np.float32))
     reasons = {decision.reason for (s, _), decision in result.plan.items() if s > 0 and decision.spec is not None}
-    assert reasons == {"algorithm 'reads' reads its inputs, which are not observed: rounded to nearest"}
+    assert reasons == {"algorithm 'reads' reads its inputs, which are not observed: round_to_nearest in its place"}
     with pytest.raises(tfq.TfqError, match="reads channel_mean of the inputs, which is not known: give representative"):
         tfq.quantize(model, recipe)
