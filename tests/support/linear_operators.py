@@ -8,7 +8,7 @@ import numpy as np
 
 from tfq_converters.graph import ABSENT, Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.operators import WeightAxes, weight_axes
-from tfq_fine.algorithms import InputStatistics, OperatorInputs, WeightProblem, solve
+from tfq_fine.algorithms import InputStatistics, OperatorInputs, WeightProblem, solve, to_matrices
 from tfq_fine.numerics import CodeFormat, affine
 from tfq_fine.request import Granularity, WeightSpec, block_shape
 
@@ -184,16 +184,50 @@ OPERATORS = {
 }
 
 
-def correlated(shape: tuple[int, ...], samples: int, seed: int = 0, shift: float = 0.0) -> list[np.ndarray]:
-    """Inputs whose channels are mixtures of fewer sources and some noise, as those of networks are."""
+def correlated(shape: tuple[int, ...], samples: int, seed: int = 0) -> list[np.ndarray]:
+    """Inputs whose channels are mixtures of fewer sources and some noise, smooth over an image, as in networks."""
     rng = np.random.default_rng(seed)
     channels = shape[-1]
-    mixing = rng.normal(size=(max(channels // 3, 1), channels))
-    return [
-        (
-            rng.normal(size=(*shape[:-1], len(mixing))) @ mixing / np.sqrt(len(mixing))
-            + 0.3 * rng.normal(size=shape)
-            + shift
-        ).astype(np.float32)
-        for _ in range(samples)
-    ]
+    mixing = rng.normal(size=(max(channels // 3, 1), channels)) / np.sqrt(max(channels // 3, 1))
+    inputs = []
+    for _ in range(samples):
+        sources = rng.normal(size=(*shape[:-1], len(mixing)))
+        for axis in range(1, len(shape) - 1):
+            sources = (sources + np.roll(sources, 1, axis)) / np.sqrt(2)
+        inputs.append((sources @ mixing + 0.3 * rng.normal(size=shape)).astype(np.float32))
+    return inputs
+
+
+def drifted(linear: Linear, samples: int = 8) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Inputs in float, and as earlier operators leave them: scaled, shifted and noisy, channel by channel."""
+    exact = correlated(linear.data, samples)
+    rng = np.random.default_rng(1)
+    channels = linear.data[-1]
+    factors, shifts = rng.uniform(0.8, 1.2, channels), rng.normal(size=channels) * 0.3
+    noise = [rng.normal(size=x.shape) * 0.05 for x in exact]
+    return exact, [(x * factors + shifts + n).astype(np.float32) for x, n in zip(exact, noise, strict=True)]
+
+
+def joined_patches(problem: WeightProblem) -> tuple[np.ndarray, np.ndarray]:
+    """All patches, exact and quantized, float64 [groups, patches, K]."""
+    values = problem.inputs.values
+    assert values is not None
+    exact, quantized = zip(*values.patches(0, values.fitted), strict=True)
+    return tuple(np.concatenate(each, axis=1).astype(np.float64) for each in (exact, quantized))  # type: ignore[return-value]
+
+
+def as_matrices(problem: WeightProblem, array: np.ndarray) -> np.ndarray:
+    """An array of the shape of the weight as [groups, rows, K]."""
+    assert problem.axes is not None
+    groups, _, inputs = joined_patches(problem)[0].shape
+    return to_matrices(array, problem.axes, groups, inputs)
+
+
+def output_error(problem: WeightProblem, stored: np.ndarray, keeps_mean: bool = False) -> np.ndarray:
+    """E|W x - V q|^2 of every output, [groups, rows], on the patches themselves."""
+    exact, quantized = joined_patches(problem)
+    weight, values = (as_matrices(problem, array).astype(np.float64) for array in (problem.weight, stored))
+    difference = weight @ exact.transpose(0, 2, 1) - values @ quantized.transpose(0, 2, 1)
+    if keeps_mean:
+        difference -= difference.mean(axis=2, keepdims=True)
+    return np.asarray(np.square(difference).mean(axis=2))
