@@ -8,7 +8,7 @@ from dataclasses import replace
 from tfq_converters.errors import TfqError
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.auto import auto
-from tfq_fine.algorithms.balanced import balanced
+from tfq_fine.algorithms.balanced import balanced, best
 from tfq_fine.algorithms.clipped_scales import CANDIDATES, SMALLEST
 from tfq_fine.algorithms.clusters import clusters
 from tfq_fine.algorithms.comq import comq
@@ -27,10 +27,12 @@ from tfq_fine.request import WeightSpec
 
 INPUTS: frozenset[Statistic] = frozenset({"inputs"})
 DAMPING, ACT_ORDER = Option(0.02, 0.0, 1.0), Option(0, 0, 1, whole=True)
-DESCENT = {"damping": DAMPING, "act_order": ACT_ORDER, "sweeps": Option(3, 1, 100, whole=True)}
+SWEEPS = Option(3, 1, 100, whole=True)
+DESCENT = {"damping": DAMPING, "act_order": ACT_ORDER, "sweeps": SWEEPS}
 ALGORITHMS: dict[str, Algorithm] = {
     "auto": Algorithm(auto),
-    "balanced": Algorithm(balanced, INPUTS, DESCENT, scope="operator", stand_in="mse_clip"),
+    "balanced": Algorithm(balanced, INPUTS, {"sweeps": SWEEPS}, scope="operator", stand_in="mse_clip"),
+    "best": Algorithm(best, INPUTS, {"sweeps": replace(SWEEPS, default=8)}, scope="operator", stand_in="mse_clip"),
     "round_to_nearest": Algorithm(round_to_nearest),
     "mse_clip": Algorithm(
         mse_clip,
