@@ -9,7 +9,7 @@ from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.clipped_scales import clipped_scales
 from tfq_fine.algorithms.comq import descended
 from tfq_fine.algorithms.gptq import compensated
-from tfq_fine.algorithms.least_squares import LeastSquares, Rounded
+from tfq_fine.algorithms.least_squares import LeastSquares, Rounded, nearest
 from tfq_fine.algorithms.problem import WeightProblem
 from tfq_fine.numerics import affine
 
@@ -17,7 +17,7 @@ BALANCED, BEST = (0.02, 0.2), (0.005, 0.05, 0.2, 1.0)  # dampings
 
 
 def balanced(problem: WeightProblem) -> WeightCodes:
-    """Return the codes of `mse_clip` or of `comq` at two dampings, whichever has the smallest error on samples apart.
+    """Return the codes of `comq` at two dampings, `mse_clip` or rounding, whichever have least error on samples apart.
 
     Options:
         sweeps: as in `comq`.
@@ -46,7 +46,7 @@ def _best_of(problem: WeightProblem, dampings: Sequence[float]) -> WeightCodes:
         tried = replace(problem, options={**problem.options, "damping": damping, "act_order": 0})
         squares, start = compensated(tried, moments)
         descent = descended(squares, start, int(problem.options["sweeps"]))
-        for rounded in (clipped(squares), descent) if chosen is None else (descent,):
+        for rounded in (clipped(squares), nearest(squares), descent) if chosen is None else (descent,):
             error = float(apart.error(squares.weight, squares.values(rounded)).sum())
             if chosen is None or error < least:  # NaN is never less
                 least, chosen = error, squares.codes(rounded)
