@@ -1,9 +1,7 @@
 """The choice by samples kept apart, and what the fitted weights of a whole file are worth."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -11,12 +9,7 @@ from sklearn.datasets import load_digits
 import tfq_fine as tfq
 from examples import digits
 from support.linear_operators import as_matrices, correlated, dense, output_error, solved
-from tfq_converters import flatbuffer
-from tfq_converters.graph import Graph
-from tfq_converters.operators import bias_of, data_of, weight_axes
 from tfq_converters.runtime import Runner
-from tfq_fine.algorithms import OperatorInputs
-from tfq_fine.calibration import Layerwise
 from tfq_fine.numerics import CodeFormat
 from tfq_fine.request.granularity import PerChannel
 
