@@ -313,6 +313,22 @@ def clipped() -> None:
     np.testing.assert_array_equal(codes.dequantize().T, quantizer(kernel.value(), False, memory).numpy())
 
 
+def turned_round() -> None:
+    """Scales of weight-only blocks may be negative, as `quantize` chooses them."""
+    spec = tfq.WeightSpec(2, tfq.Blocks(5))
+    model = trained(cnn())
+    recipe = tfq.Recipe("blocks", tfq.OpSpec("weight_only", spec), flexible=True)
+    expected = codes_of(tfq.quantize(model, recipe, quality="fast", transforms=None), "head")
+    config = tfq.tfmot.FineQuantizeConfig(spec)
+    with tf_keras.utils.custom_object_scope({"FineQuantizeConfig": tfq.tfmot.FineQuantizeConfig}):
+        applied = tfmot.quantization.keras.quantize_apply(cloned(model, partial(annotate, quantize_config=config)))
+    applied(IMAGES, training=True)  # the scales are chosen
+    codes = codes_of(tfq.quantize(applied, transforms=None), "head")
+    assert (expected.scale < 0).any()
+    np.testing.assert_array_equal(codes.codes, expected.codes)
+    np.testing.assert_array_equal(codes.scale, expected.scale)
+
+
 def pruned() -> None:
     """A pruned model that is only quantized keeps its zeros."""
     schedule = tfmot.sparsity.keras.ConstantSparsity(0.6, 0, frequency=1)

@@ -61,8 +61,8 @@ def weight_scale(low: Any, high: Any, form: CodeFormat) -> tuple[Any, Any]:
     import tensorflow as tf
 
     if form.symmetric:
-        scale = symmetric_scale(tf.maximum(-low, high), form.bits)
-        return rounded_scale(scale, form), tf.zeros_like(scale)
+        scale = rounded_scale(symmetric_scale(tf.maximum(tf.abs(low), tf.abs(high)), form.bits), form)
+        return tf.where(low > high, -scale, scale), tf.zeros_like(scale)
     return asymmetric_scale(low, high, form.bits)
 
 
@@ -108,7 +108,7 @@ def rounded_scale(scale: Any, form: CodeFormat) -> Any:
     if form.scales == "float32":
         return scale
     limits = HALF_SCALES if form.scales == "bfloat16" else (SMALLEST_HALF, LARGEST_HALF)
-    bounded = tf.clip_by_value(scale, *limits)
+    bounded = tf.where(scale < 0, -1.0, 1.0) * tf.clip_by_value(tf.abs(scale), *limits)
     kind = tf.bfloat16 if form.scales == "bfloat16" else tf.float16
     return straight_through(lambda x: tf.cast(tf.cast(x, kind), tf.float32))(bounded)
 
@@ -125,7 +125,7 @@ def straight_through(function: Any) -> Any:
 
 
 def learned_scale(times: Any, start: Any, values: int, highest: int) -> Any:
-    """Return the positive scale |times * start|, its gradient scaled as LSQ has it.
+    """Return the scale |times| * start, which keeps its sign, with the gradient scaled as LSQ has it.
 
     A step of gradient descent on `times` moves the scale as one on the scale itself would.
 
@@ -141,8 +141,8 @@ def learned_scale(times: Any, start: Any, values: int, highest: int) -> Any:
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def applied(x: Any) -> Any:
-        product = x * start
-        return tf.maximum(tf.abs(product), TINY), lambda upstream: upstream * tf.sign(x) * share / start
+        size = tf.maximum(tf.abs(x * start), TINY)
+        return tf.where(start < 0, -size, size), lambda upstream: upstream * tf.sign(x) * share / start
 
     return applied(times)
 

@@ -47,8 +47,7 @@ def fit_scales(q: QuantizedKernel, mean: np.ndarray | None) -> None:
     if isinstance(q.factors, TrainedScale):
         q.factors.set(codes.scale)
     else:
-        whole, _ = q.extent_scales()
-        q.factors.assign((codes.scale / whole).astype(np.float32))
+        q.factors.assign(affine.extent_shares(codes.scale, q.values, q.plan.block, q.plan.codes))
 
 
 def scales_now(q: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:

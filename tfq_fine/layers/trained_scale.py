@@ -22,14 +22,15 @@ class TrainedScale:
         self.start = owner.add_weight(shape=shape, initializer="ones", trainable=False, name=f"{name}_start")
 
     def set(self, scale: Any) -> None:
-        """Start from `scale`, positive."""
+        """Start from `scale`, which keeps its sign."""
         self.start.assign(scale)
         self.times.assign(tf.ones_like(self.times.value))
 
     @property
     def value(self) -> Any:
         """The scale, without the gradient of LSQ."""
-        return tf.maximum(tf.abs(self.times.value * self.start.value), TINY)
+        size = tf.maximum(tf.abs(self.times.value * self.start.value), TINY)
+        return tf.where(self.start.value < 0, -size, size)
 
     def trained(self, values: int, highest: int) -> Any:
         """Return the scale, with its gradient.
@@ -42,5 +43,6 @@ class TrainedScale:
 
     def numpy(self) -> np.ndarray:
         """Return the scale, bit for bit."""
-        scale: np.ndarray = np.maximum(np.abs(np.asarray(self.times) * np.asarray(self.start)), np.float32(TINY))
-        return scale
+        times, start = np.asarray(self.times), np.asarray(self.start)
+        size = np.maximum(np.abs(times * start), np.float32(TINY))
+        return np.asarray(np.where(start < 0, -size, size))

@@ -10,7 +10,7 @@ divide a weight: the last block along an axis is shorter then.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import ml_dtypes
@@ -114,10 +114,13 @@ ROUNDED_SCALES: dict[ScaleType, Callable[[Float32Array], Float32Array]] = {
 
 
 def weight_scale(low: FloatArray, high: FloatArray, form: CodeFormat) -> tuple[Float32Array, Int64Array]:
-    """Return scales (float32) and zero points (int64) of blocks of values in [low, high]."""
+    """Return scales (float32) and zero points (int64) of blocks of values in [low, high].
+
+    A symmetric range that is turned round, low above high, has a negative scale: `signed_scales`.
+    """
     if form.symmetric:
-        scale = symmetric_scale(np.maximum(-low, high), form.bits)
-        return ROUNDED_SCALES[form.scales](scale), np.zeros(scale.shape, np.int64)
+        scale = ROUNDED_SCALES[form.scales](symmetric_scale(np.maximum(np.abs(low), np.abs(high)), form.bits))
+        return np.where(low > high, -scale, scale), np.zeros(scale.shape, np.int64)
     return asymmetric_scale(low, high, form.bits)
 
 
@@ -216,6 +219,12 @@ def encode_weight(values: Float32Array, block: tuple[int, ...], form: CodeFormat
         Codes with |scale * (code - zero_point) - value| <= scale / 2 for every value.
     """
     return encode(values, block, *weight_scale(*block_extent(values, block), form), form)
+
+
+def extent_shares(scale: Float32Array, values: Float32Array, block: tuple[int, ...], form: CodeFormat) -> Float32Array:
+    """Return the share of the extent of each block whose `weight_scale` is `scale`, bit for bit where it is rounded."""
+    whole, _ = weight_scale(*block_extent(values, block), replace(form, scales="float32"))
+    return (scale / whole).astype(np.float32)
 
 
 def encode_bias(bias: Float32Array, input_scale: float, weight_scale: Float32Array, bits: int) -> WeightCodes:

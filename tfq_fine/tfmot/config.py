@@ -41,9 +41,9 @@ class FineQuantizeConfig(QuantizeConfig):  # type: ignore[misc]
         preserve_sparsity: bool = False,
         preserve_clusters: bool = False,
     ):
-        _check(weights, preserve_clusters)
-        weights = with_algorithm_named(weights, preserve_clusters)
-        self.spec = WeightedSpec(mode or ("integer" if activations else "weight_only"), weights, activations)
+        spec = WeightedSpec(mode or ("integer" if activations else "weight_only"), weights, activations)
+        _check(spec.weights, preserve_clusters)
+        self.spec = spec.with_weights(algorithm=with_algorithm_named(spec.weights, preserve_clusters).algorithm)
         self.preserve_sparsity, self.preserve_clusters = preserve_sparsity, preserve_clusters
 
     def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
@@ -178,7 +178,7 @@ class _Weights(Quantizer):  # type: ignore[misc]
             held = self.kernel.plan
             weights = held.spec.weights
             codes = solve(weights, WeightProblem(first, held.block, held.codes, held.axes))
-            return codes.scale / affine.encode_weight(first, held.block, held.codes).scale
+            return affine.extent_shares(codes.scale, first, held.block, held.codes)
 
         shares = memory["shares"]
         first = tf.stop_gradient(values)

@@ -1,5 +1,7 @@
 """The wrappers' arithmetic against `affine` and the LSQ paper: equal to the last bit, also compiled by XLA."""
 
+from typing import Literal
+
 import keras
 import numpy as np
 import pytest
@@ -55,6 +57,27 @@ def test_activations_equal_the_encoding_of_the_file(bits: int, limits: tuple[flo
     on_codes = np.asarray(found.quantized(tf.constant(values), training=False))
     away = np.abs(on_codes - encoding.decode(encoding.encode(values))) / encoding.scale
     assert away.max() < 1.01 and np.mean(away > 0.01) < 0.01  # float32 and float64 may part on a rounding boundary
+
+
+@pytest.mark.parametrize("scales", ["float32", "float16"])
+def test_ranges_turned_round_have_negative_scales(scales: Literal["float32", "float16"]):
+    form = CodeFormat(2, scales=scales, full_range=True)
+    low, high = np.array([-3.0, -0.2, 0.7, 0.0], np.float32), np.array([1.0, 0.7, -0.2, 0.0], np.float32)
+    expected, _ = affine.weight_scale(low, high, form)
+    np.testing.assert_allclose(expected, [3.0, 0.7, -0.7, 1.0], rtol=2.0**-11)
+    np.testing.assert_array_equal(np.asarray(arithmetic.weight_scale(low, high, form)[0]), expected)
+
+
+def test_a_learned_scale_keeps_its_sign():
+    """A step moves it as it moves a positive one, by the gradient of the scale itself."""
+    times, start = tf.constant([1.5, 1.5]), tf.constant([0.2, -0.2])
+    with tf.GradientTape() as tape:
+        tape.watch(times)
+        used = arithmetic.learned_scale(times, start, 4, 1)
+        total = tf.reduce_sum(used)
+    np.testing.assert_allclose(np.asarray(used), [0.3, -0.3], rtol=1e-6)
+    moved = np.asarray(tape.gradient(total, times)) * np.asarray(start)  # a step of size 1, downhill
+    np.testing.assert_allclose(moved, [0.5, 0.5], rtol=1e-6)  # 1 / sqrt(4 * 1)
 
 
 @pytest.mark.parametrize("bits", [8, 16])

@@ -192,6 +192,27 @@ def test_a_small_cnn(recipe: str, least: float):
     assert sqnr_db(file_outputs(result, data), np.asarray(wrapped(data))) > least
 
 
+@pytest.mark.parametrize("learned", [False, True], ids=["followed", "learned"])
+@pytest.mark.parametrize(
+    "spec", [tfq.WeightSpec(4), tfq.WeightSpec(2, tfq.Blocks(5)), tfq.WeightSpec(2, tfq.Blocks(5), algorithm="hqq")]
+)
+def test_the_codes_of_wrappers_are_those_of_quantize(spec: tfq.WeightSpec, learned: bool):
+    """Also where scales are negative, so that the one code more is at the other end: of blocks, weight-only."""
+    model, data = small_cnn(), images()
+    recipe = tfq.Recipe("weights", tfq.OpSpec("weight_only", spec), flexible=True)
+    plain = tfq.quantize(model, recipe, data=data, quality="fast", transforms=None).quantized.ops
+    wrapped = tfq.quantize(calibrated(model, recipe, data, learned=learned), transforms=None).quantized.ops
+    negative = 0
+    for key, encoding in plain.items():
+        for slot, codes in encoding.weights.items():
+            other = wrapped[key].weights[slot]
+            assert isinstance(codes, WeightCodes) and isinstance(other, WeightCodes)
+            np.testing.assert_array_equal(other.codes, codes.codes)
+            np.testing.assert_allclose(other.scale, codes.scale, rtol=1e-6)
+            negative += int((codes.scale < 0).sum())
+    assert (negative > 0) == isinstance(spec.granularity, tfq.Blocks)
+
+
 def test_ranges_are_those_of_the_wrappers_not_of_the_data():
     model, data = small_cnn(), images()
     wrapped = calibrated(model, "full_int8", data)

@@ -20,7 +20,7 @@ from tfq_fine.tfmot.qat import _range
 
 CASES = (
     *("fine", "stock", "without_data", "without_data_two_inputs", "without_data_partly"),
-    *("saved", "preserved", "clustered", "clusters_per_channel", "clipped", "pruned", "bad"),
+    *("saved", "preserved", "clustered", "clusters_per_channel", "clipped", "turned_round", "pruned", "bad"),
 )
 FOLDER = "TFQ_TFMOT"  # where TFMOT is installed, when not with the rest (`make test` does it)
 ROOT = Path(__file__).parents[3]
