@@ -32,7 +32,10 @@ WAYS = (
 )
 
 
-LSTM_CELLS = [Cell(OpSpec(mode, WeightSpec(bits, kind, bias_correction=False))) for mode, bits, kind in WAYS]
+LSTM_CELLS = [
+    Cell(OpSpec(mode, WeightSpec(bits, kind, algorithm="round_to_nearest", bias_correction=False)))
+    for mode, bits, kind in WAYS
+]
 
 
 INTEGER_CELL = Cell(OpSpec("integer", WeightSpec(8, PerTensor()), ActivationSpec(8)))  # `test_fused_lstm_integer`

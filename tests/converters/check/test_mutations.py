@@ -183,7 +183,8 @@ A8 = ActivationSpec(8)
 
 
 def weights(bits: int, granularity: Granularity = PerChannel(), symmetric: bool = True, **given: Any) -> WeightSpec:  # noqa: B008 - frozen
-    return WeightSpec(bits, granularity, symmetric, bias_correction=False, **given)
+    chosen = {"algorithm": "round_to_nearest"} | given  # whose grid is that of the whole extent
+    return WeightSpec(bits, granularity, symmetric, bias_correction=False, **chosen)
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,8 @@ RECIPE = Recipe(
     ),
     (
         Rule(None, layer="conv_*", op="CONV_2D"),
-        Rule(OpSpec("weight_only", WeightSpec(2, PerTensor(), False, bias_correction=False)), layer_class="Dense"),
-        Rule(OpSpec("dynamic", WeightSpec(8, ChannelGroups(4))), op="GATHER"),
+        Rule(OpSpec("weight_only", WeightSpec(2, PerTensor(), False, "round_to_nearest", False)), layer_class="Dense"),
+        Rule(OpSpec("dynamic", WeightSpec(8, ChannelGroups(4), algorithm="round_to_nearest")), op="GATHER"),
         Rule(OpSpec("float16"), op="X"),
     ),
     "for a test",

@@ -41,7 +41,7 @@ def test_a_lone_dequantize(bits: int, granularity: Granularity) -> None:
         cell
         for cell in cells(kind)
         if cell.spec.mode == "weight_only"
-        and cell.spec.weights == WeightSpec(bits, granularity, False, bias_correction=False)
+        and cell.spec.weights == WeightSpec(bits, granularity, False, "round_to_nearest", False)
     )
     content, recipe = model_and_recipe(kind, [cell])
     file = File(tfq_fine.quantize(content, recipe, prefer="size").content)

@@ -1,5 +1,6 @@
 """The choice by samples kept apart, and what the fitted weights of a whole file are worth."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,10 @@ from sklearn.datasets import load_digits
 
 import tfq_fine as tfq
 from examples import digits
-from support.linear_operators import as_matrices, correlated, dense, output_error, solved
+from support.linear_operators import dense, output_error, solved
+from tfq_converters.operators import bias_of, bias_slot, weight_axes
 from tfq_converters.runtime import Runner
+from tfq_fine.algorithms import ALGORITHMS, WeightProblem
 from tfq_fine.numerics import CodeFormat
 from tfq_fine.request.granularity import PerChannel
 
@@ -52,19 +55,6 @@ def test_samples_apart_choose(algorithm: str):
     assert not np.array_equal(chosen["like"].codes, chosen["unlike"].codes)
 
 
-def test_more_dampings_are_no_worse_on_samples_apart():
-    linear = dense(31, 7, rows=5)
-    inputs = linear.inputs(correlated(linear.data, 12), apart=3)
-    problem = linear.problem(inputs, CodeFormat(3), PerChannel())
-    moments, weight = problem.moments(apart=True), as_matrices(problem, problem.weight).astype(np.float64)
-    errors = [
-        moments.error(weight, as_matrices(problem, solved(problem, name, sweeps=3).dequantize()).astype(float)).sum()
-        for name in ("best", "balanced", "mse_clip")
-        if name != "mse_clip" or not solved
-    ]
-    assert errors[0] <= 1.1 * errors[1]  # other dampings, most of which are near those
-
-
 @pytest.fixture(scope="module")
 def trained() -> tuple[Any, np.ndarray, np.ndarray]:
     """A small CNN for 8x8 digits, images to calibrate with, and new ones."""
@@ -100,5 +90,54 @@ def test_fitted_weights_are_six_decibels_better_on_new_images(trained: tuple[Any
 
 def test_the_same_data_give_the_same_bytes(trained: tuple[Any, np.ndarray, np.ndarray], fitted: Any):
     model, data, _ = trained
-    np.random.seed(123)  # of no consequence
+    np.random.seed(123)  # nothing draws from it
     assert tfq.quantize(model, "weight_only_int4", data=data).content == fitted.content
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[WeightProblem]:
+    """The problems that `balanced` solves from now on."""
+    solved_problems: list[WeightProblem] = []
+    row = ALGORITHMS["balanced"]
+
+    def solve(problem: WeightProblem) -> Any:
+        solved_problems.append(problem)
+        return row.solve(problem)
+
+    monkeypatch.setitem(ALGORITHMS, "balanced", replace(row, solve=solve))
+    return solved_problems
+
+
+def test_biases_keep_the_means_of_fitted_samples(
+    trained: tuple[Any, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+):
+    """Of the first operators before their activation, by their patches; of the last one as the file computes it."""
+    model, data, new = trained
+    problems = recorded(monkeypatch)
+    result = tfq.quantize(model, "weight_only_int4", data=data)
+    inputs = {problem.inputs.values.op.layer: problem.inputs.values for problem in problems if problem.inputs.values}
+    assert len(inputs) == 4
+    graph, checked = result.quantized.graph, 0
+    for o, op in enumerate(graph.main.ops):
+        if op.layer not in list(inputs)[:3]:
+            continue
+        values, encoding = inputs[op.layer], result.quantized.ops[0, o]
+        (axes,) = weight_axes(op, graph.main)
+        weight, bias = (graph.main.tensors[t].constant for t in (op.inputs[axes.slot], bias_of(op)))
+        exact, quantized = (
+            np.concatenate(each, axis=1).astype(np.float64)[0]
+            for each in zip(*values.patches(0, values.fitted), strict=True)
+        )
+        stored, corrected = encoding.weights[axes.slot].dequantize(), encoding.weights[bias_slot(op.code)]
+        before = exact.mean(axis=0) @ weight.reshape(len(weight), -1).T + bias
+        after = quantized.mean(axis=0) @ stored.reshape(len(stored), -1).T + corrected
+        np.testing.assert_allclose(after, before, atol=1e-4)
+        assert np.abs(corrected - bias).max() > 1e-3
+        checked += 1
+    assert checked == 3
+    first = next(iter(inputs.values()))
+    images = np.concatenate(first.exact[: first.fitted])
+    assert 50 <= len(images) < CALIBRATION  # others are kept apart
+    means = outputs(result.content, images).mean(axis=0), np.asarray(model(images)).mean(axis=0)
+    np.testing.assert_allclose(*means, atol=1e-4 * np.abs(np.asarray(model(images))).max())
+    others = outputs(result.content, new).mean(axis=0) - np.asarray(model(new)).mean(axis=0)
+    assert np.abs(others).max() > 1e-3  # what no bias was fitted to
