@@ -19,6 +19,7 @@ from tfq_fine.algorithms.octav import octav
 from tfq_fine.algorithms.problem import (
     Algorithm,
     Option,
+    Solution,
     Statistic,
     WeightProblem,
 )
@@ -65,6 +66,11 @@ def algorithm_problems(spec: WeightSpec) -> list[str]:
 
 
 def solve(spec: WeightSpec, problem: WeightProblem) -> WeightCodes:
+    """Return the codes of `solution`."""
+    return solution(spec, problem).codes
+
+
+def solution(spec: WeightSpec, problem: WeightProblem) -> Solution:
     """Choose the codes of a weight with the algorithm of `spec`, whose options take the place of the problem's.
 
     Raises:
@@ -80,4 +86,5 @@ def solve(spec: WeightSpec, problem: WeightProblem) -> WeightCodes:
             f"algorithm {spec.algorithm!r} reads {', '.join(missing)} of the inputs, which is not known: give "
             "representative data, or statistics that were calibrated with the recipe that is to be used"
         )
-    return row.solve(replace(problem, options=row.with_defaults(dict(spec.options))))
+    solved = row.solve(replace(problem, options=row.with_defaults(dict(spec.options))))
+    return solved if isinstance(solved, Solution) else Solution(solved, spec.algorithm)
