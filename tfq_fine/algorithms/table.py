@@ -32,7 +32,9 @@ SWEEPS = Option(3, 1, 100, whole=True)
 DESCENT = {"damping": DAMPING, "act_order": ACT_ORDER, "sweeps": SWEEPS}
 ALGORITHMS: dict[str, Algorithm] = {
     "auto": Algorithm(auto),
-    "balanced": Algorithm(balanced, INPUTS, {"sweeps": SWEEPS}, scope="operator", stand_in="mse_clip"),
+    "balanced": Algorithm(
+        balanced, INPUTS, {"sweeps": replace(SWEEPS, default=2)}, scope="operator", stand_in="mse_clip"
+    ),
     "best": Algorithm(best, INPUTS, {"sweeps": replace(SWEEPS, default=8)}, scope="operator", stand_in="mse_clip"),
     "round_to_nearest": Algorithm(round_to_nearest),
     "mse_clip": Algorithm(
