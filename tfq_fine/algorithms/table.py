@@ -29,13 +29,12 @@ from tfq_fine.request import WeightSpec
 INPUTS: frozenset[Statistic] = frozenset({"inputs"})
 DAMPING, ACT_ORDER = Option(0.02, 0.0, 1.0), Option(0, 0, 1, whole=True)
 SWEEPS = Option(3, 1, 100, whole=True)
+FEW_SWEEPS, MANY_SWEEPS = replace(SWEEPS, default=2), replace(SWEEPS, default=8)
 DESCENT = {"damping": DAMPING, "act_order": ACT_ORDER, "sweeps": SWEEPS}
 ALGORITHMS: dict[str, Algorithm] = {
     "auto": Algorithm(auto),
-    "balanced": Algorithm(
-        balanced, INPUTS, {"sweeps": replace(SWEEPS, default=2)}, scope="operator", stand_in="mse_clip"
-    ),
-    "best": Algorithm(best, INPUTS, {"sweeps": replace(SWEEPS, default=8)}, scope="operator", stand_in="mse_clip"),
+    "balanced": Algorithm(balanced, INPUTS, {"sweeps": FEW_SWEEPS}, scope="operator", stand_in="mse_clip"),
+    "best": Algorithm(best, INPUTS, {"sweeps": MANY_SWEEPS}, scope="operator", stand_in="mse_clip"),
     "round_to_nearest": Algorithm(round_to_nearest),
     "mse_clip": Algorithm(
         mse_clip,
