@@ -8,7 +8,7 @@ import numpy as np
 from tfq_fine.algorithms.clipped_scales import clipped_scales
 from tfq_fine.algorithms.comq import descended
 from tfq_fine.algorithms.gptq import compensated
-from tfq_fine.algorithms.least_squares import LeastSquares, Rounded
+from tfq_fine.algorithms.least_squares import LeastSquares, Rounded, nearest
 from tfq_fine.algorithms.problem import Solution, WeightProblem
 from tfq_fine.numerics import affine
 
@@ -16,7 +16,7 @@ BALANCED, BEST = (0.02, 0.2), (0.005, 0.05, 0.2, 1.0)  # dampings
 
 
 def balanced(problem: WeightProblem) -> Solution:
-    """Return the codes of `mse_clip` or of `comq` at two dampings, whichever has the smallest error on samples apart.
+    """Return the codes of `comq` at two dampings, `mse_clip` or rounding, whichever have least error on samples apart.
 
     Options:
         sweeps: as in `comq`.
@@ -47,7 +47,7 @@ def _best_of(problem: WeightProblem, dampings: Sequence[float]) -> Solution:
         squares, start = compensated(tried, moments)
         candidates = [(descended(squares, start, gone_through), f"comq, damping {squares.damping:g}")]
         if chosen is None:
-            candidates.insert(0, (clipped(squares), "mse_clip"))
+            candidates = [(clipped(squares), "mse_clip"), (nearest(squares), "round_to_nearest"), *candidates]
         for rounded, how in candidates:
             error = float(apart.error(squares.weight, squares.values(rounded)).sum())
             if chosen is None or error < least:  # NaN is never less

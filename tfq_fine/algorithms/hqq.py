@@ -1,9 +1,9 @@
-"""Half-quadratic quantization: scales or zero points of least |error|^p, p < 1, which outliers of a block pull less.
+"""Half-quadratic quantization: scales and zero points of least |error|^p, p < 1, which outliers of a block pull less.
 
 Badri and Shaji 2023, "Half-Quadratic Quantization of Large Machine Learning Models" (Mobius Labs): min |W - V|_p^p is
-split by E = W - V; E is the generalized soft threshold of W - V (their equation 4), and the zero point of each group
-the mean of Q - (W - E) / s (equation 6). Codes without zero points have their scale fitted in its place, by
-<Q, W - E> / <Q, Q>.
+split by E = W - V; E is the generalized soft threshold of W - V (their equation 4), and the zero point z of each group
+the mean of Q - (W - E) / s (equation 6). Zero points in a file are whole numbers, which a mean of less than half a step
+never moves, so that the scale is fitted, too, by <Q - z, W - E> / <Q - z, Q - z>.
 """
 
 import numpy as np
@@ -42,18 +42,20 @@ def hqq(problem: WeightProblem) -> WeightCodes:
 
 
 def _fitted(problem: WeightProblem, codes: WeightCodes, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the zero points of `values` for given codes; the scales where there are no zero points."""
+    """Return the scales, and the zero points where there are any, of `values` for given codes."""
     form, blocks = problem.codes, affine.split(codes.codes.astype(np.float64), codes.block)
     within, target = tuple(range(1, blocks.ndim, 2)), affine.split(values.astype(np.float64), codes.block)
+    filled = affine.split(np.ones(values.shape), codes.block)  # short blocks have fewer values
+    zero_point = codes.zero_point
     if not form.symmetric:
-        filled = affine.split(np.ones(values.shape), codes.block)  # short blocks have fewer values
         shifted = (blocks - target / affine.per_block(codes.scale.astype(np.float64))) * filled
-        zero_point = np.rint(shifted.sum(axis=within) / filled.sum(axis=within))
-        return codes.scale, np.clip(zero_point, form.lowest, form.highest).astype(np.int64)
-    squares = np.square(blocks).sum(axis=within)
-    best = np.where(squares > 0, (blocks * target).sum(axis=within) / np.maximum(squares, 1.0), codes.scale)
+        mean = np.rint(shifted.sum(axis=within) / filled.sum(axis=within))
+        zero_point = np.clip(mean, form.lowest, form.highest).astype(np.int64)
+    units = (blocks - affine.per_block(zero_point)) * filled
+    squares = np.square(units).sum(axis=within)
+    best = np.where(squares > 0, (units * target).sum(axis=within) / np.maximum(squares, 1.0), codes.scale)
     scale = np.where(best * codes.scale > 0, best, codes.scale).astype(np.float32)
-    return problem.floored(affine.ROUNDED_SCALES[form.scales](scale), codes.zero_point)
+    return problem.floored(affine.ROUNDED_SCALES[form.scales](scale), zero_point)
 
 
 def _error(weight: np.ndarray, codes: WeightCodes, norm: float) -> np.ndarray:

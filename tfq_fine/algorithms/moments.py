@@ -13,6 +13,7 @@ import numpy as np
 MOST_PATCHES = 16384  # patches of all samples, or ten for each input where that is more: others add time, no accuracy
 
 AT_ONCE = 2**22  # values of patches whose products are added up at once
+CONSTANT = 1e-12  # share of its second moment that the variance of an input which varies exceeds
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,14 @@ class Moments:
     count: int
 
     def centred(self) -> "Moments":
-        """Return the moments about the means."""
+        """Return the moments about the means; 0 for inputs that do not vary, rather than errors of rounding."""
         difference = self.exact_mean - self.quantized_mean
-        return Moments(
-            self.hessian - self.quantized_mean[:, :, None] * self.quantized_mean[:, None, :],
-            self.cross - difference[:, :, None] * self.quantized_mean[:, None, :],
-            self.exact_mean,
-            self.quantized_mean,
-            self.count,
-        )
+        hessian = self.hessian - self.quantized_mean[:, :, None] * self.quantized_mean[:, None, :]
+        cross = self.cross - difference[:, :, None] * self.quantized_mean[:, None, :]
+        variance, square = (np.diagonal(each, axis1=1, axis2=2) for each in (hessian, self.hessian))
+        varies = variance > CONSTANT * square
+        hessian = hessian * (varies[:, :, None] & varies[:, None, :])
+        return Moments(hessian, cross * varies[:, None, :], self.exact_mean, self.quantized_mean, self.count)
 
     def on_float_inputs(self) -> "Moments":
         """Return the moments as they would be if no earlier operator were quantized, with those of q in place of x."""
@@ -60,22 +60,32 @@ class Moments:
 
 
 def moments_of(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Moments:
-    """Return the moments over pairs of patches (exact, quantized), each float32 [groups, patches, K]."""
+    """Return the moments over pairs of patches (exact, quantized), each float32 [groups, patches, K].
+
+    Products are those of differences from the mean of the first patches: sums of float32 values would lose the variance
+    of inputs whose mean is large.
+    """
     sums: list[np.ndarray] = []
-    count = 0
+    count, origin = 0, np.zeros(())
     for exact, quantized in _joined(pairs):
-        error, turned = exact - quantized, quantized.transpose(0, 2, 1)
-        hessian = turned @ quantized
-        cross = error.transpose(0, 2, 1) @ quantized if error.any() else np.zeros_like(hessian)
-        added = [hessian, cross, *(each.sum(axis=1, dtype=np.float64) for each in (exact, quantized))]
+        if not sums:
+            origin = quantized.mean(axis=1, keepdims=True)
+        error, moved = exact - quantized, quantized - origin
+        hessian = moved.transpose(0, 2, 1) @ moved
+        cross = error.transpose(0, 2, 1) @ moved if error.any() else np.zeros_like(hessian)
+        added = [hessian, cross, *(each.sum(axis=1, dtype=np.float64) for each in (error, moved))]
         if not sums:
             sums = [each.astype(np.float64) for each in added]
         else:
             for total, each in zip(sums, added, strict=True):
                 total += each
         count += quantized.shape[1]
-    hessian, cross, exact_mean, quantized_mean = (total / count for total in sums)
-    return Moments(hessian, cross, exact_mean, quantized_mean, count)
+    hessian, cross, difference, mean = (total / count for total in sums)
+    origin = origin[:, 0].astype(np.float64)
+    quantized_mean = origin + mean
+    hessian += origin[:, :, None] * quantized_mean[:, None, :] + mean[:, :, None] * origin[:, None, :]
+    cross += difference[:, :, None] * origin[:, None, :]
+    return Moments(hessian, cross, quantized_mean + difference, quantized_mean, count)
 
 
 def _joined(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

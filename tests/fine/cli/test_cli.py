@@ -273,6 +273,7 @@ def test_options_reach_the_library(given, safe_mode, tmp_path, monkeypatch, caps
         "input_type": "float32",
         "output_type": "float32",
         "prefer": "size",
+        "quality": "balanced",
         "runtimes": ("litert", "tflite"),
         "on_unsupported": None,
         "transforms": ("fold_batch_norm", "cross_layer", "bounded_masks", "bias_correction", "islands"),

@@ -48,7 +48,7 @@ WRONG_OPTIONS = {
     "specs that are none": ({"weights": 4}, "'wrong': OpSpec: weights must be a WeightSpec in mode 'integer', found 4"),
     "activations that are none": ({"activations": 8}, "'wrong': OpSpec: activations must be an ActivationSpec"),
     "mode": ({"mode": "static"}, "'wrong': OpSpec: mode must be one of"),
-    "algorithm": ({"weights": tfq.WeightSpec(algorithm="best")}, "'wrong': unknown algorithm 'best'; known: round"),
+    "algorithm": ({"weights": tfq.WeightSpec(algorithm="finest")}, "'wrong': unknown algorithm 'finest'; known: auto"),
     "momentum": ({"momentum": 1.5}, "'wrong': momentum=1.5: expected a number from 0 to 1"),
     "steps": ({"freeze_after": -3}, "'wrong': freeze_after=-3"),
     "prefer": ({"prefer": "fast"}, "'wrong': prefer='fast': expected one of speed, size"),

@@ -47,7 +47,7 @@ def test_weight_only_files_compute_what_the_wrappers_do(recurrent: bool):
         expected = np.asarray(simulated[name])
         away = np.abs(found[name] - expected).max()
         assert away <= 1e-5 * np.abs(expected).max(), name  # another order of float32 sums
-        assert sqnr_db(expected, np.asarray(floats[name])) < 30, name  # it is quantized at all
+        assert sqnr_db(expected, np.asarray(floats[name])) < 35, name  # it is quantized at all
 
 
 def test_full_integer_files_are_within_one_step():

@@ -118,7 +118,7 @@ SHARING: dict[str, tuple[OpSpec, OpSpec, bool]] = {
     "other_bits": (OpSpec("dynamic", WeightSpec(8)), OpSpec("dynamic", WeightSpec(4)), False),
     "other_granularity": (OpSpec("dynamic", WeightSpec(8)), OpSpec("dynamic", WeightSpec(8, ChannelGroups(3))), False),
     "other_algorithm": (
-        OpSpec("dynamic", WeightSpec(4)),
+        OpSpec("dynamic", WeightSpec(4, algorithm="round_to_nearest")),
         OpSpec("dynamic", WeightSpec(4, algorithm="mse_clip")),
         False,
     ),
