@@ -1,4 +1,4 @@
-"""What every repair brings to full_int8: alone, left out, and all of them: `python -m benchmarks.ablation`.
+"""The gain of every transform in full_int8, alone and left out, and of all of them: `python -m benchmarks.ablation`.
 
 100 calibration samples, disjoint from the test samples; every file runs on the default kernels.
 """
@@ -16,16 +16,16 @@ from benchmarks.float_files import Files, prepared
 from benchmarks.tables import Table, present, progress
 from benchmarks.tool_run import run_tool
 from benchmarks.zoo import CASES
-from tfq_fine.search.transform_table import TRANSFORMS as REPAIRS
+from tfq_fine.search.transform_table import TRANSFORMS
 
 MEASURED = ("raw_cnn", "resnet8", "small_mobilenet_v2", "efficientnet_lite0_cifar10", "masked_transformer")
 CALIBRATION = 100  # samples
 CONVERTER = "TFLiteConverter int8"
 SETTINGS: dict[str, tuple[str, ...]] = {
     "all off": (),
-    **{f"{name} alone": (name,) for name in REPAIRS},
-    **{f"without {name}": tuple(other for other in REPAIRS if other != name) for name in REPAIRS},
-    "all on": tuple(REPAIRS),
+    **{f"{name} alone": (name,) for name in TRANSFORMS},
+    **{f"without {name}": tuple(other for other in TRANSFORMS if other != name) for name in TRANSFORMS},
+    "all on": tuple(TRANSFORMS),
 }
 
 
@@ -36,51 +36,51 @@ class Row:
     case: str
     setting: str
     evaluation: Evaluation
-    applied: tuple[str, ...] = ()  # the repairs that stayed
+    applied: tuple[str, ...] = ()  # the transforms that stayed
 
 
 def measure(case: str, work: Path) -> Iterator[Row]:
-    """One row for every setting, and for the converter; the same file is measured once."""
+    """Return one row for every setting, and for the converter; the same file is measured once."""
     files = prepared(case, work)
     samples, labels = files.test(), files.labels()
     assert labels is not None, f"{case} has no labels"
     expected = outputs(files.tflite, samples)
     yield Row(case, "float", evaluate(files.tflite, samples, labels, expected))
-    known: dict[bytes, Evaluation] = {}
-    for setting, repairs in SETTINGS.items():
+    evaluations: dict[bytes, Evaluation] = {}
+    for setting, transforms in SETTINGS.items():
         path = work / f"{case}-ablation.tflite"
-        content, applied = _quantized(files, repairs)
+        content, applied = _quantized(files, transforms)
         path.write_bytes(content)
-        if content not in known:
-            known[content] = evaluate(path, samples, labels, expected)
-        yield Row(case, setting, known[content], applied)
+        if content not in evaluations:
+            evaluations[content] = evaluate(path, samples, labels, expected)
+        yield Row(case, setting, evaluations[content], applied)
     path = work / f"{case}-converter.tflite"
     run_tool("tflite_converter_int8", files, path, CALIBRATION)
     yield Row(case, CONVERTER, evaluate(path, samples, labels, expected))
 
 
-def _quantized(files: Files, repairs: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
-    """The file, and the repairs that stayed."""
-    result = tfq.quantize(files.tflite, "full_int8", files.calibration()[:CALIBRATION], repairs=repairs)
-    return result.content, tuple(row.name for row in result.report.repairs if row.applied)
+def _quantized(files: Files, transforms: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
+    """Return the file, and the transforms that stayed."""
+    result = tfq.quantize(files.tflite, "full_int8", files.calibration()[:CALIBRATION], transforms=transforms)
+    return result.content, tuple(row.name for row in result.report.transforms if row.applied)
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """One line per setting, one column per model."""
+    """Return one line per setting, one column per model."""
     cases = list(dict.fromkeys(row.case for row in rows))
-    found = {(row.case, row.setting): row for row in rows}
+    by_setting = {(row.case, row.setting): row for row in rows}
     lines = [
-        (setting, *(_cell(found[case, setting].evaluation) for case in cases))
+        (setting, *(_cell(by_setting[case, setting].evaluation) for case in cases))
         for setting in ("float", *SETTINGS, CONVERTER)
     ]
-    on = (f"{case}: {', '.join(found[case, 'all on'].applied) or 'none'}" for case in cases)
-    samples = (f"{case}: {found[case, 'float'].evaluation.samples:,}" for case in cases)
+    on = (f"{case}: {', '.join(by_setting[case, 'all on'].applied) or 'none'}" for case in cases)
+    samples = (f"{case}: {by_setting[case, 'float'].evaluation.samples:,}" for case in cases)
     notes = (
         "Top-1 in %, and SQNR of the outputs in dB; full_int8, 100 calibration samples.",
         f"Test samples: {'; '.join(samples)}.",
         f"What stayed of all: {'; '.join(on)}.",
     )
-    return Table("Repairs", ("full_int8 with repairs", *cases), tuple(lines), notes, labels=1)
+    return Table("Transforms", ("full_int8 with transforms", *cases), tuple(lines), notes, labels=1)
 
 
 def _cell(found: Evaluation) -> str:
@@ -89,14 +89,14 @@ def _cell(found: Evaluation) -> str:
 
 def main() -> None:
     """Measure, print, save."""
-    given = parser(__doc__, MEASURED, CASES).parse_args()
+    arguments = parser(__doc__, MEASURED, CASES).parse_args()
     rows: list[Row] = []
-    with work_folder(given.work) as work:
-        for case in given.cases:
+    with work_folder(arguments.work) as work:
+        for case in arguments.cases:
             for row in measure(case, work):
                 progress(f"{case} {row.setting}: {row.evaluation} {', '.join(row.applied)}")
                 rows.append(row)
-    present(table(rows), rows, given.output)
+    present(table(rows), rows, arguments.output)
 
 
 if __name__ == "__main__":

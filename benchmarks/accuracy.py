@@ -26,7 +26,7 @@ CALIBRATION = 100  # samples
 
 @dataclass(frozen=True)
 class Row:
-    """What one tool makes of one case."""
+    """The result of one tool on one case."""
 
     case: str
     tool: str
@@ -35,7 +35,7 @@ class Row:
 
 
 def measure(case: str, tools: Iterable[str], work: Path, few: int | None) -> Iterator[Row]:
-    """One row for every tool.
+    """Return one row for every tool.
 
     Args:
         case: a name in `CASES`.
@@ -60,17 +60,17 @@ def measure(case: str, tools: Iterable[str], work: Path, few: int | None) -> Ite
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """The rows as text."""
+    """Return the rows as text."""
     made = []
     for row in rows:
         title = TOOLS[row.tool].title if row.tool in TOOLS else row.tool
-        found = row.evaluation
-        if found is None:
+        evaluation = row.evaluation
+        if evaluation is None:
             made.append((row.case, title, "fails", "", "", "", ""))
             continue
-        points = 100 * (found.top1 - found.float_top1)
-        cells = (f"{100 * found.top1:.2f}", f"{points:+.2f}", f"{found.sqnr_db:.1f}", f"{found.bytes:,}")
-        made.append((row.case, title, *cells, f"{found.samples:,}"))
+        points = 100 * (evaluation.top1 - evaluation.float_top1)
+        cells = (f"{100 * evaluation.top1:.2f}", f"{points:+.2f}", f"{evaluation.sqnr_db:.1f}", f"{evaluation.bytes:,}")
+        made.append((row.case, title, *cells, f"{evaluation.samples:,}"))
     columns = ("model", "file", "top-1 %", "against float", "SQNR dB", "bytes", "test samples")
     notes = (
         f"{CALIBRATION} calibration samples. Against float: points of top-1 on the same test samples.",
@@ -85,14 +85,14 @@ def main() -> None:
     arguments.add_argument("--recipes", type=names_of(OURS), default=RECIPES, help=f"of {', '.join(OURS)}")
     arguments.add_argument("--peers", type=names_of(PEERS), default=ACCURATE_PEERS, help=f"of {', '.join(PEERS)}")
     arguments.add_argument("--test", type=int, metavar="N", help="test samples for files with int16 activations")
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     rows: list[Row] = []
-    with work_folder(given.work) as work:
-        for case in given.cases:
-            for row in measure(case, (*given.recipes, *given.peers), work, given.test):
+    with work_folder(options.work) as work:
+        for case in options.cases:
+            for row in measure(case, (*options.recipes, *options.peers), work, options.test):
                 progress(f"{case} {row.tool}: {row.evaluation or row.failure}")
                 rows.append(row)
-    present(table(rows), rows, given.output)
+    present(table(rows), rows, options.output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the measuring commands ask in common."""
+"""Options that the measuring commands share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def parser(description: str | None, cases: Sequence[str], known: Collection[str]) -> ArgumentParser:
-    """A parser of --cases, --output and --work."""
+    """Return a parser of --cases, --output and --work."""
     made = ArgumentParser(description=description)
     made.add_argument("--cases", type=names_of(known), default=tuple(cases), help=f"of {', '.join(known)}")
     made.add_argument(
@@ -36,7 +36,7 @@ def names_of(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
 
 @contextmanager
 def work_folder(given: str | None) -> Iterator[Path]:
-    """The folder that the user gave, else one that is deleted at the end."""
+    """Return the folder that the user gave, else one that is deleted at the end."""
     if given is not None:
         yield Path(given)
         return

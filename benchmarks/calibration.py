@@ -37,12 +37,12 @@ class Timed:
 
     case: str
     how: str
-    seconds: tuple[float, ...]  # of every round
+    seconds: tuple[float, ...]  # one time for every round
     ratios: tuple[float, ...]  # to plain inference
 
 
 def times(case: str, work: Path, repeats: int) -> list[Timed]:
-    """All ways in turns."""
+    """Return the times of all ways to calibrate, measured in turns."""
     files = prepared(case, work)
     samples = files.calibration()
     ways: dict[str, Callable[[], float]] = {"plain inference": lambda: inference_s(files.tflite, samples)}
@@ -52,13 +52,13 @@ def times(case: str, work: Path, repeats: int) -> list[Timed]:
     ways["tfq_fine mse, channel_absmax"] = lambda: calibration_s(files.tflite, samples, "mse", also)
     for peer in PEERS:
         ways[TOOLS[peer].title] = lambda peer=peer: _peer_s(peer, files, work)  # type: ignore[misc]
-    found: dict[str, list[float]] = {how: [] for how in ways}
+    seconds: dict[str, list[float]] = {how: [] for how in ways}
     for _ in range(repeats):
         for how, measure in ways.items():
-            found[how].append(measure())
-            progress(f"{case} {how}: {found[how][-1]:.2f} s")
-    plain = np.array(found["plain inference"])
-    return [Timed(case, how, tuple(s), tuple((np.array(s) / plain).tolist())) for how, s in found.items()]
+            seconds[how].append(measure())
+            progress(f"{case} {how}: {seconds[how][-1]:.2f} s")
+    plain = np.array(seconds["plain inference"])
+    return [Timed(case, how, tuple(s), tuple((np.array(s) / plain).tolist())) for how, s in seconds.items()]
 
 
 def _peer_s(peer: str, files: Files, work: Path) -> float:
@@ -80,14 +80,14 @@ def time_table(rows: list[Timed]) -> Table:
 def memory_table(case: str, work: Path) -> tuple[Table, dict[int, int]]:
     """Peak memory over numbers of samples."""
     tflite = prepared(case, work).tflite
-    found = {count: peak_bytes(tflite, MEMORY_OBSERVER, count) for count in COUNTS}
-    made = tuple((case, str(count), f"{peak / MIB:.0f}") for count, peak in found.items())
+    peaks = {count: peak_bytes(tflite, MEMORY_OBSERVER, count) for count in COUNTS}
+    made = tuple((case, str(count), f"{peak / MIB:.0f}") for count, peak in peaks.items())
     note = f"Observer {MEMORY_OBSERVER} on all tensors; ru_maxrss of the process, library included."
-    return Table("Memory of a calibration", ("model", "samples", "peak MiB"), made, (note,), labels=1), found
+    return Table("Memory of a calibration", ("model", "samples", "peak MiB"), made, (note,), labels=1), peaks
 
 
 def processes_table(case: str, work: Path, repeats: int) -> tuple[Table, list[tuple[float, float]]]:
-    """One process and two, one thread each."""
+    """Return the times of one process and of two, with one thread each."""
     files = prepared(case, work)
     samples = files.calibration()
     pairs = [(sharded_s(files.tflite, samples, 1), sharded_s(files.tflite, samples, 2)) for _ in range(repeats)]
@@ -102,23 +102,23 @@ def main() -> None:
     """Measure, print, save."""
     arguments = parser(__doc__, MEASURED, CASES)
     arguments.add_argument("--repeats", type=int, default=3, metavar="N", help="rounds (3)")
-    given = arguments.parse_args()
-    with work_folder(given.work) as work:
+    options = arguments.parse_args()
+    with work_folder(options.work) as work:
         memory, peaks = memory_table(MEMORY_CASE, work)
-        processes, pairs = processes_table(PROCESSES_CASE, work, given.repeats)
-        timed = [row for case in given.cases for row in times(case, work, given.repeats)]
+        processes, pairs = processes_table(PROCESSES_CASE, work, options.repeats)
+        timed = [row for case in options.cases for row in times(case, work, options.repeats)]
         outcomes = list(outliers.measure(OBSERVERS, work))
     tables = [time_table(timed), memory, processes, outliers.table(outcomes)]
     for made in tables:
         made.show()
-    if given.output:
+    if options.output:
         numbers = {
             "times": [asdict(row) for row in timed],
             "peaks": {str(count): peak for count, peak in peaks.items()},
             "processes": pairs,
             "outliers": [asdict(row) for row in outcomes],
         }
-        save(given.output, tables, numbers)
+        save(options.output, tables, numbers)
 
 
 if __name__ == "__main__":

@@ -47,13 +47,13 @@ def calibration_s(tflite: Path, samples: np.ndarray, observer: str, also: tuple[
     recipe = named("full_int8").with_observer(observer)
     plan = make_plan(graph, recipe.resolve(graph), Policy("speed", False, Target()))
     needs = range_needs(graph).also(observer_needs(graph, plan)).also(algorithm_needs(graph, also))
-    found = gather(graph, samples, needs, ReadingOptions(threads=THREADS))
-    assert found.statistics is not None
-    known = chosen(graph, plan, found.statistics)
+    gathered = gather(graph, samples, needs, ReadingOptions(threads=THREADS))
+    assert gathered.statistics is not None
+    ranges = chosen(graph, plan, gathered.statistics)
     if observer == AUTO:
-        few = looked_at(graph, found.samples)
+        few = looked_at(graph, gathered.samples)
         histograms, _ = counted(graph, plan, few, THREADS)
-        best_ranges(graph, plan, found.statistics, known, few, histograms, THREADS)
+        best_ranges(graph, plan, gathered.statistics, ranges, few, histograms, THREADS)
     return time.perf_counter() - start
 
 
@@ -68,7 +68,7 @@ def sharded_s(tflite: Path, samples: np.ndarray, processes: int) -> float:
 
 
 def _ready(number: int) -> int:
-    """What a process does first; the library is loaded then."""
+    """Return `number` from a process that has loaded the library."""
     time.sleep(0.5)  # so that every process of the pool gets one
     return number
 

@@ -22,37 +22,37 @@ File = tuple[bytes, list[np.ndarray]]
 
 
 def chain_costs(codes: Sequence[str], clock: Callable[[Mapping[str, File]], dict[str, float]]) -> dict[str, dict]:
-    """code -> nanoseconds of the chain with the operator in int8 ("int8_ns") and in float ("float_ns").
+    """Return code -> nanoseconds of the chain with the operator in int8 ("int8_ns") and in float ("float_ns").
 
     Args:
         codes: operators; those whose result is not one activation of rank four, or that ask for values of their own,
             are left out.
         clock: times files, interleaved.
     """
-    found = {}
+    costs = {}
     for code in codes:
-        given, row = BASE[code](SHAPE), OPS[code]
-        feeds = all(operand == SHAPE for operand in given.inputs if isinstance(operand, tuple))
+        case, row = BASE[code](SHAPE), OPS[code]
+        feeds = all(operand == SHAPE for operand in case.inputs if isinstance(operand, tuple))
         if (
             not feeds
-            or given.results > 1
+            or case.results > 1
             or row.outputs == ()
             or row.weight is not None
-            or given.bool_slots
-            or given.ranges
+            or case.bool_slots
+            or case.ranges
         ):
             continue
-        values = single_op.encode(given, row, "int8", 0).values
-        (result,) = single_op.float_run(given, values, ["float32"])
+        values = single_op.encode(case, row, "int8", 0).values
+        (result,) = single_op.float_run(case, values, ["float32"])
         if result.ndim != len(SHAPE):
             continue
-        made = {f"{kind}_ns": chain(given, row, result.shape, kind == "int8") for kind in ("int8", "float")}
-        found[code] = {name: round(time) for name, time in clock(made).items()}
-    return found
+        made = {f"{kind}_ns": chain(case, row, result.shape, kind == "int8") for kind in ("int8", "float")}
+        costs[code] = {name: round(time) for name, time in clock(made).items()}
+    return costs
 
 
 def chain(given: Case, row: KernelRow, shape: Shape, integer: bool) -> File:
-    """int8 FULLY_CONNECTED -> the operator, in integers or in float -> int8 FULLY_CONNECTED."""
+    """Return a chain: int8 FULLY_CONNECTED, the operator in integers or in float, int8 FULLY_CONNECTED."""
     steps = _Steps()
     source = steps.add(single_op.activation("input", SHAPE, ENCODING))
     entry = steps.linear(source, SHAPE[-1], SHAPE)
@@ -85,7 +85,7 @@ class _Steps:
         return len(self.tensors) - 1
 
     def linear(self, source: int, inputs: int, shape: Shape, encoding: ActivationEncoding = ENCODING) -> int:
-        """An int8 FULLY_CONNECTED with as many outputs as `shape` has last."""
+        """Return an int8 FULLY_CONNECTED with as many outputs as `shape` has last."""
         codes = np.random.default_rng(1).integers(-127, 128, (shape[-1], inputs)).astype(np.int8)
         scale = np.full(shape[-1], 1 / 127 / inputs**0.5, np.float32)
         zeros = np.zeros(shape[-1], np.int64)

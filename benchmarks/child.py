@@ -8,10 +8,10 @@ ROOT = str(Path(__file__).parents[1])
 
 
 def command(module: str, *arguments: object) -> list[str]:
-    """The command that runs a module of this folder."""
+    """Return the command that runs a module of this folder."""
     return python_command(f"benchmarks.{module}", *map(str, arguments))
 
 
 def environment() -> dict[str, str]:
-    """The environment to run it in."""
+    """Return the environment to run it in."""
     return python_environment(ROOT)

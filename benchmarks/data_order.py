@@ -1,4 +1,4 @@
-"""What the order of the calibration data does to full_int8: `python -m benchmarks.data_order`.
+"""The effect of the order of the calibration data on full_int8: `python -m benchmarks.data_order`.
 
 The same 100 samples as they come, reversed, sorted by brightness and by the class that the float model gives them; and
 with the first eight of them blank. Outputs are compared with those of the float file on test samples.
@@ -34,7 +34,7 @@ class Row:
 
 
 def ordered(samples: np.ndarray, order: str, files: Files) -> np.ndarray:
-    """The samples (n, *input) in one of `ORDERS`."""
+    """Return the samples (n, *input) in one of `ORDERS`."""
     if order == "reversed":
         return samples[::-1]
     if order == "by brightness":
@@ -47,7 +47,7 @@ def ordered(samples: np.ndarray, order: str, files: Files) -> np.ndarray:
 
 
 def measure(case: str, work: Path, test: int) -> Iterator[Row]:
-    """One row for every order."""
+    """Return one row for every order."""
     files = prepared(case, work)
     samples, labels = files.test()[:test], files.labels()
     assert labels is not None, f"{case} has no labels"
@@ -60,11 +60,11 @@ def measure(case: str, work: Path, test: int) -> Iterator[Row]:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """One line per case, one column per order."""
-    found = {(row.case, row.order): row.evaluation for row in rows}
+    """Return one line per case, one column per order."""
+    evaluations = {(row.case, row.order): row.evaluation for row in rows}
     lines = []
     for case in dict.fromkeys(row.case for row in rows):
-        each = [found[case, order] for order in ORDERS]
+        each = [evaluations[case, order] for order in ORDERS]
         spread = max(e.sqnr_db for e in each) - min(e.sqnr_db for e in each)
         cells = (f"{100 * e.top1:.2f} / {e.sqnr_db:.1f}" for e in each)
         lines.append((case, f"{100 * each[0].float_top1:.2f}", *cells, f"{spread:.1f}"))
@@ -76,14 +76,14 @@ def main() -> None:
     """Measure, print the table, save it."""
     arguments = parser(__doc__, MEASURED, CASES)
     arguments.add_argument("--test", type=int, default=1000, help="test samples")
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     rows: list[Row] = []
-    with work_folder(given.work) as work:
-        for case in given.cases:
-            for row in measure(case, work, given.test):
+    with work_folder(options.work) as work:
+        for case in options.cases:
+            for row in measure(case, work, options.test):
                 progress(f"{case} {row.order}: {row.evaluation}")
                 rows.append(row)
-    present(table(rows), rows, given.output)
+    present(table(rows), rows, options.output)
 
 
 if __name__ == "__main__":

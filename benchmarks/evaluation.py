@@ -23,12 +23,12 @@ class Evaluation:
     samples: int
     float_top1: float
     top1: float
-    sqnr_db: float  # of all outputs over all samples
+    sqnr_db: float  # over all outputs and samples
     bytes: int
 
 
 def outputs(path: Path, samples: np.ndarray) -> np.ndarray:
-    """The first output (n, *output) as real values, on the default kernels, in batches where the file allows it."""
+    """Return the first output (n, *output) as real values, on the default kernels, in batches where possible."""
     graph = flatbuffer.read(str(path))
     side = Side(graph, str(path), threads=THREADS)
     step = BATCH if graph.main.tensors[graph.main.inputs[0]].dynamic_shape[0] == -1 else 1
@@ -38,11 +38,11 @@ def outputs(path: Path, samples: np.ndarray) -> np.ndarray:
 
 def evaluate(path: Path, samples: np.ndarray, labels: np.ndarray, expected: np.ndarray) -> Evaluation:
     """Run the file on samples (n, *input) whose outputs in float are `expected`."""
-    found = outputs(path, samples)
-    right = top1(expected, labels), top1(found, labels)
-    return Evaluation(len(samples), *right, ErrorSums.of(expected, found).sqnr_db, path.stat().st_size)
+    values = outputs(path, samples)
+    right = top1(expected, labels), top1(values, labels)
+    return Evaluation(len(samples), *right, ErrorSums.of(expected, values).sqnr_db, path.stat().st_size)
 
 
 def has_int16_activations(graph: Graph) -> bool:
-    """Whether operators compute on int16, which the kernels for CPUs do slowly."""
+    """Return whether operators compute on int16, which the kernels for CPUs do slowly."""
     return any(tensor.dtype == "int16" and not tensor.is_constant for tensor in graph.main.tensors)

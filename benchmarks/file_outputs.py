@@ -16,7 +16,7 @@ from benchmarks.evaluation import outputs
 
 
 def outputs_apart(path: Path, samples: Path, count: int) -> np.ndarray | str:
-    """The first output (count, *output) on the first samples in the file `samples`; or how the run ended."""
+    """Return the first output (count, *output) on the first samples in the file `samples`; or how the run ended."""
     target = path.with_suffix(".npy")
     command = child.command("file_outputs", path, samples, count, target)
     done = subprocess.run(command, env=child.environment(), capture_output=True, text=True, check=False)
@@ -24,9 +24,9 @@ def outputs_apart(path: Path, samples: Path, count: int) -> np.ndarray | str:
         return f"running it ended the process with signal {-done.returncode}"
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["no word"])[-1]
-    found: np.ndarray = np.load(target)
+    values: np.ndarray = np.load(target)
     target.unlink()
-    return found
+    return values
 
 
 def main(path: str, samples: str, count: str, target: str) -> None:

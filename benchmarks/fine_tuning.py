@@ -19,7 +19,7 @@ HEADER = ("recipe", "float %", "post-training %", "fine-tuned, Keras %", "fine-t
 
 
 def table(rows: list[Row]) -> Table:
-    """The rows as a table."""
+    """Return the rows as a table."""
     cells = tuple(
         (
             row.recipe,

@@ -73,7 +73,7 @@ def write_files(case: Case, folder: Path) -> Files:
 
 
 def prepared(name: str, work: Path) -> Files:
-    """The files of the case `name` in WORK/NAME; made there first, in another process, where they are not."""
+    """Return the files of the case `name` in WORK/NAME; made there first, in another process, where they are not."""
     place = work / name
     if not place.exists():
         work.mkdir(parents=True, exist_ok=True)

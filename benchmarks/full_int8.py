@@ -52,7 +52,7 @@ class Measured:
     bytes: int
 
     def median(self, figure: str) -> float | None:
-        """Of one field of `ToolRun`; None where the tool does not tell."""
+        """Return the median of one field of `ToolRun`; None where the tool does not tell."""
         values = [getattr(run, figure) for run in self.runs]
         return None if None in values else median(values)
 
@@ -164,18 +164,18 @@ def main() -> None:
     """Measure, print, save."""
     arguments = parser(__doc__, MEASURED, CASES)
     arguments.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of every tool (3)")
-    given = arguments.parse_args()
-    with work_folder(given.work) as work:
-        runs = {case: run_tools(case, COMPARED, work, given.repeats) for case in given.cases}
+    options = arguments.parse_args()
+    with work_folder(options.work) as work:
+        runs = {case: run_tools(case, COMPARED, work, options.repeats) for case in options.cases}
         # after all runs: a child's ru_maxrss starts at its parent's, so this process stays small until here
-        rows = [row for case in given.cases for row in time_outputs(case, runs[case], work)]
-        calibrations = [calibration(case, prepared(case, work), given.repeats) for case in given.cases]
+        rows = [row for case in options.cases for row in time_outputs(case, runs[case], work)]
+        calibrations = [calibration(case, prepared(case, work), options.repeats) for case in options.cases]
     tables = [table(rows), calibration_table(calibrations)]
     for made in tables:
         made.show()
-    if given.output:
+    if options.output:
         numbers = {"rows": rows, "calibration": calibrations}
-        save(given.output, tables, {name: [asdict(row) for row in found] for name, found in numbers.items()})
+        save(options.output, tables, {name: [asdict(row) for row in measured] for name, measured in numbers.items()})
 
 
 if __name__ == "__main__":

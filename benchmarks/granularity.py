@@ -32,12 +32,12 @@ TEST = {"resnet8": 2000}  # samples; else:
 FEW = 200
 CALIBRATION = 100  # samples
 SECONDS_PER_FILE, FILES_AT_ONCE = 1.0, 12
-WORSE_DB, BIGGER = 0.2, 1.01  # of the equal file than theirs, before it counts
+WORSE_DB, BIGGER = 0.2, 1.01  # how much worse or bigger than theirs an equal file counts as such
 
 
 @dataclass(frozen=True)
 class File:
-    """What one file is worth."""
+    """The quality, size and speed of one file."""
 
     bytes: int
     top1: float | None  # None where the case has no labels
@@ -89,7 +89,7 @@ class Bench:
         return Row(self.case, setting.name, _file(ours), equal, theirs, failure, peer)
 
     def measured(self, made: Made) -> File | str:
-        """How good a file is; or why it cannot be told."""
+        """Return how good a file is; or why it cannot be told."""
         if made.path is None:
             return made.note
         digest = sha256(made.path.read_bytes()).hexdigest()
@@ -97,17 +97,17 @@ class Bench:
             self._known[digest] = self._evaluated(made.path)
             if isinstance(self._known[digest], File):
                 self.paths[digest] = made.path
-        found = self._known[digest]
-        return replace(found, note=f"{made.note}#{digest}") if isinstance(found, File) else found
+        quality = self._known[digest]
+        return replace(quality, note=f"{made.note}#{digest}") if isinstance(quality, File) else quality
 
     def _evaluated(self, path: Path) -> File | str:
-        found = outputs_apart(path, self.files.folder / "test.npy", self.count)
-        if isinstance(found, str):
-            return found
+        values = outputs_apart(path, self.files.folder / "test.npy", self.count)
+        if isinstance(values, str):
+            return values
         labels = self.files.labels()
-        right = None if labels is None else top1(found, labels[: self.count])
-        errors = ErrorSums.of(self.expected, found)
-        return File(path.stat().st_size, right, agreement(self.expected, found), errors.sqnr_db)
+        right = None if labels is None else top1(values, labels[: self.count])
+        errors = ErrorSums.of(self.expected, values)
+        return File(path.stat().st_size, right, agreement(self.expected, values), errors.sqnr_db)
 
     def _theirs(self, setting: Setting) -> tuple[File | None, str, File | None]:
         """Their file, what to say of it, and the equal one of ours."""
@@ -121,15 +121,15 @@ class Bench:
             return None, "quantizes no weights", None
         kept = float_codes(tfq_graph(self.files), graph, setting.spec.mode)
         peer = f"leaves float: {', '.join(kept)}" if kept else ""
-        found = self.measured(made)
-        if isinstance(found, str):
-            return None, f"its file does not run: {found}", None
-        peer = "; ".join(filter(None, ("outputs NaN" if isnan(found.sqnr_db) else "", peer)))
+        quality = self.measured(made)
+        if isinstance(quality, str):
+            return None, f"its file does not run: {quality}", None
+        peer = "; ".join(filter(None, ("outputs NaN" if isnan(quality.sqnr_db) else "", peer)))
         equal = self.measured(self.maker.equal(setting, graph))
-        return found, f"{peer}; the equal one fails: {equal}" if isinstance(equal, str) else peer, _file(equal)
+        return quality, f"{peer}; the equal one fails: {equal}" if isinstance(equal, str) else peer, _file(equal)
 
     def timed(self, rows: Iterable[Row]) -> list[Row]:
-        """The rows with latencies: every file that runs, in turns with the float one."""
+        """Return the rows with latencies: every file that runs, in turns with the float one."""
         ratios: dict[str, float] = {}
         digests = list(self.paths)
         for start in range(0, len(digests), FILES_AT_ONCE):
@@ -155,7 +155,7 @@ def _timed(file: File | None, ratios: Mapping[str, float]) -> File | None:
 
 
 def measure(case: str, settings: Sequence[Setting], work: Path, test: int | None) -> list[Row]:
-    """All settings of one case."""
+    """Return all settings of one case."""
     bench = Bench(case, work, test)
     rows = []
     for setting in settings:
@@ -165,7 +165,7 @@ def measure(case: str, settings: Sequence[Setting], work: Path, test: int | None
 
 
 def ours_table(rows: Sequence[Row]) -> Table:
-    """tfq_fine at its defaults."""
+    """Return the file of tfq_fine at its defaults."""
     made = []
     for row in rows:
         cells = _cells(row.ours)
@@ -179,7 +179,7 @@ def ours_table(rows: Sequence[Row]) -> Table:
 
 
 def peer_table(rows: Sequence[Row]) -> Table:
-    """The same setting in both tools, with the same plain rounding."""
+    """Return a table of each setting in both tools, both with plain rounding."""
     made = []
     for row in rows:
         if not (row.theirs or row.peer):
@@ -222,18 +222,20 @@ def _arguments() -> Namespace:
 
 def main() -> None:
     """Measure, print, save, draw."""
-    given = _arguments()
-    with work_folder(given.work) as work:
-        rows = [row for case in given.cases for row in measure(case, matching(given.settings), work, given.test)]
-        floats = {case: prepared(case, work).tflite.stat().st_size for case in given.cases}
+    arguments = _arguments()
+    with work_folder(arguments.work) as work:
+        rows = [
+            row for case in arguments.cases for row in measure(case, matching(arguments.settings), work, arguments.test)
+        ]
+        floats = {case: prepared(case, work).tflite.stat().st_size for case in arguments.cases}
     tables = [ours_table(rows), peer_table(rows)]
     for made in tables:
         made.show()
     numbers = {"float_bytes": floats, "rows": [asdict(row) | {"falls_short": row.falls_short} for row in rows]}
-    if given.output:
-        save(given.output, tables, numbers)
-    if given.figure:
-        draw(numbers, given.figure)
+    if arguments.output:
+        save(arguments.output, tables, numbers)
+    if arguments.figure:
+        draw(numbers, arguments.figure)
 
 
 if __name__ == "__main__":

@@ -55,13 +55,13 @@ class Maker:
         return self._quantized(setting, setting.recipe, "ours")
 
     def equal(self, setting: Setting, peer: Graph) -> Made:
-        """What the peer's file does, and no more: its rounding, its operators, its borders."""
+        """Return the recipe of what the peer's file does, and no more: its rounding, its operators, its borders."""
         kept = float_codes(tfq_graph(self.files), peer, setting.spec.mode)
         borders = {"input_type": border(peer, peer.main.inputs), "output_type": border(peer, peer.main.outputs)}
         return self._quantized(setting, setting.plain(kept), "equal", **borders)
 
     def theirs(self, setting: Setting) -> Made:
-        """litert-quantizer's file."""
+        """Return litert-quantizer's file."""
         path = self._path(setting, "theirs")
         try:
             run_tool(setting.peer, self.files, path, len(self.data))
@@ -70,16 +70,16 @@ class Maker:
         return Made(path, "")
 
     def _quantized(self, setting: Setting, recipe: tfq.Recipe, whose: str, **options: str) -> Made:
-        known = None if setting.folds else self._calibrated()
+        statistics = None if setting.folds else self._calibrated()
         try:
-            found = tfq.quantize(
-                str(self.files.tflite), recipe, self.data, prefer=setting.prefer, statistics=known, **options
+            result = tfq.quantize(
+                str(self.files.tflite), recipe, self.data, prefer=setting.prefer, statistics=statistics, **options
             )
         except TfqError as error:
             return Made(None, str(error))
         path = self._path(setting, whose)
-        path.write_bytes(found.content)
-        return Made(path, forms(found.report))
+        path.write_bytes(result.content)
+        return Made(path, forms(result.report))
 
     def _path(self, setting: Setting, whose: str) -> Path:
         return self.work / f"{self.files.folder.name}-{setting.name}-{whose}.tflite"
@@ -99,14 +99,14 @@ class Maker:
 
 
 def tfq_graph(files: Files) -> Graph:
-    """The float graph as tfq_fine reads it: operators know their layers."""
+    """Return the float graph as tfq_fine reads it: operators know their layers."""
     from tfq_converters.reading import read_model
 
     return read_model(str(files.tflite)).graph
 
 
 def forms(report: QuantizationReport) -> str:
-    """How many operators hold their weights how.
+    """Return how many operators hold their weights in each way.
 
     >>> from tfq_fine.report.quantization import OpRow
     >>> row = OpRow("a", "a", "CONV_2D", "dynamic", "int4 per-channel", form="native")
@@ -118,7 +118,7 @@ def forms(report: QuantizationReport) -> str:
 
 
 def float_codes(graph: Graph, peer: Graph, mode: Mode) -> list[str]:
-    """The operators that `mode` could quantize and that the peer's file computes as in float, weights and all."""
+    """Return the operators that `mode` could quantize and that the peer's file computes in float."""
     quantized = {op.code for op in peer.main.ops if is_quantized(op, peer.main)}
     codes = dict.fromkeys(op.code for op in graph.main.ops if touches_float(op, graph.main))
     able = [code for code in codes if (code in OPS if mode == "integer" else facts_of(code).weights)]
@@ -126,7 +126,7 @@ def float_codes(graph: Graph, peer: Graph, mode: Mode) -> list[str]:
 
 
 def is_quantized(op: Op, main: Subgraph) -> bool:
-    """Whether `op` reads or writes values in integers that stand for real ones, or weights dequantized in the file."""
+    """Return whether `op` reads or writes codes of real values, or weights that are dequantized in the file."""
     if op.code in ("QUANTIZE", "DEQUANTIZE"):
         return False
     touched = [main.tensors[t] for t in (*op.inputs, *op.outputs) if t >= 0]
@@ -139,12 +139,12 @@ def is_quantized(op: Op, main: Subgraph) -> bool:
 
 
 def quantizes_nothing(graph: Graph) -> bool:
-    """Whether no operator with weights has any in integers."""
+    """Return whether no operator with weights has any in integers."""
     return not any(is_quantized(op, graph.main) for op in graph.main.ops if facts_of(op.code).weights)
 
 
 def border(graph: Graph, tensors: tuple[int, ...]) -> str:
-    """The type of a file's inputs or outputs."""
+    """Return the type of a file's inputs or outputs."""
     return graph.main.tensors[tensors[0]].dtype
 
 

@@ -21,7 +21,7 @@ GRANULARITIES: dict[str, Granularity] = {
     "blocks128": Blocks(128),
     "blocks32": Blocks(32),
 }
-MIXED_BITS = (8, 4)  # of the sensitive layers, and of the others
+MIXED_BITS = (8, 4)  # bits of the sensitive layers, and of the others
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Setting:
 
     @property
     def spec(self) -> OpSpec:
-        """What is asked of every operator."""
+        """The request for every operator."""
         assert self.recipe.default is not None
         return self.recipe.default
 
@@ -54,7 +54,7 @@ class Setting:
         return replace(self.recipe, default=replace(self.spec, weights=weights)).with_rules(*rules)
 
     def with_sensitive(self, layers: Collection[str]) -> Setting:
-        """The mix with more bits for these layers."""
+        """Return the mix with more bits for these layers."""
         assert self.spec.weights is not None
         weights = replace(self.spec.weights, bits=MIXED_BITS[0], granularity=PerChannel(), algorithm="round_to_nearest")
         rules = (Rule(replace(self.spec, weights=weights), layer=name) for name in layers)
@@ -96,5 +96,5 @@ SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in (*_grid(
 
 
 def matching(patterns: Collection[str]) -> list[Setting]:
-    """The settings whose names match one of the glob patterns, in order."""
+    """Return the settings whose names match one of the glob patterns, in order."""
     return [setting for name, setting in SETTINGS.items() if any(fnmatchcase(name, pattern) for pattern in patterns)]

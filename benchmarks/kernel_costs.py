@@ -88,14 +88,14 @@ Points = dict[tuple[str, Units], tuple[float, bool]]
 
 
 def unit_of(code: str, row: KernelRow) -> str:
-    """What the cost of an operator grows with."""
+    """Return what the cost of an operator grows with."""
     if row.weight is not None or code in ("BATCH_MATMUL", lstm.CODE):
         return "mac"
     return "input" if code in BY_INPUT else "output"
 
 
 def units(given: Case, row: KernelRow, results: Sequence[np.ndarray]) -> int:
-    """How many units a case has."""
+    """Return how many units a case has."""
     unit = unit_of(given.code, row)
     sizes = [np.shape(i) if isinstance(i, np.ndarray) else i or () for i in given.inputs]
     if unit == "input":
@@ -110,7 +110,7 @@ def units(given: Case, row: KernelRow, results: Sequence[np.ndarray]) -> int:
 
 
 def files(given: Case, row: KernelRow) -> dict[str, File]:
-    """type -> the file of a case in that type, with inputs."""
+    """Return type -> the file of a case in that type, with inputs."""
     types = single_op.float_types(given, row)
     encoded = single_op.encode(given, row, "int8", 0)
     results = single_op.float_run(given, encoded.values, types)
@@ -126,58 +126,58 @@ def files(given: Case, row: KernelRow) -> dict[str, File]:
     return made
 
 
-def weight_files(given: Case, row: KernelRow, outputs: Sequence[Tensor]) -> dict[str, File]:
-    """The dynamic-range and weight-only files of a linear operator."""
-    if given.code == "BATCH_MATMUL":
-        lhs, rhs = given.inputs
+def weight_files(case: Case, row: KernelRow, outputs: Sequence[Tensor]) -> dict[str, File]:
+    """Return the dynamic-range and weight-only files of a linear operator."""
+    if case.code == "BATCH_MATMUL":
+        lhs, rhs = case.inputs
         assert isinstance(rhs, tuple)
         constant = np.random.default_rng(0).normal(size=rhs).astype(np.float32)
-        given = replace(given, inputs=(lhs, constant), weight=(1, None))
-    encoded = single_op.encode(given, row, "int8", 0)
-    fed = [v for slot, v in encoded.values.items() if not isinstance(given.inputs[slot], np.ndarray)]
-    dynamic = single_op.weight_graph(given, encoded, outputs, HYBRID_VERSIONS[given.code])
-    only = single_op.weight_graph(given, encoded, outputs)
+        case = replace(case, inputs=(lhs, constant), weight=(1, None))
+    encoded = single_op.encode(case, row, "int8", 0)
+    fed = [v for slot, v in encoded.values.items() if not isinstance(case.inputs[slot], np.ndarray)]
+    dynamic = single_op.weight_graph(case, encoded, outputs, HYBRID_VERSIONS[case.code])
+    only = single_op.weight_graph(case, encoded, outputs)
     return {"dynamic_int8": (write(dynamic), fed), "weight_only_int8": (write(only), fed)}
 
 
 def lstm_files(shape: Shape) -> dict[str, File]:
-    """type -> the file of a fused LSTM in it: the cell of the probe, at the shape (batch, steps, inputs, units)."""
+    """Return type -> the file of a fused LSTM: the cell of the probe, at the shape (batch, steps, inputs, units)."""
     form = replace(FORMS[lstm.CODE, ""], data=shape[:3], weight=(shape[3], shape[2]))
     made = {}
     for name, (mode, bits, granularity) in LSTM_MODES.items():
         cell = Cell(lstm.CODE, "", mode, bits, granularity)
-        given = operands(cell, form)
-        fed = given.data if given.encoding is None else given.encoding.encode(given.data)
-        made[name] = write(cell_graph(cell, form, given, answer(cell, form, given))), [fed]
+        values = operands(cell, form)
+        fed = values.data if values.encoding is None else values.encoding.encode(values.data)
+        made[name] = write(cell_graph(cell, form, values, answer(cell, form, values))), [fed]
     return made
 
 
 def pointwise_files(shape: Shape) -> dict[str, File]:
-    """type -> the dynamic-range file of FULLY_CONNECTED on (rows, inputs, channels)."""
+    """Return type -> the dynamic-range file of FULLY_CONNECTED on (rows, inputs, channels)."""
     rows, inputs, channels = shape
     form = replace(FORMS["FULLY_CONNECTED", ""], data=(rows, inputs), weight=(channels, inputs))
     made = {}
     for bits in BITS:
         cell = Cell("FULLY_CONNECTED", "", "dynamic", bits, "per_channel")
-        given = operands(cell, form)
-        made[f"dynamic_int{bits}"] = write(cell_graph(cell, form, given, answer(cell, form, given))), [given.data]
+        values = operands(cell, form)
+        made[f"dynamic_int{bits}"] = write(cell_graph(cell, form, values, answer(cell, form, values))), [values.data]
     return made
 
 
 def border_files(code: str, shape: Shape) -> dict[str, File]:
-    """type -> the file of QUANTIZE to it, or of DEQUANTIZE from it."""
+    """Return type -> the file of QUANTIZE to it, or of DEQUANTIZE from it."""
     made: dict[str, File] = {}
-    for dtype, known in (("int8", 2), ("int16", 3)):
+    for dtype, version in (("int8", 2), ("int16", 3)):
         integer = single_op.activation("q", shape, single_op.encoding(-3, 3, dtype))
         real = Tensor("r", shape, "float32")
         ends = (real, integer) if code == "QUANTIZE" else (integer, real)
         fed = np.random.default_rng(0).integers(-100, 100, shape).astype(ends[0].dtype)
-        made[dtype] = (write(single_op.one_op_graph(code, ends, known if code == "DEQUANTIZE" else 1)), [fed])
+        made[dtype] = (write(single_op.one_op_graph(code, ends, version if code == "DEQUANTIZE" else 1)), [fed])
     return made
 
 
 def open_files(made: Mapping[str, File]) -> dict[str, Any]:
-    """type -> the interpreter, allocated and fed. Its bare `invoke` is timed: `Runner` would also set inputs."""
+    """Return type -> the interpreter, allocated and fed. Its bare `invoke` is timed: `Runner` would also set inputs."""
     opened = {}
     for dtype, (content, fed) in made.items():
         runner = Runner(content)
@@ -193,7 +193,7 @@ def interleaved(interpreters: Mapping[str, Any], rounds: int = ROUNDS) -> dict[s
 
 
 def delegated(interpreter: Any) -> bool:
-    """Whether the XNNPACK delegate has taken the last operator."""
+    """Return whether the XNNPACK delegate has taken the last operator."""
     return bool(interpreter._get_ops_details()[-1]["op_name"] == "DELEGATE")
 
 
@@ -215,7 +215,7 @@ def fit(points: Sequence[tuple[Units, float]]) -> tuple[float, ...]:
 
 
 def measure(sized: Sequence[Sized], empty: Mapping[str, Any]) -> Points:
-    """(type, units) -> nanoseconds and whether delegated; `empty` runs in turns with the files and is taken off."""
+    """Return (type, units) -> nanoseconds, less those of `empty`, and whether delegated; runs are measured in turns."""
     points: Points = {}
     for count, made in sized:
         interpreters = open_files(made)
@@ -228,20 +228,20 @@ def measure(sized: Sequence[Sized], empty: Mapping[str, Any]) -> Points:
 
 
 def summary(passes: Sequence[Points], unit: str) -> dict[str, Any]:
-    """type -> its cost, from the medians over the passes."""
-    found: dict[str, Any] = {"unit": unit}
+    """Return type -> its cost, from the medians over the passes."""
+    costs: dict[str, Any] = {"unit": unit}
     for dtype in dict.fromkeys(key[0] for key in passes[0]):
         keys = [key for key in passes[0] if key[0] == dtype]
         measured = [(key[1], round(median(points[key][0] for points in passes), 1)) for key in keys]
         base, *slopes = (float(f"{number:.4g}") for number in fit(measured))
         numbers = {**dict(zip(SLOPES, slopes, strict=False)), "ns_base": base}
         points = [(*units, ns) for units, ns in measured]
-        found[dtype] = {**numbers, "delegated": passes[0][keys[-1]][1], "points": points}
-    return found
+        costs[dtype] = {**numbers, "delegated": passes[0][keys[-1]][1], "points": points}
+    return costs
 
 
 def sized_files(name: str) -> list[Sized]:
-    """The files of one entry of `BASE` (or CONV_2D_1X1, QUANTIZE, DEQUANTIZE) at its sizes."""
+    """Return the files of one entry of `BASE` (or CONV_2D_1X1, QUANTIZE, DEQUANTIZE) at its sizes."""
     if name in BORDERS:
         return [((int(np.prod(shape)),), border_files(name, shape)) for shape in SIZES]
     if name == lstm.CODE:
@@ -251,26 +251,26 @@ def sized_files(name: str) -> list[Sized]:
     code = name.removesuffix("_1X1")
     row, sized = OPS[code], []
     for shape in OWN_SIZES.get(name, SIZES):
-        given = BASE[code](shape)
-        encoded = single_op.encode(given, row, "int8", 0)
-        results = single_op.float_run(given, encoded.values, single_op.float_types(given, row))
+        case = BASE[code](shape)
+        encoded = single_op.encode(case, row, "int8", 0)
+        results = single_op.float_run(case, encoded.values, single_op.float_types(case, row))
         rows = (results[0].size // results[0].shape[-1],) if name == "CONV_2D_1X1" else ()
-        sized.append(((units(given, row, results), *rows), files(given, row)))
+        sized.append(((units(case, row, results), *rows), files(case, row)))
     return sized
 
 
 def costs_of(names: Sequence[str], empty: Mapping[str, Any]) -> dict[str, Any]:
-    """name -> the cost of that operator; `empty` are invocations that run next to nothing."""
+    """Return name -> the cost of that operator; `empty` are invocations that run next to nothing."""
     passes: dict[str, list[Points]] = {name: [] for name in names}
     for number in range(PASSES):
-        for name, found in passes.items():
+        for name, points in passes.items():
             print(f"pass {number + 1} of {PASSES}: {name}", file=sys.stderr)
-            found.append(measure(sized_files(name), empty))
-    return {name: summary(found, _unit(name)) for name, found in passes.items()}
+            points.append(measure(sized_files(name), empty))
+    return {name: summary(points, _unit(name)) for name, points in passes.items()}
 
 
 def all_costs() -> dict[str, Any]:
-    """The whole record: what one more delegate call takes, a cost for every operator, chains."""
+    """Return the whole record: what one more delegate call takes, a cost for every operator, chains."""
     empty = empty_files()
     times = interleaved(empty, 3 * ROUNDS)
     costs = costs_of(NAMES, empty)
@@ -296,9 +296,9 @@ def main(argv: Sequence[str]) -> int:
             f"usage: python -m benchmarks.kernel_costs FILE.json [NAME ...]; names: {', '.join(NAMES)}", file=sys.stderr
         )
         return 2
-    known = load(argv[1] if Path(argv[1]).exists() else None)
-    named = {"cost": {**known.cost, **costs_of(argv[2:], empty_files())}} if argv[2:] else all_costs()
-    save(replace(known, costs_on={**measured_on(), "threads": 1}, **named), argv[1])
+    records = load(argv[1] if Path(argv[1]).exists() else None)
+    named = {"cost": {**records.cost, **costs_of(argv[2:], empty_files())}} if argv[2:] else all_costs()
+    save(replace(records, costs_on={**measured_on(), "threads": 1}, **named), argv[1])
     return 0
 
 

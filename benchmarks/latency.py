@@ -37,7 +37,7 @@ class Row:
 
 
 def measure(case: str, recipes: Sequence[str], work: Path) -> list[Row]:
-    """One row for every recipe that gives a file."""
+    """Return one row for every recipe that gives a file."""
     files = prepared(case, work)
     paths = {recipe: work / f"{case}-{recipe}.tflite" for recipe in recipes}
     for recipe in recipes:
@@ -62,13 +62,13 @@ def _time(case: str, files: Files, paths: Mapping[str, Path], int16: bool) -> li
 
 
 def offenders(rows: Sequence[Row]) -> list[Row]:
-    """The files that are slower than float, by more than the float file is slower than itself, and need not be."""
+    """Return the files that are slower than float by more than two runs of the float file differ, and need not be."""
     noise = {row.case: max(row.ratio, 2 - row.ratio) for row in rows if row.recipe == AGAIN}
     return [row for row in rows if not row.int16 and row.ratio > max(SLOWER, noise.get(row.case, 1.0))]
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """A line for every case, a column for every recipe; offenders in bold."""
+    """Return a line for every case, a column for every recipe; offenders in bold."""
     slower = offenders(rows)
     recipes = list(dict.fromkeys(row.recipe for row in rows))
     cases = list(dict.fromkeys(row.case for row in rows))
@@ -88,10 +88,10 @@ def main() -> None:
     """Measure, print, save."""
     arguments = parser(__doc__, tuple(CASES), CASES)
     arguments.add_argument("--recipes", type=names_of(OURS), default=tuple(OURS), help=f"of {', '.join(OURS)}")
-    given = arguments.parse_args()
-    with work_folder(given.work) as work:
-        rows = [row for case in given.cases for row in measure(case, given.recipes, work)]
-    present(table(rows), rows, given.output)
+    options = arguments.parse_args()
+    with work_folder(options.work) as work:
+        rows = [row for case in options.cases for row in measure(case, options.recipes, work)]
+    present(table(rows), rows, options.output)
 
 
 if __name__ == "__main__":

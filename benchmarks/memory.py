@@ -33,7 +33,7 @@ def tree_bytes(pid: int) -> int:
 
 
 def _children(task: Path) -> list[int]:
-    """The processes that one thread has started."""
+    """Return the processes that one thread has started."""
     try:
         return [int(child) for child in (task / "children").read_text().split()]
     except OSError:  # the thread has ended

@@ -34,7 +34,7 @@ class Row:
 
 
 def measure(case: str, work: Path) -> list[Row]:
-    """A full_int8 file of every observer."""
+    """Return a full_int8 file of every observer."""
     files = prepared(case, work)
     labels = files.labels()
     assert labels is not None, f"{case} has no labels"
@@ -49,13 +49,13 @@ def measure(case: str, work: Path) -> list[Row]:
 
 
 def table(rows: list[Row]) -> Table:
-    """A line per observer, a column per model."""
+    """Return a line per observer, a column per model."""
     cases = list(dict.fromkeys(row.case for row in rows))
-    found = {(row.case, row.observer): row.evaluation for row in rows}
-    floats = tuple(f"{100 * found[case, 'auto'].float_top1:.2f}" for case in cases)
+    evaluations = {(row.case, row.observer): row.evaluation for row in rows}
+    floats = tuple(f"{100 * evaluations[case, 'auto'].float_top1:.2f}" for case in cases)
     made = [("float", *floats)]
     for observer in dict.fromkeys(row.observer for row in rows):
-        cells = [found[case, observer] for case in cases]
+        cells = [evaluations[case, observer] for case in cases]
         made.append((observer, *(f"{100 * cell.top1:.2f} / {cell.sqnr_db:.1f}" for cell in cells)))
     notes = (f"Top-1 in % / SQNR of the outputs in dB; up to {MOST} test samples, the zoo's calibration samples.",)
     return Table("Observers", ("full_int8 by", *cases), tuple(made), notes, labels=1)
@@ -63,10 +63,10 @@ def table(rows: list[Row]) -> Table:
 
 def main() -> None:
     """Measure, print, save."""
-    given = parser(__doc__, MEASURED, CASES).parse_args()
-    with work_folder(given.work) as work:
-        rows = [row for case in given.cases for row in measure(case, work)]
-    present(table(rows), rows, given.output)
+    arguments = parser(__doc__, MEASURED, CASES).parse_args()
+    with work_folder(arguments.work) as work:
+        rows = [row for case in arguments.cases for row in measure(case, work)]
+    present(table(rows), rows, arguments.output)
 
 
 if __name__ == "__main__":

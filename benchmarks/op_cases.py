@@ -16,37 +16,38 @@ _REDUCE = ["MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"]
 
 
 def options(kind: str, **values: object) -> Options:
-    """The options table `kind`, other fields at their defaults."""
+    """Return the options table `kind`, other fields at their defaults."""
     return Options(kind, values)
 
 
 def ints(*values: int | tuple[int, int]) -> np.ndarray:
-    """A constant of shapes, axes or paddings."""
+    """Return a constant of shapes, axes or paddings."""
     return np.array(values, np.int32)
 
 
 def weights(*shape: int) -> np.ndarray:
-    """A float constant of standard normal values, the same for the same shape."""
+    """Return a float constant of standard normal values, the same for the same shape."""
     return np.random.default_rng(shape).normal(size=shape).astype(np.float32)
 
 
 def case(code: str, *inputs: Operand | float, o: Options | None = None, **fields: object) -> Case:
-    """A case whose plain integer operands are int32 scalars, and floats float32 scalars."""
+    """Return a case whose plain integer operands are int32 scalars, and floats float32 scalars."""
     kinds = {int: np.int32, float: np.float32}
     operands = tuple(np.array(i, kinds[type(i)]) if type(i) in kinds else i for i in inputs)
     return Case(code, operands, o, **fields)  # type: ignore[arg-type]
 
 
 def _over(code: str, operands: int = 1, axis: Operand = None, o: Options | None = None, **fields: float) -> Make:
-    """An operator on `operands` tensors of the given shape, and a constant after them."""
+    """Return an operator on `operands` tensors of the given shape, and a constant after them."""
     after = () if axis is None else (axis,)
     return lambda s: case(code, *[s] * operands, *after, o=o, **fields)
 
 
 def _linear() -> dict[str, Make]:
-    """Shapes: FULLY_CONNECTED (rows, inputs, outputs), BATCH_MATMUL (batch, rows, inner, columns),
+    """Return the linear operators, made from shapes.
 
-    convolutions (batch, height, width, inputs, outputs, kernel), depthwise without outputs.
+    FULLY_CONNECTED (rows, inputs, outputs), BATCH_MATMUL (batch, rows, inner, columns), convolutions (batch, height,
+    width, inputs, outputs, kernel), depthwise without outputs.
     """
     unit = {"strideW": 1, "strideH": 1}
     dw = options("DepthwiseConv2DOptions", **unit, depthMultiplier=1)
@@ -79,13 +80,13 @@ def _elementwise() -> dict[str, Make]:
     exact = {"potScaleInt16": False}
     sum_options = {"ADD": options("AddOptions", **exact), "SUB": options("SubOptions", **exact)}
     limits = options("MaximumMinimumOptions")
-    found = {code: _over(code) for code in _UNARY}
-    found |= {code: _over(code, low=0.1, high=5.0) for code in _POSITIVE}
-    found |= {code: _over(code, 2) for code in (*_COMPARE, "SQUARED_DIFFERENCE")}
-    found |= {code: _over(code, 2, o=sum_options[code]) for code in sum_options}
-    found |= {code: _over(code, 2, o=limits) for code in ("MAXIMUM", "MINIMUM")}
-    found |= {code: _over(code) for code in ("SQUARE", "NEG", "ZEROS_LIKE")}
-    return found | {
+    makers = {code: _over(code) for code in _UNARY}
+    makers |= {code: _over(code, low=0.1, high=5.0) for code in _POSITIVE}
+    makers |= {code: _over(code, 2) for code in (*_COMPARE, "SQUARED_DIFFERENCE")}
+    makers |= {code: _over(code, 2, o=sum_options[code]) for code in sum_options}
+    makers |= {code: _over(code, 2, o=limits) for code in ("MAXIMUM", "MINIMUM")}
+    makers |= {code: _over(code) for code in ("SQUARE", "NEG", "ZEROS_LIKE")}
+    return makers | {
         "MUL": lambda s: case("MUL", s, s, o=options("MulOptions")),
         "DIV": lambda s: case("DIV", s, s, o=options("DivOptions"), ranges={1: (2.0, 3.0)}, result_range=(-2, 2)),
         "GELU": lambda s: case("GELU", s, o=options("GeluOptions")),
@@ -102,8 +103,8 @@ def _elementwise() -> dict[str, Make]:
 def _reducing() -> dict[str, Make]:
     keep = options("ReducerOptions", keepDims=True)
     pool = options("Pool2DOptions", strideW=2, strideH=2, filterWidth=3, filterHeight=2)
-    found = {code: _over(code, axis=ints(-1), o=keep) for code in _REDUCE}
-    return found | {
+    makers = {code: _over(code, axis=ints(-1), o=keep) for code in _REDUCE}
+    return makers | {
         "ARG_MAX": lambda s: case("ARG_MAX", s, -1, o=options("ArgMaxOptions", outputType=2)),
         "ARG_MIN": lambda s: case("ARG_MIN", s, -1, o=options("ArgMinOptions", outputType=2)),
         "TOPK_V2": lambda s: case("TOPK_V2", s, 4, o=options("TopKV2Options"), results=2),

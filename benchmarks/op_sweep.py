@@ -40,7 +40,7 @@ POLICY = Policy("size", flexible=True)
 
 @dataclass(frozen=True)
 class Swept:
-    """What became of the files of one operator in one type."""
+    """The outcomes of the files of one operator in one type."""
 
     refused: tuple[str, ...]  # what the check said
     integer: int  # operators in integers
@@ -69,18 +69,18 @@ def swept(codes: Sequence[str], dtype: str, count: int, seed: int) -> Swept:
 
 
 def quantized(cases: Sequence[Case], dtype: str, rng: np.random.Generator) -> tuple[QuantizedGraph, list]:
-    """The numbers of all `cases` side by side in one file, and samples to check it with."""
+    """Return the numbers of all `cases` side by side in one file, and samples to check it with."""
     graph, spans = side_by_side(cases, rng)
     samples = [tuple(_values(rng, t, spans[k]) for k, t in enumerate(_inputs(graph))) for _ in range(3)]
     beyond = tuple(_beyond(values, spans[k]) for k, values in enumerate(samples[0]))
     statistics = calibrate(graph, (Batch(sample, None, n) for n, sample in enumerate(samples)))
     planned = make_plan(graph, RECIPES[RECIPE[dtype]].resolve(graph), POLICY)
     plan = place(graph, planned, statistics, POLICY, keep_integer=True)
-    return quantize(graph, plan, statistics), [samples[0], beyond]
+    return quantize(graph, plan), [samples[0], beyond]
 
 
 def side_by_side(cases: Sequence[Case], rng: np.random.Generator) -> tuple[Graph, list[tuple[float, float]]]:
-    """The float graph of all `cases`, each with inputs of its own, and the ranges of the inputs."""
+    """Return the float graph of all `cases`, each with inputs of its own, and the ranges of the inputs."""
     tensors: list[Tensor] = []
     ops, inputs, outputs, spans = [], [], [], []
     for n, case in enumerate(cases):
@@ -102,8 +102,8 @@ def side_by_side(cases: Sequence[Case], rng: np.random.Generator) -> tuple[Graph
             values[slot] = _values(rng, tensors[-1], spans[-1])
         types = float_types(case, row)
         results = [
-            Tensor(f"case_{n}/y{k}", found.shape, kind)
-            for k, (found, kind) in enumerate(zip(float_run(case, values, types), types, strict=True))
+            Tensor(f"case_{n}/y{k}", result.shape, kind)
+            for k, (result, kind) in enumerate(zip(float_run(case, values, types), types, strict=True))
         ]
         outputs += range(len(tensors), len(tensors) + len(results))
         kind = case.options
@@ -130,9 +130,9 @@ def _values(rng: np.random.Generator, tensor: Tensor, span: tuple[float, float])
     if tensor.dtype == "bool":
         return rng.random(tensor.shape) < 0.5
     low, high = span
-    found = rng.uniform(low, high, tensor.shape).astype(np.float32)
-    found.reshape(-1)[: min(2, found.size)] = (high, low)[: min(2, found.size)]
-    return found
+    values = rng.uniform(low, high, tensor.shape).astype(np.float32)
+    values.reshape(-1)[: min(2, values.size)] = (high, low)[: min(2, values.size)]
+    return values
 
 
 def _beyond(values: np.ndarray, span: tuple[float, float]) -> np.ndarray:
@@ -148,13 +148,13 @@ def main() -> None:
     parser.add_argument("codes", nargs="*")
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    for code in given.codes or [code for code in BASE if code not in ELSEWHERE]:
+    arguments = parser.parse_args()
+    for code in arguments.codes or [code for code in BASE if code not in ELSEWHERE]:
         for dtype in RECIPE:
             if code in OPS and (OPS[code].takes(dtype) or dtype in OPS[code].written):
-                found = swept([code], dtype, given.count, given.seed)
-                print(f"{code:26} {dtype:6} {found.integer}/{found.total} in integers, {len(found.refused)} refused")
-                for line in found.refused[:3]:
+                rows = swept([code], dtype, arguments.count, arguments.seed)
+                print(f"{code:26} {dtype:6} {rows.integer}/{rows.total} in integers, {len(rows.refused)} refused")
+                for line in rows.refused[:3]:
                     print(f"    {line}", flush=True)
 
 

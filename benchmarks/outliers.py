@@ -1,4 +1,4 @@
-"""What a few corrupted samples in the representative data do to each observer, and what more data does to `auto`."""
+"""The effect of corrupted samples in the representative data on each observer, and of more data on `auto`."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Outcome:
 
 
 def corrupted(samples: np.ndarray, seed: int = 1) -> np.ndarray:
-    """The samples, some of them scaled."""
-    found = samples.copy()
-    which = np.random.default_rng(seed).choice(len(found), max(1, round(CORRUPTED * len(found))), replace=False)
-    found[which] *= SCALE
-    return found
+    """Return the samples, some of them scaled."""
+    changed = samples.copy()
+    which = np.random.default_rng(seed).choice(len(changed), max(1, round(CORRUPTED * len(changed))), replace=False)
+    changed[which] *= SCALE
+    return changed
 
 
 def measure(observers: tuple[str, ...], work: Path, peers: tuple[str, ...] = PEERS) -> Iterator[Outcome]:
@@ -51,8 +51,8 @@ def measure(observers: tuple[str, ...], work: Path, peers: tuple[str, ...] = PEE
     path = work / "outliers.tflite"
 
     def outcome(how: str, samples: np.ndarray, bad: int) -> Outcome:
-        found = evaluate(path, test, labels, expected)
-        made = Outcome(how, len(samples), bad, found.top1, found.sqnr_db)
+        evaluation = evaluate(path, test, labels, expected)
+        made = Outcome(how, len(samples), bad, evaluation.top1, evaluation.sqnr_db)
         progress(f"outliers: {made}")
         return made
 
@@ -74,12 +74,12 @@ def measure(observers: tuple[str, ...], work: Path, peers: tuple[str, ...] = PEE
 
 
 def _float(test: np.ndarray, labels: np.ndarray, expected: np.ndarray, files: Files) -> Outcome:
-    found = evaluate(files.tflite, test, labels, expected)
-    return Outcome("float", 0, 0, found.top1, found.sqnr_db)
+    evaluation = evaluate(files.tflite, test, labels, expected)
+    return Outcome("float", 0, 0, evaluation.top1, evaluation.sqnr_db)
 
 
 def _with_calibration(files: Files, samples: np.ndarray, folder: Path) -> Files:
-    """The same files with other calibration samples."""
+    """Return the files with other calibration samples."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in files.folder.iterdir():
         link = folder / path.name
@@ -90,7 +90,7 @@ def _with_calibration(files: Files, samples: np.ndarray, folder: Path) -> Files:
 
 
 def table(rows: list[Outcome]) -> Table:
-    """One row per file."""
+    """Return one row per file."""
     made = tuple(
         (row.how, f"{row.samples or ''}", f"{row.corrupted or ''}", f"{100 * row.top1:.2f}", f"{row.sqnr_db:.1f}")
         for row in rows

@@ -24,7 +24,7 @@ from tfq_converters.runtime import Runner
 from tfq_fine import quantize
 
 WITHIN = 0.5  # points
-TIMED_SECONDS = 1.0  # of both files in turns
+TIMED_SECONDS = 1.0  # both files in turns
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class FileRow:
     seconds: float  # that quantizing it took
     milliseconds: tuple[float, float]  # CPU time of one run in float, of one of the file, both on one thread
     bytes: int
-    repairs: str
+    transforms: str
 
     def __str__(self) -> str:
         outputs = ", ".join(map(str, self.outputs))
@@ -57,7 +57,7 @@ class FileRow:
 
 
 def points(expected: np.ndarray, found: np.ndarray, kind: Kind) -> float:
-    """How far an output is off, as a user sees it."""
+    """Return how far an output is off, as a user sees it."""
     if kind == VALUES:
         extent = float(expected.max()) - float(expected.min())
         return 100 * float(np.abs(found - expected).mean(dtype=np.float64)) / max(extent, 1e-30)
@@ -67,7 +67,7 @@ def points(expected: np.ndarray, found: np.ndarray, kind: Kind) -> float:
 
 
 def decisions(expected: np.ndarray, kind: Kind) -> str:
-    """How many decisions there are."""
+    """Return how many decisions there are."""
     if kind == VALUES:
         return ""
     if kind == LARGEST:
@@ -76,7 +76,7 @@ def decisions(expected: np.ndarray, kind: Kind) -> str:
 
 
 def row_of(expected: np.ndarray, found: np.ndarray, kind: Kind) -> OutputRow:
-    """All figures of one output."""
+    """Return all figures of one output."""
     return OutputRow(sqnr([(expected, found)]), points(expected, found, kind), decisions(expected, kind))
 
 
@@ -89,15 +89,15 @@ def measured(case: FileCase, recipe: str) -> FileRow:
     outputs = [[runner.run([x[None]]) for x in case.test] for runner in runners]
     rows = []
     for k, kind in enumerate(case.kinds):
-        expected, found = (np.concatenate([values[k] for values in side]) for side in outputs)
-        rows.append(row_of(expected, found, kind))
+        expected, actual = (np.concatenate([values[k] for values in side]) for side in outputs)
+        rows.append(row_of(expected, actual, kind))
     runs = {str(k): partial(runner.run, [case.test[:1]]) for k, runner in enumerate(runners)}
     times = in_turns(runs, seconds=TIMED_SECONDS)
     first, second = (times.median(name) / 1e6 for name in runs)
-    repairs = "\n".join(
-        f"      {row.name} {'on' if row.applied else 'off'} {row.text}" for row in result.report.repairs
+    transforms = "\n".join(
+        f"      {row.name} {'on' if row.applied else 'off'} {row.text}" for row in result.report.transforms
     )
-    return FileRow(tuple(rows), seconds, (first, second), len(result.content), repairs)
+    return FileRow(tuple(rows), seconds, (first, second), len(result.content), transforms)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -105,17 +105,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(FILES)}")
     parser.add_argument("--recipe", default="full_int8")
-    parser.add_argument("--repairs", action="store_true", help="show what was repaired, and why not")
-    given = parser.parse_args(arguments)
-    for name in given.models or FILES:
+    parser.add_argument("--transforms", action="store_true", help="show what was transformed, and why not")
+    options = parser.parse_args(arguments)
+    for name in options.models or FILES:
         try:
-            row = measured(FILES[name](), given.recipe)
+            row = measured(FILES[name](), options.recipe)
         except Exception as error:
             print(f"{name:34} {type(error).__name__}: {str(error)[:300]}", flush=True)
             continue
         print(f"{name:34} {row}", flush=True)
-        if given.repairs:
-            print(row.repairs, flush=True)
+        if options.transforms:
+            print(row.transforms, flush=True)
 
 
 if __name__ == "__main__":

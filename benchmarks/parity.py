@@ -22,23 +22,23 @@ MODELS = ("resnet8", "efficientnet_lite0_cifar10", "text_transformer")
 
 
 def parity(case: Any, recipe: str, samples: int) -> dict[str, float]:
-    """{"same top-1": share, "sqnr_db": of the outputs, "equal": share of outputs that are equal bit for bit}."""
+    """Return {"same top-1": share, "sqnr_db": of the outputs, "equal": share of outputs that are equal bit for bit}."""
     result = tfq.quantize(case.model, recipe, data=case.calibration)
     data = case.test[:samples]
-    found = tfq.simulate(case.model, result).predict(data, batch_size=50, verbose=0)
+    simulated = tfq.simulate(case.model, result).predict(data, batch_size=50, verbose=0)
     runner = Runner(result.content)
     expected = np.concatenate([runner.run([sample[None]])[0] for sample in data])
     return {
-        "same top-1": float(np.mean(found.argmax(-1) == expected.argmax(-1))),
-        "sqnr_db": ErrorSums.of(expected, found).sqnr_db,
-        "equal": float(np.mean(found == expected)),
+        "same top-1": float(np.mean(simulated.argmax(-1) == expected.argmax(-1))),
+        "sqnr_db": ErrorSums.of(expected, simulated).sqnr_db,
+        "equal": float(np.mean(simulated == expected)),
     }
 
 
 def table(rows: dict[str, dict[str, dict[str, float]]]) -> Table:
     """Recipes down, models across."""
     models = list(next(iter(rows.values())))
-    cells = tuple((recipe, *(_cell(found[model]) for model in models)) for recipe, found in rows.items())
+    cells = tuple((recipe, *(_cell(by_model[model]) for model in models)) for recipe, by_model in rows.items())
     return Table("simulate compared with the file", ("recipe", *models), cells, labels=1)
 
 

@@ -13,7 +13,7 @@ SPREADS = 3.0  # decades of the ranges of values on each side of 1
 
 
 def random_case(code: str, rng: Rng) -> Case:
-    """One operator `code` with random shapes, options and ranges of its inputs."""
+    """Return one operator `code` with random shapes, options and ranges of its inputs."""
     make = SPECIAL.get(code)
     return _ranged(make(rng) if make else BASE[code](_shape(code, rng)), rng)
 

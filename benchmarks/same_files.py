@@ -40,7 +40,7 @@ class Difference:
 
 
 def case_of(name: str) -> Any:
-    """The model `name` with its data: a structure, or a case or file of the zoo."""
+    """Return the model `name` with its data: a structure, or a case or file of the zoo."""
     tables: tuple[dict[str, Callable[[], Any]], ...] = (STRUCTURES, CASES, FILES)
     (make,) = (table[name] for table in tables if name in table)
     return make()
@@ -62,19 +62,19 @@ def write(folder: Path, models: Sequence[str], recipes: Sequence[str]) -> None:
 
 
 def compare(before: Path, after: Path, models: Sequence[str] = ()) -> list[Difference]:
-    """The files that differ, or that one folder alone has; of all models when none is named."""
+    """Return the files that differ, or that one folder alone has; of all models when none is named."""
     names = sorted({path.name for folder in (before, after) for path in folder.iterdir() if path.is_file()})
-    found = []
+    differences = []
     for name in names:
         if models and name.split(".")[0] not in models:
             continue
         pair = [folder / name for folder in (before, after)]
         lacking = [str(path.parent) for path in pair if not path.exists()]
         if lacking:
-            found.append(Difference(name, (f"not in {lacking[0]}",)))
+            differences.append(Difference(name, (f"not in {lacking[0]}",)))
         elif pair[0].read_bytes() != pair[1].read_bytes():
-            found.append(Difference(name, tuple(_reasons(*pair))))
-    return found
+            differences.append(Difference(name, tuple(_reasons(*pair))))
+    return differences
 
 
 def _reasons(before: Path, after: Path) -> Iterator[str]:
@@ -110,7 +110,7 @@ def _differences(old: Graph, new: Graph) -> Iterator[str]:
 
 
 def tensor_difference(old: Tensor, new: Tensor) -> str:
-    """How a tensor changed; "" when it did not."""
+    """Return how a tensor changed; "" when it did not."""
     for field in ("name", "dtype", "shape", "dynamic_shape"):
         if getattr(old, field) != getattr(new, field):
             return f"{field} {getattr(old, field)!r} became {getattr(new, field)!r}"
@@ -139,7 +139,7 @@ def tensor_difference(old: Tensor, new: Tensor) -> str:
 
 
 def main() -> int:
-    """The command; compare exits with 1 where files differ."""
+    """Run the command. Return its exit code: 1 where compared files differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     writer = verbs.add_parser("write", help="write the files with the code that is imported")

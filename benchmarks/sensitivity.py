@@ -18,7 +18,7 @@ from tfq_fine.request.specs import WeightSpec
 
 
 def sensitive_layers(graph: Graph, samples: np.ndarray, weights: WeightSpec, share: float) -> list[str]:
-    """The layers, `share` of all that have weights, without which the output SQNR is worst; the worst first.
+    """Return the layers, `share` of all that have weights, without which the output SQNR is worst; the worst first.
 
     Args:
         graph: the float graph.
@@ -27,11 +27,13 @@ def sensitive_layers(graph: Graph, samples: np.ndarray, weights: WeightSpec, sha
         share: 0 .. 1.
     """
     expected = _outputs(graph, samples)
-    found = {}
+    quality = {}
     for op in graph.main.ops:
         for axes in weight_axes(op, graph.main):
-            found[op.layer] = ErrorSums.of(expected, _outputs(_with_rounded(graph, op, axes, weights), samples)).sqnr_db
-    worst = sorted(found, key=lambda layer: found[layer])
+            quality[op.layer] = ErrorSums.of(
+                expected, _outputs(_with_rounded(graph, op, axes, weights), samples)
+            ).sqnr_db
+    worst = sorted(quality, key=lambda layer: quality[layer])
     return worst[: max(1, round(share * len(worst)))]
 
 

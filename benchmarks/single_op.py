@@ -49,13 +49,13 @@ class Encoded:
 
 
 def data_slots(case: Case) -> list[int]:
-    """The slots of `case` that carry activations or constants quantized like them."""
+    """Return the slots of `case` that carry activations or constants quantized like them."""
     slots = facts_of(case.code).data_slots(len(case.inputs))
     return [slot for slot in slots if case.inputs[slot] is not None and (case.weight or (None,))[0] != slot]
 
 
 def _weight_of(case: Case) -> tuple[int | None, int | None]:
-    """(slot of the weights, axis with one scale for each index)."""
+    """Return (slot of the weights, axis with one scale for each index)."""
     facts = facts_of(case.code)
     return case.weight or (facts.weight, facts.channel_axis)
 
@@ -71,12 +71,13 @@ def encode(case: Case, row: KernelRow, dtype: str, seed: int, per_channel: bool 
         first = next((s for s in tied if s in encodings), slot)
         low, high = case.ranges.get(slot, (case.low, case.high))
         encodings[slot] = encodings[first] if shared else encoding(low, high, dtype, rng.uniform(0.6, 1.4))
-    codes, values = {}, {}
+    codes: dict[int, np.ndarray] = {}
+    values: dict[int, np.ndarray] = {}
     for slot, operand in enumerate(case.inputs):
         if slot in encodings:
             low, high = case.ranges.get(slot, (case.low, case.high))
-            wanted = operand if isinstance(operand, np.ndarray) else _spread(rng, operand or (), low, high)
-            codes[slot] = encodings[slot].encode(wanted)
+            real = operand if isinstance(operand, np.ndarray) else _spread(rng, operand or (), low, high)
+            codes[slot] = encodings[slot].encode(real)
             values[slot] = encodings[slot].decode(codes[slot])
         elif operand is not None:
             random = slot in case.bool_slots
@@ -86,7 +87,7 @@ def encode(case: Case, row: KernelRow, dtype: str, seed: int, per_channel: bool 
 
 
 def encoding(low: float, high: float, dtype: str, stretch: float = 1.0) -> ActivationEncoding:
-    """The encoding that spans `stretch` times [min(low, 0), max(high, 0)]; symmetric for int16."""
+    """Return the encoding that spans `stretch` times [min(low, 0), max(high, 0)]; symmetric for int16."""
     low, high = min(low, 0.0) * stretch, max(high, 0.0) * stretch
     if dtype == "int16":
         return ActivationEncoding("int16", float(np.float32(max(-low, high, 1e-6) / 32767)), 0)
@@ -110,15 +111,15 @@ def _weights(case: Case, dtype: str, encodings: dict, values: dict, per_channel:
     scale = (np.abs(weight).max(others, keepdims=True) / 127).astype(np.float32)
     codes = np.rint(weight / scale).astype(np.int8)
     values[slot] = (codes * scale).astype(np.float32)
-    found = {slot: _quantized("w", codes, scale.reshape(-1), np.zeros(scale.size, np.int64), axis or 0)}
+    tensors = {slot: _quantized("w", codes, scale.reshape(-1), np.zeros(scale.size, np.int64), axis or 0)}
     bias_slot = facts_of(case.code).bias
     if bias_slot is not None and bias_slot < len(case.inputs) and isinstance(case.inputs[bias_slot], np.ndarray):
         steps = np.float64(next(iter(encodings.values())).scale) * scale.reshape(-1)
         wide = np.int32 if dtype == "int8" else np.int64
         bias = np.rint(values[bias_slot] / steps).astype(wide)
         values[bias_slot] = (bias * steps).astype(np.float32)
-        found[bias_slot] = _quantized("b", bias, steps, np.zeros(steps.size, np.int64), 0)
-    return found
+        tensors[bias_slot] = _quantized("b", bias, steps, np.zeros(steps.size, np.int64), 0)
+    return tensors
 
 
 def _quantized(name: str, data: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, axis: int) -> Tensor:
@@ -127,13 +128,13 @@ def _quantized(name: str, data: np.ndarray, scale: np.ndarray, zero_point: np.nd
 
 
 def activation(name: str, shape: tuple[int, ...], given: ActivationEncoding, data: np.ndarray | None = None) -> Tensor:
-    """A per-tensor quantized tensor."""
+    """Return a per-tensor quantized tensor."""
     quantization = Quantization(np.float32([given.scale]), np.int64([given.zero_point]))
     return Tensor(name, shape, given.dtype, data=data, quantization=quantization)
 
 
 def float_graph(case: Case, values: Mapping[int, np.ndarray], outputs: Sequence[Tensor]) -> Graph:
-    """The file of the float operator; the operands that `case` gives by shape are its inputs."""
+    """Return the file of the float operator; the operands that `case` gives by shape are its inputs."""
     tensors = {slot: _plain(slot, case, value) for slot, value in values.items()}
     return _graph(case, tensors, outputs, FLOAT_VERSIONS.get(case.code, 1))
 
@@ -144,7 +145,7 @@ def _plain(slot: int, case: Case, value: np.ndarray) -> Tensor:
 
 
 def integer_graph(case: Case, given: Encoded, outputs: Sequence[Tensor], version: int) -> Graph:
-    """The file of the integer operator."""
+    """Return the file of the integer operator."""
     tensors: dict[int, Tensor] = {}
     for slot, value in given.values.items():
         tensors[slot] = given.weights.get(slot) or _plain(slot, case, value)
@@ -155,7 +156,7 @@ def integer_graph(case: Case, given: Encoded, outputs: Sequence[Tensor], version
 
 
 def weight_graph(case: Case, given: Encoded, outputs: Sequence[Tensor], version: int = 0) -> Graph:
-    """The file of the operator on float activations with an int8 weight, computed on the fly at `version`.
+    """Return the file of the operator on float activations with an int8 weight, computed on the fly at `version`.
 
     Version 0 stands for weight-only: the float operator after a DEQUANTIZE of the weight.
     """
@@ -183,19 +184,19 @@ def _graph(case: Case, tensors: Mapping[int, Tensor], outputs: Sequence[Tensor],
 
 
 def one_op_graph(code: str, ends: tuple[Tensor, Tensor], version: int) -> Graph:
-    """The file of an operator without options from one tensor to another."""
+    """Return the file of an operator without options from one tensor to another."""
     return Graph((Subgraph("main", ends, (Op(code, (0,), (1,), version=version),), (0,), (1,)),))
 
 
 def float_run(case: Case, values: Mapping[int, np.ndarray], types: Sequence[str]) -> list[np.ndarray]:
-    """What the float operator (optimized kernels, no delegate) gives."""
+    """Return the results of the float operator (optimized kernels, no delegate)."""
     outputs = [Tensor(f"out{i}", (), types[i], has_rank=False) for i in range(case.results)]
     fed = [value for slot, value in values.items() if not isinstance(case.inputs[slot], np.ndarray)]
     return Runner(write(float_graph(case, values, outputs)), "optimized").run(fed)
 
 
 def float_types(case: Case, row: KernelRow) -> list[str]:
-    """The types of the outputs of the float operator."""
+    """Return the types of the outputs of the float operator."""
     kinds = dict.fromkeys(range(case.results) if row.outputs is None else row.outputs, "float32")
     return [kinds.get(slot, row.other_output) for slot in range(case.results)]
 
@@ -207,19 +208,19 @@ def output_encodings(
     results: Sequence[np.ndarray],
     spans: tuple[float, float] | None = None,
 ) -> list[ActivationEncoding]:
-    """The encodings of the activation outputs, under the row's constraint."""
+    """Return the encodings of the activation outputs, under the row's constraint."""
     tied = next((s for s in (given.encodings if row.same is None else row.same) if s in given.encodings), None)
-    found = []
+    encodings = []
     for result in results:
         if row.scales == "same" and tied is not None:
-            found.append(given.encodings[tied])
+            encodings.append(given.encodings[tied])
         elif row.scales == "fixed":
-            found.append(ActivationEncoding(dtype, *row.fixed[dtype]))  # type: ignore[arg-type]
+            encodings.append(ActivationEncoding(dtype, *row.fixed[dtype]))  # type: ignore[arg-type]
         else:
             finite = result[np.isfinite(result)] if result.size else np.zeros(1)
             held = (float(finite.min()), float(finite.max()))
-            found.append(encoding(*(spans or held), dtype, 0.95))
-    return found
+            encodings.append(encoding(*(spans or held), dtype, 0.95))
+    return encodings
 
 
 @dataclass(frozen=True)
@@ -233,12 +234,12 @@ class Built:
 
 
 def build(case: Case, row: KernelRow, dtype: str, seed: int = 0, per_channel: bool = True) -> Built:
-    """The integer file of `case`, its inputs, and the answer of the float operator on the same numbers, encoded."""
-    given = encode(case, row, dtype, seed, per_channel)
+    """Return the integer file of `case`, its inputs, and the encoded answer of the float operator to them."""
+    encoded = encode(case, row, dtype, seed, per_channel)
     types = float_types(case, row)
-    results = float_run(case, given.values, types)
+    results = float_run(case, encoded.values, types)
     real = [result for result, kind in zip(results, types, strict=True) if kind == "float32"]
-    encodings = iter(output_encodings(row, given, dtype, real, case.result_range))
+    encodings = iter(output_encodings(row, encoded, dtype, real, case.result_range))
     outputs, expected, finite = [], [], []
     for index, (result, kind) in enumerate(zip(results, types, strict=True)):
         finite.append(np.isfinite(result))
@@ -250,10 +251,10 @@ def build(case: Case, row: KernelRow, dtype: str, seed: int = 0, per_channel: bo
         outputs.append(activation(f"out{index}", result.shape, chosen))
         expected.append(chosen.encode(np.where(finite[-1], result, 0)))
     version = row.version_int8 if dtype == "int8" else row.version_int16
-    content = write(integer_graph(case, given, outputs, version))
+    content = write(integer_graph(case, encoded, outputs, version))
     fed = [
-        given.codes.get(slot, value)
-        for slot, value in given.values.items()
+        encoded.codes.get(slot, value)
+        for slot, value in encoded.values.items()
         if not isinstance(case.inputs[slot], np.ndarray)
     ]
     return Built(content, fed, expected, finite)
@@ -275,10 +276,10 @@ def worst_steps(
     """
     built = build(case, row, dtype, seed, per_channel)
     runner = Runner(built.content, kernels)
-    found = runner.run(built.inputs)
-    found = runner.run(built.inputs)  # twice: some kernels spoil their state in the first run
+    results = runner.run(built.inputs)
+    results = runner.run(built.inputs)  # twice: some kernels spoil their state in the first run
     worst, differing, total = 0, 0, 0
-    for got, expected, finite in zip(found, built.expected, built.finite, strict=True):
+    for got, expected, finite in zip(results, built.expected, built.finite, strict=True):
         if got.shape != expected.shape:
             raise TfqError(f"{case.code}: shape {got.shape}, float {expected.shape}")
         gap = np.abs(got.astype(np.int64) - expected.astype(np.int64))[finite]
@@ -291,19 +292,19 @@ Job = tuple[Case, KernelRow, str, Kernels, int, bool]
 
 
 def measure_all(jobs: Sequence[Job]) -> list[tuple[int, float] | str]:
-    """`worst_steps` of each job in a child process, restarted after a crash; a message where there is no number."""
-    found: list[tuple[int, float] | str] = []
+    """Return `worst_steps` of each job, in a child process; a message where that crashed."""
+    outcomes: list[tuple[int, float] | str] = []
     pool: Executor = _pool()
     for job in jobs:
         try:
-            found.append(pool.submit(worst_steps, *job).result(timeout=60))
+            outcomes.append(pool.submit(worst_steps, *job).result(timeout=60))
         except BrokenProcessPool:
-            found.append("the process died")
+            outcomes.append("the process died")
             pool = _pool()
         except TfqError as error:
-            found.append(str(error))
+            outcomes.append(str(error))
     pool.shutdown()
-    return found
+    return outcomes
 
 
 def _pool() -> Executor:

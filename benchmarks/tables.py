@@ -30,14 +30,14 @@ class Table:
     labels: int = 2
 
     def markdown(self) -> str:
-        """The table as the README shows it.
+        r"""Return the table as the README shows it.
 
         >>> print(Table("Sizes", ("file", "bytes"), (("a|b", "12"),), labels=1).markdown())
         **Sizes**
         <BLANKLINE>
         | file | bytes |
         |---|---:|
-        | a\\|b | 12 |
+        | a\|b | 12 |
         """
         rule = ["---" if index < self.labels else "---:" for index in range(len(self.columns))]
         escaped = [[cell.replace("|", "\\|") for cell in row] for row in (self.columns, *self.rows)]
@@ -82,7 +82,7 @@ def present(made: Table, rows: Sequence[Any], output: str | Path | None) -> None
 
 
 def environment() -> dict[str, Any]:
-    """What the numbers depend on."""
+    """Return what the numbers depend on."""
     packages = ("ai-edge-litert", "tensorflow", "keras", "litert-quantizer", "numpy")
     return {
         "machine": platform.machine(),

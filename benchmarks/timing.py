@@ -13,7 +13,7 @@ FEWEST_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Times:
-    """What each of several runs took, round by round: run -> nanoseconds (rounds,)."""
+    """The times of several runs, measured in turns: run -> nanoseconds (rounds,)."""
 
     rounds: Mapping[str, tuple[float, ...]]
 

@@ -29,10 +29,10 @@ class ToolFailed(RuntimeError):  # noqa: N818 - what happened, not whose fault
 
 @dataclass(frozen=True)
 class ToolRun:
-    """What one run took."""
+    """The time and memory of one run."""
 
     seconds: float  # float file on disk -> quantized file on disk
-    cpu_s: float  # of the process and its children, all threads
+    cpu_s: float  # CPU seconds of the process and its children, all threads
     calibration_s: float | None
     self_peak: int  # ru_maxrss of the process, bytes
     children_peak: int  # ru_maxrss of its largest child, bytes; at its start a child inherits its parent's

@@ -23,9 +23,9 @@ CORES = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Made:
-    """What a tool made."""
+    """The file that a tool made."""
 
-    content: bytes  # of the .tflite file
+    content: bytes  # the bytes of the .tflite file
     calibration_s: float | None = None  # None: the tool does not calibrate, or not apart from the rest
 
 
@@ -50,9 +50,9 @@ def _tfq_fine(recipe: str) -> Work:
 
         def timed(*args: Any, **options: Any) -> Any:
             start = time.perf_counter()
-            found = gather(*args, **options)
+            gathered = gather(*args, **options)
             spent.append(time.perf_counter() - start)
-            return found
+            return gathered
 
         gather = representative.gather
         with patch.object(representative, "gather", timed):
@@ -63,7 +63,7 @@ def _tfq_fine(recipe: str) -> Work:
 
 
 def _litert_quantizer(recipe: str, mode: str, threads: int | None = CORES) -> Work:
-    """`recipe`: a function of its recipe module; `mode`: of calibration, a name in its CalibrationMode.
+    """Return the work of litert-quantizer with a function of its recipe module and a name in its CalibrationMode.
 
     It takes 16 threads when it is told no number (`threads` None), which is slower where there are fewer cores.
     """
@@ -76,8 +76,8 @@ def _litert_quantizer(recipe: str, mode: str, threads: int | None = CORES) -> Wo
         tool = quantizer.Quantizer(str(files.tflite), getattr(recipes, recipe)())
         start = time.perf_counter()
         data = {key: [{name: sample} for sample in _one_by_one(samples)]}
-        given = {} if threads is None else {"num_threads": threads}
-        statistics = tool.calibrate(data, mode=CalibrationMode[mode], **given)
+        options = {} if threads is None else {"num_threads": threads}
+        statistics = tool.calibrate(data, mode=CalibrationMode[mode], **options)
         spent = time.perf_counter() - start
         result = tool.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
         return Made(bytes(result.quantized_model), spent)

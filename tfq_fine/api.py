@@ -36,8 +36,8 @@ from tfq_fine.layers import calibrate_wrappers, converted, wrappers
 from tfq_fine.planning import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
 from tfq_fine.report import QuantizationReport
-from tfq_fine.request import Recipe, check_options
-from tfq_fine.search import chosen_repairs, static_needs
+from tfq_fine.request import Quality, Recipe, check_options, renamed
+from tfq_fine.search import chosen_transforms
 from tfq_fine.session import (
     OpenModel,
     QuantizationRequest,
@@ -52,7 +52,7 @@ from tfq_fine.session import (
     with_observer,
 )
 from tfq_fine.verification import file_size
-from tfq_fine.weights import BORDER_TYPES, weight_needs
+from tfq_fine.weights import BORDER_TYPES, plan_needs
 
 DEFAULT = "dynamic_int8"  # recipe
 LOGGER = logging.getLogger("tfq_fine")  # its warnings reach stderr unless the user says otherwise
@@ -65,7 +65,9 @@ class Part:
     report: QuantizationReport
     quantized: QuantizedGraph  # the numbers of the signature
     plan: Plan
-    statistics: Statistics | None  # of `quantized.graph`, which may be repaired; `calibrate` gives those of the model
+    statistics: (
+        Statistics | None
+    )  # those of `quantized.graph`, which transforms may have changed; `calibrate` gives the model's
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Result:
     """
 
     report: QuantizationReport
-    graph: Graph  # of the file
+    graph: Graph  # the graph of the file
     signatures: Mapping[str, Part]  # all with the same part where the model was quantized as one graph
     held: bytes | None = field(default=None, repr=False)  # the content, unless it is large
 
@@ -93,7 +95,7 @@ class Result:
 
     @property
     def statistics(self) -> Statistics | None:
-        """The statistics of `quantized.graph`, which may be repaired; `calibrate` gives those of the model."""
+        """The statistics of `quantized.graph`, which may be transformed; `calibrate` gives those of the model."""
         return self._only("statistics").statistics
 
     def _only(self, name: str) -> Part:
@@ -118,6 +120,7 @@ class Result:
         write_file(place, flatbuffer.pieces(self.graph) if self.held is None else [self.held])
 
 
+@renamed(repairs="transforms")
 def quantize(
     model: Any,
     recipe: str | Recipe | None = None,
@@ -130,7 +133,8 @@ def quantize(
     on_unsupported: OnUnsupported | None = None,
     kernels: str | os.PathLike[str] | None = None,
     observer: str | None = None,
-    repairs: str | Sequence[str] | None = "auto",
+    quality: Quality = "balanced",
+    transforms: str | Sequence[str] | None = "auto",
     num_samples: int | None = None,
     batch_size: int = 1,
     on_invalid: OnInvalid = "error",
@@ -168,17 +172,20 @@ def quantize(
         kernels: path of a kernel table of another machine or release (`tfq-fine kernels --probe --output`).
         observer: how the ranges of all activations are chosen (`tfq_fine.calibration.observers`), in place of what
             the recipe says: "min_max", "percentile:percentile=99.9", "auto" ...
-        repairs: changes of the float graph, or of ranges, that make it easier to quantize
+        transforms: changes of the float graph, or of ranges, that make it easier to quantize
             (`tfq_fine.search.select_transforms`): "auto" for all, some by name, or None. Each is kept where
             its file is better on some of the samples; the report has a line on each, with the reason where it is off.
+        quality: how much effort goes into weights below 8 bits whose spec names no algorithm: "fast" reads no data,
+            "balanced" fits them to it in about the time of `full_int8` and a minute for 5 million parameters, "best"
+            takes minutes, and fits weights of 8 bits, too. Without data all of them are "fast".
         num_samples: read at most this many samples of `data` (of each shard).
         batch_size: samples per run of the interpreter during calibration.
         on_invalid: "error", or "skip" to leave out and count samples that hold NaN or infinity, or on which the model
             computes one.
         statistics: from an earlier calibration (`tfq_fine.calibrate`), instead of `data`; by signature where that was
-            calibrated on data by signature. They hold for the unchanged model, so that no scales of
-            blocks are folded into the producers of their inputs, and the graph is not repaired; biases and islands are
-            decided on the samples that statistics keep.
+            calibrated on data by signature. They hold for the unchanged model, so that no scales of blocks are folded
+            into the producers of their inputs, and no transform changes the graph; biases and islands are decided on
+            the samples that statistics keep.
         executor: any `concurrent.futures.Executor`, which reads and runs the shards of the data: `data` is a list of
             shards then, or a function of a shard's index.
         shards: the number of shards, where `data` is a function.
@@ -201,6 +208,7 @@ def quantize(
         "prefer": (prefer, get_args(Prefer)),
         "on_unsupported": (on_unsupported or "error", get_args(OnUnsupported)),
         "on_invalid": (on_invalid, get_args(OnInvalid)),
+        "quality": (quality, get_args(Quality)),
     }
     check_options(words, {"num_samples": num_samples, "batch_size": batch_size, "shards": shards, "threads": threads})
     check_timeout(timeout)
@@ -212,7 +220,7 @@ def quantize(
     chosen = with_observer(recipe or opened.recipe or DEFAULT, observer)
     fallback = None if on_unsupported is None else on_unsupported == "fallback"
     policy = policy_of(chosen, prefer, target, fallback)
-    request = QuantizationRequest(chosen, policy, chosen_repairs(repairs), input_type, output_type)
+    request = QuantizationRequest(chosen, policy, chosen_transforms(transforms), input_type, output_type, quality)
     return _quantized(opened, request, samples, statistics, _Way(timeout, progress))
 
 
@@ -394,8 +402,7 @@ def _calibrated(
         plan = make_plan(graph, requested, Policy("speed", True, Target()))
         if resume is not None:
             resume.require_of(graph)
-        needs = static_needs(graph, plan).also(weight_needs(graph, plan)).also(algorithm_needs(graph, also))
+        needs = plan_needs(graph, plan, is_static=True).also(algorithm_needs(graph, also))
         with shown.stage("calibrating", material.count) as advance:
-            gathered_statistics = material.gather(graph, needs, advance=advance).statistics
-    assert gathered_statistics is not None
-    return gathered_statistics if resume is None else resume.merge(gathered_statistics)
+            statistics = material.gather(graph, needs, advance=advance).requested
+    return statistics if resume is None else resume.merge(statistics)

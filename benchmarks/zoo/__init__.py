@@ -15,7 +15,7 @@ __all__ = ["CASES", "FILES", "Case", "Dataset", "FileCase"]
 
 
 def _later(module: str, function: str) -> Callable[[], Case]:
-    """`function` of this package's `module`, imported only when it is called."""
+    """Return `function` of this package's `module`, imported only when it is called."""
 
     def build() -> Case:
         case: Case = getattr(importlib.import_module(f"{__name__}.{module}"), function)()

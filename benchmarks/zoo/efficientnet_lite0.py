@@ -24,7 +24,7 @@ PHOTO_SIDE, CIFAR_SIDE = 224, 160  # pixels
 
 
 def efficientnet_lite0_photos() -> Case:
-    """4.69M parameters, input (224, 224, 3), 1,000 logits; 17 of the 20 photos right in float, 20 in the first five.
+    """Return the model of 4.69M parameters, input (224, 224, 3), 1,000 logits; 17 of 20 photos right in float.
 
     There are no other labelled photos to calibrate on: upscaled CIFAR-10 images stand in for them.
     """
@@ -40,7 +40,7 @@ def efficientnet_lite0_photos() -> Case:
 
 
 def efficientnet_lite0_cifar10() -> Case:
-    """3.43M parameters, input (160, 160, 3), 10 logits; about 84.9 % of 1,000 test images right in float."""
+    """Return the model of 3.43M parameters, input (160, 160, 3), 10 logits; 84.9 % of test images right in float."""
     data = cifar10()
     model = efficientnet_lite0(CIFAR_SIDE, classes=10)
     probe = cached_arrays("efficientnet_lite0_cifar10_probe", lambda: _probe(model))

@@ -82,7 +82,7 @@ def _load_weights(model: keras.Model, with_classifier: bool) -> None:
 
 
 def _layer_weights(layer: Any, tensors: dict[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-    """A layer's weights in Keras' order and axes, taken out of `tensors`: "blocks_3_bn1" is "_blocks.3._bn1" there."""
+    """Take a layer's weights, in Keras' order and axes, out of `tensors`: "blocks_3_bn1" is "_blocks.3._bn1" there."""
     *block, name = layer.name.split("_", 2) if layer.name.startswith("blocks_") else [layer.name]
     prefix = f"_blocks.{block[1]}._{name}" if block else f"_{name}"
     if isinstance(layer, layers.BatchNormalization):

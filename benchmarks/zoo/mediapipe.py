@@ -48,7 +48,7 @@ KINDS: dict[str, tuple[Kind, ...]] = {
 
 
 def mediapipe(name: str) -> FileCase:
-    """One model of `MODELS`; pixels become 0 .. 1, or -1 .. 1 for those of `SIGNED`."""
+    """Return one model of `MODELS` with pixels in 0 .. 1, or -1 .. 1 for those of `SIGNED`."""
     path, height, width = MODELS[name]
     (content,) = zip_members(pip_wheel("mediapipe", "0.10.21"), f"mediapipe/modules/{path}.tflite").values()
 

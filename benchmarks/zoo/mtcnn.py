@@ -24,7 +24,7 @@ SIDES = {"pnet": 48, "rnet": 24, "onet": 48}  # pixels; P-Net takes images of an
 
 
 def mtcnn(name: str) -> FileCase:
-    """`pnet`, `rnet` or `onet` with its weights, and crops of photos from -1 to 1, as the package makes them."""
+    """Return `pnet`, `rnet` or `onet` with its weights, and crops of photos from -1 to 1, as the package makes them."""
     side = SIDES[name]
     calibration, test = (
         (crops(side, side, count, is_test).astype(np.float32) - np.float32(127.5)) / np.float32(128)
@@ -42,7 +42,7 @@ def mtcnn(name: str) -> FileCase:
 
 @contextmanager
 def _importable() -> Iterator[None]:
-    """The package, and what unpacks its weights, on the path."""
+    """Put the package, and what unpacks its weights, on the path."""
     folders = [str(unpacked(pip_wheel(*package))) for package in (("mtcnn", "1.0.0"), ("lz4", "4.4.4"))]
     sys.path[:0] = folders
     try:

@@ -18,7 +18,7 @@ def crops(height: int, width: int, count: int, test: bool) -> NDArray[np.uint8]:
     """Random crops (count, height, width, 3) of 40 to 100 % of a photo's sides, the same at every call."""
     rng = np.random.default_rng(1 if test else 0)
     photos = _photos()[-TEST_PHOTOS:] if test else _photos()[:-TEST_PHOTOS]
-    found = []
+    images = []
     for n in range(count):
         photo = photos[n % len(photos)]
         sides = [int(side * rng.uniform(0.4, 1.0)) for side in (photo.height, photo.width)]
@@ -26,8 +26,8 @@ def crops(height: int, width: int, count: int, test: bool) -> NDArray[np.uint8]:
             int(rng.integers(0, all_ - side + 1)) for all_, side in zip((photo.height, photo.width), sides, strict=True)
         )
         part = photo.crop((left, top, left + sides[1], top + sides[0]))
-        found.append(np.asarray(part.resize((width, height), Image.Resampling.BILINEAR)))
-    return np.stack(found)
+        images.append(np.asarray(part.resize((width, height), Image.Resampling.BILINEAR)))
+    return np.stack(images)
 
 
 @cache

@@ -33,7 +33,7 @@ def resnet50() -> Case:
 
 
 def encoder() -> Case:
-    """A transformer encoder, 4 blocks 256 wide, 5.2M parameters, input (128,) int32 token ids."""
+    """Return a transformer encoder, 4 blocks 256 wide, 5.2M parameters, input (128,) int32 token ids."""
     keras.utils.set_random_seed(SEED)
     ids = keras.Input((TOKENS,), dtype="int32", name="ids")
     unit = keras.initializers.RandomNormal(stddev=1.0)  # as large as the positions, or they would drown the words
@@ -49,7 +49,7 @@ def encoder() -> Case:
 
 
 def _image_case(name: str, architecture: Any) -> Case:
-    """A keras.applications classifier on images of uniform noise in -1 .. 1."""
+    """Return a keras.applications classifier on images of uniform noise in -1 .. 1."""
     keras.utils.set_random_seed(SEED)
     rng = np.random.default_rng(SEED)
     image = keras.Input(IMAGE, name="image")

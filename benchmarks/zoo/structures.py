@@ -53,7 +53,7 @@ def perceptron() -> Case:
 
 
 def recurrent() -> Case:
-    """An LSTM that the converter fuses, and one that is left as a loop since it runs both ways."""
+    """Return an LSTM that the converter fuses, and one that is left as a loop since it runs both ways."""
 
     def build() -> keras.Model:
         x = steps = layers.Input((6, 8), batch_size=1, name="steps")
@@ -65,7 +65,7 @@ def recurrent() -> Case:
 
 
 def attention() -> Case:
-    """An encoder block: embedding, attention, layer norms and a GELU network between residual additions."""
+    """Return an encoder block: embedding, attention, layer norms and a GELU network between residual additions."""
 
     def build() -> keras.Model:
         ids = layers.Input((8,), dtype="int32", name="ids")

@@ -27,7 +27,7 @@ def tones() -> Case:
 
 
 def sounds(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(sounds [count, LENGTH], pitches [count])."""
+    """Return (sounds [count, LENGTH], pitches [count])."""
     rng = np.random.default_rng(seed)
     pitch = rng.integers(0, CLASSES, count)
     frequency = (200 * 1.3**pitch * rng.uniform(0.97, 1.03, count))[:, None]

@@ -82,13 +82,13 @@ def read_state_dict(content: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _read_storage(file: io.BytesIO, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The next storage's values (count,)."""
+    """Return the next storage's values (count,)."""
     count = int.from_bytes(file.read(8), "little")
     return np.frombuffer(file.read(count * dtype.itemsize), dtype, count)
 
 
 def _array(view: _View, storage: NDArray[Any]) -> NDArray[Any]:
-    """The values of a tensor; refuses one that reaches outside its storage."""
+    """Return the values of a tensor; refuses one that reaches outside its storage."""
     if 0 in view.shape:
         return np.zeros(view.shape, storage.dtype)
     steps = [stride * (side - 1) for side, stride in zip(view.shape, view.strides, strict=True)]

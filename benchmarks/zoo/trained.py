@@ -14,7 +14,7 @@ from benchmarks.zoo.fetch import cache_dir
 
 
 def trained(name: str, train: Callable[[], keras.Model]) -> keras.Model:
-    """What `train` returns; trained and kept first where its module has changed since, or nothing is kept yet."""
+    """Return the result of `train`, which is kept until the module of `train` changes."""
     source = inspect.getsource(inspect.getmodule(train) or train)
     path = cache_dir() / "trained" / f"{name}-{sha256(source.encode()).hexdigest()[:12]}.keras"
     if not path.exists():

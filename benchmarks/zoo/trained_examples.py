@@ -12,11 +12,11 @@ from examples import digits as digits_example
 from examples import fashion_mnist as fashion_mnist_example
 from examples import text_transformer as text_example
 
-CALIBRATION = 100  # of the train samples
+CALIBRATION = 100  # samples of the train set
 
 
 def digits(epochs: int = 5) -> Case:
-    """A CNN of three convolutions, input (8, 8, 1)."""
+    """Return a CNN of three convolutions, input (8, 8, 1)."""
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(images))
     images, labels = (images[order].reshape(-1, 8, 8, 1) / 16).astype(np.float32), labels[order].astype(np.int64)
@@ -27,7 +27,7 @@ def digits(epochs: int = 5) -> Case:
 
 
 def fashion_mnist(epochs: int = 1) -> Case:
-    """A small MobileNet, input (28, 28, 1)."""
+    """Return a small MobileNet, input (28, 28, 1)."""
     data = fashion_mnist_data()
     train, test = (images[..., None].astype(np.float32) / 255 for images in (data.train, data.test))
     count = fashion_mnist_example.TRAIN
@@ -36,7 +36,7 @@ def fashion_mnist(epochs: int = 1) -> Case:
 
 
 def text_transformer(epochs: int = 2) -> Case:
-    """A two-layer transformer, input (128,) word ids."""
+    """Return a two-layer transformer, input (128,) word ids."""
     data = bbc_news(text_example.WORDS)
     model = text_example.train(data.train, data.train_labels, epochs)
     return Case("text_transformer", model, data.train[:CALIBRATION], data.test, data.test_labels, 5)

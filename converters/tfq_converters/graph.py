@@ -11,8 +11,17 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 T = TypeVar("T")
+
+# Arrays by the type of their elements; docstrings and comments say their shapes.
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+Int64Array = NDArray[np.int64]
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+
 ABSENT = -1  # the tensor index of an optional operand that is not given
 
 NUMPY_TYPES: dict[str, Any] = {
@@ -40,8 +49,8 @@ BITS = {"int2": 2, "int4": 4, "int8": 8, "int16": 16, "int32": 32, "int64": 64, 
 class Quantization:
     """Real value = scale * (code - zero_point), elementwise along `axis` when there are several scales."""
 
-    scale: np.ndarray  # float32 [1] or [shape[axis]]; [shape[axis], blocks] for blockwise
-    zero_point: np.ndarray  # int64, same length as scale
+    scale: FloatArray  # float32 [1] or [shape[axis]]; [shape[axis], blocks] for blockwise
+    zero_point: Int64Array  # int64, same length as scale
     axis: int = 0
     block_size: int = 0  # > 0: blockwise, `scale` has one row per index of `axis`
 
@@ -55,14 +64,37 @@ class Tensor:
     dtype: str
     shape_signature: tuple[int, ...] | None = None  # with -1 where the file says "unknown"
     has_rank: bool = True
-    data: np.ndarray | None = None  # of `shape`; raw uint8 for strings and unknown types
+    data: NDArray[Any] | None = None  # an array of `shape`; raw uint8 for strings and unknown types
     quantization: Quantization | None = None
     is_variable: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)  # rare schema fields, kept unchanged
 
     @property
     def is_constant(self) -> bool:
+        """Whether the file holds its data."""
         return self.data is not None
+
+    @property
+    def constant(self) -> NDArray[Any]:
+        """The data of a constant.
+
+        Raises:
+            TypeError: the tensor is no constant.
+        """
+        if self.data is None:
+            raise TypeError(f"tensor {self.name!r} is no constant: its values are computed or fed")
+        return self.data
+
+    @property
+    def affine(self) -> Quantization:
+        """The scales and zero points of codes.
+
+        Raises:
+            TypeError: the tensor holds real values.
+        """
+        if self.quantization is None:
+            raise TypeError(f"tensor {self.name!r} has no scale: it holds {self.dtype} values, no codes")
+        return self.quantization
 
     @property
     def dynamic_shape(self) -> tuple[int, ...]:
@@ -163,7 +195,13 @@ class Graph:
 
     @property
     def main(self) -> Subgraph:
+        """The subgraph that a run begins with."""
         return self.subgraphs[0]
+
+    @cached_property
+    def derived(self) -> "IdentityCache":
+        """Values that follow from this graph, computed once for all stages that read them."""
+        return IdentityCache()
 
     def ops(self) -> Iterator[tuple[tuple[int, int], Op]]:
         """Yield ((subgraph index, op index), op) over the whole file."""
@@ -212,3 +250,6 @@ class IdentityCache:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __reduce__(self) -> tuple[type["IdentityCache"], tuple[()]]:
+        return IdentityCache, ()  # in another process, or in a copy, the objects are others

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Float32Array, FloatArray, Graph, Int64Array, IntArray
 
 OpKey = tuple[int, int]  # (subgraph index, op index)
 TensorKey = tuple[int, int]  # (subgraph index, tensor index)
@@ -24,13 +24,13 @@ class WeightCodes:
     The last block along an axis is shorter where `block` does not divide it.
     """
 
-    codes: np.ndarray  # integers, shape of the constant
-    scale: np.ndarray  # float32 (float64 for biases), ceil(shape of the constant / block), same rank
-    zero_point: np.ndarray  # int64, shape of `scale`
-    bits: int  # of the type that stores them
+    codes: IntArray  # integers, shape of the constant
+    scale: FloatArray  # float32 (float64 for biases), ceil(shape of the constant / block), same rank
+    zero_point: Int64Array  # int64, shape of `scale`
+    bits: int  # bits of the type that stores them
     block: tuple[int, ...]  # shape of the block of values that share a scale
 
-    def dequantize(self) -> np.ndarray:
+    def dequantize(self) -> Float32Array:
         """Return the real values, float32, of the shape of `codes`."""
         scale, zero_point = self.scale.astype(np.float32), self.zero_point.astype(np.float32)
         for axis, (size, blocks) in enumerate(zip(self.block, self.scale.shape, strict=True)):
@@ -43,7 +43,7 @@ class WeightCodes:
         np.multiply(values, scale if self.bits <= 16 else self.scale, out=values)
         return values.astype(np.float32, copy=False)
 
-    def scales_along(self, axis: int) -> np.ndarray:
+    def scales_along(self, axis: int) -> FloatArray:
         """Return the scale at every index of `axis`, the only one along which scales differ; [1] where none do."""
         scales = self.scale.reshape(-1)
         return scales if scales.size == 1 else np.repeat(scales, self.block[axis])[: self.codes.shape[axis]]
@@ -68,15 +68,15 @@ class ActivationEncoding:
         farthest = max(limits.max - self.zero_point, self.zero_point - limits.min)
         return self if self.dtype == "int16" else ActivationEncoding("int16", self.scale * farthest / 32767, 0)
 
-    def encode(self, values: np.ndarray) -> np.ndarray:
+    def encode(self, values: FloatArray) -> IntArray:
         """Return the nearest codes of `values`, saturating."""
         limits = np.iinfo(self.dtype)
         codes = np.rint(values / np.float64(self.scale)) + self.zero_point
-        return np.asarray(np.clip(codes, limits.min, limits.max)).astype(self.dtype)  # of rank 0 too
+        return np.asarray(np.clip(codes, limits.min, limits.max)).astype(self.dtype)  # an array at rank 0 too
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
+    def decode(self, codes: IntArray) -> Float32Array:
         """Return the real values of `codes`, float32."""
-        values = np.asarray(codes.astype(np.float32))  # of rank 0 too
+        values = np.asarray(codes.astype(np.float32))  # an array at rank 0 too
         if self.zero_point:
             values -= np.float32(self.zero_point)
         values *= np.float32(self.scale)
@@ -94,11 +94,11 @@ class OpEncoding:
     """
 
     mode: Mode
-    weights: Mapping[int, WeightCodes | np.ndarray] = field(default_factory=dict)
+    weights: Mapping[int, WeightCodes | FloatArray] = field(default_factory=dict)
     inputs: Mapping[int, ActivationEncoding] = field(default_factory=dict)
     outputs: Mapping[int, ActivationEncoding] = field(default_factory=dict)
     form: Form = "native"
-    partial: ActivationEncoding | None = None  # of the partial sums of an integer operator that is split
+    partial: ActivationEncoding | None = None  # the encoding of partial sums, where an integer operator is split
 
     def read(self, slot: int) -> ActivationEncoding | None:
         """Return the encoding in which the file's operators read an activation; an integer split computes on int16."""
@@ -115,6 +115,6 @@ class QuantizedGraph:
     borders: Mapping[TensorKey, ActivationEncoding] = field(default_factory=dict)  # inputs and outputs in integers
 
 
-def simulated_weight(value: WeightCodes | np.ndarray) -> np.ndarray:
+def simulated_weight(value: WeightCodes | FloatArray) -> Float32Array:
     """Return the float32 values that a stored constant stands for."""
     return value.dequantize() if isinstance(value, WeightCodes) else value.astype(np.float32)

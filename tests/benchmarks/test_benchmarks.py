@@ -94,9 +94,9 @@ def test_ablation_table():
     ]
     table = ablation.table(rows)
     assert table.rows[1] == ("all off", "51.00 / 11.0", "51.00 / 11.0")
-    assert len(table.rows) == 2 + 2 + 2 * len(ablation.REPAIRS) and all(len(row) == 3 for row in table.rows)
+    assert len(table.rows) == 2 + 2 + 2 * len(ablation.TRANSFORMS) and all(len(row) == 3 for row in table.rows)
     assert table.notes[-1] == "What stayed of all: a: none; b: cross_layer."
-    assert set(ablation.SETTINGS["without cross_layer"]) == set(ablation.REPAIRS) - {"cross_layer"}
+    assert set(ablation.SETTINGS["without cross_layer"]) == set(ablation.TRANSFORMS) - {"cross_layer"}
 
 
 def test_rows_and_columns_are_as_many():

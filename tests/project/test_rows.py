@@ -1,4 +1,4 @@
-"""To add one is a row: a toy algorithm, observer, transform and recipe reach the file through their tables alone."""
+"""To add one is a row: a toy of each kind reaches the file, or the report, through its table alone."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,22 +8,31 @@ import pytest
 
 import tfq_fine as tfq
 from support.graphs import images, small_cnn
+from support.nets import Net
 from tfq_converters import flatbuffer
+from tfq_converters.graph import Graph
+from tfq_converters.kernels.consumers import Rule
+from tfq_converters.kernels.runtimes import RUNTIMES, Runtime
+from tfq_converters.operators.facts import FACTS, OperatorFacts
+from tfq_converters.operators.integer_kernels import OPS, KernelRow
 from tfq_converters.quantized import WeightCodes
 from tfq_fine import numerics
 from tfq_fine.algorithms import ALGORITHMS, Algorithm, Option, WeightProblem
 from tfq_fine.calibration.observers import OBSERVERS, Observer
 from tfq_fine.calibration.statistics import Range
+from tfq_fine.report import Grid, QuantizationReport
+from tfq_fine.report.quantization_sections import SECTIONS, ReportSection
 from tfq_fine.search.transform import Proposal, Transform
 from tfq_fine.search.transform_table import TRANSFORMS
-from tfq_fine.search.trial import Trial, Variant
+from tfq_fine.search.trial import Trial
+from tfq_fine.search.variant import Variant
 
 STATIC = tfq.OpSpec("integer", tfq.WeightSpec(8), tfq.ActivationSpec(8))
 
 
-def quantized(recipe: Any, **options: Any) -> Any:
-    options = {"repairs": None} | options
-    return tfq.quantize(flatbuffer.write(small_cnn()), recipe, images(8), **options)
+def quantized(recipe: Any, graph: Graph | None = None, **options: Any) -> Any:
+    options = {"transforms": None} | options
+    return tfq.quantize(flatbuffer.write(graph or small_cnn()), recipe, images(8), **options)
 
 
 def test_an_algorithm_is_a_row(monkeypatch: pytest.MonkeyPatch):
@@ -70,7 +79,9 @@ def test_a_transform_is_a_row(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setitem(TRANSFORMS, "toy", Transform("a toy", ruined))
     monkeypatch.setitem(TRANSFORMS, "idle", Transform("another", lambda variant, trial: Proposal("nothing to do")))
-    rows = {row.name: row for row in quantized("full_int8", repairs=["toy", "idle", "bias_correction"]).report.repairs}
+    rows = {
+        row.name: row for row in quantized("full_int8", transforms=["toy", "idle", "bias_correction"]).report.transforms
+    }
     assert not rows["toy"].applied and "it brings -" in rows["toy"].text
     assert rows["toy"].after < rows["toy"].before - 10  # dB
     assert (rows["idle"].applied, rows["idle"].text) == (False, "nothing to do")
@@ -87,4 +98,43 @@ def test_a_recipe_is_a_row(monkeypatch: pytest.MonkeyPatch):
         for value in op.weights.values()
         if isinstance(value, WeightCodes)
     ]
-    assert codes and {int(np.abs(each).max()) for each in codes} == {3}  # 3 of the 4 bits that store them
+    assert codes and {(int(each.min()), int(each.max())) for each in codes} <= {(-4, 3), (-3, 3)}  # 3 of the 4 bits
+
+
+def test_an_operator_is_a_row_of_facts_and_one_of_its_integer_kernel(monkeypatch: pytest.MonkeyPatch):
+    """Without its rows an operator stays float; with them it computes in integers, and the file passes its check."""
+    code, net = "RELU_0_TO_1", Net(1, 9, 11, 3)
+    graph = net.graph(net.dense(net.mean(net.simple(code, net.conv(0, 7))), 5))
+    monkeypatch.delitem(FACTS, code)
+    monkeypatch.delitem(OPS, code)
+
+    def mode() -> str:
+        result = quantized("full_int8", graph, prefer="size")
+        return str(next(row.mode for row in result.report.rows if row.code == code))
+
+    assert mode() == "float"
+    monkeypatch.setitem(FACTS, code, OperatorFacts(clamps=(0.0, 1.0)))
+    monkeypatch.setitem(OPS, code, KernelRow(int16=False))
+    assert mode() == "integer"
+
+
+def test_a_runtime_is_a_row(monkeypatch: pytest.MonkeyPatch):
+    rules = (Rule("refuses", "the toy knows no nibbles", bits=(4,)), Rule("correct"))
+    monkeypatch.setitem(RUNTIMES, "toy", Runtime("toy", "a toy", rules=rules))
+    recipe = tfq.Recipe("nibbles", tfq.OpSpec("weight_only", tfq.WeightSpec(4)))
+    with pytest.raises(tfq.TfqError, match="the toy knows no nibbles"):
+        quantized(recipe, runtimes="toy")
+    fallback = quantized(recipe, runtimes="toy", on_unsupported="fallback").report
+    assert {row.weights.split()[0] for row in fallback.rows if row.weights} == {"int8"}
+    assert "meant for toy" in str(fallback)
+
+
+def test_a_section_of_the_report_is_a_row(monkeypatch: pytest.MonkeyPatch):
+    def slowest(report: QuantizationReport) -> list[Grid]:
+        return [Grid("Operators in float", ("operator",), [(row.code,) for row in report.rows if row.mode == "float"])]
+
+    monkeypatch.setitem(SECTIONS, "toy", ReportSection(slowest))
+    monkeypatch.setitem(SECTIONS, "longer", ReportSection(lambda report: [Grid("At length", ("a",), [])], "listings"))
+    report = quantized("weight_only_int8").report
+    assert "Operators in float" in str(report) and "At length" not in str(report)
+    assert "At length" in report.table(all=True)

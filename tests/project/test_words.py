@@ -1,7 +1,9 @@
-"""Words of the packages: docstrings are sentences, prepositions are plain, local variables are nouns of the domain."""
+"""Words of packages and benchmarks: docstrings are sentences, prepositions are plain, local variables are nouns."""
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -9,12 +11,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"tfq_fine": ROOT / "tfq_fine", "tfq_converters": ROOT / "converters/tfq_converters"}
+PACKAGES = {
+    "tfq_fine": ROOT / "tfq_fine",
+    "tfq_converters": ROOT / "converters/tfq_converters",
+    "benchmarks": ROOT / "benchmarks",
+}
 NOT_FIRST = re.compile(r"(Of|The same|What|Where|As|Those|That|Return that|Return those|Return the same)\b")
 NOT_A_SENTENCE = re.compile(
     r"(The|A|An|All|Every|Whether|How|One|Why)\b|[^A-Z]"
 )  # of a function that returns something
 PREPOSITIONS = re.compile(r"\b(behind|in front of|beside)\b", re.IGNORECASE)
+COMMENT_OF_NOTHING = re.compile(r"# ?of\b", re.IGNORECASE)  # it leaves out the noun that it is about
 VAGUE = {"found", "known", "given", "wanted", "seen"}
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -124,6 +131,27 @@ def test_prepositions_are_plain(package: str) -> None:
     assert bad_prepositions(modules(package)) == []
 
 
+def comments_without_a_noun(sources: dict[str, str]) -> list[str]:
+    """Return the comments that begin with "of": of what, a reader has to guess."""
+    return [
+        f"{path}:{token.start[0]}: {token.string}"
+        for path, source in sources.items()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT and COMMENT_OF_NOTHING.match(token.string) and begins(token)
+    ]
+
+
+def begins(token: tokenize.TokenInfo) -> bool:
+    """Return whether a comment comes after code, in contrast to the second line of another comment."""
+    return bool(token.line[: token.start[1]].strip())
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_comments_name_what_they_are_about(package: str) -> None:
+    paths = modules(package)
+    assert comments_without_a_noun({path: (ROOT / path).read_text() for path in paths}) == []
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_locals_are_nouns(package: str) -> None:
     assert vague_locals(modules(package)) == []
@@ -153,6 +181,7 @@ class C:
         """The number."""
 '''
     trees = {"m": ast.parse(text)}
+    assert comments_without_a_noun({"m": "x = 1  # of y\n# one\n# of two\n"}) == ["m:1: # of y"]
     assert bad_first_words(trees) == ["m: The sum.", "m: What comes behind it."]
     assert len(bad_prepositions(trees)) == 2
     assert wrong_arguments(trees) == ["m: C: y"]

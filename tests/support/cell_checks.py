@@ -19,7 +19,7 @@ from tfq_converters.runtime.runner import Kernels, Runner
 from tfq_fine.api import Result
 from tfq_fine.request.granularity import Blocks, PerChannel, PerTensor
 from tfq_fine.request.specs import GRANULARITIES, OpSpec, WeightSpec
-from tfq_fine.search.transform_table import TRANSFORMS as REPAIRS
+from tfq_fine.search.transform_table import TRANSFORMS
 
 FLOAT_TOLERANCE = 1e-5  # of the largest sum: float32 sums of up to 315 products, in another order
 DYNAMIC_TOLERANCE = 2e-2  # of the largest sum: kernels quantize the activations to 8 bits, over a row or an image
@@ -88,7 +88,7 @@ def sheets(kind: Kind, wanted: Sequence[Cell], target: Target = Target()) -> lis
                 data=inputs(kind, 8),
                 prefer="size",
                 batch_size=kind.batch or 1,
-                repairs=[name for name in REPAIRS if name != "islands"],  # which would hide what is asked for
+                transforms=[name for name in TRANSFORMS if name != "islands"],  # which would hide what is asked for
                 runtimes=target.runtimes,
             )
             graph, every = result.quantized.graph, range(len(some))

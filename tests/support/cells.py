@@ -126,7 +126,7 @@ def cells(kind: Kind) -> list[Cell]:
     every = list(itertools.product((8, 4, 2), granularities(kind.inputs_of)))
     every += [(3, PerChannel()), (5, ChannelGroups(3)), (6, Blocks(20))]
     found = [
-        Cell(OpSpec(mode, WeightSpec(bits, granularity, symmetric, bias_correction=False), activations))
+        Cell(OpSpec(mode, WeightSpec(bits, granularity, symmetric, "round_to_nearest", False), activations))
         for (mode, activations, symmetric), (bits, granularity) in itertools.product(_ways(), every)
     ]
     return list({cell.name: cell for cell in found}.values())  # Blocks(K) may be one of the others

@@ -10,8 +10,8 @@ import tensorflow as tf
 from keras import layers
 
 from tfq_converters.graph import Graph
-from tfq_converters.reading.conversion_check import run_signature
-from tfq_converters.reading.inputs import random_inputs
+from tfq_converters.reading.comparison.conversion_check import run_signature
+from tfq_converters.reading.comparison.inputs import random_inputs
 from tfq_converters.reading.reader import Source, read_model
 
 

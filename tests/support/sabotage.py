@@ -5,6 +5,7 @@ from dataclasses import replace
 from support.graphs import images, small_cnn
 from tfq_converters.graph import Graph, Tensor
 from tfq_converters.realize.realized import Realized
+from tfq_fine.activations import encoded_plan
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
 from tfq_fine.planning import Policy, make_plan
@@ -16,7 +17,7 @@ def quantized(recipe: str, graph: Graph | None = None):  # type: ignore[no-untyp
     graph = graph or small_cnn()
     statistics = calibrate(graph, (Batch((images(1, n),), None, n) for n in range(4)))
     plan = make_plan(graph, RECIPES[recipe].resolve(graph), Policy("size", flexible=True))
-    return quantize(graph, plan, statistics)
+    return quantize(graph, encoded_plan(graph, plan, statistics))
 
 
 def sabotaged(realized: Realized, change) -> Realized:  # type: ignore[no-untyped-def]

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from tfq_converters.reading import reader
-from tfq_converters.reading.call import KerasCall
-from tfq_converters.reading.convert import Conversion
+from tfq_converters.reading.conversion.convert import Conversion
+from tfq_converters.reading.keras_models.call import KerasCall
 
 
 def _key(call: KerasCall, settings: Mapping[str, Any]) -> str:

@@ -334,7 +334,7 @@ def bad() -> None:
         (lambda: config(tfq.WeightSpec(4, algorithm="clusters")), "use preserve_clusters=True"),
         (lambda: config(tfq.WeightSpec(4, algorithm="mse_clip"), preserve_clusters=True), "cannot keep clusters"),
         (lambda: config(4), "weights must be a WeightSpec in mode 'weight_only', found 4"),
-        (lambda: config(tfq.WeightSpec(4, algorithm="best")), "unknown algorithm 'best'; known: round_to_nearest"),
+        (lambda: config(tfq.WeightSpec(4, algorithm="wurst")), "unknown algorithm 'wurst'; known: auto"),
         (lambda: tfq.quantize(tfmot.quantization.keras.quantize_annotate_model(cnn())), "quantize_apply first"),
     ):
         with pytest.raises(tfq.TfqError, match=message):

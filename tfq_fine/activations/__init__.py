@@ -14,39 +14,40 @@ if TYPE_CHECKING:
         encodings,
         float_outputs,
         groups,
-        integer_ops,
         keeps_positive,
         tensor_range,
     )
     from tfq_fine.activations.implied_ranges import with_implied, without_range
-    from tfq_fine.activations.observed_ranges import observer_needs, requested_specs
+    from tfq_fine.activations.observed_ranges import activation_needs, requested_specs
+    from tfq_fine.activations.plan_encodings import EncodedPlan, encoded_plan
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
             "attention_masks": "bounded has_masks",
             "borders": "integer_borders left_float",
-            "choose_encodings": "Encodings data_slots encodings float_outputs groups integer_ops keeps_positive "
-            "tensor_range",
+            "choose_encodings": "Encodings data_slots encodings float_outputs groups keeps_positive tensor_range",
+            "plan_encodings": "EncodedPlan encoded_plan",
             "implied_ranges": "with_implied without_range",
-            "observed_ranges": "requested_specs observer_needs",
+            "observed_ranges": "activation_needs requested_specs",
             "search_ranges": "search_ranges",
         },
     )
 
 __all__ = [
+    "EncodedPlan",
     "Encodings",
+    "activation_needs",
     "bounded",
     "data_slots",
+    "encoded_plan",
     "encodings",
     "float_outputs",
     "groups",
     "has_masks",
     "integer_borders",
-    "integer_ops",
     "keeps_positive",
     "left_float",
-    "observer_needs",
     "requested_specs",
     "search_ranges",
     "tensor_range",

@@ -14,7 +14,7 @@ from dataclasses import replace
 from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.operators import facts_of, fuses
 from tfq_converters.quantized import TensorKey
-from tfq_fine.activations.choose_encodings import extent, integer_ops, tensor_range
+from tfq_fine.activations.choose_encodings import extent, tensor_range
 from tfq_fine.calibration import Range, Statistics
 from tfq_fine.planning import Plan
 
@@ -27,7 +27,7 @@ def bounded(graph: Graph, plan: Plan, statistics: Statistics) -> Statistics:
 
     A constant that a mask is made of gets a range too, beyond which it saturates.
     """
-    main, bits = graph.main, integer_ops(plan)
+    main, bits = graph.main, plan.integer_ops
     cut: Cuts = {}
     added: dict[int, float] = {}  # mask -> how far it has to reach, for all sums that read it
     consumers = main.consumers()
@@ -84,8 +84,7 @@ def _cut(subgraph: Subgraph, op: Op, statistics: Statistics, distance: float) ->
     if len(constants) != 1 or (0, scores[0]) not in statistics.ranges:
         return None
     limits = tensor_range(subgraph, scores[0], statistics)
-    data = subgraph.tensors[constants[0]].data
-    assert data is not None
+    data = subgraph.tensors[constants[0]].constant
     lowest = limits.low - distance
     return Range(lowest, limits.high) if extent(data).high < lowest else None
 

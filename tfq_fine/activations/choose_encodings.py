@@ -38,20 +38,19 @@ def float_outputs(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
     return tuple(slot for slot, t in enumerate(op.outputs) if subgraph.tensors[t].dtype == "float32")
 
 
-def integer_ops(plan: Plan) -> dict[int, int]:
-    """Return operators of the main subgraph that compute in integers -> activation bits."""
-    return {
-        o: decision.spec.activations.bits
-        for (s, o), decision in plan.items()
-        if s == 0 and decision.spec is not None and decision.spec.activations is not None
-    }
-
-
-def groups(graph: Graph, ops: Mapping[int, int]) -> dict[Node, Node]:
+def groups(graph: Graph, ops: Mapping[int, int]) -> Mapping[Node, Node]:
     """Return node -> representative of the nodes that share one scale with it.
 
     Constants are no nodes: an operator may hold one in another encoding than the next operator that reads it.
+
+    Args:
+        graph: the float graph.
+        ops: its operators in integers -> bits of their activations.
     """
+    return graph.derived.once(lambda: _groups(graph, ops), key=("groups", *ops.items()))
+
+
+def _groups(graph: Graph, ops: Mapping[int, int]) -> dict[Node, Node]:
     parent: dict[Node, Node] = {}
 
     def find(node: Node) -> Node:
@@ -155,7 +154,7 @@ def fixed_output(op: Op, bits: int) -> ActivationEncoding | None:
 
 def encodings(graph: Graph, plan: Plan, statistics: Statistics) -> Encodings:
     """Choose the encoding of everything that an integer operator reads or writes."""
-    ops = integer_ops(plan)
+    ops = plan.integer_ops
     members = groups(graph, ops)
     ranges = without_cut_off(graph, ops, {node: tensor_range(graph.main, node[0], statistics) for node in members})
     widest = group_ranges(graph, ops, members, ranges)

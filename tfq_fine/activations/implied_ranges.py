@@ -1,4 +1,4 @@
-"""Ranges that follow from others, so that no data has to tell them: of a model that holds ranges of its own.
+"""Ranges that follow from those of other tensors, for a model that brings ranges of its own and no data.
 
 A kernel that writes one fixed scale says what its output is. One that moves values, or chooses among them, writes
 nothing beyond what it reads, and needs no more of it than it writes.

@@ -6,13 +6,22 @@ from collections.abc import Set as AbstractSet
 from tfq_converters.errors import raise_all
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import TensorKey
-from tfq_fine.activations.choose_encodings import data_slots, float_outputs, integer_ops
-from tfq_fine.calibration import OBSERVERS, Range, Statistics, StatisticsRequest, TensorStatistics, moved_from
+from tfq_fine.activations.choose_encodings import data_slots, float_outputs
+from tfq_fine.calibration import (
+    OBSERVERS,
+    Range,
+    Statistics,
+    StatisticsRequest,
+    TensorStatistics,
+    mean_needs,
+    moved_from,
+    range_needs,
+)
 from tfq_fine.planning import Plan
-from tfq_fine.request import ActivationSpec
+from tfq_fine.request import ActivationSpec, IntegerSpec
 
 
-def requested_specs(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
+def requested_specs(graph: Graph, plan: Plan) -> Mapping[int, ActivationSpec]:
     """Return activation -> spec of the operator that computes it, else of its first reader (main subgraph).
 
     A tensor that holds the values of another has the spec of that one.
@@ -20,18 +29,27 @@ def requested_specs(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
     Raises:
         TfqError: unknown observers or options; all of them.
     """
+    return graph.derived.once(lambda: _requested_specs(graph, plan), plan, key="requested specs")
+
+
+def _requested_specs(graph: Graph, plan: Plan) -> dict[int, ActivationSpec]:
     main, by_tensor = graph.main, dict[int, ActivationSpec]()
-    specs = {o: plan[0, o].spec for o in integer_ops(plan)}
+    specs = {o: plan[0, o].spec for o in plan.integer_ops}
     for by_output in (True, False):
         for o, spec in specs.items():
             op = main.ops[o]
             slots = float_outputs(op, main) if by_output else data_slots(op, main)
             for t in ((op.outputs if by_output else op.inputs)[slot] for slot in slots):
-                if not main.tensors[t].is_constant and spec is not None and spec.activations is not None:
+                if not main.tensors[t].is_constant and isinstance(spec, IntegerSpec):
                     by_tensor.setdefault(t, spec.activations)
     return by_tensor | {
         t: by_tensor[source] for t, source in moved_from(graph).items() if t in by_tensor and source in by_tensor
     }
+
+
+def activation_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> StatisticsRequest:
+    """Return what the activations of a plan with integer operators need, for all ranges or `only` some."""
+    return range_needs(graph).also(mean_needs(graph)).also(observer_needs(graph, plan, only))
 
 
 def observer_needs(graph: Graph, plan: Plan, only: AbstractSet[int] | None = None) -> StatisticsRequest:

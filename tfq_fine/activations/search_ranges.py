@@ -29,10 +29,10 @@ CANDIDATES: tuple[tuple[str, Mapping[str, float]], ...] = (
     ("auto", {}),  # without accidents
     ("mse", {}),
 )
-DIFFERENT = 0.1  # of the shorter range: ranges that differ by less are one
+DIFFERENT = 0.1  # share of the shorter range: ranges that differ by less are one
 SAMPLES, SAMPLES_LARGE = 8, 4  # that ranges are compared on, at most
-COMMON = 0.99  # of the samples
-BETTER = 0.98  # of the error of the whole range, or the whole range is kept: less is noise
+COMMON = 0.99  # share of the samples
+BETTER = 0.98  # share of the whole range's error that another must stay below, or the whole range is kept
 
 
 def ranged(

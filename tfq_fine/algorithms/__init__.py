@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
+    from tfq_fine.algorithms.auto import with_algorithm_named
     from tfq_fine.algorithms.input_patches import patches
+    from tfq_fine.algorithms.least_squares import to_matrices
     from tfq_fine.algorithms.problem import (
         Algorithm,
         InputStatistics,
@@ -21,7 +23,9 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "auto": "with_algorithm_named",
             "input_patches": "patches",
+            "least_squares": "to_matrices",
             "problem": "Algorithm InputStatistics OperatorInputs Option Scope Statistic WeightProblem has_statistics",
             "table": "ALGORITHMS algorithm_problems solve",
         },
@@ -40,4 +44,6 @@ __all__ = [
     "has_statistics",
     "patches",
     "solve",
+    "to_matrices",
+    "with_algorithm_named",
 ]

@@ -5,6 +5,8 @@ patches per group, depthwise ones per channel. In a transposed convolution every
 input value, so that its patches are the channels.
 """
 
+import math
+
 import numpy as np
 
 from tfq_converters.graph import Op, Subgraph
@@ -13,23 +15,38 @@ from tfq_converters.operators import groups_of, padding_of, weight_axes
 SPATIAL = {"CONV_2D": "HW", "DEPTHWISE_CONV_2D": "HW", "CONV_3D": "DHW"}  # as the options name the axes
 
 
-def patches(data: np.ndarray, op: Op, subgraph: Subgraph) -> np.ndarray:
+def patches(data: np.ndarray, op: Op, subgraph: Subgraph, at_most: int | None = None, seed: int = 0) -> np.ndarray:
     """Return the patches of one run, float32 [groups, patches, K].
 
     Args:
         data: float32 input of the operator, samples along axis 0.
         op: FULLY_CONNECTED, CONV_2D, DEPTHWISE_CONV_2D, CONV_3D, TRANSPOSE_CONV or BATCH_MATMUL by a constant.
         subgraph: the subgraph that holds it.
+        at_most: the number of patches to draw where there are more; None for all of them.
+        seed: decides which ones are drawn; the same ones for inputs of one shape.
     """
     if op.code not in SPATIAL:
         rows = data.swapaxes(-1, -2) if op.code == "BATCH_MATMUL" and op.option("adjX") else data
-        return np.ascontiguousarray(rows).reshape(1, -1, rows.shape[-1])
+        flat = rows.reshape(-1, rows.shape[-1])
+        drawn = _drawn(len(flat), at_most, seed)
+        return np.ascontiguousarray(flat if drawn is None else flat[drawn])[None]
     windows = _windows(data, op, _window(op, subgraph))  # [N, *positions, C, *window]
-    sizes, channels = windows.shape[-len(SPATIAL[op.code]) :], data.shape[-1]
+    spatial = len(SPATIAL[op.code])
+    sizes, channels = windows.shape[-spatial:], data.shape[-1]
+    drawn = _drawn(math.prod(windows.shape[: spatial + 1]), at_most, seed)
+    if drawn is not None:
+        windows = windows[np.unravel_index(drawn, windows.shape[: spatial + 1])]
     groups = channels if op.code == "DEPTHWISE_CONV_2D" else groups_of(op, subgraph)
     grouped = windows.reshape(-1, groups, channels // groups, *sizes)
     ordered = np.moveaxis(grouped, (1, 2), (0, -1))  # [groups, patches, *window, I]
     return np.ascontiguousarray(ordered).reshape(groups, len(grouped), -1)
+
+
+def _drawn(count: int, at_most: int | None, seed: int) -> np.ndarray | None:
+    """Return the indices of `at_most` of `count` patches in ascending order; None for all of them."""
+    if at_most is None or count <= at_most:
+        return None
+    return np.sort(np.random.default_rng(seed).choice(count, at_most, replace=False))
 
 
 def _window(op: Op, subgraph: Subgraph) -> tuple[int, ...]:

@@ -1,7 +1,9 @@
 """The problem that a weight algorithm solves, and the row that describes an algorithm."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
 
@@ -11,6 +13,7 @@ from tfq_converters.graph import Op, Subgraph
 from tfq_converters.operators import WeightAxes, data_of, facts_of, weight_axes
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.input_patches import patches
+from tfq_fine.algorithms.moments import MOST_PATCHES, Moments, moments_of
 from tfq_fine.numerics import CodeFormat
 
 Statistic = Literal["channel_mean", "channel_absmax", "second_moment", "inputs"]
@@ -36,25 +39,44 @@ class OperatorInputs:
     subgraph: Subgraph
     exact: tuple[np.ndarray, ...]
     quantized: tuple[np.ndarray, ...]
+    apart: int = 0  # the number of samples at the end that nothing is fitted to
 
-    def patches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    @property
+    def fitted(self) -> int:
+        """The number of samples that algorithms fit weights to."""
+        return len(self.exact) - self.apart
+
+    def patches(self, first: int = 0, stop: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield, for each sample, the patches that output values are computed from: (exact, quantized).
 
-        Each is float32 [groups, patches, K], K in the order of the weight (`patches`).
-        """
-        for exact, quantized in zip(self.exact, self.quantized, strict=True):
-            yield patches(exact, self.op, self.subgraph), patches(quantized, self.op, self.subgraph)
+        Each is float32 [groups, patches, K], K in the order of the weight (`patches`). Of an input with many, as many
+        as `moments.MOST_PATCHES` of all samples ask for.
 
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return E[q q^T] and E[(x - q) q^T] over all patches, q quantized, x exact; float64 [groups, K, K] each."""
-        own, error = np.zeros(()), np.zeros(())
-        count = 0
-        for exact, quantized in self.patches():
-            wide = quantized.astype(np.float64)
-            own = own + wide.transpose(0, 2, 1) @ wide
-            error = error + (exact - wide).transpose(0, 2, 1) @ wide
-            count += quantized.shape[1]
-        return own / count, error / count
+        Args:
+            first: the first sample.
+            stop: the sample after the last one; None for all.
+        """
+        exact, quantized = self.exact[first:stop], self.quantized[first:stop]
+        most = -(-max(MOST_PATCHES, 10 * self._inputs) // max(len(exact), 1))
+        for n, (mine, other) in enumerate(zip(exact, quantized, strict=True)):
+            yield tuple(patches(data, self.op, self.subgraph, most, first + n) for data in (mine, other))  # type: ignore[misc]
+
+    @property
+    def _inputs(self) -> int:
+        """The number of values that an output value is computed from, at most."""
+        (axes, *_) = weight_axes(self.op, self.subgraph)
+        shape = self.subgraph.tensors[self.op.inputs[axes.slot]].shape
+        return math.prod(shape) // shape[axes.channel]
+
+    @cached_property
+    def moments(self) -> Moments:
+        """The moments over the samples that algorithms fit weights to."""
+        return moments_of(self.patches(0, self.fitted))
+
+    @cached_property
+    def moments_apart(self) -> Moments:
+        """The moments over the other samples; of the same ones where there are no others."""
+        return moments_of(self.patches(self.fitted)) if self.apart else self.moments
 
 
 @dataclass(frozen=True)
@@ -88,6 +110,8 @@ class WeightProblem:
         axes: the axes of output channels and inputs; None where an algorithm that reads no inputs is called alone.
         inputs: what the algorithm's row reads of the operator's input.
         options: the options of the row, defaults included.
+        floor: the smallest scale of each output channel, or one for all, that kernels can compute with.
+        keeps_mean: a bias takes back what the error of the weights does to the mean of the outputs.
     """
 
     weight: np.ndarray
@@ -96,6 +120,33 @@ class WeightProblem:
     axes: WeightAxes | None = None
     inputs: InputStatistics = InputStatistics()
     options: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    floor: np.ndarray | None = None
+    keeps_mean: bool = False
+
+    @cached_property
+    def scale_floor(self) -> np.ndarray:
+        """The smallest scales, of a shape that broadcasts against the scales of the blocks."""
+        if self.floor is None:
+            return np.zeros((1,) * self.weight.ndim)
+        assert self.axes is not None, "scales have a floor in kernels, which know the axes"
+        channel, length = self.axes.channel, self.block[self.axes.channel]
+        if len(self.floor) == 1:
+            return self.floor.reshape((1,) * self.weight.ndim)
+        filled = np.pad(self.floor, (0, -len(self.floor) % length))
+        shape = [-1 if axis == channel else 1 for axis in range(self.weight.ndim)]
+        return np.asarray(filled.reshape(-1, length).max(axis=1).reshape(shape))
+
+    def floored(self, scale: np.ndarray, zero_point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return scales that are not below their floor, and zero points unchanged."""
+        kept = np.copysign(np.maximum(np.abs(scale), self.scale_floor), scale)  # negative ones are `signed_scales`
+        return kept.astype(np.float32), zero_point
+
+    def moments(self, apart: bool = False) -> Moments:
+        """Return the moments of the inputs that algorithms fit to, or of those `apart` that they are judged on."""
+        values = self.inputs.values
+        assert values is not None, "the row of the algorithm reads the inputs"
+        moments = values.moments_apart if apart else values.moments
+        return moments.centred() if self.keeps_mean else moments
 
 
 @dataclass(frozen=True)
@@ -126,6 +177,8 @@ class Algorithm:
         keeps_equal: equal values get equal codes, so that no transform may scale the inputs apart.
         scope: "weight" where the weight and `reads` are all that it sees; "operator" where it runs in graph order on
             inputs that earlier operators compute once quantized (`calibration.layerwise`), which "inputs" asks for.
+        stand_in: the algorithm in its place where what it reads is not known, such as the inputs of a table, and while
+            variants of the model are compared.
     """
 
     solve: Callable[[WeightProblem], WeightCodes]
@@ -133,6 +186,7 @@ class Algorithm:
     options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
     keeps_equal: bool = False
     scope: Scope = "weight"
+    stand_in: str = "round_to_nearest"
 
     def __post_init__(self) -> None:
         assert ("inputs" in self.reads) == (self.scope == "operator"), "the inputs are read in graph order"

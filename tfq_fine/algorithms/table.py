@@ -7,22 +7,44 @@ from dataclasses import replace
 
 from tfq_converters.errors import TfqError
 from tfq_converters.quantized import WeightCodes
+from tfq_fine.algorithms.auto import auto
+from tfq_fine.algorithms.balanced import balanced
+from tfq_fine.algorithms.clipped_scales import CANDIDATES, SMALLEST
 from tfq_fine.algorithms.clusters import clusters
-from tfq_fine.algorithms.mse_clip import CANDIDATES, SMALLEST, mse_clip
+from tfq_fine.algorithms.comq import comq
+from tfq_fine.algorithms.gptq import gptq, qronos
+from tfq_fine.algorithms.hqq import hqq
+from tfq_fine.algorithms.mse_clip import mse_clip
+from tfq_fine.algorithms.octav import octav
 from tfq_fine.algorithms.problem import (
     Algorithm,
     Option,
+    Statistic,
     WeightProblem,
 )
 from tfq_fine.algorithms.round_to_nearest import round_to_nearest
 from tfq_fine.request import WeightSpec
 
+INPUTS: frozenset[Statistic] = frozenset({"inputs"})
+DAMPING, ACT_ORDER = Option(0.02, 0.0, 1.0), Option(0, 0, 1, whole=True)
+DESCENT = {"damping": DAMPING, "act_order": ACT_ORDER, "sweeps": Option(3, 1, 100, whole=True)}
 ALGORITHMS: dict[str, Algorithm] = {
+    "auto": Algorithm(auto),
+    "balanced": Algorithm(balanced, INPUTS, DESCENT, scope="operator", stand_in="mse_clip"),
     "round_to_nearest": Algorithm(round_to_nearest),
     "mse_clip": Algorithm(
         mse_clip,
         options={"smallest": Option(SMALLEST, 0.01, 1.0), "candidates": Option(CANDIDATES, 1, 10_000, whole=True)},
     ),
+    "gptq": Algorithm(
+        gptq, INPUTS, {"damping": DAMPING, "act_order": ACT_ORDER}, scope="operator", stand_in="mse_clip"
+    ),
+    "qronos": Algorithm(
+        qronos, INPUTS, {"damping": DAMPING, "act_order": ACT_ORDER}, scope="operator", stand_in="mse_clip"
+    ),
+    "comq": Algorithm(comq, INPUTS, DESCENT, scope="operator", stand_in="mse_clip"),
+    "octav": Algorithm(octav),
+    "hqq": Algorithm(hqq, options={"norm": Option(0.7, 0.1, 2.0)}),
     "clusters": Algorithm(clusters, keeps_equal=True),
 }
 

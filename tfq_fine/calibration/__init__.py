@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tfq_fine.calibration.needs import algorithm_needs, mean_needs, needs_of, range_needs
     from tfq_fine.calibration.observers import OBSERVERS, observer_problems
     from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
-    from tfq_fine.calibration.run import OnInvalid, calibrate
+    from tfq_fine.calibration.run import OnInvalid, calibrate, calibrate_each
     from tfq_fine.calibration.sampling import generated_inputs, other_inputs
     from tfq_fine.calibration.shards import CalibrationResult, ReadingOptions, gather, gather_shards, shard_shapes
     from tfq_fine.calibration.signature_data import by_signature, each, entries, located, matched, of_each
@@ -32,7 +32,7 @@ else:
             "needs": "algorithm_needs mean_needs needs_of range_needs",
             "observers": "OBSERVERS observer_problems",
             "observers.tensor_statistics": "TensorStatistics",
-            "run": "OnInvalid calibrate",
+            "run": "OnInvalid calibrate calibrate_each",
             "sampling": "generated_inputs other_inputs",
             "shards": "CalibrationResult ReadingOptions gather gather_shards shard_shapes",
             "signature_data": "by_signature each entries located matched of_each",
@@ -62,6 +62,7 @@ __all__ = [
     "algorithm_needs",
     "by_signature",
     "calibrate",
+    "calibrate_each",
     "data_warnings",
     "drawn",
     "each",

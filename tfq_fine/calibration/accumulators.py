@@ -17,10 +17,10 @@ from tfq_fine.calibration.statistics import (
 )
 from tfq_fine.numerics import Counter, Histogram
 
-WIDENED = 0.05  # of the extent: less is no news
-LAST = 0.1  # of the samples
+WIDENED = 0.05  # share of the extent: less is no news
+LAST = 0.1  # share of the samples
 NOTHING = Range(0.0, 0.0)  # the range of a tensor without elements
-MANY = 0.2  # of the tensors
+MANY = 0.2  # share of the tensors
 ENOUGH = 10  # samples, before anything is said of the last ones
 NAMED = 5  # tensors in a warning
 

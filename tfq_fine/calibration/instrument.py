@@ -5,6 +5,7 @@ still in the cache; a sample of the values is gathered at the end. All results l
 moments and the states of fused LSTMs take whole tensors out of the graph, one run at a time.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -30,7 +31,8 @@ class StatisticsRequest:
     absmax: tuple[TensorKey, ...] = ()  # per channel
     channels: tuple[TensorKey, ...] = ()  # low, high and mean square per channel
     second_moments: tuple[OpKey, ...] = ()
-    strains: tuple[OpKey, ...] = ()  # of fused LSTMs
+    strains: tuple[OpKey, ...] = ()  # fused LSTMs whose gates are watched
+    inputs: tuple[OpKey, ...] = ()  # operators whose algorithm fits weights to inputs, for which samples are kept
 
     def also(self, other: "StatisticsRequest") -> "StatisticsRequest":
         """Return all that both ask for."""
@@ -46,8 +48,8 @@ class InstrumentedGraph:
 
     graph: Graph
     needs: StatisticsRequest  # tensors whose values are another's are left out of the ranges and such
-    sizes: tuple[int, ...]  # of the sample of each of `needs.histograms`
-    channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # of `needs.means`, `.absmax`, `.channels`
+    sizes: tuple[int, ...]  # size of the sample for each of `needs.histograms`
+    channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # for `needs.means`, `.absmax`, `.channels`
     fetched: tuple[int, ...]  # tensors of `needs.second_moments` and `needs.strains`
 
     def read(self, outputs: list[np.ndarray]) -> "RunResult":
@@ -95,8 +97,12 @@ def _pieces(row: np.ndarray, sizes: tuple[int, ...] | list[int]) -> list[np.ndar
     return np.split(row, np.cumsum(sizes)[:-1])
 
 
-def moved_from(graph: Graph) -> dict[int, int]:
+def moved_from(graph: Graph) -> Mapping[int, int]:
     """Return tensor -> the tensor whose values it holds, so that one range serves both (perhaps a little wide)."""
+    return graph.derived.once(lambda: _moved_from(graph), key="moved from")
+
+
+def _moved_from(graph: Graph) -> dict[int, int]:
     main = graph.main
     sources: dict[int, int] = {}
     for op in main.ops:
@@ -107,7 +113,7 @@ def moved_from(graph: Graph) -> dict[int, int]:
 
 
 def instrumented(graph: Graph, needs: StatisticsRequest) -> InstrumentedGraph:
-    """Return the graph whose outputs are what `needs` asks for; of tensors without elements there is nothing to see."""
+    """Return the graph whose outputs are the statistics of `needs`, without those of tensors that have no elements."""
     main, moved, needs = graph.main, moved_from(graph), _with_elements(graph, needs)
     histograms = tuple(dict.fromkeys((0, moved.get(t, t)) for _, t in needs.histograms))
     extremes = tuple(dict.fromkeys([*histograms, *((0, moved.get(t, t)) for _, t in needs.extremes)]))

@@ -16,6 +16,7 @@ Sample = tuple[np.ndarray, ...]  # inputs of one run, in input order
 LEAST, MOST = 16, 128  # samples
 BUDGET = 16 * 2**20  # bytes of all samples, where there are more than `LEAST`
 LIMIT = 256 * 2**20  # bytes of all samples, where there is more than one
+MOST_FITTED, BUDGET_FITTED = 512, 192 * 2**20  # samples and bytes, where algorithms fit weights to them
 DIGESTED = 2**14  # values of each input that the digest is made of, at equal distances
 
 
@@ -35,31 +36,41 @@ def bytes_of(sample: Sample) -> int:
     return sum(array.nbytes for array in sample) + sum(len(text) for text in texts if isinstance(text, str | bytes))
 
 
-def fitting(sizes: Sequence[int]) -> int:
+def fitting(sizes: Sequence[int], fitted: bool = False) -> int:
     """Return how many samples of these sizes are kept, beginning with the first.
+
+    Args:
+        sizes: bytes of each sample.
+        fitted: whether algorithms fit weights to the samples, which takes more of them.
 
     >>> fitting([LIMIT + 1]), fitting([LIMIT // 2] * 9), fitting([BUDGET // 20] * 40), fitting([1] * 500)
     (1, 2, 20, 128)
     """
+    most, budget = (MOST_FITTED, BUDGET_FITTED) if fitted else (MOST, BUDGET)
     total = 0
-    for n, size in enumerate(sizes[:MOST]):
+    for n, size in enumerate(sizes[:most]):
         total += size
-        if n >= 1 and total > (LIMIT if n < LEAST else BUDGET):
+        if n >= 1 and total > (LIMIT if n < LEAST else budget):
             return n
-    return min(len(sizes), MOST)
+    return min(len(sizes), most)
 
 
 class KeptSamples:
-    """The samples with the smallest digests among those that were offered."""
+    """The samples with the smallest digests among those that were offered.
 
-    def __init__(self) -> None:
+    Args:
+        fitted: whether algorithms fit weights to them, which takes more of them.
+    """
+
+    def __init__(self, fitted: bool = False) -> None:
+        self._fitted = fitted
         self._kept: list[tuple[bytes, int, Sample]] = []  # digest, bytes, sample
         self._end: bytes | None = None  # the smallest digest for which there was no room
 
     @staticmethod
-    def of(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    def of(samples: Iterable[Sample], fitted: bool = False) -> tuple[Sample, ...]:
         """Return the samples that would be kept of `samples`."""
-        kept = KeptSamples()
+        kept = KeptSamples(fitted)
         for sample in samples:
             kept.keep(sample)
         return kept.samples
@@ -75,7 +86,7 @@ class KeptSamples:
             return
         size = bytes_of(sample)
         sizes = [kept_size for _, kept_size, _ in self._kept]
-        count = fitting([*sizes[:at], size, *sizes[at:]])
+        count = fitting([*sizes[:at], size, *sizes[at:]], self._fitted)
         if count <= len(self._kept):  # one too many, or more where sizes differ
             self._end = mark if at == count else self._kept[count - 1][0]
         if at < count:

@@ -5,6 +5,8 @@ that were chosen so far, written as a file and run on the kernels. Only the tens
 held, those of all samples at one cut of the graph, in memory.
 """
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,6 +21,8 @@ from tfq_converters.runtime import Runner, depends_on_unrunnable
 from tfq_fine.algorithms import OperatorInputs
 from tfq_fine.calibration.kept_samples import Sample
 
+MOST_BYTES = 2**30  # the values of all samples at one cut of the graph, in float and quantized
+LEAST, APART = 16, 4  # samples that are used whatever their size; one of so many, at most, is kept apart
 Values = dict[int, np.ndarray]  # tensor of the main subgraph -> its value for one sample
 
 
@@ -29,15 +33,21 @@ class Layerwise:
 
     Args:
         graph: the float graph.
-        samples: inputs, in input order.
+        samples: the inputs that algorithms fit weights to, in input order. As many of them are used as fit into
+            `MOST_BYTES` at any cut of the graph.
+        apart: other inputs, that they judge them on.
         threads: the number of threads of the interpreter.
     """
 
-    def __init__(self, graph: Graph, samples: Sequence[Sample], threads: int = 1):
+    def __init__(self, graph: Graph, samples: Sequence[Sample], apart: Sequence[Sample] = (), threads: int = 1):
         self._graph, self._threads = graph, threads
         self._unknown = depends_on_unrunnable(graph)
         self._whole = keeps_state(graph.main)  # values that cannot be handed on: every segment begins at the inputs
         self._last = {t: o for o, op in enumerate(graph.main.ops) for t in op.inputs if t != ABSENT}
+        most = max(LEAST, MOST_BYTES // (2 * self._bytes_of_a_sample()))
+        apart = apart[: most // APART]
+        samples = [*samples[: most - len(apart)], *apart]
+        self._apart = len(apart)
         self._fed: list[Values] = [dict(zip(graph.main.inputs, sample, strict=True)) for sample in samples]
         self._exact, self._quantized = [dict(values) for values in self._fed], [dict(values) for values in self._fed]
         self._position = 0
@@ -60,7 +70,18 @@ class Layerwise:
         self._advance(o, before)
         op = self._graph.main.ops[o]
         exact, quantized = (tuple(values[data_of(op)] for values in kept) for kept in (self._exact, self._quantized))
-        return OperatorInputs(op, self._graph.main, exact, quantized)
+        return OperatorInputs(op, self._graph.main, exact, quantized, self._apart)
+
+    def _bytes_of_a_sample(self) -> int:
+        """Return the bytes of one sample's values at the cut of the graph where they are most."""
+        main = self._graph.main
+        sizes = {t: 4 * math.prod(main.tensors[t].shape) for t in self._last}
+        made = {t: o for o, op in enumerate(main.ops) for t in op.outputs if t in sizes}
+        changes = [0] * (len(main.ops) + 1)
+        for t, first in made.items():
+            changes[first] += sizes[t]
+            changes[self._last[t] + 1] -= sizes[t]
+        return max(max(itertools.accumulate(changes)), 1)
 
     def _advance(self, stop: int, before: Mapping[OpKey, OpEncoding]) -> None:
         """Run the operators up to `stop`, and let go of what none from there on reads."""

@@ -46,4 +46,7 @@ def needs_of(main: Subgraph, reads: Mapping[int, Collection[str]]) -> Statistics
         return tuple(dict.fromkeys((0, data_of(main.ops[o])) for o, names in reads.items() if name in names))
 
     moments = tuple((0, o) for o, names in reads.items() if "second_moment" in names)
-    return StatisticsRequest(means=tensors("channel_mean"), absmax=tensors("channel_absmax"), second_moments=moments)
+    inputs = tuple((0, o) for o, names in reads.items() if "inputs" in names)
+    return StatisticsRequest(
+        means=tensors("channel_mean"), absmax=tensors("channel_absmax"), second_moments=moments, inputs=inputs
+    )

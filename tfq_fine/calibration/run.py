@@ -22,7 +22,7 @@ from tfq_fine.calibration.not_finite import first_not_finite
 from tfq_fine.calibration.statistics import Statistics
 from tfq_fine.data import Batch, input_specs, singles
 
-SMALL_BYTES = 32 * 2**20  # of constants, which every interpreter holds packed for itself
+SMALL_BYTES = 32 * 2**20  # constants, which every interpreter holds packed for itself
 OnInvalid = Literal["error", "skip"]
 
 
@@ -33,7 +33,6 @@ def calibrate(
     threads: int = 1,
     on_invalid: OnInvalid = "error",
     advance: Callable[[int], None] | None = None,
-    side_by_side: bool = True,
 ) -> Statistics:
     """Run the model on all samples and return the requested statistics.
 
@@ -44,11 +43,10 @@ def calibrate(
         batches: representative inputs, in input order; read once.
         needs: what to find out; the ranges of every float tensor and the means of linear operators when None.
         threads: threads that compute: an interpreter each where the model is small and keeps no state, else of one
-            interpreter. What is found does not depend on it.
+            interpreter. The statistics do not depend on it.
         on_invalid: a sample on which a tensor becomes NaN or infinite is an "error", or is to "skip": left out and
             counted.
         advance: called with the number of samples after each run.
-        side_by_side: False keeps to one interpreter, which takes less memory.
 
     Raises:
         TfqError: the data is empty, or a tensor became NaN or infinite (the first one and the sample are named).
@@ -62,9 +60,9 @@ def calibrate(
         batches = singles(batches, specs)
     if on_invalid == "skip":
         batches = _finite(batches, totals)
-    kept = KeptSamples()
+    kept = KeptSamples(bool(needs.inputs))
     try:
-        for batch, reading in _readings(extended, batches, threads, side_by_side):
+        for batch, reading in _readings(extended, batches, threads):
             if reading.is_finite:
                 totals.add(reading, batch.count)
                 for single in singles([batch], specs):
@@ -84,7 +82,31 @@ def calibrate(
             "no representative data: the data holds no samples"
             + (f" but the {totals.skipped} that were skipped for NaN or infinity" if totals.skipped else "")
         )
-    return replace(totals.statistics(needs), kept=kept.samples)
+    return replace(totals.statistics(needs), kept=kept.samples, fitted=bool(needs.inputs))
+
+
+def calibrate_each(
+    graph: Graph, batches: Iterable[Batch], needs: StatisticsRequest, threads: int = 1
+) -> list[Statistics]:
+    """Return the statistics of every batch by itself, with one interpreter for all of them.
+
+    Args:
+        graph: the float graph.
+        batches: inputs, in input order.
+        needs: what to find out.
+        threads: the number of threads of the interpreter.
+
+    Raises:
+        TfqError: a tensor became NaN or infinite.
+    """
+    extended, each = instrumented(graph, needs), []
+    for batch, reading in _readings(extended, batches, threads, side_by_side=False):
+        if not reading.is_finite:
+            raise TfqError(_not_finite(graph, extended, reading, batch))
+        totals = Totals(graph, extended)
+        totals.add(reading, batch.count)
+        each.append(totals.statistics(needs))
+    return each
 
 
 def _finite(batches: Iterable[Batch], totals: Totals) -> Iterator[Batch]:
@@ -97,7 +119,7 @@ def _finite(batches: Iterable[Batch], totals: Totals) -> Iterator[Batch]:
 
 
 def _readings(
-    extended: InstrumentedGraph, batches: Iterable[Batch], threads: int, side_by_side: bool
+    extended: InstrumentedGraph, batches: Iterable[Batch], threads: int, side_by_side: bool = True
 ) -> Iterator[tuple[Batch, RunResult]]:
     """Yield (copy of a batch, what the instrumented graph showed), in the order of the batches."""
 

@@ -45,6 +45,17 @@ class CalibrationResult:
     statistics: Statistics | None  # None where no statistics were needed
     samples: tuple[Sample, ...] = field(repr=False)  # a few, in the order of their digests
 
+    @property
+    def requested(self) -> Statistics:
+        """The statistics, where some were requested.
+
+        Raises:
+            TypeError: none were.
+        """
+        if self.statistics is None:
+            raise TypeError("the data was read without a request for statistics")
+        return self.statistics
+
     def then(self, other: "CalibrationResult") -> "CalibrationResult":
         """Put together what this data and `other`, which comes after it, showed."""
         if self.statistics is None or other.statistics is None:

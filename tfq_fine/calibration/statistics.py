@@ -14,7 +14,7 @@ import numpy as np
 
 from tfq_converters.errors import TfqError
 from tfq_converters.files import Place, write_file
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Float32Array, Float64Array, Graph
 from tfq_converters.quantized import OpKey, TensorKey
 from tfq_fine.calibration.kept_samples import KeptSamples, Sample
 from tfq_fine.numerics import Histogram
@@ -30,6 +30,7 @@ class Range(NamedTuple):
     high: float
 
     def union(self, other: "Range") -> "Range":
+        """Return the smallest range that holds both."""
         return Range(min(self.low, other.low), max(self.high, other.high))
 
     def intersection(self, other: "Range") -> "Range":
@@ -43,6 +44,7 @@ class Range(NamedTuple):
 
     @property
     def absmax(self) -> float:
+        """The largest absolute value."""
         return max(-self.low, self.high)
 
     @property
@@ -94,23 +96,26 @@ class Extremes:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Per tensor of the float graph, what `samples` samples showed."""
+    """The statistics of the tensors of a float graph over `samples` samples."""
 
     ranges: Mapping[TensorKey, Range] = field(default_factory=dict)
     samples: int = 0
-    means: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float64 [shape[-1]]
-    histograms: Mapping[TensorKey, Histogram] = field(default_factory=dict)  # of the same values of every sample
+    means: Mapping[TensorKey, Float64Array] = field(default_factory=dict)  # per channel: float64 [shape[-1]]
+    histograms: Mapping[TensorKey, Histogram] = field(default_factory=dict)  # counts of the same values of every sample
     extremes: Mapping[TensorKey, Extremes] = field(default_factory=dict)
     moving: Mapping[TensorKey, MovingRange] = field(default_factory=dict)
-    absmax: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # per channel: float32 [shape[-1]]
-    channels: Mapping[TensorKey, np.ndarray] = field(default_factory=dict)  # float64 [3, C]: low, high, mean square
-    second_moments: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [groups, K, K], K of a patch
-    strains: Mapping[OpKey, np.ndarray] = field(default_factory=dict)  # float64 [2] of a fused LSTM: `lstm.strain`
-    names: Mapping[TensorKey, str] = field(default_factory=dict)  # of the tensors, which tell one model from another
+    absmax: Mapping[TensorKey, Float32Array] = field(default_factory=dict)  # per channel: float32 [shape[-1]]
+    channels: Mapping[TensorKey, Float64Array] = field(default_factory=dict)  # float64 [3, C]: low, high, mean square
+    second_moments: Mapping[OpKey, Float64Array] = field(default_factory=dict)  # float64 [groups, K, K], K of a patch
+    strains: Mapping[OpKey, Float64Array] = field(default_factory=dict)  # float64 [2] of a fused LSTM: `lstm.strain`
+    names: Mapping[TensorKey, str] = field(
+        default_factory=dict
+    )  # the names of the tensors, which tell one model from another
     skipped: int = 0  # samples with NaN or infinity, where they were to be skipped
-    warnings: tuple[str, ...] = ()  # of the one pass that these come from
+    warnings: tuple[str, ...] = ()  # warnings of the one pass that these come from
     kept: tuple[Sample, ...] = field(default=(), repr=False)  # a few of the samples (`kept_samples`)
-    # of a model of several signatures that was calibrated on data of each: those of each, and nothing else but sums
+    fitted: bool = False  # as many are kept as algorithms fit weights to
+    # where a model was calibrated by signature: the statistics of each, and nothing else but sums
     signatures: "Mapping[str, Statistics]" = field(default_factory=dict)
 
     @staticmethod
@@ -155,11 +160,12 @@ class Statistics:
             {**self.names, **other.names},
             self.skipped + other.skipped,
             tuple(dict.fromkeys((*self.warnings, *other.warnings))),
-            KeptSamples.of((*self.kept, *other.kept)),
+            KeptSamples.of((*self.kept, *other.kept), self.fitted or other.fitted),
+            self.fitted or other.fitted,
         )
 
     def __eq__(self, other: object) -> bool:
-        """Return whether both hold the same numbers, to the last bit; warnings and the kept samples are no matter."""
+        """Return whether both hold the same numbers, to the last bit; warnings and kept samples are not compared."""
         if not isinstance(other, Statistics):
             return NotImplemented
         mine, theirs = _arrays(self), _arrays(other)
@@ -171,7 +177,7 @@ class Statistics:
         return self.table()
 
     def table(self) -> str:
-        """Return one line per tensor: its range, and of those that were counted two percentiles, mean and deviation."""
+        """Return one line per tensor: its range and, where values were counted, two percentiles, mean and deviation."""
         if self.signatures:
             return "\n\n".join(f"signature {key!r}: {part.table()}" for key, part in self.signatures.items())
         skipped = f", {self.skipped} skipped" if self.skipped else ""
@@ -235,7 +241,7 @@ class Statistics:
             raise TfqError(f"{path} does not hold saved statistics: {error}") from error
 
 
-def merged_limits(mine: np.ndarray, mine_count: int, other: np.ndarray, other_count: int) -> np.ndarray:
+def merged_limits(mine: Float64Array, mine_count: int, other: Float64Array, other_count: int) -> Float64Array:
     """Merge the limits of two sets of samples; float64 [3, C] each: low, high, mean square.
 
     >>> merged_limits(np.array([[-1.0], [1.0], [1.0]]), 1, np.array([[0.0], [3.0], [4.0]]), 2).tolist()
@@ -285,6 +291,7 @@ def _kept_arrays(statistics: Statistics) -> dict[str, np.ndarray]:
     """Return the kept samples by names such as `kept/3/0`: the sample, then the input; no Python objects."""
     plain = [sample for sample in statistics.kept if all(array.dtype.kind != "O" for array in sample)]
     result = {f"kept/{n}/{k}": array for n, sample in enumerate(plain) for k, array in enumerate(sample)}
+    result |= {"fitted": np.array(True)} if statistics.fitted else {}
     return result | _arrays_of_parts(statistics, _kept_arrays)
 
 
@@ -331,5 +338,6 @@ def _statistics(found: Mapping[str, np.ndarray]) -> Statistics:
         skipped=int(found["skipped"]),
         names=dict(keyed("name_keys", "names")),
         kept=tuple(tuple(samples[n][k] for k in sorted(samples[n])) for n in sorted(samples)),
+        fitted="fitted" in found,
         **{kind: of(kind) for kind in ARRAYS},  # type: ignore[arg-type]
     )

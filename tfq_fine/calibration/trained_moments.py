@@ -1,4 +1,4 @@
-"""Whether the data is like that of the training, by what a Keras model has kept of it.
+"""Whether the data is like the training data, by the moments that a Keras model has kept.
 
 A BatchNormalization or Normalization layer keeps the mean and the variance of its inputs in training. The file does not
 have them any more (they are folded into the layer before), so that this looks at the Keras model: at the first such
@@ -85,7 +85,7 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _model_class(model: Any) -> Any:
-    """Return `Model` of the Keras that the model is of, tf_keras or keras."""
+    """Return the class `Model` of the framework that a model comes from, tf_keras or keras."""
     return next(kind for kind in reversed(type(model).__mro__) if kind.__name__ == "Model")
 
 

@@ -1,4 +1,4 @@
-"""A bounded sample of a tensor's values, drawn inside the graph or of what it gave: the same positions in every run.
+"""A bounded sample of a tensor's values, drawn inside the graph or from its outputs: equal positions in every run.
 
 One position is drawn in each of equally long stretches of the tensor, so that all places and channels are met alike.
 The positions depend on the shape alone, never on the order of the samples or the process that runs them.

@@ -13,7 +13,7 @@ from tfq_converters.kernels import DEFAULT_RUNTIMES, RUNTIMES, families
 PROGRAM = "tfq-fine"
 OBSERVERS = ("min_max", "moving_average", "percentile", "mean_std", "mse", "entropy", "auto")
 STATISTICS = ("channel_absmax", "channel_mean", "second_moment")
-REPAIRS = ("fold_batch_norm", "cross_layer", "bounded_masks", "bias_correction", "islands")
+TRANSFORMS = ("fold_batch_norm", "cross_layer", "bounded_masks", "bias_correction", "islands")
 TYPES = ("float32", "int8", "uint8", "int16")
 MODEL = "Keras model (.keras, .h5), SavedModel folder or float .tflite"
 DATA = (
@@ -75,9 +75,16 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
         "(default: what the recipe says; presets below 8 bits fall back)",
     )
     _option(parser, "kernels", metavar="FILE", help="kernel table of another machine or release (see `kernels`)")
-    for name in REPAIRS:
+    _option(
+        parser,
+        "quality",
+        choices=("fast", "balanced", "best"),
+        default="balanced",
+        help="effort for weights below 8 bits: fast reads no data; balanced and best fit them to it",
+    )
+    for name in TRANSFORMS:
         words = name.replace("_", "-")
-        said = "whether to try this repair, which stays where it lowers the error (the report says)"
+        said = "whether to try this transform, which stays where it lowers the error (the report says)"
         _option(parser, words, action=argparse.BooleanOptionalAction, default=True, help=said)
     _option(parser, "statistics", metavar="FILE", help="of an earlier `calibrate` of this model, instead of data")
     _observing(parser)

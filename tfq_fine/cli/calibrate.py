@@ -1,6 +1,7 @@
-"""`tfq-fine calibrate`: a float model and data in, statistics out, which `quantize --statistics` takes."""
+"""`tfq-fine calibrate`: gathers the statistics of a float model on data, for `quantize --statistics`."""
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
@@ -22,10 +23,10 @@ def run(arguments: argparse.Namespace) -> int:
     data = by_signature("data", arguments.data)
     inputs = [arguments.model, *each(data), arguments.recipe]
     with places({"output": arguments.output}, inputs) as targets:
-        return _run(arguments, data, targets["output"])
+        return _run(arguments, data, targets)
 
 
-def _run(arguments: argparse.Namespace, data: Any, target: Place | None) -> int:
+def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place]) -> int:
     logging.info("calibrating %s", arguments.model)
     statistics = calibrate(
         arguments.model,
@@ -39,8 +40,7 @@ def _run(arguments: argparse.Namespace, data: Any, target: Place | None) -> int:
         on_invalid=arguments.on_invalid,
         safe_mode=not arguments.unsafe,
     )
-    assert target is not None
-    statistics.save(target)
+    statistics.save(targets["output"])
     logging.info("wrote %s", arguments.output)
     print(statistics)
     return 0

@@ -1,4 +1,4 @@
-"""`tfq-fine kernels`: what each runtime makes of every kind of quantized weight, as shipped or measured here."""
+"""`tfq-fine kernels`: how each runtime computes every kind of quantized weight, as shipped or measured here."""
 
 import argparse
 import sys
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise TfqError("--table prints what was measured before, --probe measures; give one of them")
     with places({"output": arguments.output}, []) as targets:
         table = _measured(variants)
-        if targets["output"] is not None:
+        if "output" in targets:
             save(table, targets["output"])
         _show(describe(table, variants))
     return 0

@@ -15,7 +15,7 @@ DASH = "-"
 
 
 @contextmanager
-def places(outputs: Mapping[str, str | None], inputs: Sequence[str | None]) -> Iterator[dict[str, Place | None]]:
+def places(outputs: Mapping[str, str | None], inputs: Sequence[str | None]) -> Iterator[dict[str, Place]]:
     """Check every output, and yield where it goes.
 
     An output `-`, or a path of the file or pipe that stdout is, is written to stdout and stays alone there: all else
@@ -26,18 +26,19 @@ def places(outputs: Mapping[str, str | None], inputs: Sequence[str | None]) -> I
         inputs: paths that are read.
 
     Yields:
-        option -> path, or the descriptor that stdout has meanwhile.
+        option -> path, or the descriptor that stdout has meanwhile; without the options that were not given.
 
     Raises:
         TfqError: one error that lists all problems, as `check_outputs` does.
     """
     check_outputs(outputs, inputs)
-    to_stdout = {option for option, path in outputs.items() if path is not None and _is_stdout(path)}
+    paths = {option: path for option, path in outputs.items() if path is not None}
+    to_stdout = {option for option, path in paths.items() if _is_stdout(path)}
     if not to_stdout:
-        yield dict(outputs)
+        yield {**paths}
         return
     with _stdout_reserved() as descriptor:
-        yield {option: descriptor if option in to_stdout else path for option, path in outputs.items()}
+        yield {option: descriptor if option in to_stdout else path for option, path in paths.items()}
 
 
 def check_outputs(outputs: Mapping[str, str | None], inputs: Sequence[str | None]) -> None:

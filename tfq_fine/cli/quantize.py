@@ -1,4 +1,4 @@
-"""`tfq-fine quantize`: a model and a recipe in, a file that has been run out."""
+"""`tfq-fine quantize`: quantizes a model by a recipe, and writes a file that has been run."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from tfq_converters.files import Place
 from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_fine.api import quantize
 from tfq_fine.calibration import Statistics
-from tfq_fine.cli.arguments import REPAIRS
+from tfq_fine.cli.arguments import TRANSFORMS
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.recipe_argument import recipe_of
 from tfq_fine.cli.signature_values import by_signature, each
@@ -45,7 +45,7 @@ def _unlogged() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place | None]) -> int:
+def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place]) -> int:
     if arguments.html:
         require_extra()
     recipe = recipe_of(arguments.recipe)
@@ -61,20 +61,19 @@ def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place |
         on_unsupported=arguments.on_unsupported,
         kernels=arguments.kernels,
         observer=arguments.observer,
-        repairs=tuple(name for name in REPAIRS if getattr(arguments, name)),
+        quality=arguments.quality,
+        transforms=tuple(name for name in TRANSFORMS if getattr(arguments, name)),
         num_samples=arguments.samples,
         on_invalid=arguments.on_invalid,
         statistics=None if arguments.statistics is None else Statistics.load(arguments.statistics),
         safe_mode=not arguments.unsafe,
         timeout=arguments.timeout,
     )
-    output, report, page = targets["output"], targets["report"], targets["html"]
-    if report is not None:
-        result.report.save(report)
-    if page is not None:
-        result.report.save_html(page)
-    assert output is not None
-    result.save(output)
+    if "report" in targets:
+        result.report.save(targets["report"])
+    if "html" in targets:
+        result.report.save_html(targets["html"])
+    result.save(targets["output"])
     logging.info("wrote %s", arguments.output)
     show(result.report)
     return 0

@@ -1,4 +1,4 @@
-"""`tfq-fine verify`: a float model and a quantized file in, what the difference costs out."""
+"""`tfq-fine verify`: compares a float model with a quantized file, and prints what quantization costs."""
 
 import argparse
 import sys
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _run(arguments, data, metric, targets)
 
 
-def _run(arguments: argparse.Namespace, data: Any, metric: Any, targets: Mapping[str, Place | None]) -> int:
+def _run(arguments: argparse.Namespace, data: Any, metric: Any, targets: Mapping[str, Place]) -> int:
     if arguments.html:
         require_extra()
     logging.info("comparing %s with %s", arguments.tflite, arguments.model)
@@ -55,11 +55,10 @@ def _run(arguments: argparse.Namespace, data: Any, metric: Any, targets: Mapping
             timeout=arguments.timeout,
             on_batch=lambda samples: update(f"{samples} samples"),
         )
-    saved, page = targets["report"], targets["html"]
-    if saved is not None:
-        report.save(saved)
-    if page is not None:
-        report.save_html(page)
+    if "report" in targets:
+        report.save(targets["report"])
+    if "html" in targets:
+        report.save_html(targets["html"])
     show(report)
     fell = {} if arguments.max_drop is None else report.fell(arguments.max_drop)
     for key, task in fell.items():

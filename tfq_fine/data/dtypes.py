@@ -1,4 +1,4 @@
-"""Values -> the type that the model takes, when nothing but float rounding is lost; else what is in the way."""
+"""Conversion of values to the type that the model takes; refused where more than float rounding would be lost."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""How the axes of a given array stand to those of an input: what is a sample, and how many there are."""
+"""The layout of a user's array next to that of an input: which axis holds samples, and how many there are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The form in which the user has the data -> its elements, one at a time, without importing any framework."""
+"""The elements of the data, one at a time, whatever form the user has it in; no framework is imported."""
 
 import inspect
 import os

@@ -1,4 +1,4 @@
-"""One element of the data -> the arrays of the inputs, in input order, and the labels, by the package's table."""
+"""From one element of the data to the arrays of the inputs, in input order, and the labels, by the package's table."""
 
 import difflib
 from collections.abc import Mapping, Sequence

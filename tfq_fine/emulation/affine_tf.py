@@ -133,7 +133,7 @@ def learned_scale(times: Any, start: Any, values: int, highest: int) -> Any:
         times: what is trained, float32.
         start: the scales at times = 1, of the same shape.
         values: how many values share a scale.
-        highest: code.
+        highest: the largest code.
     """
     import tensorflow as tf
 
@@ -167,7 +167,8 @@ def dynamic(values: "tf.Tensor", axes: tuple[int, ...]) -> Any:
 def dynamic_by_phase(values: "tf.Tensor", rates: tuple[int, ...]) -> Any:
     """Do `dynamic` over each sample and phase of a dilation, [samples, spatial axes of `rates`, channels].
 
-    The zeros at the end are in every range already; zeros in front, of a padding, would only give phases other names.
+    The zeros at the end are in every range already; zeros at the start, of a padding, would only give phases other
+    names.
     """
     import tensorflow as tf
 

@@ -1,8 +1,8 @@
 """Products of rows of 8-bit codes with 4-bit weights in blocks, in the order of XNNPACK (qd8-f32-qb4w).
 
 Sums of codes are exact within a block; blocks are added one after the other in float32, onto what the zero point
-shifts. Which codes those are is of the machine: 0 to 255 here, as the kernels for AVX512-VNNI have them; what others
-compute parts in the last bits.
+shifts. The codes depend on the machine: 0 to 255 here, as the kernels for AVX512-VNNI have them; results of other
+kernels differ in the last bits.
 """
 
 from functools import cache
@@ -18,11 +18,10 @@ UNSIGNED = 128.0
 
 def in_blocks(tf: Any, codes: Any, zero: Any, weight: Tensor, constants: Constants) -> Any:
     """Multiply `codes` [..., K] with zero points [..., 1] by the real `weight` [N, K]: float32 [..., N]."""
-    assert weight.data is not None and weight.quantization is not None
-    size, (outputs, depth) = weight.quantization.block_size, weight.shape
-    scales = weight.quantization.scale.reshape(outputs, -1).T.astype(np.float32)
+    size, (outputs, depth) = weight.affine.block_size, weight.shape
+    scales = weight.affine.scale.reshape(outputs, -1).T.astype(np.float32)
     shift = np.zeros(outputs, np.float32)
-    whole = np.add.reduceat(weight.data, range(0, depth, size), axis=1, dtype=np.int64)
+    whole = np.add.reduceat(weight.constant, range(0, depth, size), axis=1, dtype=np.int64)
     for sums, scale in zip(whole.T, scales, strict=True):
         shift -= sums.astype(np.float32) * scale
     rows = tf.reshape(codes + UNSIGNED, [-1, depth // size, size])

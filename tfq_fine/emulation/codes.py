@@ -20,8 +20,7 @@ def is_quantized(tensor: Tensor) -> bool:
 
 def affine_of(tensor: Tensor) -> tuple[np.float32, np.float32]:
     """Return (scale, zero point) of an activation."""
-    assert tensor.quantization is not None
-    return np.float32(tensor.quantization.scale[0]), np.float32(tensor.quantization.zero_point[0])
+    return np.float32(tensor.affine.scale[0]), np.float32(tensor.affine.zero_point[0])
 
 
 def decoded(codes: Any, tensor: Tensor) -> Any:
@@ -47,7 +46,7 @@ def fused_limits(op: Op, tensor: Tensor) -> tuple[float, float]:
 def encoded(values: Any, tensor: Tensor) -> Any:
     """Return the nearest codes of real values, ties to even as the kernels have them, saturating.
 
-    Of 16 bits, the last values of a tensor beyond a multiple of eight are divided by the scale, and may part on ties.
+    Of 16 bits, the last values of a tensor beyond a multiple of eight are divided by the scale, and may differ on ties.
     """
     import tensorflow as tf
 
@@ -57,8 +56,7 @@ def encoded(values: Any, tensor: Tensor) -> Any:
 
 def weight_values(tensor: Tensor) -> np.ndarray:
     """Return the real values of a constant weight, float32: one scale, one per index of an axis, or one per block."""
-    data, quantization = tensor.data, tensor.quantization
-    assert data is not None
+    data, quantization = tensor.constant, tensor.quantization
     if quantization is None or not quantization.scale.size:
         return np.asarray(data, np.float32)
     scale, zero = (np.asarray(part, np.float32) for part in (quantization.scale, quantization.zero_point))

@@ -24,8 +24,7 @@ class Constants:
         return self._held(tf, tensor, decoded=True)
 
     def _held(self, tf: Any, tensor: Tensor, decoded: bool) -> Any:
-        source = tensor.data
-        assert source is not None, tensor.name
+        source = tensor.constant
         if source.size <= SMALL:
             return tf.constant(weight_values(tensor) if decoded else source)
 

@@ -48,13 +48,11 @@ def _coded(tensors: Tensors) -> Tensors:
 
 def reduced_axes(tensors: Tensors) -> list[int]:
     """Return the axes of a reduction, counted from the first."""
-    data = tensors[1].data
-    assert data is not None
-    return [int(axis) % len(tensors[0].shape) for axis in data.reshape(-1)]
+    return [int(axis) % len(tensors[0].shape) for axis in tensors[1].constant.reshape(-1)]
 
 
 def _count(tensors: Tensors) -> int:
-    """Return values that a reduction makes one of; not above 0 when the file does not know."""
+    """Return how many values a reduction combines into one; 0 or less when the file does not know."""
     sizes = [tensors[0].dynamic_shape[axis] for axis in reduced_axes(tensors)]
     return min(sizes, default=1) if min(sizes, default=1) < 1 else int(np.prod(sizes))
 

@@ -72,10 +72,9 @@ class Interpreter:
     def _run(self, tf: Any, op: Op, subgraph: Subgraph, values: dict[int, Any]) -> list[Any]:
         x = [self._value(tf, subgraph, t, values) for t in op.inputs]
         operands = {slot: subgraph.tensors[t] for slot, t in enumerate(op.inputs) if t != ABSENT}
-        output = subgraph.tensors[op.outputs[0]] if op.outputs else None
         if op.code == "WHILE":
             return self._loop(tf, op, x)
-        assert output is not None
+        output = subgraph.tensors[op.outputs[0]]
         if facts_of(op.code).linear:
             return [linear(tf, op, x, subgraph, self._constants, self._ordered)]
         if in_whole_numbers(op, {**operands, -1: output}):
@@ -134,6 +133,4 @@ def _averaged(tf: Any, op: Op, codes: Any, tensor: Tensor) -> Any:
     """Return the mean of codes, halves away from 0, as the integer kernel rounds it."""
     assert tensor.dtype in ACTIVATIONS
     mean = OPERATORS["AVERAGE_POOL_2D"](tf, op, [codes])
-    rounded = tf.sign(mean) * tf.floor(tf.abs(mean) + 0.5)
-    assert tensor.quantization is not None
-    return rounded
+    return tf.sign(mean) * tf.floor(tf.abs(mean) + 0.5)

@@ -80,17 +80,17 @@ def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list
         values = tf.reshape(values, [-1, weight.shape[1]])
     rounded, zero, scale = arithmetic.dynamic_codes(values, per_row)
     codes = rounded - zero
-    assert weight.data is not None and weight.quantization is not None
-    if weight.quantization.block_size and weight.dtype == "int4":
+    quantization = weight.affine
+    if quantization.block_size and weight.dtype == "int4":
         result = in_blocks(tf, rounded, zero, weight, constants) * scale
         return result if bias is None else result + bias
-    if weight.quantization.block_size or op.code == "BATCH_MATMUL":
+    if quantization.block_size or op.code == "BATCH_MATMUL":
         result = product(tf, op, codes, constants.real(tf, weight), x) * scale
         return result if bias is None else result + bias
     kind = tf.float32 if _reach(op, weight) * 255.0 < EXACT else tf.float64
     total = product(tf, op, tf.cast(codes, kind), tf.cast(constants.stored(tf, weight), kind), x)
     scaled = tf.cast(tf.cast(total, tf.float32) * scale, tf.float64)
-    result = scaled * np.asarray(weight.quantization.scale, np.float64)  # float64 rounds once, as fused multiply-add
+    result = scaled * np.asarray(quantization.scale, np.float64)  # float64 rounds once, as fused multiply-add
     return tf.cast(result if bias is None else result + tf.cast(bias, tf.float64), tf.float32)
 
 
@@ -99,15 +99,14 @@ def _integer(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor], deleg
     scale, zero = affine_of(tensors[data])
     codes = x[data] - zero
     stored = tensors[weight]
-    assert stored.quantization is not None
-    kernel = x[weight] - np.float32(stored.quantization.zero_point[0])
+    kernel = x[weight] - np.float32(stored.affine.zero_point[0])
     kind = tf.float32 if _is_exact(op, tensors[data], stored) else tf.float64
     total = product(tf, op, tf.cast(codes, kind), tf.cast(kernel, kind), x)
     if op.code != "BATCH_MATMUL" and bias < len(x) and x[bias] is not None:
         total = tf.cast(total, tf.float64) + tf.cast(x[bias], tf.float64)
     output = tensors[-1]
     out_scale, out_zero = affine_of(output)
-    scales = (scale, np.asarray(stored.quantization.scale, np.float32), out_scale)
+    scales = (scale, np.asarray(stored.affine.scale, np.float32), out_scale)
     whole = rescaled(tf, total, scales, rounding(op, tensors, delegated)) + out_zero
     return tf.cast(tf.clip_by_value(whole, *fused_limits(op, output)), tf.float32)
 
@@ -122,12 +121,11 @@ def _is_exact(op: Op, data: Tensor, weight: Tensor) -> bool:
 
 def _reach(op: Op, weight: Tensor) -> float:
     """Return the largest sum of absolute codes that one output channel multiplies with."""
-    assert weight.data is not None
     if op.code == "BATCH_MATMUL":
         axes: tuple[int, ...] = (-1 if op.option("adjY") else -2,)
     else:
-        axes = tuple(axis for axis in range(weight.data.ndim) if axis != facts_of(op.code).weights[0].channel)
-    return float(np.abs(weight.data.astype(np.float64)).sum(axis=axes).max())
+        axes = tuple(axis for axis in range(len(weight.shape)) if axis != facts_of(op.code).weights[0].channel)
+    return float(np.abs(weight.constant.astype(np.float64)).sum(axis=axes).max())
 
 
 def product(tf: Any, op: Op, x: Any, kernel: Any, inputs: list[Any]) -> Any:

@@ -17,7 +17,7 @@ from tfq_fine.emulation.fixed_point import short, twice
 
 Rounding = Literal["float", "up", "away", "eights", "double", "short"]
 AT_ONCE = 8  # channels
-MOST = 2**32 - 1  # of a sum, for a product of 63 bits; the scale of no output reaches that far
+MOST = 2**32 - 1  # largest sum, for a product of 63 bits; the scale of no output reaches that far
 
 
 def rounding(op: Op, tensors: Mapping[int, Tensor], delegated: bool) -> Rounding:

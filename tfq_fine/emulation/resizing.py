@@ -1,5 +1,8 @@
-"""RESIZE_BILINEAR of codes: on 8 bits as XNNPACK computes it, with weights of 11 bits in each direction, halves up; on
-16 bits as TFLite's kernel, with places of 10 bits after the point, halves away from 0."""
+"""RESIZE_BILINEAR of codes, as the kernels compute it.
+
+XNNPACK takes 8 bits, with weights of 11 bits in each direction, and rounds halves up. TFLite's own kernel takes 16
+bits, with places of 10 bits after the point, and rounds halves away from 0.
+"""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
 """XNNPACK's whole-number arithmetic on 8-bit codes: sums, products, other scales, sizes.
 
 Ratios of scales become whole-number multipliers and a shift; the result is rounded by adding a half and cutting, so
-that ties go up. Of 21 bits for ADD and SUB, which share a shift; of 8 bits after the point for QUANTIZE and
-LEAKY_RELU. Products are rounded as those of linear operators. Ratios that it does not take: `fixed_kernels`.
+that ties go up. Multipliers have 21 bits for ADD and SUB, which share a shift, and 8 bits after the point for QUANTIZE
+and LEAKY_RELU. Products are rounded as those of linear operators. Ratios that it does not take: `fixed_kernels`.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from tfq_fine.emulation.codes import affine_of, fused_limits, is_quantized
 from tfq_fine.emulation.resizing import resized, resized_short
 
 SUMS = {"ADD": (1, 1), "SUB": (1, -1)}  # signs of the inputs
-LIMITS = {  # of ratios it takes
+LIMITS = {  # the ratios that it takes
     "ADD": (2.0**-10, 2.0**8),
     "SUB": (2.0**-10, 2.0**8),
     "MUL": (2.0**-16, 2.0**8),

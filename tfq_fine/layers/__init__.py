@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from tfq_fine.layers.annotation import annotate
     from tfq_fine.layers.barrier import without_marks
     from tfq_fine.layers.calibration import calibrate_wrappers, converted
-    from tfq_fine.layers.export import Overrides, WrappedModel, wrapped_model
+    from tfq_fine.layers.export import WrappedModel, wrapped_model
     from tfq_fine.layers.fine_quantize import FineQuantize
     from tfq_fine.layers.folding import fold_batch_norm
     from tfq_fine.layers.kernel import QuantizedKernel
     from tfq_fine.layers.kernel_plan import plan_kernel
     from tfq_fine.layers.layer_table import Kernel, LayerRow, from_op, kernels_of, op_shape, row_of, to_op
     from tfq_fine.layers.loading import load_model
+    from tfq_fine.layers.overrides import Overrides
     from tfq_fine.layers.simulation import simulate
     from tfq_fine.layers.wrapped import freeze_ranges, wrappers
 else:
@@ -28,13 +29,14 @@ else:
             "annotation": "annotate",
             "barrier": "without_marks",
             "calibration": "calibrate_wrappers converted",
-            "export": "Overrides WrappedModel wrapped_model",
+            "export": "WrappedModel wrapped_model",
             "fine_quantize": "FineQuantize",
             "folding": "fold_batch_norm",
             "kernel": "QuantizedKernel",
             "kernel_plan": "plan_kernel",
             "layer_table": "Kernel LayerRow from_op kernels_of op_shape row_of to_op",
             "loading": "load_model",
+            "overrides": "Overrides",
             "simulation": "simulate",
             "wrapped": "freeze_ranges wrappers",
         },

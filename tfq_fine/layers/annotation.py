@@ -16,7 +16,7 @@ from tfq_fine.layers.layer_table import LayerRow, is_repeated, row_of
 from tfq_fine.layers.rebuild import rebuilt
 from tfq_fine.layers.wrapped import is_wrapper, wrappers
 from tfq_fine.planning import Prefer
-from tfq_fine.request import OpSpec, Recipe, named
+from tfq_fine.request import OpSpec, Recipe, WeightedSpec, named
 
 NO_KERNELS = frozenset(
     {"PReLU", "LayerNormalization", "RMSNormalization", "SpectralNormalization"}
@@ -50,7 +50,7 @@ def annotate(
         model: a built Sequential, Functional or subclassed Keras 3 model; it is not changed.
         recipe: name of a preset, or a `Recipe`. Layers that it keeps float are not wrapped.
         learned: train the scales too (LSQ).
-        prefer: "size" takes a recipe at its word; "speed" keeps kernels that have no fast low-bit code at 8 bits.
+        prefer: "size" follows the recipe; "speed" keeps kernels that have no fast low-bit code at 8 bits.
         fold: fold batch norm first (`fold_batch_norm`), so that what is wrapped is what is deployed.
         momentum: the momentum of ranges while training.
         freeze_after: training steps after which ranges stay unchanged.
@@ -63,13 +63,7 @@ def annotate(
     Raises:
         TfqError: a rule that names no layer, a layer that is frozen or wrapped already, a spec that it cannot take.
     """
-    if isinstance(model, str | os.PathLike):
-        raise TfqError(f"annotate wraps a model in memory, not a path: load {os.fspath(model)!r} with Keras first")
-    if keras_framework(model) != "keras":
-        raise TfqError(f"annotate wraps Keras 3 models; {model.name!r} is of tf_keras: see tfq_fine.tfmot")
-    if wrappers(model):
-        names = ", ".join(repr(wrapper.layer.name) for wrapper in wrappers(model))
-        raise TfqError(f"model {model.name!r} has wrapped layers already: {names}; annotate the float model")
+    _check_model(model)
     chosen = named(recipe)
     start = fold_batch_norm(model).model if fold else model
     requested = _requested(start, chosen, rows or {})
@@ -118,6 +112,21 @@ def annotate(
     return result
 
 
+def _check_model(model: Any) -> None:
+    """Check that `annotate` can wrap layers of a model.
+
+    Raises:
+        TfqError: it is a path, a tf_keras model, or has wrapped layers already.
+    """
+    if isinstance(model, str | os.PathLike):
+        raise TfqError(f"annotate wraps a model in memory, not a path: load {os.fspath(model)!r} with Keras first")
+    if keras_framework(model) != "keras":
+        raise TfqError(f"annotate wraps Keras 3 models; {model.name!r} is of tf_keras: see tfq_fine.tfmot")
+    if wrappers(model):
+        names = ", ".join(repr(wrapper.layer.name) for wrapper in wrappers(model))
+        raise TfqError(f"model {model.name!r} has wrapped layers already: {names}; annotate the float model")
+
+
 def _problems(node: Node, wrapper_of: Callable[[Any, str], Any]) -> list[str]:
     """Return why a layer cannot be wrapped as requested."""
     try:
@@ -147,7 +156,7 @@ def _requested(model: Any, recipe: Recipe, rows: Mapping[str, LayerRow]) -> dict
         inside += [node.path] if row else []
         op = Op(row.kernels[0].op if row else "", (), (), layer=_called(node.layer, node.path))
         spec = recipe.spec_of(op, layers)
-        if spec is not None and spec.weights is not None:
+        if isinstance(spec, WeightedSpec):
             requests[node.path] = _Requested(node.layer, spec, row)
     return requests
 

@@ -30,7 +30,7 @@ def put_in_front(layer: Any) -> Any:
         data = keras.tree.map_structure(marked, data_of(named))
         return call(*keras.tree.map_structure(marked, inputs), **{**named, **data})
 
-    vars(layer)["call"] = called  # of the object, where Keras tracks nothing; the class stays unchanged
+    vars(layer)["call"] = called  # an attribute that Keras does not track; the class stays unchanged
     return layer
 
 

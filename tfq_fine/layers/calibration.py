@@ -1,7 +1,7 @@
 """Calibration of wrapped models: scales from the weights, ranges from representative data.
 
-What is seen and chosen of a tensor is that which `quantize` sees and chooses of it in the float model: the wrappers are
-taken off a copy, that is converted and calibrated as any model, and each wrapper is given the ranges of its tensors.
+A tensor gets the statistics and the range that `quantize` gives it in the float model: the wrappers are taken off a
+copy, which is converted and calibrated as any model, and each wrapper is given the ranges of its tensors.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,15 +13,16 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import Target
 from tfq_converters.reading import keras_call, read_model
+from tfq_fine.activations import activation_needs
 from tfq_fine.activations import search_ranges as automatic
 from tfq_fine.calibration import Range, Representative, Statistics, mean_needs
 from tfq_fine.data import InputSpec, batches
 from tfq_fine.layers.barrier import without_marks
-from tfq_fine.layers.export import Overrides, taken_apart
+from tfq_fine.layers.export import taken_apart
+from tfq_fine.layers.overrides import Overrides
 from tfq_fine.layers.wrapped import require_wrappers
 from tfq_fine.planning import Plan, Policy, make_plan
 from tfq_fine.request import OpSpec
-from tfq_fine.search import static_needs
 
 BATCH = 32  # samples per call of the Keras model
 
@@ -66,7 +67,7 @@ def calibrate_wrappers(
         advance: called with the number of samples after each run.
 
     Returns:
-        What was seen of the float model.
+        The statistics of the float model.
 
     Raises:
         TfqError: the data holds no samples, or a tensor becomes NaN or infinite.
@@ -74,18 +75,17 @@ def calibrate_wrappers(
     _observe(found, data)
     graph, plan, overrides = found.graph, found.plan, found.overrides
     held = {t for _, t in overrides.held}
-    needs = static_needs(graph, plan, held) if held else mean_needs(graph)
+    needs = activation_needs(graph, plan, held) if held else mean_needs(graph)
     gathered = data.gather(graph, needs, advance)
-    assert gathered.statistics is not None
     if held:
-        chosen = automatic.ranged(graph, plan, gathered.statistics, gathered.samples, only=held)
+        chosen = automatic.ranged(graph, plan, gathered.requested, gathered.samples, only=held)
         _set_ranges(overrides, chosen)
     for path, wrapper in found.wrappers.items():
         tensors = {variable: key for (of, variable), key in overrides.read.items() if of == path}
-        means = gathered.statistics.means
+        means = gathered.requested.means
         wrapper.means = {variable: means[key] for variable, key in tensors.items() if key in means}
         wrapper.fit_scales()
-    return gathered.statistics
+    return gathered.requested
 
 
 def _set_ranges(overrides: Overrides, known: Statistics) -> None:
@@ -99,7 +99,10 @@ def _set_ranges(overrides: Overrides, known: Statistics) -> None:
 
 
 def _observe(found: Converted, data: Representative) -> None:
-    """Set the ranges of what no kernel in the graph reads, as a second input of a custom layer: all that calls see."""
+    """Set the ranges of inputs that no kernel in the graph reads, such as a second one of a custom layer.
+
+    They hold all values that the layer is called with.
+    """
     with_tensor = {id(one) for held in found.overrides.held.values() for one in held}
     every = [(w, one) for w in found.wrappers.values() for one in w.every_range if id(one) not in with_tensor]
     if not every:

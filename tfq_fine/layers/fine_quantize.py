@@ -5,42 +5,38 @@ straight-through gradients. The wrapped layer is not changed: it is called while
 values (`keras.StatelessScope`).
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any, get_args
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfq_converters.errors import TfqError, raise_all
+from tfq_converters.files import from_plain
 from tfq_converters.quantized import Mode
-from tfq_fine.algorithms import ALGORITHMS, InputStatistics, WeightProblem, algorithm_problems, solve
 from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.input_hooks import changed_inside, data_of, is_inside, on_the_fly, phases
 from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.kernel_plan import KernelPlan, plan_kernel
+from tfq_fine.layers.kernel_scales import fit_scales, quantized_values, scales_now
 from tfq_fine.layers.layer_table import (
-    ROWS,
     Kernel,
     LayerRow,
     Layout,
-    from_op,
     holder_of,
     kernels_of,
+    known_row,
     op_shape,
-    row_of,
-    to_op,
 )
 from tfq_fine.layers.serialization import FineQuantizeHolder  # noqa: F401 - Keras knows it together with the wrapper
 from tfq_fine.layers.trained_scale import TrainedScale
-from tfq_fine.numerics import affine
+from tfq_fine.layers.wrapper_checks import check_layer, check_options, checked_spec, reason
 from tfq_fine.planning import Policy, Prefer
-from tfq_fine.request import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
+from tfq_fine.request import ActivationSpec, IntegerSpec, WeightedSpec, WeightSpec, to_json
 
 
 @keras.saving.register_keras_serializable(package="tfq_fine")
@@ -83,10 +79,9 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         recipe: str | None = None,
         **arguments: Any,
     ):
-        _check(layer, weights, row)
-        spec = _spec(layer.name, mode or ("integer" if activations else "weight_only"), weights, activations)
-        assert weights is not None
-        _check_options(layer.name, spec, momentum, freeze_after, prefer)
+        check_layer(layer, weights, row)
+        spec = checked_spec(layer.name, mode or ("integer" if activations else "weight_only"), weights, activations)
+        check_options(layer.name, spec, momentum, freeze_after, prefer)
         super().__init__(layer, **{"name": layer.name, "dtype": layer.dtype_policy, **arguments})
         self.spec = spec
         self.learned, self.outputs, self.momentum, self.freeze_after = learned, outputs, momentum, freeze_after
@@ -96,9 +91,9 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         self.means: dict[str, np.ndarray] = {}  # by channel, of what kernels' operators read, of the last calibration
         self.inputs = 0  # float tensors that the layer is called with
         self.kernels: tuple[QuantizedKernel, ...] = ()
-        self.ranges: tuple[ActivationRange, ...] = ()  # of the inputs, in the order of the arguments
+        self.ranges: tuple[ActivationRange, ...] = ()  # one for each input, in the order of the arguments
         self.output_range: ActivationRange | None = None
-        if learned and not weights.symmetric:
+        if learned and not spec.weights.symmetric:
             raise TfqError(f"layer {layer.name!r}: learned scales are symmetric; use WeightSpec(symmetric=True)")
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
@@ -127,19 +122,19 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         for index, (kernel, variable, layout, plan, _) in enumerate(decided):
             if plan is not None:
                 factors = self._factors(index, plan, variable, layout)
-                own = kernel.reads is None and is_inside(kernel) and plan.spec.mode == "integer"
-                inside = self._range(f"inside_{index}") if own else None
+                inside = None
+                if kernel.reads is None and is_inside(kernel) and isinstance(plan.spec, IntegerSpec):
+                    inside = self._range(f"inside_{index}", plan.spec)
                 self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, plan, factors, inside))
         self.inputs = inputs
-        if any(q.plan.spec.mode == "integer" for q in self.kernels):
-            self.ranges = tuple(self._range(f"input_{index}") for index in range(inputs))
-            self.output_range = self._range("output") if self.outputs else None
+        spec = next((q.plan.spec for q in self.kernels if isinstance(q.plan.spec, IntegerSpec)), None)
+        if spec is not None:
+            self.ranges = tuple(self._range(f"input_{index}", spec) for index in range(inputs))
+            self.output_range = self._range("output", spec) if self.outputs else None
         self.built = True
 
     def _row(self) -> LayerRow:
-        row = self.row or row_of(self.layer)
-        assert row is not None
-        return row
+        return self.row or known_row(self.layer)
 
     def build_like_call(self) -> None:
         """Build without a call, for as many inputs as the row of a built layer names."""
@@ -168,7 +163,7 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
             try:
                 answer = plan_kernel(kernel.op, shape, self.spec, self.policy, groups, kernel.loop)
             except TfqError as error:
-                problem = f"layer {self.layer.name!r}, {kernel.variable}: {_reason(error)}"
+                problem = f"layer {self.layer.name!r}, {kernel.variable}: {reason(error)}"
             decisions.append((kernel, variable, layout, answer, problem))
         return decisions
 
@@ -179,14 +174,13 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
             return TrainedScale(self, f"scale_{index}", blocks)
         return self.add_weight(shape=blocks, initializer="ones", trainable=False, name=f"share_{index}")
 
-    def _range(self, name: str) -> ActivationRange:
-        assert self.spec.activations is not None
-        return ActivationRange(self, name, self.spec.activations.bits, self.learned, self.momentum, self.freeze_after)
+    def _range(self, name: str, spec: IntegerSpec) -> ActivationRange:
+        return ActivationRange(self, name, spec.activations.bits, self.learned, self.momentum, self.freeze_after)
 
     def call(self, *inputs: Any, training: bool = False, **named: Any) -> Any:
         """Return the layer's output over quantized kernels and inputs."""
         arguments, named = self._quantized_inputs(inputs, named, training)
-        mapping = [(q.variable, self._quantized_kernel(q)) for q in self.kernels] if not self.observing else []
+        mapping = [(q.variable, quantized_values(q)) for q in self.kernels] if not self.observing else []
         reached = [q for q in self.kernels if q.kernel.loop or is_inside(q.kernel)]
         inside = {q.kernel: partial(self._read_inside, q, training) for q in reached}
         if self.layer._call_has_training_arg:
@@ -254,45 +248,14 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
             return value
         return found.quantized(value, training)
 
-    def _quantized_kernel(self, q: QuantizedKernel) -> Any:
-        values = to_op(q.variable.value, q.layout, keras.ops)
-        shape = tuple(values.shape)
-        if self.learned:
-            exact = q.factors.trained(math.prod(q.plan.block), q.plan.codes.highest)
-            scale = arithmetic.rounded_scale(exact, q.plan.codes)
-            zero = tf.zeros_like(scale)
-        else:
-            low, high = arithmetic.block_extent(tf.stop_gradient(values), q.plan.block)
-            scale, zero = arithmetic.weight_scale(low * q.factors.value, high * q.factors.value, q.plan.codes)
-        scale, zero = (arithmetic.expanded(part, q.plan.block, shape) for part in (scale, zero))
-        quantized = arithmetic.fake_quantized(values, scale, zero, q.plan.codes.lowest, q.plan.codes.highest)
-        return from_op(quantized, q.layout, tuple(q.variable.shape), keras.ops)
-
     def fit_scales(self) -> None:
         """Choose the scales of the kernels with the algorithm of the spec."""
-        assert self.spec.weights is not None
         for q in self.kernels:
-            weights = q.plan.spec.weights
-            assert weights is not None
-            inputs = InputStatistics(self.means.get(q.kernel.variable))
-            if inputs.missing(ALGORITHMS[weights.algorithm].reads):  # no data was seen yet
-                weights = replace(weights, algorithm="round_to_nearest", options=())
-            codes = solve(weights, WeightProblem(q.values, q.plan.block, q.plan.codes, q.plan.axes, inputs))
-            if self.learned:
-                q.factors.set(codes.scale)
-            else:
-                q.factors.assign(self._shares(q, codes.scale))
-
-    def _shares(self, q: QuantizedKernel, scale: np.ndarray) -> np.ndarray:
-        whole, _ = q.extent_scales()
-        return np.asarray((scale / whole).astype(np.float32))
+            fit_scales(q, self.means.get(q.kernel.variable))
 
     def scales(self, q: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
         """Return scales and zero points that the simulation uses now, as `affine` has them."""
-        if self.learned:
-            scale = q.factors.numpy()
-            return affine.ROUNDED_SCALES[q.plan.codes.scales](scale), np.zeros(scale.shape, np.int64)
-        return q.extent_scales(np.asarray(q.factors))
+        return scales_now(q)
 
     @property
     def every_range(self) -> list[ActivationRange]:
@@ -334,10 +297,9 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         layer = config.pop("layer")
         if isinstance(layer, dict):
             layer = keras.saving.deserialize_keras_object(layer, custom_objects=custom_objects)
-        spec = from_json(config.pop("spec"))
+        spec = from_plain(config.pop("spec"), WeightedSpec, "the spec of a wrapper")
         row = config.pop("row")
         trainable, layer.trainable = config.pop("trainable", True), True
-        assert spec is not None
         wrapper = cls(
             layer,
             spec.weights,
@@ -361,62 +323,3 @@ def _is_float_tensor(value: Any) -> bool:
     return (tf.is_tensor(value) or isinstance(value, keras.KerasTensor)) and str(
         keras.backend.standardize_dtype(value.dtype)
     ) == "float32"
-
-
-def _reason(error: TfqError) -> str:
-    """Return the planner's message without the name of its made-up operator."""
-    return str(error).partition(": ")[2] or str(error)
-
-
-def _spec(name: str, mode: Mode, weights: Any, activations: Any) -> OpSpec:
-    """Return the specs together, with the name of the layer in the error."""
-    try:
-        return OpSpec(mode, weights, activations)
-    except TfqError as error:
-        raise TfqError(f"layer {name!r}: {error}") from error
-
-
-def _check_options(name: str, spec: OpSpec, momentum: float, freeze_after: int | None, prefer: str) -> None:
-    """Raise one error with all options that mean nothing."""
-    assert spec.weights is not None
-    algorithm = spec.weights.algorithm
-    reads = ALGORITHMS[algorithm].reads - {"channel_mean"} if algorithm in ALGORITHMS else frozenset()
-    problems = {
-        **dict.fromkeys(algorithm_problems(spec.weights), True),
-        f"algorithm {algorithm!r} reads {', '.join(sorted(reads))}, which wrappers do not observe": bool(reads),
-        f"momentum={momentum}: expected a number from 0 to 1": not 0 <= momentum <= 1,
-        f"freeze_after={freeze_after}: expected None or a number of steps": (freeze_after or 0) < 0,
-        f"prefer={prefer!r}: expected one of {', '.join(get_args(Prefer))}": prefer not in get_args(Prefer),
-    }
-    raise_all(f"layer {name!r}: {problem}" for problem, holds in problems.items() if holds)
-
-
-def _check(layer: Any, weights: WeightSpec | None, row: LayerRow | None) -> None:
-    kind, name = type(layer).__name__, getattr(layer, "name", "")
-    if isinstance(layer, FineQuantize):
-        raise TfqError(
-            f"layer {name!r} is wrapped already; wrap {layer.layer.name!r} once, with the specs that you want"
-        )
-    if not isinstance(layer, keras.layers.Layer):
-        raise TfqError(f"FineQuantize wraps a Keras layer; received an object of class {kind}")
-    if keras.backend.backend() != "tensorflow":
-        raise TfqError(f"FineQuantize runs on the Keras backend tensorflow; found {keras.backend.backend()!r}")
-    if row is None and row_of(layer) is None:
-        names = ", ".join(sorted(ROWS))
-        raise TfqError(
-            f"layer {name!r} ({kind}) has no weights to quantize, or is of an unknown type; known: {names}. "
-            "A layer type of your own takes a row: FineQuantize(layer, ..., row=LayerRow(...))"
-        )
-    if weights is None:
-        raise TfqError(f"layer {name!r}: FineQuantize needs weights=WeightSpec(...)")
-    if not layer.trainable:
-        raise TfqError(
-            f"layer {name!r} is frozen (trainable=False): set trainable=True, wrap it, and freeze the wrapper if it is "
-            "to stay unchanged"
-        )
-    other = next((inner for inner in layer._flatten_layers() if str(inner.compute_dtype) != "float32"), None)
-    if other is not None:
-        raise TfqError(
-            f"layer {other.name!r} computes in {other.compute_dtype} (policy {other.dtype_policy.name}): quantization "
-            "is simulated in float32; build the layer with dtype='float32'"
-        )

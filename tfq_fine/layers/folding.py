@@ -1,8 +1,8 @@
 """Batch norm folded into the linear layers next to it, in Keras: the same function up to float rounding.
 
-After a linear layer, gamma / sqrt(variance + epsilon) goes into its output channels and the rest into its bias. In
-front of one, the factor goes into its inputs, and the shift through the kernel into its bias: exact only where the
-layer pads nothing, since a padded 0 is not shifted.
+After a linear layer, gamma / sqrt(variance + epsilon) goes into its output channels and the rest into its bias. Before
+one, the factor goes into its inputs, and the shift through the kernel into its bias: exact only where the layer pads
+nothing, since a padded 0 is not shifted.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ import numpy as np
 from tfq_converters.operators import facts_of
 from tfq_converters.reading import layer_tree, nodes
 from tfq_fine.layers.inside import is_graph
-from tfq_fine.layers.layer_table import from_op, kernels_of, row_of, to_op
+from tfq_fine.layers.layer_table import from_op, kernels_of, known_row, to_op
 from tfq_fine.layers.rebuild import copied, copy_weights, known_classes
 
 NORM = "BatchNormalization"
@@ -218,11 +218,9 @@ def _with_bias(layer: Any) -> Any:
 def _fold_into(copy: Any, fold: _Fold) -> None:
     """Set the weights of the copy of a linear layer to those of the layer and the norm together."""
     linear = fold.linear
-    row = row_of(linear)
-    assert row is not None
     shift, factor = _shift_and_factor(fold.norm)
     bias = np.asarray(linear.bias, np.float64) if linear.use_bias else 0.0
-    kernels = kernels_of(linear, row)
+    kernels = kernels_of(linear, known_row(linear))
     new = {kernel.variable: np.asarray(variable, np.float64) for kernel, variable, _ in kernels}
     kernel, variable, layout = kernels[-1 if fold.is_after else 0]
     (axes,) = facts_of(kernel.op).weights
@@ -232,7 +230,7 @@ def _fold_into(copy: Any, fold: _Fold) -> None:
         bias = bias * factor + shift
     else:
         per_input = axes.inputs if axes.inputs is not None else axes.channel
-        repeats = values.shape[per_input] // len(factor)  # of a depth multiplier
+        repeats = values.shape[per_input] // len(factor)  # the depth multiplier
         shifted = values * _along(np.repeat(shift, repeats), per_input, values.ndim)
         added = shifted.sum(axis=tuple(axis for axis in range(values.ndim) if axis != axes.channel))
         for later, _, other in kernels[1:]:  # a pointwise kernel after the depthwise one

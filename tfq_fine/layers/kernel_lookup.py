@@ -31,7 +31,7 @@ class Place:
         block, scale, zero = codes.block, codes.scale, codes.zero_point
         if scale.shape[self.channel] > 1:  # a run may begin inside a block of channels: a scale for each of them
             each = np.arange(size)[self.channels] // shared
-            scale, zero = (np.take(part, each, self.channel) for part in (scale, zero))
+            scale, zero = np.take(scale, each, self.channel), np.take(zero, each, self.channel)
             block = tuple(1 if axis == self.channel else length for axis, length in enumerate(block))
         here = np.take(codes.codes, np.arange(size)[self.channels], self.channel)
         return replace(codes, codes=here, scale=scale, zero_point=zero, block=block)
@@ -46,7 +46,7 @@ def find_places(graph: Graph, kernel: QuantizedKernel, path: str) -> list[Place]
         path: the path of its layer.
 
     Returns:
-        None of them where they do not hold all of the kernel.
+        The places; none where together they do not hold all of the kernel.
     """
     places = list(_places(graph, kernel, path))
     own = [place for place in places if is_of(graph, place.key, path)] or places
@@ -59,8 +59,7 @@ def _places(graph: Graph, kernel: QuantizedKernel, path: str) -> Iterator[Place]
     for key, op in graph.ops():
         subgraph = graph.subgraphs[key[0]]
         for axes in weight_axes(op, subgraph) if op.code == kernel.kernel.op else ():
-            data = subgraph.tensors[op.inputs[axes.slot]].data
-            assert data is not None
+            data = subgraph.tensors[op.inputs[axes.slot]].constant
             factor, start = _factor(data, values, axes.channel), 0
             if factor is None and kernel.kernel.loop and is_of(graph, key, path):
                 factor, start = _run(data, values, axes.channel)

@@ -10,7 +10,7 @@ from tfq_converters.operators import WeightAxes, weight_axes
 from tfq_converters.quantized import Form
 from tfq_fine.numerics import CodeFormat
 from tfq_fine.planning import Decision, Policy, make_plan
-from tfq_fine.request import OpSpec
+from tfq_fine.request import IntegerSpec, OpSpec, WeightedSpec
 from tfq_fine.weights import layout
 
 _DATA, _WEIGHT, _OUTPUT = 0, 1, 2
@@ -22,9 +22,9 @@ _OPTIONS = {"GATHER": Options("GatherOptions", {"axis": 0, "batchDims": 0})}
 class KernelPlan:
     """How a kernel is quantized in the file."""
 
-    spec: OpSpec
+    spec: WeightedSpec
     form: Form
-    block: tuple[int, ...]  # of values that share a scale, in the operator's axes
+    block: tuple[int, ...]  # the shape of values that share a scale, in the operator's axes
     codes: CodeFormat
     axes: WeightAxes
     reason: str = ""  # why it is not what was requested
@@ -46,14 +46,14 @@ def plan_kernel(
     Raises:
         TfqError: no kernel computes that; says what is nearest.
     """
-    if op == "GATHER" and spec.mode == "integer":  # rows of codes are looked up in float, whatever is computed then
-        spec = OpSpec("dynamic", spec.weights)
+    if op == "GATHER" and isinstance(spec, IntegerSpec):  # rows of codes are looked up in float, whatever comes then
+        spec = WeightedSpec("dynamic", spec.weights)
     graph = _one_operator(op, shape, groups)
     key = (0, 0)
     if loop:
         graph, key = Graph((Subgraph("main", (), (), (), ()), graph.main)), (1, 0)
     decision = make_plan(graph, {key: spec}, policy)[key]
-    return None if decision.spec is None or decision.spec.weights is None else _plan_of(decision, graph, key)
+    return _plan_of(decision, graph, key) if isinstance(decision.spec, WeightedSpec) else None
 
 
 def _plan_of(decision: Decision, graph: Graph, key: tuple[int, int]) -> KernelPlan:
@@ -61,10 +61,8 @@ def _plan_of(decision: Decision, graph: Graph, key: tuple[int, int]) -> KernelPl
     op = subgraph.ops[key[1]]
     (axes,) = weight_axes(op, subgraph)
     shape = subgraph.tensors[op.inputs[axes.slot]].shape
-    assert decision.spec is not None and decision.spec.weights is not None
-    weights = decision.spec.weights
-    block, codes = layout(shape, axes, weights, decision.form)
-    return KernelPlan(decision.spec, decision.form, block, codes, axes, decision.reason)
+    block, codes = layout(shape, axes, decision.weighted.weights, decision.form)
+    return KernelPlan(decision.weighted, decision.form, block, codes, axes, decision.reason)
 
 
 def _one_operator(code: str, shape: tuple[int, ...], groups: int) -> Graph:

@@ -116,6 +116,18 @@ def row_of(layer: Any, rows: Mapping[str, LayerRow] | None = None) -> LayerRow |
     return row
 
 
+def known_row(layer: Any) -> LayerRow:
+    """Return the row of a layer that has one.
+
+    Raises:
+        TypeError: it has none.
+    """
+    row = row_of(layer)
+    if row is None:
+        raise TypeError(f"layer {layer.name!r} ({type(layer).__name__}) has no row")
+    return row
+
+
 def is_repeated(layer: Any) -> bool:
     """Return whether `layer` calls the layer in it once for every step: its operator is then in the file as often."""
     return type(layer).__name__ == "TimeDistributed"

@@ -35,8 +35,8 @@ class TrainedScale:
         """Return the scale, with its gradient.
 
         Args:
-            values: how many share it.
-            highest: code.
+            values: the number of values that share it.
+            highest: the largest code.
         """
         return arithmetic.learned_scale(self.times.value, self.start.value, values, highest)
 

@@ -11,29 +11,40 @@ divide a weight: the last block along an axis is shorter then.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
 
+from tfq_converters.graph import Float32Array, Float64Array, FloatArray, Int64Array
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
 from tfq_fine.request import stored_bits
 
-SYMMETRIC = 1e-3  # of the larger end, by which the ends of a symmetric range may part: an eighth of a step of 8 bits
+SYMMETRIC = 1e-3  # share of the larger end by which the ends of a symmetric range may differ: an eighth of a step
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal scale; kernels divide by scales
-SMALLEST_HALF, LARGEST_HALF = 2.0**-24, 65504.0  # of float16
-HALF_SCALES = (2.0**-16, 2.0**15)  # of scales stored as float16 with bfloat16's 8 bits: exact in this range
+SMALLEST_HALF, LARGEST_HALF = 2.0**-24, 65504.0  # the limits of float16
+HALF_SCALES = (2.0**-16, 2.0**15)  # range in which float16 holds scales of bfloat16's 8 bits exactly
 SLICE = 2**22  # values that are encoded at a time, which bounds the memory
 ScaleType = Literal["float32", "bfloat16", "float16"]
+
+
+D = TypeVar("D", bound=np.number[Any])
 
 
 @dataclass(frozen=True)
 class CodeFormat:
     """Which codes and scales a weight may have."""
 
-    bits: int  # of the range of codes; stored in the next larger type, `specs.stored_bits`
-    symmetric: bool = True  # zero points are 0, and the most negative code is unused
+    bits: int  # bits that codes use; the type that stores them may be larger, `specs.stored_bits`
+    symmetric: bool = True  # zero points are 0, and the most negative code is unused unless `full_range`
     scales: ScaleType = "float32"  # to which scales are rounded before codes are chosen, as the file holds them
+    full_range: bool = False  # the most negative code is used too, by algorithms that choose ranges
+
+    @property
+    def signed_scales(self) -> bool:
+        """Whether scales may be negative, so that the one code more can be at either end: where a MUL applies them."""
+        return self.full_range and self.scales == "float16"
 
     @property
     def stored_bits(self) -> int:
@@ -43,7 +54,7 @@ class CodeFormat:
     @property
     def lowest(self) -> int:
         """The most negative code in use."""
-        return -(1 << (self.bits - 1)) + self.symmetric
+        return -(1 << (self.bits - 1)) + (self.symmetric and not self.full_range)
 
     @property
     def highest(self) -> int:
@@ -51,13 +62,13 @@ class CodeFormat:
         return (1 << (self.bits - 1)) - 1
 
 
-def symmetric_scale(absmax: np.ndarray | float, bits: int) -> np.ndarray:
+def symmetric_scale(absmax: FloatArray | float, bits: int) -> Float32Array:
     """Return float32 scales that put `absmax` on the largest code; 1 for blocks of zeros, never 0 or subnormal."""
     scale = np.asarray(absmax, np.float64) / (2 ** (bits - 1) - 1)
     return np.where(scale < TINY, 1.0, scale).astype(np.float32)
 
 
-def asymmetric_scale(low: np.ndarray | float, high: np.ndarray | float, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def asymmetric_scale(low: FloatArray | float, high: FloatArray | float, bits: int) -> tuple[Float32Array, Int64Array]:
     """Return scales (float32) and zero points (int64) of the signed codes that cover [min(low, 0), max(high, 0)]."""
     least, most = np.minimum(np.asarray(low, np.float64), 0.0), np.maximum(np.asarray(high, np.float64), 0.0)
     scale = (most - least) / (2**bits - 1)
@@ -67,7 +78,7 @@ def asymmetric_scale(low: np.ndarray | float, high: np.ndarray | float, bits: in
     return scale, zero_point.astype(np.int64)
 
 
-def activation_scale(low: np.ndarray | float, high: np.ndarray | float, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def activation_scale(low: FloatArray | float, high: FloatArray | float, bits: int) -> tuple[Float32Array, Int64Array]:
     """Do `asymmetric_scale`, but a range symmetric about 0 gets zero point 0 and no end is clipped.
 
     The other's zero point would lie between two codes there, so that one end loses half a step and, what is worse,
@@ -79,7 +90,7 @@ def activation_scale(low: np.ndarray | float, high: np.ndarray | float, bits: in
     return np.where(symmetric, symmetric_scale(absmax, bits), scale), np.where(symmetric, 0, zero_point)
 
 
-def bfloat16(scale: np.ndarray) -> np.ndarray:
+def bfloat16(scale: Float32Array) -> Float32Array:
     """Round scales, float32, to the nearest value of 8 significant bits that float16 holds exactly.
 
     >>> bfloat16(np.array([1.0, 1.004, 0.0101], np.float32)).tolist()
@@ -89,20 +100,20 @@ def bfloat16(scale: np.ndarray) -> np.ndarray:
     return bounded.astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
-def float16(scale: np.ndarray) -> np.ndarray:
-    """Return `scale`, float32, rounded to the nearest positive value of float16."""
-    bounded = np.clip(scale, SMALLEST_HALF, LARGEST_HALF)
+def float16(scale: Float32Array) -> Float32Array:
+    """Return `scale`, float32, rounded to the nearest value of float16 of its sign, which is not 0."""
+    bounded = np.copysign(np.clip(np.abs(scale), SMALLEST_HALF, LARGEST_HALF), scale)
     return np.asarray(bounded.astype(np.float16).astype(np.float32))
 
 
-ROUNDED_SCALES: dict[ScaleType, Callable[[np.ndarray], np.ndarray]] = {
+ROUNDED_SCALES: dict[ScaleType, Callable[[Float32Array], Float32Array]] = {
     "float32": lambda scale: scale,
     "bfloat16": bfloat16,
     "float16": float16,
 }
 
 
-def weight_scale(low: np.ndarray, high: np.ndarray, form: CodeFormat) -> tuple[np.ndarray, np.ndarray]:
+def weight_scale(low: FloatArray, high: FloatArray, form: CodeFormat) -> tuple[Float32Array, Int64Array]:
     """Return scales (float32) and zero points (int64) of blocks of values in [low, high]."""
     if form.symmetric:
         scale = symmetric_scale(np.maximum(-low, high), form.bits)
@@ -110,7 +121,7 @@ def weight_scale(low: np.ndarray, high: np.ndarray, form: CodeFormat) -> tuple[n
     return asymmetric_scale(low, high, form.bits)
 
 
-def split(values: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
+def split(values: NDArray[D], block: tuple[int, ...]) -> NDArray[D]:
     """Return `values` as [blocks, block, blocks, block, ...], two axes per axis; short blocks are padded with zeros.
 
     >>> split(np.arange(5), (2,)).tolist()
@@ -122,18 +133,18 @@ def split(values: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
     return values.reshape([n for size, b in zip(values.shape, block, strict=True) for n in (size // b, b)])
 
 
-def join(blocks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def join(blocks: NDArray[D], shape: tuple[int, ...]) -> NDArray[D]:
     """Return the inverse of `split` for values of `shape`."""
     whole = blocks.reshape([blocks.shape[axis] * blocks.shape[axis + 1] for axis in range(0, blocks.ndim, 2)])
     return np.ascontiguousarray(whole[tuple(slice(size) for size in shape)])
 
 
-def per_block(values: np.ndarray) -> np.ndarray:
+def per_block(values: NDArray[D]) -> NDArray[D]:
     """Return one value per block, as an array that broadcasts against what `split` returns."""
     return values.reshape([n for size in values.shape for n in (size, 1)])
 
 
-def block_extent(values: np.ndarray, block: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def block_extent(values: NDArray[D], block: tuple[int, ...]) -> tuple[NDArray[D], NDArray[D]]:
     """Return (minimum, maximum) of each block and 0; each of shape ceil(values.shape / block)."""
     blocks = split(values, block)
     within = tuple(range(1, blocks.ndim, 2))
@@ -141,7 +152,11 @@ def block_extent(values: np.ndarray, block: tuple[int, ...]) -> tuple[np.ndarray
 
 
 def encode(
-    values: np.ndarray, block: tuple[int, ...], scale: np.ndarray, zero_point: np.ndarray, form: CodeFormat
+    values: Float32Array,
+    block: tuple[int, ...],
+    scale: Float32Array,
+    zero_point: Int64Array,
+    form: CodeFormat,
 ) -> WeightCodes:
     """Return the nearest codes of `values`, saturating; `scale` and `zero_point` have one entry per block."""
     codes = np.empty(values.shape, np.int8 if form.bits <= 8 else f"int{form.stored_bits}")
@@ -151,8 +166,12 @@ def encode(
 
 
 def _codes(
-    values: np.ndarray, block: tuple[int, ...], scale: np.ndarray, zero_point: np.ndarray, form: CodeFormat
-) -> np.ndarray:
+    values: Float32Array,
+    block: tuple[int, ...],
+    scale: Float32Array,
+    zero_point: Int64Array,
+    form: CodeFormat,
+) -> Float32Array:
     blocks = split(values, block) / per_block(scale)
     np.rint(blocks, out=blocks)
     if zero_point.any():
@@ -169,14 +188,23 @@ def _slices(shape: tuple[int, ...], block: tuple[int, ...]) -> Iterator[tuple[sl
         yield slice(start * block[0], (start + blocks) * block[0]), slice(start, start + blocks)
 
 
-def squared_error(values: np.ndarray, codes: WeightCodes) -> np.ndarray:
-    """Return the sum of squared errors in every block, float64, of the shape of the scales."""
-    error = split(codes.dequantize() - values, codes.block)
-    squared: np.ndarray = np.square(error).sum(axis=tuple(range(1, error.ndim, 2)), dtype=np.float64)
-    return squared
+def squared_error(values: Float32Array, codes: WeightCodes, importance: Float32Array | None = None) -> Float64Array:
+    """Return the sum of squared errors in every block, float64, of the shape of the scales.
+
+    Args:
+        values: float32 weight.
+        codes: what is stored in its place.
+        importance: what each squared error is multiplied with, float32 of the weight's shape; None for 1.
+    """
+    error = np.square(codes.dequantize() - values)
+    if importance is not None:
+        error *= importance
+    blocks = split(error, codes.block)
+    summed: Float64Array = blocks.sum(axis=tuple(range(1, blocks.ndim, 2)), dtype=np.float64)
+    return summed
 
 
-def encode_weight(values: np.ndarray, block: tuple[int, ...], form: CodeFormat) -> WeightCodes:
+def encode_weight(values: Float32Array, block: tuple[int, ...], form: CodeFormat) -> WeightCodes:
     """Quantize to the full range of each block, rounding to nearest.
 
     Args:
@@ -190,7 +218,7 @@ def encode_weight(values: np.ndarray, block: tuple[int, ...], form: CodeFormat) 
     return encode(values, block, *weight_scale(*block_extent(values, block), form), form)
 
 
-def encode_bias(bias: np.ndarray, input_scale: float, weight_scale: np.ndarray, bits: int) -> WeightCodes:
+def encode_bias(bias: Float32Array, input_scale: float, weight_scale: Float32Array, bits: int) -> WeightCodes:
     """Return bias codes at scale input_scale * weight_scale, as integer kernels add them to the accumulator.
 
     Args:
@@ -215,7 +243,7 @@ def activation_encoding(low: float, high: float, bits: int) -> ActivationEncodin
     return ActivationEncoding("int8", float(scale), int(zero_point))
 
 
-def round_trip(values: np.ndarray, low: np.ndarray, high: np.ndarray, bits: int) -> np.ndarray:
+def round_trip(values: Float32Array, low: FloatArray, high: FloatArray, bits: int) -> Float32Array:
     """Return `values`, [n], after encoding and decoding in the ranges [low, high], each [k]: [k, n]."""
     if bits == 16:
         scale, zero_point = symmetric_scale(np.maximum(-low, high), 16), np.zeros(len(low), np.int64)

@@ -71,7 +71,7 @@ class ErrorSums:
 
     @property
     def cosine(self) -> float:
-        """sum x y / sqrt(sum x² sum y²); 1 when both are all zero, 0 when one is."""
+        """The cosine, sum x y / sqrt(sum x² sum y²); 1 when both are all zero, 0 when one is."""
         if self.noise == 0:
             return 1.0
         if self.signal == 0 or self.other == 0:

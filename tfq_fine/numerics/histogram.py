@@ -10,6 +10,9 @@ from functools import cached_property
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
+
+from tfq_converters.graph import Float32Array, FloatArray, Int64Array
 
 HELD = 2**21  # values that wait to be counted
 FEW = 2**12  # values that are counted faster by sorting them
@@ -20,11 +23,11 @@ _LARGEST = np.float32(ml_dtypes.finfo(ml_dtypes.bfloat16).max)  # type: ignore[n
 class Histogram:
     """Counts of values."""
 
-    values: np.ndarray  # float32 [n], ascending, of 8 significant bits
-    counts: np.ndarray  # int64 [n], all positive
+    values: Float32Array  # float32 [n], ascending, of 8 significant bits
+    counts: Int64Array  # int64 [n], all positive
 
     @staticmethod
-    def of(values: np.ndarray) -> "Histogram":
+    def of(values: FloatArray) -> "Histogram":
         """Return the histogram of an array of any shape.
 
         >>> found = Histogram.of(np.array([1.0, 1.001, -2.0], np.float32))
@@ -69,7 +72,7 @@ class Histogram:
         return float(self.values[min(int(np.searchsorted(reached, target)), len(reached) - 1)])
 
     @cached_property
-    def _reached(self) -> np.ndarray:
+    def _reached(self) -> Int64Array:
         """How many values do not exceed each bin's."""
         return np.cumsum(self.counts)
 
@@ -80,20 +83,20 @@ class Histogram:
         return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=self.counts)))
 
 
-def rounded(values: np.ndarray) -> np.ndarray:
+def rounded(values: Float32Array) -> NDArray[np.uint16]:
     """Round float32 values to bfloat16, and return the patterns of its bits, uint16."""
     return values.astype(ml_dtypes.bfloat16).view(np.uint16)
 
 
-def _counted(given: np.ndarray) -> Histogram:
+def _counted(given: NDArray[np.uint16]) -> Histogram:
     """Return the histogram of values by their patterns of bits, uint16."""
     if given.size < FEW:
         patterns, pattern_counts = np.unique(given, return_counts=True)
     else:
         dense = np.bincount(given.reshape(-1), minlength=2**16)
-        patterns = np.flatnonzero(dense)
+        patterns = np.flatnonzero(dense).astype(np.uint16)
         pattern_counts = dense[patterns]
-    values = patterns.astype(np.uint16).view(ml_dtypes.bfloat16).astype(np.float32)
+    values = patterns.view(ml_dtypes.bfloat16).astype(np.float32)
     values = np.clip(values, -_LARGEST, _LARGEST)  # what rounds to infinity
     values, where = np.unique(values + np.float32(0), return_inverse=True)  # ascending; -0 is 0
     counts = np.zeros(len(values), np.int64)
@@ -106,13 +109,13 @@ class Counter:
     """Counts the values of many tensors at once; memory grows with the bins that appear, not with the values."""
 
     sizes: list[int]  # values of each tensor per call of `add`
-    _waiting: list[np.ndarray] = field(default_factory=list)
+    _waiting: list[NDArray[np.uint16]] = field(default_factory=list)
     _found: list[Histogram | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self._found = [None] * len(self.sizes)
 
-    def add(self, values: np.ndarray) -> None:
+    def add(self, values: Float32Array) -> None:
         """Count one more set of values, float32: those of every tensor, one tensor after the other."""
         self._waiting.append(rounded(values))
         if len(self._waiting) * sum(self.sizes) > HELD:

@@ -25,7 +25,6 @@ def is_large(graph: Graph) -> bool:
 
 def packed_bytes(tensor: Tensor) -> int:
     """Return the bytes of one constant in the file."""
-    assert tensor.data is not None
     if tensor.dtype in ("int4", "int2"):
-        return -(-tensor.data.size * BITS[tensor.dtype] // 8)
-    return int(tensor.data.nbytes)
+        return -(-tensor.constant.size * BITS[tensor.dtype] // 8)
+    return int(tensor.constant.nbytes)

@@ -15,18 +15,18 @@ from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.kernels import KernelTable, Target, costs, form_of
 from tfq_converters.operators import facts_of, lstm, misfits, weight_axes
 from tfq_converters.quantized import OpKey
-from tfq_fine.activations import bounded, data_slots, encodings, float_outputs, integer_ops, tensor_range
+from tfq_fine.activations import EncodedPlan, bounded, data_slots, encodings, float_outputs, tensor_range
 from tfq_fine.calibration import Statistics
 from tfq_fine.placement.minimum_cut import Network
 from tfq_fine.placement.movers import between_floats
 from tfq_fine.placement.poles import feeding, near_poles
 from tfq_fine.planning import Decision, Plan, Policy, fineness, half_of
-from tfq_fine.request import Blocks, OpSpec, PerChannel
+from tfq_fine.request import Blocks, PerChannel, WeightedSpec
 
-NOISE = 0.15  # of the measured costs: weight-only kernels are the float kernels over weights unpacked beforehand
+NOISE = 0.15  # relative, in measured costs: weight-only kernels are float kernels over weights unpacked beforehand
 WORTHWHILE = 0.05  # float islands must save this share of the time of the wholly integer file,
 WORTHWHILE_NS = 10_000.0  # and this much: a file that runs in a moment anyway is quantized for smaller devices
-SATURATED = 0.05  # of a gate, whose values are between 0 and 1: on one LSTM 0.01 cost 0 dB, 0.04 5 dB, 0.9 30 dB
+SATURATED = 0.05  # error of a gate, whose values are in 0 .. 1: on one LSTM 0.01 cost 0 dB, 0.04 5 dB, 0.9 30 dB
 FASTER = "it is faster in float (prefer='size' quantizes it)"
 SLOW_LSTM = "its int8 kernel is slower than that on floats (prefer='size' takes it)"
 How = Literal["small", "dynamic", "precise"]
@@ -41,14 +41,14 @@ def with_islands(
     changed = {}
     for o, reason in islands.items():
         spec = plan[0, o].spec
-        if spec is None or spec.mode not in ("integer", "dynamic"):
+        if not isinstance(spec, WeightedSpec) or spec.mode == "weight_only":
             continue
         kind = (how or {}).get(o, "small")
         own = _on_the_fly(graph, o, spec, target, reason) if kind == "dynamic" else None
         if kind == "precise":
             own = _precise_island(graph, o, target, reason)
         changed[0, o] = own or _island(graph, o, plan[0, o], target, reason)
-    return {**plan, **changed}
+    return plan.but(changed)
 
 
 def place(
@@ -58,8 +58,8 @@ def place(
     policy: Policy,
     keep_integer: bool = False,
     bounded_masks: bool = True,
-) -> Plan:
-    """Return the plan with float islands where they make the file faster, or where a range cannot be held in integers.
+) -> EncodedPlan:
+    """Leave operators in float where that makes the file faster, or where a range cannot be held in integers.
 
     Args:
         graph: the float graph.
@@ -77,33 +77,33 @@ def place(
     are never given up for speed.
     """
     if policy.prefer == "speed":
-        plan = {key: _faster(graph, key, decision, policy) for key, decision in plan.items()}
-    ops = integer_ops(plan)
-    if not ops:
-        return plan
+        plan = plan.but({key: _faster(graph, key, decision, policy) for key, decision in plan.items()})
     ranges = statistics or Statistics()
+    if not plan.integer_ops:
+        return EncodedPlan(plan, statistics, ranges, encodings(graph, plan, ranges))
     ranges = bounded(graph, plan, ranges) if bounded_masks else ranges
-    plan = {**plan, **_saturated(graph, plan, ranges, policy.target)}
-    plan = fit(graph, _left_float(plan, _drowned(graph, ops, ranges)), ranges)
+    drowned = _drowned(graph, plan.integer_ops, ranges)
+    plan = _left_float(plan.but(_saturated(graph, plan, ranges, policy.target)), drowned)
+    placed = fit(graph, EncodedPlan(plan, statistics, ranges, encodings(graph, plan, ranges)))
     if policy.prefer == "speed" and not keep_integer:
-        candidates = {o: bits for o, bits in integer_ops(plan).items() if bits == 8}
+        plan = placed.plan
+        candidates = {o: bits for o, bits in plan.integer_ops.items() if bits == 8}
         pinned = set() if policy.flexible else _below_8_bits(plan)
         islands = _islands(graph, candidates, pinned, policy.target.table)
-        plan = {**plan, **{(0, o): _island(graph, o, plan[0, o], policy.target) for o in islands}}
-        plan = fit(graph, plan, ranges)
-    following = between_floats(graph.main, integer_ops(plan), keep_integer)
-    return fit(graph, _left_float(plan, following), ranges) if following else plan
+        placed = _refitted(graph, placed, {o: _island(graph, o, plan[0, o], policy.target) for o in islands})
+    following = between_floats(graph.main, placed.plan.integer_ops, keep_integer)
+    return _refitted(graph, placed, {o: Decision(None, reason) for o, reason in following.items()})
 
 
 def _below_8_bits(plan: Plan) -> set[int]:
     """Return operators of the main subgraph whose weights have less than 8 bits."""
     specs = {o: decision.spec for (s, o), decision in plan.items() if s == 0 and decision.spec is not None}
-    return {o for o, spec in specs.items() if spec.weights is not None and spec.weights.stored_bits < 8}
+    return {o for o, spec in specs.items() if isinstance(spec, WeightedSpec) and spec.weights.stored_bits < 8}
 
 
 def _faster(graph: Graph, key: OpKey, decision: Decision, policy: Policy) -> Decision:
     """Return `decision`, or weights stored small with float computation where dynamic range would be slower."""
-    if decision.spec is None or decision.spec.mode != "dynamic" or decision.spec.weights is None:
+    if not isinstance(decision.spec, WeightedSpec) or decision.spec.mode != "dynamic":
         return decision
     subgraph = graph.subgraphs[key[0]]
     op = subgraph.ops[key[1]]
@@ -128,26 +128,32 @@ def _faster(graph: Graph, key: OpKey, decision: Decision, policy: Policy) -> Dec
     return Decision(None, reason)
 
 
-def parts(op: Op, subgraph: Subgraph, spec: OpSpec) -> int:
+def parts(op: Op, subgraph: Subgraph, spec: WeightedSpec) -> int:
     """Return how many operators a split along the inputs makes of `op`."""
-    assert spec.weights is not None
     granularity = spec.weights.granularity
     if not isinstance(granularity, Blocks):
         return 1
     (axes, *_) = weight_axes(op, subgraph)
-    assert axes.inputs is not None
-    return -(-subgraph.tensors[op.inputs[axes.slot]].shape[axes.inputs] // granularity.size)
+    return -(-subgraph.tensors[op.inputs[axes.slot]].shape[axes.input_axis] // granularity.size)
 
 
-def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
-    """Return the plan without the integer operators whose kernels do not compute on the encodings they would get.
+def _refitted(graph: Graph, placed: EncodedPlan, changed: Mapping[int, Decision]) -> EncodedPlan:
+    """Return the plan with other decisions on operators of the main subgraph, fitted again where there are any."""
+    plan = placed.plan.but({(0, o): decision for o, decision in changed.items()})
+    if plan is placed.plan:
+        return placed
+    return fit(graph, replace(placed, plan=plan, encodings=encodings(graph, plan, placed.ranges)))
+
+
+def fit(graph: Graph, placed: EncodedPlan) -> EncodedPlan:
+    """Leave the integer operators in float whose kernels do not compute on the encodings they would get.
 
     Leaving one out changes the scales that its neighbours share, so that the rest is looked at again.
     """
     while True:
-        encoded = encodings(graph, plan, statistics)
+        plan, encoded, statistics = placed.plan, placed.encodings, placed.ranges
         misfit = {}
-        for o, bits in integer_ops(plan).items():
+        for o, bits in plan.integer_ops.items():
             op, key = graph.main.ops[o], (0, o)
             inputs, outputs = ([*side[key].values()] for side in (encoded.inputs, encoded.outputs))
             first = op.inputs[data_slots(op, graph.main)[0]]
@@ -157,21 +163,22 @@ def fit(graph: Graph, plan: Plan, statistics: Statistics) -> Plan:
                 misfit[o] = f"the int{bits} kernel of {op.code} does not take its scales: {'; '.join(wrong)}"
                 if facts_of(op.code).pole == "saturates":
                     reason = f"rounded to 0, its values would have no finite {op.code} in float"
-                    misfit |= dict.fromkeys(feeding(graph.main, first, integer_ops(plan)), reason)
-        misfit |= near_poles(graph.main, integer_ops(plan), encoded.tensors, statistics)
+                    misfit |= dict.fromkeys(feeding(graph.main, first, plan.integer_ops), reason)
+        misfit |= near_poles(graph.main, plan.integer_ops, encoded.tensors, statistics)
         if not misfit:
-            return plan
+            return placed
         plan = _left_float(plan, misfit)
+        placed = replace(placed, plan=plan, encodings=encodings(graph, plan, statistics))
 
 
 def _island(graph: Graph, o: int, decision: Decision, target: Target, reason: str = "") -> Decision:
     """Compute in float with small weights. A fused LSTM computes on its weights unchanged."""
     op = graph.main.ops[o]
     reason = reason or (SLOW_LSTM if op.code == lstm.CODE else FASTER)
-    if decision.spec is None or not weight_axes(op, graph.main):
+    if not isinstance(decision.spec, WeightedSpec) or not weight_axes(op, graph.main):
         return Decision(None, reason)
     small = _eight_bits(decision.spec)
-    on_the_fly = [OpSpec("dynamic", decision.spec.weights)] if op.code == lstm.CODE else []
+    on_the_fly = [WeightedSpec("dynamic", decision.spec.weights)] if op.code == lstm.CODE else []
     for spec in (*on_the_fly, small):
         answer = form_of(op, graph.main, fineness(spec), target)
         if answer.form is not None:
@@ -179,17 +186,17 @@ def _island(graph: Graph, o: int, decision: Decision, target: Target, reason: st
     return Decision(None, reason)
 
 
-def _on_the_fly(graph: Graph, o: int, spec: OpSpec, target: Target, reason: str) -> Decision | None:
+def _on_the_fly(graph: Graph, o: int, spec: WeightedSpec, target: Target, reason: str) -> Decision | None:
     """Return dynamic range where its kernel beats the float one; None elsewhere."""
     op, main = graph.main.ops[o], graph.main
     if not weight_axes(op, main) or not costs.is_known(op, main, "dynamic_int8", target.table):
         return None
     small = _eight_bits(spec).weights
     dynamic, plain = (costs.cost(op, main, kind, target.table) for kind in ("dynamic_int8", "float32"))
-    answer = form_of(op, main, fineness(OpSpec("dynamic", small)), target)
+    answer = form_of(op, main, fineness(WeightedSpec("dynamic", small)), target)
     if dynamic >= plain or answer.form is None or not answer.works:
         return None
-    return Decision(OpSpec("dynamic", small), reason, answer.form)
+    return Decision(WeightedSpec("dynamic", small), reason, answer.form)
 
 
 def _precise_island(graph: Graph, o: int, target: Target, reason: str) -> Decision:
@@ -203,7 +210,7 @@ def _precise_island(graph: Graph, o: int, target: Target, reason: str) -> Decisi
 def running_time(graph: Graph, plan: Plan, table: KernelTable | None) -> float:
     """Return the nanoseconds of one run by the table of costs, with conversions between float and integers."""
     main = graph.main
-    integers = integer_ops(plan)
+    integers = plan.integer_ops
     total = _conversions(main, integers, Network(), table)
     for o, op in enumerate(main.ops):
         spec = plan[0, o].spec
@@ -213,17 +220,16 @@ def running_time(graph: Graph, plan: Plan, table: KernelTable | None) -> float:
     return total
 
 
-def _eight_bits(spec: OpSpec) -> OpSpec:
+def _eight_bits(spec: WeightedSpec) -> WeightedSpec:
     """Return the weights alone, for the float kernels: fewer bits, or blocks, are unpacked by no fast one."""
-    assert spec.weights is not None
     weights = spec.weights
     if weights.stored_bits < 8 or isinstance(weights.granularity, Blocks):
         weights = replace(weights, bits=8, granularity=PerChannel())
-    return OpSpec("weight_only", weights)
+    return WeightedSpec("weight_only", weights)
 
 
 def _left_float(plan: Plan, reasons: Mapping[int, str]) -> Plan:
-    return {**plan, **{(0, o): Decision(None, reason) for o, reason in reasons.items()}}
+    return plan.but({(0, o): Decision(None, reason) for o, reason in reasons.items()})
 
 
 def _drowned(graph: Graph, ops: Mapping[int, int], statistics: Statistics) -> dict[int, str]:

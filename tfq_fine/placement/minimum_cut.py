@@ -9,7 +9,7 @@ import math
 from collections import deque
 from typing import Any
 
-TINY = 1e-12  # of the largest capacity: what is left of an edge that rounding did not quite fill
+TINY = 1e-12  # share of the largest capacity: what is left of an edge that rounding did not quite fill
 
 
 Node = tuple[Any, ...]

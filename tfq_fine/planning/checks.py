@@ -7,27 +7,28 @@ from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpKey
 from tfq_fine.algorithms import ALGORITHMS, algorithm_problems, has_statistics
 from tfq_fine.calibration import observer_problems
-from tfq_fine.planning.choice import with_weights
-from tfq_fine.request import OpSpec
+from tfq_fine.request import IntegerSpec, OpSpec, WeightedSpec
 
 
 def spec_problems(specs: Iterable[OpSpec | None]) -> list[str]:
     """List what is wrong with the algorithms and observers of specs, and with their options."""
     problems: dict[str, None] = {}
     for spec in dict.fromkeys(specs):
-        if spec is not None and spec.weights is not None:
+        if isinstance(spec, WeightedSpec):
             problems |= dict.fromkeys(algorithm_problems(spec.weights))
-        if spec is not None and spec.activations is not None:
+        if isinstance(spec, IntegerSpec):
             problems |= dict.fromkeys(observer_problems(spec.activations))
     return list(problems)
 
 
-def with_statistics(spec: OpSpec, key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int]) -> tuple[OpSpec, str]:
+def with_statistics(
+    spec: WeightedSpec, key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int]
+) -> tuple[WeightedSpec, str]:
     """Return (the spec with an algorithm that has what it reads, why that is not the one that was asked)."""
-    if spec.weights is None or not weight_axes(op, subgraph):
+    if not weight_axes(op, subgraph):
         return spec, ""
-    reads = ALGORITHMS[spec.weights.algorithm].reads
-    if not reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
+    row = ALGORITHMS[spec.weights.algorithm]
+    if not row.reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
         return spec, ""
-    why = f"algorithm {spec.weights.algorithm!r} reads its inputs, which are not observed: rounded to nearest"
-    return with_weights(spec, algorithm="round_to_nearest", options=()), why
+    why = f"algorithm {spec.weights.algorithm!r} reads its inputs, which are not observed: {row.stand_in} in its place"
+    return spec.with_weights(algorithm=row.stand_in, options=()), why

@@ -1,14 +1,15 @@
 """The decision on one operator, and the policy that decisions follow."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.kernels import Target
 from tfq_converters.operators import facts_of
 from tfq_converters.quantized import Form, OpKey
-from tfq_fine.request import OpSpec
+from tfq_fine.request import IntegerSpec, OpSpec, WeightedSpec
 
 Prefer = Literal["speed", "size"]
 
@@ -28,6 +29,17 @@ class Decision:
     form: Form = "native"  # how its weights are held and computed
     repeated: bool = False  # the one scale of a tensor is written once for each channel, as its kernel wants it
 
+    @property
+    def weighted(self) -> WeightedSpec:
+        """The spec of an operator whose weights are quantized.
+
+        Raises:
+            TypeError: they are not.
+        """
+        if not isinstance(self.spec, WeightedSpec):
+            raise TypeError(f"expected quantized weights, found {self}")
+        return self.spec
+
     def because(self, reason: str) -> "Decision":
         """Return the decision with `reason` before its own."""
         return replace(self, reason="; ".join(filter(None, (reason, self.reason))))
@@ -35,7 +47,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Policy:
-    """How a recipe is bent to what kernels can do.
+    """How a recipe is adapted to what kernels can do.
 
     A rigid recipe is refused where a kernel cannot compute what it asks of less than 8 bits; a flexible one gets more
     bits or a coarser granularity there.
@@ -46,7 +58,34 @@ class Policy:
     target: Target = field(default_factory=Target)  # where the file must run
 
 
-Plan = Mapping[OpKey, Decision]
+@dataclass(frozen=True, eq=False)
+class Plan(Mapping[OpKey, Decision]):
+    """The decision on every operator of a graph; what follows from it is computed once."""
+
+    decisions: Mapping[OpKey, Decision]
+
+    def __getitem__(self, key: OpKey) -> Decision:
+        return self.decisions[key]
+
+    def __iter__(self) -> Iterator[OpKey]:
+        return iter(self.decisions)
+
+    def __len__(self) -> int:
+        return len(self.decisions)
+
+    @cached_property
+    def integer_ops(self) -> Mapping[int, int]:
+        """Operators of the main subgraph that compute in integers -> activation bits."""
+        return {
+            o: decision.spec.activations.bits
+            for (s, o), decision in self.items()
+            if s == 0 and isinstance(decision.spec, IntegerSpec)
+        }
+
+    def but(self, changed: Mapping[OpKey, Decision]) -> "Plan":
+        """Return the plan with other decisions on some operators; the plan itself where they are no others."""
+        same = all(self.decisions[key] == decision for key, decision in changed.items())
+        return self if same else Plan({**self.decisions, **changed})
 
 
 FLOAT = Decision(None)

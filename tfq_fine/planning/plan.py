@@ -8,7 +8,7 @@ from tfq_converters.operators import float_constants
 from tfq_converters.quantized import OpKey
 from tfq_converters.runtime import depends_on_unrunnable
 from tfq_fine.planning.checks import spec_problems, with_statistics
-from tfq_fine.planning.choice import Choice, with_weights
+from tfq_fine.planning.choice import Choice
 from tfq_fine.planning.decision import (
     DEFAULT_POLICY,
     FLOAT,
@@ -19,7 +19,7 @@ from tfq_fine.planning.decision import (
     touches_float,
 )
 from tfq_fine.planning.index_paths import index_movers
-from tfq_fine.request import OpSpec, PerChannel
+from tfq_fine.request import OpSpec, PerChannel, WeightedSpec
 
 
 def make_plan(
@@ -51,17 +51,15 @@ def make_plan(
         subgraph = graph.subgraphs[key[0]]
         if spec is None:
             plan[key] = Decision(None, "the recipe keeps it float") if touches_float(op, subgraph) else FLOAT
-        elif spec.mode == "float":
-            plan[key] = FLOAT
-        elif spec.mode == "float16":
-            half = _half(op, subgraph, spec, policy)
+        elif not isinstance(spec, WeightedSpec):
+            half = _half(op, subgraph, spec, policy) if spec.mode == "float16" else FLOAT
             if isinstance(half, str):
                 problems.append(f"{subgraph.op_name(key[1])}: {half}")
             else:
                 plan[key] = half
         else:
             if factored and key in factored:
-                spec = with_weights(spec, granularity=PerChannel())
+                spec = spec.with_weights(granularity=PerChannel())
             spec, unread = with_statistics(spec, key, op, subgraph, unknown)
             beyond = _beyond_calibration(key, op, subgraph, unknown)
             if key[0] == 0 and key[1] in indices:
@@ -74,7 +72,7 @@ def make_plan(
                 notes = (factored or {}).get(key) or (unfolded or {}).get(key, ""), unread if decision.spec else ""
                 plan[key] = decision.because("; ".join(filter(None, notes))) if any(notes) else decision
     raise_all(problems)
-    return plan
+    return Plan(plan)
 
 
 def _beyond_calibration(key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int]) -> str:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from tfq_fine.report.activations import activation_rows
     from tfq_fine.report.html import require_extra
     from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
-    from tfq_fine.report.quantization import OpRow, QuantizationReport, RepairRow
+    from tfq_fine.report.quantization import OpRow, QuantizationReport, TransformRow
     from tfq_fine.report.sections import Grid, Paragraph, Section, brief_name, size
     from tfq_fine.report.summary import summarize
     from tfq_fine.report.text import plain_text, rich_group
@@ -21,7 +21,7 @@ else:
             "activations": "activation_rows",
             "html": "require_extra",
             "measurements": "FileSize Latency LayerError OutputError TaskResult",
-            "quantization": "OpRow QuantizationReport RepairRow",
+            "quantization": "OpRow QuantizationReport TransformRow",
             "sections": "Grid Paragraph Section brief_name size",
             "summary": "summarize",
             "text": "plain_text rich_group",
@@ -40,10 +40,10 @@ __all__ = [
     "OutputVerdict",
     "Paragraph",
     "QuantizationReport",
-    "RepairRow",
     "Report",
     "Section",
     "TaskResult",
+    "TransformRow",
     "Verdict",
     "activation_rows",
     "brief_name",

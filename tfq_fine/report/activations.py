@@ -17,7 +17,7 @@ SHOWN = 24  # pictures: those that lose most of their range
 
 @dataclass(frozen=True)
 class ActivationRow:
-    """One activation of an integer operator whose values are not another's."""
+    """One activation of an integer operator; tensors that only hold moved values of another have no row."""
 
     name: str
     observer: str
@@ -25,7 +25,9 @@ class ActivationRow:
     seen_high: float
     low: float
     high: float
-    shares: tuple[float, ...] = ()  # of the values, in `BINS` equal bins from seen_low to seen_high; where counted
+    shares: tuple[
+        float, ...
+    ] = ()  # shares of the values in `BINS` equal bins from seen_low to seen_high; where counted
 
     @property
     def kept(self) -> float:

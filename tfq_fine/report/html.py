@@ -17,7 +17,7 @@ from tfq_fine.report.sections import (
     brief_name,
 )
 
-COLUMNS = 4  # of small pictures
+COLUMNS = 4  # small pictures side by side
 TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
 <head>

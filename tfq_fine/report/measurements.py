@@ -34,10 +34,10 @@ class TaskResult:
 class LayerError:
     """One activation (float against quantized) or one constant, in graph order."""
 
-    name: str  # of the float tensor
+    name: str  # the name of the float tensor
     layer: str  # the Keras layer, "" when unknown
     code: str  # the operator that computes the activation, or that reads the constant
-    dtype: str  # of the quantized tensor
+    dtype: str  # the type of the quantized tensor
     sqnr_db: float
     max_error: float
 

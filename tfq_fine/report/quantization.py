@@ -1,26 +1,18 @@
 """The report of what quantization did to every operator."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tfq_converters.check import nan_as_worst
 from tfq_converters.quantized import Mode
-from tfq_fine.report import activations
 from tfq_fine.report.activations import ActivationRow
+from tfq_fine.report.quantization_sections import SECTIONS
 from tfq_fine.report.saved import SavedReport
-from tfq_fine.report.sections import (
-    Bars,
-    Grid,
-    Paragraph,
-    Section,
-    brief_name,
-    decibels,
-    listed,
-    size,
-)
+from tfq_fine.report.sections import Section, brief_name, decibels
 from tfq_fine.report.verdict import Verdict, is_far, is_off
+from tfq_fine.request import warn_of
 
 WORST = 5  # how many of the worst layers the summary shows
 
@@ -29,7 +21,7 @@ WORST = 5  # how many of the worst layers the summary shows
 class OpRow:
     """One operator of the float graph."""
 
-    name: str  # of its output tensor
+    name: str  # the name of its output tensor
     layer: str  # the Keras layer it came from, "" when unknown
     code: str  # the schema's name, such as CONV_2D
     mode: Mode
@@ -37,7 +29,7 @@ class OpRow:
     activations: str = ""  # such as "int8"; "" when they are float
     reason: str = ""  # why it stayed float, or got less than asked
     sqnr_weights: float | None = None  # dB
-    bytes_before: int = 0  # of its constants
+    bytes_before: int = 0  # bytes of its constants
     bytes_after: int = 0
     form: str = ""  # how the file holds and computes the weights (`tfq_converters.kernels.realizations`); "" without
 
@@ -48,8 +40,8 @@ class OpRow:
 
 
 @dataclass(frozen=True)
-class RepairRow:
-    """One repair (`tfq_fine.search.select_transforms`) and what it brought."""
+class TransformRow:
+    """One transform (`tfq_fine.search.select_transforms`) and what it brought."""
 
     name: str
     applied: bool
@@ -72,10 +64,18 @@ class QuantizationReport(SavedReport):
     notes: tuple[str, ...] = ()
     layer_error: tuple[tuple[str, float], ...] = ()  # (layer or tensor, SQNR in dB), in graph order; or not measured
     activations: tuple[ActivationRow, ...] = ()  # what an integer operator reads or computes, in graph order
-    repairs: tuple[RepairRow, ...] = ()  # one for each that was asked for
-    verdict: Verdict | None = None  # of the file as a whole; None where it could not be run so
+    transforms: tuple[TransformRow, ...] = ()  # one for each that was asked for
+    verdict: Verdict | None = None  # on the file as a whole; None where it could not be run so
     generated: bool = False  # errors per layer were measured on generated inputs, for want of data
-    warnings: tuple[str, ...] = ()  # of mistakes in the data that calibration cannot refuse
+    warnings: tuple[str, ...] = ()  # about mistakes in the data that calibration cannot refuse
+
+    FORMER: ClassVar[Mapping[str, str]] = {"repairs": "transforms"}
+
+    @property
+    def repairs(self) -> tuple[TransformRow, ...]:
+        """The former name of `transforms`."""
+        warn_of("repairs", "transforms")
+        return self.transforms
 
     def left_float(self) -> tuple[OpRow, ...]:
         """Return the operators that compute in float although something else was asked: those with a reason."""
@@ -84,33 +84,6 @@ class QuantizationReport(SavedReport):
     def worst_layers(self, count: int = WORST) -> tuple[tuple[str, float], ...]:
         """Return the layers with the lowest SQNR, lowest first; NaN is lowest of all."""
         return tuple(sorted(self.layer_error, key=lambda pair: (not math.isnan(pair[1]), pair[1]))[:count])
-
-    def _sections(self, all: bool) -> list[Section]:
-        return [*self._summary(), *(self._listings() if all else [])]
-
-    def _page(self) -> tuple[str, list[Section]]:
-        return f"Quantization: {self.recipe}", [*self._summary(), *self._pictures(), *self._listings()]
-
-    def _summary(self) -> list[Section]:
-        ratio = f" ({self.file_bytes / self.float_bytes:.2f})" if self.float_bytes else ""
-        heading = f"Recipe {self.recipe}: {size(self.float_bytes)} bytes -> {size(self.file_bytes)} bytes{ratio}"
-        sections: list[Section] = [Paragraph(heading), self._kinds()]
-        reasons = _grouped((row for row in self.rows if row.reason), lambda row: (row.mode, row.reason))
-        if reasons:
-            rows = [(*key, str(len(group)), listed([row.label for row in group])) for key, group in reasons.items()]
-            sections.append(Grid("Left in float, or less than asked", ("mode", "reason", ">ops", "where"), rows))
-        if self.repairs:
-            sections.append(self._repairs())
-        if self.layer_error:
-            worst = [(brief_name(name), decibels(sqnr)) for name, sqnr in self.worst_layers()]
-            sections.append(Grid(f"Worst layers{self._on}", ("layer", ">SQNR dB"), worst))
-        sections += [Paragraph(f"Note: {note}") for note in self.notes]
-        sections += [] if self.verdict is None else [self.verdict.grid()]
-        return sections + [Paragraph(f"Warning: {warning}") for warning in self.warnings]
-
-    @property
-    def _on(self) -> str:
-        return " (on generated inputs)" if self.generated else ""
 
     def poor_outputs(self) -> tuple[str, ...]:
         """Return a warning of outputs that are far from the float model's, the layers to blame, and what to try."""
@@ -142,61 +115,13 @@ class QuantizationReport(SavedReport):
         finite = [(name, fall) for name, fall in falls if fall > 0 and math.isfinite(fall)]
         return tuple(sorted(finite, key=lambda pair: -pair[1])[:count])
 
-    def _repairs(self) -> Grid:
-        rows = []
-        for row in self.repairs:
-            sides = ["" if side is None else decibels(side) for side in (row.before, row.after)]
-            rows.append((row.name, "on" if row.applied else "off", *sides, str(row.samples or ""), row.text))
-        columns = ("repair", "is", ">SQNR dB without", ">with", ">samples", "where, or why not")
-        return Grid("Repairs", columns, rows)
+    def _sections(self, all: bool) -> list[Section]:
+        return self._in("summary", *(["listings"] if all else []))
 
-    def _kinds(self) -> Grid:
-        groups = _grouped(self.rows, lambda row: (row.code, row.mode, row.weights, row.form, row.activations))
-        rows = [
-            (*key, str(len(group)), size(sum(r.bytes_before for r in group)), size(sum(r.bytes_after for r in group)))
-            for key, group in groups.items()
+    def _page(self) -> tuple[str, list[Section]]:
+        return f"Quantization: {self.recipe}", self._in("summary", "pictures", "listings")
+
+    def _in(self, *places: str) -> list[Section]:
+        return [
+            section for place in places for row in SECTIONS.values() if row.place == place for section in row.make(self)
         ]
-        columns = ("operator", "mode", "weights", "form", "activations", ">ops", ">constant bytes", ">after")
-        return Grid("Operators", columns, rows)
-
-    def _listing(self) -> Grid:
-        rows = [
-            (
-                brief_name(row.label, 40),
-                row.code,
-                row.mode,
-                row.weights,
-                row.form,
-                row.activations,
-                decibels(row.sqnr_weights),
-                size(row.bytes_after),
-                row.reason,
-            )
-            for row in self.rows
-        ]
-        columns = ("layer", "operator", "mode", "weights", "form", "activations", ">weight SQNR dB", ">bytes", "reason")
-        return Grid("All operators", columns, rows)
-
-    def _listings(self) -> list[Section]:
-        return [self._listing(), *([activations.grid(self.activations)] if self.activations else [])]
-
-    def _pictures(self) -> list[Section]:
-        pictures: list[Section] = [*activations.curves(self.activations)]
-        if self.layer_error:
-            names, values = zip(*self.layer_error, strict=True)
-            pictures.append(Bars(f"Error per layer{self._on}", "SQNR (dB)", names, {"": values}))
-        groups = _grouped((row for row in self.rows if row.bytes_before), lambda row: row.weights or "float32")
-        if groups:
-            before = [sum(row.bytes_before for row in rows) for rows in groups.values()]
-            after = [sum(row.bytes_after for row in rows) for rows in groups.values()]
-            series = {"float file": before, "quantized file": after}
-            pictures.append(Bars("Bytes of constants, by type", "bytes", list(groups), series))
-        return pictures
-
-
-def _grouped(rows: Iterable[OpRow], key: Callable[[OpRow], Any]) -> dict[Any, list[OpRow]]:
-    """Return rows by key, in the order of their first appearance."""
-    groups: dict[Any, list[OpRow]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return groups

@@ -1,7 +1,8 @@
 """The common base of all reports: JSON both ways, files, an HTML page, text."""
 
 import json
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 from rich.console import Group
@@ -12,16 +13,19 @@ from tfq_fine.report import html, text
 from tfq_fine.report.sections import Section
 
 
-class SavedReport:
-    """Base of frozen dataclasses. A subclass has a `KIND`, its `_sections`, and the title and sections of its page."""
+class SavedReport(ABC):
+    """The base of frozen dataclasses that are reports; a subclass says its `KIND`, which its JSON begins with."""
 
     KIND: ClassVar[str]
+    FORMER: ClassVar[Mapping[str, str]] = {}  # former names of fields, in JSON of earlier versions -> names
 
+    @abstractmethod
     def _sections(self, all: bool) -> list[Section]:
-        raise NotImplementedError
+        """Return the sections of the text: the worst layers, or with `all` everything."""
 
+    @abstractmethod
     def _page(self) -> tuple[str, Sequence[Section]]:
-        raise NotImplementedError
+        """Return the title and the sections of the HTML page."""
 
     def __str__(self) -> str:
         return self.table()
@@ -47,6 +51,7 @@ class SavedReport:
         plain = parsed(content, "the report")
         if not isinstance(plain, dict) or plain.pop("kind", None) != cls.KIND:
             raise TfqError(f'expected a report with "kind": "{cls.KIND}"')
+        plain = {cls.FORMER.get(name, name): value for name, value in plain.items()}
         return from_plain(plain, cls, "the report")
 
     def save(self, place: Place) -> None:

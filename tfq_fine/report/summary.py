@@ -12,7 +12,8 @@ from tfq_converters.quantized import OpEncoding, QuantizedGraph, WeightCodes, si
 from tfq_converters.writer import Written
 from tfq_fine.planning import FLOAT, Decision, Plan, touches_float
 from tfq_fine.report.activations import ActivationRow
-from tfq_fine.report.quantization import OpRow, QuantizationReport, RepairRow
+from tfq_fine.report.quantization import OpRow, QuantizationReport, TransformRow
+from tfq_fine.request import WeightedSpec
 from tfq_fine.weights import LARGE_WEIGHT
 
 
@@ -24,7 +25,7 @@ def summarize(
     float_bytes: int,
     notes: Sequence[str],
     activations: tuple[ActivationRow, ...] = (),
-    repairs: tuple[RepairRow, ...] = (),
+    transforms: tuple[TransformRow, ...] = (),
 ) -> QuantizationReport:
     """Return one row per operator that quantization concerns, and the error per layer on the checked samples."""
     rows = []
@@ -43,7 +44,7 @@ def summarize(
         if t in written.checked.sqnr
     )
     return QuantizationReport(
-        tuple(rows), recipe, written.nbytes, float_bytes, tuple(notes), errors, activations, repairs
+        tuple(rows), recipe, written.nbytes, float_bytes, tuple(notes), errors, activations, transforms
     )
 
 
@@ -53,23 +54,18 @@ def _place(subgraph: Subgraph, op: Op, tensor: int) -> str:
 
 def _row(op: Op, subgraph: Subgraph, encoding: OpEncoding, decision: Decision) -> OpRow:
     spec = decision.spec
-    constants = {t: subgraph.tensors[t].data for t in op.inputs if t != ABSENT}
-    before = sum(data.nbytes for data in constants.values() if data is not None)
+    tensors = {t: subgraph.tensors[t] for t in op.inputs if t != ABSENT}
+    before = sum(tensor.constant.nbytes for tensor in tensors.values() if tensor.is_constant)
     after = before
     pairs = []
     for slot, value in encoding.weights.items():
-        original = constants[op.inputs[slot]]
-        assert original is not None
+        original = tensors[op.inputs[slot]].constant
         after += (value.nbytes if isinstance(value, np.ndarray | WeightCodes) else 0) - original.nbytes
         pairs.append((original, simulated_weight(value).reshape(original.shape)))
     weights = ""
     if encoding.mode == "float16" and encoding.weights:
         weights = "float16"
-    elif (
-        spec is not None
-        and spec.weights is not None
-        and any(a.slot in encoding.weights for a in weight_axes(op, subgraph))
-    ):
+    elif isinstance(spec, WeightedSpec) and any(a.slot in encoding.weights for a in weight_axes(op, subgraph)):
         weights = str(spec.weights)
     return OpRow(
         name=subgraph.tensors[op.outputs[0]].name if op.outputs else "",

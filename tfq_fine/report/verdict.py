@@ -1,11 +1,11 @@
-"""The finished file next to the float model, on samples: the last word of a report."""
+"""The verdict of a report: the finished file next to the float model, on samples."""
 
 from dataclasses import dataclass
 
 from tfq_fine.report.sections import Grid, decibels
 
 WEAK_DB = 15.0  # dB, below which the outputs are a poor likeness
-WEAK_POINTS = 0.5  # of decisions that differ, or of error in percent of the range: more is worth a warning
+WEAK_POINTS = 0.5  # percent of decisions that differ, or error in percent of the range: more is worth a warning
 WEAK_AGREEMENT, FINE_DB = 0.9, 30.0  # less agreement than that is poor, unless the SQNR is as high as this
 
 
@@ -59,7 +59,7 @@ class Verdict:
         )
 
     def weak(self) -> tuple[OutputVerdict, ...]:
-        """Return the outputs that are a poor likeness of the float model's. NaN is no likeness."""
+        """Return the outputs that are far from the float model's; an output with NaN is."""
         return tuple(row for row in self.outputs if is_far(row) or is_off(row))
 
 
@@ -69,7 +69,7 @@ def is_off(row: OutputVerdict) -> bool:
 
 
 def is_far(row: OutputVerdict) -> bool:
-    """Return whether an output is a poor likeness of the float model's."""
+    """Return whether an output is far from the float model's."""
     if row.agreement is not None and row.agreement < WEAK_AGREEMENT and not row.sqnr >= FINE_DB:
         return True  # what has several columns may be no classes: a likeness of many dB is one
     return not row.sqnr >= WEAK_DB

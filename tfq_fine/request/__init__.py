@@ -5,14 +5,18 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
+    from tfq_fine.request.former_names import renamed, warn_of
     from tfq_fine.request.granularity import Blocks, Granularity, PerChannel, PerTensor, block_shape
     from tfq_fine.request.max_drop import SHARES, MaxDrop
     from tfq_fine.request.presets import RECIPES, named
+    from tfq_fine.request.quality import Quality, with_quality
     from tfq_fine.request.recipe import Layers, Recipe, Rule
     from tfq_fine.request.specs import (
         GRANULARITIES,
         ActivationSpec,
+        IntegerSpec,
         OpSpec,
+        WeightedSpec,
         WeightSpec,
         from_json,
         stored_bits,
@@ -23,11 +27,14 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "former_names": "renamed warn_of",
             "granularity": "Blocks Granularity PerChannel PerTensor block_shape",
             "max_drop": "MaxDrop SHARES",
             "presets": "RECIPES named",
+            "quality": "Quality with_quality",
             "recipe": "Layers Recipe Rule",
-            "specs": "ActivationSpec GRANULARITIES OpSpec WeightSpec from_json stored_bits to_json",
+            "specs": "ActivationSpec GRANULARITIES IntegerSpec OpSpec WeightSpec WeightedSpec from_json "
+            "stored_bits to_json",
             "validation": "check_options",
         },
     )
@@ -39,18 +46,24 @@ __all__ = [
     "ActivationSpec",
     "Blocks",
     "Granularity",
+    "IntegerSpec",
     "Layers",
     "MaxDrop",
     "OpSpec",
     "PerChannel",
     "PerTensor",
+    "Quality",
     "Recipe",
     "Rule",
     "WeightSpec",
+    "WeightedSpec",
     "block_shape",
     "check_options",
     "from_json",
     "named",
+    "renamed",
     "stored_bits",
     "to_json",
+    "warn_of",
+    "with_quality",
 ]

@@ -1,4 +1,4 @@
-"""How much worse a metric may get: `0.01` and `1%` mean the same of a metric that is a share, such as top-1."""
+"""How much worse a metric may get; `0.01` and `1%` are equal for a metric that is a share, such as top-1."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ SHARES = ("top1", "top5", "accuracy", "auc")  # metrics by name that lie between
 
 @dataclass(frozen=True)
 class MaxDrop:
-    """A limit in units of the metric, or in percent: points of a share, and parts of the float model's value else."""
+    """A limit in units of the metric or in percent: in points for a share, else relative to the float model's value."""
 
     value: float
     is_percent: bool = False

@@ -9,9 +9,9 @@ from tfq_fine.request.granularity import Blocks
 from tfq_fine.request.recipe import Recipe
 from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
 
-_INT8, _INT4, _INT2 = WeightSpec(8), WeightSpec(4, algorithm="mse_clip"), WeightSpec(2, algorithm="mse_clip")
-_INT4_BLOCKS = WeightSpec(4, Blocks(32), algorithm="mse_clip")
-_INT2_BLOCKS = WeightSpec(2, Blocks(32), algorithm="mse_clip")
+_INT8, _INT4, _INT2 = WeightSpec(8), WeightSpec(4), WeightSpec(2)
+_INT4_BLOCKS = WeightSpec(4, Blocks(32))
+_INT2_BLOCKS = WeightSpec(2, Blocks(32))
 _TABLE: tuple[tuple[str, OpSpec, str], ...] = (
     ("float16", OpSpec("float16"), "float16 weights, float32 arithmetic: half the size"),
     ("dynamic_int8", OpSpec("dynamic", _INT8), "int8 weights, activations quantized on the fly; needs no data"),

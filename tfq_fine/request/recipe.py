@@ -24,14 +24,15 @@ from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.files import from_plain, parsed, to_plain
 from tfq_converters.graph import Graph, Op
 from tfq_converters.quantized import OpKey
-from tfq_fine.request.specs import OpSpec, named_options
+from tfq_fine.request.specs import IntegerSpec, OpSpec, WeightedSpec, named_options
 
 
 class HasClassName(Protocol):
     """The part of a Keras layer that a recipe needs to know."""
 
     @property
-    def class_name(self) -> str: ...
+    def class_name(self) -> str:
+        """The name of the layer's class."""
 
 
 Layers = Mapping[str, HasClassName]
@@ -100,15 +101,13 @@ class Recipe:
         name, options = named_options(observer, "observer")
 
         def changed(spec: OpSpec | None) -> OpSpec | None:
-            if spec is None or spec.activations is None:
+            if not isinstance(spec, IntegerSpec):
                 return spec
             return replace(spec, activations=replace(spec.activations, observer=name, options=options))
 
         changed_recipe = self._with_specs(changed)
-        if not any(
-            spec and spec.activations
-            for spec in (changed_recipe.default, *(rule.spec for rule in changed_recipe.rules))
-        ):
+        specs = (changed_recipe.default, *(rule.spec for rule in changed_recipe.rules))
+        if not any(isinstance(spec, IntegerSpec) for spec in specs):
             raise TfqError(f"recipe {self.name!r} quantizes no activations in advance: it has no use for an observer")
         return changed_recipe
 
@@ -121,9 +120,7 @@ class Recipe:
         algorithm, options = named_options(name, "algorithm")
 
         def changed(spec: OpSpec | None) -> OpSpec | None:
-            if spec is None or spec.weights is None:
-                return spec
-            return replace(spec, weights=replace(spec.weights, algorithm=algorithm, options=options))
+            return spec.with_weights(algorithm=algorithm, options=options) if isinstance(spec, WeightedSpec) else spec
 
         return self._with_specs(changed)
 

@@ -1,7 +1,7 @@
 """The specs that a user may request of an operator: frozen values, JSON both ways."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from tfq_converters.errors import TfqError
@@ -27,7 +27,8 @@ class WeightSpec:
     """How weights are quantized.
 
     `bits` 8, 4 and 2 are stored as such; 3, and 5 to 7, use fewer codes of the next larger type. Asymmetric weights
-    (`symmetric=False`) are computed in mode "weight_only" alone. `options` are those of the algorithm, by name.
+    (`symmetric=False`) are computed in mode "weight_only" alone. `algorithm` "auto" leaves
+    it to `quantize(quality=...)`. `options` are those of the algorithm, by name.
     `bias_correction` takes back through the bias what the weight error does to the mean output; it needs
     representative data, and does nothing without.
     """
@@ -35,7 +36,7 @@ class WeightSpec:
     bits: int = 8
     granularity: Granularity = PerChannel()  # noqa: RUF009 - frozen
     symmetric: bool = True
-    algorithm: str = "round_to_nearest"
+    algorithm: str = "auto"
     bias_correction: bool = True
     options: tuple[tuple[str, float], ...] = field(default=(), metadata=AS_OBJECT)
 
@@ -75,26 +76,61 @@ class ActivationSpec:
 
     @property
     def dtype(self) -> str:
+        """The type of the codes."""
         return f"int{self.bits}"
 
 
 @dataclass(frozen=True)
 class OpSpec:
-    """The request for one operator: a mode, and the specs that the mode needs."""
+    """The request for one operator: a mode, and the specs that the mode needs.
+
+    Each mode has a class whose specs are never None, and `OpSpec(...)` makes an object of it: `WeightedSpec` in modes
+    "weight_only" and "dynamic", `IntegerSpec` in mode "integer". "float" and "float16" have no specs.
+    """
 
     mode: Mode
     weights: WeightSpec | None = None
     activations: ActivationSpec | None = None
 
+    def __new__(
+        cls, mode: Mode, weights: WeightSpec | None = None, activations: ActivationSpec | None = None
+    ) -> "OpSpec":
+        """Make a spec of the class of `mode`."""
+        kind = IntegerSpec if mode == "integer" else WeightedSpec if mode in ("weight_only", "dynamic") else OpSpec
+        if issubclass(kind, cls):
+            return object.__new__(kind)
+        return OpSpec(mode, weights, activations)  # `dataclasses.replace` asked for a mode with fewer specs
+
+    def __reduce__(self) -> tuple[type["OpSpec"], tuple[Any, ...]]:
+        return OpSpec, (self.mode, self.weights, self.activations)
+
     def __post_init__(self) -> None:
         problems = {
             "mode": self.mode not in get_args(Mode) and f"one of {', '.join(get_args(Mode))}",
-            "weights": _unlike(self.weights, WeightSpec, self.mode in ("weight_only", "dynamic", "integer")),
-            "activations": _unlike(self.activations, ActivationSpec, self.mode == "integer"),
+            "weights": _unlike(self.weights, WeightSpec, isinstance(self, WeightedSpec)),
+            "activations": _unlike(self.activations, ActivationSpec, isinstance(self, IntegerSpec)),
         }
         for name, expected in problems.items():
             if expected:
                 raise TfqError(f"OpSpec: {name} must be {expected} in mode {self.mode!r}, found {getattr(self, name)}")
+
+
+@dataclass(frozen=True, init=False)
+class WeightedSpec(OpSpec):
+    """A request with quantized weights: of mode "weight_only" or "dynamic"; in mode "integer" an `IntegerSpec`."""
+
+    weights: WeightSpec
+
+    def with_weights(self, **changes: Any) -> "WeightedSpec":
+        """Return the spec with some fields of its weights changed."""
+        return replace(self, weights=replace(self.weights, **changes))
+
+
+@dataclass(frozen=True, init=False)
+class IntegerSpec(WeightedSpec):
+    """A request for arithmetic in integers: weights and activations are quantized."""
+
+    activations: ActivationSpec
 
 
 def _unlike(value: Any, kind: type, needed: bool) -> str:

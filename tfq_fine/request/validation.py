@@ -1,4 +1,4 @@
-"""Options that are words or counts, looked at before any work is done."""
+"""Checks of options that are words or counts, before any work is done."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from tfq_converters.errors import raise_all
 
 
 def check_options(words: Mapping[str, tuple[Any, Sequence[str]]], counts: Mapping[str, int | None]) -> None:
-    """Raise unless every option can mean something.
+    """Raise one error that names every option with a value that it cannot have.
 
     Args:
         words: option -> what was given, and the words that it may be.

@@ -5,26 +5,26 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
+    from tfq_fine.search.fitting import with_fitted_weights
     from tfq_fine.search.judging import CLASSES, Apart, uses
     from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ranges
-    from tfq_fine.search.select_transforms import chosen_repairs, repaired, rewriting, without_repairs
-    from tfq_fine.search.trial import (
-        RequestedSpecs,
-        Trial,
-        Variant,
-        fold_and_plan,
-        number_of_samples,
-        static_needs,
-        too_large,
-    )
+    from tfq_fine.search.sample_count import SplitSamples, number_of_samples, too_large
+    from tfq_fine.search.select_transforms import chosen_transforms, rewriting, transformed, untransformed
+    from tfq_fine.search.trial import Trial
+    from tfq_fine.search.variant import RequestedSpecs, Variant
+    from tfq_fine.search.variant_numbers import fold_and_plan
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "fitting": "with_fitted_weights",
             "judging": "Apart CLASSES uses",
             "numbers": "Numbers Settings choose_numbers choose_ranges",
-            "select_transforms": "chosen_repairs repaired rewriting without_repairs",
-            "trial": "RequestedSpecs Trial Variant number_of_samples fold_and_plan static_needs too_large",
+            "sample_count": "SplitSamples number_of_samples too_large",
+            "select_transforms": "chosen_transforms transformed rewriting untransformed",
+            "trial": "Trial",
+            "variant": "RequestedSpecs Variant",
+            "variant_numbers": "fold_and_plan",
         },
     )
 
@@ -34,17 +34,18 @@ __all__ = [
     "Numbers",
     "RequestedSpecs",
     "Settings",
+    "SplitSamples",
     "Trial",
     "Variant",
     "choose_numbers",
     "choose_ranges",
-    "chosen_repairs",
+    "chosen_transforms",
     "fold_and_plan",
     "number_of_samples",
-    "repaired",
     "rewriting",
-    "static_needs",
     "too_large",
+    "transformed",
+    "untransformed",
     "uses",
-    "without_repairs",
+    "with_fitted_weights",
 ]

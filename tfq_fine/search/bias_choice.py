@@ -74,8 +74,7 @@ def helped(quantized: QuantizedGraph, each: Sequence[Statistics], apart: Sequenc
         axes, key = weight_axes(op, main), (0, data_of(op))
         if len(axes) != 1 or axes[0].slot not in encoding.weights or any(key not in fold.means for fold in apart):
             continue
-        weight = main.tensors[op.inputs[axes[0].slot]].data
-        assert weight is not None
+        weight = main.tensors[op.inputs[axes[0].slot]].constant
         judged = [n for fold in apart for n in fold.samples]
         rows = [each[n].means[key] for n in judged] + [fold.means[key] for fold in apart]
         shifts = mean_shift(weight, simulated_weight(encoding.weights[axes[0].slot]), axes[0], np.stack(rows))

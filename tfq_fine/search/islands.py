@@ -17,19 +17,21 @@ from dataclasses import replace
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Subgraph
 from tfq_converters.operators import facts_of
-from tfq_fine.activations import integer_ops
 from tfq_fine.placement import running_time
 from tfq_fine.planning import Decision, Plan
-from tfq_fine.report import RepairRow
+from tfq_fine.report import TransformRow
+from tfq_fine.request import IntegerSpec
 from tfq_fine.search.float_parts import Aim, Search, parts
-from tfq_fine.search.judging import CLASSES, gain
-from tfq_fine.search.trial import Measured, Trial, Variant
+from tfq_fine.search.judging import CLASSES, Measured, gain
+from tfq_fine.search.trial import Trial
+from tfq_fine.search.variant import Variant
 
-POOR_DB, LOW_DB = 20.0, 10.0  # of the outputs, in the mean and in nine of ten samples: better files are left alone
-OFF_POINTS, AIM_POINTS = 0.5, 0.35  # of outputs other than classes: files better than the one are left alone; new
-# samples are up to half as bad again as those that ranges are of, so that islands are looked for that reach the other
-SLOWEST = 1.0  # of the time that all of it takes in float
-GOOD_DB = 25.0  # of a result inside: it needs no larger island
+POOR_DB, LOW_DB = 20.0, 10.0  # SQNR of the outputs, mean and in nine of ten samples: better files are left unchanged
+# Outputs other than classes: files better than the one are left unchanged, and islands are looked for that reach the
+# other, since new samples are up to half as bad again as those that the ranges come from.
+OFF_POINTS, AIM_POINTS = 0.5, 0.35
+SLOWEST = 1.0  # share of the time that all of it takes in float
+GOOD_DB = 25.0  # SQNR of a result inside: it needs no larger island
 LOST_DB = 8.0  # between the worst input and the result: an operator that loses less hands on what was bad before
 GROWS_DB = 1.0  # that a step must bring to the result of the suspect
 WORTH_DB = 3.0  # that islands must bring to the outputs, since they cost time
@@ -40,17 +42,17 @@ TRIES = 32  # files that are looked at, in each order
 WORST, EARLIEST = "worst", "earliest"
 
 
-def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
+def mended(variant: Variant, trial: Trial) -> tuple[Variant, TransformRow]:
     """Return (the variant with islands where they improve its outputs, else the variant itself; what was done)."""
     start = trial.measured(variant)
     if start.problem:
-        return variant, RepairRow("islands", False, f"the file without them cannot be run: {start.problem}")
+        return variant, TransformRow("islands", False, f"the file without them cannot be run: {start.problem}")
     if not is_poor(start) and not is_off(start):
-        return variant, RepairRow("islands", False, f"{said(start)}: that is enough")
+        return variant, TransformRow("islands", False, f"{said(start)}: that is enough")
     if trial.settings.policy.target.compiles:
-        return variant, RepairRow("islands", False, f"{said(start)}, but a compiler takes no float operators")
+        return variant, TransformRow("islands", False, f"{said(start)}, but a compiler takes no float operators")
     if not is_poor(start) and trial.settings.no_islands:
-        return variant, RepairRow("islands", False, f"{said(start)}, but the file's borders are integers")
+        return variant, TransformRow("islands", False, f"{said(start)}, but the file's borders are integers")
     steep = any(facts_of(op.code).steep for op in trial.planned(variant)[0].main.ops)
     # where decisions and values are off, noise mostly comes from all over, unless there are steep functions
     ways = [_with_parts, _with_suspects] if is_off(start) and not steep else [_with_suspects, _with_parts]
@@ -62,16 +64,28 @@ def mended(variant: Variant, trial: Trial) -> tuple[Variant, RepairRow]:
         if best is not None and _is_good(trial.measured(best)):
             break
     if best is None:
-        return variant, RepairRow("islands", False, f"{said(start)}; {why}")
+        return variant, TransformRow("islands", False, f"{said(start)}; {why}")
     main = trial.planned(best)[0].main
     added = sorted(set(best.islands) - set(variant.islands))
     names = [main.op_name(o) for o in added]
     end = trial.measured(best)
     text = f"{len(names)} operators, such as {', '.join(names[:NAMED])}; {said(start)} without, {said(end)} with"
+    refused = worthless(start, end)
+    if refused:
+        return variant, TransformRow("islands", False, f"{text}; off: {refused}")
+    return best, TransformRow("islands", True, f"{text}; {why}", start.db, end.db, len(trial.samples))
+
+
+def worthless(start: Measured, end: Measured) -> str:
+    """Say why a file with islands is not worth the time that they cost; "" where it is.
+
+    They mend outputs that were farther off than a user would like, or bring `WORTH_DB`.
+    """
     brings, error = gain(start.each, end.each)
-    if end.problem or (is_off(end) and (brings < WORTH_DB or brings <= error)):
-        return variant, RepairRow("islands", False, f"{text}; off: {end.problem or f'it brings {brings:.1f} dB'}")
-    return best, RepairRow("islands", True, f"{text}; {why}", start.db, end.db, len(trial.samples))
+    mends = is_off(start) and not is_off(end)
+    if end.problem or mends or (brings >= WORTH_DB and brings > error):
+        return end.problem
+    return f"it brings {brings:.1f} dB"
 
 
 def said(measured: Measured) -> str:
@@ -86,10 +100,10 @@ def _with_parts(variant: Variant, trial: Trial) -> tuple[Variant | None, str]:
     graph, plan, policy = numbers.quantized.graph, numbers.plan, trial.settings.policy
     requested = trial.planned(variant)[1]  # what is float for speed has weights of 8 bits
     ops = [o for o in range(len(graph.main.ops)) if is_rounded(requested, o)]
-    if 8 not in integer_ops(plan).values():
+    if 8 not in plan.integer_ops.values():
         return None, "no operator computes in 8-bit integers"
     table = policy.target.table
-    in_float = running_time(graph, {key: Decision(None) for key in plan}, table)
+    in_float = running_time(graph, Plan(dict.fromkeys(plan, Decision(None))), table)
     longest = max(SLOWEST * in_float, running_time(graph, plan, table))
     aim = Aim(_is_good, _badness, longest)
     reason = f"{said(start)} on the samples as it was rounded, so that this part is fed float values"
@@ -176,9 +190,9 @@ def suspects(main: Subgraph, plan: Plan, errors: Mapping[int, float]) -> dict[in
 def is_rounded(plan: Plan, o: int) -> bool:
     """Return whether main-graph operator `o` rounds its activations; not if its weights are below 8 bits."""
     spec = plan[0, o].spec
-    if spec is None or spec.mode not in ("integer", "dynamic"):
-        return False
-    return spec.weights is None or spec.activations is None or spec.weights.stored_bits == 8
+    if isinstance(spec, IntegerSpec):
+        return spec.weights.stored_bits == 8
+    return spec is not None and spec.mode == "dynamic"
 
 
 def feeding(main: Subgraph, plan: Plan, island: AbstractSet[int]) -> set[int]:

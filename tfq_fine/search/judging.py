@@ -19,8 +19,8 @@ from tfq_converters.graph import Graph
 from tfq_converters.operators import data_of, facts_of
 from tfq_fine.numerics import ErrorSums
 
-EXACT_DB = 120.0  # of a sample whose outputs are equal
-QUIET = 1e-3  # of the usual energy of an output
+EXACT_DB = 120.0  # stands for a sample whose outputs are equal
+QUIET = 1e-3  # share of the usual energy of an output
 WORST = -math.inf
 
 
@@ -28,8 +28,8 @@ WORST = -math.inf
 class Judged:
     """The tensor that one output of a model is judged by."""
 
-    tensor: int  # of the main subgraph
-    beta: float | None = None  # of the SOFTMAX whose scores these are; None where values are compared directly
+    tensor: int  # a tensor of the main subgraph
+    beta: float | None = None  # beta of the SOFTMAX whose scores these are; None where values are compared directly
 
     def seen(self, values: np.ndarray) -> np.ndarray:
         """Return `values` of the tensor as they are compared."""
@@ -117,8 +117,8 @@ def gain(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]
 
 
 CLASSES, DECISIONS, VALUES = "classes", "decisions", "values"  # what an output is for
-LIMIT = 0.5  # of a probability of its own, whose side decides
-ENOUGH_DECISIONS = 1000  # of which half a percent are several
+LIMIT = 0.5  # a probability by itself decides by the side of this that it is on
+ENOUGH_DECISIONS = 1000  # half a percent of them are several
 
 
 def uses(graph: Graph) -> list[str]:
@@ -153,7 +153,7 @@ class Apart:
     use: str
     error: float = 0.0  # sum of the magnitudes
     count: int = 0
-    low: float = math.inf  # of the float values
+    low: float = math.inf  # the least of the float values
     high: float = -math.inf
     other: int = 0  # decisions that are others than the float model's
     decided: int = 0
@@ -194,3 +194,22 @@ class Apart:
 
 def _adds_up(probabilities: np.ndarray) -> bool:
     return bool(np.allclose(probabilities.sum(axis=-1), 1.0, atol=1e-3))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The result of running the file of a variant."""
+
+    each: tuple[float, ...]  # SQNR of the outputs in dB, one figure per sample; -inf where one is not finite
+    problem: str = ""  # why it could not be run
+    apart: tuple[Apart, ...] = ()  # how far each output is off, as a user sees it
+
+    @property
+    def db(self) -> float:
+        """The mean over samples."""
+        return mean_decibels(self.each)
+
+    @property
+    def low(self) -> float:
+        """The SQNR that nine in ten samples reach."""
+        return sorted(self.each)[len(self.each) // 10] if self.each else self.db

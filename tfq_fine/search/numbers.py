@@ -3,17 +3,22 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache as computed_once
+
+import numpy as np
 
 from tfq_converters.graph import Graph, IdentityCache
 from tfq_converters.kernels import Target
-from tfq_converters.quantized import OpKey, QuantizedGraph, WeightCodes
+from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey, WeightCodes
+from tfq_fine.activations import EncodedPlan, encoded_plan, has_masks
 from tfq_fine.activations import search_ranges as automatic
 from tfq_fine.calibration import Layerwise, Sample, Statistics
-from tfq_fine.placement import How, place, with_islands
+from tfq_fine.placement import place, with_islands
 from tfq_fine.planning import Plan, Policy
-from tfq_fine.weights import LayerInputs, quantize
+from tfq_fine.search.sample_count import SplitSamples
+from tfq_fine.search.variant import Variant
+from tfq_fine.weights import LayerInputs, quantize, with_corrections, with_stand_ins
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,12 @@ def choose_numbers(
     plan: Plan,
     statistics: Statistics | None,
     settings: Settings,
-    bounded_masks: bool,
-    islands: Mapping[int, str] | None = None,
+    variant: Variant,
     given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
     cache: IdentityCache | None = None,
     adjusted: Callable[[Plan, Statistics | None], Statistics | None] | None = None,
-    samples: Sequence[Sample] = (),
-    how: Mapping[int, How] | None = None,
+    samples: SplitSamples | None = None,
+    means: Mapping[TensorKey, np.ndarray] | None = None,
 ) -> Numbers:
     """Choose places, codes and scales.
 
@@ -78,25 +82,48 @@ def choose_numbers(
         plan: the decisions on its operators, which kernels can compute.
         statistics: the ranges that were chosen, and channel means; None where neither is needed.
         settings: the settings of the job.
-        bounded_masks: the ranges of masked scores are cut (`attention_masks`).
-        islands: operators of the main subgraph that are kept in float, and why.
+        variant: what this way to quantize the model decides by itself; its graph is folded in `graph`.
         given: (operator, slot) -> codes that were chosen already.
-        cache: codes of constants that other variants have, so that they are not computed again.
+        cache: places, encodings and codes that other variants have, so that they are not computed again.
         adjusted: (plan, `statistics`) -> `statistics` with the ranges that wrappers hold.
-        samples: a few inputs, in input order, for algorithms that read what operators before theirs compute.
-        how: operator of `islands` -> how it holds its weights.
+        samples: inputs for algorithms that read what operators before theirs compute.
+        means: channel means that correct biases in place of those of `statistics`.
     """
-    plan = with_islands(graph, plan, islands or {}, settings.policy.target, how)
-    plan = place(graph, plan, statistics, settings.policy, settings.no_islands, bounded_masks)
+    cache = IdentityCache() if cache is None else cache
+    placed = _placed(graph, plan, statistics, settings, variant, cache)
     if adjusted is not None:
-        statistics = adjusted(plan, statistics)
-    borders = settings.input_type, settings.output_type
-    layers = _layer_inputs(graph, samples) if samples else None
-    quantized = quantize(graph, plan, statistics, *borders, bounded_masks, given, cache, layers)
-    return Numbers(quantized, plan, statistics)
+        statistics = adjusted(placed.plan, statistics)
+        placed = encoded_plan(graph, placed.plan, statistics, variant.bounded_masks)
+    placed = replace(placed, plan=with_corrections(placed.plan, variant.corrected))
+    if means is not None:
+        placed = replace(placed, ranges=replace(placed.ranges, means=means))
+    if not variant.fitted:
+        placed = replace(placed, plan=with_stand_ins(placed.plan))
+    layers = _layer_inputs(graph, samples) if samples is not None and samples.fitted else None
+    quantized = quantize(graph, placed, settings.input_type, settings.output_type, given, cache, layers)
+    return Numbers(quantized, placed.plan, statistics)
 
 
-def _layer_inputs(graph: Graph, samples: Sequence[Sample]) -> LayerInputs:
+def _placed(
+    graph: Graph,
+    plan: Plan,
+    statistics: Statistics | None,
+    settings: Settings,
+    variant: Variant,
+    cache: IdentityCache,
+) -> EncodedPlan:
+    """Place operators once for all variants that differ in no more than their biases."""
+    policy, islands, how = settings.policy, variant.islands, variant.how
+
+    def placed() -> EncodedPlan:
+        kept = with_islands(graph, plan, islands, policy.target, how)
+        return place(graph, kept, statistics, policy, settings.no_islands, variant.bounded_masks)
+
+    key = variant.bounded_masks and has_masks(graph), tuple(islands.items()), tuple(how.items())
+    return cache.once(placed, graph, plan, statistics, key=("placed", *key))
+
+
+def _layer_inputs(graph: Graph, samples: SplitSamples) -> LayerInputs:
     """Return what gives the inputs of operators, and is set up for the first algorithm that reads them."""
-    layerwise = cache(lambda: Layerwise(graph, samples, os.cpu_count() or 1))
+    layerwise = computed_once(lambda: Layerwise(graph, samples.fitted, samples.judged, os.cpu_count() or 1))
     return lambda key, before: layerwise().inputs_of(key, before)

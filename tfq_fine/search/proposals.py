@@ -5,11 +5,13 @@ from dataclasses import replace
 
 from tfq_converters.graph import Graph
 from tfq_converters.operators import data_of, facts_of, weight_axes
-from tfq_fine.activations import has_masks, integer_ops
+from tfq_fine.activations import has_masks
 from tfq_fine.numerics import is_large
+from tfq_fine.request import WeightedSpec
 from tfq_fine.search.bias_choice import folds, helped
 from tfq_fine.search.transform import Proposal
-from tfq_fine.search.trial import RequestedSpecs, Trial, Variant
+from tfq_fine.search.trial import Trial
+from tfq_fine.search.variant import RequestedSpecs, Variant
 from tfq_fine.transforms import (
     Changes,
     Levels,
@@ -70,14 +72,14 @@ def _scaled(graph: Graph, changes: Changes, trial: Trial) -> Graph:
     A network whose decisions are steep may move by more than `EXACT` for nothing but other roundings in float.
     """
     rewritten = scaled(graph, changes)
-    moves = trial.difference(rewritten) > EXACT
+    moves = trial.reference.difference(rewritten) > EXACT
     return scaled(graph, [(path, powers_of_two(scale)) for path, scale in changes]) if moves else rewritten
 
 
 def masked(variant: Variant, trial: Trial) -> Proposal:
     """Cut the ranges of masked scores, which the variant has cut already, to what SOFTMAX can tell."""
     whole = replace(variant, bounded_masks=False)
-    if not has_masks(variant.graph) or not integer_ops(trial.planned(variant)[1]):
+    if not has_masks(variant.graph) or not trial.planned(variant)[1].integer_ops:
         return Proposal("no masks in integers", before=whole)
     text = "masks before SOFTMAX; what they are added to would stay float without"
     return Proposal(text, (variant,), before=whole)
@@ -120,7 +122,7 @@ def _levels(variant: Variant) -> dict[int, Levels]:
     levels = {}
     for (s, o), spec in variant.requested.items():
         op = variant.graph.main.ops[o] if s == 0 else None
-        if op is None or facts_of(op.code).weight is None or spec is None or spec.weights is None:
+        if op is None or facts_of(op.code).weight is None or not isinstance(spec, WeightedSpec):
             continue
         if weight_axes(op, variant.graph.main):
             bits = 8 if spec.mode == "dynamic" else spec.activations.bits if spec.activations else 0

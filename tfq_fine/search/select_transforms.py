@@ -16,36 +16,37 @@ from dataclasses import dataclass, replace
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, IdentityCache
 from tfq_fine.algorithms import ALGORITHMS
-from tfq_fine.report import RepairRow
-from tfq_fine.search.judging import gain, mean_decibels
+from tfq_fine.report import TransformRow
+from tfq_fine.search.judging import Measured, gain, mean_decibels
 from tfq_fine.search.proposals import EXACT
 from tfq_fine.search.transform import BETTER_DB, Proposal, Transform
 from tfq_fine.search.transform_table import FINE_DB, TRANSFORMS
-from tfq_fine.search.trial import Measured, RequestedSpecs, Trial, Variant
+from tfq_fine.search.trial import Trial
+from tfq_fine.search.variant import RequestedSpecs, Variant
 
 SHOWN, MOST_DB = 2.0, 0.6  # standard errors, and dB: a greater loss is taken to be real
 
 
 @dataclass(frozen=True)
-class Repaired:
+class Selection:
     """The model with its transforms, and a line on each."""
 
     variant: Variant
-    rows: tuple[RepairRow, ...]
+    rows: tuple[TransformRow, ...]
 
 
-def chosen_repairs(repairs: str | Sequence[str] | None) -> tuple[str, ...]:
+def chosen_transforms(transforms: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the names of the requested transforms.
 
     Raises:
         TfqError: an unknown name.
     """
-    if repairs == "auto":
+    if transforms == "auto":
         return tuple(name for name, transform in TRANSFORMS.items() if transform.default)
-    names = (repairs,) if isinstance(repairs, str) else tuple(repairs or ())
+    names = (transforms,) if isinstance(transforms, str) else tuple(transforms or ())
     unknown = [name for name in names if name not in TRANSFORMS]
     if unknown:
-        raise TfqError(f"unknown repairs {', '.join(unknown)}; known: {', '.join(TRANSFORMS)}, or 'auto' for all")
+        raise TfqError(f"unknown transforms {', '.join(unknown)}; known: {', '.join(TRANSFORMS)}, or 'auto' for all")
     return names
 
 
@@ -54,17 +55,17 @@ def rewriting(names: Iterable[str]) -> list[str]:
     return [name for name in names if TRANSFORMS[name].rewrites]
 
 
-def without_repairs(graph: Graph, requested: RequestedSpecs, names: Sequence[str], why: str) -> Repaired:
+def untransformed(graph: Graph, requested: RequestedSpecs, names: Sequence[str], why: str) -> Selection:
     """Return the model unchanged, with `why` nothing can be measured.
 
     Masks are bounded all the same where that is requested: what is left out is nothing that SOFTMAX could tell.
     """
     kept = {"bounded_masks"} & set(names)
-    rows = tuple(RepairRow(name, name in kept, f"not measured: {why}" if name in kept else why) for name in names)
-    return Repaired(Variant(graph, requested, "bounded_masks" in kept), rows)
+    rows = tuple(TransformRow(name, name in kept, f"not measured: {why}" if name in kept else why) for name in names)
+    return Selection(Variant(graph, requested, "bounded_masks" in kept), rows)
 
 
-def repaired(graph: Graph, requested: RequestedSpecs, names: Sequence[str], trial: Trial) -> Repaired:
+def transformed(graph: Graph, requested: RequestedSpecs, names: Sequence[str], trial: Trial) -> Selection:
     """Decide on every transform, each on top of those that stay.
 
     Args:
@@ -79,7 +80,7 @@ def repaired(graph: Graph, requested: RequestedSpecs, names: Sequence[str], tria
     for transform in chosen.values():
         best = transform.assumed(best)
     proposals = _Proposals(trial)
-    rows: list[RepairRow] = []
+    rows: list[TransformRow] = []
     for is_last in (False, True):
         if is_last:
             best, rows = _given_up(plain, best, rows, trial)
@@ -87,7 +88,7 @@ def repaired(graph: Graph, requested: RequestedSpecs, names: Sequence[str], tria
             if transform.is_last == is_last:
                 best, row = _decided(name, best, proposals, transform.then in chosen)
                 rows.append(row)
-    return Repaired(best, (*off.values(), *rows))
+    return Selection(best, (*off.values(), *rows))
 
 
 class _Proposals:
@@ -108,14 +109,14 @@ class _Proposals:
         return max(proposal.variants, key=lambda variant: self.trial.measured(variant).db)
 
 
-def _decided(name: str, best: Variant, proposals: _Proposals, tries_next: bool) -> tuple[Variant, RepairRow]:
+def _decided(name: str, best: Variant, proposals: _Proposals, tries_next: bool) -> tuple[Variant, TransformRow]:
     """Return (the variant with the transform where it is kept, a line on it)."""
     transform, proposal, trial = TRANSFORMS[name], proposals.of(name, best), proposals.trial
     start = proposal.before or best
     if proposal.row is not None:
         return (proposal.variants[0] if proposal.row.applied else start), proposal.row
     if not proposal.variants:
-        return start, RepairRow(name, False, proposal.text)
+        return start, TransformRow(name, False, proposal.text)
     after = proposals.best_of(proposal)
     measured = proposal.measured or trial.measured(after)
     why = _why_not(transform, trial, start, after, measured)
@@ -125,7 +126,7 @@ def _decided(name: str, best: Variant, proposals: _Proposals, tries_next: bool) 
             on_top = proposals.best_of(both)
             why = _why_not(transform, trial, start, on_top, trial.measured(on_top))
     text = f"{proposal.text}; off: {why}" if why else proposal.text
-    row = RepairRow(name, not why, text, trial.measured(start).db, measured.db, len(trial.samples))
+    row = TransformRow(name, not why, text, trial.measured(start).db, measured.db, len(trial.samples))
     return (start if why else after), row
 
 
@@ -138,7 +139,7 @@ def _why_not(transform: Transform, trial: Trial, before: Variant, after: Variant
     why = _worthless(trial.measured(before).each, measured.each, transform)
     if why or not transform.rewrites:
         return why
-    moved = trial.difference(after.graph)
+    moved = trial.reference.difference(after.graph)
     return f"the float outputs would move by {moved:.1g} of the largest" if not moved <= EXACT else ""
 
 
@@ -154,7 +155,9 @@ def _worthless(before: Sequence[float], after: Sequence[float], transform: Trans
     return f"it brings {brings:.1f} dB, with a standard error of {error:.1f}, and {requested}"
 
 
-def _given_up(plain: Variant, best: Variant, rows: list[RepairRow], trial: Trial) -> tuple[Variant, list[RepairRow]]:
+def _given_up(
+    plain: Variant, best: Variant, rows: list[TransformRow], trial: Trial
+) -> tuple[Variant, list[TransformRow]]:
     """Return the variant without any transform where the finished file is worse than that."""
     if not any(row.applied for row in rows):
         return best, rows
@@ -162,13 +165,13 @@ def _given_up(plain: Variant, best: Variant, rows: list[RepairRow], trial: Trial
     lost = -gain(before.each, after.each)[0]
     if not lost > BETTER_DB or (best.bounded_masks and after.db >= FINE_DB):
         return best, rows
-    why = f"the finished file has {after.db:.1f} dB, that without repairs {before.db:.1f} dB"
+    why = f"the finished file has {after.db:.1f} dB, that without transforms {before.db:.1f} dB"
     return plain, [replace(r, applied=False, text=f"{r.text}; {why}") if r.applied else r for r in rows]
 
 
-def _parting(requested: RequestedSpecs, names: Sequence[str]) -> dict[str, RepairRow]:
+def _parting(requested: RequestedSpecs, names: Sequence[str]) -> dict[str, TransformRow]:
     """Return a line on each transform that would scale weights apart whose algorithm keeps equal values equal."""
     if not any(spec and spec.weights and ALGORITHMS[spec.weights.algorithm].keeps_equal for spec in requested.values()):
         return {}
     why = "scaled inputs would part the clusters of weights"
-    return {name: RepairRow(name, False, why) for name in rewriting(names)}
+    return {name: TransformRow(name, False, why) for name in rewriting(names)}

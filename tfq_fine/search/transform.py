@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
-from tfq_fine.report import RepairRow
-from tfq_fine.search.trial import Measured, Trial, Variant
+from tfq_fine.report import TransformRow
+from tfq_fine.search.judging import Measured
+from tfq_fine.search.trial import Trial
+from tfq_fine.search.variant import Variant
 
 BETTER_DB = 0.2  # a gain below this is noise
 
@@ -26,7 +28,7 @@ class Proposal:
     variants: tuple[Variant, ...] = ()
     before: Variant | None = None
     measured: Measured | None = None
-    row: RepairRow | None = None
+    row: TransformRow | None = None
 
 
 Propose = Callable[[Variant, Trial], Proposal]
@@ -39,7 +41,7 @@ class Transform:
     Attributes:
         description: what it does, in one line.
         propose: where it applies, and what it makes of a variant.
-        default: whether `repairs="auto"` has it.
+        default: whether `transforms="auto"` has it.
         min_gain_db: the gain that it must bring; negative where it may cost so much, since it makes the file faster.
         enough_db: it is kept at any cost where the file has so much.
         within_noise: it is expected to help, so that a loss within two standard errors does not refuse it.

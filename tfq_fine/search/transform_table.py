@@ -5,7 +5,8 @@ from dataclasses import replace
 from tfq_fine.search.islands import mended
 from tfq_fine.search.proposals import corrected, equalized, folded_batch_norm, masked
 from tfq_fine.search.transform import BETTER_DB, Proposal, Transform
-from tfq_fine.search.trial import Trial, Variant
+from tfq_fine.search.trial import Trial
+from tfq_fine.search.variant import Variant
 
 FINE_DB = 20.0  # a file that has so much may have lost anything to bounded masks
 

@@ -68,10 +68,10 @@ def one_report(reports: Mapping[str, QuantizationReport], file_bytes: int, float
         notes=tuple(f"signature {key!r}: {note}" for key, report in reports.items() for note in report.notes),
         layer_error=tuple(pair for report in every for pair in report.layer_error),
         activations=tuple(row for report in every for row in report.activations),
-        repairs=tuple(
+        transforms=tuple(
             replace(row, text=f"signature {key!r}: {row.text}")
             for key, report in reports.items()
-            for row in report.repairs
+            for row in report.transforms
         ),
         verdict=_one_verdict(reports),
         warnings=tuple(f"signature {key!r}: {said}" for key, report in reports.items() for said in report.warnings),

@@ -11,11 +11,11 @@ from tfq_converters.check import Checked
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
-from tfq_converters.quantized import QuantizedGraph
+from tfq_converters.quantized import OpKey, QuantizedGraph
 from tfq_converters.reading import Source
 from tfq_converters.runtime import FileRuns, unrunnable_names
 from tfq_converters.writer import Written
-from tfq_fine.activations import integer_borders, integer_ops, left_float, with_implied, without_range
+from tfq_fine.activations import integer_borders, left_float, with_implied, without_range
 from tfq_fine.calibration import (
     CalibrationResult,
     Range,
@@ -23,32 +23,32 @@ from tfq_fine.calibration import (
     Sample,
     Statistics,
     StatisticsRequest,
-    mean_needs,
 )
 from tfq_fine.layers import Overrides
 from tfq_fine.numerics import is_large
 from tfq_fine.planning import Plan, Policy, Prefer
-from tfq_fine.report import QuantizationReport, RepairRow, Verdict, activation_rows, summarize
-from tfq_fine.request import Recipe, named
+from tfq_fine.report import QuantizationReport, TransformRow, Verdict, activation_rows, summarize
+from tfq_fine.request import Quality, Recipe, named, with_quality
 from tfq_fine.search import (
     Numbers,
     RequestedSpecs,
     Settings,
+    SplitSamples,
     Trial,
     Variant,
     choose_numbers,
     choose_ranges,
     fold_and_plan,
     number_of_samples,
-    repaired,
     rewriting,
-    static_needs,
     too_large,
-    without_repairs,
+    transformed,
+    untransformed,
+    with_fitted_weights,
 )
 from tfq_fine.session.signatures import not_quantized
 from tfq_fine.session.verdict import verdict_on
-from tfq_fine.weights import corrects_biases, weight_needs, with_corrections
+from tfq_fine.weights import fits_weights, plan_needs
 
 SLOWER = 1.1  # times float, above which users are told: less is noise
 
@@ -59,9 +59,10 @@ class QuantizationRequest:
 
     recipe: Recipe
     policy: Policy
-    repairs: tuple[str, ...] = ()
+    transforms: tuple[str, ...] = ()
     input_type: str = "float32"
     output_type: str = "float32"
+    quality: Quality = "balanced"
 
     @property
     def has_integer_borders(self) -> bool:
@@ -81,11 +82,11 @@ class QuantizationRequest:
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """The model as it was read, and what is planned for it before anything is repaired."""
+    """The model as it was read, and what is planned for it before anything is transformed."""
 
     request: QuantizationRequest
     source: Graph  # as it was read
-    requested: RequestedSpecs  # of its operators
+    requested: RequestedSpecs  # the specs of its operators
     graph: Graph  # with the factors of blocks folded
     plan: Plan
     policy: Policy
@@ -94,23 +95,19 @@ class PlannedModel:
     @property
     def is_static(self) -> bool:
         """Whether ranges of activations are needed."""
-        return bool(integer_ops(self.plan)) or self.request.has_integer_borders
+        return bool(self.plan.integer_ops) or self.request.has_integer_borders
 
-    @property
+    @cached_property
     def needs(self) -> StatisticsRequest | None:
         """The statistics that must be gathered from the data; None when there are none."""
-        reads = weight_needs(self.graph, self.plan)
-        if self.is_static:
-            return static_needs(self.graph, self.plan, self.open).also(reads)
-        if corrects_biases(self.graph, self.plan):
-            return mean_needs(self.graph).also(reads)
-        return None if reads == StatisticsRequest() else reads
+        needs = plan_needs(self.graph, self.plan, self.is_static, self.open if self.is_static else None)
+        return None if not self.is_static and needs == StatisticsRequest() else needs
 
     @cached_property
     def known(self) -> dict[int, Range]:
         """Tensor -> range, of those that wrappers hold and of those that follow."""
         held = {t: limits for (_, t), limits in self.overrides.ranges.items()} if self.overrides else {}
-        return with_implied(self.graph, integer_ops(self.plan), held) if held else {}
+        return with_implied(self.graph, self.plan.integer_ops, held) if held else {}
 
     @cached_property
     def open(self) -> frozenset[int] | None:
@@ -118,7 +115,7 @@ class PlannedModel:
         if not self.known:
             return None
         borders = self.request.border_tensors(self.graph)
-        return frozenset(without_range(self.graph, integer_ops(self.plan), self.known)) | (borders - set(self.known))
+        return frozenset(without_range(self.graph, self.plan.integer_ops, self.known)) | (borders - set(self.known))
 
     def require_ranges(self) -> None:
         """Raise unless every range is known without data.
@@ -131,7 +128,7 @@ class PlannedModel:
         request = self.request
         static = f"recipe {request.recipe.name!r} is static and needs representative data"
         borders = f"input type {request.input_type} and output type {request.output_type} need representative data"
-        need = f"{static if integer_ops(self.plan) else borders}: give data=..."
+        need = f"{static if self.plan.integer_ops else borders}: give data=..."
         if self.open is None:
             raise TfqError(f"{need}, or statistics=...")
         names = ", ".join(self.graph.main.tensors[t].name for t in sorted(self.open))
@@ -153,10 +150,10 @@ class PlannedModel:
 class Decided:
     """The numbers that were chosen for the file, and how it came to them."""
 
-    graph: Graph  # that is quantized, which may be repaired
+    graph: Graph  # that is quantized, which may be transformed
     numbers: Numbers
-    statistics: Statistics | None  # of that graph
-    rows: tuple[RepairRow, ...] = ()
+    statistics: Statistics | None  # the statistics of that graph
+    rows: tuple[TransformRow, ...] = ()
 
 
 def with_observer(recipe: str | Recipe, observer: str | None) -> Recipe:
@@ -190,7 +187,11 @@ def prepare(
         TfqError: the request is impossible, or a static recipe gets no data.
     """
     graph, policy = source.graph, request.policy
-    requested = request.recipe.resolve(graph, source.layers)
+    has_samples = data.is_given or (statistics is not None and bool(statistics.kept))
+    requested = {
+        key: with_quality(spec, request.quality, has_samples)
+        for key, spec in request.recipe.resolve(graph, source.layers).items()
+    }
     if overrides:
         _, plan = fold_and_plan(graph, requested | dict.fromkeys(overrides.requested, None), policy, fold=False)
         plan, policy = overrides.merged(graph, plan, policy), replace(policy, prefer="size")
@@ -212,7 +213,7 @@ def gathered(
     """Read the data: what the plan needs to know of it, unless there are statistics, and a few samples."""
     if statistics is not None and statistics.kept:
         return CalibrationResult(statistics, statistics.kept)
-    again = not prepared.overrides and bool(rewriting(prepared.request.repairs))
+    again = not prepared.overrides and bool(rewriting(prepared.request.transforms))
     needs = prepared.needs if statistics is None else None
     result = data.gather(prepared.calibrated, needs, advance, folder if again else None)
     return result if statistics is None else replace(result, statistics=statistics)
@@ -226,11 +227,11 @@ def decide(
     samples: Sequence[Sample],
     files: FileRuns,
 ) -> Decided:
-    """Choose repairs, islands and all numbers.
+    """Choose transforms, islands and all numbers.
 
     Args:
         prepared: the model and its plan.
-        data: representative samples, which are read again for a graph that a repair rewrites.
+        data: representative samples, which are read again for a graph that a transform rewrites.
         statistics: the statistics of `prepared.calibrated`; None where nothing had to be known.
         given: whether the statistics are those of an earlier calibration, and hold for the unchanged model.
         samples: a few samples.
@@ -239,20 +240,20 @@ def decide(
     Raises:
         TfqError: the statistics are of another model, or do not hold what an observer reads.
     """
-    names = prepared.request.repairs
+    names = prepared.request.transforms
     why = _not_measured(prepared, samples)
     if why:
-        plain = without_repairs(prepared.source, prepared.requested, names, why)
+        plain = untransformed(prepared.source, prepared.requested, names, why)
         rows = plain.rows if data.is_given or statistics else ()
         numbers = _unmeasured(prepared, statistics, samples, plain.variant.bounded_masks)
         return Decided(prepared.graph, numbers, statistics, rows)
-    assert statistics is not None or prepared.needs is None
+    fits = fits_weights(prepared.plan)
     once = _read_once(data, statistics, given)
     trial = Trial(
         prepared.source,
         prepared.settings,
         lambda graph, needs: _calibrated(data, graph, needs),
-        samples,
+        SplitSamples.of(prepared.source, samples, fits),
         files,
         data.reading.threads,
         fold=not given,
@@ -260,9 +261,12 @@ def decide(
     )
     trial.know(Variant(prepared.source, prepared.requested), prepared.graph, prepared.plan, statistics or Statistics())
     left = tuple(name for name in names if not (once and rewriting([name])))
-    selection = repaired(prepared.source, prepared.requested, left, trial)
-    rows = (*(RepairRow(name, False, once) for name in names if name not in left), *selection.rows)
+    selection = transformed(prepared.source, prepared.requested, left, trial)
+    rows = (*(TransformRow(name, False, once) for name in names if name not in left), *selection.rows)
     best = selection.variant
+    if fits:
+        best, row = with_fitted_weights(best, trial)
+        rows = (*rows, row)
     whole = None if statistics is None else trial.whole(best)
     return Decided(trial.planned(best)[0], trial.numbers(best), whole, rows)
 
@@ -292,8 +296,7 @@ def _read_once(data: Representative, statistics: Statistics | None, given: bool)
 
 
 def _calibrated(data: Representative, graph: Graph, needs: StatisticsRequest) -> Statistics:
-    statistics = data.gather(graph, needs).statistics
-    assert statistics is not None
+    statistics = data.gather(graph, needs).requested
     if statistics.is_interrupted:  # ranges of a part of the data decide nothing
         raise KeyboardInterrupt
     return statistics
@@ -306,11 +309,19 @@ def _unmeasured(
     graph, overrides = prepared.graph, prepared.overrides
     masks = bounded_masks and statistics is not None  # how far scores reach is seen alone
     statistics_in_file = _ranged(prepared, statistics, samples) if prepared.is_static else statistics
-    plan = prepared.plan if overrides else with_corrections(prepared.plan, frozenset())
+    corrected = frozenset(prepared.plan) if overrides else frozenset[OpKey]()
+    variant = Variant(prepared.source, prepared.requested, masks, corrected, fitted=bool(samples))
     adjusted = partial(overrides.with_ranges, graph) if overrides else None
     codes = overrides.codes if overrides else None
     return choose_numbers(
-        graph, plan, statistics_in_file, prepared.settings, masks, given=codes, adjusted=adjusted, samples=samples
+        graph,
+        prepared.plan,
+        statistics_in_file,
+        prepared.settings,
+        variant,
+        given=codes,
+        adjusted=adjusted,
+        samples=SplitSamples.of(graph, samples, fits_weights(prepared.plan)),
     )
 
 
@@ -381,7 +392,7 @@ def reported(
 def _notes(graph: Graph, plan: Plan, checked: Checked) -> list[str]:
     """Return what a user should know of the file and of its check."""
     notes = []
-    if 16 in integer_ops(plan).values():
+    if 16 in plan.integer_ops.values():
         notes.append("16-bit activations run on slow kernels on CPUs: expect the file to be slower than float")
     if unrunnable_names(graph):
         names = ", ".join(unrunnable_names(graph))
@@ -415,8 +426,8 @@ def _slow(graph: Graph, plan: Plan, target: Target) -> list[str]:
     if not slower:
         return []
     return [
-        "weights below 8 bits that DEQUANTIZE makes float are read by no fast kernel, which took, times as long as in "
-        f"float: {', '.join(slower)}; 8 bits, or mode dynamic, is as fast as float or faster"
+        "weights below 8 bits in mode weight_only are read by no fast kernel; measured times as multiples of the float "
+        f"operator's: {', '.join(slower)}. 8 bits, or mode dynamic, is as fast as float or faster"
     ]
 
 

@@ -15,7 +15,7 @@ from tfq_fine.numerics import Agreement, ErrorSums, is_classes, is_tied
 from tfq_fine.report import OutputVerdict, Verdict
 from tfq_fine.search import CLASSES, Apart, uses
 
-CHUNK_BYTES = 2**26  # of outputs that are held at a time
+CHUNK_BYTES = 2**26  # outputs that are held at a time
 
 
 def verdict_on(

@@ -7,12 +7,13 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_confi
 from tensorflow_model_optimization.python.core.quantization.keras.quantizers import MovingAverageQuantizer, Quantizer
 
 from tfq_converters.errors import TfqError, raise_all
-from tfq_fine.algorithms import ALGORITHMS, WeightProblem, algorithm_problems, solve
+from tfq_converters.files import from_plain
+from tfq_fine.algorithms import ALGORITHMS, WeightProblem, algorithm_problems, solve, with_algorithm_named
 from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers import from_op, op_shape, to_op
 from tfq_fine.numerics import affine
 from tfq_fine.planning import Policy
-from tfq_fine.request import ActivationSpec, OpSpec, WeightSpec, from_json, to_json
+from tfq_fine.request import ActivationSpec, IntegerSpec, WeightedSpec, WeightSpec, to_json
 from tfq_fine.tfmot.qat import kernels_held
 
 
@@ -40,8 +41,9 @@ class FineQuantizeConfig(QuantizeConfig):  # type: ignore[misc]
         preserve_sparsity: bool = False,
         preserve_clusters: bool = False,
     ):
-        self.spec = OpSpec(mode or ("integer" if activations else "weight_only"), weights, activations)
         _check(weights, preserve_clusters)
+        weights = with_algorithm_named(weights, preserve_clusters)
+        self.spec = WeightedSpec(mode or ("integer" if activations else "weight_only"), weights, activations)
         self.preserve_sparsity, self.preserve_clusters = preserve_sparsity, preserve_clusters
 
     def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
@@ -56,7 +58,7 @@ class FineQuantizeConfig(QuantizeConfig):  # type: ignore[misc]
 
     def get_activations_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
         """Return the layer's activation, quantized after it."""
-        return [(layer.activation, self._ranges())] if self._quantizes(layer) else []
+        return [(layer.activation, each) for each in self._ranges()] if self._quantizes(layer) else []
 
     def set_quantize_activations(self, layer: Any, quantize_activations: Any) -> None:
         """Put the quantized activation in the place of the layer's."""
@@ -65,15 +67,17 @@ class FineQuantizeConfig(QuantizeConfig):  # type: ignore[misc]
 
     def get_output_quantizers(self, layer: Any) -> list[Any]:
         """Return the quantizers of the output of a layer without an activation."""
-        return [self._ranges()] if self.spec.activations and not self._quantizes(layer) else []
+        return [] if self._quantizes(layer) else self._ranges()
 
     def _quantizes(self, layer: Any) -> bool:
-        return self.spec.activations is not None and getattr(layer, "activation", None) is not None
+        return getattr(layer, "activation", None) is not None
 
-    def _ranges(self) -> Any:
-        assert self.spec.activations is not None
+    def _ranges(self) -> list[Any]:
+        """Return the quantizer of an activation, if activations are quantized."""
+        if not isinstance(self.spec, IntegerSpec):
+            return []
         bits = self.spec.activations.bits
-        return MovingAverageQuantizer(num_bits=bits, per_axis=False, symmetric=bits == 16, narrow_range=False)
+        return [MovingAverageQuantizer(num_bits=bits, per_axis=False, symmetric=bits == 16, narrow_range=False)]
 
     def get_config(self) -> dict[str, Any]:
         """Return plain values."""
@@ -87,8 +91,7 @@ class FineQuantizeConfig(QuantizeConfig):  # type: ignore[misc]
     def from_config(cls, config: dict[str, Any]) -> "FineQuantizeConfig":
         """Return the inverse of `get_config`."""
         config = dict(config)
-        spec = from_json(config.pop("spec"))
-        assert spec is not None and spec.weights is not None
+        spec = from_plain(config.pop("spec"), WeightedSpec, "the spec of FineQuantizeConfig")
         return cls(spec.weights, spec.activations, spec.mode, **config)
 
 
@@ -100,7 +103,7 @@ def _check(spec: WeightSpec, preserve_clusters: bool) -> None:
             f"FineQuantizeConfig: algorithm {algorithm!r} reads {', '.join(sorted(row.reads))} of the inputs, which "
             "TFMOT does not observe; use an algorithm that reads the weights alone"
         )
-    if row.keeps_equal or (preserve_clusters and algorithm != "round_to_nearest"):
+    if row.keeps_equal or (preserve_clusters and algorithm not in ("auto", "round_to_nearest")):
         raise TfqError(
             f"FineQuantizeConfig: algorithm {algorithm!r} cannot keep clusters while they are trained; use "
             "preserve_clusters=True and the default algorithm"

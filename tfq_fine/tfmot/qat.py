@@ -19,11 +19,11 @@ from tfq_fine.calibration import Range
 from tfq_fine.layers import Overrides, QuantizedKernel, WrappedModel, kernels_of, op_shape, plan_kernel, row_of
 from tfq_fine.numerics import affine
 from tfq_fine.planning import Policy
-from tfq_fine.request import ActivationSpec, OpSpec, WeightSpec
+from tfq_fine.request import ActivationSpec, IntegerSpec, OpSpec, WeightSpec
 
 WRAPPERS = frozenset({"QuantizeWrapper", "QuantizeWrapperV2"})
 INPUT = "QuantizeLayer"
-OTHER_NAMES = {"DepthwiseConv2D": "depthwise_kernel"}  # of tf_keras, where it calls a kernel otherwise
+OTHER_NAMES = {"DepthwiseConv2D": "depthwise_kernel"}  # where tf_keras calls a kernel by another name
 EIGHT_BITS = OpSpec("integer", WeightSpec(8, bias_correction=False), ActivationSpec(8))
 
 
@@ -56,9 +56,13 @@ class LearnedRange(Range):
 class QatModel(WrappedModel):
     """A model without TFMOT's wrappers, what they decided, and the learned ranges by the names of layers."""
 
-    learned: Mapping[str, Range] = field(default_factory=dict)  # of what layers write, in the order of the model
-    before: Mapping[str, Range] = field(default_factory=dict)  # of what their activations read: SOFTMAX and such
-    inputs: Mapping[str, Range] = field(default_factory=dict)  # of what the model reads
+    learned: Mapping[str, Range] = field(
+        default_factory=dict
+    )  # the ranges of what layers write, in the order of the model
+    before: Mapping[str, Range] = field(
+        default_factory=dict
+    )  # the ranges of what their activations read: SOFTMAX and such
+    inputs: Mapping[str, Range] = field(default_factory=dict)  # the ranges of what the model reads
 
     def overrides(self, graph: Graph) -> Overrides:
         """Return what the wrappers decided about the operators of `graph`."""
@@ -84,7 +88,7 @@ class QatModel(WrappedModel):
 
 
 def qat_model(model: Any) -> QatModel | None:
-    """Return what TFMOT left in a tf_keras model; None where there is none of it.
+    """Return the model that TFMOT's wrappers are in, without them, and what they decided; None without such wrappers.
 
     Raises:
         TfqError: a model that is neither Sequential nor Functional, or was annotated and not applied.
@@ -123,7 +127,7 @@ def _range(layer: Any, prefix: str) -> Range | None:
         return None
     spec = getattr(getattr(layer, "quantize_config", None), "spec", None)
     learned = Range(float(low.numpy()), float(high.numpy()))
-    if not learned.extent or (isinstance(spec, OpSpec) and spec.activations and spec.activations.bits == 16):
+    if not learned.extent or (isinstance(spec, IntegerSpec) and spec.activations.bits == 16):
         return learned
     scale, zero_point = (float(part) for part in affine.asymmetric_scale(*learned, 8))
     return Range(scale * (-128 - zero_point), scale * (127 - zero_point))

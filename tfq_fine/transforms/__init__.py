@@ -1,4 +1,4 @@
-"""Changes that make a graph easier to quantize, or undo on average what quantization did to it."""
+"""Transforms: changes of a float graph that make it easier to quantize."""
 
 from typing import TYPE_CHECKING
 

@@ -9,21 +9,21 @@ y = scale * x + shift (`channel_affine`) goes away where that is exact:
 - the sign, or all of the scale where nothing takes it back, forward into the weights of what reads y, and the shift
   into their biases: W (s x + b) = (W s) x + W b;
 - zeros that pad y are not shifted, so that a bias cannot hold the shift. There the ADD alone stays: it is faster than a
-  constant channel that could carry the shift (0.087 ms against 0.124 ms in the CNN of `benchmarks.zoo.raw_cnn`; as it
-  was: 0.106 ms) and as accurate (14.2 and 14.5 dB).
+  constant channel that could carry the shift (0.087 ms against 0.124 ms in the CNN of `benchmarks.zoo.raw_cnn`;
+  unfolded: 0.106 ms) and as accurate (14.2 and 14.5 dB).
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+from tfq_converters.graph import ABSENT, Float64Array, Graph, Op, Subgraph
 from tfq_converters.operators import PLAIN_ADD, bias_of, bias_slot, facts_of, fuses, groups_of, weight_axes
 from tfq_fine.transforms.channel_affine import ChannelAffine, Leaf, Leaves, channel_affines, leaves_of
 from tfq_fine.transforms.channel_scaling import makers_of, multiply, value_readers
 from tfq_fine.transforms.editing import Edit, Rewritten, along
 
-SMALLEST = 1e-2  # of |scale| to its largest: what is divided by less would have a range far beyond the others
+SMALLEST = 1e-2  # least share of the largest |scale|: what is divided by less would have a range far beyond the others
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _backward(edit: Edit, main: Subgraph, affine: ChannelAffine, makers: tuple[i
     return _Found(True, f"its scale into the weights before it; {why}")
 
 
-def _keep_shift(edit: Edit, affine: ChannelAffine, shift: np.ndarray) -> None:
+def _keep_shift(edit: Edit, affine: ChannelAffine, shift: Float64Array) -> None:
     """Emit y = x + shift in place of the last operator; where there is no shift, readers of y read x."""
     last = affine.ops[-1]
     for o in affine.ops[:-1] if shift.any() else affine.ops:
@@ -160,7 +160,7 @@ def _keep_shift(edit: Edit, affine: ChannelAffine, shift: np.ndarray) -> None:
     edit.own_constant(last, 1, shift)
 
 
-def _into_reader(edit: Edit, main: Subgraph, leaf: Leaf, scale: np.ndarray, shift: np.ndarray) -> None:
+def _into_reader(edit: Edit, main: Subgraph, leaf: Leaf, scale: Float64Array, shift: Float64Array) -> None:
     """Fold into the reader: W (s x + b) = (W s) x + W b."""
     op = main.ops[leaf.op]
     (axes,) = weight_axes(op, main)
@@ -176,13 +176,13 @@ def _into_reader(edit: Edit, main: Subgraph, leaf: Leaf, scale: np.ndarray, shif
         _add_to_bias(edit, leaf.op, (data * b).sum(axis=others))
 
 
-def _seen(values: np.ndarray, shape: tuple[int, ...], groups: int, inputs: int) -> np.ndarray:
+def _seen(values: Float64Array, shape: tuple[int, ...], groups: int, inputs: int) -> Float64Array:
     """Return values per input channel as the output channels of a weight [O, ..., I] see them: each group its own."""
     by_output = np.repeat(values.reshape(groups, -1), shape[0] // groups, axis=0)  # [O, I]
     return by_output.reshape([shape[axis] if axis in (0, inputs) else 1 for axis in range(len(shape))])
 
 
-def _add_to_bias(edit: Edit, o: int, more: np.ndarray) -> None:
+def _add_to_bias(edit: Edit, o: int, more: Float64Array) -> None:
     present = bias_of(edit.ops[o]) != ABSENT
     before = edit.data(o, bias_slot(edit.ops[o].code)).reshape(-1) if present else 0.0
     edit.bias(o, (before + more).astype(np.float32))

@@ -1,24 +1,25 @@
-"""Blocks of inputs in full integer: integer kernels have one scale per output channel, so that the scales of blocks
-are factored into one per output channel and one per group of inputs, s[o, g] ~ a[o] * c[g]; c is folded into what makes
-the inputs, which leaves a per-channel kernel.
+"""Blocks of inputs in full integer, factored into scales that integer kernels have.
+
+These kernels have one scale per output channel. The scales of blocks are factored into one per output channel and one
+per group of inputs, s[o, g] ~ a[o] * c[g]; c is folded into what makes the inputs, which leaves a per-channel kernel.
 
 c[g] = exp(mean over o of log s[o, g]) is the best such factor in the logarithm (least squares of rank one). It is
 folded only where that is exact (`channel_scaling`) and where the weights come out closer than without.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import Graph, Op
+from tfq_converters.graph import Graph, Subgraph
 from tfq_converters.operators import data_of, facts_of, weight_axes
 from tfq_converters.quantized import OpKey
 from tfq_fine.numerics import ErrorSums, affine
-from tfq_fine.request import Blocks, OpSpec, PerChannel, block_shape
+from tfq_fine.request import Blocks, IntegerSpec, OpSpec, PerChannel, WeightSpec, block_shape
 from tfq_fine.transforms.channel_scaling import ScalingPath, scaled, scaling_path
 
-MOST = 8.0  # of c, and of 1 / c: beyond, the activation would lose more than the weights gain
+MOST = 8.0  # limit of c and of 1 / c: beyond, the activation would lose more than the weights gain
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,21 @@ class Factored:
     """The graph with input-group factors folded into their producers, and what that left."""
 
     graph: Graph
-    notes: Mapping[OpKey, str]  # of the operators whose blocks became per-channel scales
+    notes: Mapping[OpKey, str]  # the operators whose blocks became per-channel scales -> a note
     kept: Mapping[OpKey, str]  # why the others' factors could not be folded
 
 
 def factor_blocks(graph: Graph, requested: Mapping[OpKey, OpSpec | None]) -> Factored:
     """Fold the input-group factors of all integer operators with `Blocks` where that is exact."""
     main = graph.main
-    specs = {o: spec for (s, o), spec in requested.items() if s == 0 and _has_blocks(main.ops[o], graph, spec)}
+    weights = {
+        o: weight
+        for (s, o), spec in requested.items()
+        if s == 0 and isinstance(spec, IntegerSpec)
+        for weight in _weights_in_blocks(main, o, spec.weights)
+    }
     by_tensor: dict[int, list[int]] = {}
-    for o in specs:
+    for o in weights:
         by_tensor.setdefault(data_of(main.ops[o]), []).append(o)
     changes: list[tuple[ScalingPath, np.ndarray]] = []
     notes: dict[OpKey, str] = {}
@@ -51,8 +57,8 @@ def factor_blocks(graph: Graph, requested: Mapping[OpKey, OpSpec | None]) -> Fac
             kept |= {(0, o): f"the factors of its blocks cannot be folded: {path}" for o in ops}
             continue
         maker = main.op_name(path.makers[-1])
-        factors = _factors(graph, ops, specs)
-        notes_of = {(0, o): _note(graph, o, specs[o], factors, maker) for o in ops}
+        factors = _factors([weights[o] for o in ops])
+        notes_of = {(0, o): _note(weights[o], factors, maker) for o in ops}
         if not all(gain > 0 for gain, _ in notes_of.values()) or scaled_ops & {*path.makers}:
             kept |= dict.fromkeys(notes_of, "one scale per output channel is as close as factored blocks")
             continue
@@ -62,29 +68,39 @@ def factor_blocks(graph: Graph, requested: Mapping[OpKey, OpSpec | None]) -> Fac
     return Factored(scaled(graph, changes) if changes else graph, notes, kept)
 
 
-def _has_blocks(op: Op, graph: Graph, spec: OpSpec | None) -> bool:
-    if spec is None or spec.mode != "integer" or spec.weights is None or facts_of(op.code).input_axis is None:
-        return False
-    axes = weight_axes(op, graph.main)
-    return bool(axes) and isinstance(spec.weights.granularity, Blocks)
+@dataclass(frozen=True)
+class _Weight:
+    """A weight that is requested in blocks of inputs."""
+
+    data: np.ndarray
+    channel: int  # its axis of output channels
+    inputs: int  # its axis of inputs
+    bits: int
+    granularity: Blocks
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The shape of the blocks of values that share a scale."""
+        return block_shape(self.granularity, self.data.shape, self.channel, self.inputs, whole_window=True)
 
 
-def _weight(graph: Graph, o: int) -> tuple[np.ndarray, int, int]:
-    """Return the weight of operator `o`, its axis of output channels, its axis of inputs."""
-    (axes,) = weight_axes(graph.main.ops[o], graph.main)
-    data = graph.main.tensors[graph.main.ops[o].inputs[axes.slot]].data
-    assert data is not None and axes.inputs is not None
-    return data, axes.channel, axes.inputs
+def _weights_in_blocks(main: Subgraph, o: int, spec: WeightSpec) -> list[_Weight]:
+    """Return the weight of operator `o` if it is requested in blocks, and its operator adds up inputs."""
+    op = main.ops[o]
+    if facts_of(op.code).input_axis is None or not isinstance(spec.granularity, Blocks):
+        return []
+    return [
+        _Weight(main.tensors[op.inputs[axes.slot]].constant, axes.channel, axes.inputs, spec.bits, spec.granularity)
+        for axes in weight_axes(op, main)
+        if axes.inputs is not None
+    ]
 
 
-def _factors(graph: Graph, ops: list[int], wanted: Mapping[int, OpSpec | None]) -> np.ndarray:
+def _factors(weights: Sequence[_Weight]) -> np.ndarray:
     """Return c per input [I], the mean over all readers of the tensor; its geometric mean is 1."""
     logs = []
-    for o in ops:
-        data, channel, inputs = _weight(graph, o)
-        spec = wanted[o]
-        assert spec is not None and spec.weights is not None and isinstance(spec.weights.granularity, Blocks)
-        block = block_shape(spec.weights.granularity, data.shape, channel, inputs, whole_window=True)
+    for weight in weights:
+        data, inputs, block = weight.data, weight.inputs, weight.blocks
         low, high = affine.block_extent(data, block)
         absmax = np.moveaxis(np.maximum(-low, high), inputs, -1).reshape(-1, low.shape[inputs]).astype(np.float64)
         floor = np.maximum(absmax.max(axis=1, keepdims=True) * 1e-3, affine.TINY)
@@ -95,19 +111,16 @@ def _factors(graph: Graph, ops: list[int], wanted: Mapping[int, OpSpec | None]) 
     return factors
 
 
-def _note(graph: Graph, o: int, spec: OpSpec | None, factors: np.ndarray, maker: str) -> tuple[float, str]:
+def _note(weight: _Weight, factors: np.ndarray, maker: str) -> tuple[float, str]:
     """Return how many dB closer the factored weights are than per-channel ones, and what to say of them."""
-    data, channel, inputs = _weight(graph, o)
-    assert spec is not None and spec.weights is not None and isinstance(spec.weights.granularity, Blocks)
-    form = affine.CodeFormat(spec.weights.bits)
-    along = factors.reshape([-1 if axis == inputs else 1 for axis in range(data.ndim)]).astype(np.float32)
-    per_channel = block_shape(PerChannel(), data.shape, channel)
-    blocks = block_shape(spec.weights.granularity, data.shape, channel, inputs, whole_window=True)
+    data, form = weight.data, affine.CodeFormat(weight.bits)
+    along = factors.reshape([-1 if axis == weight.inputs else 1 for axis in range(data.ndim)]).astype(np.float32)
+    per_channel = block_shape(PerChannel(), data.shape, weight.channel)
     plain = ErrorSums.of(data, affine.encode_weight(data, per_channel, form).dequantize()).sqnr_db
-    best = ErrorSums.of(data, affine.encode_weight(data, blocks, form).dequantize()).sqnr_db
-    factored_db = ErrorSums.of(data, affine.encode_weight(data / along, per_channel, form).dequantize() * along).sqnr_db
-    size = spec.weights.granularity.size
+    best = ErrorSums.of(data, affine.encode_weight(data, weight.blocks, form).dequantize()).sqnr_db
+    factored = affine.encode_weight((data / along).astype(np.float32), per_channel, form).dequantize() * along
+    factored_db = ErrorSums.of(data, factored).sqnr_db
     return factored_db - plain, (
-        f"blocks of {size} as per-channel scales, their factors folded into {maker}: "
+        f"blocks of {weight.granularity.size} as per-channel scales, their factors folded into {maker}: "
         f"weights {factored_db:.1f} dB (blocks {best:.1f} dB, per-channel {plain:.1f} dB)"
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import Op, Subgraph
+from tfq_converters.graph import Float64Array, Op, Subgraph
 from tfq_converters.operators import data_slot, facts_of, fuses, groups_of, padding_of, weight_axes
 from tfq_fine.transforms.channel_scaling import flattened, keeps_last, value_readers
 
@@ -20,8 +20,8 @@ class ChannelAffine:
     source: int  # tensor x
     result: int  # tensor y
     ops: tuple[int, ...]
-    scale: np.ndarray  # float64 [C]
-    shift: np.ndarray  # float64 [C]
+    scale: Float64Array  # float64 [C]
+    shift: Float64Array  # float64 [C]
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,8 @@ def _affine(main: Subgraph, o: int) -> ChannelAffine | None:
     if len(constants) != 1:
         return None
     (slot,) = constants
-    source, result, data = op.inputs[1 - slot], op.outputs[0], main.tensors[op.inputs[slot]].data
+    source, result, data = op.inputs[1 - slot], op.outputs[0], main.tensors[op.inputs[slot]].constant
     shape = main.tensors[result].shape
-    assert data is not None
     per_channel = data.dtype == np.float32 and all(size == 1 for size in data.shape[:-1])
     if not per_channel or not shape or main.tensors[source].shape != shape or data.ndim > len(shape):
         return None

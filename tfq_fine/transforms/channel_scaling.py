@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.graph import ABSENT, Float64Array, Graph, Op, Subgraph, Tensor
 from tfq_converters.operators import (
     WeightAxes,
     bias_of,
@@ -41,18 +41,18 @@ class ScalingPath:
     readers: tuple[int, ...]  # linear operators whose weights are divided
     makers: tuple[int, ...]  # operators, last first, between the one that is scaled (the last here) and the tensor
     repeats: int = 1  # the tensor has the channels so many times side by side: it is flattened
-    parts: tuple[Part, ...] = ()  # of the concatenation that the last of `makers` is
+    parts: tuple[Part, ...] = ()  # the parts of the concatenation that the last of `makers` is
 
     @property
     def has_fixed(self) -> bool:
         """Whether some channels must stay what they are."""
         return any(not part.makers for part in self.parts)
 
-    def with_fixed(self, scale: np.ndarray) -> np.ndarray:
+    def with_fixed(self, scale: Float64Array) -> Float64Array:
         """Return factors [C] that leave the channels that must stay, and keep the others as far from those."""
         fixed = [part.channels for part in self.parts if not part.makers]
         middle = np.exp(np.log(np.concatenate([scale[channels] for channels in fixed])).mean())
-        relative: np.ndarray = scale / middle
+        relative: Float64Array = scale / middle
         for channels in fixed:
             relative[channels] = 1.0
         return relative
@@ -212,7 +212,7 @@ def _per_channel(tensor: Tensor) -> bool:
     return tensor.dtype == "float32" and all(size == 1 for size in tensor.shape[:-1])
 
 
-def scaled(graph: Graph, changes: Sequence[tuple[ScalingPath, np.ndarray]]) -> Graph:
+def scaled(graph: Graph, changes: Sequence[tuple[ScalingPath, Float64Array]]) -> Graph:
     """Return the graph with each path's channels multiplied by its positive scales [C], of one repeat.
 
     Outputs stay what they were, up to float rounding. Scaled tensors get names of their own: they hold other values.
@@ -227,7 +227,7 @@ def scaled(graph: Graph, changes: Sequence[tuple[ScalingPath, np.ndarray]]) -> G
     return edit.rewritten().graph
 
 
-def divide(edit: Edit, main: Subgraph, o: int, scale: np.ndarray) -> None:
+def divide(edit: Edit, main: Subgraph, o: int, scale: Float64Array) -> None:
     """Divide the weights of linear operator `o` by the scales [C] of its input channels."""
     (axes,) = weight_axes(main.ops[o], main)
     data = edit.data(o, axes.slot)
@@ -236,7 +236,7 @@ def divide(edit: Edit, main: Subgraph, o: int, scale: np.ndarray) -> None:
     edit.own_constant(o, axes.slot, data / along(wide, axis, data.ndim))
 
 
-def multiply(edit: Edit, main: Subgraph, makers: Sequence[int], scale: np.ndarray) -> None:
+def multiply(edit: Edit, main: Subgraph, makers: Sequence[int], scale: Float64Array) -> None:
     """Multiply what `makers` compute by scales [C] of its channels."""
     scale = scale.astype(np.float64)
     for o in makers:
@@ -254,7 +254,7 @@ def multiply(edit: Edit, main: Subgraph, makers: Sequence[int], scale: np.ndarra
             edit.rename(t, "scaled")
 
 
-def _scale_linear(edit: Edit, o: int, axes: WeightAxes, scale: np.ndarray) -> None:
+def _scale_linear(edit: Edit, o: int, axes: WeightAxes, scale: Float64Array) -> None:
     data = edit.data(o, axes.slot)
     edit.own_constant(o, axes.slot, data * along(scale, axes.channel, data.ndim))
     if bias_of(edit.ops[o]) != ABSENT:

@@ -1,5 +1,7 @@
-"""Cross-layer equalization: channels of an activation that are small next to others, in the tensor or in the weights
-that read them, are scaled up where they are made, and the weights divided (`channel_scaling`).
+"""Cross-layer equalization of the channels of an activation.
+
+Channels that are small next to others, in the tensor or in the weights that read them, are scaled up where they are
+made, and the weights that read them are divided (`channel_scaling`).
 
 Nagel et al. 2019 (arXiv 1906.04721), section 4.1, eq. 11: x' = x / s with s_i = sqrt(r1_i r2_i) / r2_i, where r1_i is
 the range of channel i where it is made and r2_i in the weights that read it. As the weights have a scale per output
@@ -14,43 +16,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.graph import Float64Array, Graph, Subgraph
 from tfq_converters.operators import data_of, facts_of, groups_of, weight_axes
 from tfq_fine.transforms.channel_scaling import ScalingPath, scaling_path
 from tfq_fine.transforms.noise import Channels, Levels, Rows
 
-MOST = 8.0  # of a factor, and of 1 / factor: a channel that slept during calibration may wake up
-GAIN = 0.02  # of the estimated noise, without which a tensor is left alone
+MOST = 8.0  # limit of a factor and of 1 / factor: a channel that slept during calibration may wake up
+GAIN = 0.02  # share of the estimated noise that must be gained, else a tensor is left unchanged
 
 
-def factors(made: np.ndarray, read: np.ndarray) -> np.ndarray:
+def factors(made: Float64Array, read: Float64Array) -> Float64Array:
     """Return eq. 11 as factors of the activation, 1 / s = sqrt(r2 / r1) [C]: made * f equals read / f.
 
     >>> factors(np.array([4.0, 1.0]), np.array([1.0, 4.0])).tolist()
     [0.5, 2.0]
     """
-    result: np.ndarray = np.sqrt(read / made)
+    result: Float64Array = np.sqrt(read / made)
     return result
 
 
-def powers_of_two(scale: np.ndarray) -> np.ndarray:
+def powers_of_two(scale: Float64Array) -> Float64Array:
     """Return the nearest factors that change no bit of a float's fraction.
 
     >>> powers_of_two(np.array([3.0, 0.7, 1.0])).tolist()
     [4.0, 0.5, 1.0]
     """
-    powers: np.ndarray = np.exp2(np.round(np.log2(scale)))
+    powers: Float64Array = np.exp2(np.round(np.log2(scale)))
     return powers
 
 
-Changes = Sequence[tuple[ScalingPath, np.ndarray]]  # which activations get which factors
+Changes = Sequence[tuple[ScalingPath, Float64Array]]  # which activations get which factors
 
 
 @dataclass(frozen=True)
 class Scales:
     """Which activations get which factors, and what that is estimated to bring."""
 
-    changes: tuple[tuple[ScalingPath, np.ndarray], ...]  # for `channel_scaling.scaled`
+    changes: tuple[tuple[ScalingPath, Float64Array], ...]  # for `channel_scaling.scaled`
     before: float  # relative noise, summed over all linear operators with known inputs
     after: float
 
@@ -80,7 +82,7 @@ def choose_scales(
         if weight_axes(main.ops[o], main) and data_of(main.ops[o]) in known:
             readers.setdefault(data_of(main.ops[o]), []).append(o)
     paths = scalable(graph)
-    changes: list[tuple[ScalingPath, np.ndarray]] = []
+    changes: list[tuple[ScalingPath, Float64Array]] = []
     before = after = 0.0
     for t, ops in readers.items():
         read = [(_rows(main, o, rows), levels[o]) for o in ops]
@@ -108,15 +110,14 @@ def tensors_on(main: Subgraph, path: ScalingPath) -> list[int]:
     return [path.tensor, *(t for t in inner if t != path.tensor)]
 
 
-def extent(inner: Sequence[Channels], scale: np.ndarray) -> float:
+def extent(inner: Sequence[Channels], scale: Float64Array) -> float:
     """Return the root of the sum of squares over all activations that are rounded before this one."""
     return float(np.sqrt(sum(channels.scaled(scale).extent ** 2 for channels in inner)))
 
 
 def _rows(main: Subgraph, o: int, most: int | None) -> Rows:
     (axes,) = weight_axes(main.ops[o], main)
-    data = main.tensors[main.ops[o].inputs[axes.slot]].data
-    assert data is not None
+    data = main.tensors[main.ops[o].inputs[axes.slot]].constant
     whole = axes.inputs is not None and groups_of(main.ops[o], main) == 1
     if most is not None and whole and data.shape[axes.channel] > most:
         data = data[:: -(-data.shape[0] // most)]  # rows of all operators with an axis of inputs come first
@@ -125,7 +126,7 @@ def _rows(main: Subgraph, o: int, most: int | None) -> Rows:
 
 def _candidates(
     channels: Channels, inner: Sequence[Channels], rows: Sequence[tuple[Rows, Levels]], path: ScalingPath
-) -> tuple[np.ndarray, ...]:
+) -> tuple[Float64Array, ...]:
     """Return factors by eq. 11, those that give all channels one range, and one for each part of a concatenation."""
     repeats = path.repeats
     width = len(channels.low)
@@ -144,8 +145,8 @@ def _candidates(
     return tuple(map(_limited, every))
 
 
-def _limited(found: np.ndarray) -> np.ndarray:
+def _limited(found: Float64Array) -> Float64Array:
     """Return factors around 1, none beyond MOST."""
     middle = np.exp(np.log(found).mean())
-    limited: np.ndarray = np.clip(found / middle, 1 / MOST, MOST)
+    limited: Float64Array = np.clip(found / middle, 1 / MOST, MOST)
     return limited

@@ -1,4 +1,4 @@
-"""Which input and output of a quantized file is which of the float graph, and what shapes both take."""
+"""The inputs and outputs of a quantized file, matched with those of the float graph, and the shapes that both take."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tfq_fine.data import InputSpec, input_specs
 class Borders:
     """Both files are fed and read in the order of the float graph."""
 
-    inputs: tuple[InputSpec, ...]  # of the float graph, with the sizes that either file fixes
+    inputs: tuple[InputSpec, ...]  # those of the float graph, with the sizes that either file fixes
     output_names: tuple[str, ...]
     input_order: tuple[int, ...]  # for each input of the quantized file, its place in the float graph
     output_order: tuple[int, ...]  # for each output of the float graph, its place in the quantized file

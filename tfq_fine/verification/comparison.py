@@ -22,6 +22,7 @@ class OutputSums:
 
     @staticmethod
     def of(x: np.ndarray, y: np.ndarray) -> "OutputSums":
+        """Return the sums of one batch: outputs of the float file, and of the quantized one, of the same shape."""
         agreement = Agreement.of(x, y) if is_classes(x) else None
         return OutputSums(ErrorSums.of(x, y), agreement, x.shape[-1] if agreement else 0)
 

@@ -1,19 +1,20 @@
 """The sources of error: every activation and every weight of the quantized file against the float graph."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph
+from tfq_converters.graph_edit import chunks, float_bytes
 from tfq_converters.runtime import Apart, Kernels
 from tfq_fine.numerics import ErrorSums
 from tfq_fine.report import LayerError
 from tfq_fine.verification.side import FLOAT_FILE, QUANTIZED_FILE, Side, decode
 from tfq_fine.verification.tensor_pairs import Pair, activation_pairs, constant_pairs
 
-PROBE_BYTES = 2**28  # of float activations that one probe holds at a time, per file
+PROBE_BYTES = 2**28  # float activations that one probe holds at a time, per file
 
 
 def constant_errors(floating: Graph, quantized: Graph) -> tuple[LayerError, ...]:
@@ -22,9 +23,7 @@ def constant_errors(floating: Graph, quantized: Graph) -> tuple[LayerError, ...]
     for pair in constant_pairs(floating, quantized):
         constant = floating.subgraphs[pair.subgraph].tensors[pair.floating]
         stored = quantized.subgraphs[pair.subgraph].tensors[pair.quantized]
-        assert constant.data is not None
-        assert stored.data is not None
-        sums = ErrorSums.of(constant.data, decode(stored.data, stored).reshape(constant.shape))
+        sums = ErrorSums.of(constant.constant, decode(stored.constant, stored).reshape(constant.shape))
         errors.append(_layer_error(pair, constant.name, stored.dtype, sums))
     return tuple(errors)
 
@@ -49,7 +48,8 @@ def activation_errors(
     """
     batch = len(samples[0][0][0]) if samples[0][0] else 1
     rows = []
-    for pairs in _chunks(floating, activation_pairs(floating, quantized), batch):
+    every, tensors = activation_pairs(floating, quantized), floating.main.tensors
+    for pairs in chunks(every, lambda pair: batch * float_bytes(tensors[pair.floating]), PROBE_BYTES):
         ours = probe(floating, [pair.floating for pair in pairs], kernels, elsewhere, FLOAT_FILE)
         theirs = probe(quantized, [pair.quantized for pair in pairs], kernels, elsewhere, QUANTIZED_FILE)
         for side, limit in zip((ours, theirs), limits or (), strict=False):
@@ -79,21 +79,6 @@ def probe(
     main = replace(graph.main, outputs=tuple(tensors))
     changed = replace(graph, subgraphs=(main, *graph.subgraphs[1:]), signatures=())
     return Side(changed, flatbuffer.write(changed), kernels, elsewhere=elsewhere, what=what)
-
-
-def _chunks(graph: Graph, pairs: Sequence[Pair], batch: int) -> Iterator[list[Pair]]:
-    """Yield neighbouring pairs whose activations fit in `PROBE_BYTES`."""
-    chunk: list[Pair] = []
-    total = 0
-    for pair in pairs:
-        nbytes = 4 * batch * int(np.prod(graph.main.tensors[pair.floating].shape, dtype=np.int64))
-        if chunk and total + nbytes > PROBE_BYTES:
-            yield chunk
-            chunk, total = [], 0
-        chunk.append(pair)
-        total += nbytes
-    if chunk:
-        yield chunk
 
 
 def _layer_error(pair: Pair, name: str, dtype: str, sums: ErrorSums) -> LayerError:

@@ -231,7 +231,7 @@ class _Kept:
     """Copies of the inputs of the first samples, at most one batch more than `LAYER_SAMPLES`."""
 
     def __init__(self) -> None:
-        self.inputs: list[tuple[list[np.ndarray], list[np.ndarray]]] = []  # of the float and of the quantized file
+        self.inputs: list[tuple[list[np.ndarray], list[np.ndarray]]] = []  # (for the float file, for the quantized one)
         self.samples = self.batch_size = 0
 
     def add(self, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], count: int) -> None:

@@ -16,7 +16,7 @@ class Pair:
 
     floating: int  # tensor index in its subgraph of the float graph
     quantized: int  # and in the same subgraph of the quantized file
-    op: Op  # of the float graph: the one that computes it, or the first that reads a constant
+    op: Op  # in the float graph: the one that computes it, or the first that reads a constant
     subgraph: int = 0
 
 
@@ -83,8 +83,7 @@ def _is_float_constant(tensor: Tensor) -> bool:
 
 def _stands_for(stored: Tensor, constant: Tensor) -> bool:
     """Return whether `stored` holds as many values as `constant`, in a type of 16 bits or fewer."""
-    assert constant.data is not None
-    if stored.data is None or stored.data.size != constant.data.size:
+    if stored.data is None or stored.data.size != constant.constant.size:
         return False
     return stored.dtype == "float16" or (BITS.get(stored.dtype, 64) <= 16 and stored.quantization is not None)
 

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from tfq_fine.weights.bias_correction import corrected_bias, mean_shift
     from tfq_fine.weights.integer import constant_codes
     from tfq_fine.weights.layouts import layout
-    from tfq_fine.weights.needs import weight_needs
+    from tfq_fine.weights.needs import plan_needs
     from tfq_fine.weights.solving import LARGE_WEIGHT, LayerInputs
+    from tfq_fine.weights.stand_ins import fits_weights, with_stand_ins
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -21,8 +22,9 @@ else:
             "bias_correction": "corrected_bias mean_shift",
             "integer": "constant_codes",
             "layouts": "layout",
-            "needs": "weight_needs",
+            "needs": "plan_needs",
             "solving": "LARGE_WEIGHT LayerInputs",
+            "stand_ins": "fits_weights with_stand_ins",
         },
     )
 
@@ -34,9 +36,11 @@ __all__ = [
     "corrected_bias",
     "corrects",
     "corrects_biases",
+    "fits_weights",
     "layout",
     "mean_shift",
+    "plan_needs",
     "quantize",
-    "weight_needs",
     "with_corrections",
+    "with_stand_ins",
 ]

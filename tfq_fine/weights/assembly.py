@@ -1,4 +1,4 @@
-"""The stage that chooses the numbers: (float graph, plan, statistics) -> `QuantizedGraph`."""
+"""The stage that chooses the numbers: (float graph, plan with encodings) -> `QuantizedGraph`."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,11 +6,10 @@ from dataclasses import replace
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, IdentityCache
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, QuantizedGraph, TensorKey, WeightCodes
-from tfq_fine.activations import Encodings, bounded, encodings, integer_borders
+from tfq_fine.activations import EncodedPlan, Encodings, integer_borders
 from tfq_fine.calibration import Statistics
 from tfq_fine.numerics import affine
-from tfq_fine.planning import Plan
-from tfq_fine.weights.bias import corrected_biases
+from tfq_fine.weights.bias import corrected_biases, keeps_mean
 from tfq_fine.weights.integer import integer_encoding
 from tfq_fine.weights.solving import LayerInputs, Solver
 
@@ -19,11 +18,9 @@ BORDER_TYPES = ("float32", "int8", "uint8", "int16")
 
 def quantize(
     graph: Graph,
-    plan: Plan,
-    statistics: Statistics | None = None,
+    placed: EncodedPlan,
     input_type: str = "float32",
     output_type: str = "float32",
-    bounded_masks: bool = True,
     given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
     cache: IdentityCache | None = None,
     layers: LayerInputs | None = None,
@@ -32,11 +29,9 @@ def quantize(
 
     Args:
         graph: the float graph.
-        plan: a decision per operator.
-        statistics: ranges of activations; needed when an operator computes in integers or a border is in integers.
+        placed: a decision per operator, ranges of activations, and their encodings.
         input_type: the type of the file's float inputs: float32, int8, uint8 or int16.
         output_type: the type of its float outputs.
-        bounded_masks: the ranges of masked scores are cut (`attention_masks`).
         given: (operator, slot) -> codes that were chosen already. Their scales are raised where a bias would overflow.
         cache: codes that were computed for other variants of the model; those of this one are added.
         layers: gives algorithms of scope "operator" what an operator reads (`calibration.layerwise`).
@@ -44,11 +39,9 @@ def quantize(
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
     """
-    ranges = statistics or Statistics()
-    ranges = bounded(graph, plan, ranges) if bounded_masks else ranges
-    chosen = encodings(graph, plan, ranges)
+    chosen, ranges = placed.encodings, placed.ranges
     solver, ops = Solver(ranges, given, cache, layers), dict[OpKey, OpEncoding]()
-    for key, decision in plan.items():
+    for key, decision in placed.plan.items():
         op, subgraph = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]]
         spec = decision.spec
         if spec is None:
@@ -58,10 +51,13 @@ def quantize(
         elif spec.mode == "integer":
             ops[key] = integer_encoding(key, op, subgraph, decision, chosen, solver, ops, ranges)
         else:
-            constants = solver.codes(key, op, subgraph, decision, ops)
-            corrected = corrected_biases(key, op, subgraph, spec, constants, ranges)
+            weights = decision.weighted.weights
+            takes_mean = keeps_mean(op, subgraph, weights)
+            constants = solver.codes(key, op, subgraph, decision, ops, keeps_mean=takes_mean)
+            inputs = solver.inputs_of(key, ops) if takes_mean else None
+            corrected = corrected_biases(key, op, subgraph, weights, constants, ranges, inputs)
             ops[key] = OpEncoding(spec.mode, constants | corrected, form=decision.form)
-    return QuantizedGraph(graph, ops, _borders(graph, chosen, statistics, input_type, output_type))
+    return QuantizedGraph(graph, ops, _borders(graph, chosen, placed.statistics, input_type, output_type))
 
 
 def _borders(

@@ -6,10 +6,12 @@ Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias 
 
 import numpy as np
 
+from tfq_converters.graph import Float32Array, Float64Array
 from tfq_converters.operators import WeightAxes
+from tfq_fine.algorithms import to_matrices
 
 
-def mean_shift(weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, means: np.ndarray) -> np.ndarray:
+def mean_shift(weight: Float32Array, stored: Float32Array, axes: WeightAxes, means: Float64Array) -> Float64Array:
     """Return what the error of the weights does to the mean of every output of a linear operator.
 
     Args:
@@ -25,7 +27,7 @@ def mean_shift(weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, means: 
     error = stored.astype(np.float64) - weight
     if axes.inputs is None:
         per_channel = error.sum(axis=tuple(axis for axis in range(error.ndim) if axis != axes.channel))
-        shift: np.ndarray = per_channel * np.repeat(means, len(per_channel) // means.shape[1], axis=1)
+        shift: Float64Array = per_channel * np.repeat(means, len(per_channel) // means.shape[1], axis=1)
         return shift
     rest = tuple(axis for axis in range(error.ndim) if axis not in (axes.channel, axes.inputs))
     per_input = error.sum(axis=rest)  # [O, I], or [I, O] when the inputs come first
@@ -36,8 +38,12 @@ def mean_shift(weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, means: 
 
 
 def corrected_bias(
-    bias: np.ndarray, weight: np.ndarray, stored: np.ndarray, axes: WeightAxes, mean: np.ndarray
-) -> np.ndarray:
+    bias: Float32Array,
+    weight: Float32Array,
+    stored: Float32Array,
+    axes: WeightAxes,
+    mean: Float64Array,
+) -> Float32Array:
     """Return the bias that keeps the mean output of a linear operator.
 
     Args:
@@ -51,3 +57,27 @@ def corrected_bias(
         float32 [O].
     """
     return np.asarray((bias - mean_shift(weight, stored, axes, mean[None])[0]).astype(np.float32))
+
+
+def whole_shift(
+    weight: Float32Array,
+    stored: Float32Array,
+    axes: WeightAxes,
+    exact: Float64Array,
+    quantized: Float64Array,
+) -> Float64Array:
+    """Return what the errors of weights and inputs together do to the mean of every output.
+
+    Args:
+        weight: see `mean_shift`.
+        stored: see `mean_shift`.
+        axes: see `mean_shift`.
+        exact: mean patch of the float input, [groups, K].
+        quantized: mean patch of the input as the quantized operators before it compute it, [groups, K].
+
+    Returns:
+        float64 [O], V E[q] - W E[x].
+    """
+    before, after = (to_matrices(array, axes, *exact.shape).astype(np.float64) for array in (weight, stored))
+    shift: Float64Array = np.einsum("grk,gk->gr", after, quantized) - np.einsum("grk,gk->gr", before, exact)
+    return shift.reshape(-1)

@@ -10,7 +10,7 @@ from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, Weig
 from tfq_fine.activations import Encodings, keeps_positive
 from tfq_fine.calibration import Statistics
 from tfq_fine.planning import Decision
-from tfq_fine.weights.bias import bias_codes, corrected_biases
+from tfq_fine.weights.bias import bias_codes, corrected_biases, keeps_mean
 from tfq_fine.weights.lstm_weights import gate_biases, state_encodings
 from tfq_fine.weights.scale_limits import first_part_scales, gate_floors, partial_sums, scale_floor
 from tfq_fine.weights.solving import Solver, Stored
@@ -69,12 +69,14 @@ def _linear(
     known: Statistics,
 ) -> tuple[dict[int, Stored], ActivationEncoding | None]:
     """Return (the codes of weight and bias by slot, the encoding of partial sums where the operator is split)."""
-    spec, weight_slot = decision.spec, facts_of(op.code).weight
-    assert spec is not None and spec.weights is not None and weight_slot is not None
+    spec, (axes, *_) = decision.weighted.weights, facts_of(op.code).weights
+    weight_slot = axes.slot
     source = next(encoding for slot, encoding in inputs.items() if slot != weight_slot)
-    floor = scale_floor(op, subgraph, source.scale, output.scale, spec.weights.stored_bits)
-    constants = solver.codes(key, op, subgraph, decision, before, {weight_slot: floor})
-    corrected = corrected_biases(key, op, subgraph, spec, constants, known)
+    floor = scale_floor(op, subgraph, source.scale, output.scale, spec.stored_bits)
+    takes_mean = keeps_mean(op, subgraph, spec)
+    constants = solver.codes(key, op, subgraph, decision, before, {weight_slot: floor}, takes_mean)
+    inputs_read = solver.inputs_of(key, before) if takes_mean else None
+    corrected = corrected_biases(key, op, subgraph, spec, constants, known, inputs_read)
     weight, (axes, *_) = constants[weight_slot], weight_axes(op, subgraph)
     assert isinstance(weight, WeightCodes)
     if decision.form == "split":
@@ -94,7 +96,7 @@ def constant_codes(data: np.ndarray, encoding: ActivationEncoding, positive: boo
     codes = encoding.encode(data)
     if positive:
         least = min(encoding.zero_point + 1, np.iinfo(codes.dtype).max)
-        codes = np.asarray(np.maximum(codes, codes.dtype.type(least)))  # of rank 0 too
+        codes = np.asarray(np.maximum(codes, codes.dtype.type(least)))  # an array at rank 0 too
     return WeightCodes(
         codes,
         np.full(shape, encoding.scale, np.float32),

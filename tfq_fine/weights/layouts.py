@@ -19,7 +19,8 @@ def layout(
 
 def codes_format(shape: tuple[int, ...], spec: WeightSpec, block: tuple[int, ...], form: Form) -> affine.CodeFormat:
     """Return the format of the codes and scales of a weight of `shape`, whose blocks are `block`."""
-    return affine.CodeFormat(spec.bits, spec.symmetric, _scale_type(shape, spec, block, form))
+    full_range = form == "dequantize" and spec.stored_bits < 8
+    return affine.CodeFormat(spec.bits, spec.symmetric, _scale_type(shape, spec, block, form), full_range)
 
 
 def _scale_type(shape: tuple[int, ...], spec: WeightSpec, block: tuple[int, ...], form: Form) -> affine.ScaleType:

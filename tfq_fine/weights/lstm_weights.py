@@ -24,7 +24,7 @@ def gate_biases(
     """Return the biases of a fused LSTM, which are added to the sum of the input."""
     biases: dict[int, WeightCodes | np.ndarray] = {}
     for slot, bias in zip(lstm.INPUT_WEIGHTS, lstm.BIASES, strict=True):
-        weight, data = constants[slot], subgraph.tensors[op.inputs[bias]].data
-        assert isinstance(weight, WeightCodes) and data is not None
+        weight, data = constants[slot], subgraph.tensors[op.inputs[bias]].constant
+        assert isinstance(weight, WeightCodes)
         biases[bias] = affine.encode_bias(data.reshape(-1), input_scale, weight.scale.reshape(-1), 32)
     return biases

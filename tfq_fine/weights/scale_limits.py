@@ -4,35 +4,33 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Op, Subgraph
+from tfq_converters.graph import ABSENT, Float64Array, FloatArray, Op, Subgraph
 from tfq_converters.operators import WeightAxes, bias_of, bias_slot, facts_of, lstm, weight_axes
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
 from tfq_fine.numerics import affine
 
-ACCUMULATOR_LIMIT = 2.0**30  # of a bias code; half of int32, so that the sum has room
+ACCUMULATOR_LIMIT = 2.0**30  # largest code of a bias; half of int32, so that the sum has room
 # The fast kernels hold int4 codes in the high bits of a byte: their sums are 16 times as large, and overflow silently.
 LOW_BIT_LIMIT = ACCUMULATOR_LIMIT / 16
-SMALLEST_RESCALE = 2.0**-30  # of input scale * weight scale / output scale; kernels refuse or flush smaller ones
+SMALLEST_RESCALE = 2.0**-30  # least input scale * weight scale / output scale; kernels refuse or flush smaller ones
 
 
-def scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: float, bits: int) -> np.ndarray:
+def scale_floor(op: Op, subgraph: Subgraph, input_scale: float, output_scale: float, bits: int) -> Float64Array:
     """Return the smallest weight scale per channel [C] whose bias fits the accumulator and that kernels can rescale by.
 
     Channels that batch norm all but switched off have weights near zero under an ordinary bias.
     """
     limit = ACCUMULATOR_LIMIT if bits == 8 else LOW_BIT_LIMIT
-    facts = facts_of(op.code)
-    assert facts.weight is not None and facts.channel_axis is not None
-    channels = subgraph.tensors[op.inputs[facts.weight]].shape[facts.channel_axis]
+    (axes, *_) = facts_of(op.code).weights
+    channels = subgraph.tensors[op.inputs[axes.slot]].shape[axes.channel]
     floor = np.full(channels, SMALLEST_RESCALE * output_scale / input_scale)
     if bias_of(op) != ABSENT:
-        bias = subgraph.tensors[bias_of(op)].data
-        assert bias is not None
+        bias = subgraph.tensors[bias_of(op)].constant
         floor = np.maximum(floor, np.abs(bias.reshape(-1).astype(np.float64)) / (limit * input_scale))
     return np.asarray(np.maximum(floor, affine.TINY))
 
 
-def gate_floors(op: Op, subgraph: Subgraph, inputs: Mapping[int, ActivationEncoding]) -> dict[int, np.ndarray]:
+def gate_floors(op: Op, subgraph: Subgraph, inputs: Mapping[int, ActivationEncoding]) -> dict[int, Float64Array]:
     """Return the smallest scale of each weight of a fused LSTM, as `scale_floor` does: sums have scale 2^-12."""
     slots = [(slot, 0) for slot in lstm.INPUT_WEIGHTS] + [(slot, lstm.HIDDEN) for slot in lstm.STATE_WEIGHTS]
     floors = {slot: SMALLEST_RESCALE * lstm.SUM_STEP / inputs[source].scale for slot, source in slots}
@@ -42,10 +40,9 @@ def gate_floors(op: Op, subgraph: Subgraph, inputs: Mapping[int, ActivationEncod
     return {slot: np.array([max(floor, affine.TINY)]) for slot, floor in floors.items()}
 
 
-def first_part_scales(weight: WeightCodes, axes: WeightAxes) -> np.ndarray:
+def first_part_scales(weight: WeightCodes, axes: WeightAxes) -> FloatArray:
     """Return the scales [O] of the first group of inputs of a split."""
-    assert axes.inputs is not None
-    return np.asarray(np.take(weight.scale, 0, axis=axes.inputs).reshape(-1))
+    return np.asarray(np.take(weight.scale, 0, axis=axes.input_axis).reshape(-1))
 
 
 def partial_sums(
@@ -53,7 +50,7 @@ def partial_sums(
     source: ActivationEncoding,
     op: Op,
     subgraph: Subgraph,
-    corrected: Mapping[int, WeightCodes | np.ndarray],
+    corrected: Mapping[int, WeightCodes | FloatArray],
 ) -> ActivationEncoding:
     """Return the int16 encoding that no partial sum of a split operator can leave.
 

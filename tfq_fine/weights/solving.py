@@ -46,7 +46,8 @@ class Solver:
     ) -> None:
         self._known, self._given, self._layers = known, given or {}, layers
         self._shared = IdentityCache() if cache is None else cache
-        self._own = IdentityCache()  # of algorithms that read the inputs, which differ from variant to variant
+        self._own = IdentityCache()  # the codes of algorithms that read inputs, which differ by variant
+        self._read: tuple[OpKey, OperatorInputs] | None = None  # the operator whose inputs were read last
 
     def codes(
         self,
@@ -56,6 +57,7 @@ class Solver:
         decision: Decision,
         before: Mapping[OpKey, OpEncoding],
         floors: Mapping[int, np.ndarray] | None = None,
+        keeps_mean: bool = False,
     ) -> dict[int, Stored]:
         """Return the codes of every weight of an operator, by slot.
 
@@ -66,6 +68,7 @@ class Solver:
             decision: the plan's.
             before: the encodings of the operators before it.
             floors: slot -> the smallest scale of each channel, or one for all.
+            keeps_mean: the bias of the operator takes back what the weights do to the mean of its outputs.
 
         Raises:
             TfqError: the algorithm cannot solve a weight; the operator is named.
@@ -85,7 +88,7 @@ class Solver:
                 continue
             try:
                 inputs = self._inputs(key, op, decision.spec.weights, before)
-                solved[axes.slot] = self._solved(data, axes, decision, floor, inputs)
+                solved[axes.slot] = self._solved(data, axes, decision, floor, inputs, keeps_mean)
             except TfqError as error:
                 raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
         return solved
@@ -102,10 +105,18 @@ class Solver:
                 self._known.means.get(tensor) if "channel_mean" in reads else None,
                 self._known.absmax.get(tensor) if "channel_absmax" in reads else None,
                 self._known.second_moments.get(key) if "second_moment" in reads else None,
-                self._layers(key, before) if "inputs" in reads and self._layers is not None else None,
+                self.inputs_of(key, before) if "inputs" in reads else None,
             )
 
         return taken
+
+    def inputs_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs | None:
+        """Return what an operator reads on the samples; None where there are none."""
+        if self._layers is None:
+            return None
+        if self._read is None or self._read[0] != key:
+            self._read = key, self._layers(key, before)
+        return self._read[1]
 
     def _solved(
         self,
@@ -114,6 +125,7 @@ class Solver:
         decision: Decision,
         floor: np.ndarray | None,
         inputs: Callable[[], InputStatistics],
+        keeps_mean: bool,
     ) -> WeightCodes:
         assert decision.spec is not None and decision.spec.weights is not None
         spec, form = decision.spec.weights, decision.form
@@ -121,7 +133,8 @@ class Solver:
 
         def solved() -> WeightCodes:
             block, codes_form = layout(data.shape, axes, spec, form)
-            codes = solve(spec, WeightProblem(data, block, codes_form, axes, inputs()))
+            problem = WeightProblem(data, block, codes_form, axes, inputs(), floor=floor, keeps_mean=keeps_mean)
+            codes = solve(spec, problem)
             if floor is not None:
                 codes = with_scale_floor(data, codes, floor, axes.channel, codes_form)
             if decision.repeated:
@@ -131,7 +144,7 @@ class Solver:
 
         same = replace(spec, bias_correction=False)  # which changes no code
         scales = None if floor is None else floor.tobytes()
-        return cache.once(solved, data, key=(axes, same, form, decision.repeated, scales))
+        return cache.once(solved, data, key=(axes, same, form, decision.repeated, scales, keeps_mean))
 
     def half(self, op: Op, subgraph: Subgraph) -> OpEncoding:
         """Encode an operator whose large constants are float16 values; it stays float where it has none."""

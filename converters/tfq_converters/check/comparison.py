@@ -39,7 +39,7 @@ def _encoding(quantized: QuantizedGraph, o: int) -> OpEncoding:
 
 @dataclass(frozen=True)
 class Simulated:
-    """The operators of the main subgraph as the numbers say: what the file is compared with."""
+    """The operators of the main subgraph, computed from the numbers; the file is compared with them."""
 
     quantized: QuantizedGraph
     places: Mapping[Value, int]
@@ -48,6 +48,7 @@ class Simulated:
 
     @staticmethod
     def of(quantized: QuantizedGraph, places: Mapping[Value, int]) -> "Simulated":
+        """Simulate the weights of a quantized graph; `places` are the tensors of its values in the file."""
         dynamic = any(encoding.mode == "dynamic" for (s, _), encoding in quantized.ops.items() if s > 0)
         return Simulated(quantized, places, simulated_bodies(quantized), dynamic)
 
@@ -60,6 +61,7 @@ class Simulated:
         return [part for part in every if part]
 
     def segment(self, known: Sequence[int]) -> Segment:
+        """Return the part of the simulated graph that computes the operators `known`."""
         return Segment(self.quantized, self.bodies, known)
 
 

@@ -1,4 +1,4 @@
-"""The values of all float tensors on a few samples: one run in segments, for all that want to see them.
+"""One run of the float model, in segments, that shows the values of all its tensors on a few samples.
 
 The first sample's values are put aside, for the run check to compare the file with.
 """
@@ -22,7 +22,7 @@ class FloatRun:
     """Names the values that were put aside."""
 
     graph: Graph
-    tensors: tuple[int, ...]  # of the main subgraph, in the order in which they are computed
+    tensors: tuple[int, ...]  # those of the main subgraph, in the order in which they are computed
     samples: int  # whose values they are, the first ones
     seconds: float = 0.0  # that one sample took
 
@@ -41,7 +41,7 @@ def float_run(
         samples: inputs of the main subgraph.
         runs: where values are put aside, on disk; nowhere when None.
         kept: the values of so many samples.
-        see: called with every float tensor that is computed; the array is another's when it returns.
+        see: called with every float tensor that is computed; the array is overwritten after it returns.
         threads: the number of threads of the interpreter.
     """
     fed = [[*sample, *stand_ins(graph)] for sample in samples]

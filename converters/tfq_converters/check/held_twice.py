@@ -8,12 +8,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tfq_converters.check.comparison import decoded
 from tfq_converters.check.simulate import Value, values_written
-from tfq_converters.check.tolerance import FLOAT_TOLERANCE
+from tfq_converters.check.tolerance import FLOAT_TOLERANCE, float_difference, integer_difference
 from tfq_converters.quantized import OpEncoding, QuantizedGraph
 from tfq_converters.realize import FLOAT, ValueForm
 
-STEPS = 1.01  # of a rounding to the other neighbour where a value lies halfway
+ROUNDING = 0.5  # share of a step, to the other neighbour where a value lies halfway
 
 
 def wrong_conversion(
@@ -29,8 +30,7 @@ def wrong_conversion(
     """
     for value, others in _converted(quantized, places).items():
         t, form = value
-        source_value = run[f"tensor_{n}_{places[value]}"]
-        exact = source_value if form is FLOAT else form.decode(source_value)
+        exact = decoded(run[f"tensor_{n}_{places[value]}"], form)
         for other in others:
             wrong = _difference(exact, run[f"tensor_{n}_{places[t, other]}"], other)
             if wrong:
@@ -59,13 +59,8 @@ def _converted(quantized: QuantizedGraph, places: Mapping[Value, int]) -> dict[V
 def _difference(exact: np.ndarray, found: np.ndarray, form: ValueForm) -> str:
     exact = exact.reshape(found.shape)
     if form is FLOAT:
-        largest = float(np.abs(exact).max(initial=0.0))
-        away = float(np.fmax.reduce(np.abs(found - exact), axis=None, initial=0.0))
-        return f"{away:.3g} off, where the largest value is {largest:.3g}" if away > FLOAT_TOLERANCE * largest else ""
-    limits = np.iinfo(form.dtype)
-    codes = np.clip(exact / np.float64(form.scale) + form.zero_point, limits.min, limits.max)
-    away = float(np.fmax.reduce(np.abs(found - codes), axis=None, initial=0.0))
-    return f"{away:.1f} steps of its scale off" if away > STEPS else ""
+        return float_difference(found, exact, FLOAT_TOLERANCE)
+    return integer_difference(found, exact, form, ROUNDING)
 
 
 def _name(form: ValueForm) -> str:

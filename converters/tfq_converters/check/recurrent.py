@@ -54,8 +54,8 @@ def _difference(quantized: QuantizedGraph, op: Op, encoding: OpEncoding, x: np.n
         return lstm.difference(op, encoding, encoding.inputs[0].decode(x), h)
 
     def value(slot: int) -> np.ndarray:
-        stored = encoding.weights.get(slot, quantized.graph.main.tensors[op.inputs[slot]].data)
-        assert stored is not None
-        return simulated_weight(stored)
+        if slot in encoding.weights:
+            return simulated_weight(encoding.weights[slot])
+        return quantized.graph.main.tensors[op.inputs[slot]].constant.astype(np.float32)
 
     return float_difference(h, lstm.followed(lstm.Lstm.of(op, value), x, h), FLOAT_TOLERANCE)

@@ -12,7 +12,7 @@ from tfq_converters.check.comparison import Simulated, decoded, first_wrong
 from tfq_converters.check.float_model import FloatRun, float_run
 from tfq_converters.check.held_twice import wrong_conversion
 from tfq_converters.check.noise import sqnr
-from tfq_converters.check.recurrent import recurrent_ops, wrong_recurrent
+from tfq_converters.check.recurrent import wrong_recurrent
 from tfq_converters.check.simulate import Segment, Value, simulated_bodies
 from tfq_converters.check.tolerance import (
     FLOAT_TOLERANCE,
@@ -206,9 +206,8 @@ def _compare(simulated: Simulated, n: int, results: "_Results") -> None:
     for values in _trimmed(late):
         _judge(simulated, n, *results.other, values, simulated.segment(values))
     for kernels, run in results:
-        _refuse(kernels, wrong_conversion(simulated.quantized, simulated.places, run, n))
-        if recurrent_ops(simulated.quantized):
-            _refuse(kernels, wrong_recurrent(simulated.quantized, simulated.places, run, n))
+        for wrong in (wrong_conversion, wrong_recurrent):  # what no operator shows that is run alone
+            _refuse(kernels, wrong(simulated.quantized, simulated.places, run, n))
 
 
 def _trimmed(every: Iterable[list[int]]) -> Iterator[list[int]]:

@@ -11,13 +11,13 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
-from tfq_converters.graph_edit import UNCHECKED_TYPES, GraphBuilder, keeps_state, part
+from tfq_converters.graph_edit import UNCHECKED_TYPES, GraphBuilder, chunks, float_bytes, keeps_state, part
 from tfq_converters.quantized import OpEncoding, QuantizedGraph, simulated_weight
 from tfq_converters.realize import ValueForm
 from tfq_converters.runtime import Kernels, Runner, is_unrunnable
 
 Value = tuple[int, ValueForm]  # a tensor of the float graph, in one of the forms in which the file holds it
-SEGMENT_BYTES = 8 * 2**20  # of constants in one run, which bounds the memory
+SEGMENT_BYTES = 8 * 2**20  # constants in one run, which bounds the memory
 
 
 def values_read(subgraph: Subgraph, op: Op, encoding: OpEncoding) -> dict[int, Value]:
@@ -63,21 +63,16 @@ def checkable(subgraph: Subgraph, op: Op) -> bool:
 
 
 def segments(subgraph: Subgraph, only_checkable: bool = True, without: Collection[int] = ()) -> Iterator[list[int]]:
-    """Yield the indices of operators to run together, in order, but for `without`; few enough to bound the memory."""
-    current: list[int] = []
-    size = 0
-    for index, op in enumerate(subgraph.ops):
-        if index in without or (only_checkable and not checkable(subgraph, op)):
-            continue
-        touched = [subgraph.tensors[t] for t in (*op.inputs, *op.outputs) if t != ABSENT]
-        nbytes = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in touched)
-        if current and size + nbytes > SEGMENT_BYTES:
-            yield current
-            current, size = [], 0
-        current.append(index)
-        size += nbytes
-    if current:
-        yield current
+    """Return the indices of operators to run together, in order, but for `without`; few enough to bound the memory."""
+
+    def touched(index: int) -> int:
+        op = subgraph.ops[index]
+        return sum(float_bytes(subgraph.tensors[t]) for t in (*op.inputs, *op.outputs) if t != ABSENT)
+
+    indices = (o for o in range(len(subgraph.ops)) if o not in without)
+    return chunks(
+        (o for o in indices if not only_checkable or checkable(subgraph, subgraph.ops[o])), touched, SEGMENT_BYTES
+    )
 
 
 def float_values(

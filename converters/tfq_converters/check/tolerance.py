@@ -22,7 +22,7 @@ from tfq_converters.quantized import ActivationEncoding, OpEncoding, WeightCodes
 FLOAT_TOLERANCE = 1e-3
 DYNAMIC_TOLERANCE = 2e-2
 LOOP_TOLERANCE = 1e-1
-HALF = 0.51  # of a step: the simulated value is not rounded; codes of 16 bits in float32 are good to 0.01
+HALF = 0.51  # share of a step: the simulated value is not rounded; codes of 16 bits in float32 are good to 0.01
 
 
 def allowed_steps(encoding: OpEncoding, form: ActivationEncoding) -> float:
@@ -47,7 +47,7 @@ def integer_difference(found: np.ndarray, expected: np.ndarray, form: Activation
     What is not a number in float is not compared: the fast RSQRT of 0, where integer kernels saturate.
     """
     limits = np.iinfo(form.dtype)
-    exact = np.asarray(expected / np.float32(form.scale))  # of rank 0 too
+    exact = np.asarray(expected / np.float32(form.scale))  # an array at rank 0 too
     exact += np.float32(form.zero_point)
     np.clip(exact, limits.min, limits.max, out=exact)
     exact -= found.reshape(exact.shape)  # a runtime may give a number as a row of one

@@ -53,7 +53,7 @@ def to_plain(value: Any, brief: bool = False) -> Any:
     """Return plain values that say the same as `value`; `brief` leaves out optional fields that are None."""
     if is_dataclass(value) and not isinstance(value, type):
         content = {}
-        for field in _fields(type(value)):
+        for field in _fields(type(value)).values():
             item = getattr(value, field.name)
             if brief and field.optional and item is None:
                 continue
@@ -101,10 +101,10 @@ def parsed(text: str, what: str) -> Any:
 
 
 @cache
-def _fields(target: type) -> tuple[_Field, ...]:
+def _fields(target: type) -> dict[str, _Field]:
     hints = get_type_hints(target)
-    return tuple(
-        _Field(
+    return {
+        field.name: _Field(
             field.name,
             kind=hints[field.name],
             as_object="as_object" in field.metadata,
@@ -113,15 +113,17 @@ def _fields(target: type) -> tuple[_Field, ...]:
             named=_is_union(hints[field.name]) and len(_named(get_args(hints[field.name]))) > 1,
         )
         for field in fields(target)
-    )
+    }
 
 
 def _read(plain: Any, target: Any) -> Any:
-    origin, arguments = get_origin(target), get_args(target)
-    if _is_union(target):
+    if type(plain) is target or target is Any:
+        return plain
+    origin, arguments = _parts(target)
+    if origin is Union:
         return _one_of(plain, arguments)
-    if is_dataclass(target):
-        return _dataclass(plain, target)  # type: ignore[arg-type]
+    if origin is dataclass:
+        return _dataclass(plain, target)
     if origin is tuple:
         _expect(plain, list | tuple, "a list")
         kinds = [arguments[0]] * len(plain) if arguments[-1] is Ellipsis else arguments
@@ -140,7 +142,7 @@ def _read(plain: Any, target: Any) -> Any:
 
 def _dataclass(plain: Any, target: type) -> Any:
     _expect(plain, Mapping, "an object")
-    by_name = {field.name: field for field in _fields(target)}
+    by_name = _fields(target)
     unknown = [str(name) for name in plain if name not in by_name]
     missing = [name for name, field in by_name.items() if field.required and name not in plain]
     for word, names in (("unknown", unknown), ("missing", missing)):
@@ -199,6 +201,14 @@ def _scalar(plain: Any, target: type) -> Any:
 def _expect(plain: Any, kind: Any, words: str) -> None:
     if not isinstance(plain, kind):
         raise _MismatchError(f"expected {words}, found {plain!r}")
+
+
+@cache
+def _parts(target: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return (what an annotation is, its arguments): `Union`, `dataclass`, or the type that `get_origin` gives."""
+    if _is_union(target):
+        return Union, get_args(target)
+    return (dataclass if is_dataclass(target) else get_origin(target)), get_args(target)
 
 
 def _is_union(target: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Pages of mapped files that are no longer needed, given back to the system: what is read again is read again."""
+"""Pages of mapped files that are no longer needed, given back to the system, which loads them again on demand."""
 
 import ctypes
 import mmap

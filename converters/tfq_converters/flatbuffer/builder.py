@@ -13,7 +13,7 @@ import flatbuffers
 import numpy as np
 from flatbuffers import number_types
 
-_OFFSET = "I"  # of a field that points to a vector, a string or another table
+_OFFSET = "I"  # a field that points to a vector, a string or another table
 _CODES = {
     number_types.BoolFlags: "?",
     number_types.Uint8Flags: "B",
@@ -72,9 +72,11 @@ class Builder(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]
         self.left_out: list[tuple[int, np.ndarray]] = []  # place of its end, what belongs there: large constants
 
     def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802 - the builder's name, as all below
+        """Write a vector of numbers, unless an equal one is there; returns its place."""
         return self._vector(x.dtype.str, x.astype(x.dtype.newbyteorder("<"), copy=False).tobytes(), x.size, x.itemsize)
 
     def CreateString(self, s: str | bytes, *args: Any) -> int:  # noqa: N802
+        """Write a string, unless an equal one is there; returns its place."""
         content = s.encode() if isinstance(s, str) else s
         return self._vector("string", content + b"\0", len(content), 1)
 
@@ -91,20 +93,24 @@ class Builder(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]
         return self._known[key]
 
     def StartObject(self, numfields: int) -> None:  # noqa: N802
+        """Begin a table."""
         self.nested = True
         self._kinds, self._values = [], []
 
     def PrependSlot(self, flags: Any, o: int, x: Any, d: Any) -> None:  # noqa: N802
+        """Set a number of the table; a default is left out."""
         if x != d:
             self._kinds.append((o, _CODES[flags]))
             self._values.append(x)
 
     def PrependUOffsetTRelativeSlot(self, o: int, x: int, d: int) -> None:  # noqa: N802
+        """Set a reference of the table; one to nothing is left out."""
         if x != d:
             self._kinds.append((o, _OFFSET))
             self._values.append(x)
 
     def PrependUOffsetTRelative(self, off: int) -> None:  # noqa: N802
+        """Write a reference, in a table as an element of its vector."""
         if not self.nested:
             super().PrependUOffsetTRelative(off)
             return
@@ -112,6 +118,7 @@ class Builder(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]
         struct.pack_into("<I", self.Bytes, self.head, len(self.Bytes) - self.head - off)
 
     def EndObject(self) -> int:  # noqa: N802
+        """Write the table; returns its place."""
         self.nested = False
         layout = _layout(tuple(self._kinds))
         self.Prep(layout.alignment, layout.fields.size)

@@ -1,11 +1,14 @@
 """Storage of codes below one byte: row-major, no padding between rows, the first code in the lowest bits."""
 
 import numpy as np
+from numpy.typing import NDArray
+
+from tfq_converters.graph import IntArray
 
 PACKED_BITS = {"int4": 4, "int2": 2}
 
 
-def pack(codes: np.ndarray, bits: int) -> np.ndarray:
+def pack(codes: IntArray, bits: int) -> NDArray[np.uint8]:
     """Pack signed codes, `8 // bits` to a byte; the last byte is padded with zeros.
 
     Args:
@@ -27,7 +30,7 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     return packed
 
 
-def unpack(raw: np.ndarray, bits: int, shape: tuple[int, ...]) -> np.ndarray:
+def unpack(raw: NDArray[np.uint8], bits: int, shape: tuple[int, ...]) -> NDArray[np.int8]:
     """Return the inverse of `pack`: int8 codes of `shape`.
 
     >>> unpack(np.array([241, 7], np.uint8), 4, (3,)).tolist()

@@ -21,7 +21,7 @@ from tfq_converters.flatbuffer.names import IDENTIFIER, OPERATORS, TYPES
 from tfq_converters.flatbuffer.sparse import dense
 from tfq_converters.graph import NUMPY_TYPES, Graph, Op, Options, Quantization, Signature, Subgraph, Tensor
 
-_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # of glibc
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # a function of glibc
 _MAPPED: WeakSet[mmap.mmap] = WeakSet()  # files whose constants are views into them
 Views = dict[tuple[int, str, tuple[int, ...]], np.ndarray]  # (buffer, type, shape) -> a view that tensors share
 _TENSOR_FIELDS = {

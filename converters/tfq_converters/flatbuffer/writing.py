@@ -206,8 +206,7 @@ def _pack_tensor(tensor: Tensor, tensors: list[Tensor], buffers: _Buffers) -> An
 
 
 def _pack_quantization(tensor: Tensor, tensors: list[Tensor]) -> Any:
-    quantization = tensor.quantization
-    assert quantization is not None
+    quantization = tensor.affine
     packed = schema.QuantizationParametersT()
     packed.quantizedDimension = quantization.axis
     if not quantization.block_size:

@@ -8,7 +8,16 @@ if TYPE_CHECKING:
     from tfq_converters.graph_edit import steps
     from tfq_converters.graph_edit.builder import GraphBuilder
     from tfq_converters.graph_edit.fake_quantize import dequantize, encoded, fake_quantized, float_like, quantize
-    from tfq_converters.graph_edit.parts import UNCHECKED_TYPES, Part, cut, keeps_state, part, without_unused
+    from tfq_converters.graph_edit.parts import (
+        UNCHECKED_TYPES,
+        Part,
+        chunks,
+        cut,
+        float_bytes,
+        keeps_state,
+        part,
+        without_unused,
+    )
     from tfq_converters.graph_edit.subgraphs import entry, together, with_main
 else:
     __getattr__, __dir__ = face(
@@ -16,7 +25,7 @@ else:
         {
             "builder": "GraphBuilder",
             "fake_quantize": "dequantize encoded fake_quantized float_like quantize",
-            "parts": "Part UNCHECKED_TYPES cut keeps_state part without_unused",
+            "parts": "Part UNCHECKED_TYPES chunks cut float_bytes keeps_state part without_unused",
             "steps": "steps",
             "subgraphs": "entry together with_main",
         },
@@ -26,11 +35,13 @@ __all__ = [
     "UNCHECKED_TYPES",
     "GraphBuilder",
     "Part",
+    "chunks",
     "cut",
     "dequantize",
     "encoded",
     "entry",
     "fake_quantized",
+    "float_bytes",
     "float_like",
     "keeps_state",
     "part",

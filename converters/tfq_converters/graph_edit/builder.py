@@ -63,9 +63,7 @@ class GraphBuilder:
 
     def data(self, o: int, slot: int) -> np.ndarray:
         """Return the constant that operator `o` reads in `slot`."""
-        data = self.tensors[self.ops[o].inputs[slot]].data
-        assert data is not None
-        return data
+        return self.tensors[self.ops[o].inputs[slot]].constant
 
     def feed(self, o: int, slot: int, tensor: int) -> None:
         """Give operator `o` the input `tensor` in `slot`, which may be the first that it lacks."""

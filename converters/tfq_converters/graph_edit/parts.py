@@ -4,14 +4,16 @@ Kernels hold a weight that a DEQUANTIZE makes float as floats, the default ones 
 of few bits. In parts, only those of one part are held at a time.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
 
-PART_BYTES = 2**28  # of floats that the weights of a part are unpacked to; files below that are run whole
+PART_BYTES = 2**28  # floats that the weights of a part are unpacked to; files below that are run whole
+T = TypeVar("T")
 UNCHECKED_TYPES = frozenset({"resource", "variant", "string"})
 
 
@@ -116,3 +118,27 @@ def compact(subgraph: Subgraph) -> tuple[Subgraph, dict[int, int]]:
         outputs=move(subgraph.outputs),
     )
     return small, places
+
+
+def float_bytes(tensor: Tensor) -> int:
+    """Return the bytes of a value of this tensor in float32."""
+    return 4 * int(np.prod(tensor.shape, dtype=np.int64))
+
+
+def chunks(items: Iterable[T], nbytes: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+    """Yield neighbouring items that hold at most `limit` bytes together, or one that holds more alone.
+
+    >>> [*chunks([3, 4, 9, 1], lambda size: size, 8)]
+    [[3, 4], [9], [1]]
+    """
+    chunk: list[T] = []
+    total = 0
+    for item in items:
+        size = nbytes(item)
+        if chunk and total + size > limit:
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(item)
+        total += size
+    if chunk:
+        yield chunk

@@ -6,7 +6,7 @@ from tfq_converters.graph import Options, Tensor
 from tfq_converters.graph_edit.builder import GraphBuilder
 from tfq_converters.operators import NOTHING_FUSED, PLAIN_MUL, PLAIN_SUB
 
-MAX_RANK = 6  # of XNNPACK's reductions
+MAX_RANK = 6  # the limit of XNNPACK's reductions
 
 
 def result_of(

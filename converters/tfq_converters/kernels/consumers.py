@@ -23,8 +23,8 @@ class Rule:
     status: Status
     message: str = ""
     ops: tuple[str, ...] = ()
-    forms: tuple[str, ...] = ()  # of convolutions
-    modes: tuple[str, ...] = ()  # of the cells
+    forms: tuple[str, ...] = ()  # forms of convolutions
+    modes: tuple[str, ...] = ()  # modes of the cells
     bits: tuple[int, ...] = ()
     granularities: tuple[str, ...] = ()
 

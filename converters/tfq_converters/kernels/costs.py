@@ -33,6 +33,8 @@ def cost(op: Op, subgraph: Subgraph, kind: str, table: KernelTable | None = None
         kind: "float32", "int8", "int16", "dynamic_int8" or "weight_only_int8".
         table: the shipped one when None.
     """
+    if not op.outputs:  # it writes a variable or a table, and takes next to nothing
+        return 0.0
     if op.code in AS_QUANTIZE and kind == "int8":
         return conversion(subgraph.tensors[op.outputs[0]], "QUANTIZE", table=table)
     costs = table or load()

@@ -1,8 +1,8 @@
 """Tells which integer operators with weights the fast delegate (XNNPACK) of the default kernels takes.
 
-The kernel table says what it takes of each kind of weights. Some operators of a kind it refuses for what they are:
-weights of less than 8 bits whose rows end within a byte, an output shape that is only known at run time, and a right
-side of a product with a zero point. Operators that it refuses run on slower kernels, which round in another way.
+The kernel table says what it takes of each kind of weights. It refuses some operators of a kind that it takes: weights
+of less than 8 bits whose rows end within a byte, an output shape that is only known at run time, and a right side of a
+product with a zero point. Operators that it refuses run on slower kernels, which round in another way.
 """
 
 from tfq_converters.graph import BITS, Op, Subgraph
@@ -17,8 +17,7 @@ def is_delegated(op: Op, subgraph: Subgraph) -> bool:
     weight = subgraph.tensors[op.inputs[1]]
     if subgraph.tensors[data_of(op)].dtype != "int8" or _refused(op, subgraph):
         return False
-    assert weight.quantization is not None
-    granularity = "per_channel" if weight.quantization.scale.size > 1 else "per_tensor"
+    granularity = "per_channel" if weight.affine.scale.size > 1 else "per_tensor"
     form = cell_form(op, subgraph)
     return status(op.code, "integer8", BITS[weight.dtype], granularity, DELEGATING, form).delegated
 

@@ -1,6 +1,6 @@
 """Questions asked of the kernel table: does a cell work where the file must run, and if not, why and what else does.
 
-Of some consumers, which no probe runs, the answer is a rule (`consumers`).
+For some consumers, which no probe runs, the answer is a rule (`consumers`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ WRITTEN_AS: Mapping[tuple[str, str], tuple[str, str]] = {
 }
 STORED = ("per_tensor", "per_channel", "blocks")
 BITS = (8, 4, 2)
-FORMS = ("", "3x3", "1x1", "grouped")  # of operators in the cells
+FORMS = ("", "3x3", "1x1", "grouped")  # forms of operators in the cells
 WORDS: Mapping[Status, str] = {
     "refuses": "refuses",
     "wrong": "silently wrong",

@@ -22,7 +22,7 @@ from tfq_converters.quantized import Form, Mode
 
 KERNEL_BLOCKS = (512, 256, 128, 64, 32)  # block sizes of the fast int4 FULLY_CONNECTED
 LEAST_ROWS = 4  # output channels below which the portable blockwise kernel is silently wrong
-MOST_PARTS = 64  # of a split: each costs an operator, and an addition
+MOST_PARTS = 64  # parts of a split: each costs an operator, and an addition
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Fineness:
     """Bits and granularity of a weight, as a kernel table names them."""
 
     mode: Mode
-    bits: int  # of the stored type
+    bits: int  # bits of the stored type
     granularity: str  # "per_tensor", "per_channel", "channel_groups" or "blocks"
     block: int = 0  # inputs that share a scale, for "blocks"
     activation_bits: int | None = None  # in mode "integer"
@@ -48,6 +48,7 @@ class Answer:
 
     @property
     def works(self) -> bool:
+        """Whether there is a form that is computed right."""
         return self.form is not None
 
 
@@ -128,7 +129,7 @@ def _blocks(op: Op, subgraph: Subgraph, axes: WeightAxes, requested: Fineness, t
 
 
 def _even(length: int, asked: int) -> tuple[int, str]:
-    """Return the size of as many blocks as of `asked`, but equally long: the file fills the last one up to the others.
+    """Return the size of equally long blocks, as many as blocks of `asked`; the file pads the last one.
 
     >>> _even(144, 128)
     (72, 'blocks of 72 inputs, as many as of 128, which leave a last one to fill up')

@@ -3,17 +3,17 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from tfq_converters.errors import TfqError
-from tfq_converters.files import Place, write_file
+from tfq_converters.files import Place, from_plain, parsed, to_plain, write_file
 
 Status = Literal["correct", "refuses", "wrong", "crashes", "absent"]
-FORMAT = 1  # of the file
+FORMAT = 1  # the graph of the file
 
 
 @dataclass(frozen=True, order=True)
@@ -26,7 +26,7 @@ class Cell:
     op: str
     form: str  # "3x3", "1x1" or "grouped" for convolutions; "" where one form stands for all
     mode: str  # "float", "weight_only", "dynamic", "integer8" or "integer16"
-    bits: int  # of the weights
+    bits: int  # bits of the weights
     granularity: str  # "per_tensor", "per_channel" or "blocks"; "" in mode "float"
 
 
@@ -35,7 +35,7 @@ class Run:
     """The answer of one runtime variant for a cell."""
 
     status: Status
-    message: str = ""  # of the runtime that refuses or dies; for a wrong answer, how far off it is
+    message: str = ""  # what a runtime says that refuses or dies; for a wrong answer, how far off it is
     delegated: bool = False  # whether the fast delegate took the operator
     ratio: float | None = None  # time relative to the float operator on the same variant; None: not measured
 
@@ -71,29 +71,51 @@ def load(path: str | os.PathLike[str] | None = None) -> KernelTable:
 
 @cache
 def _shipped() -> KernelTable:
-    return _table(json.loads(resources.files("tfq_converters.kernels").joinpath("kernels.json").read_text()))
+    return _table(resources.files("tfq_converters.kernels").joinpath("kernels.json").read_text())
 
 
 def _parsed(path: str | os.PathLike[str]) -> KernelTable:
     try:
-        return _table(json.loads(Path(path).read_text()))
+        return _table(Path(path).read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise TfqError(f"kernel table {os.fspath(path)} cannot be read: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise TfqError(
-            f"{os.fspath(path)} is no kernel table ({type(error).__name__}: {error}); `tfq-fine kernels --probe` "
-            "writes one"
-        ) from error
+    except TfqError as error:
+        written = "`tfq-fine kernels --probe` writes one"
+        raise TfqError(f"{os.fspath(path)} is no kernel table: {error}; {written}") from error
 
 
-def _table(content: Mapping[str, Any]) -> KernelTable:
-    if content["format"] != FORMAT:
-        raise ValueError(f"format {content['format']}, expected {FORMAT}")
-    cells = {
-        Cell(*(row[field.name] for field in fields(Cell))): {name: Run(**run) for name, run in row["runs"].items()}
-        for row in content["cells"]
-    }
-    return KernelTable(cells, *(content[field.name] for field in fields(KernelTable)[1:]))
+@dataclass(frozen=True)
+class _Row:
+    """A cell and its runs, as the file stores them."""
+
+    op: str
+    form: str
+    mode: str
+    bits: int
+    granularity: str
+    runs: Mapping[str, Run]
+
+
+@dataclass(frozen=True)
+class _File:
+    """The content of the file; the fields are those of `KernelTable`."""
+
+    format: int
+    cells_on: Mapping[str, Any]
+    costs_on: Mapping[str, Any]
+    partition_ns: float
+    cost: Mapping[str, Any]
+    chains: Mapping[str, Any]
+    cells: tuple[_Row, ...]
+
+
+def _table(text: str) -> KernelTable:
+    plain = parsed(text, "it")
+    if isinstance(plain, dict) and plain.get("format", FORMAT) != FORMAT:
+        raise TfqError(f"it has format {plain['format']}, expected {FORMAT}")
+    content = from_plain(plain, _File, "it")
+    cells = {Cell(row.op, row.form, row.mode, row.bits, row.granularity): row.runs for row in content.cells}
+    return KernelTable(cells, content.cells_on, content.costs_on, content.partition_ns, content.cost, content.chains)
 
 
 def save(table: KernelTable, place: Place) -> None:
@@ -103,16 +125,18 @@ def save(table: KernelTable, place: Place) -> None:
         TfqError: the place cannot be written.
     """
     cells = [
-        asdict(cell) | {"runs": {name: _brief(run) for name, run in runs.items()}} for cell, runs in table.cells.items()
+        to_plain(cell) | {"runs": {name: _brief(run) for name, run in runs.items()}}
+        for cell, runs in table.cells.items()
     ]
-    rest = {field.name: getattr(table, field.name) for field in fields(KernelTable)[1:]}
+    rest = {field.name: to_plain(getattr(table, field.name)) for field in fields(KernelTable)[1:]}
     record = {"format": FORMAT, **rest, "cells": cells}
     write_file(place, [_dumps(record).encode() + b"\n"])
 
 
 def _brief(run: Run) -> dict[str, Any]:
     """Keep only what differs from the defaults."""
-    return {f.name: getattr(run, f.name) for f in fields(Run) if getattr(run, f.name) != f.default}
+    plain = to_plain(run)
+    return {field.name: plain[field.name] for field in fields(Run) if getattr(run, field.name) != field.default}
 
 
 def _dumps(value: Any, depth: int = 3) -> str:

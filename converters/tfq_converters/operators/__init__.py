@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         fuses,
         padding_of,
         with_activation,
+        without_activation,
     )
     from tfq_converters.operators.versions import METADATA, min_runtime_version
     from tfq_converters.operators.weights import (
@@ -42,7 +43,8 @@ else:
             "integer_kernels": "OPS KernelRow misfits",
             "lstm": "CELL HIDDEN lstm",
             "options": "ACTIVATIONS Activation FUSED NOTHING_FUSED PLAIN_ADD PLAIN_MUL PLAIN_SUB "
-            "fused_activation fuses padding_of with_activation",
+            "fused_activation fuses padding_of with_activation "
+            "without_activation",
             "versions": "METADATA min_runtime_version",
             "weights": "bias_of bias_slot channels_of data_of data_slot float_constants groups_of is_pointwise "
             "weight_axes",
@@ -80,4 +82,5 @@ __all__ = [
     "padding_of",
     "weight_axes",
     "with_activation",
+    "without_activation",
 ]

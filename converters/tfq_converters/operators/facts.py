@@ -19,6 +19,17 @@ class WeightAxes:
     channel: int  # axis of the output channels (rows, for a table)
     inputs: int | None  # axis of the inputs that share an output channel; None where the kernel has no such axis
 
+    @property
+    def input_axis(self) -> int:
+        """The axis of the inputs that share an output channel.
+
+        Raises:
+            TypeError: the kernel has no such axis.
+        """
+        if self.inputs is None:
+            raise TypeError("no inputs share an output channel of this kernel")
+        return self.inputs
+
 
 @dataclass(frozen=True)
 class OperatorFacts:
@@ -118,10 +129,8 @@ class OperatorFacts:
         return tuple(slot for slot in slots if slot < inputs)
 
 
-def _linear(*axes: int | None, bias: int | None = None, data: int = 0) -> OperatorFacts:
-    """Return a linear operator with its weights at slot 1, of whose axes `axes` are (output channels, inputs)."""
-    channel, inputs = axes
-    assert channel is not None
+def _linear(channel: int, inputs: int | None, bias: int | None = None, data: int = 0) -> OperatorFacts:
+    """Return a linear operator with its weights at slot 1, from their axes of output channels and of inputs."""
     return OperatorFacts((data,), linear=True, weights=(WeightAxes(1, channel, inputs),), bias=bias)
 
 

@@ -35,7 +35,7 @@ class KernelRow:
     version_int8: int = 1
     version_int16: int = 1
     wrong_on: tuple[str, ...] = ()  # kernels that lack the operator, or silently compute something else
-    max_rank: int | None = None  # of the first data input
+    max_rank: int | None = None  # the rank of the first data input
     reference_row: int | None = None  # longest last axis on the reference kernels, which abort the process beyond it
     int8_scale: tuple[float, float] | None = None  # the scales that int8 inputs may have: low <= scale < high
     int8_zero_point: int | None = None  # the one zero point that int8 tensors may have

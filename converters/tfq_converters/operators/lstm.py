@@ -10,12 +10,16 @@ in int16 with 12, first that of the input alone, then both: each saturates at 8.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tfq_converters.graph import ABSENT, Op, Subgraph
+from tfq_converters.graph import ABSENT, Float64Array, FloatArray, IntArray, Op, Subgraph
 from tfq_converters.operators.options import fused_activation
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, simulated_weight
+
+D = TypeVar("D", bound=np.number[Any])
 
 CODE = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 INPUT_WEIGHTS, STATE_WEIGHTS, BIASES = range(1, 5), range(5, 9), range(12, 16)  # input, forget, cell and output gate
@@ -25,21 +29,21 @@ OTHERS = {
     "a projection": range(16, 18),
     "layer normalization": range(20, 24),
 }
-TANH = 4  # of the schema's activation functions
+TANH = 4  # its number in the schema's activation functions
 SUM_STEP, SUM_LIMIT = 2.0**-12, 8.0
 GATE_STEP = 2.0**-15
 TABLE_STEPS = 3  # that sigmoid and tanh may be off; measured, as those of TANH in `integer_kernels`
-CELL_EXPONENTS = range(-15, -8)  # of the scale of c: what the kernel takes
+CELL_EXPONENTS = range(-15, -8)  # exponents of the scale of c that the kernel takes
 
 
 @dataclass(frozen=True)
 class Lstm:
     """The constants of one operator, by gate: input, forget, cell, output."""
 
-    weights: np.ndarray  # [4, units, inputs]
-    state_weights: np.ndarray  # [4, units, units]
-    biases: np.ndarray  # [4, units]
-    clip: float  # of c; 0 for none
+    weights: Float64Array  # [4, units, inputs]
+    state_weights: Float64Array  # [4, units, units]
+    biases: Float64Array  # [4, units]
+    clip: float  # the limit of c; 0 for none
     time_major: bool
 
     @staticmethod
@@ -50,7 +54,7 @@ class Lstm:
         )
         return Lstm(weights, states, biases, float(op.option("cellClip") or 0.0), bool(op.option("timeMajor")))
 
-    def sums(self, x: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def sums(self, x: FloatArray, h: FloatArray) -> tuple[Float64Array, Float64Array]:
         """Return the sums of the gates, of the input with the bias and of the state: each [4, steps, batch, units].
 
         Args:
@@ -60,7 +64,7 @@ class Lstm:
         before = np.concatenate([np.zeros_like(h[:1]), h[:-1]])
         return _product(x, self.weights) + self.biases[:, None, None], _product(before, self.state_weights)
 
-    def by_steps(self, values: np.ndarray) -> np.ndarray:
+    def by_steps(self, values: NDArray[D]) -> NDArray[D]:
         """Return an input or output of the operator as [steps, batch, channels], or the reverse."""
         return values if self.time_major else values.swapaxes(0, 1)
 
@@ -84,7 +88,7 @@ def float_constants_of(op: Op, subgraph: Subgraph) -> Lstm:
     return Lstm.of(op, lambda slot: np.asarray(subgraph.tensors[op.inputs[slot]].data))
 
 
-def strain(lstm: Lstm, x: np.ndarray, h: np.ndarray) -> np.ndarray:
+def strain(lstm: Lstm, x: FloatArray, h: FloatArray) -> Float64Array:
     """Return float64 [2]: the largest |c|, and how far a gate is off where sums saturate at 8.
 
     Args:
@@ -100,7 +104,7 @@ def strain(lstm: Lstm, x: np.ndarray, h: np.ndarray) -> np.ndarray:
     return np.array([np.abs(_cells(gates, lstm.clip)).max(), off])
 
 
-def followed(lstm: Lstm, x: np.ndarray, h: np.ndarray) -> np.ndarray:
+def followed(lstm: Lstm, x: FloatArray, h: FloatArray) -> Float64Array:
     """Return the output of every step, where the states of the steps before were `h`: float64, of the shape of `h`.
 
     Args:
@@ -123,7 +127,7 @@ def cell_encoding(largest: float) -> ActivationEncoding:
     return ActivationEncoding("int16", 2.0**exponent, 0)
 
 
-def difference(op: Op, encoding: OpEncoding, x: np.ndarray, codes: np.ndarray) -> str:
+def difference(op: Op, encoding: OpEncoding, x: FloatArray, codes: IntArray) -> str:
     """Return what is wrong with the integer kernel's output; "" when it is what its numbers say.
 
     Every step is judged by itself, on the h that the kernel wrote in the step before. What cannot be seen is c; how far
@@ -155,28 +159,28 @@ def difference(op: Op, encoding: OpEncoding, x: np.ndarray, codes: np.ndarray) -
     return f"step {worst[0]} is {steps}"
 
 
-def _product(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _product(values: FloatArray, weights: Float64Array) -> Float64Array:
     """Multiply [steps, batch, k] by [4, units, k] into [4, steps, batch, units]."""
     product = values.reshape(-1, values.shape[-1]) @ weights.reshape(-1, weights.shape[-1]).T
     return np.moveaxis(product.reshape(*values.shape[:2], *weights.shape[:2]), 2, 0)
 
 
-def _saturated(sums: np.ndarray) -> np.ndarray:
-    result: np.ndarray = np.clip(sums, -SUM_LIMIT, SUM_LIMIT - SUM_STEP)
+def _saturated(sums: Float64Array) -> Float64Array:
+    result: Float64Array = np.clip(sums, -SUM_LIMIT, SUM_LIMIT - SUM_STEP)
     return result
 
 
-def _gates(sums: np.ndarray) -> np.ndarray:
+def _gates(sums: Float64Array) -> Float64Array:
     """Apply sigmoid to input, forget and output gates, tanh to the cell gate; [4, steps, batch, units] like `sums`."""
     gates = 0.5 + 0.5 * np.tanh(sums / 2)
     gates[2] = np.tanh(sums[2])
     return gates
 
 
-def _cells(gates: np.ndarray, limit: float) -> np.ndarray:
+def _cells(gates: Float64Array, limit: float) -> Float64Array:
     """Return the cell state c after every step, [steps, batch, units]."""
     bound = limit or np.inf
-    cells: np.ndarray = np.empty_like(gates[0])
+    cells: Float64Array = np.empty_like(gates[0])
     state = np.zeros_like(cells[0])
     for t, (take, keep, new, _) in enumerate(gates.swapaxes(0, 1)):
         state = np.clip(keep * state + take * new, -bound, bound)
@@ -184,7 +188,7 @@ def _cells(gates: np.ndarray, limit: float) -> np.ndarray:
     return cells
 
 
-def _cells_off(gates: np.ndarray, cells: np.ndarray, step: float) -> np.ndarray:
+def _cells_off(gates: Float64Array, cells: Float64Array, step: float) -> Float64Array:
     """Return how far `cells` may be off in every step.
 
     Sums are off by two roundings, half a step each, sigmoid by a quarter of that, both functions by their tables, and

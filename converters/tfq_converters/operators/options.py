@@ -33,6 +33,11 @@ def fuses(op: Op) -> bool:
     return fused_activation(op) != "NONE"
 
 
+def without_activation(op: Op) -> Op:
+    """Return the operator with results that no fused activation is applied to."""
+    return op if op.options is None else replace(op, options=with_activation(op.options, "NONE"))
+
+
 def with_activation(options: Options, activation: Activation) -> Options:
     """Return the options of an operator that applies `activation` to its results."""
     return replace(options, values={**options.values, FUSED: ACTIVATIONS.index(activation)})

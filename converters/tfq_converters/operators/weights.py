@@ -13,9 +13,14 @@ def data_slot(code: str) -> int:
 
 
 def bias_slot(code: str) -> int:
-    """Return the slot of the bias of a linear operator that may have one."""
+    """Return the slot of the bias of a linear operator that may have one.
+
+    Raises:
+        TypeError: the operator has no bias.
+    """
     slot = facts_of(code).bias
-    assert slot is not None
+    if slot is None:
+        raise TypeError(f"{code} has no bias")
     return slot
 
 

@@ -16,7 +16,7 @@ from tfq_converters.quantized import ActivationEncoding
 from tfq_converters.realize import LOOKUP_VERSIONS, VERSIONS, WEIGHT_VERSIONS
 
 READER = {"DEQUANTIZE": "ADD"}  # the operator that reads what the one of the cell made
-LSTM_CELL = ActivationEncoding("int16", 2.0**-13, 0)  # of the cell state, which stays below 4
+LSTM_CELL = ActivationEncoding("int16", 2.0**-13, 0)  # encoding of the cell state, which stays below 4
 GATHER_BELOW_BYTE = 7  # version of the first GATHER that reads codes of less than a byte
 
 
@@ -118,8 +118,7 @@ def _slots(code: str, data: int, weight: int, form: Form, given: Operands, tenso
 def _bias(given: Operands, values: np.ndarray, weight: int = 0) -> Tensor:
     if given.encoding is None:
         return Tensor(f"b{weight}", values.shape, "float32", data=values)
-    quantization = given.weights[weight].quantization
-    assert quantization is not None
+    quantization = given.weights[weight].affine
     scale = quantization.scale.reshape(len(quantization.scale), -1).max(1) * np.float32(given.encoding.scale)
     wide = "int32" if given.encoding.dtype == "int8" else "int64"
     codes = np.rint(values / scale.astype(np.float64)).astype(wide)
@@ -130,9 +129,8 @@ def _bias(given: Operands, values: np.ndarray, weight: int = 0) -> Tensor:
 
 def _lstm_slots(data: int, weights: list[int], given: Operands, expected: Answer, tensors: _Tensors) -> tuple[int, ...]:
     """List the slots: input, 8 weights, no peepholes, 4 biases, no projection, the two states, no normalization."""
-    assert given.bias is not None
-    biases = [tensors.put(_bias(given, row, n)) for n, row in enumerate(given.bias)]
-    state = (given.data.shape[0], given.bias.shape[1])
+    biases = [tensors.put(_bias(given, row, n)) for n, row in enumerate(given.gate_biases)]
+    state = (given.data.shape[0], given.gate_biases.shape[1])
     made = [Tensor(name, state, "float32", is_variable=True) for name in ("hidden", "cell")]
     if expected.encoding is not None:
         made = [_encoded(tensor, form) for tensor, form in zip(made, (expected.encoding, LSTM_CELL), strict=True)]

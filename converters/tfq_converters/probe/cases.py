@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 class Form:
     """One operator on given shapes. `channel` and `inputs` are axes of the weight, as in `weights.WeightAxes`."""
 
-    data: Shape  # of the activation; of the ids, for a table
+    data: Shape  # the shape of the activation, or of the ids for a table
     weight: Shape
     channel: int
     inputs: int | None  # None: no axis that blocks could cut

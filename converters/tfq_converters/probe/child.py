@@ -23,8 +23,8 @@ from tfq_converters.probe.runtimes import SECONDS, Opened, opener
 Open = Callable[[bytes], Opened]
 
 ROUNDS = 5
-LEAST_NS = 1_000_000  # of one timed batch
-MOST_INVOCATIONS = 1000  # of one timed batch
+LEAST_NS = 1_000_000  # in one timed batch
+MOST_INVOCATIONS = 1000  # in one timed batch
 
 
 def main(folder: str, variant: str, *numbers: str) -> int:

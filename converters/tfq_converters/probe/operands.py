@@ -21,6 +21,17 @@ class Weight:
     quantization: Quantization | None
     values: np.ndarray  # float64, shape of `stored`
 
+    @property
+    def affine(self) -> Quantization:
+        """The scales and zero points of codes.
+
+        Raises:
+            TypeError: the weight is stored in float.
+        """
+        if self.quantization is None:
+            raise TypeError("the weight of a cell in mode 'float' has no scales")
+        return self.quantization
+
 
 @dataclass(frozen=True)
 class Operands:
@@ -29,7 +40,18 @@ class Operands:
     data: np.ndarray  # float32; int32 ids for a table
     weights: tuple[Weight, ...]
     bias: np.ndarray | None  # float32 [channels]; [4, channels] for an LSTM
-    encoding: ActivationEncoding | None  # of `data` in the integer modes
+    encoding: ActivationEncoding | None  # the encoding of `data` in the integer modes
+
+    @property
+    def gate_biases(self) -> np.ndarray:
+        """The biases of an LSTM, float32 [4, channels].
+
+        Raises:
+            TypeError: the cell is of an operator without a bias.
+        """
+        if self.bias is None:
+            raise TypeError("the operator of the cell has no bias")
+        return self.bias
 
     @property
     def seen(self) -> np.ndarray:

@@ -12,9 +12,11 @@ from tfq_converters.probe.operands import LSTM, Operands, spanning
 from tfq_converters.probe.operators import OPERATORS, lstm
 from tfq_converters.quantized import ActivationEncoding
 
-FLOAT_TOLERANCE = 1e-5  # of the largest value: float32 sums of some hundred terms in any order
+FLOAT_TOLERANCE = 1e-5  # share of the largest value: float32 sums of some hundred terms in any order
 LSTM_STEPS = 3.0  # its output is rounded once, and read again in the next step, which is not emulated
-LSTM_TOLERANCE = 2e-2  # of the largest value: its state is rounded on the fly in every step, which is not emulated
+LSTM_TOLERANCE = (
+    2e-2  # share of the largest value: its state is rounded on the fly in every step, which is not emulated
+)
 
 
 @dataclass(frozen=True)
@@ -23,24 +25,21 @@ class Answer:
 
     accepted: tuple[np.ndarray, ...]  # float64 values; codes where `encoding` is given
     tolerance: float  # largest allowed difference, in the units of `accepted`
-    encoding: ActivationEncoding | None = None  # of the output
+    encoding: ActivationEncoding | None = None  # the form of the output
 
 
 def answer(cell: Cell, form: Form, given: Operands) -> Answer:
     """Return the answer to `cell`."""
     weights = tuple(weight.values for weight in given.weights)
     if cell.op == LSTM:
-        assert given.bias is not None
-        exact = lstm(given.seen, weights, given.bias.astype(np.float64))
+        exact = lstm(given.seen, weights, given.gate_biases.astype(np.float64))
         if given.encoding is not None:
             encoding = spanning(float(exact.min()), float(exact.max()), 8)
             return Answer((encoding.encode(exact).astype(np.float64),), LSTM_STEPS, encoding)
         limit = LSTM_TOLERANCE if cell.mode == "dynamic" else FLOAT_TOLERANCE
         return Answer((exact,), limit * float(np.abs(exact).max()))
     if facts_of(cell.op).table and cell.mode.startswith("integer"):
-        quantization = given.weights[0].quantization
-        assert quantization is not None
-        same = ActivationEncoding("int8", float(quantization.scale[0]), 0)
+        same = ActivationEncoding("int8", float(given.weights[0].affine.scale[0]), 0)
         return Answer((given.weights[0].stored[given.data].astype(np.float64),), 0.0, same)
     apply, weight = OPERATORS[cell.op], weights[0]
     bias = 0.0 if given.bias is None else given.bias.astype(np.float64)

@@ -17,7 +17,7 @@ from tfq_converters.probe.build import Job, job
 from tfq_converters.probe.cases import CELLS, float_cell
 from tfq_converters.probe.runtimes import installed
 from tfq_converters.probe.verdict import crash, judge, reason
-from tfq_converters.runtime import python_command, python_environment
+from tfq_converters.runtime import pipe, started
 
 Runs = dict[str, Run]  # runtime variant -> run
 FEATURES = {"avx512_vnni": "AVX512-VNNI", "avx512f": "AVX512", "avx2": "AVX2", "asimddp": "NEON dot product"}
@@ -118,21 +118,21 @@ def _child(here: Path, variant: str, numbers: list[str]) -> Iterator[tuple[str, 
     Raises:
         TfqError: the process does not get as far as the first file.
     """
-    command = python_command("tfq_converters.probe.child", str(here), variant, *numbers)
-    said = here / f"{variant}.txt"
-    with (
-        said.open("w") as stream,
-        subprocess.Popen(command, env=python_environment(), stdout=subprocess.PIPE, stderr=stream, text=True) as child,
-    ):
-        assert child.stdout is not None
-        for number in numbers:
-            began, report = child.stdout.readline(), child.stdout.readline()
-            if not began:
-                raise TfqError(f"{variant} cannot be probed: its process ends with {child.wait()}\n{_end(said)}")
-            if not report.endswith("\n"):
-                yield number, child.wait() or 1
-                return
-            yield number, json.loads(report)
+    said, module = here / f"{variant}.txt", "tfq_converters.probe.child"
+    said.unlink(missing_ok=True)
+    with started(module, here, subprocess.PIPE, variant, *numbers, errors=said.name, site=True) as child:
+        answers = pipe(child.stdout)
+        try:
+            for number in numbers:
+                began, report = answers.readline(), answers.readline()
+                if not began:
+                    raise TfqError(f"{variant} cannot be probed: its process ends with {child.wait()}\n{_end(said)}")
+                if not report.endswith(b"\n"):
+                    yield number, child.wait() or 1
+                    return
+                yield number, json.loads(report)
+        finally:
+            child.kill()  # which Ctrl-C does not reach
 
 
 def _end(said: Path) -> str:

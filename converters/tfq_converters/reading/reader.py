@@ -11,24 +11,30 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, Signature
-from tfq_converters.reading.batch import undeclared_batch
-from tfq_converters.reading.call import KerasCall, Shapes, keras_call, unchanged
-from tfq_converters.reading.checked import checked
-from tfq_converters.reading.conversion_check import Arrays, Difference, Reference
-from tfq_converters.reading.convert import Conversion
-from tfq_converters.reading.culprit import first_difference
-from tfq_converters.reading.float32 import in_float32
-from tfq_converters.reading.float_model import validate_model
+from tfq_converters.reading.comparison.checked import checked
+from tfq_converters.reading.comparison.conversion_check import Arrays, Difference, Reference
+from tfq_converters.reading.comparison.culprit import first_difference
+from tfq_converters.reading.conversion.convert import Conversion
+from tfq_converters.reading.conversion.half_constants import without_half_constants
+from tfq_converters.reading.conversion.lookups import with_shapes_after_lookups
 from tfq_converters.reading.float_source import refuse_quantized, validate_constants
-from tfq_converters.reading.half_constants import without_half_constants
-from tfq_converters.reading.layers import layer_tree, nodes
-from tfq_converters.reading.load import keras_framework, load_model
-from tfq_converters.reading.lookups import with_shapes_after_lookups
-from tfq_converters.reading.model import convert_model
-from tfq_converters.reading.names import Resolver
-from tfq_converters.reading.order import in_models_order
-from tfq_converters.reading.provenance import LayerInfo, Provenance, layer_from_names, named_layers, trace_layers
-from tfq_converters.reading.safety import refuse_unsafe_nodes
+from tfq_converters.reading.keras_models.batch import undeclared_batch
+from tfq_converters.reading.keras_models.call import KerasCall, Shapes, keras_call, unchanged
+from tfq_converters.reading.keras_models.float32 import in_float32
+from tfq_converters.reading.keras_models.float_model import validate_model
+from tfq_converters.reading.keras_models.layers import layer_tree, nodes
+from tfq_converters.reading.keras_models.load import keras_framework, load_model
+from tfq_converters.reading.keras_models.model import convert_model
+from tfq_converters.reading.keras_models.order import in_models_order
+from tfq_converters.reading.keras_models.safety import refuse_unsafe_nodes
+from tfq_converters.reading.layer_names.names import Resolver
+from tfq_converters.reading.layer_names.provenance import (
+    LayerInfo,
+    Provenance,
+    layer_from_names,
+    named_layers,
+    trace_layers,
+)
 from tfq_converters.reading.saved_model import convert_folder, load_signatures, without_training_state
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")

@@ -11,10 +11,10 @@ from tfq_converters.errors import TfqError
 from tfq_converters.files import temporary_folder
 from tfq_converters.graph import Graph, Subgraph, Tensor
 from tfq_converters.graph_edit import with_main
-from tfq_converters.reading.convert import LOOP_LENGTH, Conversion, ConversionRefused, convert, failure
-from tfq_converters.reading.safety import parsed
-from tfq_converters.reading.silence import silenced
-from tfq_converters.reading.stock import saved_model_converter
+from tfq_converters.reading.conversion.convert import LOOP_LENGTH, Conversion, ConversionRefused, convert, failure
+from tfq_converters.reading.conversion.silence import silenced
+from tfq_converters.reading.conversion.stock import saved_model_converter
+from tfq_converters.reading.keras_models.safety import parsed
 
 DEFAULT_KEY = "serving_default"
 SINGLE_BATCH = (

@@ -49,7 +49,8 @@ def _dequantized_blocks(builder: SubgraphBuilder, tensor: int, value: WeightCode
     block, length = value.block[axis], value.codes.shape[axis]
     filled = -(-length // block) * block
     codes = np.pad(value.codes.transpose(order), [(0, 0)] * (len(order) - 1) + [(0, filled - length)])
-    scale, zero_point = (array.transpose(order).reshape(-1, 1) for array in (value.scale, value.zero_point))
+    scale = value.scale.transpose(order).reshape(-1, 1)
+    zero_point = value.zero_point.transpose(order).reshape(-1, 1)
     rows = WeightCodes(codes.reshape(-1, block), scale, zero_point, value.bits, (1, block))
 
     def floats(suffix: str, shape: tuple[int, ...]) -> Tensor:

@@ -1,5 +1,8 @@
-"""Builds one subgraph of the emitted file: remembers in which forms each value of the float graph exists so far, and
-inserts the conversion when an operator asks for another form."""
+"""The builder of one subgraph of the emitted file.
+
+It remembers in which forms each value of the float graph exists so far, and inserts the conversion when an operator
+asks for another form.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -71,9 +74,13 @@ class SubgraphBuilder(GraphBuilder):
 
         def flat() -> WeightCodes:
             shape = (codes.codes.shape[0], codes.codes.shape[3])
-            scale, zero_point = (a.reshape(a.shape[0], a.shape[3]) for a in (codes.scale, codes.zero_point))
+            scales = (codes.scale.shape[0], codes.scale.shape[3])
             return WeightCodes(
-                codes.codes.reshape(shape), scale, zero_point, codes.bits, (codes.block[0], codes.block[3])
+                codes.codes.reshape(shape),
+                codes.scale.reshape(scales),
+                codes.zero_point.reshape(scales),
+                codes.bits,
+                (codes.block[0], codes.block[3]),
             )
 
         return self._matrices.once(flat, codes)

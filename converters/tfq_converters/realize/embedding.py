@@ -1,5 +1,8 @@
-"""Embedding tables. GATHER cannot read a table with a scale per row, EMBEDDING_LOOKUP can: the ids are flattened,
-looked up, and the rows put back into shape. A table with one scale may stay a GATHER, dequantized after it."""
+"""Embedding tables whose rows are stored in few bits.
+
+GATHER cannot read a table with a scale per row, EMBEDDING_LOOKUP can: the ids are flattened, looked up, and the rows
+are put back into shape. A table with one scale may stay a GATHER, whose result is dequantized.
+"""
 
 from dataclasses import replace
 
@@ -13,7 +16,7 @@ from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.blocks import dequantized, stored_blocks
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, stored
 
-ASIDE_BYTES = 2**13  # of zero points: below it, the two operators more are not worth it
+ASIDE_BYTES = 2**13  # zero points: below it, the two operators more are not worth it
 LOOKUP_VERSIONS = {8: 3, 4: 4, 2: 5}  # registered for the table's type; per runtime.md's measurements
 
 
@@ -124,7 +127,7 @@ def _stored_rows(builder: SubgraphBuilder, tensor: int, table: WeightCodes) -> T
         codes = np.pad(codes, ((0, 0), (0, parts * width - codes.shape[1]))).reshape(-1, width)
         block = (1, width)
     codes = np.pad(codes, ((0, 0), (0, -codes.shape[1] % (8 // table.bits))))
-    scale, zero_point = (a.reshape(-1, 1) for a in (table.scale, table.zero_point))
+    scale, zero_point = table.scale.reshape(-1, 1), table.zero_point.reshape(-1, 1)
     if scales_aside(table):
         scale, zero_point, block = np.ones((1, 1), np.float32), np.zeros((1, 1), np.int64), codes.shape
     rows = WeightCodes(codes, scale, zero_point, table.bits, block)

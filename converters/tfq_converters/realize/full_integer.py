@@ -75,7 +75,7 @@ def _version(op: Op, encoding: OpEncoding) -> int:
         assert isinstance(weight, WeightCodes)
         needed = max(needed, weight_version(op.code, weight.bits))
     if op.code == "MUL" and _product_scale(encoding) >= encoding.outputs[0].scale:
-        needed = max(needed, 3)  # of the first kernels whose rescaling may enlarge
+        needed = max(needed, 3)  # the first kernels whose rescaling may enlarge have it
     return max(op.version, needed)
 
 

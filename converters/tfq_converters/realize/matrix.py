@@ -11,14 +11,15 @@ import numpy as np
 
 from tfq_converters.graph import ABSENT, Op, Options, Tensor
 from tfq_converters.graph_edit import encoded
-from tfq_converters.operators import ACTIVATIONS, FUSED, NOTHING_FUSED, Activation, fused_activation
+from tfq_converters.operators import ACTIVATIONS, FUSED, Activation, fused_activation, without_activation
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.blocks import stored_blocks
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder
+from tfq_converters.realize.dynamic_range import dynamic_options
 
 # The portable blockwise kernel is silently wrong with a fused activation: an operator of its own comes after it.
 ACTIVATION_OPS: Mapping[Activation, str] = {name: name for name in ACTIVATIONS if name not in ("NONE", "SIGN_BIT")}
-BLOCKWISE_VERSION = 13  # of FULLY_CONNECTED: of the first kernels that know blockwise int4
+BLOCKWISE_VERSION = 13  # the version of FULLY_CONNECTED whose kernels first know blockwise int4
 
 
 def as_fully_connected(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> tuple[Op, OpEncoding]:
@@ -26,14 +27,14 @@ def as_fully_connected(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -
     if op.code != "CONV_2D":
         return op, encoding
     codes = encoding.weights[1]
-    assert isinstance(codes, WeightCodes) and op.options is not None
+    assert isinstance(codes, WeightCodes)
     matrix = builder.matrix(codes)
     weight = builder.once(codes, "matrix", lambda: builder.new(_matrix_tensor(builder.tensors[op.inputs[1]])))
     source = _strided(builder, op, encoding)
     options = Options(
         "FullyConnectedOptions",
         {
-            FUSED: op.options.values[FUSED],
+            FUSED: op.option(FUSED),
             "weightsFormat": 0,
             "keepNumDims": True,
             "asymmetricQuantizeInputs": False,
@@ -74,7 +75,7 @@ def blockwise(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
     """Add `op` as FULLY_CONNECTED over int4 blocks; activations are float and quantized on the fly."""
     op, encoding = as_fully_connected(builder, op, encoding)
     codes = encoding.weights[1]
-    assert isinstance(codes, WeightCodes) and op.options is not None
+    assert isinstance(codes, WeightCodes)
     block = codes.block[1]
     weight = builder.once(
         codes, "blockwise", lambda: builder.new(stored_blocks(builder.tensors[op.inputs[1]], codes, block))
@@ -86,7 +87,7 @@ def blockwise(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
     bias = op.inputs[2] if len(op.inputs) > 2 else ABSENT
     bias = builder.weight(bias, encoding.weights[2]) if 2 in encoding.weights else builder.value(bias, FLOAT)
     fused = fused_activation(op)
-    options = replace(op.options, values={**op.options.values, "asymmetricQuantizeInputs": True, **NOTHING_FUSED})
+    options = without_activation(replace(op, options=dynamic_options(op))).options
     target = builder.output(op.outputs[0], FLOAT)
     linear = target
     if fused != "NONE":

@@ -101,7 +101,7 @@ def _factor(builder: SubgraphBuilder, op: Op, number: int, dtype: str) -> Factor
 def _multiply(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, left: Factor, right: Factor) -> None:
     result = encoding.outputs[0]
     enlarges = left[1] * right[1] >= result.scale
-    version = max(OPS["MUL"].version(result.dtype), 3 if enlarges else 1)  # of the first kernels that may enlarge
+    version = max(OPS["MUL"].version(result.dtype), 3 if enlarges else 1)  # the first kernels that may enlarge have it
     options = PLAIN_MUL
     builder.add(Op("MUL", (left[0], right[0]), (builder.output(op.outputs[0], result),), options, version))
 

@@ -1,8 +1,8 @@
-"""Groups of inputs with scales of their own where no kernel has such blocks: the inputs are cut into groups, one
-operator per group computes with one scale per output channel, and their results are added.
+"""Operators that are split along their inputs, where no kernel has blocks of inputs with scales of their own.
 
-In float activations the sum is float. In integers the partial sums are int16: of int8 the rounding of each would
-show (2 to 4 % of the output's range), of int16 it is a few thousandths of an int8 step.
+The inputs are cut into groups, one operator per group computes with one scale per output channel, and the results are
+added. With float activations the sum is float. In integers the partial sums are int16: rounded to int8 they would lose
+2 to 4 % of the output's range, rounded to int16 a few thousandths of an int8 step.
 """
 
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ from tfq_converters.operators import (
     groups_of,
     is_pointwise,
     with_activation,
+    without_activation,
 )
 from tfq_converters.quantized import OpEncoding, WeightCodes
 from tfq_converters.realize.builder import FLOAT, SubgraphBuilder, ValueForm, stored
@@ -55,8 +56,7 @@ def split(builder: SubgraphBuilder, op: Op, encoding: OpEncoding) -> None:
     form: ValueForm = encoding.read(slot) if integer else FLOAT
     weight = encoding.weights[1]
     assert isinstance(weight, WeightCodes)
-    axis = facts_of(op.code).input_axis
-    assert axis is not None
+    axis = facts_of(op.code).weights[0].input_axis
     length = weight.codes.shape[axis]
     cut = _Cut(tuple(range(0, length, weight.block[axis])), length, groups)
     inputs = _cut_inputs(builder, op, op.inputs[slot], form, cut)
@@ -145,10 +145,9 @@ def _part(
     else:
         version = max(op.version, OPS[op.code].version("int16"), weight_version(op.code, bits))
         options = op.options
-    assert options is not None
-    plain = with_activation(options, "NONE")
     output = builder.new(result)
-    builder.add(replace(op, inputs=tuple(inputs), outputs=(output,), options=plain, version=version))
+    plain = replace(op, inputs=tuple(inputs), outputs=(output,), options=options, version=version)
+    builder.add(without_activation(plain))
     return output
 
 
@@ -161,13 +160,12 @@ def _bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, slot: int) -> 
 def _no_bias(builder: SubgraphBuilder, op: Op, encoding: OpEncoding, weight: int) -> int:
     """Return a bias of zeros: CONV_2D is refused without one."""
     stored_weight = builder.tensors[weight]
-    assert stored_weight.quantization is not None
     name = f"{stored_weight.name}/zero_bias"
     channels = stored_weight.shape[0]
     if encoding.mode != "integer":
         return builder.constant(name, np.zeros(channels, np.float32))
-    scale = np.float32(encoding.inputs[0].widened().scale) * stored_weight.quantization.scale
-    quantization = replace(stored_weight.quantization, scale=scale, zero_point=np.zeros(len(scale), np.int64), axis=0)
+    scale = np.float32(encoding.inputs[0].widened().scale) * stored_weight.affine.scale
+    quantization = replace(stored_weight.affine, scale=scale, zero_point=np.zeros(len(scale), np.int64), axis=0)
     return builder.new(Tensor(name, (channels,), "int64", data=np.zeros(channels, np.int64), quantization=quantization))
 
 

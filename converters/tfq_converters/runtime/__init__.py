@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from tfq_converters.runtime.apart_child import timed
     from tfq_converters.runtime.apart_process import Apart, ApartRunner, apart
     from tfq_converters.runtime.candidate_runs import FileRuns, file_runs
-    from tfq_converters.runtime.child_process import python_command, python_environment
+    from tfq_converters.runtime.child_process import pipe, python_command, python_environment, started
     from tfq_converters.runtime.child_runs import Arrays, Runs, waiting
     from tfq_converters.runtime.input_values import drawn, role_of
     from tfq_converters.runtime.patience import check_timeout, float_seconds
@@ -31,7 +31,7 @@ else:
             "apart_child": "timed",
             "apart_process": "Apart ApartRunner apart",
             "candidate_runs": "FileRuns file_runs",
-            "child_process": "python_command python_environment",
+            "child_process": "pipe python_command python_environment started",
             "child_runs": "Arrays Runs waiting",
             "input_values": "drawn role_of",
             "patience": "check_timeout float_seconds",
@@ -61,11 +61,13 @@ __all__ = [
     "is_unrunnable",
     "known_ops",
     "known_part",
+    "pipe",
     "python_command",
     "python_environment",
     "role_of",
     "runnable_part",
     "stand_ins",
+    "started",
     "timed",
     "unrunnable_names",
     "unrunnable_ops",

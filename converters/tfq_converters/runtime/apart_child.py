@@ -31,9 +31,11 @@ class Server:
         self._runners: dict[int, Runner] = {}
 
     def open(self, number: int, path: str, kernels: Any, threads: int) -> None:
+        """Open a file under a number."""
         self._runners[number] = Runner(path, kernels, threads)
 
     def close(self, number: int) -> None:
+        """Close the file of a number, if it is open."""
         self._runners.pop(number, None)
 
     def run(self, number: int, inputs: list[Any], each: int, reset: bool) -> list[Any]:
@@ -47,6 +49,7 @@ class Server:
         return self._answered.put(outputs)
 
     def reset(self, number: int) -> None:
+        """Set the variables of a file back to their start."""
         self._runners[number].reset_variables()
 
     def time(self, numbers: list[int], inputs: list[Any], counts: list[int], seconds: float) -> list[Any]:

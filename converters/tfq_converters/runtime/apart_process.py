@@ -13,7 +13,7 @@ import numpy as np
 
 from tfq_converters.errors import TfqError
 from tfq_converters.files import write_file
-from tfq_converters.runtime.child_process import in_folder, started
+from tfq_converters.runtime.child_process import in_folder, pipe, started
 from tfq_converters.runtime.mailbox import Mailbox
 from tfq_converters.runtime.patience import Clock, limit_of
 from tfq_converters.runtime.runner import Kernels
@@ -21,7 +21,7 @@ from tfq_converters.runtime.runner import Kernels
 LOOK = 0.5  # seconds between two looks at a process that does not answer
 LAST_WORDS = 800  # characters
 START = 20.0  # seconds that a process may take to start, whatever the user said of runs
-RUNS_TIMED = 5  # of each file: those that are not counted, and the fewest that are
+RUNS_TIMED = 5  # runs of each file: those that are not counted, and the fewest that are
 
 
 def apart(timeout: float | None = None) -> AbstractContextManager["Apart"]:
@@ -100,20 +100,20 @@ class Apart:
         Raises:
             TfqError: the runtime refuses or fails, the process died, or it did not answer in time.
         """
-        assert self._process.stdin is not None
+        requests = pipe(self._process.stdin)
         with suppress(BrokenPipeError):  # it died; the answer says so
-            self._process.stdin.write(json.dumps([name, arguments]).encode() + b"\n")
-            self._process.stdin.flush()
+            requests.write(json.dumps([name, arguments]).encode() + b"\n")
+            requests.flush()
         answer = json.loads(self._line(what, limit))
         if "refused" in answer:
             raise TfqError(f"{what}: {answer['refused']}")
         return answer["done"]
 
     def _line(self, what: str, limit: float) -> bytes:
-        assert self._process.stdout is not None
+        answers = pipe(self._process.stdout)
         clock = Clock()
         with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
+            selector.register(answers, selectors.EVENT_READ)
             while b"\n" not in self._said:
                 if not selector.select(min(LOOK, limit)):
                     if clock.look() >= limit:
@@ -124,7 +124,7 @@ class Apart:
                             "only takes long, give it more: timeout=SECONDS"
                         )
                     continue
-                part = os.read(self._process.stdout.fileno(), 2**16)
+                part = os.read(answers.fileno(), 2**16)
                 if not part:
                     raise TfqError(f"{what}: {self._how_it_died()}")
                 self._said += part

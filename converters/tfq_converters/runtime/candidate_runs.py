@@ -18,7 +18,7 @@ from tfq_converters.runtime.apart_process import Apart, apart
 from tfq_converters.runtime.child_process import in_folder
 from tfq_converters.runtime.patience import float_seconds
 
-Outputs = list[list[np.ndarray]]  # of every sample, of every output
+Outputs = list[list[np.ndarray]]  # by sample, then by output
 
 
 class FileRuns:

@@ -1,4 +1,4 @@
-"""How a module of these packages is run in a process of its own: what lies in the current folder is never imported."""
+"""How a module of these packages is run in a process of its own, without imports from the current folder."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import IO, AnyStr, Protocol, TypeVar
 
 from tfq_converters.files import temporary_folder
 
@@ -29,27 +29,49 @@ def python_environment(*roots: str, **more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([ROOT, *roots, *others]), "PYTHONSAFEPATH": "1"} | more
 
 
-def started(module: str, folder: Path, stdout: int) -> "subprocess.Popen[bytes]":
-    """Start `module` with `folder` as its argument; what it says on stderr goes to the file `errors` there.
+def started(
+    module: str, folder: Path, stdout: int, *arguments: str, errors: str = "errors", site: bool = False
+) -> "subprocess.Popen[bytes]":
+    """Start `module` in a process of its own. All child processes of these packages are started here.
 
-    The process has a session of its own, so that Ctrl-C on the terminal reaches its parent alone, which may go on and
-    need it, or ends it.
+    It has a session of its own, so that Ctrl-C on the terminal reaches its parent alone, which may go on and need it,
+    or ends it.
+
+    Args:
+        module: the module that is run.
+        folder: its first argument.
+        stdout: the file descriptor of its output, or a constant of `subprocess`.
+        arguments: its other arguments.
+        errors: the file in `folder` that gets what it says on stderr.
+        site: whether it has what `site` sets up; it starts sooner without.
     """
-    with (folder / "errors").open("ab") as errors:
+    with (folder / errors).open("ab") as stream:
         return subprocess.Popen(
-            python_command(module, str(folder), site=False),
+            python_command(module, str(folder), *arguments, site=site),
             env=python_environment(OPENBLAS_NUM_THREADS="1"),  # these children use none
             stdin=subprocess.PIPE,
             stdout=stdout,
-            stderr=errors,
+            stderr=stream,
             start_new_session=True,
         )
+
+
+def pipe(stream: IO[AnyStr] | None) -> IO[AnyStr]:
+    """Return a stream of a child that was started with a pipe there.
+
+    Raises:
+        TypeError: it was not.
+    """
+    if stream is None:
+        raise TypeError("the child was started without this pipe")
+    return stream
 
 
 class Ends(Protocol):
     """Something that has processes, and ends them."""
 
-    def end(self) -> None: ...
+    def end(self) -> None:
+        """End the processes."""
 
 
 E = TypeVar("E", bound=Ends)

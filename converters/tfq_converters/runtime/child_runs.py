@@ -14,7 +14,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.files import ArrayFile, ArrayWriter, write_file
 from tfq_converters.graph import Graph
 from tfq_converters.graph_edit import Part, cut
-from tfq_converters.runtime.child_process import in_folder, started
+from tfq_converters.runtime.child_process import in_folder, pipe, started
 from tfq_converters.runtime.patience import Clock, limit_of
 from tfq_converters.runtime.runner import Kernels
 
@@ -108,10 +108,10 @@ class Runs:
 
     def _begin(self, child: subprocess.Popen[bytes], kernels: Sequence[Kernels]) -> None:
         self._children |= dict.fromkeys(kernels, child)
-        assert child.stdin is not None
+        requests = pipe(child.stdin)
         with suppress(BrokenPipeError):  # it died on its own; `result` says so
-            child.stdin.write(" ".join(kernels).encode() + b"\n")
-            child.stdin.close()
+            requests.write(" ".join(kernels).encode() + b"\n")
+            requests.close()
 
     def keep(self, name: str, value: np.ndarray) -> None:
         """Put an array aside, on disk."""
@@ -123,7 +123,7 @@ class Runs:
         return ArrayFile(self._here / "kept")
 
     def result(self, kernels: Kernels) -> Arrays:
-        """Wait for the run on `kernels`; ask for what comes first, first.
+        """Wait for the run on `kernels`; ask first for the run that ends first.
 
         Raises:
             TfqError: the runtime refused the file, died on it, or did not end.

@@ -1,7 +1,8 @@
 """Asks the runtimes here which custom operators they execute, in a process of their own, once each.
 
-No list would do. Some custom operators come with the interpreter, some only with a delegate, which takes them where
-their shapes and constants suit it, and those of TensorFlow (SELECT_TF_OPS) need a delegate that no Python package has.
+A fixed list would not be right: some custom operators come with the interpreter, some only with a delegate, which takes
+them where their shapes and constants suit it, and those of TensorFlow (SELECT_TF_OPS) need a delegate that no Python
+package has.
 """
 
 from typing import Any
@@ -20,7 +21,7 @@ _answers: dict[Any, dict[str, bool]] = {}
 
 
 def executes(kernels: Kernels, op: Op, subgraph: Subgraph) -> bool:
-    """Return whether `kernels` run the custom operator `op` of `subgraph`; the slow ones answer for each other."""
+    """Return whether `kernels` run the custom operator `op` of `subgraph`; all slow ones give the same answer."""
     key = _key(op, subgraph)
     if key not in _answers:
         _answers[key] = _asked(op, subgraph)

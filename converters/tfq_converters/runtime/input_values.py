@@ -17,7 +17,7 @@ Kind = Literal["index", "length", "mask", "probability", "plain"]  # the first t
 KINDS: tuple[Kind, ...] = ("index", "length", "mask", "probability", "plain")
 UNBOUNDED = 8  # integers that index nothing are drawn below this
 LARGE = 1e3  # a mask times this or more takes scores out
-SET = 0.75  # of a mask, and its first element in any case
+SET = 0.75  # share of a mask that is set, and its first element in any case
 TAKES_SIZE = {"FILL": 0, "RESHAPE": 1, "TILE": 1, "BROADCAST_TO": 1, "RANGE": 1}
 
 
@@ -33,7 +33,8 @@ class Role:
 def role_of(subgraph: Subgraph, start: int) -> Role:
     """Return the meaning of tensor `start` to the operators that it reaches: the first, narrowest kind that applies.
 
-    Of a tensor that says nothing, whole numbers are rows of every table, for it may index one in a way not seen here.
+    Where nothing tells the meaning, whole numbers are rows of every table, since the tensor may index one in a way that
+    this module does not follow.
     """
     roles: dict[Kind, Role] = {}
     for role in _roles(subgraph, start):

@@ -1,4 +1,4 @@
-"""How long a process that runs a file is waited for: a stopped or endless one must not stop the user's."""
+"""How long to wait for a process that runs a file: a stopped or endless one must not block the user's."""
 
 import time
 
@@ -17,8 +17,8 @@ def limit_of(float_seconds: float, timeout: float | None) -> float:
     """Return the seconds that one run of a file may take.
 
     Args:
-        float_seconds: what the same takes in float.
-        timeout: what the user said; None to scale it with `float_seconds`.
+        float_seconds: the time of the float model.
+        timeout: the limit that the user gave; None to scale it with `float_seconds`.
     """
     return LEAST + FACTOR * float_seconds if timeout is None else timeout
 

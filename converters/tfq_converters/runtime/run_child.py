@@ -21,7 +21,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.files import ArrayFile, ArrayWriter
 from tfq_converters.runtime.runner import Kernels, Runner
 
-SMALL_BYTES = 2**26  # of a file that several kernels run at a time
+SMALL_BYTES = 2**26  # size of a file that several kernels run at a time
 
 
 def samples(found: Mapping[str, np.ndarray]) -> list[list[np.ndarray]]:

@@ -1,5 +1,6 @@
-"""Operators that no runtime here executes: most custom ones, and TensorFlow's own (SELECT_TF_OPS). They stay as they
-are; everything around them is still run. `custom_ops` finds out which they are.
+"""Operators that no runtime here executes: most custom ones, and TensorFlow's own (SELECT_TF_OPS).
+
+They stay unchanged; everything around them is still run. `custom_ops` finds out which they are.
 """
 
 from dataclasses import replace

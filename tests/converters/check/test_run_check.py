@@ -87,7 +87,7 @@ def test_where_the_simulation_has_a_pole_integers_saturate():
     tensors = (Tensor("x", (1, 3, 7), "float32"), Tensor("y", (1, 3, 7), "float32"))
     graph = Graph((Subgraph("main", tensors, (Op("RSQRT", (0,), (1,)),), (0,), (1,)),))
     values = np.geomspace(1e-3, 100, 21, dtype=np.float32).reshape(1, 3, 7)  # the least ones are encoded as 0
-    result = quantized_model(write(graph), "full_int8", data=values, output_type="int8", repairs=None)
+    result = quantized_model(write(graph), "full_int8", data=values, output_type="int8", transforms=None)
     codes = Runner(result.content).run([values])[0]
     assert {row.code: row.mode for row in result.report.rows}["RSQRT"] == "integer"
     assert codes.flat[0] == 127 and codes.flat[-1] < 0

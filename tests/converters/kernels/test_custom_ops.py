@@ -82,7 +82,7 @@ def test_what_lies_behind_is_measured_and_checked(recipe: str) -> None:
     quantized = {row.name for row in result.report.rows if row.mode != "float"}
     assert quantized == (set() if recipe == "float16" else {"first", "last"})
     assert "last" in dict(result.report.layer_error)
-    assert not any("no runtime" in row.text for row in result.report.repairs)
+    assert not any("no runtime" in row.text for row in result.report.transforms)
 
 
 def test_an_error_behind_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_an_error_behind_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(writer, "realize", shifted)
     with pytest.raises(TfqError, match="not handed over: on the default kernels, last"):
-        tfq.quantize(flatbuffer.write(segmentation()), "full_int8", data(), repairs=None)
+        tfq.quantize(flatbuffer.write(segmentation()), "full_int8", data(), transforms=None)
 
 
 def test_one_that_nothing_executes_stays_and_the_report_says_so() -> None:

@@ -173,7 +173,7 @@ def test_no_other_module_has_a_set_of_operators():
     allowed = {
         "tfq_fine/emulation/sums.py",  # whose order of additions XNNPACK is known to use
         "tfq_fine/emulation/interpreter.py",  # which are computed outside of its table
-        "tfq_converters/reading/half_constants.py",  # which make float32 of float16
+        "tfq_converters/reading/conversion/half_constants.py",  # which make float32 of float16
         "tfq_converters/kernels/costs.py",  # which are written as another
         "tfq_converters/kernels/consumers.py",  # of whose cells a rule speaks
     }

@@ -17,9 +17,9 @@ from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Quantization
+from tfq_converters.reading.conversion.silence import silenced
 from tfq_converters.reading.float_source import refuse_quantized, validate_constants
 from tfq_converters.reading.reader import read_model
-from tfq_converters.reading.silence import silenced
 from tfq_converters.runtime.runner import Runner
 
 BAD_INPUT: dict[str, tuple[Callable[[Path], Any], str]] = {

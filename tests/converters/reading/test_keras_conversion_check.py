@@ -11,12 +11,12 @@ from keras import layers
 
 from support.keras_models import inputs_of, run, source, two_signatures
 from tfq_converters.errors import TfqError
-from tfq_converters.reading import checked as keras_checked
-from tfq_converters.reading.call import keras_call
-from tfq_converters.reading.conversion_check import check_signature
-from tfq_converters.reading.layers import layer_tree
-from tfq_converters.reading.model import convert_model
-from tfq_converters.reading.names import Resolver
+from tfq_converters.reading.comparison import checked as keras_checked
+from tfq_converters.reading.comparison.conversion_check import check_signature
+from tfq_converters.reading.keras_models.call import keras_call
+from tfq_converters.reading.keras_models.layers import layer_tree
+from tfq_converters.reading.keras_models.model import convert_model
+from tfq_converters.reading.layer_names.names import Resolver
 from tfq_converters.reading.reader import Source, read_model
 from tfq_converters.runtime.input_values import Role, role_of
 

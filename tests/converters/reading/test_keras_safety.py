@@ -15,8 +15,8 @@ import tensorflow as tf
 from support.child_programs import done
 from support.keras_models import run, shared
 from tfq_converters.errors import TfqError
+from tfq_converters.reading.conversion.silence import silenced
 from tfq_converters.reading.reader import read_model
-from tfq_converters.reading.silence import silenced
 
 
 @pytest.mark.parametrize("framework", ["keras", "tf_keras"])

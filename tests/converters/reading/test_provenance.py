@@ -14,11 +14,17 @@ from keras import layers
 
 from support.keras_layer_models import MODELS, randomized
 from tfq_converters.graph import Graph
-from tfq_converters.reading.layers import LayerInfo, layer_tree
-from tfq_converters.reading.names import Resolver, parts
-from tfq_converters.reading.provenance import attach_layers, layer_from_names, layer_table, named_layers, trace_layers
+from tfq_converters.reading.keras_models.layers import LayerInfo, layer_tree
+from tfq_converters.reading.layer_names.names import Resolver, parts
+from tfq_converters.reading.layer_names.provenance import (
+    attach_layers,
+    layer_from_names,
+    layer_table,
+    named_layers,
+    trace_layers,
+)
+from tfq_converters.reading.layer_names.weights import aligned
 from tfq_converters.reading.reader import Source, read_model
-from tfq_converters.reading.weights import aligned
 
 LINEAR = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "GATHER", "CONV_3D")
 

@@ -11,7 +11,7 @@ from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.activations.attention_masks import bounded
 from tfq_fine.calibration.statistics import Range, Statistics
-from tfq_fine.planning import Decision
+from tfq_fine.planning import Decision, Plan
 from tfq_fine.request.recipe import Recipe
 from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
 
@@ -85,9 +85,9 @@ def test_all_stays_in_integers_and_right(made: Callable[[float], Graph], lowest:
         assert not found[expected == 0].any()  # what is masked in float is masked in integers
 
 
-def test_without_the_repair_the_mask_stays_float() -> None:
+def test_without_the_transform_the_mask_stays_float() -> None:
     graph = computed(-1e9)
-    result = tfq.quantize(write(graph), Recipe("int8", INTEGER), samples(graph, -1e9), prefer="size", repairs=None)
+    result = tfq.quantize(write(graph), Recipe("int8", INTEGER), samples(graph, -1e9), prefer="size", transforms=None)
     assert {row.code for row in result.report.left_float()} == {"ADD", "SOFTMAX"}
 
 
@@ -98,7 +98,7 @@ def ranges(lowest: float) -> Statistics:
 
 
 def cut(graph: Graph, statistics: Statistics) -> Statistics:
-    return bounded(graph, {(0, o): Decision(INTEGER) for o in range(len(graph.main.ops))}, statistics)
+    return bounded(graph, Plan({(0, o): Decision(INTEGER) for o in range(len(graph.main.ops))}), statistics)
 
 
 def test_masked_scores_vanish_and_no_more() -> None:

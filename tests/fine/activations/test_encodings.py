@@ -27,7 +27,7 @@ def graph_of(tensors: list[Tensor], ops: list[Op], inputs: tuple[int, ...], outp
 
 
 def integer(graph: Graph, bits: int = 8) -> Plan:
-    return {key: Decision(OpSpec("integer", WeightSpec(), ActivationSpec(bits))) for key, _ in graph.ops()}
+    return Plan({key: Decision(OpSpec("integer", WeightSpec(), ActivationSpec(bits))) for key, _ in graph.ops()})
 
 
 def test_a_shared_constant_ties_nothing():

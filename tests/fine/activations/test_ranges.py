@@ -102,14 +102,14 @@ def test_statistics_without_what_an_observer_reads() -> None:
     with pytest.raises(tfq.TfqError, match="'entropy' of images reads a histogram statistic, which these"):
         tfq.quantize(content, "full_int8", statistics=plain, observer="entropy")
     counted = tfq.calibrate(content, DATA, observer="entropy")
-    options = {"observer": "mse", "repairs": None}  # which data decides about
+    options = {"observer": "mse", "transforms": None}  # which data decides about
     given = tfq.quantize(content, "full_int8", statistics=counted, **options)
     assert given.content == tfq.quantize(content, "full_int8", DATA, **options).content
 
 
 def test_the_report_shows_seen_and_chosen_ranges() -> None:
     report = tfq.quantize(
-        flatbuffer.write(small_cnn()), "full_int8", DATA, observer="mean_std:deviations=1", repairs=None
+        flatbuffer.write(small_cnn()), "full_int8", DATA, observer="mean_std:deviations=1", transforms=None
     ).report
     row = report.activations[0]
     assert (row.name, row.observer) == ("images", "mean_std")

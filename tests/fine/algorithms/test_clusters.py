@@ -148,7 +148,10 @@ def test_the_file_has_as_many_codes(recipe: str):
     counts = {layer: len(np.unique(codes)) for layer, codes in codes_in_file(result).items()}
     assert set(counts) == {"conv", "second", "head"}
     assert all(count <= len(CENTRES) for count in counts.values()), counts
-    assert {row.name for row in result.report.repairs if "clusters" in row.text} == {"fold_batch_norm", "cross_layer"}
+    assert {row.name for row in result.report.transforms if "clusters" in row.text} == {
+        "fold_batch_norm",
+        "cross_layer",
+    }
 
 
 def test_a_recipe_with_one_algorithm_for_all():

@@ -10,9 +10,9 @@ from tfq_converters import flatbuffer
 
 def test_one_value_and_the_short_forms_give_the_same_file():
     model, data = flatbuffer.write(small_cnn()), images(8)
-    short = tfq.quantize(model, "full_int8", data, num_samples=5, batch_size=2, repairs=None)
+    short = tfq.quantize(model, "full_int8", data, num_samples=5, batch_size=2, transforms=None)
     whole = tfq.CalibrationData(data, num_samples=5, batch_size=2)
-    assert tfq.quantize(model, "full_int8", whole, repairs=None).content == short.content
+    assert tfq.quantize(model, "full_int8", whole, transforms=None).content == short.content
     assert tfq.calibrate(model, whole).samples == 5
 
 

@@ -11,8 +11,10 @@ from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Subgraph, Tensor
 from tfq_converters.runtime import Runner
 from tfq_fine.api import quantize
+from tfq_fine.calibration.few_codes import few_codes
 from tfq_fine.calibration.statistics import Range
-from tfq_fine.calibration.unlikely_data import data_warnings, few_codes, few_samples, unlikely_scale, wide_scores
+from tfq_fine.calibration.unlikely_data import data_warnings, few_samples
+from tfq_fine.calibration.unlikely_scale import unlikely_scale, wide_scores
 
 RNG = np.random.default_rng(0)
 KERNEL = (RNG.normal(size=(7, 3, 3, 3)) / np.sqrt(27)).astype(np.float32)  # as a trained layer: it answers with about 1
@@ -157,13 +159,15 @@ def test_an_output_for_which_few_codes_are_left(output_type: str) -> None:
         data,
         output_type=output_type,
         prefer="size",
-        repairs=None,
+        transforms=None,
     )
     (warning,) = (told for told in narrow.report.warnings if "codes are left" in told)
     count = int(warning.partition(" of 256 codes")[0].rpartition(" ")[2])
     codes = {int(code) for row in data for code in _codes(narrow.content, row[None])}
     assert len(codes) <= count <= 1 + max(codes) - min(codes) + 1 and count < 8  # and a step that kernels may be off
-    wide = quantize(flatbuffer.write(_beside_a_constant(1.0)), "full_int8", data, output_type=output_type, repairs=None)
+    wide = quantize(
+        flatbuffer.write(_beside_a_constant(1.0)), "full_int8", data, output_type=output_type, transforms=None
+    )
     assert not any("codes are left" in told for told in wide.report.warnings)
 
 

@@ -59,11 +59,11 @@ def test_the_figures_are_those_of_the_inputs(framework: Any, nested: bool) -> No
 @FRAMEWORKS
 def test_unlike_data_is_told_of_with_the_figure(framework: Any) -> None:
     model = trained(framework)
-    far = tfq.quantize(model, "dynamic_int8", (images(16) + 1) * 127.5, repairs=None).report.warnings
+    far = tfq.quantize(model, "dynamic_int8", (images(16) + 1) * 127.5, transforms=None).report.warnings
     (warning,) = (said for said in far if "norm has kept the mean" in said)
     figure = float(warning.partition(" deviations away")[0].rpartition(" ")[2])
     assert 100 < figure < 2000  # 128 times the values, and their new mean
-    near = tfq.quantize(model, "full_int8", images(16) / 127.5, repairs=None).report.warnings
+    near = tfq.quantize(model, "full_int8", images(16) / 127.5, transforms=None).report.warnings
     (warning,) = (said for said in near if "norm has kept the mean" in said)
     assert "spread by 0.0078 of their deviation" in warning or "spread by 0.0079 of their deviation" in warning
     assert not any("has kept" in said for said in tfq.quantize(model, "full_int8", images(16)).report.warnings)

@@ -56,7 +56,7 @@ def test_wrappers_hold_the_ranges_that_quantize_chooses(name: str, observer: str
     recipe = tfq.RECIPES["full_int8"].with_observer(observer)
     wrapped = tfq.annotate(model, recipe)
     tfq.calibrate(wrapped, data)
-    expected = read_by_layer(tfq.quantize(model, recipe, data=data, repairs=None, prefer="size"))
+    expected = read_by_layer(tfq.quantize(model, recipe, data=data, transforms=None, prefer="size"))
     ranges = {w.name: w.ranges[0].limits() for w in wrappers(wrapped)}
     found = {layer: affine.activation_encoding(low, high, 8).scale for layer, (low, high) in ranges.items()}
     assert len(found) == len(expected) >= 2

@@ -22,6 +22,7 @@ from support.wrapped_models import (
 )
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms import ALGORITHMS, Algorithm, WeightProblem
+from tfq_fine.layers.kernel_scales import quantized_values
 from tfq_fine.layers.layer_table import ROWS, to_op
 from tfq_fine.layers.wrapped import wrappers
 from tfq_fine.numerics import affine
@@ -163,7 +164,7 @@ def test_weights_in_the_file_equal_the_simulated_ones_to_the_last_bit(spec: tupl
     tfq.calibrate(model, np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32))
     (wrapper,) = wrappers(model)
     (q,) = wrapper.kernels
-    simulated = to_op(np.asarray(wrapper._quantized_kernel(q)), q.layout)
+    simulated = to_op(np.asarray(quantized_values(q)), q.layout)
     (codes,) = [
         code for op in tfq.quantize(model).quantized.ops.values() for code in op.weights.values()
         if isinstance(code, WeightCodes)
@@ -261,7 +262,7 @@ def test_algorithms_know_the_same_of_the_inputs_in_wrappers_and_in_quantize(mode
     wrapped = calibrated(model, recipe, data)
     assert len(solved) == count  # with the data; before it, weights are rounded to nearest
     found = weight_codes(tfq.quantize(wrapped, data=data))
-    expected = weight_codes(tfq.quantize(model, recipe, data=data, repairs=["bias_correction"], prefer="size"))
+    expected = weight_codes(tfq.quantize(model, recipe, data=data, transforms=["bias_correction"], prefer="size"))
     assert len(found) == count and len(solved) >= 2 * count
     for of_wrapper, of_file in zip(found, expected, strict=True):
         np.testing.assert_array_equal(of_wrapper, of_file)
@@ -284,7 +285,7 @@ def test_a_kernel_that_the_converter_cuts_keeps_its_scales(granularity: Any):
     kernel = wrapper.kernels[1]
     codes = [c for op in result.quantized.ops.values() for c in op.weights.values() if isinstance(c, WeightCodes)]
     pieces = sorted((c for c in codes if c.codes.shape[1] == 7), key=lambda c: -len(c.codes))
-    simulated = to_op(np.asarray(wrapper._quantized_kernel(kernel)), kernel.layout)
+    simulated = to_op(np.asarray(quantized_values(kernel)), kernel.layout)
     np.testing.assert_array_equal(np.concatenate([c.dequantize() for c in pieces]), simulated)
 
 
@@ -299,7 +300,7 @@ def test_dropout_in_a_gru_that_resets_before(implementation: int):
     found = np.asarray(wrapped(data, training=True))
     (wrapper,) = wrappers(wrapped)
     for q in wrapper.kernels:
-        q.variable.assign(wrapper._quantized_kernel(q))
+        q.variable.assign(quantized_values(q))
     gru.cell.seed_generator.state.assign(seed)
     np.testing.assert_allclose(found, np.asarray(gru(data, training=True)), atol=1e-5)  # order of float32 sums
     assert np.abs(found - np.asarray(wrapped(data))).max() > 0.01

@@ -14,10 +14,14 @@ from tfq_fine import quantize
 from tfq_fine.calibration.statistics import Range, Statistics
 from tfq_fine.placement import float_islands as placement
 from tfq_fine.placement.float_islands import place
-from tfq_fine.planning import Decision, Policy
+from tfq_fine.planning import Decision, Plan, Policy
 from tfq_fine.request.specs import ActivationSpec, OpSpec, WeightSpec
 
 INTEGER = OpSpec("integer", WeightSpec(), ActivationSpec(8))
+
+
+def integer(count: int) -> Plan:
+    return Plan({(0, o): Decision(INTEGER) for o in range(count)})
 
 
 def random_graph(rng: random.Random, count: int) -> Graph:
@@ -55,7 +59,7 @@ def test_the_cut_is_the_cheapest_labelling(seed: int, monkeypatch: pytest.Monkey
     monkeypatch.setattr(placement, "WORTHWHILE", 0.0)
     monkeypatch.setattr(placement, "WORTHWHILE_NS", 0.0)
     statistics = Statistics({(0, t): Range(-1.0, 1.0) for t in range(len(graph.main.tensors))}, 1)
-    plan = place(graph, {(0, o): Decision(INTEGER) for o in range(len(ops))}, statistics, Policy())
+    plan = place(graph, integer(len(ops)), statistics, Policy()).plan
     chosen = {o for (_, o), decision in plan.items() if decision.spec is not None}
     everything = set(range(len(ops)))
     best = min(
@@ -74,9 +78,9 @@ def test_no_islands_for_speed_when_not_wanted(options: tuple, monkeypatch: pytes
     graph = random_graph(random.Random(0), 4)
     monkeypatch.setattr(costs, "cost", lambda op, main, kind, table=None: 1e3 if kind == "float32" else 1e6)
     statistics = Statistics({(0, t): Range(-1.0, 1.0) for t in range(len(graph.main.tensors))}, 1)
-    plan = {(0, o): Decision(INTEGER) for o in range(4)}
-    assert all(decision.spec == INTEGER for decision in place(graph, plan, statistics, *options).values())
-    assert any(decision.spec is None for decision in place(graph, plan, statistics, Policy()).values())
+    plan = integer(4)
+    assert all(decision.spec == INTEGER for decision in place(graph, plan, statistics, *options).plan.values())
+    assert any(decision.spec is None for decision in place(graph, plan, statistics, Policy()).plan.values())
 
 
 def test_an_additive_mask_stays_out_of_integers() -> None:
@@ -88,7 +92,7 @@ def test_an_additive_mask_stays_out_of_integers() -> None:
     assert OPS["ADD"].int8 and OPS["SOFTMAX"].int8
     ranges = [Range(-3, 3), Range(-1e9, 0), Range(-1e9, 3), Range(-1e9, 3), Range(0, 1)]
     statistics = Statistics({(0, t): r for t, r in enumerate(ranges)}, 1)
-    plan = place(graph, {(0, o): Decision(INTEGER) for o in range(4)}, statistics, Policy("size"))
+    plan = place(graph, integer(4), statistics, Policy("size")).plan
     assert [plan[0, o].spec is None for o in range(4)] == [True, True, True, False]
     assert "one step of sum would exceed the range of scores" in plan[0, 2].reason
 

@@ -20,6 +20,7 @@ from tfq_fine.report import (
     QuantizationReport,
     Report,
     TaskResult,
+    TransformRow,
 )
 
 NASTY = "<script>alert('x')</script>[red]$x^2$"
@@ -140,6 +141,17 @@ def _changed(**changes):
 def test_what_is_not_a_report_is_refused(text, message):
     with pytest.raises(TfqError, match=message):
         Report.from_json(text)
+
+
+def test_the_former_name_of_transforms_is_read_and_warned_of():
+    expected = dataclasses.replace(QUANTIZATION, transforms=(TransformRow("cross_layer", True, "two layers"),))
+    plain = json.loads(expected.to_json())
+    plain["repairs"] = plain.pop("transforms")
+    report = QuantizationReport.from_json(json.dumps(plain))
+    assert report == expected
+    with pytest.warns(DeprecationWarning, match="'repairs' is now called 'transforms'") as caught:
+        assert report.repairs == report.transforms
+    assert caught[0].filename == __file__
 
 
 def test_an_unknown_mode_is_refused():

@@ -14,8 +14,8 @@ from tfq_converters.graph import Graph, Options
 from tfq_converters.runtime import Runner
 from tfq_fine.search.float_parts import Aim, Candidate, Search, parts
 from tfq_fine.search.islands import OFF_POINTS
-from tfq_fine.search.judging import CLASSES, DECISIONS, VALUES, Apart, uses
-from tfq_fine.search.trial import Measured, Variant
+from tfq_fine.search.judging import CLASSES, DECISIONS, VALUES, Apart, Measured, uses
+from tfq_fine.search.variant import Variant
 
 
 def hourglass() -> Graph:
@@ -110,12 +110,12 @@ def points(content: bytes, graph: Graph, data: np.ndarray) -> float:
 
 def test_a_chain_that_is_shaken_all_over_is_fed_floats() -> None:
     graph, data = two_heads(), samples(80, 0)
-    without = tfq.quantize(write(graph), "full_int8", data, prefer="size", repairs=None)
+    without = tfq.quantize(write(graph), "full_int8", data, prefer="size", transforms=None)
     result = tfq.quantize(write(graph), "full_int8", data, prefer="size")
     fresh = samples(100, 1)
     assert points(without.content, graph, fresh) > 3 * OFF_POINTS
     assert points(result.content, graph, fresh) < OFF_POINTS
-    row = next(row for row in result.report.repairs if row.name == "islands")
+    row = next(row for row in result.report.transforms if row.name == "islands")
     assert row.applied and "points off without" in row.text and "of float without" in row.text
     assert {r.mode for r in result.report.rows} == {
         "integer",
@@ -127,8 +127,10 @@ def test_a_chain_that_is_shaken_all_over_is_fed_floats() -> None:
 
 @pytest.mark.parametrize("options", [{"runtimes": "ethos-u"}, {"input_type": "int8", "output_type": "int8"}])
 def test_who_takes_no_float_gets_none(options: dict) -> None:
-    result = tfq.quantize(write(two_heads()), "full_int8", samples(40, 0), prefer="size", repairs="islands", **options)
-    row = next(row for row in result.report.repairs if row.name == "islands")
+    result = tfq.quantize(
+        write(two_heads()), "full_int8", samples(40, 0), prefer="size", transforms="islands", **options
+    )
+    row = next(row for row in result.report.transforms if row.name == "islands")
     assert not row.applied and "points off, but" in row.text
     assert {r.mode for r in result.report.rows} == {"integer"}
     assert any("points off" in warning for warning in result.report.poor_outputs())

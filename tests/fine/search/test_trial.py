@@ -15,7 +15,7 @@ from tfq_converters.runtime import Runner, file_runs
 from tfq_fine.algorithms import ALGORITHMS, Algorithm, WeightProblem
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
-from tfq_fine.search import Trial, Variant
+from tfq_fine.search import SplitSamples, Trial, Variant
 from tfq_fine.search.numbers import Settings
 
 SAMPLES = [(row[None],) for row in images(6)]
@@ -38,16 +38,16 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Any:
         return calibrate(graph, [Batch(sample, None, n, 1) for n, sample in enumerate(SAMPLES)], needs)
 
     with file_runs(None) as runs:
-        trial = Trial(graph, Settings(), calibrated, SAMPLES, runs)
+        trial = Trial(graph, Settings(), calibrated, SplitSamples.of(graph, SAMPLES, fits=False), runs)
         yield graph, trial, reads, solved
 
 
 def with_bits(graph: Any, bits: int) -> dict[Any, Any]:
     """Every operator at 8 bits in integers, but the weights of the last linear one."""
-    whole = tfq.OpSpec("integer", tfq.WeightSpec(8), tfq.ActivationSpec(8))
+    whole = tfq.OpSpec("integer", tfq.WeightSpec(8, algorithm="round_to_nearest"), tfq.ActivationSpec(8))
     requested = {key: whole for key, _ in graph.ops()}
     last = max(key for key, op in graph.ops() if op.code == "FULLY_CONNECTED")
-    return requested | {last: replace(whole, weights=tfq.WeightSpec(bits))}
+    return requested | {last: replace(whole, weights=tfq.WeightSpec(bits, algorithm="round_to_nearest"))}
 
 
 def test_another_bit_width_of_one_layer_costs_that_layer(counted: Any):

@@ -77,7 +77,7 @@ def given() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def result(saved: str, given: dict[str, Any]) -> Result:
-    return tfq.quantize(saved, "full_int8", given, repairs=None)
+    return tfq.quantize(saved, "full_int8", given, transforms=None)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_each_is_calibrated_and_quantized_by_its_statistics(
             assert part.ranges == whole.signatures[key].ranges and part.histograms == whole.signatures[key].histograms
             assert len(part.kept) == 40  # all of so few; the file is decided on them
     assert "signature 'decode': 40 samples" in str(whole)
-    assert tfq.quantize(saved, "full_int8", statistics=whole, repairs=None).content == result.content
+    assert tfq.quantize(saved, "full_int8", statistics=whole, transforms=None).content == result.content
 
 
 def _rows(value: Any, rows: slice) -> Any:
@@ -261,7 +261,7 @@ def test_the_command_takes_values_by_signature(
     assert _exit_code(*verifying, "--max-drop", "50%", "--report", str(tmp_path / "report.json")) == 0
     report = Report.from_json((tmp_path / "report.json").read_text())
     assert set(report.signatures) == set(given) and "Signature both" in capsys.readouterr().out
-    worse = tfq.quantize(saved, "weight_only_int2", given, repairs=None)
+    worse = tfq.quantize(saved, "weight_only_int2", given, transforms=None)
     worse.save(output)
     np.savez(tmp_path / "encode.npz", x=given["encode"], labels=model().encode_all(given["encode"]).argmax(axis=1))
     assert _exit_code(*verifying, "--max-drop", "0.1%") == 1

@@ -35,12 +35,12 @@ def near_zero() -> Graph:
     return net.graph(net.add("LOG", (y,), (1, 2)))
 
 
-@pytest.mark.parametrize("repairs", [None, "auto"])
-def test_a_file_that_is_not_finite_is_refused(repairs: str | None) -> None:
+@pytest.mark.parametrize("transforms", [None, "auto"])
+def test_a_file_that_is_not_finite_is_refused(transforms: str | None) -> None:
     equal = np.repeat(np.random.default_rng(0).uniform(0.5, 2, (20, 1)), 2, axis=1).astype(np.float32)
     with pytest.raises(tfq.TfqError, match=r"values of output 'net/log_b/output' are NaN or infinite on a sample"):
-        tfq.quantize(write(near_zero()), "weight_only_int4", equal, repairs=repairs)
-    assert tfq.quantize(write(near_zero()), "weight_only_int8", equal, repairs=repairs).report.verdict is not None
+        tfq.quantize(write(near_zero()), "weight_only_int4", equal, transforms=transforms)
+    assert tfq.quantize(write(near_zero()), "weight_only_int8", equal, transforms=transforms).report.verdict is not None
 
 
 def test_the_verdict_is_that_of_the_file() -> None:
@@ -131,7 +131,9 @@ def test_a_poor_likeness_is_warned_of(sqnr: float, agreement: float | None, weak
 
 
 def test_the_warning_is_in_the_report_and_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    result = tfq.quantize(write(small_net()), "full_int8", rows(30), observer="mean_std:deviations=0.3", repairs=None)
+    result = tfq.quantize(
+        write(small_net()), "full_int8", rows(30), observer="mean_std:deviations=0.3", transforms=None
+    )
     (warning,) = result.report.poor_outputs()
     assert warning in result.report.warnings and f"Warning: {warning[:60]}" in str(result.report)
     assert warning in caplog.text

@@ -53,7 +53,7 @@ def test_every_impossible_cell_is_refused(kind: Kind) -> None:
         return
     content, recipe = model_and_recipe(kind, list(refused))
     with pytest.raises(TfqError) as error:
-        tfq_fine.quantize(content, recipe, data=inputs(kind, 1), prefer="size", repairs=None)
+        tfq_fine.quantize(content, recipe, data=inputs(kind, 1), prefer="size", transforms=None)
     lines = str(error.value).splitlines()[1:] or [str(error.value)]
     assert len(lines) == len(refused)
     for cell, line in zip(refused, lines, strict=True):
@@ -75,7 +75,7 @@ def test_a_layer_of_one_channel(name: str) -> None:
     kind = replace(next(kind for kind in KINDS if kind.name == name), layer=SINGLE[name])
     possible = [cell for cell in cells(kind) if asked_of(kind, cell)[1].works]
     content, recipe = model_and_recipe(kind, possible)
-    result = tfq_fine.quantize(content, recipe, data=inputs(kind, 4), prefer="size", repairs=None)
+    result = tfq_fine.quantize(content, recipe, data=inputs(kind, 4), prefer="size", transforms=None)
     assert all(row.mode != "float" for row in result.report.rows if row.layer in {cell.name for cell in possible})
 
 
@@ -86,7 +86,7 @@ def test_tables_whose_rows_end_within_a_byte(depth: int) -> None:
     possible = [cell for cell in cells(kind) if cell.spec.mode == "dynamic"]
     content, recipe = model_and_recipe(kind, possible)
     ids = np.random.default_rng(0).integers(0, 13, (3, 7)).astype(np.int32)
-    result = tfq_fine.quantize(content, recipe, data=ids, prefer="size", repairs=None)
+    result = tfq_fine.quantize(content, recipe, data=ids, prefer="size", transforms=None)
     tables = [encoding.weights[0] for encoding in result.quantized.ops.values() if encoding.weights]
     for table, y in zip(tables, Runner(result.content, "reference").run([ids]), strict=True):
         np.testing.assert_allclose(y, table.dequantize()[ids], rtol=1e-6)  # float32 products

@@ -50,13 +50,13 @@ def test_data_corrects_biases_without_integers(recipe):
     content, batch = flatbuffer.write(graph), images(64)
 
     def shift(data: np.ndarray | None) -> float:
-        made = tfq.quantize(content, recipe, data, prefer="size").content
+        made = tfq.quantize(content, recipe, data, prefer="size", quality="fast").content
         float_mean, found = (logits(source, batch).mean(axis=0) for source in (content, made))
         return float(np.abs(found - float_mean).max())
 
-    assert shift(batch) < 0.3 * shift(None)
+    assert shift(batch) < 0.5 * shift(None)  # on the way through the model means shift again, which nothing takes back
     plain = replace(RECIPES[recipe], default=replace_weights(RECIPES[recipe].default, bias_correction=False))
-    assert tfq.quantize(content, plain, batch).statistics is None  # nothing asks for a calibration
+    assert tfq.quantize(content, plain, batch, quality="fast").statistics is None  # nothing asks for a calibration
 
 
 def logits(content: bytes, batch: np.ndarray) -> np.ndarray:

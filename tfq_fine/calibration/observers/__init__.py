@@ -38,7 +38,7 @@ class Observer:
         return "" if low <= value <= high else f"{option}={value:g}: expected {low:g} to {high:g}"
 
 
-LIMITS = {  # of options, whatever the observer
+LIMITS = {  # limits of options, whatever the observer
     "momentum": (0.0, 1.0),
     "percentile": (50.0, 100.0),
     "lower": (0.0, 100.0),

@@ -1,5 +1,7 @@
-"""The largest magnitude of each channel, for equalization of activations (Xiao et al. 2023, SmoothQuant, arXiv
-2211.10438, equation 4; Li et al. 2023, FPTQ, arXiv 2308.15987, equation 8)."""
+"""The largest magnitude of each channel, for equalization of activations.
+
+Xiao et al. 2023, SmoothQuant, arXiv 2211.10438, equation 4; Li et al. 2023, FPTQ, arXiv 2308.15987, equation 8.
+"""
 
 import numpy as np
 

@@ -1,5 +1,7 @@
-"""Smallest value, largest value and mean square of each channel, for equalization across layers (Nagel et al. 2019,
-arXiv 1906.04721, section 4.1)."""
+"""Smallest value, largest value and mean square of each channel, for equalization across layers.
+
+Nagel et al. 2019, arXiv 1906.04721, section 4.1.
+"""
 
 from tfq_converters.graph_edit import GraphBuilder, steps
 

@@ -1,5 +1,7 @@
-"""The range that loses the least information: KL divergence of the values before and after quantization (Migacz 2017,
-"8-bit inference with TensorRT", GTC; Wu et al. 2020, arXiv 2004.09602, section 3.3)."""
+"""The range with the least KL divergence between the values before and after quantization.
+
+Migacz 2017, "8-bit inference with TensorRT", GTC; Wu et al. 2020, arXiv 2004.09602, section 3.3.
+"""
 
 from collections.abc import Mapping
 

@@ -1,5 +1,7 @@
-"""So many standard deviations around the mean (Lin, Talathi, Annapureddy 2016, arXiv 1511.06393, section 3: the step
-as a multiple of the standard deviation)."""
+"""The range of a number of standard deviations around the mean.
+
+Lin, Talathi, Annapureddy 2016, arXiv 1511.06393, section 3: the step as a multiple of the standard deviation.
+"""
 
 from collections.abc import Mapping
 

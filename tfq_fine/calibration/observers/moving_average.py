@@ -12,5 +12,4 @@ def moving_average(tensor: TensorStatistics, bits: int, options: Mapping[str, fl
     Options:
         momentum: what a run keeps of its weight when the next one comes (0.95).
     """
-    assert tensor.moving is not None
-    return tensor.moving.range
+    return tensor.averaged.range

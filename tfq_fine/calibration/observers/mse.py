@@ -1,5 +1,7 @@
-"""The range with the least squared error of the values at the given bits (Choukroun et al. 2019, arXiv 1902.06822,
-section 3.1; Nagel et al. 2021, arXiv 2106.08295, section 3.1)."""
+"""The range with the least squared error of the values at the given bits.
+
+Choukroun et al. 2019, arXiv 1902.06822, section 3.1; Nagel et al. 2021, arXiv 2106.08295, section 3.1.
+"""
 
 from collections.abc import Mapping
 
@@ -9,7 +11,7 @@ from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 from tfq_fine.numerics import Histogram, affine
 
-SHARES = 2.0 ** -np.arange(0.0, 8.0, 0.125)  # of each end of the range: down to 1/256, in steps of 8 %
+SHARES = 2.0 ** -np.arange(0.0, 8.0, 0.125)  # shares of each end of the range: down to 1/256, in steps of 8 %
 SWEEPS = 2
 
 

@@ -1,5 +1,7 @@
-"""Clip a given share of the values in each tail (McKinstry et al. 2018, arXiv 1809.04191, section 3.2; Wu et al. 2020,
-arXiv 2004.09602, section 3.3)."""
+"""The range that clips a given share of the values in each tail.
+
+McKinstry et al. 2018, arXiv 1809.04191, section 3.2; Wu et al. 2020, arXiv 2004.09602, section 3.3.
+"""
 
 from collections.abc import Mapping
 

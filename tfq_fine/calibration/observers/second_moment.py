@@ -1,5 +1,7 @@
-"""The second moment E[x x^T] of what meets the weights of a linear operator (Frantar et al. 2023, GPTQ, arXiv
-2210.17323, equation 1: 2 x x^T is the Hessian of the squared output error). x is a patch (`algorithms.patches`).
+"""The second moment E[x x^T] of the inputs x that a linear operator multiplies with its weights.
+
+Frantar et al. 2023, GPTQ, arXiv 2210.17323, equation 1: 2 x x^T is the Hessian of the squared output error. For a
+convolution, x is a patch (`algorithms.patches`).
 """
 
 import numpy as np

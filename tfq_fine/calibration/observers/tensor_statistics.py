@@ -16,7 +16,7 @@ class TensorStatistics:
 
     range: Range
     histogram: Histogram | None = None
-    extremes: Extremes | None = None  # of every sample; with the histogram
+    extremes: Extremes | None = None  # the extremes of every sample; with the histogram
     moving: MovingRange | None = None
 
     def within(self, fence: float = FENCE) -> "TensorStatistics":
@@ -36,13 +36,29 @@ class TensorStatistics:
 
     @property
     def counted(self) -> Histogram:
-        """The histogram of a tensor whose observer reads one."""
-        assert self.histogram is not None
+        """The histogram of a tensor whose observer reads one.
+
+        Raises:
+            TypeError: calibration did not count its values.
+        """
+        if self.histogram is None:
+            raise TypeError("calibration kept no histogram of this tensor")
         return self.histogram
+
+    @property
+    def averaged(self) -> MovingRange:
+        """The moving averages of a tensor whose observer reads them.
+
+        Raises:
+            TypeError: calibration did not average its ranges.
+        """
+        if self.moving is None:
+            raise TypeError("calibration kept no moving averages of this tensor")
+        return self.moving
 
 
 def _fenced(maxima: Histogram, fence: float) -> float:
     """Return the largest maximum within the fence; infinite where that is the largest of all."""
     lower, upper = maxima.quantile(0.25), maxima.quantile(0.75)
-    inside = maxima.values[maxima.values <= upper + fence * (upper - lower) + abs(upper) * 2**-8]  # of rounding
+    inside = maxima.values[maxima.values <= upper + fence * (upper - lower) + abs(upper) * 2**-8]  # for rounding
     return float("inf") if len(inside) == len(maxima.values) else float(np.max(inside))

@@ -24,7 +24,7 @@ class Call:
     codes: np.ndarray  # int64, without the zero point
     source: ActivationEncoding
     target: ActivationEncoding
-    shape: tuple[int, ...]  # of the output
+    shape: tuple[int, ...]  # the form of the output
 
 
 Kernel = Callable[[Call], np.ndarray]  # -> whole numbers of the output's scale, without its zero point

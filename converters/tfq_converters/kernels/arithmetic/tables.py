@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tfq_converters.graph import Float64Array, Int64Array
 from tfq_converters.kernels.arithmetic.rescaling import shifted, twice
 
 STEPS = 512
@@ -44,7 +45,7 @@ def _nearest(values: Any) -> Any:
     return np.trunc(values + np.copysign(np.asarray(values).dtype.type(0.5), values))
 
 
-def looked_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
+def looked_up(table: Int64Array, codes: Int64Array) -> np.ndarray:
     """Return the table at codes of 16 bits, with straight lines between its anchors."""
     index = (codes >> 7) + STEPS // 2
     base: np.ndarray = table[index]
@@ -52,26 +53,26 @@ def looked_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return result
 
 
-def exponential(x: np.ndarray, scale: np.float32) -> np.ndarray:
+def exponential(x: Float64Array, scale: np.float32) -> np.ndarray:
     """Return exp(x); `scale` is the output's, which only other functions read."""
     result: np.ndarray = np.exp(x)
     return result
 
 
-def logarithm(x: np.ndarray, scale: np.float32) -> np.ndarray:
+def logarithm(x: Float64Array, scale: np.float32) -> np.ndarray:
     """Return log(x); the lowest code where there is none."""
     return np.where(x <= 0, np.float32(LEAST) * scale, np.log(np.maximum(x, np.float32(1e-38)))).astype(np.float32)
 
 
-def reciprocal_root(x: np.ndarray, scale: np.float32) -> np.ndarray:
+def reciprocal_root(x: Float64Array, scale: np.float32) -> np.ndarray:
     """Return 1 / sqrt(x); the highest code where there is none."""
     return np.where(x <= 0, np.float32(MOST) * scale, 1 / np.sqrt(np.maximum(x, np.float32(1e-38)))).astype(np.float32)
 
 
-def gelu(approximate: bool) -> Callable[[np.ndarray, np.float32], np.ndarray]:
+def gelu(approximate: bool) -> Callable[[Float64Array, np.float32], Float64Array]:
     """Return GELU, computed with tanh or with the error function."""
 
-    def bent(x: np.ndarray) -> np.ndarray:
+    def bent(x: Float64Array) -> np.ndarray:
         if approximate:
             return np.asarray(np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x * x * x)))
         return np.asarray(np.vectorize(erf)(x * np.float32(np.sqrt(0.5))))
@@ -80,7 +81,10 @@ def gelu(approximate: bool) -> Callable[[np.ndarray, np.float32], np.ndarray]:
 
 
 def tabled(
-    function: Callable[[np.ndarray, np.float32], np.ndarray], codes: np.ndarray, scale: float, output_scale: float
+    function: Callable[[Float64Array, np.float32], Float64Array],
+    codes: Int64Array,
+    scale: float,
+    output_scale: float,
 ) -> np.ndarray:
     """Return a function of (real values, scale of the output) at codes of `scale`."""
     output = np.float32(output_scale)
@@ -89,7 +93,7 @@ def tabled(
     return looked_up(table, codes)
 
 
-def sigmoid_input(codes: np.ndarray, scale: float) -> np.ndarray:
+def sigmoid_input(codes: Int64Array, scale: float) -> np.ndarray:
     """Return codes on a scale of 1 / (3 * 4096)."""
     multiplier, shift = float(np.float32(scale)) * 4096.0 * 3.0, 0
     while multiplier <= 32767.0 / 2.0 and shift <= 30:
@@ -97,21 +101,21 @@ def sigmoid_input(codes: np.ndarray, scale: float) -> np.ndarray:
     return shifted(codes * int(multiplier), shift)
 
 
-def logistic(codes: np.ndarray, scale: float) -> np.ndarray:
+def logistic(codes: Int64Array, scale: float) -> np.ndarray:
     """Return the logistic function on a scale of 2^-15."""
     moved = sigmoid_input(codes, scale)
     result = _between(np.abs(moved), 9)
     return np.where(moved >= 0, result + (1 << 9), (1 << 25) - result + (1 << 9) - 1) >> 10
 
 
-def tanh(codes: np.ndarray, scale: float) -> np.ndarray:
+def tanh(codes: Int64Array, scale: float) -> np.ndarray:
     """Return the hyperbolic tangent on a scale of 2^-15."""
     moved = sigmoid_input(codes, scale)
     result = _between(np.abs(moved), 8)
     return np.where(moved >= 0, result - (1 << 23) + (1 << 7), -result + (1 << 23) + (1 << 7) - 1) >> 8
 
 
-def _between(magnitude: np.ndarray, bits: int) -> np.ndarray:
+def _between(magnitude: Int64Array, bits: int) -> np.ndarray:
     """Return the logistic function with 16 + `bits` bits after the point, for magnitudes `bits` bits after a step."""
     index = magnitude >> bits
     inside = np.minimum(index, STEPS // 2 - 2)
@@ -121,7 +125,7 @@ def _between(magnitude: np.ndarray, bits: int) -> np.ndarray:
     return np.where(index >= STEPS // 2 - 1, full, line)
 
 
-def softmax(codes: np.ndarray, scale: float, beta: float) -> np.ndarray:
+def softmax(codes: Int64Array, scale: float, beta: float) -> np.ndarray:
     """Return SOFTMAX along the last axis, on a scale of 2^-15."""
     below = codes - codes.max(axis=-1, keepdims=True)
     ratio = np.float64(np.float32(scale)) * np.float64(beta) / (10.0 / 65535.0)

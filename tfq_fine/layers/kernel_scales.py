@@ -1,0 +1,59 @@
+"""The scales of one kernel in a simulation: trained (LSQ), or shares of the extent of its blocks."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfq_fine.algorithms import ALGORITHMS, InputStatistics, WeightProblem, solve
+from tfq_fine.emulation import affine_tf as arithmetic
+from tfq_fine.layers.kernel import QuantizedKernel
+from tfq_fine.layers.layer_table import from_op, to_op
+from tfq_fine.layers.trained_scale import TrainedScale
+from tfq_fine.numerics import affine
+
+
+def quantized_values(q: QuantizedKernel) -> Any:
+    """Return a kernel's values as the file will hold them, of the variable's shape, with straight-through gradients."""
+    values = to_op(q.variable.value, q.layout, keras.ops)
+    shape = tuple(values.shape)
+    if isinstance(q.factors, TrainedScale):
+        exact = q.factors.trained(math.prod(q.plan.block), q.plan.codes.highest)
+        scale = arithmetic.rounded_scale(exact, q.plan.codes)
+        zero = tf.zeros_like(scale)
+    else:
+        low, high = arithmetic.block_extent(tf.stop_gradient(values), q.plan.block)
+        scale, zero = arithmetic.weight_scale(low * q.factors.value, high * q.factors.value, q.plan.codes)
+    scale, zero = (arithmetic.expanded(part, q.plan.block, shape) for part in (scale, zero))
+    quantized = arithmetic.fake_quantized(values, scale, zero, q.plan.codes.lowest, q.plan.codes.highest)
+    return from_op(quantized, q.layout, tuple(q.variable.shape), keras.ops)
+
+
+def fit_scales(q: QuantizedKernel, mean: np.ndarray | None) -> None:
+    """Choose the scales of a kernel with the algorithm of its spec.
+
+    Args:
+        q: the kernel.
+        mean: the mean of every input channel, [channels]; None where no data was seen yet.
+    """
+    weights, inputs = q.plan.spec.weights, InputStatistics(mean)
+    row = ALGORITHMS[weights.algorithm]
+    if inputs.missing(row.reads):
+        weights = replace(weights, algorithm=row.stand_in, options=())
+    codes = solve(weights, WeightProblem(q.values, q.plan.block, q.plan.codes, q.plan.axes, inputs))
+    if isinstance(q.factors, TrainedScale):
+        q.factors.set(codes.scale)
+    else:
+        whole, _ = q.extent_scales()
+        q.factors.assign((codes.scale / whole).astype(np.float32))
+
+
+def scales_now(q: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scales and zero points that `quantized_values` uses now, of the shape of the kernel's blocks."""
+    if isinstance(q.factors, TrainedScale):
+        scale = q.factors.numpy()
+        return affine.ROUNDED_SCALES[q.plan.codes.scales](scale), np.zeros(scale.shape, np.int64)
+    return q.extent_scales(np.asarray(q.factors))

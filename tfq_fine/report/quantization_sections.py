@@ -1,0 +1,140 @@
+"""The sections of the report of a quantization, as a table: each makes its paragraphs, grids and pictures, or none."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tfq_fine.report import activations
+from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, listed, size
+
+if TYPE_CHECKING:
+    from tfq_fine.report.quantization import OpRow, QuantizationReport
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """One row of `SECTIONS`.
+
+    Attributes:
+        make: what it shows of a report; nothing where there is nothing to say.
+        place: "summary" is always shown, "pictures" on the HTML page, "listings" there and where all is asked for.
+    """
+
+    make: "Callable[[QuantizationReport], Iterable[Section]]"
+    place: Literal["summary", "pictures", "listings"] = "summary"
+
+
+def heading(report: "QuantizationReport") -> list[Section]:
+    """Return the recipe, and the bytes before and after."""
+    before, after = report.float_bytes, report.file_bytes
+    ratio = f" ({after / before:.2f})" if before else ""
+    return [Paragraph(f"Recipe {report.recipe}: {size(before)} bytes -> {size(after)} bytes{ratio}")]
+
+
+def kinds(report: "QuantizationReport") -> list[Section]:
+    """Return how many operators of each kind got what."""
+    groups = _grouped(report.rows, lambda row: (row.code, row.mode, row.weights, row.form, row.activations))
+    rows = [
+        (*key, str(len(group)), size(sum(r.bytes_before for r in group)), size(sum(r.bytes_after for r in group)))
+        for key, group in groups.items()
+    ]
+    columns = ("operator", "mode", "weights", "form", "activations", ">ops", ">constant bytes", ">after")
+    return [Grid("Operators", columns, rows)]
+
+
+def reasons(report: "QuantizationReport") -> list[Section]:
+    """Return why operators got less than was asked."""
+    groups = _grouped((row for row in report.rows if row.reason), lambda row: (row.mode, row.reason))
+    rows = [(*key, str(len(group)), listed([row.label for row in group])) for key, group in groups.items()]
+    return [Grid("Left in float, or less than asked", ("mode", "reason", ">ops", "where"), rows)] if rows else []
+
+
+def transforms(report: "QuantizationReport") -> list[Section]:
+    """Return what each requested transform brought."""
+    rows = []
+    for row in report.transforms:
+        sides = ["" if side is None else decibels(side) for side in (row.before, row.after)]
+        rows.append((row.name, "on" if row.applied else "off", *sides, str(row.samples or ""), row.text))
+    columns = ("transform", "is", ">SQNR dB without", ">with", ">samples", "where, or why not")
+    return [Grid("Transforms", columns, rows)] if rows else []
+
+
+def worst_layers(report: "QuantizationReport") -> list[Section]:
+    """Return the layers that lose most."""
+    rows = [(brief_name(name), decibels(sqnr)) for name, sqnr in report.worst_layers()]
+    return [Grid(f"Worst layers{_on(report)}", ("layer", ">SQNR dB"), rows)] if rows else []
+
+
+def verdict(report: "QuantizationReport") -> list[Section]:
+    """Return how far the outputs are from the float model's."""
+    return [] if report.verdict is None else [report.verdict.grid()]
+
+
+def layer_errors(report: "QuantizationReport") -> list[Section]:
+    """Return a picture of the error of every layer."""
+    if not report.layer_error:
+        return []
+    names, values = zip(*report.layer_error, strict=True)
+    return [Bars(f"Error per layer{_on(report)}", "SQNR (dB)", names, {"": values})]
+
+
+def types(report: "QuantizationReport") -> list[Section]:
+    """Return a picture of the bytes of constants before and after."""
+    groups = _grouped((row for row in report.rows if row.bytes_before), lambda row: row.weights or "float32")
+    if not groups:
+        return []
+    before = [sum(row.bytes_before for row in rows) for rows in groups.values()]
+    after = [sum(row.bytes_after for row in rows) for rows in groups.values()]
+    series = {"float file": before, "quantized file": after}
+    return [Bars("Bytes of constants, by type", "bytes", list(groups), series)]
+
+
+def operators(report: "QuantizationReport") -> list[Section]:
+    """Return one line for each operator."""
+    rows = [
+        (
+            brief_name(row.label, 40),
+            row.code,
+            row.mode,
+            row.weights,
+            row.form,
+            row.activations,
+            decibels(row.sqnr_weights),
+            size(row.bytes_after),
+            row.reason,
+        )
+        for row in report.rows
+    ]
+    columns = ("layer", "operator", "mode", "weights", "form", "activations", ">weight SQNR dB", ">bytes", "reason")
+    return [Grid("All operators", columns, rows)]
+
+
+SECTIONS: dict[str, ReportSection] = {
+    "heading": ReportSection(heading),
+    "kinds": ReportSection(kinds),
+    "reasons": ReportSection(reasons),
+    "transforms": ReportSection(transforms),
+    "worst_layers": ReportSection(worst_layers),
+    "notes": ReportSection(lambda report: [Paragraph(f"Note: {note}") for note in report.notes]),
+    "verdict": ReportSection(verdict),
+    "warnings": ReportSection(lambda report: [Paragraph(f"Warning: {warning}") for warning in report.warnings]),
+    "ranges": ReportSection(lambda report: activations.curves(report.activations), "pictures"),
+    "layer_errors": ReportSection(layer_errors, "pictures"),
+    "types": ReportSection(types, "pictures"),
+    "operators": ReportSection(operators, "listings"),
+    "activations": ReportSection(
+        lambda report: [activations.grid(report.activations)] if report.activations else [], "listings"
+    ),
+}
+
+
+def _on(report: "QuantizationReport") -> str:
+    return " (on generated inputs)" if report.generated else ""
+
+
+def _grouped(rows: "Iterable[OpRow]", key: "Callable[[OpRow], Any]") -> "dict[Any, list[OpRow]]":
+    """Return rows by key, in the order of their first appearance."""
+    groups: dict[Any, list[OpRow]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups

@@ -1,0 +1,26 @@
+"""How much effort goes into weights of few bits whose spec names no algorithm."""
+
+from dataclasses import replace
+from typing import Literal
+
+from tfq_fine.request.specs import OpSpec, WeightSpec
+
+Quality = Literal["fast", "balanced", "best"]
+MOST_BITS: dict[Quality, int] = {"fast": 0, "balanced": 7, "best": 8}  # of weights that are fitted to data
+
+
+def with_quality(spec: OpSpec | None, quality: Quality, has_data: bool) -> OpSpec | None:
+    """Return a spec whose algorithm is the one that `quality` means, where it names none.
+
+    Args:
+        spec: the request for one operator; None stays float.
+        quality: "fast" reads no data; "balanced" and "best" name the algorithms that fit weights to it.
+        has_data: whether there are samples to fit weights to.
+    """
+    weights = None if spec is None else spec.weights
+    if spec is None or weights is None or weights.algorithm != "auto":
+        return spec
+    if not has_data or weights.bits > MOST_BITS[quality]:
+        return spec
+    fitted: WeightSpec = replace(weights, algorithm=quality)
+    return replace(spec, weights=fitted)
