@@ -1,34 +1,59 @@
 """The best of several ways to round a weight, by the error of the outputs on samples that none was fitted to."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.clipped_scales import clipped_scales
 from tfq_fine.algorithms.comq import descended
 from tfq_fine.algorithms.gptq import compensated
 from tfq_fine.algorithms.least_squares import LeastSquares, Rounded
-from tfq_fine.algorithms.problem import WeightProblem
+from tfq_fine.algorithms.problem import Solution, WeightProblem
 from tfq_fine.numerics import affine
 
+BALANCED, BEST = (0.02, 0.2), (0.005, 0.05, 0.2, 1.0)  # dampings
 
-def balanced(problem: WeightProblem) -> WeightCodes:
-    """Return the codes of `mse_clip`, `qronos` or `comq`, whichever has the smallest error on samples kept apart.
+
+def balanced(problem: WeightProblem) -> Solution:
+    """Return the codes of `mse_clip` or of `comq` at two dampings, whichever has the smallest error on samples apart.
 
     Options:
-        damping: the share of the mean diagonal of the second moment that is added to its diagonal.
-        act_order: as in `gptq`.
         sweeps: as in `comq`.
     """
-    squares, rounded = compensated(problem, problem.moments())
-    return squares.codes(best_apart(squares, _candidates(squares, rounded)))
+    return _best_of(problem, BALANCED)
 
 
-def _candidates(squares: LeastSquares, rounded: Rounded) -> Iterator[Rounded]:
-    yield clipped(squares)
-    yield rounded
-    yield descended(squares, rounded, int(squares.problem.options["sweeps"]))
+def best(problem: WeightProblem) -> Solution:
+    """Return the best codes as `balanced` does, at more dampings.
+
+    Options:
+        sweeps: as in `comq`.
+    """
+    return _best_of(problem, BEST)
+
+
+def _best_of(problem: WeightProblem, dampings: Sequence[float]) -> Solution:
+    """Return the codes of least output error on the samples that were kept apart.
+
+    With little damping the weights follow the samples closely, with much of it they stay near the float ones: how much
+    is right depends on how many patches there are for each input.
+    """
+    moments, apart = problem.moments(), problem.moments(apart=True)
+    least, chosen = np.inf, None
+    gone_through = int(problem.options["sweeps"])
+    for damping in dampings:
+        tried = replace(problem, options={**problem.options, "damping": damping, "act_order": 0})
+        squares, start = compensated(tried, moments)
+        candidates = [(descended(squares, start, gone_through), f"comq, damping {squares.damping:g}")]
+        if chosen is None:
+            candidates.insert(0, (clipped(squares), "mse_clip"))
+        for rounded, how in candidates:
+            error = float(apart.error(squares.weight, squares.values(rounded)).sum())
+            if chosen is None or error < least:  # NaN is never less
+                least, chosen = error, Solution(squares.codes(rounded), how)
+    assert chosen is not None
+    return chosen
 
 
 def clipped(squares: LeastSquares) -> Rounded:
@@ -36,14 +61,3 @@ def clipped(squares: LeastSquares) -> Rounded:
     problem = squares.problem
     scale, zero_point = clipped_scales(problem, problem.weight)
     return squares.rounded(affine.encode(problem.weight, problem.block, scale, zero_point, problem.codes))
-
-
-def best_apart(squares: LeastSquares, candidates: Iterator[Rounded]) -> Rounded:
-    """Return the candidate of the smallest output error on the samples that were kept apart."""
-    moments = squares.problem.moments(apart=True)
-    errors, every = [], []
-    for rounded in candidates:
-        error = float(moments.error(squares.weight, squares.values(rounded)).sum())
-        errors.append(error if np.isfinite(error) else np.inf)
-        every.append(rounded)
-    return every[int(np.argmin(errors))]

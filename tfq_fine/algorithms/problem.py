@@ -150,6 +150,14 @@ class WeightProblem:
 
 
 @dataclass(frozen=True)
+class Solution:
+    """The codes of a weight, and how they were found where an algorithm has several ways."""
+
+    codes: WeightCodes
+    how: str
+
+
+@dataclass(frozen=True)
 class Option:
     """A number that a user may set, its default and its limits, which are allowed values too."""
 
@@ -181,7 +189,7 @@ class Algorithm:
             variants of the model are compared.
     """
 
-    solve: Callable[[WeightProblem], WeightCodes]
+    solve: Callable[[WeightProblem], WeightCodes | Solution]
     reads: frozenset[Statistic] = frozenset()
     options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
     keeps_equal: bool = False
