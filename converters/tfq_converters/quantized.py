@@ -99,6 +99,7 @@ class OpEncoding:
     outputs: Mapping[int, ActivationEncoding] = field(default_factory=dict)
     form: Form = "native"
     partial: ActivationEncoding | None = None  # the encoding of partial sums, where an integer operator is split
+    algorithm: str = ""  # how the codes of its weights were found, for reports
 
     def read(self, slot: int) -> ActivationEncoding | None:
         """Return the encoding in which the file's operators read an activation; an integer split computes on int16."""

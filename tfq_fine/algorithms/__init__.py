@@ -14,11 +14,12 @@ if TYPE_CHECKING:
         OperatorInputs,
         Option,
         Scope,
+        Solution,
         Statistic,
         WeightProblem,
         has_statistics,
     )
-    from tfq_fine.algorithms.table import ALGORITHMS, algorithm_problems, solve
+    from tfq_fine.algorithms.table import ALGORITHMS, algorithm_problems, solution, solve
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -26,8 +27,9 @@ else:
             "auto": "with_algorithm_named",
             "input_patches": "patches",
             "least_squares": "to_matrices",
-            "problem": "Algorithm InputStatistics OperatorInputs Option Scope Statistic WeightProblem has_statistics",
-            "table": "ALGORITHMS algorithm_problems solve",
+            "problem": "Algorithm InputStatistics OperatorInputs Option Scope Solution Statistic WeightProblem "
+            "has_statistics",
+            "table": "ALGORITHMS algorithm_problems solution solve",
         },
     )
 
@@ -38,11 +40,13 @@ __all__ = [
     "OperatorInputs",
     "Option",
     "Scope",
+    "Solution",
     "Statistic",
     "WeightProblem",
     "algorithm_problems",
     "has_statistics",
     "patches",
+    "solution",
     "solve",
     "to_matrices",
     "with_algorithm_named",

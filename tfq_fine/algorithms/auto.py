@@ -2,19 +2,18 @@
 
 from dataclasses import replace
 
-from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.clipped_scales import CANDIDATES, SMALLEST
 from tfq_fine.algorithms.mse_clip import mse_clip
-from tfq_fine.algorithms.problem import WeightProblem
+from tfq_fine.algorithms.problem import Solution, WeightProblem
 from tfq_fine.algorithms.round_to_nearest import round_to_nearest
 from tfq_fine.request import WeightSpec
 
 
-def auto(problem: WeightProblem) -> WeightCodes:
+def auto(problem: WeightProblem) -> Solution:
     """Return the codes of `round_to_nearest` at 8 bits, where clipping gains nothing, and of `mse_clip` below."""
     if problem.codes.bits == 8:
-        return round_to_nearest(problem)
-    return mse_clip(replace(problem, options={"smallest": SMALLEST, "candidates": CANDIDATES}))
+        return Solution(round_to_nearest(problem), "round_to_nearest")
+    return Solution(mse_clip(replace(problem, options={"smallest": SMALLEST, "candidates": CANDIDATES})), "mse_clip")
 
 
 def with_algorithm_named(spec: WeightSpec, keeps_clusters: bool = False) -> WeightSpec:

@@ -46,18 +46,21 @@ class OperatorInputs:
         """The number of samples that algorithms fit weights to."""
         return len(self.exact) - self.apart
 
-    def patches(self, first: int = 0, stop: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def patches(
+        self, first: int = 0, stop: int | None = None, most: int = MOST_PATCHES
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield, for each sample, the patches that output values are computed from: (exact, quantized).
 
         Each is float32 [groups, patches, K], K in the order of the weight (`patches`). Of an input with many, as many
-        as `moments.MOST_PATCHES` of all samples ask for.
+        as `most` asks for.
 
         Args:
             first: the first sample.
             stop: the sample after the last one; None for all.
+            most: the number of patches of all samples, or ten for each input where that is more.
         """
         exact, quantized = self.exact[first:stop], self.quantized[first:stop]
-        most = -(-max(MOST_PATCHES, 10 * self._inputs) // max(len(exact), 1))
+        most = -(-max(most, 10 * self._inputs) // max(len(exact), 1))
         for n, (mine, other) in enumerate(zip(exact, quantized, strict=True)):
             yield tuple(patches(data, self.op, self.subgraph, most, first + n) for data in (mine, other))  # type: ignore[misc]
 
@@ -76,7 +79,7 @@ class OperatorInputs:
     @cached_property
     def moments_apart(self) -> Moments:
         """The moments over the other samples; of the same ones where there are no others."""
-        return moments_of(self.patches(self.fitted)) if self.apart else self.moments
+        return moments_of(self.patches(self.fitted, most=MOST_PATCHES // 4)) if self.apart else self.moments
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,14 @@ class WeightProblem:
 
 
 @dataclass(frozen=True)
+class Solution:
+    """The codes of a weight, and how they were found where an algorithm has several ways."""
+
+    codes: WeightCodes
+    how: str
+
+
+@dataclass(frozen=True)
 class Option:
     """A number that a user may set, its default and its limits, which are allowed values too."""
 
@@ -181,7 +192,7 @@ class Algorithm:
             variants of the model are compared.
     """
 
-    solve: Callable[[WeightProblem], WeightCodes]
+    solve: Callable[[WeightProblem], WeightCodes | Solution]
     reads: frozenset[Statistic] = frozenset()
     options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
     keeps_equal: bool = False

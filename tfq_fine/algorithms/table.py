@@ -19,6 +19,7 @@ from tfq_fine.algorithms.octav import octav
 from tfq_fine.algorithms.problem import (
     Algorithm,
     Option,
+    Solution,
     Statistic,
     WeightProblem,
 )
@@ -28,11 +29,12 @@ from tfq_fine.request import WeightSpec
 INPUTS: frozenset[Statistic] = frozenset({"inputs"})
 DAMPING, ACT_ORDER = Option(0.02, 0.0, 1.0), Option(0, 0, 1, whole=True)
 SWEEPS = Option(3, 1, 100, whole=True)
+FEW_SWEEPS, MANY_SWEEPS = replace(SWEEPS, default=2), replace(SWEEPS, default=8)
 DESCENT = {"damping": DAMPING, "act_order": ACT_ORDER, "sweeps": SWEEPS}
 ALGORITHMS: dict[str, Algorithm] = {
     "auto": Algorithm(auto),
-    "balanced": Algorithm(balanced, INPUTS, {"sweeps": SWEEPS}, scope="operator", stand_in="mse_clip"),
-    "best": Algorithm(best, INPUTS, {"sweeps": replace(SWEEPS, default=8)}, scope="operator", stand_in="mse_clip"),
+    "balanced": Algorithm(balanced, INPUTS, {"sweeps": FEW_SWEEPS}, scope="operator", stand_in="mse_clip"),
+    "best": Algorithm(best, INPUTS, {"sweeps": MANY_SWEEPS}, scope="operator", stand_in="mse_clip"),
     "round_to_nearest": Algorithm(round_to_nearest),
     "mse_clip": Algorithm(
         mse_clip,
@@ -65,6 +67,11 @@ def algorithm_problems(spec: WeightSpec) -> list[str]:
 
 
 def solve(spec: WeightSpec, problem: WeightProblem) -> WeightCodes:
+    """Return the codes of `solution`."""
+    return solution(spec, problem).codes
+
+
+def solution(spec: WeightSpec, problem: WeightProblem) -> Solution:
     """Choose the codes of a weight with the algorithm of `spec`, whose options take the place of the problem's.
 
     Raises:
@@ -80,4 +87,5 @@ def solve(spec: WeightSpec, problem: WeightProblem) -> WeightCodes:
             f"algorithm {spec.algorithm!r} reads {', '.join(missing)} of the inputs, which is not known: give "
             "representative data, or statistics that were calibrated with the recipe that is to be used"
         )
-    return row.solve(replace(problem, options=row.with_defaults(dict(spec.options))))
+    solved = row.solve(replace(problem, options=row.with_defaults(dict(spec.options))))
+    return solved if isinstance(solved, Solution) else Solution(solved, spec.algorithm)

@@ -13,7 +13,17 @@ from tfq_converters.kernels import DEFAULT_RUNTIMES, RUNTIMES, families
 PROGRAM = "tfq-fine"
 OBSERVERS = ("min_max", "moving_average", "percentile", "mean_std", "mse", "entropy", "auto")
 STATISTICS = ("channel_absmax", "channel_mean", "second_moment")
-TRANSFORMS = ("fold_batch_norm", "cross_layer", "bounded_masks", "bias_correction", "islands")
+TRANSFORMS = {  # name -> whether it is tried by default
+    "fold_batch_norm": True,
+    "shift": False,
+    "cross_layer": True,
+    "smooth_quant": True,
+    "log_equalization": False,
+    "awq": False,
+    "bounded_masks": True,
+    "bias_correction": True,
+    "islands": True,
+}
 TYPES = ("float32", "int8", "uint8", "int16")
 MODEL = "Keras model (.keras, .h5), SavedModel folder or float .tflite"
 DATA = (
@@ -82,10 +92,10 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
         default="balanced",
         help="effort for weights below 8 bits: fast reads no data; balanced and best fit them to it",
     )
-    for name in TRANSFORMS:
+    for name, default in TRANSFORMS.items():
         words = name.replace("_", "-")
         said = "whether to try this transform, which stays where it lowers the error (the report says)"
-        _option(parser, words, action=argparse.BooleanOptionalAction, default=True, help=said)
+        _option(parser, words, action=argparse.BooleanOptionalAction, default=default, help=said)
     _option(parser, "statistics", metavar="FILE", help="of an earlier `calibrate` of this model, instead of data")
     _observing(parser)
     _common(parser)

@@ -31,6 +31,7 @@ class OpRow:
     sqnr_weights: float | None = None  # dB
     bytes_before: int = 0  # bytes of its constants
     bytes_after: int = 0
+    algorithm: str = ""  # how the codes of its weights were found, such as "comq, damping 0.2"
     form: str = ""  # how the file holds and computes the weights (`tfq_converters.kernels.realizations`); "" without
 
     @property

@@ -97,6 +97,7 @@ def operators(report: "QuantizationReport") -> list[Section]:
             row.code,
             row.mode,
             row.weights,
+            row.algorithm,
             row.form,
             row.activations,
             decibels(row.sqnr_weights),
@@ -105,7 +106,18 @@ def operators(report: "QuantizationReport") -> list[Section]:
         )
         for row in report.rows
     ]
-    columns = ("layer", "operator", "mode", "weights", "form", "activations", ">weight SQNR dB", ">bytes", "reason")
+    columns = (
+        "layer",
+        "operator",
+        "mode",
+        "weights",
+        "algorithm",
+        "form",
+        "activations",
+        ">weight SQNR dB",
+        ">bytes",
+        "reason",
+    )
     return [Grid("All operators", columns, rows)]
 
 

@@ -79,4 +79,5 @@ def _row(op: Op, subgraph: Subgraph, encoding: OpEncoding, decision: Decision) -
         sqnr_weights=sqnr(pairs[:1]) if pairs else None,
         bytes_before=before,
         bytes_after=after,
+        algorithm=encoding.algorithm if weights else "",
     )

@@ -20,6 +20,7 @@ from tfq_fine.transforms import (
     choose_scales,
     decibels,
     fold_batch_norm,
+    of_unknown_size,
     powers_of_two,
     scalable,
     scaled,
@@ -49,11 +50,12 @@ def equalized(variant: Variant, trial: Trial) -> Proposal:
     A few samples estimate the gain; the factors come from all of them, so that no channel is scaled up because it
     was inactive in a few. They are those of the largest values, or of the typical ones.
     """
-    levels, paths = _levels(variant), scalable(variant.graph)
+    levels, paths = levels_of(variant), scalable(variant.graph)
     if not levels or not paths:
         return Proposal("no activation between linear operators whose channels can be scaled exactly")
     graph, rows = variant.graph, QUICK if is_large(variant.graph) else None
     looked_at = _looked_at(graph, levels, paths)
+    trial.channels(graph, [*looked_at, *of_unknown_size(graph)], False)  # in one pass with what smooth_quant looks at
     for all_samples, enough in ((False, HOPEFUL_DB), (True, WORTH_DB)):
         measured_channels = trial.channels(graph, looked_at, all_samples)
         typical = {t: channels.typical() for t, channels in measured_channels.items()}
@@ -117,7 +119,7 @@ def _looked_at(graph: Graph, levels: Mapping[int, Levels], paths: Mapping[int, S
     return [t for t in read if t not in main.inputs and not main.tensors[t].is_constant]
 
 
-def _levels(variant: Variant) -> dict[int, Levels]:
+def levels_of(variant: Variant) -> dict[int, Levels]:
     """Return linear operator of the main subgraph -> how finely it is quantized."""
     levels = {}
     for (s, o), spec in variant.requested.items():

@@ -4,6 +4,12 @@ from dataclasses import replace
 
 from tfq_fine.search.islands import mended
 from tfq_fine.search.proposals import corrected, equalized, folded_batch_norm, masked
+from tfq_fine.search.smoothing import (
+    equalized_by_logarithm,
+    scaled_for_weights,
+    shifted_to_middle,
+    smoothed_by_alpha,
+)
 from tfq_fine.search.transform import BETTER_DB, Proposal, Transform
 from tfq_fine.search.trial import Trial
 from tfq_fine.search.variant import Variant
@@ -24,9 +30,33 @@ TRANSFORMS: dict[str, Transform] = {
         rewrites=True,
         then="cross_layer",
     ),
+    "shift": Transform(
+        "the middle of each channel's range is moved from an activation into the biases that follow (Outlier "
+        "Suppression+)",
+        shifted_to_middle,
+        default=False,
+        rewrites=True,
+    ),
     "cross_layer": Transform(
         "channels of an activation are scaled to one range, and the weights that read them divided",
         equalized,
+        rewrites=True,
+    ),
+    "smooth_quant": Transform(
+        "outlier channels of an activation are divided, and the weights that read them multiplied (SmoothQuant)",
+        smoothed_by_alpha,
+        rewrites=True,
+    ),
+    "log_equalization": Transform(
+        "channels shrink to the logarithm of their range, or an activation is rounded token by token (FPTQ)",
+        equalized_by_logarithm,
+        default=False,
+        rewrites=True,
+    ),
+    "awq": Transform(
+        "weights of less than 8 bits are scaled up where they meet large activations (AWQ)",
+        scaled_for_weights,
+        default=False,
         rewrites=True,
     ),
     "bounded_masks": Transform(

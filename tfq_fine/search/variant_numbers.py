@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from tfq_converters.check import float_run
 from tfq_converters.graph import Graph, IdentityCache
 from tfq_converters.quantized import TensorKey
 from tfq_fine.calibration import Statistics, StatisticsRequest, calibrate, calibrate_each, mean_needs
@@ -12,9 +13,10 @@ from tfq_fine.planning import Plan, Policy, make_plan
 from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ranges
 from tfq_fine.search.sample_count import SplitSamples
 from tfq_fine.search.variant import RequestedSpecs, Variant
-from tfq_fine.transforms import Channels, factor_blocks
+from tfq_fine.transforms import Channels, InputMoments, factor_blocks
 from tfq_fine.weights import plan_needs
 
+MOST_FOR_MOMENTS = 32  # samples
 Calibrated = Callable[[Graph, StatisticsRequest], Statistics]  # what all samples show of a graph
 
 
@@ -110,12 +112,30 @@ class VariantNumbers:
 
     def channels(self, graph: Graph, tensors: Sequence[int], all_samples: bool) -> dict[int, Channels]:
         """Return what the channels of some activations look like, on the samples that are kept or on all."""
-        needs = StatisticsRequest(channels=tuple((0, t) for t in tensors))
-        if all_samples:
-            statistics = self._calibrated(graph, needs)
-        else:
-            statistics = calibrate(graph, self._batches, needs, self._threads)
-        return {t: Channels(*statistics.channels[0, t]) for t in tensors}
+        known: dict[int, Channels] = self._cache.once(dict, graph, key=("channels", all_samples))
+        missing = [t for t in tensors if t not in known]
+        needs = StatisticsRequest(channels=tuple((0, t) for t in missing))
+        if missing:
+            read = self._calibrated if all_samples else self._on_samples
+            found = read(graph, needs).channels
+            known |= {t: Channels(*found[0, t]) for t in missing}
+        return {t: known[t] for t in tensors}
+
+    def _on_samples(self, graph: Graph, needs: StatisticsRequest) -> Statistics:
+        return calibrate(graph, self._batches, needs, self._threads)
+
+    def moments(self, graph: Graph, tensors: Sequence[int]) -> dict[int, InputMoments]:
+        """Return the moments of the channels of some activations, on samples that weights may be fitted to."""
+        sums: dict[int, InputMoments] = {}
+
+        def see(t: int, values: np.ndarray) -> None:
+            if t in wanted and np.isfinite(values).all():
+                found = InputMoments.of(values)
+                sums[t] = sums[t].plus(found) if t in sums else found
+
+        wanted = frozenset(tensors)
+        float_run(graph, self._split.fitted[:MOST_FOR_MOMENTS], None, 0, see, self._threads)
+        return sums
 
     def means(self, variant: Variant) -> list[Statistics]:
         """Return the channel means of the inputs of linear operators, of every sample by itself."""

@@ -28,7 +28,7 @@ from tfq_fine.layers import Overrides
 from tfq_fine.numerics import is_large
 from tfq_fine.planning import Plan, Policy, Prefer
 from tfq_fine.report import QuantizationReport, TransformRow, Verdict, activation_rows, summarize
-from tfq_fine.request import Quality, Recipe, named, with_quality
+from tfq_fine.request import Quality, Recipe, named
 from tfq_fine.search import (
     Numbers,
     RequestedSpecs,
@@ -46,6 +46,7 @@ from tfq_fine.search import (
     untransformed,
     with_fitted_weights,
 )
+from tfq_fine.session.effort import requested_specs
 from tfq_fine.session.signatures import not_quantized
 from tfq_fine.session.verdict import verdict_on
 from tfq_fine.weights import fits_weights, plan_needs
@@ -188,10 +189,7 @@ def prepare(
     """
     graph, policy = source.graph, request.policy
     has_samples = data.is_given or (statistics is not None and bool(statistics.kept))
-    requested = {
-        key: with_quality(spec, request.quality, has_samples)
-        for key, spec in request.recipe.resolve(graph, source.layers).items()
-    }
+    requested = requested_specs(request.recipe, graph, source.layers, request.quality, has_samples)
     if overrides:
         _, plan = fold_and_plan(graph, requested | dict.fromkeys(overrides.requested, None), policy, fold=False)
         plan, policy = overrides.merged(graph, plan, policy), replace(policy, prefer="size")

@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Float64Array, Graph, Op, Subgraph
-from tfq_converters.operators import PLAIN_ADD, bias_of, bias_slot, facts_of, fuses, groups_of, weight_axes
-from tfq_fine.transforms.channel_affine import ChannelAffine, Leaf, Leaves, channel_affines, leaves_of
+from tfq_converters.graph import Float64Array, Graph, Op, Subgraph
+from tfq_converters.operators import PLAIN_ADD, facts_of, fuses
+from tfq_fine.transforms.channel_affine import ChannelAffine, Leaves, channel_affines, leaves_of
 from tfq_fine.transforms.channel_scaling import makers_of, multiply, value_readers
-from tfq_fine.transforms.editing import Edit, Rewritten, along
+from tfq_fine.transforms.editing import Edit, Rewritten
+from tfq_fine.transforms.fold_into_readers import add_to_bias, fold_into_reader
 
 SMALLEST = 1e-2  # least share of the largest |scale|: what is divided by less would have a range far beyond the others
 
@@ -106,7 +107,7 @@ def _into_maker(edit: Edit, main: Subgraph, affine: ChannelAffine, makers: tuple
         multiply(edit, main, makers, affine.scale)
     for o in makers[1:] if affine.shift.any() else ():
         edit.rename(edit.ops[o].outputs[0], "shifted")
-    _add_to_bias(edit, makers[-1], affine.shift)
+    add_to_bias(edit, makers[-1], affine.shift)
     edit.ops[makers[0]] = replace(edit.ops[makers[0]], outputs=(affine.result,))
     for o in affine.ops:
         edit.remove(o)
@@ -126,7 +127,7 @@ def _forward(
             False, "the zeros next to it are not shifted, and channels with a scale near 0 would grow beyond all"
         )
     for leaf in leaves.leaves:
-        _into_reader(edit, main, leaf, left, affine.shift if exact else np.zeros_like(left))
+        fold_into_reader(edit, main, leaf, left, affine.shift if exact else np.zeros_like(left))
     _keep_shift(edit, affine, np.zeros_like(left) if exact else affine.shift / left)
     if isinstance(makers, tuple):
         multiply(edit, main, makers, np.abs(affine.scale))
@@ -158,33 +159,3 @@ def _keep_shift(edit: Edit, affine: ChannelAffine, shift: Float64Array) -> None:
     inputs = (affine.source, op.inputs[slot])
     edit.ops[last] = replace(op, code="ADD", inputs=inputs, options=PLAIN_ADD, version=1)
     edit.own_constant(last, 1, shift)
-
-
-def _into_reader(edit: Edit, main: Subgraph, leaf: Leaf, scale: Float64Array, shift: Float64Array) -> None:
-    """Fold into the reader: W (s x + b) = (W s) x + W b."""
-    op = main.ops[leaf.op]
-    (axes,) = weight_axes(op, main)
-    data = edit.data(leaf.op, axes.slot).astype(np.float64)
-    if axes.inputs is None:
-        each = data.shape[axes.channel] // len(scale)
-        s, b = (along(np.repeat(values, each), axes.channel, data.ndim) for values in (scale, shift))
-    else:
-        s, b = (_seen(np.tile(v, leaf.repeats), data.shape, groups_of(op, main), axes.inputs) for v in (scale, shift))
-    edit.own_constant(leaf.op, axes.slot, data * s)
-    if shift.any():
-        others = tuple(axis for axis in range(data.ndim) if axis != axes.channel)
-        _add_to_bias(edit, leaf.op, (data * b).sum(axis=others))
-
-
-def _seen(values: Float64Array, shape: tuple[int, ...], groups: int, inputs: int) -> Float64Array:
-    """Return values per input channel as the output channels of a weight [O, ..., I] see them: each group its own."""
-    by_output = np.repeat(values.reshape(groups, -1), shape[0] // groups, axis=0)  # [O, I]
-    return by_output.reshape([shape[axis] if axis in (0, inputs) else 1 for axis in range(len(shape))])
-
-
-def _add_to_bias(edit: Edit, o: int, more: Float64Array) -> None:
-    present = bias_of(edit.ops[o]) != ABSENT
-    before = edit.data(o, bias_slot(edit.ops[o].code)).reshape(-1) if present else 0.0
-    edit.bias(o, (before + more).astype(np.float32))
-    if edit.ops[o].code == "FULLY_CONNECTED":
-        edit.last_axis(edit.ops[o].inputs[0], edit.data(o, 1).shape[1])

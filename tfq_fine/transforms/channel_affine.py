@@ -92,40 +92,43 @@ def leaves_of(main: Subgraph, tensor: int) -> Leaves | str:
     """Return the linear operators that read `tensor` through movers and averages; or why it ends elsewhere."""
     leaves: list[Leaf] = []
     ordered = False
-    open_tensors = [(tensor, 1, False)]  # tensor, how often it has the channels side by side, whether zeros were added
+    channels = main.tensors[tensor].shape[-1]
+    open_tensors = [(tensor, False)]  # tensor, whether zeros were added
     while open_tensors:
-        t, repeats, pads = open_tensors.pop()
+        t, pads = open_tensors.pop()
         if t in main.outputs:
             return f"{main.tensors[t].name} is an output"
         for o, slot in value_readers(main, t):
             op = main.ops[o]
-            channels = main.tensors[t].shape[-1] // repeats
+            unknown = t != tensor and main.tensors[t].dynamic_shape[-1:] == (-1,)
             if facts_of(op.code).weight is not None:
                 leaf = _leaf(main, o, slot, channels, pads)
-                if leaf is None:
+                if leaf is None or (unknown and op.code != "FULLY_CONNECTED"):
                     return f"{main.op_name(o)} reads {main.tensors[t].name} otherwise"
                 leaves.append(leaf)
                 continue
-            times = _passes(main, op, slot)
-            if times is None:
+            if unknown or not _passes(main, op, slot):
                 return f"{main.op_name(o)} reads {main.tensors[t].name}"
             ordered |= facts_of(op.code).largest
-            open_tensors.append((op.outputs[0], repeats * times, pads or op.code == "PAD"))
+            open_tensors.append((op.outputs[0], pads or op.code == "PAD"))
     return Leaves(tuple(leaves), ordered)
 
 
-def _passes(main: Subgraph, op: Op, slot: int) -> int | None:
-    """Return how many times the result's last axis repeats the channels; None where they do not pass `op`."""
+def _passes(main: Subgraph, op: Op, slot: int) -> bool:
+    """Return whether the channels pass `op`: its result's last axis holds them, perhaps several times over.
+
+    A reshape whose last axis is computed passes them to FULLY_CONNECTED, which cuts what it reads into rows of its own.
+    """
     if slot != 0 or fuses(op):
-        return None
-    before, after = (main.tensors[t].shape for t in (op.inputs[0], op.outputs[0]))
+        return False
+    before, after = (main.tensors[t] for t in (op.inputs[0], op.outputs[0]))
     if op.code == "RESHAPE":
-        return flattened(before, after)
+        return after.dynamic_shape[-1:] == (-1,) or flattened(before.shape, after.shape) is not None
     if op.code == "MEAN" and not keeps_last(op, main):
-        return None
+        return False
     facts = facts_of(op.code)
     passes = facts.averages or facts.largest or op.code == "PAD"
-    return 1 if passes and before[-1:] == after[-1:] else None
+    return passes and before.shape[-1:] == after.shape[-1:]
 
 
 def _leaf(main: Subgraph, o: int, slot: int, channels: int, pads: bool) -> Leaf | None:

@@ -137,7 +137,7 @@ def makers_of(subgraph: Subgraph, tensor: int, joined: bool = False) -> tuple[in
         makers.append(o)
         if joined and _joins_channels(subgraph.ops[o], subgraph):
             return tuple(makers)
-        following = _scalable(subgraph.ops[o], subgraph)
+        following = scalable_input(subgraph.ops[o], subgraph)
         if isinstance(following, str):
             return f"{subgraph.op_name(o)}: {following}"
         if following == ABSENT:
@@ -165,7 +165,7 @@ def _divisible(op: Op, subgraph: Subgraph, tensor: int) -> bool:
     return subgraph.tensors[tensor].shape[-1:] == (inputs,) and groups_of(op, subgraph) == 1
 
 
-def _scalable(op: Op, subgraph: Subgraph) -> int | str:
+def scalable_input(op: Op, subgraph: Subgraph) -> int | str:
     """Return ABSENT where `op` can scale its output; the input to go on with; or why the scaling ends here."""
     if fused_activation(op) not in HOMOGENEOUS:
         return "its fused activation clips at a fixed value"
@@ -246,12 +246,16 @@ def multiply(edit: Edit, main: Subgraph, makers: Sequence[int], scale: Float64Ar
         elif op.code == "GATHER":
             (table,) = weight_axes(main.ops[o], main)
             edit.own_constant(o, table.slot, edit.data(o, table.slot) * scale)
-        elif facts_of(op.code).affine:
-            slot = next(slot for slot, t in enumerate(op.inputs) if edit.tensors[t].data is not None)
+        elif facts_of(op.code).affine and (slot := constant_slot(edit.tensors, op)) is not None:
             data = edit.data(o, slot)
             edit.own_constant(o, slot, data * np.tile(scale, max(data.size // len(scale), 1)))
         for t in op.outputs:
             edit.rename(t, "scaled")
+
+
+def constant_slot(tensors: Sequence[Tensor], op: Op) -> int | None:
+    """Return the slot of the constant operand of an operator; None where all are activations."""
+    return next((slot for slot, t in enumerate(op.inputs) if tensors[t].data is not None), None)
 
 
 def _scale_linear(edit: Edit, o: int, axes: WeightAxes, scale: Float64Array) -> None:

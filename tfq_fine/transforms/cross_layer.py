@@ -85,7 +85,7 @@ def choose_scales(
     changes: list[tuple[ScalingPath, Float64Array]] = []
     before = after = 0.0
     for t, ops in readers.items():
-        read = [(_rows(main, o, rows), levels[o]) for o in ops]
+        read = [(weight_rows(main, o, rows), levels[o]) for o in ops]
         repeats = paths[t].repeats if t in paths else 1
         inner = [known[i] for i in tensors_on(main, paths[t])[1:] if i in known] if t in paths else []
         candidates = [
@@ -115,7 +115,8 @@ def extent(inner: Sequence[Channels], scale: Float64Array) -> float:
     return float(np.sqrt(sum(channels.scaled(scale).extent ** 2 for channels in inner)))
 
 
-def _rows(main: Subgraph, o: int, most: int | None) -> Rows:
+def weight_rows(main: Subgraph, o: int, most: int | None) -> Rows:
+    """Return the weights of linear operator `o`, of `most` output channels or of all, reduced over its window."""
     (axes,) = weight_axes(main.ops[o], main)
     data = main.tensors[main.ops[o].inputs[axes.slot]].constant
     whole = axes.inputs is not None and groups_of(main.ops[o], main) == 1

@@ -56,7 +56,7 @@ def quantize(
             constants = solver.codes(key, op, subgraph, decision, ops, keeps_mean=takes_mean)
             inputs = solver.inputs_of(key, ops) if takes_mean else None
             corrected = corrected_biases(key, op, subgraph, weights, constants, ranges, inputs)
-            ops[key] = OpEncoding(spec.mode, constants | corrected, form=decision.form)
+            ops[key] = OpEncoding(spec.mode, constants | corrected, form=decision.form, algorithm=solver.how(key))
     return QuantizedGraph(graph, ops, _borders(graph, chosen, placed.statistics, input_type, output_type))
 
 

@@ -34,7 +34,7 @@ def with_corrections(plan: Plan, only: AbstractSet[OpKey]) -> Plan:
         {
             key: _uncorrected(decision)
             for key, decision in plan.items()
-            if key not in only and corrects(decision) and not reads_inputs(decision)
+            if key not in only and corrects(decision) and not reads_inputs(decision.weighted.weights)
         }
     )
 

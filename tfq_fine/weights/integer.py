@@ -54,7 +54,7 @@ def integer_encoding(
         if data is not None and slot not in constants:
             constants[slot] = constant_codes(data, encoding, positive=keeps_positive(op, subgraph))
     activations = {slot: encoding for slot, encoding in inputs.items() if slot not in constants}
-    return OpEncoding("integer", constants, activations, outputs, decision.form, partial)
+    return OpEncoding("integer", constants, activations, outputs, decision.form, partial, solver.how(key))
 
 
 def _linear(

@@ -11,11 +11,12 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import IdentityCache, Op, Subgraph
 from tfq_converters.operators import WeightAxes, data_of, float_constants, weight_axes
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
-from tfq_fine.algorithms import ALGORITHMS, InputStatistics, OperatorInputs, WeightProblem, solve
+from tfq_fine.algorithms import ALGORITHMS, InputStatistics, OperatorInputs, Solution, WeightProblem, solution
 from tfq_fine.calibration import Statistics
 from tfq_fine.planning import HALF_MINIMUM, Decision
 from tfq_fine.request import WeightSpec
 from tfq_fine.weights.layouts import codes_format, layout, one_scale_each, with_scale_floor
+from tfq_fine.weights.stand_ins import reads_inputs, without_inputs
 
 LARGEST_HALF = 65504.0
 LARGE_WEIGHT = 2**25  # bytes, beyond which a weight's pages in a mapped file are let go once it is encoded
@@ -47,6 +48,8 @@ class Solver:
         self._known, self._given, self._layers = known, given or {}, layers
         self._shared = IdentityCache() if cache is None else cache
         self._own = IdentityCache()  # the codes of algorithms that read inputs, which differ by variant
+        self._how: dict[OpKey, str] = {}
+        self._interrupted = False  # by Ctrl-C: no more weights are fitted
         self._read: tuple[OpKey, OperatorInputs] | None = None  # the operator whose inputs were read last
 
     def codes(
@@ -88,7 +91,8 @@ class Solver:
                 continue
             try:
                 inputs = self._inputs(key, op, decision.spec.weights, before)
-                solved[axes.slot] = self._solved(data, axes, decision, floor, inputs, keeps_mean)
+                found = self._solved(data, axes, decision, floor, inputs, keeps_mean)
+                solved[axes.slot], self._how[key] = found.codes, found.how
             except TfqError as error:
                 raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
         return solved
@@ -111,8 +115,8 @@ class Solver:
         return taken
 
     def inputs_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs | None:
-        """Return what an operator reads on the samples; None where there are none."""
-        if self._layers is None:
+        """Return what an operator reads on the samples; None where there are none, or Ctrl-C ended the fitting."""
+        if self._layers is None or self._interrupted:
             return None
         if self._read is None or self._read[0] != key:
             self._read = key, self._layers(key, before)
@@ -126,25 +130,42 @@ class Solver:
         floor: np.ndarray | None,
         inputs: Callable[[], InputStatistics],
         keeps_mean: bool,
-    ) -> WeightCodes:
-        assert decision.spec is not None and decision.spec.weights is not None
-        spec, form = decision.spec.weights, decision.form
+    ) -> Solution:
+        spec, form = decision.weighted.weights, decision.form
+        if self._interrupted:
+            spec = without_inputs(spec)
         cache = self._own if spec.algorithm in ALGORITHMS and ALGORITHMS[spec.algorithm].reads else self._shared
 
-        def solved() -> WeightCodes:
+        def solved() -> Solution:
             block, codes_form = layout(data.shape, axes, spec, form)
-            problem = WeightProblem(data, block, codes_form, axes, inputs(), floor=floor, keeps_mean=keeps_mean)
-            codes = solve(spec, problem)
+            problem = WeightProblem(data, block, codes_form, axes, floor=floor, keeps_mean=keeps_mean)
+            found = self._found(spec, problem, inputs)
+            codes = found.codes
             if floor is not None:
                 codes = with_scale_floor(data, codes, floor, axes.channel, codes_form)
             if decision.repeated:
                 codes = one_scale_each(codes, axes.channel)
             _forget(data)
-            return codes
+            return Solution(codes, found.how)
 
         same = replace(spec, bias_correction=False)  # which changes no code
         scales = None if floor is None else floor.tobytes()
         return cache.once(solved, data, key=(axes, same, form, decision.repeated, scales, keeps_mean))
+
+    def _found(self, spec: WeightSpec, problem: WeightProblem, inputs: Callable[[], InputStatistics]) -> Solution:
+        """Solve one weight; on Ctrl-C, this one and all that follow without inputs, so that what is done stays."""
+        try:
+            return solution(spec, replace(problem, inputs=inputs()))
+        except KeyboardInterrupt:
+            if not reads_inputs(spec):
+                raise
+            self._interrupted = True
+            instead = without_inputs(spec)
+            return Solution(solution(instead, problem).codes, f"{instead.algorithm}: interrupted")
+
+    def how(self, key: OpKey) -> str:
+        """Return how the codes of an operator's weights were found; "" where it has none that were solved."""
+        return self._how.get(key, "")
 
     def half(self, op: Op, subgraph: Subgraph) -> OpEncoding:
         """Encode an operator whose large constants are float16 values; it stays float where it has none."""

@@ -4,26 +4,34 @@ from dataclasses import replace
 
 from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.planning import Decision, Plan
-from tfq_fine.request import WeightedSpec
+from tfq_fine.request import WeightedSpec, WeightSpec
 
 
-def reads_inputs(decision: Decision) -> bool:
-    """Return whether the algorithm of a decision reads the inputs of its operator, layer by layer."""
-    spec = decision.spec
-    return isinstance(spec, WeightedSpec) and ALGORITHMS[spec.weights.algorithm].scope == "operator"
+def reads_inputs(spec: WeightSpec) -> bool:
+    """Return whether the algorithm of a spec reads the inputs of its operator, layer by layer."""
+    row = ALGORITHMS.get(spec.algorithm)
+    return row is not None and row.scope == "operator"
+
+
+def without_inputs(spec: WeightSpec) -> WeightSpec:
+    """Return the spec with the stand-in in place of an algorithm that reads inputs."""
+    return replace(spec, algorithm=ALGORITHMS[spec.algorithm].stand_in, options=()) if reads_inputs(spec) else spec
 
 
 def fits_weights(plan: Plan) -> bool:
     """Return whether weights of a plan are fitted to the inputs of their operators."""
-    return any(reads_inputs(decision) for decision in plan.values())
+    return any(_fits(decision) for decision in plan.values())
 
 
 def with_stand_ins(plan: Plan) -> Plan:
     """Return the plan with the stand-in in place of every algorithm that reads inputs."""
-    return plan.but({key: _stand_in(decision) for key, decision in plan.items() if reads_inputs(decision)})
+    return plan.but({key: _stand_in(decision) for key, decision in plan.items() if _fits(decision)})
+
+
+def _fits(decision: Decision) -> bool:
+    return isinstance(decision.spec, WeightedSpec) and reads_inputs(decision.spec.weights)
 
 
 def _stand_in(decision: Decision) -> Decision:
     spec = decision.weighted
-    stand_in = ALGORITHMS[spec.weights.algorithm].stand_in
-    return replace(decision, spec=spec.with_weights(algorithm=stand_in, options=()))
+    return replace(decision, spec=replace(spec, weights=without_inputs(spec.weights)))

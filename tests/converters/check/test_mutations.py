@@ -172,8 +172,9 @@ def groups_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
     stored = solving.Solver._solved
 
     def longer(self, *given, **named):  # type: ignore[no-untyped-def]
-        codes = stored(self, *given, **named)
-        return replace(codes, block=(codes.block[0] + 1, *codes.block[1:]))
+        found = stored(self, *given, **named)
+        block = (found.codes.block[0] + 1, *found.codes.block[1:])
+        return replace(found, codes=replace(found.codes, block=block))
 
     monkeypatch.setattr(solving.Solver, "_solved", longer)
 

@@ -1,6 +1,7 @@
 """Generated inputs fit what a graph does with them, so that every recipe runs without data."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import keras
@@ -13,6 +14,8 @@ from keras import layers, ops
 import tfq_fine as tfq
 from tfq_converters.reading.reader import read_model
 from tfq_converters.runtime.input_values import Role, drawn, role_of
+
+pytestmark = pytest.mark.usefixtures("conversions_once")
 
 
 def floats(framework: Any) -> Any:
@@ -80,17 +83,21 @@ MODELS: dict[str, tuple[Callable[[], Any], list[Role]]] = {
 }
 
 
+@cache
+def model(name: str) -> Any:
+    return MODELS[name][0]()
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_what_an_input_is(name: str) -> None:
-    make, expected = MODELS[name]
-    main = read_model(make(), check=False).graph.main
-    assert [role_of(main, t) for t in main.inputs] == expected
+    main = read_model(model(name), check=False).graph.main
+    assert [role_of(main, t) for t in main.inputs] == MODELS[name][1]
 
 
 @pytest.mark.parametrize("recipe", ["float16", "dynamic_int8", "weight_only_int8"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_recipe_without_data_works(name: str, recipe: str) -> None:
-    result = tfq.quantize(MODELS[name][0](), recipe)
+    result = tfq.quantize(model(name), recipe)
     assert not any("was not compared" in note for note in result.report.notes)
 
 

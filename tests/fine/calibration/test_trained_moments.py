@@ -11,6 +11,7 @@ import tfq_fine as tfq
 from tfq_converters.reading import read_model
 from tfq_fine.calibration.trained_moments import first_moments, unlike_training
 
+pytestmark = pytest.mark.usefixtures("conversions_once")
 RNG = np.random.default_rng(0)
 KERNEL = RNG.normal(size=(3, 3, 2, 6)).astype(np.float32)
 FRAMEWORKS = pytest.mark.parametrize("framework", [keras, tf_keras], ids=["keras", "tf_keras"])

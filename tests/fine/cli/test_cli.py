@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -231,8 +231,22 @@ def test_verify_takes_its_options(folder, tmp_path):
 # -------------------------------------------------------------------------------------------------- quantize
 
 
-@pytest.mark.parametrize("recipe", list(tfq.RECIPES))
-def test_quantize_then_verify(folder, tmp_path, recipe):
+@pytest.fixture(params=["full_int8 in processes", *tfq.RECIPES])
+def recipe_and_run(request, monkeypatch, capsys) -> tuple[str, Callable[..., Any]]:
+    """A recipe, and how a command is run: in this process, which has loaded all; a user's in processes of its own."""
+
+    def run_here(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
+        with pytest.raises(SystemExit) as stopped:
+            main(list(map(str, arguments)))
+        return subprocess.CompletedProcess(arguments, stopped.value.code, *capsys.readouterr())
+
+    recipe, _, apart = request.param.partition(" in ")
+    return recipe, run if apart else run_here
+
+
+def test_quantize_then_verify(folder, tmp_path, recipe_and_run):
+    recipe, run = recipe_and_run
     out, report = tmp_path / "model.tflite", tmp_path / "report.json"
     done = run(
         "quantize", "float.tflite", "--recipe", recipe, "--data", "calib.npz", "--output", out, "--report", report,

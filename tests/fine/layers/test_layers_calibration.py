@@ -1,5 +1,6 @@
 """The ranges of wrappers are those that `quantize` chooses for the same tensors of the float model."""
 
+from functools import cache
 from typing import Any
 
 import keras
@@ -12,6 +13,8 @@ from support.wrapped_models import small_cnn
 from tfq_converters.operators.weights import data_of, weight_axes
 from tfq_fine.layers.wrapped import wrappers
 from tfq_fine.numerics import affine
+
+pytestmark = pytest.mark.usefixtures("conversions_once")
 
 OBSERVERS = ("min_max", "moving_average", "percentile:percentile=97", "mean_std", "mse", "entropy", "auto")
 
@@ -48,11 +51,26 @@ def read_by_layer(result: Any) -> dict[str, float]:
     return scales
 
 
+@cache
+def folded(name: str) -> tuple[Any, np.ndarray]:
+    """A model without batch norm, and its data."""
+    make, shape = MODELS[name]
+    return tfq.fold_batch_norm(make()).model, tailed(*shape)
+
+
+@cache
+def extents(name: str) -> dict[str, float]:
+    """How far the input of every wrapper reaches, by layer."""
+    model, data = folded(name)
+    whole = tfq.annotate(model, tfq.RECIPES["full_int8"].with_observer("min_max"))
+    tfq.calibrate(whole, data)
+    return {w.name: np.subtract(*w.ranges[0].limits()[::-1]) for w in wrappers(whole)}
+
+
 @pytest.mark.parametrize("observer", OBSERVERS)
 @pytest.mark.parametrize("name", MODELS)
 def test_wrappers_hold_the_ranges_that_quantize_chooses(name: str, observer: str):
-    make, shape = MODELS[name]
-    model, data = tfq.fold_batch_norm(make()).model, tailed(*shape)
+    model, data = folded(name)
     recipe = tfq.RECIPES["full_int8"].with_observer(observer)
     wrapped = tfq.annotate(model, recipe)
     tfq.calibrate(wrapped, data)
@@ -62,10 +80,8 @@ def test_wrappers_hold_the_ranges_that_quantize_chooses(name: str, observer: str
     assert len(found) == len(expected) >= 2
     for layer, scale in found.items():
         np.testing.assert_allclose(scale, expected[layer], rtol=1e-6, err_msg=layer)  # limits are kept in float32
-    whole = tfq.annotate(model, tfq.RECIPES["full_int8"].with_observer("min_max"))
-    tfq.calibrate(whole, data)
-    extents = {w.name: np.subtract(*w.ranges[0].limits()[::-1]) for w in wrappers(whole)}
-    cut = [w.name for w in wrappers(wrapped) if np.subtract(*w.ranges[0].limits()[::-1]) < 0.9 * extents[w.name]]
+    whole = extents(name)
+    cut = [w.name for w in wrappers(wrapped) if np.subtract(*w.ranges[0].limits()[::-1]) < 0.9 * whole[w.name]]
     assert bool(cut) == (observer != "min_max")
 
 

@@ -14,6 +14,8 @@ from tfq_fine.activations import search_ranges as automatic
 from tfq_fine.activations.implied_ranges import with_implied, without_range
 from tfq_fine.calibration.statistics import Range
 
+pytestmark = pytest.mark.usefixtures("conversions_once")
+
 
 def covered() -> Any:
     """Every tensor is read by a wrapped layer, or moved to one, or has a scale that its kernel fixes."""

@@ -261,7 +261,7 @@ def test_there_is_no_line_without_data() -> None:
 
 
 def test_the_command_has_a_flag_for_each() -> None:
-    assert tuple(TRANSFORMS) == arguments.TRANSFORMS
+    assert {name: row.default for name, row in TRANSFORMS.items()} == arguments.TRANSFORMS
     given = arguments.parse(["tfq-fine", "quantize", "m", "--recipe", "r", "--output", "o", "--no-cross-layer"])
     assert not given.cross_layer and given.fold_batch_norm and given.bias_correction
 

@@ -12,7 +12,7 @@ from tfq_converters import flatbuffer
 from tfq_converters.quantized import WeightCodes
 from tfq_converters.realize import realize
 from tfq_converters.runtime import Runner, file_runs
-from tfq_fine.algorithms import ALGORITHMS, Algorithm, WeightProblem
+from tfq_fine.algorithms import ALGORITHMS, Algorithm, Solution, WeightProblem
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
 from tfq_fine.search import SplitSamples, Trial, Variant
@@ -27,7 +27,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Any:
     graph, reads, solved = small_cnn(), list[Any](), list[WeightProblem]()
     plain = ALGORITHMS["round_to_nearest"].solve
 
-    def recorded(problem: WeightProblem) -> WeightCodes:
+    def recorded(problem: WeightProblem) -> WeightCodes | Solution:
         solved.append(problem)
         return plain(problem)
 

@@ -1,6 +1,7 @@
 """Nobody knows the range of what comes after operators that no runtime executes: it stays float, and is reported."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import keras
@@ -11,6 +12,8 @@ from keras import layers, ops
 
 import tfq_fine as tfq
 from tfq_converters.runtime.unrunnable import unrunnable_names
+
+pytestmark = pytest.mark.usefixtures("conversions_once")
 
 
 def pooled() -> tuple[Any, Any, str]:
@@ -49,6 +52,12 @@ MODELS: dict[str, Callable[[], tuple[Any, Any, str]]] = {
 }
 
 
+@cache
+def case(name: str) -> tuple[Any, Any, str]:
+    """A model, data, and the operator of it that no runtime executes."""
+    return MODELS[name]()
+
+
 def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
@@ -56,7 +65,7 @@ def normal(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize("output_type", ["int8", "uint8", "int16"])
 @pytest.mark.parametrize("name", MODELS)
 def test_an_output_of_unknown_range_stays_float(name: str, output_type: str) -> None:
-    model, data, operator = MODELS[name]()
+    model, data, operator = case(name)
     recipe = "full_int16x8" if output_type == "int16" else "full_int8"
     result = tfq.quantize(model, recipe, data, input_type=output_type, output_type=output_type)
     main = result.graph.main
@@ -70,7 +79,7 @@ def test_an_output_of_unknown_range_stays_float(name: str, output_type: str) -> 
 @pytest.mark.parametrize("recipe", ["dynamic_int8", "weight_only_int8"])
 @pytest.mark.parametrize("name", MODELS)
 def test_weights_around_are_quantized_without_data(name: str, recipe: str) -> None:
-    model, _, operator = MODELS[name]()
+    model, _, operator = case(name)
     result = tfq.quantize(model, recipe)
     assert any(row.mode != "float" for row in result.report.rows if row.weights) or name == "MaxPool3D"
     assert any(note.split(":")[0].endswith(operator) or operator in note for note in result.report.notes)

@@ -1,6 +1,7 @@
 """Batches: one that the user declared stays, and the data is cut to it; one that a call set is dropped."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import tfq_fine as tfq
 from tfq_converters.errors import TfqError
 from tfq_converters.runtime.runner import Runner
 
+pytestmark = pytest.mark.usefixtures("conversions_once")
+
 
 def data(count: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, 7, 5, 2)).astype(np.float32)
@@ -23,6 +26,7 @@ def body(framework: Any) -> list[Any]:
     return [layers.Conv2D(6, 3, activation="relu"), layers.Flatten(), layers.Dense(3)]
 
 
+@cache
 def declared(size: int) -> keras.Model:
     inputs = keras.Input((7, 5, 2), batch_size=size)
     outputs = inputs

@@ -27,7 +27,7 @@ class Conversion:
 
     @cached_property
     def graph(self) -> Graph:
-        """What the file says; read once, for all that look at it."""
+        """Return what the file says; it is read once, for all that look at it."""
         return flatbuffer.read(self.content)
 
 

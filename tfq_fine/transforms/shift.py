@@ -1,0 +1,55 @@
+"""Outlier Suppression+: the middle of each channel's range is moved from an activation into the biases of its readers.
+
+Wei et al. 2023 (arXiv 2304.09145):
+
+    z_j = (max X_j + min X_j) / 2        X' = X - z        b' = b + W z
+
+so that the range of all channels is no longer than twice the widest half of one. z is taken from the bias of what makes
+X, or from the beta of its norm.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfq_converters.graph import Float64Array, Graph
+from tfq_fine.transforms.cross_layer import GAIN
+from tfq_fine.transforms.noise import Channels, Levels
+from tfq_fine.transforms.smoothing import SmoothingPath
+from tfq_fine.transforms.smoothing_choice import Smoothing, readers_of
+
+
+def middle(channels: Channels) -> Float64Array:
+    """Return z [C].
+
+    >>> middle(Channels(np.array([-1.0, 2.0]), np.array([1.0, 6.0]), np.ones(2))).tolist()
+    [0.0, 4.0]
+    """
+    z: Float64Array = (channels.high + channels.low) / 2
+    return z
+
+
+def choose_shifts(
+    graph: Graph,
+    paths: Sequence[SmoothingPath],
+    known: Mapping[int, Channels],
+    levels: Mapping[int, Levels],
+    most: int | None = None,
+) -> Smoothing:
+    """Return the shifts z of activations that lower the estimated noise; the arguments are those of `choose_smoothing`.
+
+    What a weight's error does through the mean of an input is left as it was, so that the gain is no overestimate.
+    """
+    changes: list[tuple[SmoothingPath, Float64Array]] = []
+    before = after = 0.0
+    for path in paths:
+        channels, one = known[path.tensor], np.ones(path.channels)
+        z = middle(channels)
+        moved = Channels(channels.low - z, channels.high - z, channels.square, channels.count)
+        readers = readers_of(graph.main, path, levels, most)
+        noise, without = (sum(reader.noise(each, one) for reader in readers) for each in (moved, channels))
+        gains = noise < (1 - GAIN) * without
+        before, after = before + without, after + (noise if gains else without)
+        if gains:
+            changes.append((path, z))
+    return Smoothing(tuple(changes), before, after)

@@ -1,0 +1,105 @@
+"""The choice of factors for activations whose channels are scaled where they are made (`smoothing`).
+
+A candidate is a vector s [C]: x' = x / s, W' = W s. Each activation gets the one that `noise` estimates to cost least
+over all that read it, or none.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfq_converters.graph import Float64Array, Graph, Subgraph
+from tfq_fine.transforms.cross_layer import GAIN, extent, weight_rows
+from tfq_fine.transforms.noise import Channels, Levels, Rows
+from tfq_fine.transforms.smoothing import SmoothingPath
+
+LIMIT = 1e3  # how far a factor of an activation may be from the middle one
+
+Candidates = Callable[
+    [Float64Array, Float64Array], Sequence[Float64Array]
+]  # (max|X_j| [C], max|W_j| [C]) -> each s [C]
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Which activations are divided by which s, and what that is estimated to bring."""
+
+    changes: tuple[tuple[SmoothingPath, Float64Array], ...]
+    before: float  # relative noise, summed over all that read an activation that was looked at
+    after: float
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A linear operator that reads an activation, and how finely it is quantized."""
+
+    rows: Rows
+    repeats: int
+    levels: Levels
+
+    def noise(self, channels: Channels, scale: Float64Array, before: float = 0.0) -> float:
+        """Return the relative noise of its outputs when the activation is multiplied by `scale` [C]."""
+        low, high, square = (np.tile(values, self.repeats) for values in (channels.low, channels.high, channels.square))
+        wide = Channels(low, high, square, channels.count)
+        return self.rows.noise(wide, self.levels, np.tile(scale, self.repeats), before)
+
+    def reach(self, channels: int) -> Float64Array:
+        """Return the largest magnitude of the weights that read each channel [C]."""
+        outputs, inputs = self.rows.largest.shape
+        groups = channels * self.repeats // inputs
+        by_group = self.rows.largest.reshape(groups, outputs // groups, inputs).max(axis=1)
+        return np.asarray(by_group.reshape(self.repeats, channels).max(axis=0))
+
+
+def readers_of(
+    main: Subgraph, path: SmoothingPath, levels: Mapping[int, Levels], most: int | None
+) -> tuple[Reader, ...]:
+    """Return the quantized operators that read an activation; of `most` of their output channels, or of all."""
+    leaves = [leaf for leaf in path.leaves if leaf.op in levels]
+    return tuple(Reader(weight_rows(main, leaf.op, most), leaf.repeats, levels[leaf.op]) for leaf in leaves)
+
+
+def choose_smoothing(
+    graph: Graph,
+    paths: Sequence[SmoothingPath],
+    known: Mapping[int, Channels],
+    levels: Mapping[int, Levels],
+    candidates: Candidates,
+    most: int | None = None,
+) -> Smoothing:
+    """Return the best factors of each activation, where they lower the estimated noise.
+
+    Args:
+        graph: the float graph.
+        paths: the activations that are looked at.
+        known: activation -> what its channels look like; of those inside paths too.
+        levels: linear operator -> how finely its input and its weights are to be quantized.
+        candidates: the factors that are tried.
+        most: look at so many output channels of each operator; at all when None.
+    """
+    changes: list[tuple[SmoothingPath, Float64Array]] = []
+    before = after = 0.0
+    for path in paths:
+        readers, channels = readers_of(graph.main, path, levels, most), known[path.tensor]
+        inner = [known[t] for t in path.inner]
+        reach = np.max([reader.reach(path.channels) for reader in readers], axis=0)
+        tried = [np.ones(path.channels), *(bounded(s) for s in candidates(channels.reach, reach))]
+        noises = [sum(reader.noise(channels, 1 / s, extent(inner, 1 / s)) for reader in readers) for s in tried]
+        best = int(np.argmin(noises))
+        best = best if noises[best] < (1 - GAIN) * noises[0] else 0
+        before, after = before + noises[0], after + noises[best]
+        if best:
+            changes.append((path, tried[best]))
+    return Smoothing(tuple(changes), before, after)
+
+
+def bounded(s: Float64Array) -> Float64Array:
+    """Return factors within `LIMIT` times their geometric mean, and 1 / LIMIT of it: a silent channel may wake up.
+
+    >>> bounded(np.array([1e-9, 1.0, 1.0])).round(6).tolist()
+    [1e-06, 1.0, 1.0]
+    """
+    middle = np.exp(np.log(s).mean())
+    limited: Float64Array = np.clip(s, middle / LIMIT, middle * LIMIT)
+    return limited
