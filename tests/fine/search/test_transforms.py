@@ -81,7 +81,7 @@ def test_the_switches() -> None:
     codes = [op.code for op in result.quantized.graph.main.ops]
     assert codes.count("MUL") == 2  # nothing is folded
     assert all(spec.weights is None or not spec.weights.bias_correction for spec in specs(result))
-    with pytest.raises(tfq.TfqError, match="unknown transforms fold; known: fold_batch_norm, cross_layer"):
+    with pytest.raises(tfq.TfqError, match="unknown transforms fold; known: fold_batch_norm, shift, cross_layer"):
         tfq.quantize(content, "full_int8", data(), transforms=("fold",))
 
 
