@@ -49,16 +49,17 @@ def block(outlier: float = 1.0, beta: np.ndarray | None = None) -> Graph:
     size[[4, 11, 30]] = outlier
     x = net.dense(0, 33)
     gamma, small = net.rng.uniform(0.5, 1.5, 33), net.rng.normal(0, 0.1, 33)
-    y = layer_norm(net, x, gamma * size, (small if beta is None else beta) * size)
-    query, key, value = (even_dense(net, y, 17, size) for _ in range(3))
+    shift = (small if beta is None else beta) * size
+    y = layer_norm(net, x, gamma * size, shift)
+    query, key, value = (even_dense(net, y, 17, size, shift) for _ in range(3))
     mixed = net.simple("TANH", net.sum(net.sum(query, key), value))
-    return net.graph(even_dense(net, mixed, 5, np.ones(17)))
+    return net.graph(even_dense(net, mixed, 5, np.ones(17), np.zeros(17)))
 
 
-def even_dense(net: Net, x: int, channels: int, size: np.ndarray) -> int:
-    """A layer whose weights are divided by `size` [C]."""
+def even_dense(net: Net, x: int, channels: int, size: np.ndarray, mean: np.ndarray) -> int:
+    """A layer whose weights are divided by `size` [C], and whose outputs are around 0 where x is around `mean` [C]."""
     out = net.dense(x, channels)
     values = net.rng.normal(0, len(size) ** -0.5, (channels, len(size))) / size
-    _, _, bias = net.ops[-1].inputs
-    net.ops[-1] = replace(net.ops[-1], inputs=(x, net.constant(values.astype(np.float32)), bias))
+    constants = (net.constant(each.astype(np.float32)) for each in (values, -values @ mean))
+    net.ops[-1] = replace(net.ops[-1], inputs=(x, *constants))
     return out
