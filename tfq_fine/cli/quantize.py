@@ -48,8 +48,8 @@ def _unlogged() -> Iterator[None]:
 
 def _transforms(arguments: argparse.Namespace, recipe: Recipe) -> tuple[str, ...]:
     """Return the names of the transforms that are tried."""
-    wanted = {name: getattr(arguments, name) for name in TRANSFORMS}
-    return tuple(name for name, tried in wanted.items() if tried or (tried is None and name in recipe.transforms))
+    switches = {name: getattr(arguments, name) for name in TRANSFORMS}
+    return tuple(name for name, tried in switches.items() if tried or (tried is None and name in recipe.transforms))
 
 
 def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place]) -> int:

@@ -54,12 +54,12 @@ def smoothed_by_alpha(variant: Variant, trial: Trial) -> Proposal:
     levels, paths = levels_of(variant), _with_outliers(variant, trial)
     grids: tuple[tuple[float, ...], ...] = (ALPHAS, (HALF,))
 
-    def estimate(known: Mapping[int, Channels], most: int | None) -> list[Smoothing]:
+    def estimate(channels: Mapping[int, Channels], most: int | None) -> list[Smoothing]:
         candidates = (lambda x, w, g=grid: [smooth_quant_factors(x, w, alpha) for alpha in g] for grid in grids)
-        return [choose_smoothing(variant.graph, paths, known, levels, each, most) for each in candidates]
+        return [choose_smoothing(variant.graph, paths, channels, levels, each, most) for each in candidates]
 
-    text, found = _estimated(variant.graph, paths, trial, estimate)
-    graphs = {id(each): _smoothed(variant.graph, each, trial) for each in found}
+    text, smoothings = _estimated(variant.graph, paths, trial, estimate)
+    graphs = {id(each): _smoothed(variant.graph, each, trial) for each in smoothings}
     return Proposal(text, tuple(replace(variant, graph=graph) for graph in graphs.values()))
 
 
@@ -68,12 +68,12 @@ def shifted_to_middle(variant: Variant, trial: Trial) -> Proposal:
     levels = levels_of(variant)
     paths = [path for path in _paths(variant, levels) if path.shifters]
 
-    def estimate(known: Mapping[int, Channels], most: int | None) -> list[Smoothing]:
-        return [choose_shifts(variant.graph, paths, known, levels, most)]
+    def estimate(channels: Mapping[int, Channels], most: int | None) -> list[Smoothing]:
+        return [choose_shifts(variant.graph, paths, channels, levels, most)]
 
     nothing = "no activation whose channels can be shifted exactly"
-    text, found = _estimated(variant.graph, paths, trial, estimate, nothing)
-    return Proposal(text, tuple(replace(variant, graph=shifted(variant.graph, each.changes)) for each in found))
+    text, shifts = _estimated(variant.graph, paths, trial, estimate, nothing)
+    return Proposal(text, tuple(replace(variant, graph=shifted(variant.graph, each.changes)) for each in shifts))
 
 
 def equalized_by_logarithm(variant: Variant, trial: Trial) -> Proposal:
@@ -87,12 +87,12 @@ def equalized_by_logarithm(variant: Variant, trial: Trial) -> Proposal:
     paths = [p for p in every if p.tensor in outliers or strategy(reach.get(p.tensor, 0.0)) != "static"]
     if not paths:
         return Proposal(NOTHING)
-    known = _channels(variant.graph, paths, trial, True)
-    estimate = choose_smoothing(variant.graph, paths, known, levels, lambda x, w: [log_factors(x)])
-    chosen = {path.tensor: strategy(float(known[path.tensor].reach.max())) for path in paths}
+    channels = _channels(variant.graph, paths, trial, True)
+    estimate = choose_smoothing(variant.graph, paths, channels, levels, lambda x, w: [log_factors(x)])
+    chosen = {path.tensor: strategy(float(channels[path.tensor].reach.max())) for path in paths}
     dynamic = [p for p in paths if chosen[p.tensor] == "dynamic" and _can_be_dynamic(variant, p)]
     changes = [
-        (p, log_factors(known[p.tensor].reach)) for p in paths if chosen[p.tensor] != "static" and p not in dynamic
+        (p, log_factors(channels[p.tensor].reach)) for p in paths if chosen[p.tensor] != "static" and p not in dynamic
     ]
     variants: list[Variant] = []
     if changes or dynamic:
@@ -114,12 +114,12 @@ def scaled_for_weights(variant: Variant, trial: Trial) -> Proposal:
     if not paths:
         return Proposal("no weights of less than 8 bits that read an activation whose channels can be scaled exactly")
     moments = trial.moments(variant.graph, [path.tensor for path in paths])
-    found = choose_awq(variant.graph, [path for path in paths if path.tensor in moments], moments, rounded)
-    gained = decibels(found.before, found.after)
-    text = f"{len(found.changes)} activations, estimated gain {gained:.1f} dB"
-    if not found.changes:
+    smoothing = choose_awq(variant.graph, [path for path in paths if path.tensor in moments], moments, rounded)
+    gained = decibels(smoothing.before, smoothing.after)
+    text = f"{len(smoothing.changes)} activations, estimated gain {gained:.1f} dB"
+    if not smoothing.changes:
         return Proposal(f"{text}: not worth measuring")
-    return Proposal(text, (replace(variant, graph=_smoothed(variant.graph, found, trial)),))
+    return Proposal(text, (replace(variant, graph=_smoothed(variant.graph, smoothing, trial)),))
 
 
 def _paths(variant: Variant, ops: Mapping[int, object]) -> list[SmoothingPath]:
@@ -138,8 +138,8 @@ def _may_have_outliers(variant: Variant, trial: Trial, path: SmoothingPath) -> b
     size = norm_size(variant.graph.main, path)
     if size is None:
         return True
-    known = trial.whole(variant).ranges.get((0, path.tensor))
-    reach = TYPICAL * float(size.max()) if known is None else known.absmax
+    limits = trial.whole(variant).ranges.get((0, path.tensor))
+    reach = TYPICAL * float(size.max()) if limits is None else limits.absmax
     return reach > OUTLIERS * float(np.median(size))
 
 
@@ -156,13 +156,13 @@ def _estimated(
         return nothing, []
     most = QUICK if is_large(graph) else None
     for all_samples, enough in ((False, HOPEFUL_DB), (True, WORTH_DB)):
-        found = [each for each in estimate(_channels(graph, paths, trial, all_samples), most) if each.changes]
-        gained = max((decibels(each.before, each.after) for each in found), default=0.0)
-        changed = max((len(each.changes) for each in found), default=0)
+        smoothings = [each for each in estimate(_channels(graph, paths, trial, all_samples), most) if each.changes]
+        gained = max((decibels(each.before, each.after) for each in smoothings), default=0.0)
+        changed = max((len(each.changes) for each in smoothings), default=0)
         text = f"{changed} activations, estimated gain {gained:.1f} dB"
         if gained < enough:
             return f"{text}: not worth measuring", []
-    return text, found
+    return text, smoothings
 
 
 def _smoothed(graph: Graph, smoothing: Smoothing, trial: Trial) -> Graph:

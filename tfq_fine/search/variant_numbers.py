@@ -112,14 +112,14 @@ class VariantNumbers:
 
     def channels(self, graph: Graph, tensors: Sequence[int], all_samples: bool) -> dict[int, Channels]:
         """Return what the channels of some activations look like, on the samples that are kept or on all."""
-        known: dict[int, Channels] = self._cache.once(dict, graph, key=("channels", all_samples))
-        missing = [t for t in tensors if t not in known]
+        by_tensor: dict[int, Channels] = self._cache.once(dict, graph, key=("channels", all_samples))
+        missing = [t for t in tensors if t not in by_tensor]
         needs = StatisticsRequest(channels=tuple((0, t) for t in missing))
         if missing:
             read = self._calibrated if all_samples else self._on_samples
-            found = read(graph, needs).channels
-            known |= {t: Channels(*found[0, t]) for t in missing}
-        return {t: known[t] for t in tensors}
+            limits = read(graph, needs).channels
+            by_tensor |= {t: Channels(*limits[0, t]) for t in missing}
+        return {t: by_tensor[t] for t in tensors}
 
     def _on_samples(self, graph: Graph, needs: StatisticsRequest) -> Statistics:
         return calibrate(graph, self._batches, needs, self._threads)
@@ -129,11 +129,11 @@ class VariantNumbers:
         sums: dict[int, InputMoments] = {}
 
         def see(t: int, values: np.ndarray) -> None:
-            if t in wanted and np.isfinite(values).all():
-                found = InputMoments.of(values)
-                sums[t] = sums[t].plus(found) if t in sums else found
+            if t in read and np.isfinite(values).all():
+                moments = InputMoments.of(values)
+                sums[t] = sums[t].plus(moments) if t in sums else moments
 
-        wanted = frozenset(tensors)
+        read = frozenset(tensors)
         float_run(graph, self._split.fitted[:MOST_FOR_MOMENTS], None, 0, see, self._threads)
         return sums
 

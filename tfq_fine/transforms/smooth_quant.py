@@ -22,7 +22,7 @@ def smooth_quant_factors(activation: Float64Array, weight: Float64Array, alpha: 
     >>> smooth_quant_factors(np.array([16.0, 4.0, 0.0]), np.array([4.0, 1.0, 1.0]), 0.5).tolist()
     [2.0, 2.0, 1.0]
     """
-    known = (activation > 0) & (weight > 0)
-    x, w = np.where(known, activation, 1.0), np.where(known, weight, 1.0)
+    has_values = (activation > 0) & (weight > 0)
+    x, w = np.where(has_values, activation, 1.0), np.where(has_values, weight, 1.0)
     factors: Float64Array = x**alpha / w ** (1 - alpha)
     return factors

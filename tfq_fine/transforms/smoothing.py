@@ -218,6 +218,6 @@ def _shifters(main: Subgraph, tensor: int) -> tuple[int, ...]:
         operands = op.inputs[:1]
     for t in operands:
         is_inside = t not in main.outputs and len(value_readers(main, t)) == 1
-        if is_inside and main.tensors[t].shape[-1:] == channels and (found := _shifters(main, t)):
-            return (o, *found)
+        if is_inside and main.tensors[t].shape[-1:] == channels and (way := _shifters(main, t)):
+            return (o, *way)
     return ()
