@@ -11,6 +11,8 @@ from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.api import Result
+from tfq_fine.cli import arguments
+from tfq_fine.cli.quantize import _transforms
 from tfq_fine.numerics.errors import ErrorSums
 from tfq_fine.report import TransformRow
 from tfq_fine.transforms import Smoothing
@@ -121,3 +123,18 @@ def test_a_recipe_names_transforms_that_exist() -> None:
     with pytest.raises(tfq.TfqError, match="unknown transforms smoothing; known: fold_batch_norm, shift, cross_layer"):
         tfq.quantize(write(block()), recipe, data())
     assert tfq.Recipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "expected"),
+    [
+        ("fptq", [], {"smooth_quant", "log_equalization"}),
+        ("fptq", ["--no-log-equalization"], {"smooth_quant"}),
+        ("full_int8", [], {"smooth_quant"}),
+        ("full_int8", ["--awq", "--no-smooth-quant"], {"awq"}),
+    ],
+)
+def test_the_command_tries_what_the_recipe_names(recipe: str, flags: list[str], expected: set[str]) -> None:
+    parsed = arguments.parse(["tfq-fine", "quantize", "m", "--recipe", recipe, "--output", "o", *flags])
+    tried = _transforms(parsed, tfq.RECIPES[recipe])
+    assert {"shift", "smooth_quant", "log_equalization", "awq"} & {*tried} == expected
