@@ -1,4 +1,4 @@
-"""What each weight algorithm brings below 8 bits, in the emitted file: `python -m benchmarks.algorithms`.
+"""Weight algorithms below 8 bits, compared in the emitted file: `python -m benchmarks.algorithms`.
 
 512 calibration samples, disjoint from the test samples; all weights at the bits of the setting (`prefer="size"`), every
 file on the default kernels.
@@ -101,10 +101,10 @@ def _quantized(files: Files, name: str, effort: Effort) -> bytes:
 def table(rows: Sequence[Row]) -> Table:
     """Return one line per case and recipe, one column per effort: top-1 and seconds."""
     efforts = list(dict.fromkeys(row.effort for row in rows))
-    found = {(row.case, row.recipe, row.effort): row for row in rows}
+    by_name = {(row.case, row.recipe, row.effort): row for row in rows}
     lines = []
     for case, recipe in dict.fromkeys((row.case, row.recipe) for row in rows):
-        cells = [found[case, recipe, effort] for effort in efforts if (case, recipe, effort) in found]
+        cells = [by_name[case, recipe, effort] for effort in efforts if (case, recipe, effort) in by_name]
         numbers = [f"{100 * row.evaluation.top1:.2f} / {row.seconds:.0f}" for row in cells]
         last = cells[-1].evaluation
         lines.append((case, recipe, f"{100 * last.float_top1:.2f}", *numbers, f"{last.bytes:,}"))
@@ -121,14 +121,14 @@ def main() -> None:
     arguments = parser(__doc__, MEASURED, CASES)
     arguments.add_argument("--recipes", type=names_of(RECIPES), default=list(RECIPES), help="comma-separated")
     arguments.add_argument("--efforts", type=names_of(EFFORTS), default=list(EFFORTS), help="comma-separated")
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     rows: list[Row] = []
-    with work_folder(given.work) as work:
-        for case in given.cases:
-            for row in measure(case, given.recipes, given.efforts, work):
+    with work_folder(options.work) as work:
+        for case in options.cases:
+            for row in measure(case, options.recipes, options.efforts, work):
                 progress(f"{case} {row.recipe} {row.effort}: {row.evaluation} {row.seconds:.1f} s")
                 rows.append(row)
-    present(table(rows), rows, given.output)
+    present(table(rows), rows, options.output)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ STAGES: Mapping[str, tuple[str, str]] = {
     "encodings": ("tfq_fine.activations.choose_encodings", "encodings"),
     "groups": ("tfq_fine.activations.choose_encodings", "_groups"),
     "quantize": ("tfq_fine.weights.assembly", "quantize"),
-    "solve": ("tfq_fine.algorithms.table", "solve"),
+    "solve": ("tfq_fine.algorithms.table", "solution"),
     "realize": ("tfq_converters.realize.realized", "realize"),
 }
 

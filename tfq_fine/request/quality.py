@@ -6,7 +6,11 @@ from typing import Literal
 from tfq_fine.request.specs import OpSpec, WeightSpec
 
 Quality = Literal["fast", "balanced", "best"]
-MOST_BITS: dict[Quality, int] = {"fast": 0, "balanced": 7, "best": 8}  # of weights that are fitted to data
+MOST_BITS: dict[Quality, int] = {
+    "fast": 0,
+    "balanced": 7,
+    "best": 8,
+}  # bits up to which weights are fitted
 
 
 def with_quality(spec: OpSpec | None, quality: Quality, has_data: bool) -> OpSpec | None:

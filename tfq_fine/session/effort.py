@@ -1,11 +1,11 @@
-"""What `quality` makes of the requests of a recipe."""
+"""The requests of a recipe, as `quality` completes them."""
 
 from tfq_converters.graph import Graph
 from tfq_converters.operators import facts_of, weight_axes
 from tfq_converters.quantized import OpKey
 from tfq_fine.request import Layers, OpSpec, PerChannel, Quality, Recipe, WeightedSpec, with_quality
 
-FEW_BITS = 3  # of weights, up to which the first and the last layer are quantized to 8 bits for the best quality
+FEW_BITS = 3  # bits of weights, up to which the first and the last layer are quantized to 8 bits for the best quality
 
 
 def requested_specs(

@@ -91,8 +91,8 @@ class Solver:
                 continue
             try:
                 inputs = self._inputs(key, op, decision.spec.weights, before)
-                found = self._solved(data, axes, decision, floor, inputs, keeps_mean)
-                solved[axes.slot], self._how[key] = found.codes, found.how
+                weight = self._solved(data, axes, decision, floor, inputs, keeps_mean)
+                solved[axes.slot], self._how[key] = weight.codes, weight.how
             except TfqError as error:
                 raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
         return solved
@@ -139,14 +139,14 @@ class Solver:
         def solved() -> Solution:
             block, codes_form = layout(data.shape, axes, spec, form)
             problem = WeightProblem(data, block, codes_form, axes, floor=floor, keeps_mean=keeps_mean)
-            found = self._found(spec, problem, inputs)
-            codes = found.codes
+            unbounded = self._found(spec, problem, inputs)
+            codes = unbounded.codes
             if floor is not None:
                 codes = with_scale_floor(data, codes, floor, axes.channel, codes_form)
             if decision.repeated:
                 codes = one_scale_each(codes, axes.channel)
             _forget(data)
-            return Solution(codes, found.how)
+            return Solution(codes, unbounded.how)
 
         same = replace(spec, bias_correction=False)  # which changes no code
         scales = None if floor is None else floor.tobytes()
