@@ -151,6 +151,7 @@ def test_the_file_has_as_many_codes(recipe: str):
     assert {row.name for row in result.report.transforms if "clusters" in row.text} == {
         "fold_batch_norm",
         "cross_layer",
+        "smooth_quant",
     }
 
 
