@@ -209,6 +209,14 @@ def test_a_singular_second_moment_is_damped_as_much_as_it_needs(
     assert (np.abs(codes.dequantize()) <= 3 * extent).all()  # real weights, whatever no input can tell
 
 
+def test_damping_is_raised_by_no_more_than_it_takes():
+    linear = dense(13, 7, rows=40)
+    inputs = linear.inputs([SINGULAR["equal inputs"].astype(np.float32)])
+    problem = linear.problem(inputs, CodeFormat(4), PerChannel())
+    assert 0 < factored(problem, problem.moments(), 0.0).damping <= 1e-4
+    assert factored(problem, problem.moments(), 0.02).damping == 0.02
+
+
 def test_inputs_that_are_always_zero_are_rounded():
     """Nothing pulls on their weights: the codes are the nearest at the scale of their channel."""
     linear = dense(13, 7, rows=40)
