@@ -173,8 +173,9 @@ def quantize(
         observer: how the ranges of all activations are chosen (`tfq_fine.calibration.observers`), in place of what
             the recipe says: "min_max", "percentile:percentile=99.9", "auto" ...
         transforms: changes of the float graph, or of ranges, that make it easier to quantize
-            (`tfq_fine.search.select_transforms`): "auto" for all, some by name, or None. Each is kept where
-            its file is better on some of the samples; the report has a line on each, with the reason where it is off.
+            (`tfq_fine.search.select_transforms`): "auto" for the default ones and those of the recipe, some by name, or
+            None. Each is kept where its file is better on some of the samples; the report has a line on each, with the
+            reason where it is off.
         quality: how much effort goes into weights below 8 bits whose spec names no algorithm: "fast" reads no data,
             "balanced" fits them to it in about the time of `full_int8` and a minute for 5 million parameters, "best"
             takes minutes, and fits weights of 8 bits, too. Without data all of them are "fast".
@@ -220,7 +221,8 @@ def quantize(
     chosen = with_observer(recipe or opened.recipe or DEFAULT, observer)
     fallback = None if on_unsupported is None else on_unsupported == "fallback"
     policy = policy_of(chosen, prefer, target, fallback)
-    request = QuantizationRequest(chosen, policy, chosen_transforms(transforms), input_type, output_type, quality)
+    names = chosen_transforms(transforms, chosen.transforms)
+    request = QuantizationRequest(chosen, policy, names, input_type, output_type, quality)
     return _quantized(opened, request, samples, statistics, _Way(timeout, progress))
 
 

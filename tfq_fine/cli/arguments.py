@@ -17,8 +17,8 @@ TRANSFORMS = {  # name -> whether it is tried by default
     "fold_batch_norm": True,
     "shift": False,
     "cross_layer": True,
-    "smooth_quant": True,
     "log_equalization": False,
+    "smooth_quant": True,
     "awq": False,
     "bounded_masks": True,
     "bias_correction": True,
@@ -95,7 +95,8 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
     for name, default in TRANSFORMS.items():
         words = name.replace("_", "-")
         said = "whether to try this transform, which stays where it lowers the error (the report says)"
-        _option(parser, words, action=argparse.BooleanOptionalAction, default=default, help=said)
+        tried = default or None  # None: where the recipe names it
+        _option(parser, words, action=argparse.BooleanOptionalAction, default=tried, help=said)
     _option(parser, "statistics", metavar="FILE", help="of an earlier `calibrate` of this model, instead of data")
     _observing(parser)
     _common(parser)

@@ -18,6 +18,7 @@ from tfq_fine.cli.recipe_argument import recipe_of
 from tfq_fine.cli.signature_values import by_signature, each
 from tfq_fine.cli.terminal import show
 from tfq_fine.report import require_extra
+from tfq_fine.request import Recipe
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,6 +46,12 @@ def _unlogged() -> Iterator[None]:
         logger.setLevel(before)
 
 
+def _transforms(arguments: argparse.Namespace, recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of the transforms that are tried."""
+    wanted = {name: getattr(arguments, name) for name in TRANSFORMS}
+    return tuple(name for name, tried in wanted.items() if tried or (tried is None and name in recipe.transforms))
+
+
 def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place]) -> int:
     if arguments.html:
         require_extra()
@@ -62,7 +69,7 @@ def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place])
         kernels=arguments.kernels,
         observer=arguments.observer,
         quality=arguments.quality,
-        transforms=tuple(name for name in TRANSFORMS if getattr(arguments, name)),
+        transforms=_transforms(arguments, recipe),
         num_samples=arguments.samples,
         on_invalid=arguments.on_invalid,
         statistics=None if arguments.statistics is None else Statistics.load(arguments.statistics),

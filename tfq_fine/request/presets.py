@@ -55,6 +55,11 @@ _TABLE: tuple[tuple[str, OpSpec, str], ...] = (
         "int4 weights in blocks of 32 inputs, folded into what makes the inputs, int8 activations; needs data",
     ),
     (
+        "fptq",
+        OpSpec("integer", _INT4_BLOCKS, ActivationSpec(8)),
+        "full_w4a8_block32 with transform log_equalization, which may round activations token by token; needs data",
+    ),
+    (
         "full_w4a16",
         OpSpec("integer", _INT4, ActivationSpec(16)),
         "int4 weights, int16 activations: slow on CPUs; needs data",
@@ -65,8 +70,9 @@ _TABLE: tuple[tuple[str, OpSpec, str], ...] = (
         "int2 weights where integer kernels take them, int8 activations; needs data",
     ),
 )
+_TRANSFORMS = {"fptq": ("log_equalization",)}  # beyond the default ones
 RECIPES: dict[str, Recipe] = {
-    name: Recipe(name, spec, description=description, flexible=spec.weights not in (None, _INT8))
+    name: Recipe(name, spec, (), description, spec.weights not in (None, _INT8), _TRANSFORMS.get(name, ()))
     for name, spec, description in _TABLE
 }
 

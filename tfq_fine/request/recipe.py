@@ -87,6 +87,7 @@ class Recipe:
     rules: tuple[Rule, ...] = ()
     description: str = ""
     flexible: bool = False  # more bits, or a coarser granularity, where kernels take no less; else that is an error
+    transforms: tuple[str, ...] = ()  # those that `transforms="auto"` tries besides the ones that it always tries
 
     def with_rules(self, *rules: Rule) -> "Recipe":
         """Return the recipe with further rules after its own."""

@@ -35,18 +35,25 @@ class Selection:
     rows: tuple[TransformRow, ...]
 
 
-def chosen_transforms(transforms: str | Sequence[str] | None) -> tuple[str, ...]:
+def chosen_transforms(transforms: str | Sequence[str] | None, by_recipe: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the names of the requested transforms.
+
+    Args:
+        transforms: some by name; "auto" for the default ones and those of the recipe; None for none.
+        by_recipe: the names that the recipe has.
 
     Raises:
         TfqError: an unknown name.
     """
-    if transforms == "auto":
-        return tuple(name for name, transform in TRANSFORMS.items() if transform.default)
-    names = (transforms,) if isinstance(transforms, str) else tuple(transforms or ())
+    automatic = transforms == "auto"
+    names = tuple(by_recipe) if automatic else (transforms,) if isinstance(transforms, str) else tuple(transforms or ())
     unknown = [name for name in names if name not in TRANSFORMS]
     if unknown:
-        raise TfqError(f"unknown transforms {', '.join(unknown)}; known: {', '.join(TRANSFORMS)}, or 'auto' for all")
+        raise TfqError(
+            f"unknown transforms {', '.join(unknown)}; known: {', '.join(TRANSFORMS)}, or 'auto' for the default ones"
+        )
+    if automatic:
+        return tuple(name for name, transform in TRANSFORMS.items() if transform.default or name in names)
     return names
 
 

@@ -71,9 +71,8 @@ def shifted_to_middle(variant: Variant, trial: Trial) -> Proposal:
     def estimate(known: Mapping[int, Channels], most: int | None) -> list[Smoothing]:
         return [choose_shifts(variant.graph, paths, known, levels, most)]
 
-    text, found = _estimated(
-        variant.graph, paths, trial, estimate, "no activation whose channels can be shifted exactly"
-    )
+    nothing = "no activation whose channels can be shifted exactly"
+    text, found = _estimated(variant.graph, paths, trial, estimate, nothing)
     return Proposal(text, tuple(replace(variant, graph=shifted(variant.graph, each.changes)) for each in found))
 
 

@@ -42,15 +42,15 @@ TRANSFORMS: dict[str, Transform] = {
         equalized,
         rewrites=True,
     ),
-    "smooth_quant": Transform(
-        "outlier channels of an activation are divided, and the weights that read them multiplied (SmoothQuant)",
-        smoothed_by_alpha,
-        rewrites=True,
-    ),
     "log_equalization": Transform(
         "channels shrink to the logarithm of their range, or an activation is rounded token by token (FPTQ)",
         equalized_by_logarithm,
         default=False,
+        rewrites=True,
+    ),
+    "smooth_quant": Transform(
+        "outlier channels of an activation are divided, and the weights that read them multiplied (SmoothQuant)",
+        smoothed_by_alpha,
         rewrites=True,
     ),
     "awq": Transform(

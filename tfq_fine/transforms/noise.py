@@ -93,6 +93,15 @@ class Rows:
         signal = ((square * self._seen(scaled.square)).sum(axis=1) / total).sum()
         return float((activation + weight) / 12 / signal) if signal else 0.0
 
+    def signal(self, channels: Channels) -> float:
+        """Return the sum of the mean squares of outputs, each over the sum of squares of its row; never 0.
+
+        That is as if the values of different channels had nothing to do with one another.
+        """
+        tiny = np.finfo(np.float64).tiny
+        total = np.maximum(self.square.sum(axis=1), tiny)
+        return max(float(((self.square * self._seen(channels.square)).sum(axis=1) / total).sum()), tiny)
+
     def _seen(self, values: Float64Array) -> Float64Array:
         """Return values [C] of the input channels as in `square`: each group of outputs sees its own channels."""
         outputs, inputs = self.square.shape

@@ -38,16 +38,18 @@ def choose_shifts(
 ) -> Smoothing:
     """Return the shifts z of activations that lower the estimated noise; the arguments are those of `choose_smoothing`.
 
-    What a weight's error does through the mean of an input is left as it was, so that the gain is no overestimate.
+    The error of a weight meets what is left of its input alone: the bias takes the product with z as it was in float.
     """
     changes: list[tuple[SmoothingPath, Float64Array]] = []
     before = after = 0.0
     for path in paths:
         channels, one = known[path.tensor], np.ones(path.channels)
         z = middle(channels)
-        moved = Channels(channels.low - z, channels.high - z, channels.square, channels.count)
+        half = (channels.high - channels.low) / 2
+        moved = Channels(-half, half, np.minimum(half**2, channels.square), channels.count)
         readers = readers_of(graph.main, path, levels, most)
-        noise, without = (sum(reader.noise(each, one) for reader in readers) for each in (moved, channels))
+        without = sum(reader.noise(channels, one) for reader in readers)
+        noise = sum(reader.noise(moved, one) * reader.signal(moved) / reader.signal(channels) for reader in readers)
         gains = noise < (1 - GAIN) * without
         before, after = before + without, after + (noise if gains else without)
         if gains:

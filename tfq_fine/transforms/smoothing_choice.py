@@ -40,9 +40,16 @@ class Reader:
 
     def noise(self, channels: Channels, scale: Float64Array, before: float = 0.0) -> float:
         """Return the relative noise of its outputs when the activation is multiplied by `scale` [C]."""
+        return self.rows.noise(self._wide(channels), self.levels, np.tile(scale, self.repeats), before)
+
+    def signal(self, channels: Channels) -> float:
+        """Return what the noise is relative to."""
+        return self.rows.signal(self._wide(channels))
+
+    def _wide(self, channels: Channels) -> Channels:
+        """Return the channels as often side by side as the operator reads them."""
         low, high, square = (np.tile(values, self.repeats) for values in (channels.low, channels.high, channels.square))
-        wide = Channels(low, high, square, channels.count)
-        return self.rows.noise(wide, self.levels, np.tile(scale, self.repeats), before)
+        return Channels(low, high, square, channels.count)
 
     def reach(self, channels: int) -> Float64Array:
         """Return the largest magnitude of the weights that read each channel [C]."""

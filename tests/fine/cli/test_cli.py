@@ -290,7 +290,7 @@ def test_options_reach_the_library(given, safe_mode, tmp_path, monkeypatch, caps
         "quality": "balanced",
         "runtimes": ("litert", "tflite"),
         "on_unsupported": None,
-        "transforms": ("fold_batch_norm", "cross_layer", "bounded_masks", "bias_correction", "islands"),
+        "transforms": ("fold_batch_norm", "cross_layer", "smooth_quant", "bounded_masks", "bias_correction", "islands"),
         "kernels": None,
         "observer": None,
         "on_invalid": "error",

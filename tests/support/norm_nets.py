@@ -1,0 +1,65 @@
+"""Float graphs with norms as TFLite holds them, some of whose channels are far larger than the others."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from support.nets import Net
+from tfq_converters.graph import Graph, Options
+
+
+def layer_norm(net: Net, x: int, gamma: np.ndarray, beta: np.ndarray) -> int:
+    """y = x * g + (-m * g + beta), g = r * gamma."""
+    mean = channel_mean(net, x)
+    difference = net.add("SQUARED_DIFFERENCE", (x, mean), net.shape(x), Options("SquaredDifferenceOptions", {}))
+    gain = product(net, reciprocal(net, channel_mean(net, difference)), net.constant(gamma.astype(np.float32)))
+    negative = net.add("NEG", (mean,), net.shape(mean), Options("NegOptions", {}))
+    shift = net.with_constant("ADD", product(net, negative, gain), net.constant(beta.astype(np.float32)))
+    return net.sum(product(net, x, gain), shift)
+
+
+def rms_norm(net: Net, x: int, gamma: np.ndarray) -> int:
+    """y = (x * r) * gamma."""
+    normed = product(net, x, reciprocal(net, channel_mean(net, product(net, x, x))))
+    return product(net, normed, net.constant(gamma.astype(np.float32)))
+
+
+def channel_mean(net: Net, x: int) -> int:
+    axes = net.constant(np.array([len(net.shape(x)) - 1], np.int32))
+    return net.add("MEAN", (x, axes), (*net.shape(x)[:-1], 1), Options("ReducerOptions", {"keepDims": True}))
+
+
+def reciprocal(net: Net, x: int) -> int:
+    return net.simple("RSQRT", net.with_constant("ADD", x, net.constant(np.array(1e-5, np.float32))))
+
+
+def product(net: Net, x: int, y: int) -> int:
+    shape = np.broadcast_shapes(net.shape(x), net.shape(y))
+    return net.add("MUL", (x, y), shape, Options("MulOptions", {"fusedActivationFunction": 0}))
+
+
+def block(outlier: float = 1.0, beta: np.ndarray | None = None) -> Graph:
+    """A layer norm that three layers read, and a layer after them. Whatever the outlier, it computes the same function.
+
+    Args:
+        outlier: gamma and beta of three channels are so many times larger, and the weights that read them smaller.
+        beta: the shift of the norm without outliers [33].
+    """
+    net, size = Net(1, 7, 33), np.ones(33)
+    size[[4, 11, 30]] = outlier
+    x = net.dense(0, 33)
+    gamma, small = net.rng.uniform(0.5, 1.5, 33), net.rng.normal(0, 0.1, 33)
+    shift = (small if beta is None else beta) * size
+    y = layer_norm(net, x, gamma * size, shift)
+    query, key, value = (even_dense(net, y, 17, size, shift) for _ in range(3))
+    mixed = net.simple("TANH", net.sum(net.sum(query, key), value))
+    return net.graph(even_dense(net, mixed, 5, np.ones(17), np.zeros(17)))
+
+
+def even_dense(net: Net, x: int, channels: int, size: np.ndarray, mean: np.ndarray) -> int:
+    """A layer whose weights are divided by `size` [C], and whose outputs are around 0 where x is around `mean` [C]."""
+    out = net.dense(x, channels)
+    values = net.rng.normal(0, len(size) ** -0.5, (channels, len(size))) / size
+    constants = (net.constant(each.astype(np.float32)) for each in (values, -values @ mean))
+    net.ops[-1] = replace(net.ops[-1], inputs=(x, *constants))
+    return out
