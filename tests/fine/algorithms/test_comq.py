@@ -127,3 +127,11 @@ def test_it_gains_on_what_it_starts_from():
         ended = descended(squares, rounded, 3)
         before, after = (objective(squares, squares.values(each)) for each in (rounded, ended))
         assert after < 0.9 * before, name
+
+
+def test_lazy_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch):
+    squares, rounded = start("channels")
+    ended = descended(squares, rounded, 3)
+    for size in (1, 5):  # of 13 columns
+        monkeypatch.setattr("tfq_fine.algorithms.comq.LAZY", size)
+        np.testing.assert_array_equal(descended(squares, rounded, 3).codes, ended.codes)

@@ -202,10 +202,19 @@ def test_a_singular_second_moment_is_damped_as_much_as_it_needs(
     exact = [SINGULAR[name].astype(np.float32)] * 3
     inputs = linear.inputs(exact, [x * np.float32(0.99) for x in exact])
     problem = linear.problem(inputs, CodeFormat(4), PerChannel(), keeps_mean=keeps_mean)
-    codes = solved(problem, algorithm, damping=damping)
+    options = {} if algorithm == "balanced" else {"damping": damping}  # which has dampings of its own
+    codes = solved(problem, algorithm, **options)
     assert np.isfinite(codes.dequantize()).all() and (codes.scale > 0).all()
     extent = np.abs(problem.weight).max(axis=1, keepdims=True)
     assert (np.abs(codes.dequantize()) <= 3 * extent).all()  # real weights, whatever no input can tell
+
+
+def test_damping_is_raised_by_no_more_than_it_takes():
+    linear = dense(13, 7, rows=40)
+    inputs = linear.inputs([SINGULAR["equal inputs"].astype(np.float32)])
+    problem = linear.problem(inputs, CodeFormat(4), PerChannel())
+    assert 0 < factored(problem, problem.moments(), 0.0).damping <= 1e-4
+    assert factored(problem, problem.moments(), 0.02).damping == 0.02
 
 
 def test_inputs_that_are_always_zero_are_rounded():
