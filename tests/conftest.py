@@ -31,8 +31,8 @@ hypothesis.settings.load_profile("few" if os.environ.get("FEW_EXAMPLES") else "t
 
 # Modules of few tests that take half a minute and more: begun first, so that no worker is left with one at the end.
 LONGEST = (
-    *("test_keras_layers", "test_layers_models", "test_layers_file", "test_simulate", "test_tfmot"),
-    *("test_keras_round_trip", "test_consumers", "test_examples"),
+    *("test_layers_saving", "test_keras_layers", "test_layers_models", "test_layers_file", "test_tfmot", "test_cli"),
+    *("test_simulate", "test_consumers", "test_examples"),
 )
 
 
