@@ -4,6 +4,7 @@ from tfq_converters.graph import Graph
 from tfq_converters.operators import facts_of, weight_axes
 from tfq_converters.quantized import OpKey
 from tfq_fine.request import Layers, OpSpec, PerChannel, Quality, Recipe, WeightedSpec, with_quality
+from tfq_fine.search import too_large
 
 FEW_BITS = 3  # bits of weights, up to which the first and the last layer are quantized to 8 bits for the best quality
 
@@ -17,10 +18,14 @@ def requested_specs(
     no rule of the recipe is about them: all errors of the first one go through the network, those of the last one come
     out of it, and both are small (Choi et al. 2018, PACT, arXiv 1805.06085, section 5, and most work since).
 
+    A model of more than 256 MiB, whose variants are not compared either, is fitted for "best" alone: it would take hours.
+
     Raises:
         TfqError: a rule of the recipe matches nothing.
     """
     resolved = recipe.resolve(graph, layers)
+    if quality == "balanced" and too_large(graph):
+        quality = "fast"
     specs = {key: with_quality(spec, quality, has_samples) for key, spec in resolved.items()}
     if quality != "best" or not has_samples:
         return specs
