@@ -18,7 +18,7 @@ def requested_specs(
     no rule of the recipe is about them: all errors of the first one go through the network, those of the last one come
     out of it, and both are small (Choi et al. 2018, PACT, arXiv 1805.06085, section 5, and most work since).
 
-    A model of more than 256 MiB, whose variants are not compared either, is fitted for "best" alone: it would take hours.
+    A model of more than 256 MiB, whose variants are not compared either, is fitted for "best" alone: that takes hours.
 
     Raises:
         TfqError: a rule of the recipe matches nothing.
