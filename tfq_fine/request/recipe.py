@@ -156,6 +156,8 @@ class Recipe:
     def to_json(self) -> str:
         """Return the recipe as JSON; `from_json` reads it back."""
         content = to_plain(self, brief=True)
+        if not self.transforms:
+            del content["transforms"]
         rules = [_specs_last(rule, "spec") for rule in content["rules"]]
         return json.dumps(_specs_last(content | {"rules": rules}, "default", "rules"), indent=2)
 
