@@ -12,13 +12,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.gptq import LAZY, compensated
 from tfq_fine.algorithms.least_squares import LeastSquares, Rounded, nearest
-from tfq_fine.algorithms.problem import WeightProblem
+from tfq_fine.algorithms.problem import Solution, WeightProblem
 
 
-def comq(problem: WeightProblem) -> WeightCodes:
+def comq(problem: WeightProblem) -> Solution:
     """Return the codes and scales of coordinate descent from those of `qronos`; never worse than rounding.
 
     Options:
@@ -28,7 +27,7 @@ def comq(problem: WeightProblem) -> WeightCodes:
     """
     squares, rounded = compensated(problem, problem.moments())
     rounded = descended(squares, rounded, int(problem.options["sweeps"]))
-    return squares.codes(squares.better(rounded, nearest(squares)))
+    return Solution(squares.codes(squares.better(rounded, nearest(squares))), squares.said("comq"))
 
 
 def descended(squares: LeastSquares, start: Rounded, sweeps: int) -> Rounded:

@@ -15,35 +15,40 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.clipped_scales import clipped_scales
 from tfq_fine.algorithms.least_squares import LeastSquares, Rounded, factored, inverse_factor, nearest
 from tfq_fine.algorithms.moments import Moments
-from tfq_fine.algorithms.problem import WeightProblem
+from tfq_fine.algorithms.problem import Solution, WeightProblem
 
 LAZY = 128  # columns that are brought up to date at once
 
 
-def gptq(problem: WeightProblem) -> WeightCodes:
+def gptq(problem: WeightProblem) -> Solution:
     """Return codes whose output error on the inputs of the quantized network is small; never above rounding's.
 
     Options:
         damping: the share of the mean diagonal of the second moment that is added to its diagonal.
         act_order: 1 to take the inputs with the largest second moment first, 0 to take them as they come.
-        float_inputs: 1 to see the inputs of the float network.
+        float_inputs: 1 to see the inputs of the float network, 0 those that the quantized operators before compute.
     """
-    return rounded_in_order(problem, problem.moments().on_float_inputs())
+    moments = problem.float_moments() if problem.options["float_inputs"] else problem.moments().on_float_inputs()
+    return rounded_in_order(problem, moments, "gptq")
 
 
-def qronos(problem: WeightProblem) -> WeightCodes:
-    """Return codes that also correct what earlier operators lost; the options are those of `gptq`."""
-    return rounded_in_order(problem, problem.moments())
+def qronos(problem: WeightProblem) -> Solution:
+    """Return codes that also correct what earlier operators lost.
+
+    Options:
+        damping: as in `gptq`.
+        act_order: as in `gptq`.
+    """
+    return rounded_in_order(problem, problem.moments(), "qronos")
 
 
-def rounded_in_order(problem: WeightProblem, moments: Moments) -> WeightCodes:
+def rounded_in_order(problem: WeightProblem, moments: Moments, name: str) -> Solution:
     """Return the codes of GPTQ for the optimum that `moments` lead to."""
     squares, rounded = compensated(problem, moments)
-    return squares.codes(squares.better(rounded, nearest(squares)))
+    return Solution(squares.codes(squares.better(rounded, nearest(squares))), squares.said(name))
 
 
 def compensated(problem: WeightProblem, moments: Moments) -> tuple[LeastSquares, Rounded]:

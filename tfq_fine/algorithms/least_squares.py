@@ -75,6 +75,11 @@ class LeastSquares:
         assert self.problem.axes is not None, "an algorithm that reads inputs gets the axes"
         return self.problem.axes
 
+    def said(self, name: str) -> str:
+        """Return the name of an algorithm, and the damping where that had to be raised to factor the matrix."""
+        asked = self.problem.options["damping"]
+        return name if self.damping == asked else f"{name}, damped by {self.damping:g} in place of {asked:g}"
+
     def matrices(self, array: np.ndarray) -> np.ndarray:
         """Return an array of the weight's shape as [groups, rows, K]."""
         groups, inputs, _ = self.moments.hessian.shape

@@ -77,6 +77,11 @@ class OperatorInputs:
         return moments_of(self.patches(0, self.fitted))
 
     @cached_property
+    def float_moments(self) -> Moments:
+        """The moments over these samples of the float inputs, as if no earlier operator were quantized."""
+        return moments_of((exact, exact) for exact, _ in self.patches(0, self.fitted))
+
+    @cached_property
     def moments_apart(self) -> Moments:
         """The moments over the other samples; of the same ones where there are no others."""
         return moments_of(self.patches(self.fitted, most=MOST_PATCHES // 4)) if self.apart else self.moments
@@ -150,6 +155,12 @@ class WeightProblem:
         assert values is not None, "the row of the algorithm reads the inputs"
         moments = values.moments_apart if apart else values.moments
         return moments.centred() if self.keeps_mean else moments
+
+    def float_moments(self) -> Moments:
+        """Return the moments of the inputs in the float model that algorithms fit to."""
+        values = self.inputs.values
+        assert values is not None, "the row of the algorithm reads the inputs"
+        return values.float_moments.centred() if self.keeps_mean else values.float_moments
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,11 @@ from tfq_fine.algorithms.round_to_nearest import round_to_nearest
 from tfq_fine.request import WeightSpec
 
 INPUTS: frozenset[Statistic] = frozenset({"inputs"})
-DAMPING, ACT_ORDER = Option(0.02, 0.0, 1.0), Option(0, 0, 1, whole=True)
+ORDER = {"damping": Option(0.02, 0.0, 1.0), "act_order": Option(0, 0, 1, whole=True)}
+FLOAT_INPUTS = {"float_inputs": Option(0, 0, 1, whole=True)}
 SWEEPS = Option(3, 1, 100, whole=True)
 FEW_SWEEPS, MANY_SWEEPS = replace(SWEEPS, default=2), replace(SWEEPS, default=8)
-DESCENT = {"damping": DAMPING, "act_order": ACT_ORDER, "sweeps": SWEEPS}
+DESCENT = ORDER | {"sweeps": SWEEPS}
 ALGORITHMS: dict[str, Algorithm] = {
     "auto": Algorithm(auto),
     "balanced": Algorithm(balanced, INPUTS, {"sweeps": FEW_SWEEPS}, scope="operator", stand_in="mse_clip"),
@@ -40,12 +41,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         mse_clip,
         options={"smallest": Option(SMALLEST, 0.01, 1.0), "candidates": Option(CANDIDATES, 1, 10_000, whole=True)},
     ),
-    "gptq": Algorithm(
-        gptq, INPUTS, {"damping": DAMPING, "act_order": ACT_ORDER}, scope="operator", stand_in="mse_clip"
-    ),
-    "qronos": Algorithm(
-        qronos, INPUTS, {"damping": DAMPING, "act_order": ACT_ORDER}, scope="operator", stand_in="mse_clip"
-    ),
+    "gptq": Algorithm(gptq, INPUTS, ORDER | FLOAT_INPUTS, scope="operator", stand_in="mse_clip"),
+    "qronos": Algorithm(qronos, INPUTS, ORDER, scope="operator", stand_in="mse_clip"),
     "comq": Algorithm(comq, INPUTS, DESCENT, scope="operator", stand_in="mse_clip"),
     "octav": Algorithm(octav),
     "hqq": Algorithm(hqq, options={"norm": Option(0.7, 0.1, 2.0)}),

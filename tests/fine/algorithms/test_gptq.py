@@ -20,9 +20,10 @@ from support.linear_operators import (
     rounded,
     solved,
 )
-from tfq_fine.algorithms import WeightProblem
+from tfq_fine.algorithms import WeightProblem, solution
 from tfq_fine.algorithms.least_squares import factored
 from tfq_fine.numerics import CodeFormat
+from tfq_fine.request import WeightSpec
 from tfq_fine.request.granularity import Blocks, Granularity, PerChannel, PerTensor
 
 RNG = np.random.default_rng(0)
@@ -179,6 +180,17 @@ def test_gptq_sees_quantized_inputs_alone():
     assert not np.array_equal(codes.codes, solved(problem, "qronos").codes)
 
 
+def test_gptq_sees_float_inputs_on_request():
+    linear = dense(29, 7, rows=40)
+    problem = linear.problem(linear.inputs(*drifted(linear)), CodeFormat(4), PerChannel())
+    codes = solved(problem, "gptq", float_inputs=1)
+    values = problem.inputs.values
+    assert values is not None
+    exact = replace(problem, inputs=replace(problem.inputs, values=replace(values, quantized=values.exact)))
+    np.testing.assert_array_equal(codes.codes, solved(exact, "gptq").codes)
+    assert not np.array_equal(codes.codes, solved(problem, "gptq").codes)
+
+
 SINGULAR = {
     "zeros": np.zeros((40, 13)),
     "constant": np.full((40, 13), 3.7),
@@ -215,6 +227,16 @@ def test_damping_is_raised_by_no_more_than_it_takes():
     problem = linear.problem(inputs, CodeFormat(4), PerChannel())
     assert 0 < factored(problem, problem.moments(), 0.0).damping <= 1e-4
     assert factored(problem, problem.moments(), 0.02).damping == 0.02
+
+
+@pytest.mark.parametrize("name", ["gptq", "qronos", "comq"])
+def test_raised_damping_is_said(name: str):
+    linear = dense(13, 7, rows=40)
+    inputs = linear.inputs([SINGULAR["equal inputs"].astype(np.float32)])
+    problem = linear.problem(inputs, CodeFormat(4), PerChannel())
+    said = solution(WeightSpec(4, algorithm=name, options=(("damping", 0.0),)), problem).how
+    assert said.startswith(f"{name}, damped by ") and said.endswith(" in place of 0")
+    assert solution(WeightSpec(4, algorithm=name), problem).how == name
 
 
 def test_inputs_that_are_always_zero_are_rounded():
