@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 # Arrays by the type of their elements; docstrings and comments say their shapes.
+Float16Array = NDArray[np.float16]
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 Int64Array = NDArray[np.int64]
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+AnyArray = NDArray[Any]  # of the type that a tensor, a sample or a file has
 
 ABSENT = -1  # the tensor index of an optional operand that is not given
 
@@ -64,7 +67,7 @@ class Tensor:
     dtype: str
     shape_signature: tuple[int, ...] | None = None  # with -1 where the file says "unknown"
     has_rank: bool = True
-    data: NDArray[Any] | None = None  # an array of `shape`; raw uint8 for strings and unknown types
+    data: AnyArray | None = None  # an array of `shape`; raw uint8 for strings and unknown types
     quantization: Quantization | None = None
     is_variable: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)  # rare schema fields, kept unchanged
@@ -75,7 +78,7 @@ class Tensor:
         return self.data is not None
 
     @property
-    def constant(self) -> NDArray[Any]:
+    def constant(self) -> AnyArray:
         """The data of a constant.
 
         Raises:

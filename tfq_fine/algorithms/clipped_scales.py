@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tfq_converters.graph import Float32Array, Int64Array
 from tfq_fine.algorithms.problem import WeightProblem
 from tfq_fine.numerics import affine
 
@@ -10,11 +11,11 @@ SMALLEST, CANDIDATES = 0.3, 36  # shares of the extent: 1.00, 0.98, ... 0.30
 
 def clipped_scales(
     problem: WeightProblem,
-    values: np.ndarray,
-    importance: np.ndarray | None = None,
+    values: Float32Array,
+    importance: Float32Array | None = None,
     smallest: float = SMALLEST,
     candidates: int = CANDIDATES,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float32Array, Int64Array]:
     """Return the scales and zero points of least error sum_i importance_i (stored_i - values_i)^2 of every block.
 
     Args:
@@ -25,7 +26,7 @@ def clipped_scales(
         candidates: how many ranges are tried between that and the whole extent.
 
     Returns:
-        float32 and int64, one entry for each block.
+        float32 and int64, one entry for each block, of the rank of `values`.
     """
     block, form = problem.block, problem.codes
     low, high = affine.block_extent(values, block)

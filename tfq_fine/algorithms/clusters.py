@@ -8,6 +8,7 @@ values, and the scales are s * |f[c]|.
 
 import numpy as np
 
+from tfq_converters.graph import BoolArray, Float32Array, Float64Array, IntArray
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.problem import WeightProblem
 from tfq_fine.numerics import affine
@@ -39,21 +40,21 @@ def clusters(problem: WeightProblem) -> WeightCodes:
     return WeightCodes(_weight(codes, weight.shape, block), scale.reshape(shape), zero_points, form.stored_bits, block)
 
 
-def _rows(weight: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
+def _rows(weight: Float32Array, block: tuple[int, ...]) -> Float32Array:
     """Return [blocks, values of a block]; short blocks are filled with zeros."""
     blocks = affine.split(weight, block)
     order = (*range(0, blocks.ndim, 2), *range(1, blocks.ndim, 2))
     return blocks.transpose(order).reshape(-1, int(np.prod(block)))
 
 
-def _weight(rows: np.ndarray, shape: tuple[int, ...], block: tuple[int, ...]) -> np.ndarray:
+def _weight(rows: IntArray, shape: tuple[int, ...], block: tuple[int, ...]) -> IntArray:
     """Return the inverse of `_rows` for a weight of `shape`."""
     counts = [-(-size // length) for size, length in zip(shape, block, strict=True)]
     order = [axis for pair in zip(range(len(block)), range(len(block), 2 * len(block)), strict=True) for axis in pair]
     return affine.join(rows.reshape(*counts, *block).transpose(order), shape)
 
 
-def _in_common(rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray] | None:
+def _in_common(rows: Float32Array, most: int) -> tuple[Float64Array, Float64Array] | None:
     """Return (|factor| of each row, rows divided by it, where values of one cluster are equal to the last bit).
 
     None where the rows have more than `most` values besides 0 then.
@@ -78,7 +79,7 @@ def _in_common(rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray] | N
     return factors, common
 
 
-def _factor(values: np.ndarray, known: np.ndarray) -> float:
+def _factor(values: Float64Array, known: Float64Array) -> float:
     """Return the factor that makes most of `values` known clusters; 1 where that is no more than half of them.
 
     Candidates bring the largest, the middle or the smallest value onto any cluster. Among equals 1 wins, then the
@@ -96,7 +97,7 @@ def _factor(values: np.ndarray, known: np.ndarray) -> float:
     return float(candidates[best]) if 2 * hits[best] > len(values) else 1.0
 
 
-def _nearest(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(values: Float64Array, known: Float64Array) -> tuple[Float64Array, BoolArray]:
     """Return the nearest of the known clusters, which ascend, and whether it is the same."""
     after = np.searchsorted(known, values).clip(0, len(known) - 1)
     before = np.maximum(after - 1, 0)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tfq_converters.graph import Float64Array
 from tfq_fine.algorithms.gptq import LAZY, compensated
 from tfq_fine.algorithms.least_squares import LeastSquares, Rounded, nearest
 from tfq_fine.algorithms.problem import Solution, WeightProblem
@@ -41,7 +42,7 @@ def descended(squares: LeastSquares, start: Rounded, sweeps: int) -> Rounded:
     return _best_codes(squares, rounded)
 
 
-def _pulls(squares: LeastSquares, values: np.ndarray) -> np.ndarray:
+def _pulls(squares: LeastSquares, values: Float64Array) -> Float64Array:
     return np.asarray((values - squares.target) @ squares.hessian)
 
 

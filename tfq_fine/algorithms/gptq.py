@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tfq_converters.graph import Float64Array, Int64Array
 from tfq_fine.algorithms.clipped_scales import clipped_scales
 from tfq_fine.algorithms.least_squares import LeastSquares, Rounded, factored, inverse_factor, nearest
 from tfq_fine.algorithms.moments import Moments
@@ -66,19 +67,19 @@ def compensated(problem: WeightProblem, moments: Moments) -> tuple[LeastSquares,
     return squares, Rounded(codes, scale, zero_point)
 
 
-def _reordered(hessian: np.ndarray, order: np.ndarray) -> np.ndarray:
+def _reordered(hessian: Float64Array, order: Int64Array) -> Float64Array:
     rows = np.take_along_axis(hessian, order[:, :, None], axis=1)
     return np.take_along_axis(rows, order[:, None, :], axis=2)
 
 
 def _columns(
-    target: np.ndarray,
-    factor: np.ndarray,
-    scale: np.ndarray,
-    zero_point: np.ndarray,
-    to_codes: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
-    order: np.ndarray | None,
-) -> np.ndarray:
+    target: Float64Array,
+    factor: Float64Array,
+    scale: Float64Array,
+    zero_point: Float64Array,
+    to_codes: Callable[[Float64Array, Float64Array, Float64Array], Float64Array],
+    order: Int64Array | None,
+) -> Float64Array:
     """Round column after column.
 
     Args:

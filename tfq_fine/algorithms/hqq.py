@@ -8,6 +8,7 @@ never moves, so that the scale is fitted, too, by <Q - z, W - E> / <Q - z, Q - z
 
 import numpy as np
 
+from tfq_converters.graph import Float32Array, Float64Array, Int64Array
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.clipped_scales import clipped_scales
 from tfq_fine.algorithms.problem import WeightProblem
@@ -41,7 +42,7 @@ def hqq(problem: WeightProblem) -> WeightCodes:
     return affine.encode(weight, block, best_scale, best_zero, form)
 
 
-def _fitted(problem: WeightProblem, codes: WeightCodes, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _fitted(problem: WeightProblem, codes: WeightCodes, values: Float32Array) -> tuple[Float32Array, Int64Array]:
     """Return the scales, and the zero points where there are any, of `values` for given codes."""
     form, blocks = problem.codes, affine.split(codes.codes.astype(np.float64), codes.block)
     within, target = tuple(range(1, blocks.ndim, 2)), affine.split(values.astype(np.float64), codes.block)
@@ -58,8 +59,8 @@ def _fitted(problem: WeightProblem, codes: WeightCodes, values: np.ndarray) -> t
     return problem.floored(affine.ROUNDED_SCALES[form.scales](scale), zero_point)
 
 
-def _error(weight: np.ndarray, codes: WeightCodes, norm: float) -> np.ndarray:
+def _error(weight: Float32Array, codes: WeightCodes, norm: float) -> Float64Array:
     """Return the sum of |error|^p in every block."""
     blocks = affine.split(np.abs(weight - codes.dequantize()).astype(np.float64) ** norm, codes.block)
-    total: np.ndarray = blocks.sum(axis=tuple(range(1, blocks.ndim, 2)))
+    total: Float64Array = blocks.sum(axis=tuple(range(1, blocks.ndim, 2)))
     return total

@@ -9,13 +9,13 @@ import math
 
 import numpy as np
 
-from tfq_converters.graph import Op, Subgraph
+from tfq_converters.graph import Float32Array, Int64Array, Op, Subgraph
 from tfq_converters.operators import groups_of, padding_of, weight_axes
 
 SPATIAL = {"CONV_2D": "HW", "DEPTHWISE_CONV_2D": "HW", "CONV_3D": "DHW"}  # as the options name the axes
 
 
-def patches(data: np.ndarray, op: Op, subgraph: Subgraph, at_most: int | None = None, seed: int = 0) -> np.ndarray:
+def patches(data: Float32Array, op: Op, subgraph: Subgraph, at_most: int | None = None, seed: int = 0) -> Float32Array:
     """Return the patches of one run, float32 [groups, patches, K].
 
     Args:
@@ -42,7 +42,7 @@ def patches(data: np.ndarray, op: Op, subgraph: Subgraph, at_most: int | None = 
     return np.ascontiguousarray(ordered).reshape(groups, len(grouped), -1)
 
 
-def _drawn(count: int, at_most: int | None, seed: int) -> np.ndarray | None:
+def _drawn(count: int, at_most: int | None, seed: int) -> Int64Array | None:
     """Return the indices of `at_most` of `count` patches in ascending order; None for all of them."""
     if at_most is None or count <= at_most:
         return None
@@ -56,7 +56,7 @@ def _window(op: Op, subgraph: Subgraph) -> tuple[int, ...]:
     return shape[:3] if op.code == "CONV_3D" else shape[1:3]
 
 
-def _windows(data: np.ndarray, op: Op, sizes: tuple[int, ...]) -> np.ndarray:
+def _windows(data: Float32Array, op: Op, sizes: tuple[int, ...]) -> Float32Array:
     """Return the window of every output position: [N, *positions, C, *window]."""
     pads, starts, steps, reaches = [(0, 0)], [], [], []
     for axis, (name, size) in enumerate(zip(SPATIAL[op.code], sizes, strict=True), 1):
@@ -72,5 +72,5 @@ def _windows(data: np.ndarray, op: Op, sizes: tuple[int, ...]) -> np.ndarray:
     padded = np.pad(data, [*pads, (0, 0)])
     axes = tuple(range(1, len(sizes) + 1))
     windows = np.lib.stride_tricks.sliding_window_view(padded, reaches, axis=axes)
-    picked: np.ndarray = windows[(slice(None), *starts, slice(None), *steps)]
+    picked: Float32Array = windows[(slice(None), *starts, slice(None), *steps)]
     return picked

@@ -3,15 +3,20 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
+from tfq_converters.graph import Float32Array, Float64Array, Int64Array
 from tfq_converters.operators import WeightAxes
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.moments import Moments
 from tfq_fine.algorithms.problem import WeightProblem
 from tfq_fine.numerics import affine
+
+D = TypeVar("D", bound=np.generic)
 
 MOST_DAMPING = 1.0  # share of the mean diagonal: with that much every positive semi-definite matrix can be factored
 
@@ -26,12 +31,12 @@ class Rounded:
         zero_point: float64 [blocks].
     """
 
-    codes: np.ndarray
-    scale: np.ndarray
-    zero_point: np.ndarray
+    codes: Float64Array
+    scale: Float64Array
+    zero_point: Float64Array
 
 
-def to_matrices(array: np.ndarray, axes: WeightAxes, groups: int, inputs: int) -> np.ndarray:
+def to_matrices(array: NDArray[D], axes: WeightAxes, groups: int, inputs: int) -> NDArray[D]:
     """Return an array of a weight's shape as [groups, rows, K], K in the order of `algorithms.patches`.
 
     A transposed convolution and a BATCH_MATMUL by several matrices have more rows than output channels: their `inputs`
@@ -43,8 +48,8 @@ def to_matrices(array: np.ndarray, axes: WeightAxes, groups: int, inputs: int) -
     return moved.reshape(groups, -1, inputs)
 
 
-def from_matrices(matrices: np.ndarray, axes: WeightAxes, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the inverse of `to_matrices` for a weight of `shape`."""
+def from_matrices(matrices: NDArray[D], axes: WeightAxes, shape: tuple[int, ...]) -> NDArray[D]:
+    """Return matrices [groups, rows, K] as an array of `shape`, that of the weight: the inverse of `to_matrices`."""
     if axes.inputs is None:
         rest = [size for axis, size in enumerate(shape) if axis != axes.channel]
         return np.ascontiguousarray(np.moveaxis(matrices.reshape(shape[axes.channel], *rest), 0, axes.channel))
@@ -61,13 +66,13 @@ class LeastSquares:
         problem: the weight, its blocks and format.
         moments: the moments of the inputs that count.
         damping: the share of the mean diagonal of the second moment that is added to its diagonal.
-        factor: the Cholesky factor of the inverse of the damped second moment.
+        factor: U, upper triangular, float64 [groups, K, K]: U^T U is the inverse of the damped second moment.
     """
 
     problem: WeightProblem
     moments: Moments
     damping: float
-    factor: np.ndarray  # U, upper triangular, float64 [groups, K, K]: U^T U is the inverse of the damped second moment
+    factor: Float64Array
 
     @property
     def axes(self) -> WeightAxes:
@@ -80,23 +85,23 @@ class LeastSquares:
         asked = self.problem.options["damping"]
         return name if self.damping == asked else f"{name}, damped by {self.damping:g} in place of {asked:g}"
 
-    def matrices(self, array: np.ndarray) -> np.ndarray:
+    def matrices(self, array: NDArray[D]) -> NDArray[D]:
         """Return an array of the weight's shape as [groups, rows, K]."""
         groups, inputs, _ = self.moments.hessian.shape
         return to_matrices(array, self.axes, groups, inputs)
 
-    def weights(self, matrices: np.ndarray) -> np.ndarray:
+    def weights(self, matrices: NDArray[D]) -> NDArray[D]:
         """Return [groups, rows, K] in the weight's own axes."""
         return from_matrices(matrices, self.axes, self.problem.weight.shape)
 
     @cached_property
-    def weight(self) -> np.ndarray:
+    def weight(self) -> Float64Array:
         """The float weight, float64 [groups, rows, K]."""
         return self.matrices(self.problem.weight).astype(np.float64)
 
     @cached_property
-    def places(self) -> np.ndarray:
-        """The flat index of the block of every value, [groups, rows, K]."""
+    def places(self) -> Int64Array:
+        """The flat index of the block of every value, int64 [groups, rows, K]."""
         shape, block = self.problem.weight.shape, self.problem.block
         counts = [-(-size // length) for size, length in zip(shape, block, strict=True)]
         index = np.arange(math.prod(counts)).reshape(counts)
@@ -105,12 +110,12 @@ class LeastSquares:
         return self.matrices(index)
 
     @cached_property
-    def hessian(self) -> np.ndarray:
+    def hessian(self) -> Float64Array:
         """The damped second moment, float64 [groups, K, K]."""
         return damped(self.moments.hessian, self.damping)
 
     @cached_property
-    def target(self) -> np.ndarray:
+    def target(self) -> Float64Array:
         """The optimum of real values, float64 [groups, rows, K].
 
         Setting the derivative with respect to V to 0 gives V = W + W E[(x - q) q^T] (E[q q^T] + ridge)^-1.
@@ -121,17 +126,17 @@ class LeastSquares:
         return np.asarray(self.weight + (pulled @ self.factor.transpose(0, 2, 1)) @ self.factor)
 
     @cached_property
-    def importance(self) -> np.ndarray:
+    def importance(self) -> Float32Array:
         """The damped second moment of the input that each value meets, float32 of the weight's shape."""
         diagonal = np.diagonal(self.hessian, axis1=1, axis2=2)[:, None, :]
         return self.weights(np.broadcast_to(diagonal, self.weight.shape)).astype(np.float32)
 
-    def values(self, rounded: Rounded) -> np.ndarray:
+    def values(self, rounded: Rounded) -> Float64Array:
         """Return what codes stand for, float64 [groups, rows, K]."""
         zero_point = rounded.zero_point[self.places] if rounded.zero_point.any() else 0.0
         return np.asarray(rounded.scale[self.places] * (rounded.codes - zero_point))
 
-    def nearest(self, values: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> np.ndarray:
+    def nearest(self, values: Float64Array, scale: Float64Array, zero_point: Float64Array) -> Float64Array:
         """Return the nearest codes of `values`, all three of shapes that broadcast."""
         form = self.problem.codes
         return np.asarray(np.clip(np.rint(values / scale) + zero_point, form.lowest, form.highest))
@@ -153,8 +158,8 @@ class LeastSquares:
             block,
         )
 
-    def as_stored(self, scale: np.ndarray) -> np.ndarray:
-        """Return scales [blocks] as the file can hold them: rounded, and not below their floor."""
+    def as_stored(self, scale: Float64Array) -> Float64Array:
+        """Return scales, float64 [blocks], as the file can hold them: rounded, and not below their floor."""
         problem = self.problem
         shape = [-(-size // length) for size, length in zip(problem.weight.shape, problem.block, strict=True)]
         floored, _ = problem.floored(scale.reshape(shape), np.zeros(shape))
@@ -183,15 +188,15 @@ def nearest(squares: LeastSquares) -> Rounded:
     return squares.rounded(affine.encode(problem.weight, problem.block, scale, zero_point, problem.codes))
 
 
-def damped(hessian: np.ndarray, damping: float) -> np.ndarray:
-    """Return second moments [groups, K, K] with a share of their mean diagonal added to it; 1 where they are 0."""
+def damped(hessian: Float64Array, damping: float) -> Float64Array:
+    """Return second moments, float64 [groups, K, K], with a share of their mean diagonal added; 1 where they are 0."""
     diagonal = np.diagonal(hessian, axis1=1, axis2=2).mean(axis=1)
     ridge = np.where(diagonal > 0, damping * diagonal, 1.0)
     return hessian + ridge[:, None, None] * np.eye(hessian.shape[1])
 
 
-def inverse_factor(hessian: np.ndarray) -> np.ndarray:
-    """Return U, upper triangular, with U^T U the inverse of each positive definite matrix, float64 [groups, K, K].
+def inverse_factor(hessian: Float64Array) -> Float64Array:
+    """Return U, upper triangular, with U^T U the inverse of each positive definite matrix, both float64 [groups, K, K].
 
     With R the upper factor of H = R R^T, which the Cholesky factor of H in reverse order gives, U is the inverse of R.
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfq_converters.graph import Float32Array, Float64Array
+
 MOST_PATCHES = 16384  # patches of all samples, or ten for each input where that is more: others add time, no accuracy
 
 AT_ONCE = 2**22  # values of patches whose products are added up at once
@@ -28,10 +30,10 @@ class Moments:
         count: the number of patches.
     """
 
-    hessian: np.ndarray
-    cross: np.ndarray
-    exact_mean: np.ndarray
-    quantized_mean: np.ndarray
+    hessian: Float64Array
+    cross: Float64Array
+    exact_mean: Float64Array
+    quantized_mean: Float64Array
     count: int
 
     def centred(self) -> "Moments":
@@ -48,7 +50,7 @@ class Moments:
         """Return the moments as they would be if no earlier operator were quantized, with those of q in place of x."""
         return Moments(self.hessian, np.zeros_like(self.cross), self.quantized_mean, self.quantized_mean, self.count)
 
-    def error(self, weight: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    def error(self, weight: Float64Array, stored: Float64Array) -> Float64Array:
         """Return the output error of `stored` in place of `weight`, each [groups, rows, K], less a constant.
 
         Returns:
@@ -59,13 +61,13 @@ class Moments:
         return np.asarray(np.einsum("grk,grk->gr", pulled, difference))
 
 
-def moments_of(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Moments:
+def moments_of(pairs: Iterable[tuple[Float32Array, Float32Array]]) -> Moments:
     """Return the moments over pairs of patches (exact, quantized), each float32 [groups, patches, K].
 
     Products are those of differences from the mean of the first patches: sums of float32 values would lose the variance
     of inputs whose mean is large.
     """
-    sums: list[np.ndarray] = []
+    sums: list[Float64Array] = []
     count, origin = 0, np.zeros(())
     for exact, quantized in _joined(pairs):
         if not sums:
@@ -88,9 +90,9 @@ def moments_of(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Moments:
     return Moments(hessian, cross, quantized_mean + difference, quantized_mean, count)
 
 
-def _joined(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _joined(pairs: Iterable[tuple[Float32Array, Float32Array]]) -> Iterator[tuple[Float32Array, Float32Array]]:
     """Yield the patches of several samples at once: few products of large matrices take less time than many small."""
-    waiting: list[tuple[np.ndarray, np.ndarray]] = []
+    waiting: list[tuple[Float32Array, Float32Array]] = []
     for pair in pairs:
         waiting.append(pair)
         if sum(exact.size for exact, _ in waiting) > AT_ONCE:
@@ -100,6 +102,6 @@ def _joined(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np
         yield _together(waiting)
 
 
-def _together(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def _together(pairs: Sequence[tuple[Float32Array, Float32Array]]) -> tuple[Float32Array, Float32Array]:
     exact, quantized = zip(*pairs, strict=True)
     return np.concatenate(exact, axis=1), np.concatenate(quantized, axis=1)

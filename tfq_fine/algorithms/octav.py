@@ -6,6 +6,7 @@ Sakr et al. 2022, "Optimal Clipping and Magnitude-aware Differentiation for Impr
 
 import numpy as np
 
+from tfq_converters.graph import Float32Array, Float64Array, Int64Array
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.problem import WeightProblem
 from tfq_fine.numerics import affine
@@ -32,12 +33,12 @@ def octav(problem: WeightProblem) -> WeightCodes:
     return affine.encode(weight, block, best[0], best[1], form)
 
 
-def _clip(weight: np.ndarray, block: tuple[int, ...], bits: int) -> np.ndarray:
+def _clip(weight: Float32Array, block: tuple[int, ...], bits: int) -> Float64Array:
     """Return the clipping value of every block, float64 [blocks]."""
     blocks = np.abs(affine.split(weight, block)).astype(np.float64)
     within = tuple(range(1, blocks.ndim, 2))
     count = np.maximum((blocks > 0).sum(axis=within), 1)
-    clip: np.ndarray = blocks.sum(axis=within) / count
+    clip: Float64Array = blocks.sum(axis=within) / count
     for _ in range(STEPS):
         beyond = blocks > affine.per_block(clip)
         inside = (~beyond & (blocks > 0)).sum(axis=within)
@@ -47,9 +48,9 @@ def _clip(weight: np.ndarray, block: tuple[int, ...], bits: int) -> np.ndarray:
 
 
 def _smaller(
-    one: tuple[np.ndarray, np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    one: tuple[Float32Array, Int64Array, Float64Array], other: tuple[Float32Array, Int64Array, Float64Array]
+) -> tuple[Float32Array, Int64Array, Float64Array]:
     """Return (scale, zero point, error) of whichever has less error, block by block."""
     better = other[2] < one[2]
-    scale, zero_point, error = (np.where(better, b, a) for a, b in zip(one, other, strict=True))
-    return scale, zero_point, error
+    scale, zero_point = np.where(better, other[0], one[0]), np.where(better, other[1], one[1])
+    return scale, zero_point, np.where(better, other[2], one[2])

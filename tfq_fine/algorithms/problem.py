@@ -5,17 +5,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tfq_converters.graph import Op, Subgraph
+from tfq_converters.graph import Float32Array, Float64Array, FloatArray, Op, Subgraph
 from tfq_converters.operators import WeightAxes, data_of, facts_of, weight_axes
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.input_patches import patches
 from tfq_fine.algorithms.moments import MOST_PATCHES, Moments, moments_of
 from tfq_fine.numerics import CodeFormat
 
+D = TypeVar("D", bound=np.generic)
 Statistic = Literal["channel_mean", "channel_absmax", "second_moment", "inputs"]
 Scope = Literal["weight", "operator"]
 
@@ -37,8 +39,8 @@ class OperatorInputs:
 
     op: Op
     subgraph: Subgraph
-    exact: tuple[np.ndarray, ...]
-    quantized: tuple[np.ndarray, ...]
+    exact: tuple[Float32Array, ...]
+    quantized: tuple[Float32Array, ...]
     apart: int = 0  # the number of samples at the end that nothing is fitted to
 
     @property
@@ -48,7 +50,7 @@ class OperatorInputs:
 
     def patches(
         self, first: int = 0, stop: int | None = None, most: int = MOST_PATCHES
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    ) -> Iterator[tuple[Float32Array, Float32Array]]:
         """Yield, for each sample, the patches that output values are computed from: (exact, quantized).
 
         Each is float32 [groups, patches, K], K in the order of the weight (`patches`). Of an input with many, as many
@@ -91,9 +93,9 @@ class OperatorInputs:
 class InputStatistics:
     """The statistics of one operator's input; None for those that the algorithm does not read or that nobody took."""
 
-    mean: np.ndarray | None = None  # "channel_mean": float64 [I]
-    absmax: np.ndarray | None = None  # "channel_absmax": float32 [I]
-    second_moment: np.ndarray | None = None  # "second_moment": float64 [groups, K, K]
+    mean: Float64Array | None = None  # "channel_mean": float64 [I]
+    absmax: Float32Array | None = None  # "channel_absmax": float32 [I]
+    second_moment: Float64Array | None = None  # "second_moment": float64 [groups, K, K]
     values: OperatorInputs | None = None  # "inputs"
 
     def missing(self, reads: frozenset[Statistic]) -> list[str]:
@@ -118,21 +120,21 @@ class WeightProblem:
         axes: the axes of output channels and inputs; None where an algorithm that reads no inputs is called alone.
         inputs: what the algorithm's row reads of the operator's input.
         options: the options of the row, defaults included.
-        floor: the smallest scale of each output channel, or one for all, that kernels can compute with.
+        floor: the smallest scale that kernels can compute with, [channels], or [1] for all output channels.
         keeps_mean: a bias takes back what the error of the weights does to the mean of the outputs.
     """
 
-    weight: np.ndarray
+    weight: Float32Array
     block: tuple[int, ...]
     codes: CodeFormat
     axes: WeightAxes | None = None
     inputs: InputStatistics = InputStatistics()
     options: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    floor: np.ndarray | None = None
+    floor: FloatArray | None = None
     keeps_mean: bool = False
 
     @cached_property
-    def scale_floor(self) -> np.ndarray:
+    def scale_floor(self) -> FloatArray:
         """The smallest scales, of a shape that broadcasts against the scales of the blocks."""
         if self.floor is None:
             return np.zeros((1,) * self.weight.ndim)
@@ -144,8 +146,8 @@ class WeightProblem:
         shape = [-1 if axis == channel else 1 for axis in range(self.weight.ndim)]
         return np.asarray(filled.reshape(-1, length).max(axis=1).reshape(shape))
 
-    def floored(self, scale: np.ndarray, zero_point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return scales that are not below their floor, and zero points unchanged."""
+    def floored(self, scale: FloatArray, zero_point: NDArray[D]) -> tuple[Float32Array, NDArray[D]]:
+        """Return scales that are not below their floor, float32, and zero points unchanged; one of each for a block."""
         kept = np.copysign(np.maximum(np.abs(scale), self.scale_floor), scale)  # negative ones are `signed_scales`
         return kept.astype(np.float32), zero_point
 

@@ -155,9 +155,9 @@ def block_extent(values: NDArray[D], block: tuple[int, ...]) -> tuple[NDArray[D]
 
 
 def encode(
-    values: Float32Array,
+    values: FloatArray,
     block: tuple[int, ...],
-    scale: Float32Array,
+    scale: FloatArray,
     zero_point: Int64Array,
     form: CodeFormat,
 ) -> WeightCodes:
@@ -169,12 +169,12 @@ def encode(
 
 
 def _codes(
-    values: Float32Array,
+    values: FloatArray,
     block: tuple[int, ...],
     scale: Float32Array,
     zero_point: Int64Array,
     form: CodeFormat,
-) -> Float32Array:
+) -> FloatArray:
     blocks = split(values, block) / per_block(scale)
     np.rint(blocks, out=blocks)
     if zero_point.any():
