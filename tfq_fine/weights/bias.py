@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+from tfq_converters.graph import ABSENT, FloatArray, Graph, Op, Subgraph
 from tfq_converters.operators import bias_of, bias_slot, data_of, weight_axes
 from tfq_converters.quantized import OpKey, WeightCodes, simulated_weight
 from tfq_fine.algorithms import ALGORITHMS, OperatorInputs
@@ -59,11 +59,11 @@ def corrected_biases(
     op: Op,
     subgraph: Subgraph,
     spec: WeightSpec,
-    constants: Mapping[int, WeightCodes | np.ndarray],
+    constants: Mapping[int, WeightCodes | FloatArray],
     known: Statistics,
     inputs: OperatorInputs | None = None,
-) -> dict[int, WeightCodes | np.ndarray]:
-    """Return {bias slot: corrected float bias}; empty where nothing is to be corrected, or no mean is known.
+) -> dict[int, WeightCodes | FloatArray]:
+    """Return {bias slot: its corrected values, float32}; empty where nothing is to be corrected, or no mean is known.
 
     Args:
         key: the operator.
@@ -95,10 +95,19 @@ def bias_codes(
     subgraph: Subgraph,
     bits: int,
     input_scale: float,
-    scale: np.ndarray,
-    corrected: Mapping[int, WeightCodes | np.ndarray],
-) -> dict[int, WeightCodes | np.ndarray]:
-    """Return {bias slot: codes of `bits`, at the scale of the sums}; empty where there is no bias."""
+    scale: FloatArray,
+    corrected: Mapping[int, WeightCodes | FloatArray],
+) -> dict[int, WeightCodes | FloatArray]:
+    """Return {bias slot: codes of `bits`, at the scale of the sums}; empty where there is no bias.
+
+    Args:
+        op: the operator.
+        subgraph: the one that holds it.
+        bits: 32 or 64.
+        input_scale: the scale of its input.
+        scale: the scales of its weight, [O], or [1] for all channels.
+        corrected: slot -> the bias to take in place of the constant, float32 of its shape.
+    """
     slot, tensor = bias_slot(op.code), bias_of(op)
     if tensor == ABSENT:
         return {}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq_converters.graph import Op, Subgraph
+from tfq_converters.graph import Float32Array, Op, Subgraph
 from tfq_converters.operators import facts_of, lstm, weight_axes
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, WeightCodes
 from tfq_fine.activations import Encodings, keeps_positive
@@ -87,10 +87,11 @@ def _linear(
     return constants | bias_codes(op, subgraph, bits, source.scale, weight.scales_along(axes.channel), corrected), None
 
 
-def constant_codes(data: np.ndarray, encoding: ActivationEncoding, positive: bool = False) -> WeightCodes:
+def constant_codes(data: Float32Array, encoding: ActivationEncoding, positive: bool = False) -> WeightCodes:
     """Encode a constant that stands in the place of an activation, in that activation's encoding.
 
-    Where it has to keep values `positive`, it is at least one step: a logarithm of 0 has no value.
+    `data` is float32 of any shape, which the codes have too. Where it has to keep values `positive`, it is at least one
+    step: a logarithm of 0 has no value.
     """
     shape = (1,) * data.ndim
     codes = encoding.encode(data)

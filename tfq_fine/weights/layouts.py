@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tfq_converters.graph import Float32Array, FloatArray
 from tfq_converters.operators import WeightAxes
 from tfq_converters.quantized import Form, WeightCodes
 from tfq_converters.realize import kernel_reads_rows
@@ -43,11 +44,18 @@ def one_scale_each(codes: WeightCodes, channel: int) -> WeightCodes:
 
 
 def with_scale_floor(
-    data: np.ndarray, codes: WeightCodes, floor: np.ndarray, channel: int, form: affine.CodeFormat
+    data: Float32Array, codes: WeightCodes, floor: FloatArray, channel: int, form: affine.CodeFormat
 ) -> WeightCodes:
-    """Raise every scale to at least `floor` [channels], and encode anew where one was smaller.
+    """Raise every scale to at least `floor`, and encode anew where one was smaller.
 
     Blocks of zeros get no more than that: any scale holds them, and a bias is the finer the smaller it is.
+
+    Args:
+        data: the float32 weight, in its own shape.
+        codes: its codes.
+        floor: the smallest scales, [channels], or [1] for all channels.
+        channel: the axis of the channels.
+        form: the format of codes and scales.
     """
     lowest = floor.reshape([-1 if axis == channel else 1 for axis in range(codes.scale.ndim)])
     if codes.block[channel] > 1:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq_converters.graph import Op, Subgraph
+from tfq_converters.graph import FloatArray, Op, Subgraph
 from tfq_converters.operators import lstm
 from tfq_converters.quantized import ActivationEncoding, OpKey, WeightCodes
 from tfq_fine.calibration import Statistics
@@ -19,10 +19,10 @@ def state_encodings(key: OpKey, op: Op, output: ActivationEncoding, known: Stati
 
 
 def gate_biases(
-    op: Op, subgraph: Subgraph, input_scale: float, constants: Mapping[int, WeightCodes | np.ndarray]
-) -> dict[int, WeightCodes | np.ndarray]:
-    """Return the biases of a fused LSTM, which are added to the sum of the input."""
-    biases: dict[int, WeightCodes | np.ndarray] = {}
+    op: Op, subgraph: Subgraph, input_scale: float, constants: Mapping[int, WeightCodes | FloatArray]
+) -> dict[int, WeightCodes | FloatArray]:
+    """Return {slot: codes [units]} of the biases of a fused LSTM, which are added to the sum of the input."""
+    biases: dict[int, WeightCodes | FloatArray] = {}
     for slot, bias in zip(lstm.INPUT_WEIGHTS, lstm.BIASES, strict=True):
         weight, data = constants[slot], subgraph.tensors[op.inputs[bias]].constant
         assert isinstance(weight, WeightCodes)

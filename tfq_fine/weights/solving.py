@@ -8,7 +8,7 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import IdentityCache, Op, Subgraph
+from tfq_converters.graph import AnyArray, Float16Array, Float32Array, FloatArray, IdentityCache, Op, Subgraph
 from tfq_converters.operators import WeightAxes, data_of, float_constants, weight_axes
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
 from tfq_fine.algorithms import ALGORITHMS, InputStatistics, OperatorInputs, Solution, WeightProblem, solution
@@ -21,7 +21,7 @@ from tfq_fine.weights.stand_ins import reads_inputs, without_inputs
 LARGEST_HALF = 65504.0
 LARGE_WEIGHT = 2**25  # bytes, beyond which a weight's pages in a mapped file are let go once it is encoded
 
-Stored = WeightCodes | np.ndarray  # codes; float16 values, or float32 values that replace a constant
+Stored = WeightCodes | FloatArray  # codes; float16 values, or float32 values that replace a constant
 # (operator, the encodings of the operators before it) -> its inputs, in float and as those operators compute them
 LayerInputs = Callable[[OpKey, Mapping[OpKey, OpEncoding]], OperatorInputs]
 
@@ -59,7 +59,7 @@ class Solver:
         subgraph: Subgraph,
         decision: Decision,
         before: Mapping[OpKey, OpEncoding],
-        floors: Mapping[int, np.ndarray] | None = None,
+        floors: Mapping[int, FloatArray] | None = None,
         keeps_mean: bool = False,
     ) -> dict[int, Stored]:
         """Return the codes of every weight of an operator, by slot.
@@ -70,7 +70,7 @@ class Solver:
             subgraph: the one that holds it.
             decision: the plan's.
             before: the encodings of the operators before it.
-            floors: slot -> the smallest scale of each channel, or one for all.
+            floors: slot -> the smallest scales, [channels], or [1] for all channels.
             keeps_mean: the bias of the operator takes back what the weights do to the mean of its outputs.
 
         Raises:
@@ -124,10 +124,10 @@ class Solver:
 
     def _solved(
         self,
-        data: np.ndarray,
+        data: Float32Array,
         axes: WeightAxes,
         decision: Decision,
-        floor: np.ndarray | None,
+        floor: FloatArray | None,
         inputs: Callable[[], InputStatistics],
         keeps_mean: bool,
     ) -> Solution:
@@ -178,13 +178,13 @@ class Solver:
         return OpEncoding("float16" if halves else "float", halves, form="dequantize")
 
 
-def _half(data: np.ndarray) -> np.ndarray:
+def _half(data: Float32Array) -> Float16Array:
     values = data.astype(np.float16)
     _forget(data)
     return values
 
 
-def _forget(data: np.ndarray) -> None:
+def _forget(data: AnyArray) -> None:
     """Let the pages of a large weight in a mapped file go."""
     if data.nbytes > LARGE_WEIGHT:
         flatbuffer.forget_pages()
