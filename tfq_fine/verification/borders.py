@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from tfq_converters.errors import raise_all
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, Graph
 from tfq_fine.data import InputSpec, input_specs
 
 
@@ -19,12 +17,12 @@ class Borders:
     input_order: tuple[int, ...]  # for each input of the quantized file, its place in the float graph
     output_order: tuple[int, ...]  # for each output of the float graph, its place in the quantized file
 
-    def to_quantized_inputs(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return inputs in the order of the quantized file."""
+    def to_quantized_inputs(self, inputs: Sequence[AnyArray]) -> list[AnyArray]:
+        """Return inputs, arrays of any type and shape, in the order of the quantized file."""
         return [inputs[place] for place in self.input_order]
 
-    def to_float_outputs(self, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return outputs of the quantized file in the order of the float graph."""
+    def to_float_outputs(self, outputs: Sequence[AnyArray]) -> list[AnyArray]:
+        """Return outputs of the quantized file, arrays of any type and shape, in the order of the float graph."""
         return [outputs[place] for place in self.output_order]
 
 
@@ -69,7 +67,7 @@ def _narrowed(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
     return tuple(max(x, y) for x, y in zip(a, b, strict=True))
 
 
-def same_shapes(names: Sequence[str], ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> None:
+def same_shapes(names: Sequence[str], ours: Sequence[AnyArray], theirs: Sequence[AnyArray]) -> None:
     """Raise unless outputs of both files have the same shapes and can be compared.
 
     Raises:

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from tfq_converters.errors import TfqError
+from tfq_converters.graph import AnyArray
 from tfq_fine.numerics import Agreement, ErrorSums, is_classes
 from tfq_fine.report import OutputError, TaskResult
 from tfq_fine.verification.borders import same_shapes
@@ -21,8 +20,8 @@ class OutputSums:
     classes: int = 0
 
     @staticmethod
-    def of(x: np.ndarray, y: np.ndarray) -> "OutputSums":
-        """Return the sums of one batch: outputs of the float file, and of the quantized one, of the same shape."""
+    def of(x: AnyArray, y: AnyArray) -> "OutputSums":
+        """Return the sums of one batch: outputs [n, ...] of the float file, and of the quantized one, of one shape."""
         agreement = Agreement.of(x, y) if is_classes(x) else None
         return OutputSums(ErrorSums.of(x, y), agreement, x.shape[-1] if agreement else 0)
 
@@ -57,8 +56,8 @@ class Comparison:
         self._sums: list[OutputSums] = []
         self._scores = (Score(metric), Score(metric)) if metric else None
 
-    def add(self, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], labels: np.ndarray | None) -> None:
-        """Take one batch in: outputs of the float model, of the quantized file, and labels.
+    def add(self, ours: Sequence[AnyArray], theirs: Sequence[AnyArray], labels: AnyArray | None) -> None:
+        """Take one batch in: outputs [n, ...] of the float model, of the quantized file, and labels [n, ...].
 
         Raises:
             TfqError: outputs of different shapes; no labels for the metric, or labels that do not fit it.

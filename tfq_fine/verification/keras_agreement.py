@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tfq_converters.errors import raise_all
+from tfq_converters.graph import AnyArray
 from tfq_converters.reading import Source, keras_call, keras_framework
 from tfq_fine.numerics import ErrorSums
 
@@ -14,10 +15,10 @@ LEAST_DB = 30.0
 ROUNDING = 1e-6  # outputs that are all but zero have no SQNR
 
 
-def check_keras(source: Source, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> tuple[str, ...]:
+def check_keras(source: Source, inputs: Sequence[AnyArray], outputs: Sequence[AnyArray]) -> tuple[str, ...]:
     """Compare what the Keras model predicts for `inputs` with `outputs` of the float graph, both in graph order.
 
-    Does nothing when the float graph was not made from a Keras model.
+    Each is an array [n, ...]. It does nothing when the float graph was not made from a Keras model.
 
     Returns:
         Notes on outputs that could not be compared, because the model draws random numbers.
@@ -43,7 +44,7 @@ def check_keras(source: Source, inputs: Sequence[np.ndarray], outputs: Sequence[
     )
 
 
-def _predict(source: Source, inputs: Sequence[np.ndarray]) -> Mapping[str, np.ndarray]:
+def _predict(source: Source, inputs: Sequence[AnyArray]) -> Mapping[str, AnyArray]:
     """Return outputs of the Keras model by the names of the graph."""
     names = source.graph.input_names()
     arguments = dict(zip(names, inputs, strict=True))
@@ -52,14 +53,14 @@ def _predict(source: Source, inputs: Sequence[np.ndarray]) -> Mapping[str, np.nd
     return {name: np.asarray(value) for name, value in result.items()}
 
 
-def _agree(expected: np.ndarray, output: np.ndarray) -> bool:
+def _agree(expected: AnyArray, output: AnyArray) -> bool:
     if expected.shape != output.shape:
         return False
     sums = ErrorSums.of(expected, output)
     return sums.sqnr_db >= LEAST_DB or sums.max_error <= ROUNDING
 
 
-def _difference(expected: np.ndarray, output: np.ndarray) -> str:
+def _difference(expected: AnyArray, output: AnyArray) -> str:
     if expected.shape != output.shape:
         return f"shape: {output.shape} where {expected.shape} was expected"
     sums = ErrorSums.of(expected, output)

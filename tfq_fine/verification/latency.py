@@ -2,23 +2,22 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
+from tfq_converters.graph import AnyArray
 from tfq_converters.runtime import ApartRunner, timed
 from tfq_fine.report import Latency
 from tfq_fine.verification.side import Side
 
 
 def compare_latency(
-    floating: tuple[Side, Sequence[np.ndarray]],
-    quantized: tuple[Side, Sequence[np.ndarray]],
+    floating: tuple[Side, Sequence[AnyArray]],
+    quantized: tuple[Side, Sequence[AnyArray]],
     batch_size: int,
     seconds: float = 2.0,
 ) -> Latency:
     """Return the median time of one invocation of each, in alternation, the first of each pair alternating too.
 
     Args:
-        floating: the float file and its inputs, as real values in its input order.
+        floating: the float file and its inputs, as real values [batch_size, ...] in its input order.
         quantized: the same of the quantized file.
         batch_size: samples in the inputs.
         seconds: about how long to measure in all.

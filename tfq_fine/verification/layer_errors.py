@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from tfq_converters import flatbuffer
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, Graph
 from tfq_converters.graph_edit import chunks, float_bytes
 from tfq_converters.runtime import Apart, Kernels
 from tfq_fine.numerics import ErrorSums
@@ -31,7 +29,7 @@ def constant_errors(floating: Graph, quantized: Graph) -> tuple[LayerError, ...]
 def activation_errors(
     floating: Graph,
     quantized: Graph,
-    samples: Sequence[tuple[Sequence[np.ndarray], Sequence[np.ndarray]]],
+    samples: Sequence[tuple[Sequence[AnyArray], Sequence[AnyArray]]],
     kernels: Kernels = "default",
     elsewhere: Apart | None = None,
     limits: tuple[float, float] | None = None,
@@ -41,7 +39,7 @@ def activation_errors(
     Args:
         floating: the float graph.
         quantized: the graph of the quantized file.
-        samples: real inputs of the two files, each in its own input order.
+        samples: real inputs [n, ...] of the two files, each in its own input order.
         kernels: which implementation of the operators runs.
         elsewhere: the process that runs both; this one when None.
         limits: seconds that one run of each may take there.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import NUMPY_TYPES, Graph, Quantization, Tensor
+from tfq_converters.graph import NUMPY_TYPES, AnyArray, Float32Array, Graph, IntArray, Quantization, Tensor
 from tfq_converters.runtime import Apart, ApartRunner, Kernels, Runner
 
 FLOAT_FILE, QUANTIZED_FILE = "the float model", "the quantized file"  # how errors call them
@@ -56,23 +56,23 @@ class Side:
         if isinstance(self.runner, ApartRunner):
             self.runner.close()
 
-    def encode(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return `inputs`, in input order, as the file takes them."""
+    def encode(self, inputs: Sequence[AnyArray]) -> list[AnyArray]:
+        """Return `inputs`, in input order and of the shapes that the file takes, in the types that it takes."""
         tensors = [self.graph.main.tensors[index] for index in self.graph.main.inputs]
         return [encode(array, tensor) for array, tensor in zip(inputs, tensors, strict=True)]
 
-    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return decoded outputs in output order, for `inputs` in input order."""
+    def run(self, inputs: Sequence[AnyArray]) -> list[AnyArray]:
+        """Return decoded outputs in output order, for `inputs` in input order, each [n, ...]."""
         return self.run_all([inputs])[0]
 
-    def run_all(self, inputs: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
+    def run_all(self, inputs: Sequence[Sequence[AnyArray]]) -> list[list[AnyArray]]:
         """Return the outputs for the inputs of several runs; a process elsewhere is asked once for all."""
         encoded = [self.encode(each) for each in inputs]
         if isinstance(self.runner, ApartRunner) and encoded[0] and not self._resources:
             return [self._decoded(outputs) for outputs in self.runner.run_all(encoded, self._variables)]
         return [self._decoded(self._run(each)) for each in encoded]
 
-    def _run(self, encoded: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _run(self, encoded: Sequence[AnyArray]) -> list[AnyArray]:
         outputs = self.runner.run(encoded)
         if self._variables:
             self.runner.reset_variables()
@@ -82,7 +82,7 @@ class Side:
             self.runner = self._open()  # type: ignore[no-untyped-call]
         return outputs
 
-    def _decoded(self, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _decoded(self, outputs: Sequence[AnyArray]) -> list[AnyArray]:
         tensors = [self.graph.main.tensors[index] for index in self.graph.main.outputs]
         return [decode(array, tensor) for array, tensor in zip(outputs, tensors, strict=True)]
 
@@ -93,8 +93,10 @@ def _assigns_resources(graph: Graph) -> bool:
     return any(op.code == "ASSIGN_VARIABLE" and s not in initial for (s, _), op in graph.ops())
 
 
-def encode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
+def encode(values: AnyArray, tensor: Tensor) -> AnyArray:
     """Return `values` in the type of input `tensor`: rounded to its codes when it holds codes of real values.
+
+    The shape stays what it is.
 
     Raises:
         TfqError: real values for an integer input without a scale.
@@ -113,15 +115,17 @@ def encode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
     return values.astype(dtype)
 
 
-def decode(values: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """Return the real values, float32, that the content of `tensor` stands for; unchanged when it is no code."""
+def decode(values: AnyArray, tensor: Tensor) -> AnyArray:
+    """Return the real values, float32 of any shape, that the content of `tensor` stands for; unchanged if no code."""
     if values.dtype.kind in "iu" and tensor.quantization is not None:
         return dequantize(values, tensor.quantization)
     return values.astype(np.float32) if tensor.dtype == "float16" else values
 
 
-def dequantize(codes: np.ndarray, quantization: Quantization) -> np.ndarray:
+def dequantize(codes: IntArray, quantization: Quantization) -> Float32Array:
     """Return float32 scale * (code - zero_point); scales per tensor, along one axis, or per block of the last axis.
+
+    The result has the shape of `codes`.
 
     Args:
         codes: integers, any shape; [rows, ..., inputs] with blockwise scales [rows, blocks].

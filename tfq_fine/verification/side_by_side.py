@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, Graph
 from tfq_converters.graph_edit import with_main
 from tfq_converters.reading import Source, read_model
 from tfq_converters.runtime import RESOLVERS, Apart, Kernels, apart, check_timeout, float_seconds
@@ -231,10 +229,10 @@ class _Kept:
     """Copies of the inputs of the first samples, at most one batch more than `LAYER_SAMPLES`."""
 
     def __init__(self) -> None:
-        self.inputs: list[tuple[list[np.ndarray], list[np.ndarray]]] = []  # (for the float file, for the quantized one)
+        self.inputs: list[tuple[list[AnyArray], list[AnyArray]]] = []  # (for the float file, for the quantized one)
         self.samples = self.batch_size = 0
 
-    def add(self, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], count: int) -> None:
+    def add(self, ours: Sequence[AnyArray], theirs: Sequence[AnyArray], count: int) -> None:
         if self.samples < LAYER_SAMPLES:
             self.inputs.append(([array.copy() for array in ours], [array.copy() for array in theirs]))
             self.samples += count

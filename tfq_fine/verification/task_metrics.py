@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.errors import TfqError
+from tfq_converters.graph import AnyArray, Float64Array, Int64Array
 from tfq_fine.numerics import in_top
 
-Compute = Callable[[Any, np.ndarray], Any]  # (outputs, labels) -> one number
+Compute = Callable[[Any, AnyArray], Any]  # (outputs, labels) -> one number
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class TaskMetric:
         return before - after if self.higher_is_better else after - before
 
 
-def top1(outputs: np.ndarray, labels: np.ndarray) -> float:
+def top1(outputs: AnyArray, labels: AnyArray) -> float:
     """Return the share of samples whose highest score is the label's; binary for one probability per sample."""
     if _is_binary(outputs):
         scores = outputs.reshape(-1)
@@ -44,24 +45,24 @@ def top1(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(in_top(outputs, _classes(outputs, labels), 1)))
 
 
-def top5(outputs: np.ndarray, labels: np.ndarray) -> float:
+def top5(outputs: AnyArray, labels: AnyArray) -> float:
     """Return the share of samples whose label is among the five highest scores; ties go to the lowest class."""
     if _is_binary(outputs):
         raise TfqError(f"metric 'top5' needs scores of several classes, found outputs of shape {outputs.shape}")
     return float(np.mean(in_top(outputs, _classes(outputs, labels), 5)))
 
 
-def mae(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean of |output - label|."""
+def mae(outputs: AnyArray, labels: AnyArray) -> float:
+    """Return the mean of |output - label|, over arrays of any shape with the same number of values."""
     return float(np.mean(np.abs(_difference(outputs, labels))))
 
 
-def mse(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean of (output - label)²."""
+def mse(outputs: AnyArray, labels: AnyArray) -> float:
+    """Return the mean of (output - label)², over arrays of any shape with the same number of values."""
     return float(np.mean(np.square(_difference(outputs, labels))))
 
 
-def auc(outputs: np.ndarray, labels: np.ndarray) -> float:
+def auc(outputs: AnyArray, labels: AnyArray) -> float:
     """Return the area under the receiver operating characteristic, as scikit-learn computes it.
 
     Raises:
@@ -147,7 +148,7 @@ def _is_score(metric: Any) -> bool:
 def _of_sklearn(metric: Callable[..., Any]) -> Compute:
     """Give a function of `sklearn.metrics` labels and scores in its own order; one column of scores is flat."""
 
-    def compute(outputs: Any, labels: np.ndarray) -> Any:
+    def compute(outputs: Any, labels: AnyArray) -> Any:
         if isinstance(outputs, dict):
             raise TfqError(f"metric {metric.__name__!r}: {_one_output(outputs)}")
         flat = outputs.ndim == 2 and outputs.shape[1] == 1
@@ -159,7 +160,7 @@ def _of_sklearn(metric: Callable[..., Any]) -> Compute:
 def _of_keras(metric: Any) -> Compute:
     """Return `metric` on everything at once, from a clean state, and left clean."""
 
-    def compute(outputs: Any, labels: np.ndarray) -> Any:
+    def compute(outputs: Any, labels: AnyArray) -> Any:
         if isinstance(outputs, dict):
             raise TfqError(f"metric {metric.name!r}: {_one_output(outputs)}")
         metric.reset_state()
@@ -177,10 +178,10 @@ class Score:
     def __init__(self, metric: TaskMetric):
         self._metric = metric
         self._total, self._count = 0.0, 0
-        self._kept: list[tuple[dict[str, np.ndarray], np.ndarray]] = []
+        self._kept: list[tuple[dict[str, AnyArray], AnyArray]] = []
 
-    def add(self, outputs: dict[str, np.ndarray], labels: np.ndarray) -> None:
-        """Take one batch in.
+    def add(self, outputs: dict[str, AnyArray], labels: AnyArray) -> None:
+        """Take one batch in: outputs by name and labels, each [n, ...].
 
         Raises:
             TfqError: labels that do not fit the outputs.
@@ -202,7 +203,7 @@ class Score:
         return _call(self._metric, outputs, labels)
 
 
-def _call(metric: TaskMetric, outputs: dict[str, np.ndarray], labels: np.ndarray) -> float:
+def _call(metric: TaskMetric, outputs: dict[str, AnyArray], labels: AnyArray) -> float:
     if len(outputs) > 1 and metric in METRICS.values():
         raise TfqError(f"metric {metric.name!r}: {_one_output(outputs)}")
     value = np.asarray(metric.compute(next(iter(outputs.values())) if len(outputs) == 1 else outputs, labels))
@@ -211,18 +212,18 @@ def _call(metric: TaskMetric, outputs: dict[str, np.ndarray], labels: np.ndarray
     return float(value.reshape(()))
 
 
-def _one_output(outputs: dict[str, np.ndarray]) -> str:
+def _one_output(outputs: dict[str, AnyArray]) -> str:
     return (
         f"the model has the outputs {', '.join(outputs)}, and this metric reads one; pass a function "
         "(outputs by name, labels) -> float"
     )
 
 
-def _is_binary(outputs: np.ndarray) -> bool:
+def _is_binary(outputs: AnyArray) -> bool:
     return outputs.ndim == 1 or outputs.shape[-1] == 1
 
 
-def _binary_labels(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _binary_labels(outputs: AnyArray, labels: AnyArray) -> AnyArray:
     if labels.size != outputs.size:
         raise TfqError(f"labels: expected one 0 or 1 per output {outputs.shape}, found shape {labels.shape}")
     flat = labels.reshape(-1)
@@ -232,7 +233,7 @@ def _binary_labels(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return flat
 
 
-def _classes(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _classes(outputs: AnyArray, labels: AnyArray) -> Int64Array:
     """Return labels as class indices of shape `outputs.shape[:-1]`."""
     shape, classes = outputs.shape[:-1], outputs.shape[-1]
     if labels.shape == outputs.shape:
@@ -248,7 +249,7 @@ def _classes(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return indices.astype(np.int64)
 
 
-def _difference(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _difference(outputs: AnyArray, labels: AnyArray) -> Float64Array:
     if labels.size != outputs.size:
         raise TfqError(f"labels: expected as many values as outputs of shape {outputs.shape}, found {labels.shape}")
     return np.asarray(outputs.astype(np.float64) - labels.reshape(outputs.shape))
