@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from tfq_converters.check.float_noise import float_noise
 from tfq_converters.check.recurrent import DIFFERS
 from tfq_converters.check.simulate import Segment, Value, segments, simulated_bodies, values_read, values_written
@@ -17,7 +15,7 @@ from tfq_converters.check.tolerance import (
     integer_difference,
     repeats_steps,
 )
-from tfq_converters.graph import Subgraph
+from tfq_converters.graph import AnyArray, Float32Array, IntArray, Subgraph
 from tfq_converters.kernels.arithmetic import is_emulated, kernel_difference
 from tfq_converters.operators import data_of, facts_of, weight_axes
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, QuantizedGraph
@@ -28,8 +26,8 @@ from tfq_converters.runtime import (
 )
 
 
-def decoded(values: np.ndarray, form: ValueForm) -> np.ndarray:
-    """Return the real numbers that values of the file stand for."""
+def decoded(values: AnyArray, form: ValueForm) -> AnyArray:
+    """Return the real numbers that values of the file stand for, of the same shape."""
     return values if form is FLOAT else form.decode(values)
 
 
@@ -93,9 +91,9 @@ def _can_be_read(quantized: QuantizedGraph, places: Mapping[Value, int], o: int)
 def _difference(
     quantized: QuantizedGraph,
     o: int,
-    found: Mapping[Value, np.ndarray],
-    decoded: Mapping[Value, np.ndarray],
-    expected: Mapping[int, np.ndarray],
+    found: Mapping[Value, AnyArray],
+    decoded: Mapping[Value, AnyArray],
+    expected: Mapping[int, AnyArray],
     dynamic_bodies: bool,
 ) -> str:
     op, encoding = quantized.graph.main.ops[o], _encoding(quantized, o)
@@ -118,9 +116,9 @@ def _unlike_kernels(
     o: int,
     encoding: OpEncoding,
     form: ActivationEncoding,
-    decoded: Mapping[Value, np.ndarray],
-    found: np.ndarray,
-    expected: np.ndarray,
+    decoded: Mapping[Value, AnyArray],
+    found: IntArray,
+    expected: Float32Array,
 ) -> str:
     """Say what is wrong with codes more than a step from the float operator; "" where its kernels explain them."""
     op = main.ops[o]
@@ -131,7 +129,7 @@ def _unlike_kernels(
     return integer_difference(found, expected, form, steps)
 
 
-def _unexplained(quantized: QuantizedGraph, o: int, decoded: Mapping[Value, np.ndarray], found: np.ndarray) -> bool:
+def _unexplained(quantized: QuantizedGraph, o: int, decoded: Mapping[Value, AnyArray], found: Float32Array) -> bool:
     """Return whether no emulation of the on-the-fly quantization explains the result of operator `o`."""
     op = quantized.graph.main.ops[o]
     segment = Segment(quantized, simulated_bodies(quantized), [o])

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfq_converters.check.simulate import float_values
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, Float32Array, Graph
 from tfq_converters.runtime import Runs, runnable_part, stand_ins
 
-Sample = Sequence[np.ndarray]
-See = Callable[[int, np.ndarray], None]  # (tensor, its value for one sample), the samples in their order
+Sample = Sequence[AnyArray]
+See = Callable[[int, Float32Array], None]  # (tensor, its value for one sample), the samples in their order
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def float_run(
     done = FloatRun(graph, (), kept if runs is not None else 0)
     order: dict[int, None] = {}
 
-    def each(n: int, t: int, value: np.ndarray) -> None:
+    def each(n: int, t: int, value: AnyArray) -> None:
         if value.dtype != np.float32:
             return
         order[t] = None

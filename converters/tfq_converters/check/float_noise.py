@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq_converters.graph import Op
+from tfq_converters.graph import FloatArray, Op
 from tfq_converters.operators import data_slot, facts_of
 from tfq_converters.quantized import OpEncoding, simulated_weight
 
@@ -18,13 +18,13 @@ EPSILON = 2.0**-24
 LOST_BITS = 8.0  # three bits
 
 
-def float_noise(op: Op, encoding: OpEncoding, values: Mapping[int, np.ndarray], results: int) -> float:
+def float_noise(op: Op, encoding: OpEncoding, values: Mapping[int, FloatArray], results: int) -> float:
     """Return the error of `op` in float32, in real values; 0 of an operator that adds nothing up.
 
     Args:
         op: the operator.
         encoding: its numbers.
-        values: slot -> what it reads there, decoded.
+        values: slot -> what it reads there, decoded to float32, of the shape of the tensor.
         results: how many values it writes.
     """
     facts = facts_of(op.code)
@@ -47,6 +47,6 @@ def float_noise(op: Op, encoding: OpEncoding, values: Mapping[int, np.ndarray], 
     return float(EPSILON * count**0.5 * float(magnitudes.max(initial=0.0)) * _size(values[data_slot(op.code)]))
 
 
-def _size(values: np.ndarray) -> float:
+def _size(values: FloatArray) -> float:
     """Return the root mean square."""
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if values.size else 0.0

@@ -6,11 +6,10 @@ values on as the right ones, so what it makes is compared with what it was given
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from tfq_converters.check.comparison import decoded
 from tfq_converters.check.simulate import Value, values_written
 from tfq_converters.check.tolerance import FLOAT_TOLERANCE, float_difference, integer_difference
+from tfq_converters.graph import AnyArray, Float32Array
 from tfq_converters.quantized import OpEncoding, QuantizedGraph
 from tfq_converters.realize import FLOAT, ValueForm
 
@@ -18,14 +17,14 @@ ROUNDING = 0.5  # share of a step, to the other neighbour where a value lies hal
 
 
 def wrong_conversion(
-    quantized: QuantizedGraph, places: Mapping[Value, int], run: Mapping[str, np.ndarray], n: int
+    quantized: QuantizedGraph, places: Mapping[Value, int], run: Mapping[str, AnyArray], n: int
 ) -> str:
     """Return the first tensor of sample `n` that differs between two of its forms, and how; "" when none does.
 
     Args:
         quantized: the numbers.
         places: value -> tensor of the file.
-        run: `tensor_SAMPLE_INDEX` -> what the file computed.
+        run: `tensor_SAMPLE_INDEX` -> what the file computed, of the shape of that tensor.
         n: the sample.
     """
     for value, others in _converted(quantized, places).items():
@@ -56,7 +55,7 @@ def _converted(quantized: QuantizedGraph, places: Mapping[Value, int]) -> dict[V
     }
 
 
-def _difference(exact: np.ndarray, found: np.ndarray, form: ValueForm) -> str:
+def _difference(exact: Float32Array, found: AnyArray, form: ValueForm) -> str:
     exact = exact.reshape(found.shape)
     if form is FLOAT:
         return float_difference(found, exact, FLOAT_TOLERANCE)

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from tfq_converters.graph import Float64Array, FloatArray
+
 CHUNK = 2**13  # values that are summed at a time: too few for BLAS to start threads, and for float32 to lose digits
 
 
@@ -40,7 +42,7 @@ def nan_as_worst(db: float) -> float:
     return -math.inf if math.isnan(db) else db
 
 
-def sqnr(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+def sqnr(pairs: Iterable[tuple[FloatArray, FloatArray]]) -> float:
     """Return the SQNR in dB over all pairs (x, y) of a reference and an approximation, flattened.
 
     >>> sqnr([(np.array([3.0, 4.0]), np.array([3.0, 4.5]))])
@@ -53,7 +55,7 @@ def sqnr(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
     return sqnr_db(signal, noise)
 
 
-def _energies(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+def _energies(x: FloatArray, y: FloatArray) -> tuple[float, float]:
     """Return (sum x², sum (x - y)²), in double precision where masks (the lowest float) overflow single precision."""
     signal = noise = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
@@ -69,8 +71,11 @@ def _energies(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return signal, noise
 
 
-def comparable(reference: np.ndarray, approximation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both in float64, with 0 where both hold the same infinity: that value is exact and has no signal."""
+def comparable(reference: FloatArray, approximation: FloatArray) -> tuple[Float64Array, Float64Array]:
+    """Return both, which are of one shape, in float64.
+
+    Where both hold the same infinity, they become 0: that value is exact and has no signal.
+    """
     x, y = reference.astype(np.float64), approximation.astype(np.float64)
     same = np.isinf(x) & (x == y)
     return (np.where(same, 0.0, x), np.where(same, 0.0, y)) if same.any() else (x, y)

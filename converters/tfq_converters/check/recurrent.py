@@ -10,7 +10,7 @@ import numpy as np
 
 from tfq_converters.check.simulate import Value, values_read, values_written
 from tfq_converters.check.tolerance import FLOAT_TOLERANCE, float_difference
-from tfq_converters.graph import Op
+from tfq_converters.graph import AnyArray, Float32Array, Op
 from tfq_converters.operators import lstm
 from tfq_converters.quantized import OpEncoding, QuantizedGraph, simulated_weight
 
@@ -25,15 +25,13 @@ def recurrent_ops(quantized: QuantizedGraph) -> dict[int, OpEncoding]:
     return {o: encoding for o, encoding in fused_encodings.items() if encoding.mode != "dynamic"}
 
 
-def wrong_recurrent(
-    quantized: QuantizedGraph, places: Mapping[Value, int], run: Mapping[str, np.ndarray], n: int
-) -> str:
+def wrong_recurrent(quantized: QuantizedGraph, places: Mapping[Value, int], run: Mapping[str, AnyArray], n: int) -> str:
     """Return the first of them that differs in sample `n` from what its numbers say, and how; "" when none does.
 
     Args:
         quantized: the numbers.
         places: value -> tensor of the file.
-        run: `tensor_SAMPLE_INDEX` -> what the file computed.
+        run: `tensor_SAMPLE_INDEX` -> what the file computed, of the shape of that tensor.
         n: the sample.
     """
     main = quantized.graph.main
@@ -49,11 +47,11 @@ def wrong_recurrent(
     return ""
 
 
-def _difference(quantized: QuantizedGraph, op: Op, encoding: OpEncoding, x: np.ndarray, h: np.ndarray) -> str:
+def _difference(quantized: QuantizedGraph, op: Op, encoding: OpEncoding, x: AnyArray, h: AnyArray) -> str:
     if encoding.mode == "integer":
         return lstm.difference(op, encoding, encoding.inputs[0].decode(x), h)
 
-    def value(slot: int) -> np.ndarray:
+    def value(slot: int) -> Float32Array:
         if slot in encoding.weights:
             return simulated_weight(encoding.weights[slot])
         return quantized.graph.main.tensors[op.inputs[slot]].constant.astype(np.float32)

@@ -20,7 +20,7 @@ from tfq_converters.check.tolerance import (
     float_difference,
 )
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, Graph
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.realize import Realized, ValueForm
 from tfq_converters.runtime import (
@@ -35,7 +35,7 @@ from tfq_converters.runtime import (
     waiting,
 )
 
-Sample = Sequence[np.ndarray]
+Sample = Sequence[AnyArray]
 TRIM_AFTER = 2  # segments, after which memory is given back; each time costs milliseconds
 
 
@@ -153,8 +153,8 @@ def _readable(graph: Graph, index: int) -> bool:
     return not tensor.is_constant and not tensor.is_variable and tensor.dtype not in {"resource", "variant", "string"}
 
 
-def encoded(quantized: QuantizedGraph, sample: Sample) -> list[np.ndarray]:
-    """Return a sample in the types of the file's inputs."""
+def encoded(quantized: QuantizedGraph, sample: Sample) -> list[AnyArray]:
+    """Return a sample, one array for each input of the model, in the types of the file's inputs."""
     borders = [quantized.borders.get((0, t)) for t in quantized.graph.main.inputs]
     return [array if form is None else form.encode(array) for array, form in zip(sample, borders, strict=True)]
 
@@ -229,7 +229,7 @@ def _refuse(kernels: str, wrong: str) -> None:
         raise TfqError(f"the file is not handed over: on the {kernels} kernels, {wrong}")
 
 
-def _same_outputs(realized: Realized, run: Mapping[str, np.ndarray], n: int) -> None:
+def _same_outputs(realized: Realized, run: Mapping[str, AnyArray], n: int) -> None:
     """Raise unless the file's own outputs are those of the probe: exposing intermediates changes nothing."""
     for k, index in enumerate(realized.graph.main.outputs):
         inside = run.get(f"tensor_{n}_{index}")

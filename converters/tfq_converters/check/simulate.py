@@ -7,10 +7,8 @@ operator is judged by what it does, not by what was lost before it.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from tfq_converters import flatbuffer
-from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.graph import ABSENT, AnyArray, Graph, Op, Subgraph, Tensor
 from tfq_converters.graph_edit import UNCHECKED_TYPES, GraphBuilder, chunks, float_bytes, keeps_state, part
 from tfq_converters.quantized import OpEncoding, QuantizedGraph, simulated_weight
 from tfq_converters.realize import ValueForm
@@ -76,11 +74,12 @@ def segments(subgraph: Subgraph, only_checkable: bool = True, without: Collectio
 
 
 def float_values(
-    graph: Graph, samples: Sequence[Sequence[np.ndarray]], see: Callable[[int, int, np.ndarray], None], threads: int = 1
+    graph: Graph, samples: Sequence[Sequence[AnyArray]], see: Callable[[int, int, AnyArray], None], threads: int = 1
 ) -> None:
     """Call `see` with (sample, tensor, its value) for all that the float graph computes.
 
-    It runs in segments, to bound the memory. The values are the interpreter's own, and hold until `see` returns.
+    Samples hold one array for each input of the main subgraph. The graph runs in segments, to bound the memory. The
+    values are the interpreter's own, and hold until `see` returns.
     """
     main = graph.main
     ranges = [list(range(len(main.ops)))] if keeps_state(main) else list(segments(main, only_checkable=False))
@@ -132,7 +131,7 @@ class Segment:
         with flatbuffer.scratch(Graph((subgraph, *bodies))) as path:
             self._runner = Runner(path, kernels)
 
-    def run(self, values: Mapping[Value, np.ndarray]) -> dict[int, np.ndarray]:
+    def run(self, values: Mapping[Value, AnyArray]) -> dict[int, AnyArray]:
         """Return tensor -> what its operator makes of the decoded `values`."""
         outputs = self._runner.run([values[value] for value in self.inputs])
         return dict(zip(self.outputs, outputs, strict=True))

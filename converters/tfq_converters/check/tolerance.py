@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tfq_converters.graph import Op
+from tfq_converters.graph import AnyArray, Float32Array, IntArray, Op
 from tfq_converters.operators import facts_of
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, WeightCodes
 
@@ -41,10 +41,11 @@ def parts_of_split(encoding: OpEncoding) -> int:
     return max(weight.scale.shape[1:], default=1) if isinstance(weight, WeightCodes) else 1
 
 
-def integer_difference(found: np.ndarray, expected: np.ndarray, form: ActivationEncoding, steps: float) -> str:
+def integer_difference(found: IntArray, expected: Float32Array, form: ActivationEncoding, steps: float) -> str:
     """Return what is wrong with codes `found`; "" when all are within `steps` of the float values `expected`.
 
-    What is not a number in float is not compared: the fast RSQRT of 0, where integer kernels saturate.
+    `expected` has the shape of the tensor, and `found` as many values. What is not a number in float is not compared:
+    the fast RSQRT of 0, where integer kernels saturate.
     """
     limits = np.iinfo(form.dtype)
     exact = np.asarray(expected / np.float32(form.scale))  # an array at rank 0 too
@@ -57,7 +58,7 @@ def integer_difference(found: np.ndarray, expected: np.ndarray, form: Activation
     return ""
 
 
-def float_difference(found: np.ndarray, expected: np.ndarray, tolerance: float) -> str:
+def float_difference(found: AnyArray, expected: AnyArray, tolerance: float) -> str:
     """Return what is wrong with `found`; "" when within `tolerance` of `expected`, as a share of the largest value."""
     if found.dtype.kind not in "fc":
         different = float(np.mean(found != expected)) if found.size else 0.0
@@ -75,11 +76,11 @@ def float_difference(found: np.ndarray, expected: np.ndarray, tolerance: float) 
     return ""
 
 
-def agrees_with_emulation(found: np.ndarray, expected: np.ndarray) -> bool:
+def agrees_with_emulation(found: Float32Array, expected: Float32Array) -> bool:
     """Return whether `found` is what an emulation computed, except where the input lies on a rounding boundary.
 
     Such a value may get the neighbouring code, which moves the few results that it enters: one in a thousand, or all
-    channels at one place in a hundred.
+    channels at one place in a hundred. Both are float32 [n, ..., channels].
     """
     largest = max(float(np.abs(expected).max(initial=0.0)), 1e-6)
     away = np.abs(found.astype(np.float64) - expected)
@@ -101,11 +102,11 @@ def float_tolerance(op: Op, encoding: OpEncoding, dynamic_bodies: bool) -> float
     return DYNAMIC_TOLERANCE if encoding.mode == "dynamic" and not facts_of(op.code).table else FLOAT_TOLERANCE
 
 
-def emulated_parts(values: np.ndarray, encoding: OpEncoding, inputs: int) -> Iterator[np.ndarray]:
+def emulated_parts(values: Float32Array, encoding: OpEncoding, inputs: int) -> Iterator[Float32Array]:
     """Return `values` as the operators of a split see them: each part of the last axis is quantized by itself.
 
     Args:
-        values: the input of the operator.
+        values: the input of the operator, float32 [n, ..., channels].
         encoding: the encoding of the operator.
         inputs: the inputs that one output channel sees; fewer than the last axis of a grouped convolution has.
     """
@@ -123,11 +124,11 @@ def emulated_parts(values: np.ndarray, encoding: OpEncoding, inputs: int) -> Ite
         yield np.concatenate(shaped, axis=-1).reshape(values.shape)
 
 
-def emulated_inputs(values: np.ndarray) -> Iterator[np.ndarray]:
+def emulated_inputs(values: Float32Array) -> Iterator[Float32Array]:
     """Return `values` as dynamic-range kernels see them: 8 bits per row and per image, with and without zero point.
 
-    Asymmetric ones come with the zero point of the lower end, and with that of the end whose error is smaller, which
-    XNNPACK takes: they clip another end of the range.
+    They are float32 [n, ..., channels], before and after. Asymmetric ones come with the zero point of the lower end,
+    and with that of the end whose error is smaller, which XNNPACK takes: they clip another end of the range.
     """
     per_row, per_image = (values.ndim - 1,), tuple(range(1, values.ndim))
     for axes in dict.fromkeys((per_row, per_image, tuple(range(values.ndim)))):
