@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, Graph
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class InputSpec:
 class Batch:
     """Neighbouring samples, ready to be fed. The arrays may be views of the user's: copy them to keep them."""
 
-    inputs: tuple[np.ndarray, ...]  # in input order, each [n, ...], of the model's dtypes
-    labels: np.ndarray | None  # [n, ...]
+    inputs: tuple[AnyArray, ...]  # in input order, each [n, ...], of the model's dtypes
+    labels: AnyArray | None  # [n, ...]
     first: int  # index of the first sample
     count: int = 0  # samples; taken from the first input when not given
 

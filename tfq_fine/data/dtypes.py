@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import NUMPY_TYPES
+from tfq_converters.graph import NUMPY_TYPES, AnyArray, BoolArray, IntArray
 
 NUMBERS = "buif"  # kinds of NumPy types: bool, unsigned, int, float
 
@@ -17,11 +17,11 @@ class Misfit:
     at: tuple[int, ...] | None = None  # the first value in the way; None when all are
 
 
-def converted(values: np.ndarray, dtype: str, finite: bool = True) -> np.ndarray | Misfit:
+def converted(values: AnyArray, dtype: str, finite: bool = True) -> AnyArray | Misfit:
     """Return `values` as `dtype`, the same array when it is of that type already.
 
-    Floats are rounded to a narrower float type; every other conversion must be exact. NaN and infinities pass
-    only to float types, and only where not all must be `finite`.
+    The shape, which may be any, stays. Floats are rounded to a narrower float type; every other conversion must be
+    exact. NaN and infinities pass only to float types, and only where not all must be `finite`.
     """
     if dtype == "string":
         return _strings(values)
@@ -48,7 +48,7 @@ def converted(values: np.ndarray, dtype: str, finite: bool = True) -> np.ndarray
     return _unless(values, changed, f"cannot be held by {dtype}", result)
 
 
-def _strings(values: np.ndarray) -> np.ndarray | Misfit:
+def _strings(values: AnyArray) -> AnyArray | Misfit:
     """Return arrays of str, bytes, or objects that are either, as bytes; str in UTF-8, as TensorFlow has it."""
     if values.dtype.kind == "S":
         return values
@@ -62,7 +62,7 @@ def _strings(values: np.ndarray) -> np.ndarray | Misfit:
     return strings.astype(np.bytes_)
 
 
-def _to_integers(values: np.ndarray, target: np.dtype) -> np.ndarray | Misfit:
+def _to_integers(values: AnyArray, target: np.dtype) -> IntArray | Misfit:
     if values.dtype.kind == "f":
         fractions = values != np.rint(values)
         if fractions.any():
@@ -79,10 +79,10 @@ def _to_integers(values: np.ndarray, target: np.dtype) -> np.ndarray | Misfit:
     return values.astype(target)
 
 
-def _unless(values: np.ndarray, wrong: np.ndarray, reason: str, result: np.ndarray) -> np.ndarray | Misfit:
+def _unless(values: AnyArray, wrong: BoolArray, reason: str, result: AnyArray) -> AnyArray | Misfit:
     return _misfit(values, wrong, reason) if wrong.any() else result
 
 
-def _misfit(values: np.ndarray, wrong: np.ndarray, reason: str) -> Misfit:
+def _misfit(values: AnyArray, wrong: BoolArray, reason: str) -> Misfit:
     at = tuple(int(index) for index in np.argwhere(wrong)[0])
     return Misfit(f"{values[at]} {reason}", at)

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.errors import TfqError
+from tfq_converters.graph import AnyArray
 
 LABEL_NAMES = ("labels", "y")
 # what NumPy and zipfile raise on bytes that they did not write; RuntimeError: encryption, unknown compression
 DAMAGE = (ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
 
 
-def read_file(path: str | os.PathLike[str], input_names: list[str]) -> tuple[Any, np.ndarray | None]:
-    """Return the element and the labels in a `.npz` or `.npy` file; `.npy` is mapped, not read.
+def read_file(path: str | os.PathLike[str], input_names: list[str]) -> tuple[Any, AnyArray | None]:
+    """Return the element and the labels in a `.npz` or `.npy` file, arrays [n, ...]; `.npy` is mapped, not read.
 
     Raises:
         TfqError: the file is missing, damaged, of another kind, or holds Python objects.
@@ -37,7 +38,7 @@ def read_file(path: str | os.PathLike[str], input_names: list[str]) -> tuple[Any
     raise TfqError(f"{where} is neither a .npz nor a .npy file")
 
 
-def _named(arrays: dict[str, np.ndarray], input_names: list[str]) -> tuple[Any, np.ndarray | None]:
+def _named(arrays: dict[str, AnyArray], input_names: list[str]) -> tuple[Any, AnyArray | None]:
     label_name = next((name for name in LABEL_NAMES if name in arrays and name not in input_names), "")
     labels = arrays.pop(label_name, None)
     if len(arrays) == 1 and len(input_names) == 1:
