@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT
+from tfq_converters.graph import ABSENT, Float64Array
 from tfq_converters.operators import bias_of, data_of, weight_axes
 from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey, simulated_weight
 from tfq_fine.calibration import Statistics
@@ -19,7 +19,7 @@ from tfq_fine.weights import mean_shift
 FOLDS = 5  # a correction by four fifths of the samples is nearly as good as one by all of them
 ENOUGH = 5  # times as many samples as are judged leave enough others without folds
 
-Means = Mapping[TensorKey, np.ndarray]
+Means = Mapping[TensorKey, Float64Array]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfq_converters.graph import Subgraph
+from tfq_converters.graph import Float64Array, Subgraph
 from tfq_fine.placement import How, running_time
 from tfq_fine.search.judging import Measured
 from tfq_fine.search.trial import Trial
@@ -66,7 +66,7 @@ def parts(main: Subgraph, ops: Sequence[int], count: int = PARTS) -> list[frozen
     return [frozenset(ops[a:b]) for a, b in zip(cuts, [*cuts[1:], len(ops)], strict=True)]
 
 
-def _crossing(main: Subgraph) -> np.ndarray:
+def _crossing(main: Subgraph) -> Float64Array:
     """Return the bytes, of integers, that pass from before each operator to it and what is after it."""
     producers, consumers = main.producers(), main.consumers()
     crossing = np.zeros(len(main.ops) + 1)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from tfq_converters import flatbuffer
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, Graph
 from tfq_converters.runtime import Runner
 from tfq_fine.calibration import Sample
 from tfq_fine.search.judging import Judged, judged
@@ -27,7 +27,7 @@ class FloatReference:
         self._model, self._samples, self._threads = model, samples, threads
 
     @cached_property
-    def expected(self) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+    def expected(self) -> list[list[tuple[AnyArray, AnyArray]]]:
         """The values that the float model's outputs are judged by, and the outputs, for every sample and output."""
         outputs = self._model.main.outputs
         tensors = tuple(dict.fromkeys((*(judge.tensor for judge in judged(self._model)), *outputs)))
@@ -36,7 +36,7 @@ class FloatReference:
         pairs = [(where[j.tensor], where[t]) for j, t in zip(judged(self._model), outputs, strict=True)]
         return [[(row[scores], row[output]) for scores, output in pairs] for row in rows]
 
-    def float_outputs(self, graph: Graph) -> list[list[np.ndarray]]:
+    def float_outputs(self, graph: Graph) -> list[list[AnyArray]]:
         """Return the outputs of a float graph for every sample."""
         with flatbuffer.scratch(graph) as path:
             runner = Runner(path, threads=self._threads)
@@ -55,9 +55,9 @@ class FloatReference:
         return math.inf if any(math.isnan(share) for share in shares) else max(shares, default=0.0)
 
     def pair(
-        self, n: int, k: int, judge: Judged, output: int, values: Mapping[int, np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return (float values, file's values) of output `k` for sample `n`, as they are compared."""
+        self, n: int, k: int, judge: Judged, output: int, values: Mapping[int, AnyArray]
+    ) -> tuple[AnyArray, AnyArray]:
+        """Return (float values, file's values) of output `k` for sample `n`, of its shape, as they are compared."""
         scores, plain = self.expected[n][k]
         if judge.tensor in values:
             return judge.seen(scores), judge.seen(values[judge.tensor])
@@ -67,7 +67,7 @@ class FloatReference:
     def energies(self) -> list[tuple[float, float]]:
         """The mean energy over samples of what each output is judged by, and of the output itself."""
 
-        def energy(values: np.ndarray) -> float:
+        def energy(values: AnyArray) -> float:
             finite = values.dtype == np.float32 and bool(np.isfinite(values).all())
             return float(np.square(values, dtype=np.float64).sum()) if finite else 0.0
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.check import nan_as_worst, sqnr_db
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, FloatArray, Graph
 from tfq_converters.operators import data_of, facts_of
 from tfq_fine.numerics import ErrorSums
 
@@ -31,20 +31,20 @@ class Judged:
     tensor: int  # a tensor of the main subgraph
     beta: float | None = None  # beta of the SOFTMAX whose scores these are; None where values are compared directly
 
-    def seen(self, values: np.ndarray) -> np.ndarray:
-        """Return `values` of the tensor as they are compared."""
+    def seen(self, values: FloatArray) -> FloatArray:
+        """Return `values` of the tensor as they are compared, of the same shape."""
         return values if self.beta is None else log_softmax(values * np.float32(self.beta))
 
 
-def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """Return the logarithm of softmax over the last axis.
+def log_softmax(scores: FloatArray) -> FloatArray:
+    """Return the logarithm of softmax over the last axis of scores [..., C], of their shape.
 
     >>> log_softmax(np.array([0.0, 0.0])).round(4).tolist()
     [-0.6931, -0.6931]
     """
     with np.errstate(invalid="ignore", over="ignore"):
         shifted = scores - scores.max(axis=-1, keepdims=True)
-        log_shares: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+        log_shares: FloatArray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return log_shares
 
 
@@ -64,14 +64,12 @@ def judged(graph: Graph) -> list[Judged]:
     return [scores.get(t, Judged(t)) for t in graph.main.outputs]
 
 
-def decibels_of(
-    expected: Sequence[np.ndarray], found: Sequence[np.ndarray], usual: Sequence[float] | None = None
-) -> float:
+def decibels_of(expected: Sequence[AnyArray], found: Sequence[AnyArray], usual: Sequence[float] | None = None) -> float:
     """Return the SQNR of one sample in dB, all outputs counting alike; `WORST` where an output is not finite.
 
     Args:
-        expected: outputs of the float model.
-        found: the outputs of the file.
+        expected: outputs of the float model, of any shapes.
+        found: the outputs of the file, of the same shapes.
         usual: the energy (sum of squares) of each output in the mean over samples. A sample whose output is nearly zero
             is compared with `QUIET` of that, so that a blank one does not decide everything.
 
@@ -158,8 +156,8 @@ class Apart:
     other: int = 0  # decisions that are others than the float model's
     decided: int = 0
 
-    def also(self, expected: np.ndarray, found: np.ndarray) -> "Apart":
-        """Return the sum with one more sample of finite float values."""
+    def also(self, expected: FloatArray, found: FloatArray) -> "Apart":
+        """Return the sum with one more sample of finite float values [..., C]."""
         if not expected.size:
             return self
         sides = self.use == DECISIONS and (expected.shape[-1:] == (1,) or not _adds_up(expected))
@@ -192,7 +190,7 @@ class Apart:
         return 100 * self.error / self.count / extent if extent > 0 else math.inf
 
 
-def _adds_up(probabilities: np.ndarray) -> bool:
+def _adds_up(probabilities: FloatArray) -> bool:
     return bool(np.allclose(probabilities.sum(axis=-1), 1.0, atol=1e-3))
 
 

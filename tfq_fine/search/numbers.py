@@ -6,9 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cache as computed_once
 
-import numpy as np
-
-from tfq_converters.graph import Graph, IdentityCache
+from tfq_converters.graph import Float64Array, Graph, IdentityCache
 from tfq_converters.kernels import Target
 from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey, WeightCodes
 from tfq_fine.activations import EncodedPlan, encoded_plan, has_masks
@@ -73,7 +71,7 @@ def choose_numbers(
     cache: IdentityCache | None = None,
     adjusted: Callable[[Plan, Statistics | None], Statistics | None] | None = None,
     samples: SplitSamples | None = None,
-    means: Mapping[TensorKey, np.ndarray] | None = None,
+    means: Mapping[TensorKey, Float64Array] | None = None,
 ) -> Numbers:
     """Choose places, codes and scales.
 

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Float32Array, Graph
 from tfq_converters.operators import WeightAxes, facts_of, weight_axes
 from tfq_converters.quantized import Form
 from tfq_fine.algorithms import WeightProblem, solve
@@ -204,5 +204,5 @@ def _roundings(graph: Graph, plan: Plan) -> Iterator[tuple[int, Rounded]]:
         yield o, partial(_rounded, axes, spec, decision.form)
 
 
-def _rounded(axes: WeightAxes, spec: WeightSpec, form: Form, weight: np.ndarray) -> np.ndarray:
+def _rounded(axes: WeightAxes, spec: WeightSpec, form: Form, weight: Float32Array) -> Float32Array:
     return solve(spec, WeightProblem(weight, *layout(weight.shape, axes, spec, form), axes)).dequantize()

@@ -13,7 +13,7 @@ import numpy as np
 
 from tfq_converters.check import decoded, encoded, float_run, nan_as_worst
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, Float32Array, Float64Array, Graph
 from tfq_converters.quantized import QuantizedGraph, TensorKey
 from tfq_converters.realize import ValueForm, realize
 from tfq_converters.runtime import FileRuns
@@ -26,7 +26,7 @@ from tfq_fine.search.sample_count import SplitSamples
 from tfq_fine.search.variant import Variant
 from tfq_fine.search.variant_numbers import Calibrated, VariantNumbers
 
-Score = Callable[[Sequence[np.ndarray], int], float]
+Score = Callable[[Sequence[AnyArray], int], float]
 INSIDE = 4  # samples of which all tensors of a file are looked at
 
 
@@ -65,13 +65,13 @@ class Trial(VariantNumbers):
         return self._cache.once(lambda: self._measured(numbers, indices), variant, key="measured")
 
     def measured_apart(
-        self, variant: Variant, folds: Sequence[tuple[Sequence[int], Mapping[TensorKey, np.ndarray]]]
+        self, variant: Variant, folds: Sequence[tuple[Sequence[int], Mapping[TensorKey, Float64Array]]]
     ) -> Measured:
         """Return the files of a variant whose biases are corrected by samples other than those that it is measured on.
 
         Args:
             variant: the variant.
-            folds: (which samples are measured, channel means of others).
+            folds: (which samples are measured, channel means of others, float64 [channels] each).
         """
         each = np.zeros(len(self.samples))
         for indices, means in folds:
@@ -95,10 +95,13 @@ class Trial(VariantNumbers):
         figures = [score(outputs, n) for n, outputs in enumerate(self.outputs(variant))]
         return tuple(nan_as_worst(figure) for figure in figures) or (WORST,) * len(self.samples)
 
-    def outputs(self, variant: Variant) -> list[list[np.ndarray]]:
-        """Return the outputs of a variant's file for every sample, decoded to float; empty where it cannot be run."""
+    def outputs(self, variant: Variant) -> list[list[AnyArray]]:
+        """Return the outputs of a variant's file for every sample, decoded to float; empty where it cannot be run.
 
-        def run() -> list[list[np.ndarray]]:
+        Each has the shape of the float model's output.
+        """
+
+        def run() -> list[list[AnyArray]]:
             try:
                 quantized = self.numbers(variant).quantized
                 main = quantized.graph.main
@@ -124,7 +127,7 @@ class Trial(VariantNumbers):
         few = self.samples[:INSIDE]
         for sample, in_file in zip(few, self._run(quantized, few, computed, at_a_time=1), strict=True):
 
-            def see(t: int, value: np.ndarray, in_file: Mapping[int, np.ndarray] = in_file) -> None:
+            def see(t: int, value: Float32Array, in_file: Mapping[int, AnyArray] = in_file) -> None:
                 if t in in_file and np.isfinite(value).all():
                     mine = in_file[t].reshape(value.shape)
                     error = ErrorSums.of(value, mine) if np.isfinite(mine).all() else ErrorSums(noise=math.nan)
@@ -156,7 +159,7 @@ class Trial(VariantNumbers):
 
     def _run(
         self, quantized: QuantizedGraph, samples: Sequence[Sample], wanted: Sequence[int], at_a_time: int
-    ) -> Iterator[dict[int, np.ndarray]]:
+    ) -> Iterator[dict[int, AnyArray]]:
         """Run the file; for every sample, tensor of the quantized graph -> its decoded value, where the file has it.
 
         The values of at most `at_a_time` samples are held.

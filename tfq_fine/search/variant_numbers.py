@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from tfq_converters.check import float_run
-from tfq_converters.graph import Graph, IdentityCache
+from tfq_converters.graph import Float32Array, Float64Array, Graph, IdentityCache
 from tfq_converters.quantized import TensorKey
 from tfq_fine.calibration import Statistics, StatisticsRequest, calibrate, calibrate_each, mean_needs
 from tfq_fine.data import Batch
@@ -99,13 +99,16 @@ class VariantNumbers:
         ops = tuple(sorted(plan.integer_ops.items()))
         return self._cache.once(lambda: choose_ranges(graph, plan, whole, self.samples), graph, key=("ranges", ops))
 
-    def numbers(self, variant: Variant, means: Mapping[TensorKey, np.ndarray] | None = None) -> Numbers:
-        """Return all that would be in the file; biases corrected by other channel `means` than those of all samples."""
+    def numbers(self, variant: Variant, means: Mapping[TensorKey, Float64Array] | None = None) -> Numbers:
+        """Return all that would be in the file.
+
+        Where `means` are given, float64 [channels] each, biases are corrected by them, not by those of all samples.
+        """
         if means is None:
             return self._cache.once(lambda: self._numbers(variant, None), variant, key="numbers")
         return self._numbers(variant, means)
 
-    def _numbers(self, variant: Variant, means: Mapping[TensorKey, np.ndarray] | None) -> Numbers:
+    def _numbers(self, variant: Variant, means: Mapping[TensorKey, Float64Array] | None) -> Numbers:
         graph, plan = self.planned(variant)
         ranges, cache, samples = self.statistics(variant), self._cache, self._split
         return choose_numbers(graph, plan, ranges, self.settings, variant, cache=cache, samples=samples, means=means)
@@ -128,7 +131,7 @@ class VariantNumbers:
         """Return the moments of the channels of some activations, on samples that weights may be fitted to."""
         sums: dict[int, InputMoments] = {}
 
-        def see(t: int, values: np.ndarray) -> None:
+        def see(t: int, values: Float32Array) -> None:
             if t in read and np.isfinite(values).all():
                 moments = InputMoments.of(values)
                 sums[t] = sums[t].plus(moments) if t in sums else moments
