@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfq_converters.flatbuffer import write
-from tfq_converters.graph import ABSENT, Graph, Op, Options, Quantization, Subgraph, Tensor
+from tfq_converters.graph import ABSENT, AnyArray, Float32Array, Graph, Op, Options, Quantization, Subgraph, Tensor
 from tfq_converters.graph_edit import dequantize
 from tfq_converters.kernels import Cell
 from tfq_converters.operators import OPS, bias_slot, data_slot, facts_of
@@ -25,7 +25,7 @@ class Job:
     """A file, its inputs, and what is right."""
 
     content: bytes
-    inputs: tuple[np.ndarray, ...]
+    inputs: tuple[AnyArray, ...]
     answer: Answer
     result: int  # tensor that the operator writes
 
@@ -115,7 +115,7 @@ def _slots(code: str, data: int, weight: int, form: Form, given: Operands, tenso
     return tuple(slots.get(slot, ABSENT) for slot in range(max(slots) + 1))
 
 
-def _bias(given: Operands, values: np.ndarray, weight: int = 0) -> Tensor:
+def _bias(given: Operands, values: Float32Array, weight: int = 0) -> Tensor:
     if given.encoding is None:
         return Tensor(f"b{weight}", values.shape, "float32", data=values)
     quantization = given.weights[weight].affine

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from tfq_converters.graph import AnyArray
 from tfq_converters.probe.runtimes import SECONDS, Opened, opener
 
 Open = Callable[[bytes], Opened]
@@ -64,19 +65,19 @@ def _attempt(
     return {"delegated": opened.delegated(job["result"]), "ratio": ratio}
 
 
-def _file(here: Path, number: str) -> tuple[bytes, list[np.ndarray]]:
+def _file(here: Path, number: str) -> tuple[bytes, list[AnyArray]]:
     with np.load(here / f"{number}.npz", allow_pickle=False) as content:
         inputs = [content[name] for name in content.files]
     return (here / f"{number}.tflite").read_bytes(), inputs
 
 
-def _once(opened: Opened, inputs: list[np.ndarray]) -> np.ndarray:
+def _once(opened: Opened, inputs: list[AnyArray]) -> AnyArray:
     opened.feed(inputs)
     opened.invoke()
     return opened.output()
 
 
-def _ratio(opened: Opened, content: bytes, inputs: list[np.ndarray], open_file: Open) -> float | None:
+def _ratio(opened: Opened, content: bytes, inputs: list[AnyArray], open_file: Open) -> float | None:
     """Return the CPU time of one invocation relative to the float file, in turns; None when that is refused."""
     try:
         twin = open_file(content)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import Quantization
+from tfq_converters.graph import AnyArray, Float32Array, Float64Array, Quantization
 from tfq_converters.kernels import Cell
 from tfq_converters.operators import facts_of
 from tfq_converters.probe.cases import BLOCK, Form
@@ -17,9 +17,9 @@ LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 class Weight:
     """A constant as the file stores it, and what it stands for."""
 
-    stored: np.ndarray  # int8 codes, or float32 in mode "float"
+    stored: AnyArray  # int8 codes, or float32 in mode "float"
     quantization: Quantization | None
-    values: np.ndarray  # float64, shape of `stored`
+    values: Float64Array  # float64, shape of `stored`
 
     @property
     def affine(self) -> Quantization:
@@ -37,13 +37,13 @@ class Weight:
 class Operands:
     """The operands of one cell."""
 
-    data: np.ndarray  # float32; int32 ids for a table
+    data: AnyArray  # float32; int32 ids for a table
     weights: tuple[Weight, ...]
-    bias: np.ndarray | None  # float32 [channels]; [4, channels] for an LSTM
+    bias: Float32Array | None  # float32 [channels]; [4, channels] for an LSTM
     encoding: ActivationEncoding | None  # the encoding of `data` in the integer modes
 
     @property
-    def gate_biases(self) -> np.ndarray:
+    def gate_biases(self) -> Float32Array:
         """The biases of an LSTM, float32 [4, channels].
 
         Raises:
@@ -54,7 +54,7 @@ class Operands:
         return self.bias
 
     @property
-    def seen(self) -> np.ndarray:
+    def seen(self) -> AnyArray:
         """The real values that the operator reads: `data`, rounded where that is encoded."""
         if self.encoding is None:
             return self.data if self.data.dtype == np.int32 else self.data.astype(np.float64)
@@ -81,12 +81,12 @@ def spanning(low: float, high: float, bits: int) -> ActivationEncoding:
     return ActivationEncoding("int8", scale, int(np.clip(round(-128 - min(low, 0) / scale), -128, 127)))
 
 
-def _ids(rng: np.random.Generator, form: Form) -> np.ndarray:
+def _ids(rng: np.random.Generator, form: Form) -> AnyArray:
     """Return every row at least once."""
     return rng.permutation(np.arange(form.data[0]) % form.weight[0]).astype(np.int32)
 
 
-def _activation(rng: np.random.Generator, form: Form) -> np.ndarray:
+def _activation(rng: np.random.Generator, form: Form) -> Float32Array:
     """Return values that are not symmetric, and of another size in each sample."""
     factors = np.geomspace(1, 3, form.data[0]).reshape(-1, *[1] * (len(form.data) - 1))
     return (rng.uniform(-1, 2, form.data) * factors).astype(np.float32)
@@ -99,17 +99,17 @@ def _weight_shapes(cell: Cell, form: Form) -> list[tuple[int, ...]]:
     return [form.weight] * 4 + [(units, units)] * 4
 
 
-def _real_weight(rng: np.random.Generator, shape: tuple[int, ...], form: Form) -> np.ndarray:
+def _real_weight(rng: np.random.Generator, shape: tuple[int, ...], form: Form) -> Float64Array:
     values = rng.normal(size=shape)
     for axis in (form.channel, form.inputs):
         if axis is not None:
             factors = rng.permutation(np.geomspace(0.5, 2, shape[axis]))
             values *= factors.reshape([-1 if a == axis else 1 for a in range(len(shape))])
-    result: np.ndarray = values / np.sqrt(values.size / shape[form.channel])
+    result: Float64Array = values / np.sqrt(values.size / shape[form.channel])
     return result
 
 
-def rounded(values: np.ndarray, cell: Cell, form: Form) -> Weight:
+def rounded(values: Float64Array, cell: Cell, form: Form) -> Weight:
     """Quantize `values` at the bits and granularity of `cell`, in the narrow range, symmetric."""
     if cell.mode == "float":
         real = values.astype(np.float32)
@@ -136,7 +136,7 @@ def _blocks(granularity: str, size: int, axis: int, form: Form) -> tuple[int, in
     return size, 1
 
 
-def _stored_scales(scale: np.ndarray, split: list[int], cell: Cell, form: Form) -> Quantization:
+def _stored_scales(scale: Float32Array, split: list[int], cell: Cell, form: Form) -> Quantization:
     if cell.granularity == "blocks":
         counts = split[::2]
         return Quantization(scale.reshape(counts), np.zeros(counts, np.int64), form.channel, BLOCK)
@@ -144,6 +144,6 @@ def _stored_scales(scale: np.ndarray, split: list[int], cell: Cell, form: Form) 
     return Quantization(flat, np.zeros(len(flat), np.int64), form.channel if len(flat) > 1 else 0)
 
 
-def _bfloat16(scale: np.ndarray) -> np.ndarray:
+def _bfloat16(scale: Float32Array) -> Float32Array:
     """Return the next value with 8 significant bits, so that kernels which cut scales to bfloat16 agree."""
     return ((scale.view(np.uint32) + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)).view(np.float32)

@@ -8,30 +8,32 @@ from itertools import product
 
 import numpy as np
 
-Array = np.ndarray
+from tfq_converters.graph import Float64Array, IntArray
+
+Array = Float64Array
 
 
 def fully_connected(data: Array, weight: Array) -> Array:
     """Map [rows, K] and [N, K] to [rows, N]."""
-    result: np.ndarray = data @ weight.T
+    result: Float64Array = data @ weight.T
     return result
 
 
 def batch_matmul(data: Array, weight: Array) -> Array:
     """Map [..., rows, K] and [K, N] to [..., rows, N]."""
-    result: np.ndarray = data @ weight
+    result: Float64Array = data @ weight
     return result
 
 
 def add(data: Array, weight: Array) -> Array:
     """Add elementwise."""
-    result: np.ndarray = data + weight
+    result: Float64Array = data + weight
     return result
 
 
-def rows(data: Array, weight: Array) -> Array:
+def rows(data: IntArray, weight: Array) -> Array:
     """Look up ids [n] in a table [rows, depth]: [n, depth]."""
-    result: np.ndarray = weight[data]
+    result: Float64Array = weight[data]
     return result
 
 
@@ -71,7 +73,7 @@ def _window_sum(data: Array, weight: Array, combine: Callable[[Array, Array], Ar
     before = [(size - 1) // 2 for size in kernel]
     padding = [(0, 0), *((b, size - 1 - b) for b, size in zip(before, kernel, strict=True)), (0, 0)]
     padded = np.pad(data, padding)
-    result: np.ndarray = np.sum([combine(padded[_window(o, space)], weight[o]) for o in _offsets(kernel)], axis=0)
+    result: Float64Array = np.sum([combine(padded[_window(o, space)], weight[o]) for o in _offsets(kernel)], axis=0)
     return result
 
 

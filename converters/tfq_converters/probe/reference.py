@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfq_converters.graph import Float32Array, Float64Array
 from tfq_converters.kernels import Cell
 from tfq_converters.operators import facts_of
 from tfq_converters.probe.cases import Form
@@ -23,7 +24,7 @@ LSTM_TOLERANCE = (
 class Answer:
     """The right answers: each of `accepted` is one valid way of rounding on the fly."""
 
-    accepted: tuple[np.ndarray, ...]  # float64 values; codes where `encoding` is given
+    accepted: tuple[Float64Array, ...]  # float64 values; codes where `encoding` is given
     tolerance: float  # largest allowed difference, in the units of `accepted`
     encoding: ActivationEncoding | None = None  # the form of the output
 
@@ -53,7 +54,7 @@ def answer(cell: Cell, form: Form, given: Operands) -> Answer:
     return Answer(tuple(apply(data, weight) + bias for data in on_the_fly(given.data)), tolerance)
 
 
-def on_the_fly(data: np.ndarray) -> Iterator[np.ndarray]:
+def on_the_fly(data: Float32Array) -> Iterator[Float64Array]:
     """Round `data` as kernels do before they multiply: by sample or by last axis, with a zero point or without."""
     for axes in (tuple(range(1, data.ndim)), (data.ndim - 1,)):
         low = np.minimum(data.min(axes, keepdims=True), 0).astype(np.float32)
@@ -62,16 +63,16 @@ def on_the_fly(data: np.ndarray) -> Iterator[np.ndarray]:
         yield _symmetric(data, np.maximum(-low, high))
 
 
-def _symmetric(data: np.ndarray, most: np.ndarray) -> np.ndarray:
+def _symmetric(data: Float32Array, most: Float32Array) -> Float64Array:
     return np.rint(data * (np.float32(127) / most)).astype(np.float64) * (most.astype(np.float64) / 127)
 
 
-def _asymmetric(data: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _asymmetric(data: Float32Array, low: Float64Array, high: Float64Array) -> Float64Array:
     """Choose the zero point: the one of the end whose error is smaller, as in gemmlowp."""
     scale = (high - low) / 255
     from_low, from_high = -128 - low / scale, 127 - high / scale
     error_low, error_high = 128 + np.abs(low / scale), 127 + np.abs(high / scale)
     zero = np.rint(np.where(error_low < error_high, from_low, from_high)).clip(-128, 127)
     codes = (np.rint(data.astype(np.float64) / scale) + zero).clip(-128, 127)
-    result: np.ndarray = (codes - zero) * scale
+    result: Float64Array = (codes - zero) * scale
     return result

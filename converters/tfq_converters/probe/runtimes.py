@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
-import numpy as np
-
+from tfq_converters.graph import AnyArray
 from tfq_converters.kernels import VARIANTS
 from tfq_converters.runtime import Kernels, Runner
 
@@ -28,13 +27,13 @@ def installed() -> dict[str, str]:
 class Opened(Protocol):
     """A file that a runtime has taken."""
 
-    def feed(self, inputs: Sequence[np.ndarray]) -> None:
+    def feed(self, inputs: Sequence[AnyArray]) -> None:
         """Set the inputs, and all state to zero."""
 
     def invoke(self) -> object:
         """Run the interpreter on the inputs that are set."""
 
-    def output(self) -> np.ndarray:
+    def output(self) -> AnyArray:
         """Return a copy of the first output."""
 
     def delegated(self, tensor: int) -> bool:
@@ -51,13 +50,13 @@ class _Lite:
         self._output = interpreter.get_output_details()[0]["index"]
         self.invoke = interpreter.invoke
 
-    def feed(self, inputs: Sequence[np.ndarray]) -> None:
+    def feed(self, inputs: Sequence[AnyArray]) -> None:
         self._interpreter.reset_all_variables()
         for index, array in zip(self._inputs, inputs, strict=True):
             self._interpreter.set_tensor(index, array)
 
-    def output(self) -> np.ndarray:
-        output: np.ndarray = self._interpreter.get_tensor(self._output)
+    def output(self) -> AnyArray:
+        output: AnyArray = self._interpreter.get_tensor(self._output)
         return output
 
     def delegated(self, tensor: int) -> bool:
@@ -70,9 +69,9 @@ class _Micro:
 
     def __init__(self, interpreter: Any):
         self._interpreter = interpreter
-        self._fed: Sequence[np.ndarray] = ()
+        self._fed: Sequence[AnyArray] = ()
 
-    def feed(self, inputs: Sequence[np.ndarray]) -> None:
+    def feed(self, inputs: Sequence[AnyArray]) -> None:
         self._interpreter.reset()
         self._fed = inputs
 
@@ -81,8 +80,8 @@ class _Micro:
             self._interpreter.set_input(array, index)
         self._interpreter.invoke()
 
-    def output(self) -> np.ndarray:
-        output: np.ndarray = self._interpreter.get_output(0)
+    def output(self) -> AnyArray:
+        output: AnyArray = self._interpreter.get_output(0)
         return output
 
     def delegated(self, tensor: int) -> bool:

@@ -5,6 +5,7 @@ import signal
 
 import numpy as np
 
+from tfq_converters.graph import AnyArray
 from tfq_converters.kernels import Run
 from tfq_converters.probe.reference import Answer
 from tfq_converters.probe.runtimes import SECONDS
@@ -20,7 +21,7 @@ CUTS = (  # what is no reason, or differs from run to run
 )
 
 
-def judge(found: np.ndarray, expected: Answer) -> str:
+def judge(found: AnyArray, expected: Answer) -> str:
     """Return how far off `found` is from the nearest accepted answer; "" when it is right."""
     if found.shape != expected.accepted[0].shape:
         return f"shape {list(found.shape)}, expected {list(expected.accepted[0].shape)}"
