@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.errors import TfqError, raise_all
+from tfq_converters.graph import AnyArray
 from tfq_fine.data.batch import Batch, InputSpec
 from tfq_fine.data.dtypes import Misfit, converted
 from tfq_fine.data.layout import BatchAxis, Layout, Shape, layout, misfit
@@ -138,7 +139,7 @@ def _layouts(arrays: Sequence[Any], wanted: Wanted) -> tuple[Layout, ...]:
     return tuple(layouts)
 
 
-def _slice(array: Any, kind: Layout, start: int, stop: int) -> np.ndarray:
+def _slice(array: Any, kind: Layout, start: int, stop: int) -> AnyArray:
     if kind == "shared":
         return np.asarray(array)
     return np.asarray(array[start] if kind == "stacked" else array[start:stop])
