@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import Graph, Op, Subgraph
+from tfq_converters.graph import FloatArray, Graph, Op, Subgraph
 from tfq_converters.operators import OPS, facts_of
 from tfq_converters.quantized import ActivationEncoding, OpKey
 from tfq_fine.calibration import Range, Statistics
@@ -101,8 +101,8 @@ def keeps_positive(op: Op, subgraph: Subgraph) -> bool:
     return op.code == "MAXIMUM" and any(data is not None and (data > 0).all() for data in constants)
 
 
-def extent(data: np.ndarray) -> Range:
-    """Return the smallest and the largest value of a constant."""
+def extent(data: FloatArray) -> Range:
+    """Return the smallest and the largest value of a constant of any shape."""
     return Range(float(data.min()), float(data.max())) if data.size else Range(0.0, 0.0)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.check import checkable, float_run
-from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.graph import Float32Array, Graph, Subgraph
 from tfq_converters.graph_edit import GraphBuilder, fake_quantized, steps
 from tfq_converters.operators import facts_of, lstm
 from tfq_converters.runtime import Runner, depends_on_unrunnable, known_part
@@ -124,9 +124,9 @@ def counted(
         only: see `ranged`.
     """
     tensors = auto_tensors(graph, plan, only)
-    samples_of: dict[int, list[np.ndarray]] = {t: [] for t in tensors}
+    samples_of: dict[int, list[Float32Array]] = {t: [] for t in tensors}
 
-    def see(t: int, value: np.ndarray) -> None:
+    def see(t: int, value: Float32Array) -> None:
         if t in tensors:
             samples_of[t].append(drawn(value))
 

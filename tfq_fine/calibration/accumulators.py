@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Float64Array, Graph
 from tfq_converters.operators import data_of, lstm
 from tfq_converters.quantized import OpKey
 from tfq_fine.calibration.instrument import InstrumentedGraph, RunResult, StatisticsRequest, moved_from
@@ -38,7 +38,7 @@ class Totals:
         self._widened = np.zeros(len(needs.ranges), np.int64)  # samples before a range last grew
         self._means = [np.zeros(n) for n in extended.channels[0]]
         self._absmax = [np.zeros(n, np.float32) for n in extended.channels[1]]
-        self._channels: list[np.ndarray] = []
+        self._channels: list[Float64Array] = []
         where = {key: n for n, key in enumerate(needs.ranges)}
         self._counter = Counter(list(extended.sizes))
         self._extremes_at = np.array([where[key] for key in needs.extremes], np.int64)
@@ -46,8 +46,8 @@ class Totals:
         self._moving_at = np.array([where[key] for key, _ in needs.moving], np.int64)
         self._momentum = np.array([momentum for _, momentum in needs.moving])
         self._moving = np.zeros((3, len(needs.moving)))  # low, high, weight
-        self._moments: dict[OpKey, np.ndarray] = {}
-        self._strains: dict[OpKey, np.ndarray] = {}
+        self._moments: dict[OpKey, Float64Array] = {}
+        self._strains: dict[OpKey, Float64Array] = {}
         self._lstms = {key: lstm.float_constants_of(graph.main.ops[key[1]], graph.main) for key in needs.strains}
 
     def add(self, reading: RunResult, count: int) -> None:
@@ -55,8 +55,8 @@ class Totals:
         self._add_ranges(reading)
         for total, mean in zip(self._means, reading.means, strict=True):
             total += mean * count
-        for total_absmax, added in zip(self._absmax, reading.absmax, strict=True):
-            np.maximum(total_absmax, added, out=total_absmax)
+        for total_absmax, absmax in zip(self._absmax, reading.absmax, strict=True):
+            np.maximum(total_absmax, absmax, out=total_absmax)
         self._channels = [
             merged_limits(total_absmax, self.samples, added, count)
             for total_absmax, added in zip(self._channels or reading.limits, reading.limits, strict=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from tfq_converters.graph import Graph, Tensor
+from tfq_converters.graph import AnyArray, Float32Array, Float64Array, FloatArray, Graph, Tensor
 from tfq_converters.graph_edit import GraphBuilder, steps
 from tfq_converters.operators import channels_of, data_of, facts_of, fused_activation
 from tfq_converters.quantized import OpKey, TensorKey
@@ -52,8 +52,8 @@ class InstrumentedGraph:
     channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # for `needs.means`, `.absmax`, `.channels`
     fetched: tuple[int, ...]  # tensors of `needs.second_moments` and `needs.strains`
 
-    def read(self, outputs: list[np.ndarray]) -> "RunResult":
-        """Return the outputs of one run by what they are."""
+    def read(self, outputs: list[AnyArray]) -> "RunResult":
+        """Return the outputs of one run, of the shapes that `RunResult` gives, by what they are."""
         left = iter(outputs)
         count = len(self.needs.ranges)
         limits = next(left) if count else np.zeros(0, np.float32)
@@ -79,21 +79,22 @@ class InstrumentedGraph:
 class RunResult:
     """The observations of one run."""
 
-    low: np.ndarray  # float32 [ranges]
-    high: np.ndarray
-    means: list[np.ndarray]  # float64 [channels] each
-    absmax: list[np.ndarray]  # float32 [channels] each
-    limits: list[np.ndarray]  # float64 [3, channels] each: low, high, mean square
-    values: np.ndarray  # float32 [sum of the sizes of the samples]
-    tensors: dict[int, np.ndarray]  # whole activations
+    low: Float32Array  # float32 [ranges]
+    high: Float32Array  # float32 [ranges]
+    means: list[Float64Array]  # float64 [channels] each
+    absmax: list[Float32Array]  # float32 [channels] each
+    limits: list[Float64Array]  # float64 [3, channels] each: low, high, mean square
+    values: Float32Array  # float32 [sum of the sizes of the samples]
+    tensors: dict[int, AnyArray]  # whole activations
 
     @property
     def is_finite(self) -> bool:
         """Whether no tensor holds NaN or infinity."""
-        return all(np.isfinite(part).all() for part in (self.low, self.high, *self.means, *self.absmax, *self.limits))
+        parts: tuple[FloatArray, ...] = (self.low, self.high, *self.means, *self.absmax, *self.limits)
+        return all(np.isfinite(part).all() for part in parts)
 
 
-def _pieces(row: np.ndarray, sizes: tuple[int, ...] | list[int]) -> list[np.ndarray]:
+def _pieces(row: Float32Array, sizes: tuple[int, ...] | list[int]) -> list[Float32Array]:
     return np.split(row, np.cumsum(sizes)[:-1])
 
 

@@ -9,9 +9,9 @@ import bisect
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
-import numpy as np
+from tfq_converters.graph import AnyArray
 
-Sample = tuple[np.ndarray, ...]  # inputs of one run, in input order
+Sample = tuple[AnyArray, ...]  # inputs of one run, in input order
 
 LEAST, MOST = 16, 128  # samples
 BUDGET = 16 * 2**20  # bytes of all samples, where there are more than `LEAST`

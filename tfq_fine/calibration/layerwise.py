@@ -9,10 +9,8 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from tfq_converters import flatbuffer
-from tfq_converters.graph import ABSENT, Graph
+from tfq_converters.graph import ABSENT, AnyArray, Graph
 from tfq_converters.graph_edit import keeps_state, part
 from tfq_converters.operators import data_of
 from tfq_converters.quantized import OpEncoding, OpKey, QuantizedGraph
@@ -23,7 +21,7 @@ from tfq_fine.calibration.kept_samples import Sample
 
 MOST_BYTES = 2**30  # the values of all samples at one cut of the graph, in float and quantized
 LEAST, APART = 16, 4  # samples that are used whatever their size; one of so many, at most, is kept apart
-Values = dict[int, np.ndarray]  # tensor of the main subgraph -> its value for one sample
+Values = dict[int, AnyArray]  # tensor of the main subgraph -> its value for one sample
 
 
 class Layerwise:

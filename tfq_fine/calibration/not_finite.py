@@ -6,7 +6,7 @@ import numpy as np
 
 from tfq_converters.check import float_run
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Float32Array, Graph
 from tfq_fine.calibration.kept_samples import Sample
 
 
@@ -23,7 +23,7 @@ def first_not_finite(graph: Graph, inputs: Sample) -> int | None:
     producers = graph.main.producers()
     bad: list[int] = []
 
-    def see(t: int, value: np.ndarray) -> None:
+    def see(t: int, value: Float32Array) -> None:
         if t in producers and not np.isfinite(value).all():
             bad.append(producers[t])
 

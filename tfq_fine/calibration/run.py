@@ -12,7 +12,7 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, Graph
 from tfq_converters.runtime import Runner, RunnerPool
 from tfq_fine.calibration.accumulators import Totals
 from tfq_fine.calibration.instrument import InstrumentedGraph, RunResult, StatisticsRequest, instrumented
@@ -135,7 +135,7 @@ def _readings(
         pool = RunnerPool(lambda: Runner(path, threads=threads if workers == 1 else 1), workers)
     running: deque[Batch] = deque()
 
-    def inputs() -> Iterator[tuple[np.ndarray, ...]]:
+    def inputs() -> Iterator[tuple[AnyArray, ...]]:
         for batch in batches:
             running.append(seen(batch))
             yield batch.inputs

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from tfq_converters.errors import TfqError
 from tfq_converters.files import ArrayFile, ArrayWriter
+from tfq_converters.graph import AnyArray
 from tfq_fine.data import Batch
 
 
@@ -23,7 +22,7 @@ class Spool:
         self._writer = ArrayWriter(self._path)
         self._written: list[tuple[int, int, int]] = []  # first sample, count, inputs of each batch
         self.left_over = 0  # samples that fill no batch, and are not here
-        self._objects: dict[str, np.ndarray] = {}  # arrays of Python objects (strings), which stay in memory
+        self._objects: dict[str, AnyArray] = {}  # arrays of Python objects (strings), which stay in memory
 
     def recorded(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches, each put aside before it is given on."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfq_converters.errors import TfqError
 from tfq_converters.files import Place, write_file
-from tfq_converters.graph import Float32Array, Float64Array, Graph
+from tfq_converters.graph import AnyArray, Float32Array, Float64Array, Graph
 from tfq_converters.quantized import OpKey, TensorKey
 from tfq_fine.calibration.kept_samples import KeptSamples, Sample
 from tfq_fine.numerics import Histogram
@@ -140,10 +140,10 @@ class Statistics:
             return Statistics.of_signatures(_merged(self.signatures, other.signatures, Statistics.merge))
         samples = self.samples + other.samples
 
-        def average(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        def average(mine: Float64Array, theirs: Float64Array) -> Float64Array:
             return np.asarray((mine * self.samples + theirs * other.samples) / max(samples, 1))
 
-        def limits(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        def limits(mine: Float64Array, theirs: Float64Array) -> Float64Array:
             return merged_limits(mine, self.samples, theirs, other.samples)
 
         return Statistics(
@@ -259,9 +259,9 @@ def _merged(mine: Mapping[Any, T], theirs: Mapping[Any, T], both: Callable[[T, T
 ARRAYS = ("means", "absmax", "channels", "second_moments", "strains")
 
 
-def _arrays(statistics: Statistics) -> dict[str, np.ndarray]:
+def _arrays(statistics: Statistics) -> dict[str, AnyArray]:
     """Return plain arrays by names such as `means/0/7`: the field, then the key."""
-    arrays: dict[str, np.ndarray] = {"samples": np.array(statistics.samples), "skipped": np.array(statistics.skipped)}
+    arrays: dict[str, AnyArray] = {"samples": np.array(statistics.samples), "skipped": np.array(statistics.skipped)}
     arrays["keys"] = np.array(list(statistics.ranges), np.int64).reshape(-1, 2)
     arrays["ranges"] = np.array(list(statistics.ranges.values()), np.float64).reshape(-1, 2)
     arrays["name_keys"] = np.array(list(statistics.names), np.int64).reshape(-1, 2)
@@ -277,8 +277,8 @@ def _arrays(statistics: Statistics) -> dict[str, np.ndarray]:
 
 
 def _arrays_of_parts(
-    statistics: Statistics, arrays: Callable[[Statistics], dict[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
+    statistics: Statistics, arrays: Callable[[Statistics], dict[str, AnyArray]]
+) -> dict[str, AnyArray]:
     """Return the arrays of each signature by names such as `signature/0/means/0/7`, and the keys of the signatures."""
     if not statistics.signatures:
         return {}
@@ -287,7 +287,7 @@ def _arrays_of_parts(
     return result | {"signatures": np.array(list(statistics.signatures), str)}
 
 
-def _kept_arrays(statistics: Statistics) -> dict[str, np.ndarray]:
+def _kept_arrays(statistics: Statistics) -> dict[str, AnyArray]:
     """Return the kept samples by names such as `kept/3/0`: the sample, then the input; no Python objects."""
     plain = [sample for sample in statistics.kept if all(array.dtype.kind != "O" for array in sample)]
     result = {f"kept/{n}/{k}": array for n, sample in enumerate(plain) for k, array in enumerate(sample)}
@@ -303,7 +303,7 @@ def _histograms(statistics: Statistics) -> dict[str, Mapping[TensorKey, Histogra
     }
 
 
-def _statistics(found: Mapping[str, np.ndarray]) -> Statistics:
+def _statistics(found: Mapping[str, AnyArray]) -> Statistics:
     """Return the inverse of `_arrays`."""
     if "signatures" in found:
         starts = {key: f"signature/{n}/" for n, key in enumerate(found["signatures"].tolist())}
@@ -314,7 +314,7 @@ def _statistics(found: Mapping[str, np.ndarray]) -> Statistics:
             }
         )
 
-    def of(kind: str) -> dict[TensorKey, np.ndarray]:
+    def of(kind: str) -> dict[TensorKey, AnyArray]:
         named = (name.rsplit("/", 2) for name in found if name.startswith(f"{kind}/"))
         return {(int(s), int(t)): found[f"{kind}/{s}/{t}"] for _, s, t in named}
 
@@ -325,7 +325,7 @@ def _statistics(found: Mapping[str, np.ndarray]) -> Statistics:
     def keyed(keys: str, values: str) -> Iterator[tuple[TensorKey, Any]]:
         return zip(map(tuple, found[keys].tolist()), found[values].tolist(), strict=True)
 
-    samples: dict[int, dict[int, np.ndarray]] = {}
+    samples: dict[int, dict[int, AnyArray]] = {}
     for (n, k), array in of("kept").items():
         samples.setdefault(n, {})[k] = array
     low, high = histograms("low"), histograms("high")

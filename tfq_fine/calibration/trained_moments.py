@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tfq_converters.graph import AnyArray
 from tfq_converters.reading import Source
 from tfq_fine.calibration.kept_samples import LEAST, Sample
 
@@ -93,7 +94,7 @@ def _normalizes(model: Any) -> bool:
     return any(type(layer).__name__ in KINDS or _normalizes(layer) for layer in getattr(model, "layers", ()))
 
 
-def _moments(layer: Any, inputs: Sequence[np.ndarray]) -> Moments | None:
+def _moments(layer: Any, inputs: Sequence[AnyArray]) -> Moments | None:
     if type(layer).__name__ == "Normalization":
         mean, variance = (np.asarray(v, np.float64) for v in (layer.mean, layer.variance))
         floor = 1e-14

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, Graph
 from tfq_converters.quantized import QuantizedGraph
 from tfq_fine.calibration.few_codes import FEW_SAMPLES, few_codes, few_codes_of_outputs
 from tfq_fine.calibration.kept_samples import Sample
@@ -71,5 +71,5 @@ def constant_outputs(graph: Graph, samples: Sequence[Sample]) -> Iterator[str]:
             )
 
 
-def _all_equal(values: Sequence[np.ndarray]) -> bool:
+def _all_equal(values: Sequence[AnyArray]) -> bool:
     return len(values) > 1 and all(np.array_equal(values[0], other) for other in values[1:])

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
+from tfq_converters.graph import ABSENT, FloatArray, Graph, Op, Subgraph
 from tfq_converters.operators import facts_of, weight_axes
 from tfq_fine.calibration.kept_samples import Sample
 from tfq_fine.calibration.sample_outputs import MOST_RUN, outputs_on
@@ -60,7 +60,7 @@ def _scores_span(graph: Graph, samples: Sequence[Sample]) -> float:
     return float(np.mean([np.ptp(values) for values in runs[0]])) if runs else 0.0
 
 
-def _scale_said(name: str, seen: np.ndarray, layer: str, answer: float) -> str:
+def _scale_said(name: str, seen: FloatArray, layer: str, answer: float) -> str:
     low, high = float(seen.min()), float(seen.max())
     pixels = low >= 0 and 16 < high <= 255 and bool((seen == np.rint(seen)).all())
     what = "whole numbers, as of pixels that were not rescaled" if pixels else f"from {low:.4g} to {high:.4g}"
@@ -71,7 +71,7 @@ def _scale_said(name: str, seen: np.ndarray, layer: str, answer: float) -> str:
     )
 
 
-def _first_layers(main: Subgraph, tensor: int, values: np.ndarray) -> Iterator[tuple[np.ndarray, Op, int]]:
+def _first_layers(main: Subgraph, tensor: int, values: FloatArray) -> Iterator[tuple[FloatArray, Op, int]]:
     """Yield linear operators that read an input, what they read of `values` [n, channels], and the weight's slot."""
     for op in main.ops:
         if tensor not in op.inputs:

@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from tfq_converters.graph import Options
+from tfq_converters.graph import FloatArray, Int64Array, Options
 from tfq_converters.graph_edit import GraphBuilder, steps
 from tfq_converters.operators import PLAIN_MUL
 
@@ -17,7 +17,7 @@ SAMPLE = 512  # values of a tensor per run
 
 
 @lru_cache(maxsize=256)
-def positions(count: int) -> np.ndarray:
+def positions(count: int) -> Int64Array:
     """Return ascending positions, int64, among `count`: all of them where there are no more than `SAMPLE`."""
     if count <= SAMPLE:
         return np.arange(count)
@@ -25,8 +25,8 @@ def positions(count: int) -> np.ndarray:
     return edges[:-1] + np.random.default_rng(count).integers(0, np.diff(edges))
 
 
-def drawn(values: np.ndarray) -> np.ndarray:
-    """Return the sample of an array that is there already."""
+def drawn(values: FloatArray) -> FloatArray:
+    """Return the sample, [at most `SAMPLE`], of an array of any shape that is there already."""
     return np.asarray(values.reshape(-1)[positions(values.size)])
 
 

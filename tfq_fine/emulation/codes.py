@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.graph import Op, Tensor
+from tfq_converters.graph import Float32Array, Op, Tensor
 from tfq_converters.operators import fused_activation
 from tfq_fine.emulation.operators import FUSED
 
@@ -54,8 +54,11 @@ def encoded(values: Any, tensor: Tensor) -> Any:
     return tf.clip_by_value(tf.round(values * (np.float32(1) / scale)) + zero, *limits(tensor))
 
 
-def weight_values(tensor: Tensor) -> np.ndarray:
-    """Return the real values of a constant weight, float32: one scale, one per index of an axis, or one per block."""
+def weight_values(tensor: Tensor) -> Float32Array:
+    """Return the real values of a constant weight, float32 of its shape.
+
+    There is one scale, one per index of an axis, or one per block.
+    """
     data, quantization = tensor.constant, tensor.quantization
     if quantization is None or not quantization.scale.size:
         return np.asarray(data, np.float32)
@@ -68,5 +71,5 @@ def weight_values(tensor: Tensor) -> np.ndarray:
     return (data.astype(np.float32) - zero) * scale
 
 
-def _along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
+def _along(values: Float32Array, axis: int, rank: int) -> Float32Array:
     return np.broadcast_to(values, values.shape).reshape([-1 if other == axis else 1 for other in range(rank)])

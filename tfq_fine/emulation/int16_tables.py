@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from tfq_converters.graph import Int64Array
 from tfq_converters.kernels.arithmetic import LEAST, MOST, SIGMOID, STEPS, anchors
 from tfq_fine.emulation.fixed_point import shifted, twice
 
 
-def looked_up(tf: Any, table: np.ndarray, codes: Any) -> Any:
-    """Return the table at codes of 16 bits, int64."""
+def looked_up(tf: Any, table: Int64Array, codes: Any) -> Any:
+    """Return the table, int64 [513], at codes of 16 bits, int64 of any shape."""
     index = tf.bitwise.right_shift(codes, np.int64(7)) + STEPS // 2
     base, after = tf.gather(table, index), tf.gather(table, index + 1)
     return base + shifted(tf, (after - base) * tf.bitwise.bitwise_and(codes, np.int64(0x7F)), 7)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tfq_converters.graph import Op, Tensor
+from tfq_converters.graph import Float32Array, Int64Array, Op, Tensor
 from tfq_fine.emulation.fixed_point import short, twice
 
 Rounding = Literal["float", "up", "away", "eights", "double", "short"]
@@ -40,7 +40,7 @@ def rounding(op: Op, tensors: Mapping[int, Tensor], delegated: bool) -> Rounding
     return "away" if grouped or op.code == "TRANSPOSE_CONV" else "up"
 
 
-def rescaled(tf: Any, total: Any, scales: tuple[np.float32, np.ndarray, np.float32], how: Rounding) -> Any:
+def rescaled(tf: Any, total: Any, scales: tuple[np.float32, Float32Array, np.float32], how: Rounding) -> Any:
     """Return the nearest whole numbers of total * input scale * weight scale / output scale, in float64.
 
     Args:
@@ -61,7 +61,7 @@ def rescaled(tf: Any, total: Any, scales: tuple[np.float32, np.ndarray, np.float
     return tf.cast(rounded, tf.float64)
 
 
-def _away(how: Rounding, channels: int) -> np.ndarray:
+def _away(how: Rounding, channels: int) -> Int64Array:
     """Return which channels round halves away from 0, as 0 and 1."""
     if how == "eights":
         return (np.arange(channels) >= channels // AT_ONCE * AT_ONCE).astype(np.int64)

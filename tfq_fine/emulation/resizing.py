@@ -6,9 +6,7 @@ bits, with places of 10 bits after the point, and rounds halves away from 0.
 
 from typing import Any
 
-import numpy as np
-
-from tfq_converters.graph import Op
+from tfq_converters.graph import Int64Array, Op
 from tfq_converters.kernels.arithmetic import PLACE_BITS, SHORT_PLACE_BITS, Place, between, short_between
 from tfq_fine.emulation.fixed_point import shifted
 
@@ -35,5 +33,5 @@ def _mixed(tf: Any, codes: Any, places: list[Place], bits: int) -> Any:
     return _line(top, bottom, down[:, None, None], bits)
 
 
-def _line(first: Any, second: Any, weight: np.ndarray, bits: int) -> Any:
+def _line(first: Any, second: Any, weight: Int64Array, bits: int) -> Any:
     return first * 2**bits + (second - first) * weight

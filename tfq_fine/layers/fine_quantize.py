@@ -11,11 +11,11 @@ from itertools import count
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.files import from_plain
+from tfq_converters.graph import Float32Array, Float64Array, Int64Array
 from tfq_converters.quantized import Mode
 from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
@@ -88,7 +88,7 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         self.policy = Policy(prefer, flexible)
         self.row, self.recipe = row, recipe
         self.observing = False  # calibration: look at the inputs, and leave them unchanged
-        self.means: dict[str, np.ndarray] = {}  # by channel, of what kernels' operators read, of the last calibration
+        self.means: dict[str, Float64Array] = {}  # by channel, of what kernels' operators read, of the last calibration
         self.inputs = 0  # float tensors that the layer is called with
         self.kernels: tuple[QuantizedKernel, ...] = ()
         self.ranges: tuple[ActivationRange, ...] = ()  # one for each input, in the order of the arguments
@@ -253,8 +253,8 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         for q in self.kernels:
             fit_scales(q, self.means.get(q.kernel.variable))
 
-    def scales(self, q: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
-        """Return scales and zero points that the simulation uses now, as `affine` has them."""
+    def scales(self, q: QuantizedKernel) -> tuple[Float32Array, Int64Array]:
+        """Return scales and zero points that the simulation uses now, one for each block, as `affine` has them."""
         return scales_now(q)
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tfq_converters.graph import Float64Array, FloatArray
 from tfq_converters.operators import facts_of
 from tfq_converters.reading import layer_tree, nodes
 from tfq_fine.layers.inside import is_graph
@@ -158,7 +159,7 @@ def _pads(linear: Any) -> bool:
     return getattr(linear, "padding", "valid") != "valid" and any(size > 1 for size in window)
 
 
-def _shift_and_factor(norm: Any) -> tuple[np.ndarray, np.ndarray]:
+def _shift_and_factor(norm: Any) -> tuple[Float64Array, Float64Array]:
     """Return (shift, factor), float64 [C]: the norm is x * factor + shift."""
     variance, mean = (np.asarray(v, np.float64) for v in (norm.moving_variance, norm.moving_mean))
     factor = 1.0 / np.sqrt(variance + norm.epsilon)
@@ -244,5 +245,5 @@ def _fold_into(copy: Any, fold: _Fold) -> None:
     copy.bias.assign(np.asarray(bias, np.float32))
 
 
-def _along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
+def _along(values: FloatArray, axis: int, rank: int) -> FloatArray:
     return values.reshape([-1 if other == axis else 1 for other in range(rank)])

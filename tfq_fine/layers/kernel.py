@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tfq_converters.graph import Float32Array, FloatArray, Int64Array
 from tfq_fine.layers.kernel_plan import KernelPlan
 from tfq_fine.layers.layer_table import Kernel, Layout, to_op
 from tfq_fine.numerics import affine
@@ -22,14 +23,18 @@ class QuantizedKernel:
     inside: Any = None  # range of what the operator reads, when that is a tensor inside the layer
 
     @property
-    def values(self) -> np.ndarray:
-        """The float values in the operator's axes."""
+    def values(self) -> Float32Array:
+        """The float values, float32, in the operator's axes."""
         return np.ascontiguousarray(to_op(np.asarray(self.variable), self.layout))
 
-    def extent_scales(self, shares: np.ndarray | float = 1.0, in_common: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def extent_scales(
+        self, shares: FloatArray | float = 1.0, in_common: bool = False
+    ) -> tuple[Float32Array, Int64Array]:
         """Return scales and zero points that cover `shares` of the extent of each block, as `affine` has them.
 
-        `in_common`: the extent of all of the kernel for every block.
+        Args:
+            shares: of the shape of the kernel's blocks, or one for all.
+            in_common: the extent of all of the kernel for every block.
         """
         low, high = affine.block_extent(self.values, self.plan.block)
         if in_common:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Float64Array, FloatArray, Graph
 from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpKey, WeightCodes
 from tfq_fine.layers.kernel import QuantizedKernel
@@ -21,7 +21,7 @@ class Place:
     slot: int
     channel: int  # the axis of output channels
     channels: slice  # those of the kernel that it holds
-    factor: np.ndarray  # what the converter multiplied each of them with, float64 [channels]
+    factor: Float64Array  # what the converter multiplied each of them with, float64 [channels]
 
     def of(self, codes: WeightCodes) -> WeightCodes:
         """Return the part of a kernel's codes that is here."""
@@ -73,7 +73,7 @@ def is_of(graph: Graph, key: OpKey, path: str) -> bool:
     return layer == path or layer.startswith(f"{path}/")
 
 
-def _factor(data: np.ndarray, values: np.ndarray, channel: int) -> np.ndarray | None:
+def _factor(data: FloatArray, values: FloatArray, channel: int) -> Float64Array | None:
     """Return what the converter multiplied each channel of a kernel with, float64 [channels]; None if unrelated."""
     if data.shape != values.shape:
         return None
@@ -86,7 +86,7 @@ def _factor(data: np.ndarray, values: np.ndarray, channel: int) -> np.ndarray | 
     return factor if (away <= ALIGNED * np.abs(rows).max(axis=1)).all() and factor.all() else None
 
 
-def _run(data: np.ndarray, values: np.ndarray, channel: int) -> tuple[np.ndarray | None, int]:
+def _run(data: FloatArray, values: FloatArray, channel: int) -> tuple[Float64Array | None, int]:
     """Return factors, all 1, of the kernel's channels that `data` is a run of, and the first one; else None."""
     rows, kernel = _rows(data, channel), _rows(values, channel)
     if data.ndim == values.ndim and rows.shape[1] == kernel.shape[1]:
@@ -96,6 +96,6 @@ def _run(data: np.ndarray, values: np.ndarray, channel: int) -> tuple[np.ndarray
     return None, 0
 
 
-def _rows(values: np.ndarray, channel: int) -> np.ndarray:
+def _rows(values: FloatArray, channel: int) -> FloatArray:
     """Return values as [channels, all others]."""
     return np.moveaxis(values, channel, 0).reshape(values.shape[channel], -1)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfq_converters.graph import Float32Array, Float64Array, Int64Array
 from tfq_fine.algorithms import ALGORITHMS, InputStatistics, WeightProblem, solve
 from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.kernel import QuantizedKernel
@@ -32,7 +33,7 @@ def quantized_values(q: QuantizedKernel) -> Any:
     return from_op(quantized, q.layout, tuple(q.variable.shape), keras.ops)
 
 
-def fit_scales(q: QuantizedKernel, mean: np.ndarray | None) -> None:
+def fit_scales(q: QuantizedKernel, mean: Float64Array | None) -> None:
     """Choose the scales of a kernel with the algorithm of its spec.
 
     Args:
@@ -50,7 +51,7 @@ def fit_scales(q: QuantizedKernel, mean: np.ndarray | None) -> None:
         q.factors.assign(affine.extent_shares(codes.scale, q.values, q.plan.block, q.plan.codes))
 
 
-def scales_now(q: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
+def scales_now(q: QuantizedKernel) -> tuple[Float32Array, Int64Array]:
     """Return the scales and zero points that `quantized_values` uses now, of the shape of the kernel's blocks."""
     if isinstance(q.factors, TrainedScale):
         scale = q.factors.numpy()

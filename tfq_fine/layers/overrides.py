@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.errors import raise_all
-from tfq_converters.graph import Graph, Op
+from tfq_converters.graph import FloatArray, Graph, Op
 from tfq_converters.operators import data_of, weight_axes
 from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey, WeightCodes
 from tfq_fine.activations import groups
@@ -189,7 +189,7 @@ class _Collected:
         self.held.setdefault((0, tensor), []).append(found)
 
 
-def _same(held: WeightCodes | np.ndarray, codes: WeightCodes) -> bool:
+def _same(held: WeightCodes | FloatArray, codes: WeightCodes) -> bool:
     return isinstance(held, WeightCodes) and np.array_equal(held.dequantize(), codes.dequantize())
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfq_converters.graph import Float32Array
 from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.numerics import TINY
 
@@ -41,8 +42,8 @@ class TrainedScale:
         """
         return arithmetic.learned_scale(self.times.value, self.start.value, values, highest)
 
-    def numpy(self) -> np.ndarray:
-        """Return the scale, bit for bit."""
+    def numpy(self) -> Float32Array:
+        """Return the scale, float32 of the shape of the blocks, bit for bit."""
         times, start = np.asarray(self.times), np.asarray(self.start)
         size = np.maximum(np.abs(times * start), np.float32(TINY))
         return np.asarray(np.where(start < 0, -size, size))

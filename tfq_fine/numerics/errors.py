@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_converters.check import comparable, sqnr_db
+from tfq_converters.graph import AnyArray, BoolArray, FloatArray, IntArray
 
 CHUNK = 2**13  # values that are held in float64 at a time: in the cache, and too few for BLAS to start threads
 
@@ -25,7 +26,7 @@ class ErrorSums:
     count: int = 0
 
     @staticmethod
-    def of(reference: np.ndarray, approximation: np.ndarray) -> "ErrorSums":
+    def of(reference: AnyArray, approximation: AnyArray) -> "ErrorSums":
         """Return the sums of two arrays of one shape.
 
         A position where both hold the same infinity is exact and carries no signal. NaN on either side, or an infinity
@@ -42,7 +43,7 @@ class ErrorSums:
         return sums
 
     @staticmethod
-    def _of_chunk(reference: np.ndarray, approximation: np.ndarray) -> "ErrorSums":
+    def _of_chunk(reference: FloatArray, approximation: FloatArray) -> "ErrorSums":
         x, y = comparable(reference, approximation)
         error = x - y
         return ErrorSums(
@@ -79,7 +80,7 @@ class ErrorSums:
         return self.product / (math.sqrt(self.signal) * math.sqrt(self.other))
 
 
-def _flat(values: np.ndarray) -> np.ndarray:
+def _flat(values: AnyArray) -> FloatArray:
     """Return `values` as a flat array of reals; a complex number counts as two."""
     flat = np.ascontiguousarray(values).reshape(-1)
     return flat.view(flat.real.dtype) if flat.dtype.kind == "c" else flat
@@ -95,7 +96,7 @@ class Agreement:
     tied: int = 0  # samples whose highest score several classes share, on either side; they are in `top1` too
 
     @staticmethod
-    def of(reference: np.ndarray, approximation: np.ndarray) -> "Agreement":
+    def of(reference: FloatArray, approximation: FloatArray) -> "Agreement":
         """Return the counts of two arrays [n, classes]."""
         expected = reference.argmax(axis=1)
         return Agreement(
@@ -111,7 +112,7 @@ class Agreement:
         )
 
 
-def is_tied(scores: np.ndarray) -> np.ndarray:
+def is_tied(scores: FloatArray) -> BoolArray:
     """Return whether several classes share the highest score [n], of scores [n, C].
 
     >>> is_tied(np.array([[0.5, 0.5, 0.2], [0.1, 0.1, 0.8]]))
@@ -120,12 +121,12 @@ def is_tied(scores: np.ndarray) -> np.ndarray:
     return np.asarray((scores == scores.max(axis=-1, keepdims=True)).sum(axis=-1) > 1)
 
 
-def is_classes(output: np.ndarray) -> bool:
+def is_classes(output: AnyArray) -> bool:
     """Return whether an output looks like scores of classes: floating, [n, C] with C >= 2."""
     return output.ndim == 2 and output.shape[1] >= 2 and output.dtype.kind == "f"
 
 
-def in_top(scores: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:
+def in_top(scores: FloatArray, classes: IntArray, k: int) -> BoolArray:
     """Return whether each of `classes` [...] is among the `k` highest of `scores` [..., C].
 
     Ties go to the lowest class; where a score is NaN, nothing is.

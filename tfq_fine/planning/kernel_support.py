@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Op, Subgraph
+from tfq_converters.graph import ABSENT, IntArray, Op, Subgraph
 from tfq_converters.operators import OPS, facts_of, lstm
 from tfq_converters.realize import REWRITES
 
@@ -34,7 +34,7 @@ def no_integer_kernel(op: Op, subgraph: Subgraph, bits: int) -> str:
     return ""
 
 
-def _are_distinct(indices: np.ndarray | None) -> bool:
+def _are_distinct(indices: IntArray | None) -> bool:
     """Return whether no row of `indices` [..., depth] appears twice; not when they are computed."""
     if indices is None:
         return False

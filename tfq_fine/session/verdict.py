@@ -7,7 +7,7 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.check import decoded, encoded
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, FloatArray, Graph
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.runtime import FileRuns, Runner
 from tfq_fine.calibration import Sample
@@ -80,7 +80,7 @@ def verdict_on(
 
 def _outputs(
     quantized: QuantizedGraph, emitted: Graph, samples: Sequence[Sample], runs: FileRuns
-) -> Iterator[list[np.ndarray]]:
+) -> Iterator[list[AnyArray]]:
     """Yield the outputs of every sample, so few samples at a time that their outputs take little memory."""
     tensors = [emitted.main.tensors[t] for t in emitted.main.outputs]
     size = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in tensors)
@@ -89,7 +89,7 @@ def _outputs(
         yield from runs.run(emitted, [encoded(quantized, sample) for sample in samples[start : start + step]])
 
 
-def _require_finite(name: str, expected: np.ndarray, found: np.ndarray, sample: int, generated: bool) -> None:
+def _require_finite(name: str, expected: FloatArray, found: FloatArray, sample: int, generated: bool) -> None:
     wrong = int((~np.isfinite(found)).sum())
     if wrong:
         kind = "generated input" if generated else "sample"

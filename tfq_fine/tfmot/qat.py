@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph, Op, Subgraph
+from tfq_converters.graph import Float32Array, Graph, Int64Array, Op, Subgraph
 from tfq_converters.operators import weight_axes
 from tfq_converters.reading import framework_of, parts
 from tfq_fine.calibration import Range
@@ -38,8 +38,8 @@ class QatLayer:
     recipe: str | None = None
     in_common: bool = False  # all blocks of a kernel have the scale of its extent: clusters are preserved
 
-    def scales(self, kernel: QuantizedKernel) -> tuple[np.ndarray, np.ndarray]:
-        """Return scales and zero points of a kernel, as they were in training."""
+    def scales(self, kernel: QuantizedKernel) -> tuple[Float32Array, Int64Array]:
+        """Return scales and zero points of a kernel, one for each block, as they were in training."""
         shares = 1.0 if kernel.factors is None else np.asarray(kernel.factors)
         return kernel.extent_scales(shares, self.in_common)
 

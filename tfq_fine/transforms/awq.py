@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import Float64Array, Graph, Subgraph
+from tfq_converters.graph import Float32Array, Float64Array, FloatArray, Graph, Subgraph
 from tfq_converters.operators import WeightAxes, weight_axes
 from tfq_fine.transforms.channel_affine import Leaf
 from tfq_fine.transforms.cross_layer import GAIN
@@ -25,7 +25,8 @@ from tfq_fine.transforms.smoothing_choice import Smoothing, bounded
 
 ALPHAS = tuple(np.arange(20) / 20)
 
-Rounded = Callable[[np.ndarray], np.ndarray]  # float weights of an operator -> the values that their codes stand for
+# (float32 weight of an operator, in its axes) -> the values that its codes stand for
+Rounded = Callable[[Float32Array], Float32Array]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class InputMoments:
     count: int  # values in each channel
 
     @staticmethod
-    def of(values: np.ndarray) -> "InputMoments":
+    def of(values: FloatArray) -> "InputMoments":
         """Return the moments of values [..., C]."""
         rows = values.reshape(-1, values.shape[-1]).astype(np.float64)
         return InputMoments(np.abs(rows).mean(axis=0), rows.T @ rows / len(rows), len(rows))
@@ -103,7 +104,7 @@ def _error(main: Subgraph, leaf: Leaf, moments: InputMoments, s: Float64Array, r
     return _energy(error, axes, leaf, moments) / signal if signal else 0.0
 
 
-def _energy(weight: np.ndarray, axes: WeightAxes, leaf: Leaf, moments: InputMoments) -> float:
+def _energy(weight: FloatArray, axes: WeightAxes, leaf: Leaf, moments: InputMoments) -> float:
     """Return the sum over outputs of the mean square of weight times input."""
     channels = len(moments.magnitude)
     if axes.inputs is not None and weight.shape[axes.inputs] == channels:

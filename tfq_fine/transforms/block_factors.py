@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.graph import Float32Array, Float64Array, Graph, Subgraph
 from tfq_converters.operators import data_of, facts_of, weight_axes
 from tfq_converters.quantized import OpKey
 from tfq_fine.numerics import ErrorSums, affine
@@ -43,7 +43,7 @@ def factor_blocks(graph: Graph, requested: Mapping[OpKey, OpSpec | None]) -> Fac
     by_tensor: dict[int, list[int]] = {}
     for o in weights:
         by_tensor.setdefault(data_of(main.ops[o]), []).append(o)
-    changes: list[tuple[ScalingPath, np.ndarray]] = []
+    changes: list[tuple[ScalingPath, Float64Array]] = []
     notes: dict[OpKey, str] = {}
     kept: dict[OpKey, str] = {}
     scaled_ops: set[int] = set()
@@ -72,7 +72,7 @@ def factor_blocks(graph: Graph, requested: Mapping[OpKey, OpSpec | None]) -> Fac
 class _Weight:
     """A weight that is requested in blocks of inputs."""
 
-    data: np.ndarray
+    data: Float32Array
     channel: int  # its axis of output channels
     inputs: int  # its axis of inputs
     bits: int
@@ -96,7 +96,7 @@ def _weights_in_blocks(main: Subgraph, o: int, spec: WeightSpec) -> list[_Weight
     ]
 
 
-def _factors(weights: Sequence[_Weight]) -> np.ndarray:
+def _factors(weights: Sequence[_Weight]) -> Float64Array:
     """Return c per input [I], the mean over all readers of the tensor; its geometric mean is 1."""
     logs = []
     for weight in weights:
@@ -107,11 +107,11 @@ def _factors(weights: Sequence[_Weight]) -> np.ndarray:
         per_group = np.log(np.maximum(absmax, floor)).mean(axis=0)
         logs.append(np.repeat(per_group, block[inputs])[: data.shape[inputs]])
     log = np.mean(logs, axis=0)
-    factors: np.ndarray = np.clip(np.exp(log - log.mean()), 1 / MOST, MOST)
+    factors: Float64Array = np.clip(np.exp(log - log.mean()), 1 / MOST, MOST)
     return factors
 
 
-def _note(weight: _Weight, factors: np.ndarray, maker: str) -> tuple[float, str]:
+def _note(weight: _Weight, factors: Float64Array, maker: str) -> tuple[float, str]:
     """Return how many dB closer the factored weights are than per-channel ones, and what to say of them."""
     data, form = weight.data, affine.CodeFormat(weight.bits)
     along = factors.reshape([-1 if axis == weight.inputs else 1 for axis in range(data.ndim)]).astype(np.float32)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Graph
+from tfq_converters.graph import ABSENT, AnyArray, Float32Array, FloatArray, Graph
 from tfq_converters.graph_edit import GraphBuilder
 from tfq_converters.operators import bias_of, bias_slot
 
@@ -33,14 +33,14 @@ class Edit(GraphBuilder):
         super().__init__(graph.main.tensors, graph.main.ops)
         self._graph = graph
 
-    def own_constant(self, o: int, slot: int, data: np.ndarray) -> None:
-        """Give operator `o` a constant of its own in place of the one in `slot`."""
+    def own_constant(self, o: int, slot: int, data: AnyArray) -> None:
+        """Give operator `o` a constant of its own, of any shape, in place of the one in `slot`."""
         tensor = self.tensors[self.ops[o].inputs[slot]]
         values = replace(tensor, shape=data.shape, shape_signature=None, data=data.astype(np.float32))
         self.feed(o, slot, self.new(values))
 
-    def bias(self, o: int, data: np.ndarray) -> None:
-        """Give the linear operator `o` this bias, whether it had one or not."""
+    def bias(self, o: int, data: Float32Array) -> None:
+        """Give the linear operator `o` this bias, float32 [O], whether it had one or not."""
         op, slot = self.ops[o], bias_slot(self.ops[o].code)
         if bias_of(op) == ABSENT:
             added = self.constant(f"{self.tensors[op.outputs[0]].name}/bias", data.astype(np.float32))
@@ -61,6 +61,6 @@ class Edit(GraphBuilder):
         return Rewritten(replace(self._graph, subgraphs=subgraphs), self.kept())
 
 
-def along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    """Return one value per index of `axis`, to be broadcast."""
+def along(values: FloatArray, axis: int, rank: int) -> FloatArray:
+    """Return one value per index of `axis`, [n], with so many axes of 1 that it broadcasts to `rank` axes."""
     return values.reshape([-1 if a == axis else 1 for a in range(rank)])

@@ -5,6 +5,7 @@ Xiao et al. 2023, SmoothQuant, arXiv 2211.10438, equation 4; Li et al. 2023, FPT
 
 import numpy as np
 
+from tfq_converters.graph import Float32Array
 from tfq_converters.graph_edit import GraphBuilder, steps
 
 
@@ -13,7 +14,7 @@ def outputs(builder: GraphBuilder, t: int) -> list[int]:
     return [steps.over_channels(builder, "REDUCE_MIN", t), steps.over_channels(builder, "REDUCE_MAX", t)]
 
 
-def value(found: list[np.ndarray]) -> np.ndarray:
+def value(found: list[Float32Array]) -> Float32Array:
     """Return the channel magnitudes of one run, float32 [C]."""
     low, high = found
     return np.asarray(np.maximum(-low, high))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tfq_converters.graph import Float32Array, Float64Array
 from tfq_converters.graph_edit import GraphBuilder, steps
 
 
@@ -10,7 +11,7 @@ def outputs(builder: GraphBuilder, t: int) -> list[int]:
     return [steps.over_channels(builder, "MEAN", t)]
 
 
-def value(found: list[np.ndarray]) -> np.ndarray:
+def value(found: list[Float32Array]) -> Float64Array:
     """Return the channel means of one run, float64 [C]."""
     (mean,) = found
     return mean.astype(np.float64)

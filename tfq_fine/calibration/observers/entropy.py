@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tfq_converters.graph import AnyArray
 from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 
@@ -36,11 +37,11 @@ def entropy(tensor: TensorStatistics, bits: int, options: Mapping[str, float]) -
     return tensor.range.intersection(Range(-threshold, threshold))
 
 
-def divergence(counts: np.ndarray, levels: int, per_level: int) -> float:
+def divergence(counts: AnyArray, levels: int, per_level: int) -> float:
     """Return KL(P || Q) in nats when the threshold is at `per_level` bins for each level.
 
-    P are the counts with all beyond the threshold added to the last bin. Q are the counts within it, the bins of a
-    level that hold values given one count (Migacz 2017).
+    Counts are whole numbers [bins]. P are the counts with all beyond the threshold added to the last bin. Q are the
+    counts within it, the bins of a level that hold values given one count (Migacz 2017).
     """
     kept = levels * per_level
     p = counts[:kept].copy()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tfq_converters.graph import Float64Array, FloatArray
 from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
 from tfq_fine.calibration.statistics import Range
 from tfq_fine.numerics import Histogram, affine
@@ -41,11 +42,11 @@ def _best(histogram: Histogram, start: Range, side: str, bits: int) -> Range:
     return Range(float(low[best]), float(high[best]))
 
 
-def squared_error(histogram: Histogram, low: np.ndarray, high: np.ndarray, bits: int) -> np.ndarray:
+def squared_error(histogram: Histogram, low: FloatArray, high: FloatArray, bits: int) -> Float64Array:
     """Return the squared errors, summed over counted values, in the encodings of ranges [low, high], each [k]: [k]."""
     errors = affine.round_trip(histogram.values, low, high, bits)
     errors -= histogram.values
     with np.errstate(over="ignore"):  # infinite where a value such as a mask is the lowest float
         np.square(errors, out=errors)
-    total: np.ndarray = errors.astype(np.float64) @ histogram.counts.astype(np.float64)
+    total: Float64Array = errors.astype(np.float64) @ histogram.counts.astype(np.float64)
     return total

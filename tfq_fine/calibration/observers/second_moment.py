@@ -6,11 +6,11 @@ convolution, x is a patch (`algorithms.patches`).
 
 import numpy as np
 
-from tfq_converters.graph import Op, Subgraph
+from tfq_converters.graph import Float32Array, Float64Array, Op, Subgraph
 from tfq_fine.algorithms import patches
 
 
-def second_moment(data: np.ndarray, op: Op, subgraph: Subgraph) -> np.ndarray:
+def second_moment(data: Float32Array, op: Op, subgraph: Subgraph) -> Float64Array:
     """Return the mean of x x^T over all patches of one run.
 
     Args:
