@@ -37,7 +37,7 @@ class WeightCodes:
             if size > 1 and blocks > 1:
                 part = (slice(None),) * axis + (slice(self.codes.shape[axis]),)
                 scale, zero_point = np.repeat(scale, size, axis)[part], np.repeat(zero_point, size, axis)[part]
-        values: np.ndarray = self.codes.astype(np.float32 if self.bits <= 16 else np.float64)
+        values: FloatArray = self.codes.astype(np.float32 if self.bits <= 16 else np.float64)
         if self.zero_point.any():
             np.subtract(values, zero_point, out=values)
         np.multiply(values, scale if self.bits <= 16 else self.scale, out=values)

@@ -4,11 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from tfq_converters import flatbuffer
 from tfq_converters.check import Checked, run_check
-from tfq_converters.graph import Graph, Tensor
+from tfq_converters.graph import AnyArray, Graph, Tensor
 from tfq_converters.operators import METADATA, min_runtime_version
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.realize import realize
@@ -29,8 +27,8 @@ class Written:
 
 def write(
     quantized: QuantizedGraph,
-    samples: Sequence[Sequence[np.ndarray]],
-    others: Mapping[str, Sequence[np.ndarray]] | None = None,
+    samples: Sequence[Sequence[AnyArray]],
+    others: Mapping[str, Sequence[AnyArray]] | None = None,
     runs: Runs | None = None,
 ) -> Written:
     """Return the `.tflite` file of `quantized`, executed on `samples` on the default and the reference kernels.

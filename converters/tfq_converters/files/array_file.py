@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tfq_converters.graph import AnyArray
+
 ALIGNMENT = 64
 
 
-class ArrayFile(Mapping[str, np.ndarray]):
+class ArrayFile(Mapping[str, AnyArray]):
     """A file that `ArrayWriter` wrote; an array is read each time that it is asked for, and not held."""
 
     def __init__(self, path: Path):
@@ -25,7 +27,7 @@ class ArrayFile(Mapping[str, np.ndarray]):
     def _read(self, size: int, offset: int) -> bytes:
         return os.pread(self._file.fileno(), size, offset)
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def __getitem__(self, name: str) -> AnyArray:
         code, shape, offset = self._index[name]
         dtype = np.dtype(code)
         values = np.empty(shape, dtype)
@@ -51,8 +53,8 @@ class ArrayWriter:
         self._file = path.open("wb")
         self._index: dict[str, tuple[str, tuple[int, ...], int]] = {}
 
-    def add(self, name: str, values: np.ndarray) -> None:
-        """Append one array."""
+    def add(self, name: str, values: AnyArray) -> None:
+        """Append one array, of any type and shape."""
         self._file.write(bytes(-self._file.tell() % ALIGNMENT))
         self._index[name] = (values.dtype.str, values.shape, self._file.tell())
         self._file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)

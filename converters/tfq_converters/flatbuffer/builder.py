@@ -13,6 +13,8 @@ import flatbuffers
 import numpy as np
 from flatbuffers import number_types
 
+from tfq_converters.graph import AnyArray
+
 _OFFSET = "I"  # a field that points to a vector, a string or another table
 _CODES = {
     number_types.BoolFlags: "?",
@@ -69,9 +71,9 @@ class Builder(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]
         self._known: dict[tuple[str, bytes], int] = {}  # what is stored, by its type and content
         self._kinds: list[tuple[int, str]] = []  # number and code of every field of the table at hand
         self._values: list[Any] = []
-        self.left_out: list[tuple[int, np.ndarray]] = []  # place of its end, what belongs there: large constants
+        self.left_out: list[tuple[int, AnyArray]] = []  # place of its end, what belongs there: large constants
 
-    def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802 - the builder's name, as all below
+    def CreateNumpyVector(self, x: AnyArray) -> int:  # noqa: N802 - the builder's name, as all below
         """Write a vector of numbers, unless an equal one is there; returns its place."""
         return self._vector(x.dtype.str, x.astype(x.dtype.newbyteorder("<"), copy=False).tobytes(), x.size, x.itemsize)
 

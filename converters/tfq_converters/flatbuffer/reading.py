@@ -19,11 +19,11 @@ from tfq_converters.errors import TfqError
 from tfq_converters.flatbuffer import packing
 from tfq_converters.flatbuffer.names import IDENTIFIER, OPERATORS, TYPES
 from tfq_converters.flatbuffer.sparse import dense
-from tfq_converters.graph import NUMPY_TYPES, Graph, Op, Options, Quantization, Signature, Subgraph, Tensor
+from tfq_converters.graph import NUMPY_TYPES, AnyArray, Graph, Op, Options, Quantization, Signature, Subgraph, Tensor
 
 _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # a function of glibc
 _MAPPED: WeakSet[mmap.mmap] = WeakSet()  # files whose constants are views into them
-Views = dict[tuple[int, str, tuple[int, ...]], np.ndarray]  # (buffer, type, shape) -> a view that tensors share
+Views = dict[tuple[int, str, tuple[int, ...]], AnyArray]  # (buffer, type, shape) -> a view that tensors share
 _TENSOR_FIELDS = {
     *("shape", "type", "buffer", "name", "quantization", "isVariable", "shapeSignature", "hasRank", "sparsity"),
 }
@@ -78,7 +78,7 @@ def forget_pages(trim: bool = False) -> None:
         _TRIM(0)
 
 
-def _graph(model: Any, content: np.ndarray) -> Graph:
+def _graph(model: Any, content: AnyArray) -> Graph:
     buffers = [_buffer(buffer, content) for buffer in model.buffers or []]
     views: Views = {}
     subgraphs = tuple(_subgraph(subgraph, model.operatorCodes, buffers, views) for subgraph in model.subgraphs)
@@ -91,11 +91,11 @@ def _graph(model: Any, content: np.ndarray) -> Graph:
     )
 
 
-def _metadata(buffer: np.ndarray | None) -> bytes:
+def _metadata(buffer: AnyArray | None) -> bytes:
     return b"" if buffer is None else buffer.tobytes()
 
 
-def _buffer(buffer: Any, content: np.ndarray) -> np.ndarray | None:
+def _buffer(buffer: Any, content: AnyArray) -> AnyArray | None:
     if buffer.offset > 1:
         if buffer.offset + buffer.size > len(content):
             raise TfqError(f"truncated: a constant ends at byte {buffer.offset + buffer.size} of {len(content)}")
@@ -190,7 +190,7 @@ def _tensor(tensor: Any, buffers: list[Any], views: Views) -> Tensor:
     )
 
 
-def _typed(raw: np.ndarray, dtype: str, shape: tuple[int, ...], name: str) -> np.ndarray:
+def _typed(raw: AnyArray, dtype: str, shape: tuple[int, ...], name: str) -> AnyArray:
     if dtype in packing.PACKED_BITS:
         return packing.unpack(raw, packing.PACKED_BITS[dtype], shape)
     if dtype not in NUMPY_TYPES:
@@ -203,7 +203,7 @@ def _typed(raw: np.ndarray, dtype: str, shape: tuple[int, ...], name: str) -> np
     )
 
 
-def _dense(raw: np.ndarray, dtype: str, shape: tuple[int, ...], tensor: Any) -> np.ndarray:
+def _dense(raw: AnyArray, dtype: str, shape: tuple[int, ...], tensor: Any) -> AnyArray:
     """Return a sparse constant, unpacked."""
     name = _text(tensor.name)
     if dtype not in NUMPY_TYPES or dtype in packing.PACKED_BITS:

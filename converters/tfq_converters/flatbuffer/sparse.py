@@ -11,9 +11,10 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import DimensionType
 
 from tfq_converters.errors import TfqError
+from tfq_converters.graph import AnyArray, Int64Array
 
 
-def dense(values: np.ndarray, shape: tuple[int, ...], sparsity: Any) -> np.ndarray:
+def dense(values: AnyArray, shape: tuple[int, ...], sparsity: Any) -> AnyArray:
     """Return the constant of `shape` that holds `values` where `sparsity` says, and 0 elsewhere.
 
     Args:
@@ -44,9 +45,9 @@ def dense(values: np.ndarray, shape: tuple[int, ...], sparsity: Any) -> np.ndarr
     return result
 
 
-def _positions(levels: Any) -> list[np.ndarray]:
+def _positions(levels: Any) -> list[Int64Array]:
     """Return, for every level, the index of each stored value in it."""
-    positions: list[np.ndarray] = []
+    positions: list[Int64Array] = []
     parents = np.zeros(1, np.int64)  # where the entries of the level before are listed
     for level in levels:
         if level.format == DimensionType.DENSE:
@@ -68,5 +69,5 @@ def _positions(levels: Any) -> list[np.ndarray]:
     return positions
 
 
-def _numbers(vector: Any) -> np.ndarray:
+def _numbers(vector: Any) -> Int64Array:
     return np.asarray(vector.values, np.int64)

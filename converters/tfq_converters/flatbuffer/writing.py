@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfq_converters.flatbuffer import packing
 from tfq_converters.flatbuffer.builder import Builder
 from tfq_converters.flatbuffer.names import IDENTIFIER, OPERATOR_CODES, TYPE_CODES
-from tfq_converters.graph import Graph, IdentityCache, Op, Signature, Subgraph, Tensor
+from tfq_converters.graph import AnyArray, Graph, IdentityCache, Op, Signature, Subgraph, Tensor
 
 ALIGNMENT = 16  # `force_align` of Buffer.data in the schema, which the object API ignores
 LARGE_ALIGNMENT = 64
@@ -42,7 +42,7 @@ def pieces(graph: Graph, constants_last: bool = False) -> Iterator[bytes | memor
     header = bytearray(packer.Bytes[packer.Head() :])
     packed = schema.Model.GetRootAs(header, 0)
     end = len(header)
-    layout: list[tuple[int, np.ndarray]] = []
+    layout: list[tuple[int, AnyArray]] = []
     for index, array in enumerate(buffers.arrays):
         if array is not None:
             start = -(-end // LARGE_ALIGNMENT) * LARGE_ALIGNMENT
@@ -89,7 +89,7 @@ def _patch(header: bytearray, table: Any, offset: int, size: int) -> None:
 class _Buffer(schema.BufferT):  # type: ignore[misc, unused-ignore]
     """A Buffer whose data is aligned as the schema asks, or a placeholder for data after the flatbuffer."""
 
-    def __init__(self, array: np.ndarray | None, placeholder: bool = False):
+    def __init__(self, array: AnyArray | None, placeholder: bool = False):
         super().__init__()
         self.array, self.offset, self.size = array, int(placeholder), int(placeholder)
 
@@ -104,7 +104,7 @@ class _Buffer(schema.BufferT):  # type: ignore[misc, unused-ignore]
         return result
 
 
-def _aligned_vector(builder: Builder, array: np.ndarray) -> int:
+def _aligned_vector(builder: Builder, array: AnyArray) -> int:
     builder.StartVector(1, array.nbytes, ALIGNMENT)
     builder.left_out.append((builder.Offset(), array))
     builder.head -= array.nbytes
@@ -116,17 +116,17 @@ class _Buffers:
     """The constants of a file, each stored once. Buffer 0 is the empty one, by convention of the format."""
 
     def __init__(self) -> None:
-        self.arrays: list[np.ndarray | None] = [None]
+        self.arrays: list[AnyArray | None] = [None]
         self.nbytes = 0
         self._by_content: dict[tuple[int, int], list[int]] = {}
         self._by_identity = IdentityCache()
 
-    def add(self, data: np.ndarray | None, dtype: str) -> int:
+    def add(self, data: AnyArray | None, dtype: str) -> int:
         if data is None:
             return 0
         return self._by_identity.once(lambda: self._add_bytes(_raw(data, dtype)), data, key=dtype)
 
-    def _add_bytes(self, raw: np.ndarray) -> int:
+    def _add_bytes(self, raw: AnyArray) -> int:
         same = self._by_content.setdefault((raw.nbytes, hash(raw[:4096].tobytes())), [])
         for index in same:
             array = self.arrays[index]
@@ -138,7 +138,7 @@ class _Buffers:
         return same[-1]
 
 
-def _raw(data: np.ndarray, dtype: str) -> np.ndarray:
+def _raw(data: AnyArray, dtype: str) -> AnyArray:
     if dtype in packing.PACKED_BITS:
         return packing.pack(data, packing.PACKED_BITS[dtype])
     return np.ascontiguousarray(data).reshape(-1).view(np.uint8)

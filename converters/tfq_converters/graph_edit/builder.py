@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Op, Options, Subgraph, Tensor
+from tfq_converters.graph import ABSENT, AnyArray, IntArray, Op, Options, Subgraph, Tensor
 from tfq_converters.graph_edit.parts import compact
 
 
@@ -31,12 +31,12 @@ class GraphBuilder:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def constant(self, name: str, data: np.ndarray) -> int:
-        """Append a plain constant, such as a shape."""
+    def constant(self, name: str, data: AnyArray) -> int:
+        """Append a plain constant of any type and shape, such as the shape of a tensor."""
         return self.new(Tensor(name, data.shape, data.dtype.name, data=data))
 
-    def shared(self, values: np.ndarray | Sequence[int]) -> int:
-        """Return the index of an int32 constant; equal ones are one."""
+    def shared(self, values: IntArray | Sequence[int]) -> int:
+        """Return the index of an int32 constant of any shape; equal ones are one."""
         data = np.asarray(values, np.int32)
         key = (data.shape, data.tobytes())
         if key not in self._shared:
@@ -61,7 +61,7 @@ class GraphBuilder:
         self.add(replace(op, outputs=outputs))
         return outputs
 
-    def data(self, o: int, slot: int) -> np.ndarray:
+    def data(self, o: int, slot: int) -> AnyArray:
         """Return the constant that operator `o` reads in `slot`."""
         return self.tensors[self.ops[o].inputs[slot]].constant
 

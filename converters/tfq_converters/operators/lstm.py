@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tfq_converters.graph import ABSENT, Float64Array, FloatArray, IntArray, Op, Subgraph
+from tfq_converters.graph import ABSENT, Float32Array, Float64Array, FloatArray, IntArray, Op, Subgraph
 from tfq_converters.operators.options import fused_activation
 from tfq_converters.quantized import ActivationEncoding, OpEncoding, simulated_weight
 
@@ -40,14 +40,14 @@ CELL_EXPONENTS = range(-15, -8)  # exponents of the scale of c that the kernel t
 class Lstm:
     """The constants of one operator, by gate: input, forget, cell, output."""
 
-    weights: Float64Array  # [4, units, inputs]
-    state_weights: Float64Array  # [4, units, units]
-    biases: Float64Array  # [4, units]
+    weights: FloatArray  # [4, units, inputs]
+    state_weights: FloatArray  # [4, units, units]
+    biases: FloatArray  # [4, units]
     clip: float  # the limit of c; 0 for none
     time_major: bool
 
     @staticmethod
-    def of(op: Op, value: Callable[[int], np.ndarray]) -> "Lstm":
+    def of(op: Op, value: Callable[[int], Float32Array]) -> "Lstm":
         """Return the constants of `op`, where `value` gives that of a slot."""
         weights, states, biases = (
             np.stack([value(s) for s in slots]) for slots in (INPUT_WEIGHTS, STATE_WEIGHTS, BIASES)
@@ -159,7 +159,7 @@ def difference(op: Op, encoding: OpEncoding, x: FloatArray, codes: IntArray) -> 
     return f"step {worst[0]} is {steps}"
 
 
-def _product(values: FloatArray, weights: Float64Array) -> Float64Array:
+def _product(values: FloatArray, weights: FloatArray) -> Float64Array:
     """Multiply [steps, batch, k] by [4, units, k] into [4, steps, batch, units]."""
     product = values.reshape(-1, values.shape[-1]) @ weights.reshape(-1, weights.shape[-1]).T
     return np.moveaxis(product.reshape(*values.shape[:2], *weights.shape[:2]), 2, 0)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tfq_converters.errors import TfqError, raise_all
-from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_converters.graph import ABSENT, AnyArray, Graph, Op, Subgraph, Tensor
 from tfq_converters.operators import facts_of
 
 EXAMPLES = 5
@@ -70,7 +70,7 @@ def validate_constants(graph: Graph) -> None:
     raise_all(problems.values(), "the model holds numbers that are not finite:")
 
 
-def _not_finite(op: Op, slot: int, tensor: Tensor, data: np.ndarray) -> str:
+def _not_finite(op: Op, slot: int, tensor: Tensor, data: AnyArray) -> str:
     if not np.issubdtype(data.dtype, np.floating):
         return ""
     finite = np.isfinite(data)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph, Signature
+from tfq_converters.graph import AnyArray, Graph, Signature
 from tfq_converters.reading.comparison.checked import checked
 from tfq_converters.reading.comparison.conversion_check import Arrays, Difference, Reference
 from tfq_converters.reading.comparison.culprit import first_difference
@@ -150,7 +150,7 @@ def _keras_reference(call: KerasCall, signature: Signature) -> Reference:
     order = call.order([name for name, _ in signature.inputs])
     outputs = [name for name, _ in signature.outputs]
 
-    def reference(inputs: Mapping[str, np.ndarray]) -> Arrays:
+    def reference(inputs: Mapping[str, AnyArray]) -> Arrays:
         result = call.by_signature(call([inputs[name] for name in order]), outputs)
         return {name: np.asarray(value) for name, value in result.items()}
 
@@ -205,7 +205,7 @@ def _named(conversion: Conversion, path: Path) -> Graph:
 
 
 def _signature_reference(function: Any) -> Reference:
-    def reference(inputs: Mapping[str, np.ndarray]) -> Arrays:
+    def reference(inputs: Mapping[str, AnyArray]) -> Arrays:
         import tensorflow as tf
 
         result = function(**{name: tf.constant(value) for name, value in inputs.items()})

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.graph import Options, Quantization, Tensor
+from tfq_converters.graph import FloatArray, Options, Quantization, Tensor
 from tfq_converters.graph_edit import dequantize, float_like
 from tfq_converters.operators import PLAIN_MUL
 from tfq_converters.quantized import WeightCodes
@@ -25,7 +25,7 @@ def stored_blocks(tensor: Tensor, value: WeightCodes, block: int) -> Tensor:
     )
 
 
-def dequantized(builder: SubgraphBuilder, tensor: int, value: WeightCodes | np.ndarray) -> int:
+def dequantized(builder: SubgraphBuilder, tensor: int, value: WeightCodes | FloatArray) -> int:
     """Return the float tensor that an explicit DEQUANTIZE makes of the stored `value`; a float32 one needs none."""
     if isinstance(value, np.ndarray) and value.dtype == np.float32:
         return builder.weight(tensor, value)
@@ -34,7 +34,7 @@ def dequantized(builder: SubgraphBuilder, tensor: int, value: WeightCodes | np.n
     return builder.once(value, "dequantized", lambda: _dequantized(builder, tensor, value))
 
 
-def _dequantized(builder: SubgraphBuilder, tensor: int, value: WeightCodes | np.ndarray) -> int:
+def _dequantized(builder: SubgraphBuilder, tensor: int, value: WeightCodes | FloatArray) -> int:
     start = builder.weight(tensor, value)
     result = builder.new(float_like(builder.tensors[tensor], "_dequantized"))
     builder.add(dequantize(builder.tensors[start], start, result))

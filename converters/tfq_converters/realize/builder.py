@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, IdentityCache, Op, Options, Quantization, Subgraph, Tensor
+from tfq_converters.graph import ABSENT, FloatArray, IdentityCache, Op, Options, Quantization, Subgraph, Tensor
 from tfq_converters.graph_edit import GraphBuilder, dequantize, encoded, float_like, quantize
 from tfq_converters.quantized import ActivationEncoding, WeightCodes
 
@@ -61,7 +61,7 @@ class SubgraphBuilder(GraphBuilder):
         self._forms[tensor] = {form: tensor}
         return tensor
 
-    def weight(self, tensor: int, value: WeightCodes | np.ndarray) -> int:
+    def weight(self, tensor: int, value: WeightCodes | FloatArray) -> int:
         """Return the emitted constant that stores `value` in place of the constant `tensor`."""
         return self.once(value, "stored", lambda: self.new(stored(self.tensors[tensor], value)))
 
@@ -122,7 +122,7 @@ def _requantizes(known: ActivationEncoding, form: ActivationEncoding) -> bool:
     }
 
 
-def stored(tensor: Tensor, value: WeightCodes | np.ndarray) -> Tensor:
+def stored(tensor: Tensor, value: WeightCodes | FloatArray) -> Tensor:
     """Return the constant `tensor` with its quantized storage."""
     if isinstance(value, np.ndarray):
         return replace(tensor, dtype=value.dtype.name, data=value)

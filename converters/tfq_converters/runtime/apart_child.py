@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tfq_converters.errors import TfqError
+from tfq_converters.graph import AnyArray
 from tfq_converters.runtime.mailbox import Mailbox
 from tfq_converters.runtime.runner import Runner
 
@@ -41,7 +40,7 @@ class Server:
     def run(self, number: int, inputs: list[Any], each: int, reset: bool) -> list[Any]:
         """Return the outputs of several runs, one after the other; each takes so many of the inputs."""
         arrays, runner = self._asked.take(inputs), self._runners[number]
-        outputs: list[np.ndarray] = []
+        outputs: list[AnyArray] = []
         for start in range(0, max(len(arrays), 1), max(each, 1)):
             outputs += runner.run(arrays[start : start + each])
             if reset:
@@ -59,9 +58,7 @@ class Server:
         return list(timed([self._runners[number] for number in numbers], fed, seconds))
 
 
-def timed(
-    runners: Sequence[Runner], inputs: Sequence[Sequence[np.ndarray]], seconds: float
-) -> tuple[float, float, int]:
+def timed(runners: Sequence[Runner], inputs: Sequence[Sequence[AnyArray]], seconds: float) -> tuple[float, float, int]:
     """Return the median ms of one invocation of each, in alternation (first of each pair too), and how many."""
     sides = list(zip(runners, inputs, strict=True))
     start = time.perf_counter()

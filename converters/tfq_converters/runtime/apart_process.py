@@ -9,10 +9,9 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tfq_converters.errors import TfqError
 from tfq_converters.files import write_file
+from tfq_converters.graph import AnyArray
 from tfq_converters.runtime.child_process import in_folder, pipe, started
 from tfq_converters.runtime.mailbox import Mailbox
 from tfq_converters.runtime.patience import Clock, limit_of
@@ -68,7 +67,7 @@ class Apart:
         return limit_of(float_seconds, self._timeout)
 
     def time(
-        self, runners: Sequence["ApartRunner"], inputs: Sequence[Sequence[np.ndarray]], seconds: float
+        self, runners: Sequence["ApartRunner"], inputs: Sequence[Sequence[AnyArray]], seconds: float
     ) -> tuple[float, float, int]:
         """Return the times of two files, as `apart_child.timed` measures them."""
         asked = self.put([array for sample in inputs for array in sample])
@@ -80,11 +79,11 @@ class Apart:
         )
         return before, after, repeats
 
-    def put(self, arrays: Sequence[np.ndarray]) -> list[Any]:
+    def put(self, arrays: Sequence[AnyArray]) -> list[Any]:
         """Store arrays for the next request."""
         return self._asked.put(arrays)
 
-    def take(self, described: Sequence[Any]) -> list[np.ndarray]:
+    def take(self, described: Sequence[Any]) -> list[AnyArray]:
         """Return the arrays of the last answer."""
         return self._answered.take(described)
 
@@ -157,11 +156,11 @@ class ApartRunner:
         self.limit = process.limit(0.0)  # seconds that one run may take
         self._own, self._how = own, how  # the copy that was made for it, and how it is opened
 
-    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def run(self, inputs: Sequence[AnyArray]) -> list[AnyArray]:
         """Feed `inputs` in input order, invoke, return the outputs in output order."""
         return self.run_all([inputs])[0]
 
-    def run_all(self, inputs: Sequence[Sequence[np.ndarray]], reset: bool = False) -> list[list[np.ndarray]]:
+    def run_all(self, inputs: Sequence[Sequence[AnyArray]], reset: bool = False) -> list[list[AnyArray]]:
         """Return the outputs of several runs in one request; with `reset`, no state passes between them."""
         each, count = len(inputs[0]), len(inputs)
         asked = self.process.put([array for request in inputs for array in request])

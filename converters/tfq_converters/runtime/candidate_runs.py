@@ -9,16 +9,14 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, Graph
 from tfq_converters.runtime.apart_process import Apart, apart
 from tfq_converters.runtime.child_process import in_folder
 from tfq_converters.runtime.patience import float_seconds
 
-Outputs = list[list[np.ndarray]]  # by sample, then by output
+Outputs = list[list[AnyArray]]  # by sample, then by output
 
 
 class FileRuns:
@@ -35,9 +33,7 @@ class FileRuns:
         self._stack = ExitStack()
         self._count = 0
 
-    def run(
-        self, graph: Graph, samples: Sequence[Sequence[np.ndarray]], outputs: Sequence[int] | None = None
-    ) -> Outputs:
+    def run(self, graph: Graph, samples: Sequence[Sequence[AnyArray]], outputs: Sequence[int] | None = None) -> Outputs:
         """Run the file of `graph`.
 
         Args:

@@ -12,7 +12,7 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.files import ArrayFile, ArrayWriter, write_file
-from tfq_converters.graph import Graph
+from tfq_converters.graph import AnyArray, Graph
 from tfq_converters.graph_edit import Part, cut
 from tfq_converters.runtime.child_process import in_folder, pipe, started
 from tfq_converters.runtime.patience import Clock, limit_of
@@ -21,7 +21,7 @@ from tfq_converters.runtime.runner import Kernels
 POLL = 0.002  # seconds between two looks for a result
 
 # read from disk at each access; `output_N_K`: output K of sample N; `tensor_N_T`: tensor T of the main subgraph
-Arrays = Mapping[str, np.ndarray]
+Arrays = Mapping[str, AnyArray]
 
 
 def waiting(timeout: float | None = None) -> AbstractContextManager["Runs"]:
@@ -75,7 +75,7 @@ class Runs:
         graph: Graph,
         content: bytes | None,
         wanted: Sequence[int],
-        samples: Sequence[Sequence[np.ndarray]],
+        samples: Sequence[Sequence[AnyArray]],
         kernels: Sequence[Kernels],
     ) -> int:
         """Hand the file over, to be run on `kernels`; returns in how many parts it is run.
@@ -113,8 +113,8 @@ class Runs:
             requests.write(" ".join(kernels).encode() + b"\n")
             requests.close()
 
-    def keep(self, name: str, value: np.ndarray) -> None:
-        """Put an array aside, on disk."""
+    def keep(self, name: str, value: AnyArray) -> None:
+        """Put an array of any type and shape aside, on disk."""
         self._kept.add(name, value)
 
     def kept(self) -> Arrays:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import ABSENT, NUMPY_TYPES, Graph, Op, Subgraph, Tensor
+from tfq_converters.graph import ABSENT, NUMPY_TYPES, AnyArray, Graph, Op, Subgraph, Tensor
 from tfq_converters.graph_edit import part
 from tfq_converters.runtime.child_runs import waiting
 from tfq_converters.runtime.runner import Kernels
@@ -65,7 +65,7 @@ def _unpacks(subgraph: Subgraph, index: int) -> bool:
     return op.code == "DEQUANTIZE" and subgraph.tensors[op.inputs[0]].is_constant
 
 
-def _value(rng: np.random.Generator, tensor: Tensor) -> np.ndarray:
+def _value(rng: np.random.Generator, tensor: Tensor) -> AnyArray:
     if tensor.dtype == "string":
         return np.full(tensor.shape, b"", np.bytes_)
     kind = np.dtype(NUMPY_TYPES.get(tensor.dtype, np.int32))

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, NUMPY_TYPES, Op, Subgraph, Tensor
+from tfq_converters.graph import ABSENT, NUMPY_TYPES, AnyArray, Op, Subgraph, Tensor
 from tfq_converters.operators import facts_of
 
 Kind = Literal["index", "length", "mask", "probability", "plain"]  # the first that applies counts
@@ -47,7 +47,7 @@ def role_of(subgraph: Subgraph, start: int) -> Role:
 
 def drawn(
     rng: np.random.Generator, tensor: Tensor, role: Role, shape: tuple[int, ...] | None = None, normal: bool = True
-) -> np.ndarray:
+) -> AnyArray:
     """Return values for `tensor`, of `shape` where the file leaves its own open; strings are empty.
 
     Args:

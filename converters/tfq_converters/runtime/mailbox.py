@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tfq_converters.graph import AnyArray
+
 ALIGNMENT = 64
 
 
@@ -19,10 +21,10 @@ class Mailbox:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._map: mmap.mmap | None = None
 
-    def put(self, arrays: Sequence[np.ndarray]) -> list[Any]:
-        """Put arrays in; returns what `take` needs, as JSON takes it."""
+    def put(self, arrays: Sequence[AnyArray]) -> list[Any]:
+        """Put arrays of any type and shape in; returns what `take` needs, as JSON takes it."""
         described: list[Any] = []
-        pieces: list[tuple[int, np.ndarray]] = []
+        pieces: list[tuple[int, AnyArray]] = []
         end = 0
         for array in arrays:
             if array.dtype.hasobject:  # strings
@@ -38,7 +40,7 @@ class Mailbox:
                 np.frombuffer(content, array.dtype, array.size, offset)[:] = array.reshape(-1)
         return described
 
-    def take(self, described: Sequence[Any]) -> list[np.ndarray]:
+    def take(self, described: Sequence[Any]) -> list[AnyArray]:
         """Return copies of the arrays that the other side put in."""
         arrays = []
         for code, shape, where in described:

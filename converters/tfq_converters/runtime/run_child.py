@@ -15,18 +15,17 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from tfq_converters.errors import TfqError
 from tfq_converters.files import ArrayFile, ArrayWriter
+from tfq_converters.graph import AnyArray
 from tfq_converters.runtime.runner import Kernels, Runner
 
 SMALL_BYTES = 2**26  # size of a file that several kernels run at a time
 
 
-def samples(found: Mapping[str, np.ndarray]) -> list[list[np.ndarray]]:
+def samples(found: Mapping[str, AnyArray]) -> list[list[AnyArray]]:
     """Return the inputs of every sample, from the arrays `sample_input`."""
-    inputs: dict[int, dict[int, np.ndarray]] = {}
+    inputs: dict[int, dict[int, AnyArray]] = {}
     for name in found:
         sample, slot = map(int, name.split("_"))
         inputs.setdefault(sample, {})[slot] = found[name]
@@ -48,7 +47,7 @@ def main(folder: str) -> int:
     return 0
 
 
-def _answer(here: Path, kernels: Kernels, inputs: list[list[np.ndarray]], wanted: list[int]) -> None:
+def _answer(here: Path, kernels: Kernels, inputs: list[list[AnyArray]], wanted: list[int]) -> None:
     results = ArrayWriter(here / f"{kernels}.part")
     try:
         in_parts = (here / "parts").exists()
@@ -61,7 +60,7 @@ def _answer(here: Path, kernels: Kernels, inputs: list[list[np.ndarray]], wanted
     (here / f"{kernels}.part").rename(here / kernels)
 
 
-def _run(here: Path, kernels: Kernels, inputs: list[list[np.ndarray]], wanted: list[int], results: ArrayWriter) -> None:
+def _run(here: Path, kernels: Kernels, inputs: list[list[AnyArray]], wanted: list[int], results: ArrayWriter) -> None:
     runner = Runner(str(here / "file.tflite"), kernels, keep_tensors=kernels != "default")
     hidden = []
     for n, sample in enumerate(inputs):
@@ -82,7 +81,7 @@ def _run(here: Path, kernels: Kernels, inputs: list[list[np.ndarray]], wanted: l
 
 
 def _run_parts(
-    here: Path, kernels: Kernels, inputs: list[list[np.ndarray]], wanted: list[int], results: ArrayWriter
+    here: Path, kernels: Kernels, inputs: list[list[AnyArray]], wanted: list[int], results: ArrayWriter
 ) -> None:
     Runner(str(here / "file.tflite"), kernels)  # the runtime takes it; it unpacks no weights before the first run
     tensors_of = {name: tensors.tolist() for name, tensors in ArrayFile(here / "parts").items()}
@@ -99,12 +98,12 @@ def _run_parts(
         _save(results, n, wanted, [array[t] for t in wanted])
 
 
-def _save(results: ArrayWriter, n: int, wanted: list[int], values: list[np.ndarray]) -> None:
+def _save(results: ArrayWriter, n: int, wanted: list[int], values: list[AnyArray]) -> None:
     for t, value in zip(wanted, values, strict=True):
         results.add(f"tensor_{n}_{t}", value)
 
 
-def _kept(runner: Runner, wanted: list[int]) -> list[np.ndarray] | None:
+def _kept(runner: Runner, wanted: list[int]) -> list[AnyArray] | None:
     """Return the intermediates that the interpreter kept; None when it let go of some (around control flow it does)."""
     try:
         return [runner.tensor(t) for t in wanted]

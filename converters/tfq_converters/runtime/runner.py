@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tfq_converters.errors import TfqError
 from tfq_converters.files import forget_file
+from tfq_converters.graph import AnyArray
 
 Kernels = Literal["default", "optimized", "reference"]
 RESOLVERS: dict[str, Any] = {
@@ -57,18 +57,18 @@ class Runner:
         except (RuntimeError, ValueError) as error:
             raise TfqError(f"the runtime refuses the file on its {kernels} kernels: {error}") from error
 
-    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def run(self, inputs: Sequence[AnyArray]) -> list[AnyArray]:
         """Feed `inputs` in input order, invoke, return copies of the outputs in output order."""
         self.invoke(inputs)
         return self.outputs()
 
-    def invoke(self, inputs: Sequence[np.ndarray]) -> None:
+    def invoke(self, inputs: Sequence[AnyArray]) -> None:
         """Feed `inputs` in input order and invoke; resizes the inputs when their shapes changed."""
         self.feed(inputs)
         self.invoke_fed()
 
-    def feed(self, inputs: Sequence[np.ndarray]) -> None:
-        """Copy `inputs`, in input order, into the interpreter."""
+    def feed(self, inputs: Sequence[AnyArray]) -> None:
+        """Copy `inputs`, in input order and of any shapes that the file can take, into the interpreter."""
         shapes = [tuple(array.shape) for array in inputs]
         with self._named_errors():
             if shapes != self._shapes:
@@ -81,13 +81,13 @@ class Runner:
         with self._named_errors():
             self._interpreter.invoke()
 
-    def outputs(self) -> list[np.ndarray]:
-        """Return copies of the outputs of the last run, in output order."""
+    def outputs(self) -> list[AnyArray]:
+        """Return copies of the outputs of the last run, in output order, each of the shape that the run gave it."""
         return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs]
 
-    def output_view(self, index: int) -> np.ndarray:
+    def output_view(self, index: int) -> AnyArray:
         """Return an output of the last run where the interpreter has it, which refuses to run as long as it is held."""
-        result: np.ndarray = self._interpreter.tensor(self._outputs[index]["index"])()
+        result: AnyArray = self._interpreter.tensor(self._outputs[index]["index"])()
         return result
 
     @contextmanager
@@ -106,7 +106,7 @@ class Runner:
             forget_file(self._path)  # the delegate has packed the weights for itself
         self._shapes = shapes
 
-    def run_signature(self, key: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run_signature(self, key: str, inputs: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
         """Run one signature of the file on its arguments by name.
 
         Raises:
@@ -117,9 +117,9 @@ class Runner:
         except (RuntimeError, ValueError) as error:
             raise TfqError(f"the runtime fails on its {self.kernels} kernels, in {key!r}: {error}") from error
 
-    def tensor(self, index: int, subgraph: int = 0) -> np.ndarray:
+    def tensor(self, index: int, subgraph: int = 0) -> AnyArray:
         """Return a copy of tensor `index` after a run; needs `keep_tensors` unless it is an output."""
-        result: np.ndarray = self._interpreter.get_tensor(index, subgraph)
+        result: AnyArray = self._interpreter.get_tensor(index, subgraph)
         return result
 
     def reset_variables(self) -> None:

@@ -4,8 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
-
+from tfq_converters.graph import AnyArray
 from tfq_converters.runtime.runner import Runner
 
 
@@ -15,7 +14,7 @@ class RunnerPool:
     def __init__(self, make: Callable[[], Runner], workers: int):
         self._runners = [make() for _ in range(workers)]
 
-    def run_all(self, inputs: Iterable[Sequence[np.ndarray]]) -> Iterator[list[np.ndarray]]:
+    def run_all(self, inputs: Iterable[Sequence[AnyArray]]) -> Iterator[list[AnyArray]]:
         """Yield the outputs for each of `inputs`, in their order; each begins without a state.
 
         `inputs` is read one element ahead per worker; an element is copied into its interpreter as soon as it is read,
@@ -40,7 +39,7 @@ class RunnerPool:
                 yield _finished(running, free)
 
 
-def _finished(running: "deque[tuple[Runner, Future[None]]]", free: "deque[Runner]") -> list[np.ndarray]:
+def _finished(running: "deque[tuple[Runner, Future[None]]]", free: "deque[Runner]") -> list[AnyArray]:
     """Return the outputs of the longest running interpreter, which is free then."""
     runner, future = running.popleft()
     future.result()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.graph import Graph, Op, Subgraph
+from tfq_converters.graph import AnyArray, Graph, Op, Subgraph
 from tfq_converters.runtime.custom_ops import executes
 from tfq_converters.runtime.input_values import drawn, role_of
 from tfq_converters.runtime.runner import Kernels
@@ -104,7 +104,7 @@ def known_part(graph: Graph) -> Graph:
     return replace(graph, subgraphs=(replace(main, ops=ops, outputs=outputs), *graph.subgraphs[1:]), signatures=())
 
 
-def stand_ins(graph: Graph, kernels: Kernels = "default", seed: int = 0) -> list[np.ndarray]:
+def stand_ins(graph: Graph, kernels: Kernels = "default", seed: int = 0) -> list[AnyArray]:
     """Return values in place of what such operators compute, for the inputs that `runnable_part` adds."""
     rng, main = np.random.default_rng(seed), graph.main
     missing = _missing(graph, unrunnable_ops(graph, kernels))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfq_converters.graph import Op
+from tfq_converters.graph import FloatArray, Int64Array, IntArray, Op
 from tfq_converters.kernels.arithmetic import resizing, tables
 from tfq_converters.quantized import ActivationEncoding, OpEncoding
 
@@ -21,13 +21,13 @@ class Call:
     """One integer operator and the input that it computes on."""
 
     op: Op
-    codes: np.ndarray  # int64, without the zero point
+    codes: Int64Array  # int64, without the zero point
     source: ActivationEncoding
     target: ActivationEncoding
     shape: tuple[int, ...]  # the form of the output
 
 
-Kernel = Callable[[Call], np.ndarray]  # -> whole numbers of the output's scale, without its zero point
+Kernel = Callable[[Call], Int64Array]  # -> whole numbers of the output's scale, without its zero point
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ ANCHOR_STEPS = 2
 HALF_STEPS = 1
 
 
-def _table(function: Callable[[np.ndarray, np.float32], np.ndarray]) -> Arithmetic:
+def _table(function: Callable[[FloatArray, np.float32], FloatArray]) -> Arithmetic:
     return Arithmetic((lambda call: _tabled(function, call),), ANCHOR_STEPS)
 
 
@@ -81,14 +81,14 @@ def is_emulated(op: Op, form: ActivationEncoding) -> bool:
     return (op.code, form.dtype) in KERNELS
 
 
-def kernel_difference(op: Op, encoding: OpEncoding, values: np.ndarray, found: np.ndarray) -> str:
+def kernel_difference(op: Op, encoding: OpEncoding, values: FloatArray, found: IntArray) -> str:
     """Return what is wrong with codes `found`; "" when one kind of kernel gives them for `op` (see `is_emulated`).
 
     Args:
         op: the operator.
         encoding: its numbers.
-        values: what it reads at slot 0, decoded.
-        found: the codes of its first output in the file.
+        values: what it reads at slot 0, decoded, of the shape of that tensor.
+        found: the codes of its first output in the file, of the shape of that one.
     """
     source, target = encoding.inputs[0], encoding.outputs[0]
     codes = source.encode(values).astype(np.int64) - source.zero_point
@@ -102,7 +102,7 @@ def kernel_difference(op: Op, encoding: OpEncoding, values: np.ndarray, found: n
     return f"{min(away)} steps of its scale from what its kernels' arithmetic gives, {arithmetic.steps} allowed"
 
 
-def _tabled(function: Callable[[np.ndarray, np.float32], np.ndarray], call: Call) -> np.ndarray:
+def _tabled(function: Callable[[FloatArray, np.float32], FloatArray], call: Call) -> Int64Array:
     return tables.tabled(function, call.codes, call.source.scale, call.target.scale)
 
 

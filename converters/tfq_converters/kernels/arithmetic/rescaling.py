@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from tfq_converters.graph import Int64Array
+
 MULTIPLIER_BITS = 31
 
 
-def fixed_point(ratio: Any) -> tuple[np.ndarray, np.ndarray]:
+def fixed_point(ratio: Any) -> tuple[Int64Array, Int64Array]:
     """Return (31-bit whole number m, exponent e) of positive ratios: ratio = m * 2^(e - 31), m rounded.
 
     >>> fixed_point(np.array([0.375]))
@@ -22,15 +24,18 @@ def fixed_point(ratio: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.where(full, multiplier >> 1, multiplier), exponent.astype(np.int64) + full
 
 
-def twice(whole: np.ndarray, ratio: Any) -> np.ndarray:
-    """Return whole * ratio, rounded twice: halves up before the right shift, halves away from 0 by it."""
+def twice(whole: Int64Array, ratio: Any) -> Int64Array:
+    """Return whole * ratio, rounded twice: halves up before the right shift, halves away from 0 by it.
+
+    Whole numbers are int64 of any shape, before and after.
+    """
     multiplier, exponent = fixed_point(ratio)
     left, right = np.maximum(exponent, 0), np.maximum(-exponent, 0)
     first = shifted(whole * ((np.int64(1) << left) * multiplier), MULTIPLIER_BITS)
     return shifted(first - (first < 0) * (right > 0), right)
 
 
-def shifted(whole: np.ndarray, bits: Any) -> np.ndarray:
-    """Return whole / 2^bits, rounding halves up."""
+def shifted(whole: Int64Array, bits: Any) -> Int64Array:
+    """Return whole / 2^bits, int64 of any shape, rounding halves up."""
     half = (np.int64(1) << np.asarray(bits, np.int64)) >> 1
     return np.asarray((whole + half) >> np.asarray(bits, np.int64))

@@ -7,35 +7,35 @@ number, a result may lie a good part of a pixel off. That is what the kernels do
 
 import numpy as np
 
-from tfq_converters.graph import Op
+from tfq_converters.graph import Int64Array, Op
 from tfq_converters.kernels.arithmetic.rescaling import shifted
 
 PLACE_BITS, SHORT_PLACE_BITS = 11, 10
-Place = tuple[np.ndarray, np.ndarray, np.ndarray]  # between which two, and how far from the first
+Place = tuple[Int64Array, Int64Array, Int64Array]  # between which two, and how far from the first
 
 
-def resized(op: Op, codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resized(op: Op, codes: Int64Array, size: tuple[int, int]) -> Int64Array:
     """Return int64 codes [N, h, w, C] at the (h, w) of `size`, as XNNPACK computes them, rounding halves up."""
     places = [between(op, length, target) for length, target in zip(codes.shape[1:3], size, strict=True)]
     return shifted(_mixed(codes, places, PLACE_BITS), 2 * PLACE_BITS)
 
 
-def resized_short(op: Op, codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the codes as the slower kernels compute them: halves away from 0."""
+def resized_short(op: Op, codes: Int64Array, size: tuple[int, int]) -> Int64Array:
+    """Return the codes, int64 [N, h, w, C], as the slower kernels compute them: halves away from 0."""
     places = [short_between(op, length, target) for length, target in zip(codes.shape[1:3], size, strict=True)]
     total = _mixed(codes, places, SHORT_PLACE_BITS)
     return shifted(total - (total < 0), 2 * SHORT_PLACE_BITS)
 
 
-def _mixed(codes: np.ndarray, places: list[Place], bits: int) -> np.ndarray:
+def _mixed(codes: Int64Array, places: list[Place], bits: int) -> Int64Array:
     (above, below, down), (left, right, across) = places
     rows = codes[:, above], codes[:, below]
     top, bottom = (_line(row[:, :, left], row[:, :, right], across[:, None], bits) for row in rows)
     return _line(top, bottom, down[:, None, None], bits)
 
 
-def _line(first: np.ndarray, second: np.ndarray, weight: np.ndarray, bits: int) -> np.ndarray:
-    result: np.ndarray = first * 2**bits + (second - first) * weight
+def _line(first: Int64Array, second: Int64Array, weight: Int64Array, bits: int) -> Int64Array:
+    result: Int64Array = first * 2**bits + (second - first) * weight
     return result
 
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import NUMPY_TYPES, Graph, Signature
+from tfq_converters.graph import NUMPY_TYPES, AnyArray, Graph, Signature
 from tfq_converters.graph_edit import with_main
 from tfq_converters.reading.comparison.inputs import random_inputs
 from tfq_converters.runtime import Kernels, Runner, is_unrunnable
 
-Arrays = dict[str, np.ndarray]
-Reference = Callable[[Mapping[str, np.ndarray]], Arrays]  # inputs by name -> outputs by name
+Arrays = dict[str, AnyArray]
+Reference = Callable[[Mapping[str, AnyArray]], Arrays]  # inputs by name -> outputs by name
 
 # A correct conversion differs from the model by the order of float32 additions alone: 4e-6 of the largest output on
 # MobileNetV2, 5e-6 on ResNet-50, 4e-7 on a 4-layer encoder (random weights). A lost activation or a misplaced weight
@@ -38,7 +38,7 @@ class Difference:
     output: str
     largest: float
     limit: float
-    inputs: Mapping[str, np.ndarray]  # that it was found on
+    inputs: Mapping[str, AnyArray]  # that it was found on
 
     def __str__(self) -> str:
         return (
@@ -142,7 +142,7 @@ def _second_look(
 
 
 def run_signature(
-    graph: Graph, content: bytes, signature: Signature, inputs: Mapping[str, np.ndarray], kernels: Kernels = "default"
+    graph: Graph, content: bytes, signature: Signature, inputs: Mapping[str, AnyArray], kernels: Kernels = "default"
 ) -> Arrays:
     """Run a signature on subgraph 0 of a float file: inputs by name -> outputs by name."""
     by_index = {index: inputs[name] for name, index in signature.inputs}
@@ -152,7 +152,7 @@ def run_signature(
 
 
 def _largest(
-    signature: Signature, inputs: Mapping[str, np.ndarray], expected: Arrays, found: Arrays, spread: Mapping[str, float]
+    signature: Signature, inputs: Mapping[str, AnyArray], expected: Arrays, found: Arrays, spread: Mapping[str, float]
 ) -> Difference | None:
     """Return the output that differs most beyond its limit; None when all are within."""
     worst: Difference | None = None
@@ -165,12 +165,12 @@ def _largest(
     return worst
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
+def _finite(values: AnyArray) -> AnyArray:
     wide = np.asarray(values, np.complex128 if np.iscomplexobj(values) else np.float64)
     return np.where(np.isfinite(wide), wide, 0)
 
 
-def _distance(first: np.ndarray, second: np.ndarray) -> float:
+def _distance(first: AnyArray, second: AnyArray) -> float:
     """Return the largest absolute difference; infinite when shapes, or the places of NaN and infinity, differ."""
     if first.shape != second.shape:
         return float("inf")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph, Signature
+from tfq_converters.graph import AnyArray, Graph, Signature
 from tfq_converters.reading.keras_models.call import KerasCall
 from tfq_converters.runtime import Runner
 
@@ -26,7 +26,7 @@ class Trail:
 
 
 def first_difference(
-    call: KerasCall, graph: Graph, content: bytes, signature: Signature, inputs: Mapping[str, np.ndarray]
+    call: KerasCall, graph: Graph, content: bytes, signature: Signature, inputs: Mapping[str, AnyArray]
 ) -> Any | None:
     """Return the first layer from which on no output of the model is found in the file.
 
@@ -51,7 +51,7 @@ def first_difference(
     return next((layer for layer, gone in zip(trail.layers, lost, strict=True) if gone), None)
 
 
-def _follow(call: KerasCall, values: Sequence[np.ndarray]) -> Trail:
+def _follow(call: KerasCall, values: Sequence[AnyArray]) -> Trail:
     import tensorflow as tf
 
     trail = Trail()
@@ -93,11 +93,11 @@ def _observed(call: KerasCall, note: Callable[[Any, Any, Any], None]) -> Iterato
         base.__call__ = plain
 
 
-def _all_tensors(graph: Graph, content: bytes, inputs: Sequence[np.ndarray]) -> dict[int, list[np.ndarray]]:
+def _all_tensors(graph: Graph, content: bytes, inputs: Sequence[AnyArray]) -> dict[int, list[AnyArray]]:
     """Return all float tensors of the main subgraph after a run, flat, by size."""
     runner = Runner(content, "optimized", keep_tensors=True)
     runner.invoke(inputs)
-    tensors: dict[int, list[np.ndarray]] = {}
+    tensors: dict[int, list[AnyArray]] = {}
     for index in dict.fromkeys((*graph.main.inputs, *(output for op in graph.main.ops for output in op.outputs))):
         if graph.main.tensors[index].dtype != "float32":
             continue
@@ -109,7 +109,7 @@ def _all_tensors(graph: Graph, content: bytes, inputs: Sequence[np.ndarray]) -> 
     return tensors
 
 
-def _found(output: Any, values: Mapping[int, list[np.ndarray]]) -> bool:
+def _found(output: Any, values: Mapping[int, list[AnyArray]]) -> bool:
     target = np.asarray(output).reshape(-1)
     if not np.issubdtype(target.dtype, np.floating):
         return True

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from tfq_converters.graph import Graph, Signature
+from tfq_converters.graph import AnyArray, Graph, Signature
 from tfq_converters.runtime import drawn, role_of
 
 
-def random_inputs(graph: Graph, signature: Signature, samples: int, free: int, seed: int) -> dict[str, np.ndarray]:
+def random_inputs(graph: Graph, signature: Signature, samples: int, free: int, seed: int) -> dict[str, AnyArray]:
     """Return inputs for one signature, by argument name.
 
     Plain floats are drawn from a normal distribution for even seeds, uniformly from [0, 1) for odd ones.
@@ -23,7 +23,7 @@ def random_inputs(graph: Graph, signature: Signature, samples: int, free: int, s
     """
     subgraph = graph.subgraphs[signature.subgraph]
     rng = np.random.default_rng(seed)
-    inputs: dict[str, np.ndarray] = {}
+    inputs: dict[str, AnyArray] = {}
     for name, index in signature.inputs:
         tensor = subgraph.tensors[index]
         sizes = enumerate(tensor.dynamic_shape)

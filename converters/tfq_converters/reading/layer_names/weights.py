@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Graph, IdentityCache, Op, Subgraph
+from tfq_converters.graph import ABSENT, AnyArray, Graph, IdentityCache, Op, Subgraph
 from tfq_converters.operators import facts_of
 from tfq_converters.reading.keras_models.layers import Node, nodes, own_weights
 
 OpKey = tuple[int, int]
-Layout = Callable[[np.ndarray], np.ndarray]  # a weight -> its rows [output channels, values]
+Layout = Callable[[AnyArray], AnyArray]  # a weight -> its rows [output channels, values]
 
 ALIGNED = 0.9999  # least |cosine| of two rows that are one row; float rounding leaves 1 - 1e-6
 LEAST_VALUES = 4  # smaller kernels match by chance
 
 
-def _first(values: np.ndarray) -> np.ndarray:
+def _first(values: AnyArray) -> AnyArray:
     return values.reshape(values.shape[0], -1)
 
 
@@ -33,7 +33,7 @@ def _axis(axis: int) -> Layout:
 def _split(axis: int, transposed: bool) -> Layout:
     """Split axes at `axis` into two sides; the rows run over the second side when `transposed`."""
 
-    def layout(values: np.ndarray) -> np.ndarray:
+    def layout(values: AnyArray) -> AnyArray:
         matrix = values.reshape(int(np.prod(values.shape[:axis])), -1)
         return matrix.T if transposed else matrix
 
@@ -57,7 +57,7 @@ class _Kernel:
     gate: tuple[int, int]  # (number, of how many) the last axis is cut into
     layout: Layout
 
-    def rows(self) -> np.ndarray:
+    def rows(self) -> AnyArray:
         values = np.asarray(self.weight)
         number, gates = self.gate
         return self.layout(np.split(values, gates, axis=-1)[number])
@@ -80,7 +80,7 @@ def match_weights(graph: Graph, tree: Node) -> dict[OpKey, tuple[str, ...]]:
     return layers_of
 
 
-def _kernel_constants(subgraph: Subgraph, op: Op) -> Iterator[np.ndarray]:
+def _kernel_constants(subgraph: Subgraph, op: Op) -> Iterator[AnyArray]:
     for slot in facts_of(op.code).slots_of_weights:
         index = op.inputs[slot] if slot < len(op.inputs) else ABSENT
         data = subgraph.tensors[index].data if index != ABSENT else None
@@ -126,7 +126,7 @@ def _layouts(shape: tuple[int, ...]) -> dict[tuple[int, int], list[Layout]]:
     return layouts
 
 
-def _holders(data: np.ndarray, code: str, kernels: Mapping[tuple[int, int], list[_Kernel]]) -> tuple[str, ...]:
+def _holders(data: AnyArray, code: str, kernels: Mapping[tuple[int, int], list[_Kernel]]) -> tuple[str, ...]:
     holders: dict[str, None] = {}
     for layout in CONSTANT_LAYOUTS.get(code, (_first,)):
         rows = layout(data)
@@ -138,7 +138,7 @@ def _holders(data: np.ndarray, code: str, kernels: Mapping[tuple[int, int], list
     return tuple(holders)
 
 
-def aligned(first: np.ndarray, second: np.ndarray) -> bool:
+def aligned(first: AnyArray, second: AnyArray) -> bool:
     """Return whether the rows of two matrices agree up to a factor per row; rows of zeros agree with everything."""
     sample = np.linspace(0, len(first) - 1, min(len(first), 8)).astype(int)
     for some in (sample, slice(None)):
