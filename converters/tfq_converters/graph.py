@@ -79,7 +79,7 @@ class Tensor:
 
     @property
     def constant(self) -> AnyArray:
-        """The data of a constant.
+        """The data of a constant, of `shape`.
 
         Raises:
             TypeError: the tensor is no constant.

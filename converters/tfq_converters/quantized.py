@@ -69,13 +69,13 @@ class ActivationEncoding:
         return self if self.dtype == "int16" else ActivationEncoding("int16", self.scale * farthest / 32767, 0)
 
     def encode(self, values: FloatArray) -> IntArray:
-        """Return the nearest codes of `values`, saturating."""
+        """Return the nearest codes of `values`, saturating, of their shape."""
         limits = np.iinfo(self.dtype)
         codes = np.rint(values / np.float64(self.scale)) + self.zero_point
         return np.asarray(np.clip(codes, limits.min, limits.max)).astype(self.dtype)  # an array at rank 0 too
 
     def decode(self, codes: IntArray) -> Float32Array:
-        """Return the real values of `codes`, float32."""
+        """Return the real values of `codes`, float32 of their shape."""
         values = np.asarray(codes.astype(np.float32))  # an array at rank 0 too
         if self.zero_point:
             values -= np.float32(self.zero_point)
@@ -117,5 +117,5 @@ class QuantizedGraph:
 
 
 def simulated_weight(value: WeightCodes | FloatArray) -> Float32Array:
-    """Return the float32 values that a stored constant stands for."""
+    """Return the float32 values that a stored constant stands for, of its shape."""
     return value.dequantize() if isinstance(value, WeightCodes) else value.astype(np.float32)

@@ -147,7 +147,10 @@ class WeightProblem:
         return np.asarray(filled.reshape(-1, length).max(axis=1).reshape(shape))
 
     def floored(self, scale: FloatArray, zero_point: NDArray[D]) -> tuple[Float32Array, NDArray[D]]:
-        """Return scales that are not below their floor, float32, and zero points unchanged; one of each for a block."""
+        """Return scales that are not below their floor, float32, and zero points unchanged.
+
+        Both have the rank of the weight, with its shape divided by that of a block.
+        """
         kept = np.copysign(np.maximum(np.abs(scale), self.scale_floor), scale)  # negative ones are `signed_scales`
         return kept.astype(np.float32), zero_point
 

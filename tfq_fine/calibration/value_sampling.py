@@ -18,7 +18,7 @@ SAMPLE = 512  # values of a tensor per run
 
 @lru_cache(maxsize=256)
 def positions(count: int) -> Int64Array:
-    """Return ascending positions, int64, among `count`: all of them where there are no more than `SAMPLE`."""
+    """Return ascending positions, int64 [count], or [`SAMPLE`] of a larger `count`."""
     if count <= SAMPLE:
         return np.arange(count)
     edges = np.arange(SAMPLE + 1) * count // SAMPLE

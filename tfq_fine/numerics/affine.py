@@ -101,7 +101,7 @@ def bfloat16(scale: Float32Array) -> Float32Array:
 
 
 def float16(scale: Float32Array) -> Float32Array:
-    """Return `scale`, float32, rounded to the nearest value of float16 of its sign, which is not 0."""
+    """Return `scale`, float32 of any shape, rounded to the nearest float16 of its sign, which is not 0."""
     bounded = np.copysign(np.clip(np.abs(scale), SMALLEST_HALF, LARGEST_HALF), scale)
     return np.asarray(bounded.astype(np.float16).astype(np.float32))
 

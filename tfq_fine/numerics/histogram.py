@@ -84,7 +84,7 @@ class Histogram:
 
 
 def rounded(values: Float32Array) -> NDArray[np.uint16]:
-    """Round float32 values to bfloat16, and return the patterns of its bits, uint16."""
+    """Round float32 values of any shape to bfloat16, and return the patterns of its bits, uint16."""
     return values.astype(ml_dtypes.bfloat16).view(np.uint16)
 
 

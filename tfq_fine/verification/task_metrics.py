@@ -37,7 +37,10 @@ class TaskMetric:
 
 
 def top1(outputs: AnyArray, labels: AnyArray) -> float:
-    """Return the share of samples whose highest score is the label's; binary for one probability per sample."""
+    """Return the share of samples whose highest score is the label's; binary for one probability per sample.
+
+    Outputs are scores [..., C] or probabilities [n] or [..., 1]; labels are as the table of the module says.
+    """
     if _is_binary(outputs):
         scores = outputs.reshape(-1)
         right = (scores > 0.5) == (_binary_labels(outputs, labels) > 0.5)
@@ -46,7 +49,10 @@ def top1(outputs: AnyArray, labels: AnyArray) -> float:
 
 
 def top5(outputs: AnyArray, labels: AnyArray) -> float:
-    """Return the share of samples whose label is among the five highest scores; ties go to the lowest class."""
+    """Return the share of samples whose label is among the five highest scores; ties go to the lowest class.
+
+    Outputs are scores [..., C]; labels are classes [...] or [..., 1], or one-hot [..., C].
+    """
     if _is_binary(outputs):
         raise TfqError(f"metric 'top5' needs scores of several classes, found outputs of shape {outputs.shape}")
     return float(np.mean(in_top(outputs, _classes(outputs, labels), 5)))
@@ -64,6 +70,8 @@ def mse(outputs: AnyArray, labels: AnyArray) -> float:
 
 def auc(outputs: AnyArray, labels: AnyArray) -> float:
     """Return the area under the receiver operating characteristic, as scikit-learn computes it.
+
+    Outputs are probabilities [n] or [n, 1], or scores [n, 2]; labels are 0 or 1 for each of the n samples.
 
     Raises:
         TfqError: labels of one class only, or scikit-learn is not installed.

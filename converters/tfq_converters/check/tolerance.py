@@ -59,7 +59,10 @@ def integer_difference(found: IntArray, expected: Float32Array, form: Activation
 
 
 def float_difference(found: AnyArray, expected: AnyArray, tolerance: float) -> str:
-    """Return what is wrong with `found`; "" when within `tolerance` of `expected`, as a share of the largest value."""
+    """Return what is wrong with `found`; "" when within `tolerance` of `expected`, as a share of the largest value.
+
+    Both are of one shape.
+    """
     if found.dtype.kind not in "fc":
         different = float(np.mean(found != expected)) if found.size else 0.0
         return f"{different:.1%} of its values differ" if different > 0.01 else ""

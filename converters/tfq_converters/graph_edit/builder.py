@@ -62,7 +62,7 @@ class GraphBuilder:
         return outputs
 
     def data(self, o: int, slot: int) -> AnyArray:
-        """Return the constant that operator `o` reads in `slot`."""
+        """Return the constant, of the shape of its tensor, that operator `o` reads in `slot`."""
         return self.tensors[self.ops[o].inputs[slot]].constant
 
     def feed(self, o: int, slot: int, tensor: int) -> None:

@@ -48,7 +48,10 @@ class Lstm:
 
     @staticmethod
     def of(op: Op, value: Callable[[int], Float32Array]) -> "Lstm":
-        """Return the constants of `op`, where `value` gives that of a slot."""
+        """Return the constants of `op`, where `value` gives that of a slot.
+
+        A weight is float32 [units, inputs], or [units, units] of the state; a bias is float32 [units].
+        """
         weights, states, biases = (
             np.stack([value(s) for s in slots]) for slots in (INPUT_WEIGHTS, STATE_WEIGHTS, BIASES)
         )

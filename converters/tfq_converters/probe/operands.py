@@ -55,7 +55,7 @@ class Operands:
 
     @property
     def seen(self) -> AnyArray:
-        """The real values that the operator reads: `data`, rounded where that is encoded."""
+        """The real values that the operator reads: `data`, rounded where that is encoded; of the same shape."""
         if self.encoding is None:
             return self.data if self.data.dtype == np.int32 else self.data.astype(np.float64)
         return (self.encoding.encode(self.data).astype(np.float64) - self.encoding.zero_point) * self.encoding.scale
@@ -110,7 +110,10 @@ def _real_weight(rng: np.random.Generator, shape: tuple[int, ...], form: Form) -
 
 
 def rounded(values: Float64Array, cell: Cell, form: Form) -> Weight:
-    """Quantize `values` at the bits and granularity of `cell`, in the narrow range, symmetric."""
+    """Quantize `values` at the bits and granularity of `cell`, in the narrow range, symmetric.
+
+    They are float64, of the shape of the weight.
+    """
     if cell.mode == "float":
         real = values.astype(np.float32)
         return Weight(real, None, real.astype(np.float64))

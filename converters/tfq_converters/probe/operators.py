@@ -26,7 +26,7 @@ def batch_matmul(data: Array, weight: Array) -> Array:
 
 
 def add(data: Array, weight: Array) -> Array:
-    """Add elementwise."""
+    """Add elementwise arrays of shapes that broadcast."""
     result: Float64Array = data + weight
     return result
 

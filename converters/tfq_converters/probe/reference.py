@@ -55,7 +55,10 @@ def answer(cell: Cell, form: Form, given: Operands) -> Answer:
 
 
 def on_the_fly(data: Float32Array) -> Iterator[Float64Array]:
-    """Round `data` as kernels do before they multiply: by sample or by last axis, with a zero point or without."""
+    """Round `data` as kernels do before they multiply: by sample or by last axis, with a zero point or without.
+
+    Its shape, [n, ..., channels], stays.
+    """
     for axes in (tuple(range(1, data.ndim)), (data.ndim - 1,)):
         low = np.minimum(data.min(axes, keepdims=True), 0).astype(np.float32)
         high = np.maximum(data.max(axes, keepdims=True), 0).astype(np.float32)

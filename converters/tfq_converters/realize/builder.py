@@ -123,7 +123,7 @@ def _requantizes(known: ActivationEncoding, form: ActivationEncoding) -> bool:
 
 
 def stored(tensor: Tensor, value: WeightCodes | FloatArray) -> Tensor:
-    """Return the constant `tensor` with its quantized storage."""
+    """Return the constant `tensor` stored as `value`, which has its shape."""
     if isinstance(value, np.ndarray):
         return replace(tensor, dtype=value.dtype.name, data=value)
     return replace(

@@ -157,7 +157,10 @@ class ApartRunner:
         self._own, self._how = own, how  # the copy that was made for it, and how it is opened
 
     def run(self, inputs: Sequence[AnyArray]) -> list[AnyArray]:
-        """Feed `inputs` in input order, invoke, return the outputs in output order."""
+        """Feed `inputs` in input order, invoke, return the outputs in output order.
+
+        Inputs may have any shapes that the file can take; outputs have those that the run gave them.
+        """
         return self.run_all([inputs])[0]
 
     def run_all(self, inputs: Sequence[Sequence[AnyArray]], reset: bool = False) -> list[list[AnyArray]]:

@@ -58,7 +58,10 @@ class Runner:
             raise TfqError(f"the runtime refuses the file on its {kernels} kernels: {error}") from error
 
     def run(self, inputs: Sequence[AnyArray]) -> list[AnyArray]:
-        """Feed `inputs` in input order, invoke, return copies of the outputs in output order."""
+        """Feed `inputs` in input order, invoke, return copies of the outputs in output order.
+
+        Inputs may have any shapes that the file can take; outputs have those that the run gave them.
+        """
         self.invoke(inputs)
         return self.outputs()
 

@@ -70,7 +70,10 @@ def reciprocal_root(x: FloatArray, scale: np.float32) -> Float32Array:
 
 
 def gelu(approximate: bool) -> Callable[[FloatArray, np.float32], FloatArray]:
-    """Return GELU, computed with tanh or with the error function."""
+    """Return GELU, computed with tanh or with the error function.
+
+    The function takes and returns values of any one shape.
+    """
 
     def bent(x: FloatArray) -> FloatArray:
         if approximate:
