@@ -23,7 +23,7 @@ Int64Array = NDArray[np.int64]
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
-AnyArray = NDArray[Any]  # of the type that a tensor, a sample or a file has
+AnyArray = NDArray[Any]  # numbers, strings or bytes, as a tensor or a sample has them
 
 ABSENT = -1  # the tensor index of an optional operand that is not given
 
