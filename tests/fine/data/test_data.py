@@ -736,7 +736,7 @@ def test_labels_that_are_no_labels():
     assert "labels: expected an array, found SimpleNamespace" in message((images(2), SimpleNamespace()), IMAGE)
     assert "in the data too" in message((images(7), LABELS), IMAGE, labels=LABELS)
     mixed = [(images(1), LABELS[:1]), [images(1, 1)]]
-    assert "data from sample 1 on: labels are missing" in message(mixed, IMAGE)
+    assert "data from sample 1 on: some batches have labels and others have none" in message(mixed, IMAGE)
 
 
 def test_no_samples():
