@@ -62,7 +62,7 @@ def times(case: str, work: Path, repeats: int) -> list[Timed]:
 
 
 def _peer_s(peer: str, files: Files, work: Path) -> float:
-    """Seconds of the peer's calibration; of all that it does where it does not tell."""
+    """Return the seconds of the peer's calibration, or of its whole run if it does not time calibration."""
     run = run_tool(peer, files, work / f"calibration-{peer}.tflite")
     return run.seconds if run.calibration_s is None else run.calibration_s
 

@@ -1,6 +1,6 @@
 """Calibrations to be timed, and one in a process of its own: `python -m benchmarks.calibration_run TFLITE OBSERVER N`.
 
-The process prints the peak of its resident memory. Its samples are random, made as they are read, and never held.
+The process prints the peak of its resident memory. Its samples are random, and made one by one, so they take no memory.
 """
 
 from __future__ import annotations

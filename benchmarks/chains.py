@@ -1,4 +1,4 @@
-"""Is an int8 operator that no delegate takes worth it between two that one does?
+"""Whether an int8 operator that no delegate takes is worth it between two operators that a delegate takes.
 
 It splits the delegate's graph in two; the alternative is its float kernel between DEQUANTIZE and QUANTIZE, which the
 delegate may take along. `chain_costs` times FULLY_CONNECTED -> operator -> FULLY_CONNECTED both ways.
@@ -25,7 +25,7 @@ def chain_costs(codes: Sequence[str], clock: Callable[[Mapping[str, File]], dict
     """Return code -> nanoseconds of the chain with the operator in int8 ("int8_ns") and in float ("float_ns").
 
     Args:
-        codes: operators; those whose result is not one activation of rank four, or that ask for values of their own,
+        codes: operators; those whose result is not one activation of rank four, or that need special values,
             are left out.
         clock: times files, interleaved.
     """
@@ -99,7 +99,7 @@ class _Steps:
         return output
 
     def apply(self, given: Case, row: KernelRow, source: int, result: int, version: int, integer: bool = True) -> None:
-        """The operator of `given`, every fed operand read from `source`."""
+        """Add the operator of `given`, whose fed operands are all read from `source`."""
         slots, data = [], single_op.data_slots(given)
         for slot, operand in enumerate(given.inputs):
             if not isinstance(operand, np.ndarray):

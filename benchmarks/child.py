@@ -1,4 +1,4 @@
-"""How a module of the benchmarks is run in a process of its own."""
+"""The command and the environment that run a module of the benchmarks in a process of its own."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How well a file does on labelled samples, and how far its outputs are from the float file's."""
+"""The accuracy of a file on labelled samples, and the distance of its outputs from those of the float file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long files take for one sample, in turns with the float file they come from."""
+"""The time of files for one sample, in turns with the float file that they come from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPENINGS = 3
 def time_files(paths: Mapping[str, Path], sample: np.ndarray, seconds: float) -> Times:
     """CPU time of one invocation of each file, default kernels, one thread.
 
-    Every file is opened several times: where its memory happens to lie makes some per cent of difference.
+    Every file is opened several times, since the place of its memory changes the time by some per cent.
 
     Args:
         paths: name -> file.

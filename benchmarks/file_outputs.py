@@ -1,6 +1,6 @@
 """The outputs of a file, run in a process of its own: `python -m benchmarks.file_outputs FILE SAMPLES COUNT OUTPUT`.
 
-For files of which nobody knows whether they can be run: they may take the process down.
+For files that may crash the process that runs them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One case of the zoo on disk, in every form that a tool starts from: `python -m benchmarks.float_files CASE FOLDER`.
 
-Made in a process of its own, so that those who measure never load Keras.
+It is made in a process of its own, so that the measuring process never loads Keras.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def write_files(case: Case, folder: Path) -> Files:
 
 
 def prepared(name: str, work: Path) -> Files:
-    """Return the files of the case `name` in WORK/NAME; made there first, in another process, where they are not."""
+    """Return the files of the case `name` in WORK/NAME; made there first, in another process, if they are missing."""
     place = work / name
     if not place.exists():
         work.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ class Measured:
     bytes: int
 
     def median(self, figure: str) -> float | None:
-        """Return the median of one field of `ToolRun`; None where the tool does not tell."""
+        """Return the median of one field of `ToolRun`; None if the tool does not report it."""
         values = [getattr(run, figure) for run in self.runs]
         return None if None in values else median(values)
 
@@ -123,7 +123,7 @@ def _seconds(run: Callable[[], None]) -> float:
 
 
 def table(rows: Sequence[Measured]) -> Table:
-    """Medians, and in brackets how many times ours they are."""
+    """Return the medians, and in brackets their ratio to those of tfq_fine."""
     ours = {row.case: row for row in rows if row.tool == OURS}
     made = []
     for row in rows:

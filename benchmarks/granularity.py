@@ -1,6 +1,6 @@
 """Size, accuracy and speed of each granularity and width, against litert-quantizer: `python -m benchmarks.granularity`.
 
-Three files for every setting: tfq_fine's at its defaults; litert-quantizer's, where it can say the setting; and
+Three files for every setting: tfq_fine's at its defaults; litert-quantizer's, if it has such a setting; and
 tfq_fine's "equal" one: plain rounding of the same operators to the same borders, which is what theirs does.
 """
 
@@ -61,7 +61,7 @@ class Row:
 
     @property
     def falls_short(self) -> str:
-        """In what the equal file is worse than theirs."""
+        """Return in which figures the "equal" file is worse than theirs."""
         if self.equal is None or self.theirs is None or isnan(self.theirs.sqnr_db):
             return ""
         worse = self.theirs.sqnr_db - self.equal.sqnr_db > WORSE_DB
@@ -89,7 +89,7 @@ class Bench:
         return Row(self.case, setting.name, _file(ours), equal, theirs, failure, peer)
 
     def measured(self, made: Made) -> File | str:
-        """Return how good a file is; or why it cannot be told."""
+        """Return the figures of a file, or the reason why it has none."""
         if made.path is None:
             return made.note
         digest = sha256(made.path.read_bytes()).hexdigest()
@@ -110,7 +110,7 @@ class Bench:
         return File(path.stat().st_size, right, agreement(self.expected, values), errors.sqnr_db)
 
     def _theirs(self, setting: Setting) -> tuple[File | None, str, File | None]:
-        """Their file, what to say of it, and the equal one of ours."""
+        """Return their file, a note on it, and our "equal" file."""
         if not setting.peer:
             return None, "", None
         made = self.maker.theirs(setting)

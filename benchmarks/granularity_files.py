@@ -1,4 +1,4 @@
-"""The files that `benchmarks.granularity` compares, and what it can tell of one by looking at it."""
+"""The files that `benchmarks.granularity` compares, and the facts that it reads from one without running it."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Maker:
         self._sensitive: list[str] | None = None
 
     def ours(self, setting: Setting) -> Made:
-        """At the default algorithms, as many operators as the recipe can reach."""
+        """Return tfq_fine's file: default algorithms, and as many operators as the recipe can quantize."""
         if setting.mixed:
             setting = setting.with_sensitive(self._sensitive_layers())
         return self._quantized(setting, setting.recipe, "ours")
 
     def equal(self, setting: Setting, peer: Graph) -> Made:
-        """Return the recipe of what the peer's file does, and no more: its rounding, its operators, its borders."""
+        """Return the recipe that quantizes just what the peer's file does: its rounding, its operators, its borders."""
         kept = float_codes(tfq_graph(self.files), peer, setting.spec.mode)
         borders = {"input_type": border(peer, peer.main.inputs), "output_type": border(peer, peer.main.outputs)}
         return self._quantized(setting, setting.plain(kept), "equal", **borders)
@@ -85,7 +85,7 @@ class Maker:
         return self.work / f"{self.files.folder.name}-{setting.name}-{whose}.tflite"
 
     def _calibrated(self) -> Statistics:
-        """Once for all settings that leave the float model unchanged."""
+        """Return the statistics, gathered once for all settings that leave the float model unchanged."""
         if self._statistics is None:
             self._statistics = calibrate(self.graph, batches(self.data, input_specs(self.graph)), threads=CORES)
         return self._statistics
@@ -106,7 +106,7 @@ def tfq_graph(files: Files) -> Graph:
 
 
 def forms(report: QuantizationReport) -> str:
-    """Return how many operators hold their weights in each way.
+    """Return how many operators store their weights in each form.
 
     >>> from tfq_fine.report.quantization import OpRow
     >>> row = OpRow("a", "a", "CONV_2D", "dynamic", "int4 per-channel", form="native")

@@ -1,4 +1,4 @@
-"""litert-quantizer at the settings of `benchmarks.granularity`, wherever its interface can say them.
+"""litert-quantizer at the settings of `benchmarks.granularity`, where its interface has them.
 
 Plain min/max of the weights, and plain min/max over the calibration samples (its default, a moving average, clips).
 """

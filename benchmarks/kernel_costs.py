@@ -88,7 +88,7 @@ Points = dict[tuple[str, Units], tuple[float, bool]]
 
 
 def unit_of(code: str, row: KernelRow) -> str:
-    """Return what the cost of an operator grows with."""
+    """Return the unit of an operator's cost, such as multiplications."""
     if row.weight is not None or code in ("BATCH_MATMUL", lstm.CODE):
         return "mac"
     return "input" if code in BY_INPUT else "output"

@@ -46,7 +46,7 @@ def write_float(path: Path, gigabytes: float) -> None:
 
 
 def peak() -> int:
-    """Peak resident memory of this program in MiB; `ru_maxrss` would count what started it."""
+    """Return the peak resident memory of this program in MiB; `ru_maxrss` would count the parent process too."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) // 1024
 

@@ -62,7 +62,7 @@ def _time(case: str, files: Files, paths: Mapping[str, Path], int16: bool) -> li
 
 
 def offenders(rows: Sequence[Row]) -> list[Row]:
-    """Return the files that are slower than float by more than two runs of the float file differ, and need not be."""
+    """Return the files without int16 that are slower than float by more than the noise between float runs."""
     noise = {row.case: max(row.ratio, 2 - row.ratio) for row in rows if row.recipe == AGAIN}
     return [row for row in rows if not row.int16 and row.ratio > max(SLOWER, noise.get(row.case, 1.0))]
 

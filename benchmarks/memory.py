@@ -11,7 +11,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def peak_while_running(process: subprocess.Popen[bytes], every: float = 0.01) -> int:
-    """Wait for `process`; the largest sum of resident bytes over its tree that was seen, looking `every` seconds.
+    """Wait for `process`; return the largest sum of resident bytes over its tree, sampled `every` seconds.
 
     Pages that two processes of the tree share count in both, so that the sum is an upper bound.
     """

@@ -136,7 +136,7 @@ def _values(rng: np.random.Generator, tensor: Tensor, span: tuple[float, float])
 
 
 def _beyond(values: np.ndarray, span: tuple[float, float]) -> np.ndarray:
-    """Values that leave the calibrated range on the side away from 0, as unseen data does."""
+    """Return values that leave the calibrated range on the side away from 0, as new data does."""
     return (
         values if values.dtype == bool else np.where(np.abs(values) > 0.7 * np.abs(span).max(), EXCESS * values, values)
     )

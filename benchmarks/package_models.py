@@ -1,4 +1,4 @@
-"""How far a recipe takes the models of packages from their own float results.
+"""The distance of quantized models of packages from their own float results.
 
 `python -m benchmarks.package_models [--recipe full_int8] [MODEL ...]` prints, for each output, its SQNR over all test
 samples, and how many points it is off. Of decisions (a class, the side of a limit) these are the percent that differ

@@ -1,4 +1,4 @@
-"""How close `simulate` is to the file it simulates, for every recipe and three trained models.
+"""The distance of `simulate` from the file that it simulates, for every recipe and three trained models.
 
 `python -m benchmarks.parity --output parity.json` writes its table as Markdown next to the JSON.
 """

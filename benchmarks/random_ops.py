@@ -35,7 +35,7 @@ def _shape(code: str, rng: Rng) -> tuple[int, ...]:
 
 
 def _ranged(given: Case, rng: Rng) -> Case:
-    """Ranges of values of one operator: one decade or another, rarely centred."""
+    """Return ranges of values of one operator, of random decades and rarely centred."""
     if given.code in {"LOG", "SQRT", "RSQRT"}:
         high = 10 ** rng.uniform(-2, 3)
         return replace(given, low=high * 10 ** rng.uniform(-1.5, -0.3), high=high)
@@ -108,7 +108,7 @@ def _classes(code: str, kind: str) -> Callable[[Rng], Case]:
 
 
 def _two(code: str, kind: str, **fields: object) -> Callable[[Rng], Case]:
-    """Two inputs of different ranges, the second broadcast now and then, a fused activation now and then."""
+    """Return two inputs of different ranges; sometimes the second is broadcast, sometimes an activation is fused."""
 
     def make(rng: Rng) -> Case:
         shape = _image(rng)

@@ -1,6 +1,6 @@
 """How often each stage computes during one `full_int8`, and how long: `python -m benchmarks.stage_calls [MODEL ...]`.
 
-The functions that compute are wrapped wherever a module has imported them. A stage that hands its value on computes
+The functions that compute are wrapped wherever a module has imported them. A stage that passes its value on computes
 once for a graph, a plan or a variant; a count that grows with the number of variants is work done again.
 """
 

@@ -62,12 +62,12 @@ class Table:
 
 
 def progress(text: str) -> None:
-    """Say what has just been done, apart from the tables."""
+    """Print a line of progress to stderr, apart from the tables."""
     print(text, file=sys.stderr, flush=True)
 
 
 def save(path: str | Path, tables: Sequence[Table], numbers: Mapping[str, Any]) -> None:
-    """`path` gets the numbers and what they were measured with as JSON; PATH.md, in its place, the tables."""
+    """Write the numbers and the environment to `path` as JSON, and the tables to PATH.md."""
     place = Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps({"environment": environment(), **numbers}, indent=1) + "\n")
@@ -82,7 +82,7 @@ def present(made: Table, rows: Sequence[Any], output: str | Path | None) -> None
 
 
 def environment() -> dict[str, Any]:
-    """Return what the numbers depend on."""
+    """Return the versions and the machine that the numbers depend on."""
     packages = ("ai-edge-litert", "tensorflow", "keras", "litert-quantizer", "numpy")
     return {
         "machine": platform.machine(),

@@ -1,4 +1,4 @@
-"""Time several things in turns, so that a machine that changes its speed slows all alike."""
+"""Time several functions in turns, so that a change of the machine's speed affects all alike."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def run_tool(name: str, files: Files, output: Path, samples: int = 100) -> ToolR
     """Run a tool in a process of its own; `output` gets the file.
 
     Raises:
-        ToolFailed: with its last words.
+        ToolFailed: the tool failed; the message ends with its last output.
     """
     command = child.command("tool_run", name, files.folder, output, samples)
     with output.with_suffix(".log").open("w+b") as log:

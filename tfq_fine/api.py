@@ -103,7 +103,9 @@ class Result:
         if any(part is not first for part in others):
             keys = ", ".join(map(repr, self.signatures))
             example = next(iter(self.signatures))
-            raise TfqError(f"each of the signatures {keys} has its own {name}: result.signatures[{example!r}].{name}")
+            raise TfqError(
+                f"each of the signatures {keys} has its own {name}; use result.signatures[{example!r}].{name}"
+            )
         return first
 
     @property
@@ -400,7 +402,7 @@ def _calibrated(
             pairs = {key: (value, earlier.get(key)) for key, value in every.items()}
             return Statistics.of_signatures(each(graph, pairs, one))
         if resume is not None and resume.signatures:
-            raise TfqError("the statistics to resume are by signature, and the data is not: give data by signature")
+            raise TfqError("resume has statistics of several signatures, data is of one: pass data={'KEY': ...}")
         plan = make_plan(graph, requested, Policy("speed", True, Target()))
         if resume is not None:
             resume.require_of(graph)

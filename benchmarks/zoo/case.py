@@ -1,4 +1,4 @@
-"""The values that the zoo gives: a `Case` to quantize and measure, a `Dataset` to train a model of one's own on."""
+"""The values that the zoo returns: a `Case` to quantize and measure, a `Dataset` to train a model of one's own on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """A float model with what it takes to quantize it and to say what that cost; the arrays are preprocessed."""
+    """A float model with preprocessed data to quantize it and to measure the loss."""
 
     name: str
     model: keras.Model

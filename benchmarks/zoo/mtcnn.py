@@ -42,7 +42,7 @@ def mtcnn(name: str) -> FileCase:
 
 @contextmanager
 def _importable() -> Iterator[None]:
-    """Put the package, and what unpacks its weights, on the path."""
+    """Put the package, and the package that unpacks its weights, on the import path."""
     folders = [str(unpacked(pip_wheel(*package))) for package in (("mtcnn", "1.0.0"), ("lz4", "4.4.4"))]
     sys.path[:0] = folders
     try:

@@ -1,6 +1,6 @@
-"""A CNN as many train their first: raw 0 .. 255 images, convolution -> ReLU -> batch norm, pooling, dense layers.
+"""A CNN like many first ones: raw 0 .. 255 images, convolution -> ReLU -> batch norm, pooling, dense layers.
 
-The converter folds batch norm only into what stands before it, and here ReLU does.
+The converter folds batch norm only into the operator before it, which is a ReLU here.
 """
 
 from __future__ import annotations

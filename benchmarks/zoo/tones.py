@@ -1,7 +1,7 @@
 """A small audio network with its log-mel front end inside the graph, on tones of eight pitches in noise.
 
 Loudness differs by 50 dB, so that the logarithm of the power spectrum reaches over many orders of magnitude: 8 bits of
-a power hold none of the quiet ones.
+the power spectrum round all quiet tones to 0.
 """
 
 from __future__ import annotations

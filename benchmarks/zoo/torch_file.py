@@ -30,7 +30,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _View:
-    """A tensor: what part of which storage; offset and strides count values."""
+    """A tensor as a part of a storage; offset and strides count values."""
 
     storage: _Storage
     offset: int
@@ -53,7 +53,7 @@ _ALLOWED: dict[tuple[str, str], object] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds nothing but what a state dict of float and int64 tensors is made of, so a file cannot run code."""
+    """Loads only the classes of a state dict of float and int64 tensors, so a file cannot run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""Models trained here are kept, under a hash of the code that trains them."""
+"""A cache of the models trained here, by a hash of the code that trains them."""
 
 from __future__ import annotations
 

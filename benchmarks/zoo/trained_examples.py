@@ -1,4 +1,4 @@
-"""The models of `examples/`, trained for few epochs: small files, where what surrounds the arithmetic counts."""
+"""The models of `examples/`, trained for few epochs: small files, whose overhead outweighs the arithmetic."""
 
 from __future__ import annotations
 

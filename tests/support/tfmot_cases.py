@@ -183,7 +183,7 @@ def without_data_partly() -> None:
     )
     model = trained(tfmot.quantization.keras.quantize_apply(marked))
     with pytest.raises(
-        tfq.TfqError, match=r"give data=\.\.\.; the model itself holds no range of model\w*/thin/.*, .*/head/"
+        tfq.TfqError, match=r"give data=\.\.\.; the model itself has no range for model\w*/thin/.*, .*/head/"
     ):
         tfq.quantize(model, "full_int8")
     tfq.quantize(model, "full_int8", data=IMAGES)

@@ -92,7 +92,7 @@ def chosen(graph: Graph, plan: Plan, statistics: Statistics, only: AbstractSet[i
     observed = {t: _seen(root, specs[t], statistics) for t, root in roots.items()}
     raise_all(
         f"observer {specs[t].observer!r} of {graph.main.tensors[t].name} reads a {OBSERVERS[specs[t].observer].reads} "
-        "statistic, which these statistics do not hold: calibrate with the recipe that is to be used"
+        "statistic, which these statistics lack: calibrate with the recipe that is to be used"
         for t, tensor in observed.items()
         if tensor is None
     )

@@ -81,8 +81,8 @@ def solution(spec: WeightSpec, problem: WeightProblem) -> Solution:
     missing = problem.inputs.missing(row.reads)
     if missing:
         raise TfqError(
-            f"algorithm {spec.algorithm!r} reads {', '.join(missing)} of the inputs, which is not known: give "
-            "representative data, or statistics that were calibrated with the recipe that is to be used"
+            f"algorithm {spec.algorithm!r} reads {', '.join(missing)} of the inputs, and there are none: give "
+            "representative data, or statistics that `calibrate` gathered with this recipe"
         )
     solved = row.solve(replace(problem, options=row.with_defaults(dict(spec.options))))
     return solved if isinstance(solved, Solution) else Solution(solved, spec.algorithm)

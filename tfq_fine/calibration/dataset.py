@@ -78,7 +78,9 @@ class CalibrationData:
         pairs = zip(fields(cls)[1:], options, strict=True)
         twice = [f"{option.name}={value!r}" for option, value in pairs if value != option.default]
         if twice:
-            raise TfqError(f"{', '.join(twice)}: with data=CalibrationData(...), give that to CalibrationData")
+            raise TfqError(
+                f"{', '.join(twice)}: given next to data=CalibrationData(...); pass it to CalibrationData instead"
+            )
         return data
 
 

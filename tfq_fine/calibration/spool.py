@@ -44,8 +44,8 @@ class Spool:
                     self._writer.add(f"{n}_{k}", array)
         except OSError as error:
             raise TfqError(
-                f"the data cannot be put aside on disk ({error.strerror}), to be read again for changed graphs: give "
-                "arrays or files, or transforms=None"
+                f"the data cannot be copied to a temporary file ({error.strerror}), which transforms "
+                "read again: give arrays or files, or transforms=None"
             ) from error
         self._written.append((batch.first, batch.count, len(batch.inputs)))
 

@@ -213,7 +213,7 @@ class Statistics:
             other_name = tensors[t].name if t < len(tensors) else "none"
             if other_name != name:
                 raise TfqError(
-                    f"the statistics are of another model: they call tensor {t} {name!r}, this model {other_name!r}; "
+                    f"the statistics are of another model: tensor {t} is {name!r} there and {other_name!r} here; "
                     "calibrate this model"
                 )
 

@@ -28,7 +28,7 @@ TYPES = ("float32", "int8", "uint8", "int16")
 MODEL = "Keras model (.keras, .h5), SavedModel folder or float .tflite"
 DATA = (
     ".npz with one array per input, samples along axis 0 (and labels, as 'labels' or 'y'), or .npy; of a model of "
-    "several signatures once for each, as KEY=FILE"
+    "several signatures, repeat the option as KEY=FILE"
 )
 
 
@@ -39,16 +39,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         SystemExit: bad usage (2), or help was asked for (0).
     """
     parser = argparse_flags.ArgumentParser(  # type: ignore[no-untyped-call]
-        prog=PROGRAM, description="Quantize Keras models for TFLite, and measure what it cost."
+        prog=PROGRAM, description="Quantize Keras models for TFLite, and measure the loss of accuracy."
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {tfq.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _quantize(commands.add_parser("quantize", help="write a quantized .tflite", allow_abbrev=False))
-    _calibrate(commands.add_parser("calibrate", help="run a model on data and keep what it shows", allow_abbrev=False))
+    _calibrate(
+        commands.add_parser(
+            "calibrate", help="run a model on data and save statistics of its tensors", allow_abbrev=False
+        )
+    )
     _verify(commands.add_parser("verify", help="compare a quantized .tflite with its float model", allow_abbrev=False))
-    _inspect(commands.add_parser("inspect", help="show what a .tflite holds", allow_abbrev=False))
-    commands.add_parser("recipes", help="list the recipes", allow_abbrev=False)
-    _kernels(commands.add_parser("kernels", help="show what the runtimes compute", allow_abbrev=False))
+    _inspect(commands.add_parser("inspect", help="show the operators and tensors of a .tflite", allow_abbrev=False))
+    commands.add_parser("recipes", help="list the recipes that have a name", allow_abbrev=False)
+    _kernels(commands.add_parser("kernels", help="show which quantized kernels each runtime has", allow_abbrev=False))
     arguments = parser.parse_args(list(argv[1:]))
     if flags.FLAGS["verbosity"].using_default_value:
         logging.set_verbosity(logging.WARNING)  # absl would raise it to INFO
@@ -57,31 +61,32 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
-    _option(parser, "recipe", required=True, help="name of a recipe (see `recipes`), or a .json file that holds one")
+    _option(parser, "recipe", required=True, help="name of a recipe (see `recipes`), or a .json file with one")
     _option(parser, "data", action="append", help=f"representative data, for recipes that need it: {DATA}")
     _option(parser, "output", required=True, metavar="FILE", help="the .tflite to write; - is stdout")
     _option(parser, "input-type", choices=TYPES, default="float32", help="type of the file's inputs")
-    _option(parser, "output-type", choices=TYPES, default="float32", help="type of its outputs")
+    _option(parser, "output-type", choices=TYPES, default="float32", help="type of the file's outputs")
     _option(
         parser,
         "prefer",
         choices=("speed", "size"),
         default="speed",
-        help="speed: an operator whose quantized kernel is slower stays float",
+        help="speed: an operator stays float where its quantized kernel is slower; size: it is quantized anyway",
     )
     _option(
         parser,
         "runtime",
         choices=tuple(RUNTIMES),
         action="append",
-        help=f"where the file must run; may be given several times (default: {' and '.join(DEFAULT_RUNTIMES)}). "
+        help="runtime that must compute the file right; repeat for several (default: "
+        f"{' and '.join(DEFAULT_RUNTIMES)}). "
         + "; ".join(f"{name}: {runtime.help}" for name, runtime in RUNTIMES.items()),
     )
     _option(
         parser,
         "on-unsupported",
         choices=("error", "fallback"),
-        help="where a runtime does not compute what the recipe asks: an error, or the nearest that all compute "
+        help="if a runtime has no kernel for what the recipe requests: an error, or the nearest that has one "
         "(default: what the recipe says; presets below 8 bits fall back)",
     )
     _option(parser, "kernels", metavar="FILE", help="kernel table of another machine or release (see `kernels`)")
@@ -90,14 +95,14 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
         "quality",
         choices=("fast", "balanced", "best"),
         default="balanced",
-        help="effort for weights below 8 bits: fast reads no data; balanced and best fit them to it",
+        help="effort for weights below 8 bits: fast rounds them without data; balanced and best fit them to the data",
     )
     for name, default in TRANSFORMS.items():
         words = name.replace("_", "-")
-        said = "whether to try this transform, which stays where it lowers the error (the report says)"
+        said = "try this transform, and keep it only if it lowers the error (see the report)"
         tried = default or None  # None: where the recipe names it
         _option(parser, words, action=argparse.BooleanOptionalAction, default=tried, help=said)
-    _option(parser, "statistics", metavar="FILE", help="of an earlier `calibrate` of this model, instead of data")
+    _option(parser, "statistics", metavar="FILE", help="file that `calibrate` wrote for this model, instead of --data")
     _observing(parser)
     _common(parser)
 
@@ -106,12 +111,22 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     _option(parser, "data", action="append", required=True, help=f"representative data: {DATA}")
     _option(parser, "output", required=True, metavar="FILE", help="the .npz to write; - is stdout")
-    _option(parser, "recipe", default="full_int8", help="whose observers say what is needed (default: full_int8)")
-    _option(parser, "also", choices=STATISTICS, action="append", help="for algorithms; may be given several times")
-    _option(parser, "resume", metavar="FILE", help="statistics that these samples are added to")
+    _option(
+        parser,
+        "recipe",
+        default="full_int8",
+        help="recipe whose observers and algorithms decide what is saved (default: full_int8)",
+    )
+    _option(parser, "also", choices=STATISTICS, action="append", help="save this statistic too; repeat for several")
+    _option(parser, "resume", metavar="FILE", help="statistics of an earlier run, to which the new samples are added")
     _option(parser, "batch-size", type=positive_integer, default=1, metavar="N", help="samples per run")
     _observing(parser)
-    _option(parser, "unsafe", action="store_true", help="allow a Keras file to run code that it holds")
+    _option(
+        parser,
+        "unsafe",
+        action="store_true",
+        help="allow a Keras file to run the code in it; use only for files that you trust",
+    )
 
 
 def _observing(parser: argparse.ArgumentParser) -> None:
@@ -120,14 +135,14 @@ def _observing(parser: argparse.ArgumentParser) -> None:
         parser,
         "observer",
         metavar="NAME[:OPTION=NUMBER,...]",
-        help=f"how ranges of activations are chosen, instead of as the recipe says: {', '.join(OBSERVERS)}",
+        help=f"how to choose the ranges of activations, instead of the recipe's observers: {', '.join(OBSERVERS)}",
     )
     _option(
         parser,
         "on-invalid",
         choices=("error", "skip"),
         default="error",
-        help="a sample with NaN or infinity is an error, or left out and counted",
+        help="if a sample has NaN or infinity: stop with an error, or skip the sample and count it",
     )
 
 
@@ -135,32 +150,51 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("tflite", metavar="TFLITE", help="the quantized file")
     _option(parser, "data", action="append", required=True, help=f"test data: {DATA}")
-    said = "top1, top5, accuracy, auc, mae or mse against the labels; as KEY=NAME of one of several signatures"
+    said = "top1, top5, accuracy, auc, mae or mse against the labels; KEY=NAME for one of several signatures"
     _option(parser, "metric", action="append", help=said)
     said = "exit with 1 if the metric gets worse by more than D, such as 0.01 or 1%%, in any signature"
     _option(parser, "max-drop", metavar="D", help=said)
     _option(parser, "samples", type=positive_integer, metavar="N", help="use the first N samples")
     _option(
-        parser, "batch-size", type=positive_integer, default=1, metavar="N", help="samples per run, where that is free"
+        parser,
+        "batch-size",
+        type=positive_integer,
+        default=1,
+        metavar="N",
+        help="samples per run, if the model does not fix it",
     )
-    _option(parser, "kernels", choices=("default", "optimized", "reference"), default="default", help="of the runtime")
-    _option(parser, "threads", type=positive_integer, default=1, metavar="N", help="of the interpreters")
-    _option(parser, "latency", action=argparse.BooleanOptionalAction, default=True, help="measure the time of both")
+    _option(
+        parser,
+        "kernels",
+        choices=("default", "optimized", "reference"),
+        default="default",
+        help="kernels of the runtime",
+    )
+    _option(parser, "threads", type=positive_integer, default=1, metavar="N", help="threads of each interpreter")
+    _option(
+        parser,
+        "latency",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure the run time of both models",
+    )
     _option(parser, "layers", action=argparse.BooleanOptionalAction, default=True, help="measure the error per layer")
     _common(parser)
 
 
 def _inspect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tflite", metavar="TFLITE", help="the file")
+    parser.add_argument("tflite", metavar="TFLITE", help="the .tflite file")
     _option(parser, "tensors", action="store_true", help="list every tensor")
 
 
 def _kernels(parser: argparse.ArgumentParser) -> None:
-    _option(parser, "probe", action="store_true", help="measure here, on the runtimes that are installed: some minutes")
-    _option(parser, "output", metavar="FILE", help="write what was measured, for quantize(kernels=FILE); - is stdout")
-    _option(parser, "table", metavar="FILE", help="show this table instead of the one that comes with the program")
+    _option(parser, "probe", action="store_true", help="measure the runtimes that are installed here (takes minutes)")
+    _option(
+        parser, "output", metavar="FILE", help="write the measured table, for `quantize --kernels FILE`; - is stdout"
+    )
+    _option(parser, "table", metavar="FILE", help="show this table instead of the built-in one")
     choices = tuple(families())
-    _option(parser, "runtime", choices=choices, action="append", help="only this runtime; may be given several times")
+    _option(parser, "runtime", choices=choices, action="append", help="show only this runtime; repeat for several")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -170,10 +204,17 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "timeout",
         type=seconds,
         metavar="S",
-        help="seconds that one run of the file may take (default: 60, and 1000 times what the float model takes)",
+        help="seconds that one run of the file may take (default: 60 plus 1000 times the float model's time)",
     )
-    _option(parser, "html", metavar="FILE", help="write the report as a page with pictures (extra: tfq_fine[report])")
-    _option(parser, "unsafe", action="store_true", help="allow a Keras file to run code that it holds")
+    _option(
+        parser, "html", metavar="FILE", help="write the report as an HTML page with pictures (needs tfq_fine[report])"
+    )
+    _option(
+        parser,
+        "unsafe",
+        action="store_true",
+        help="allow a Keras file to run the code in it; use only for files that you trust",
+    )
 
 
 def _option(parser: argparse.ArgumentParser, name: str, **details: Any) -> None:

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         _show(describe(table, [variant for variant in variants if variant in table.variants]))
         return 0
     if arguments.table:
-        raise TfqError("--table prints what was measured before, --probe measures; give one of them")
+        raise TfqError("--table shows a saved table, --probe measures a new one; give one of them")
     with places({"output": arguments.output}, []) as targets:
         table = _measured(variants)
         if "output" in targets:

@@ -91,7 +91,7 @@ def _chunks(source: Source, wanted: Wanted, keep_labels: bool) -> Iterator[Chunk
             labels = label_array(labels) if keep_labels and labels is not None else None
             if has_labels not in (None, labels is not None):
                 raise TfqError(
-                    "labels are missing here, or were missing before; give labels for all of the data or for none"
+                    "some batches have labels and others have none; give labels for all of the data or for none"
                 )
             has_labels = labels is not None
             chunk = checked(arrays, labels, first, wanted)
@@ -123,7 +123,9 @@ def _limited(chunks: Iterator[Chunk], limit: int | None) -> Iterator[Chunk]:
     for chunk in chunks:
         room = chunk.count if limit is None else limit - limit % chunk.unit - chunk.first
         if room <= 0 and chunk.first == 0 and chunk.count:
-            raise TfqError(f"the model takes {chunk.unit} samples at a time; limit={limit} allows none")
+            raise TfqError(
+                f"the model takes {chunk.unit} samples at a time, and limit={limit} is fewer; raise the limit"
+            )
         yield chunk.limited(room)
         if limit is not None and room <= chunk.count:
             return

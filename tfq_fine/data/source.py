@@ -37,7 +37,7 @@ def require_data(data: Any, why: str) -> None:
         TfqError: `data` is None.
     """
     if data is None:
-        raise TfqError(f"{why}: that needs data, and none was given; pass data=..., which may be {FORMS}")
+        raise TfqError(f"{why}: that needs data; pass data=..., which may be {FORMS}")
 
 
 def open_source(data: Any, input_names: list[str]) -> Source:

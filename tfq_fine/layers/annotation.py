@@ -119,7 +119,7 @@ def _check_model(model: Any) -> None:
         TfqError: it is a path, a tf_keras model, or has wrapped layers already.
     """
     if isinstance(model, str | os.PathLike):
-        raise TfqError(f"annotate wraps a model in memory, not a path: load {os.fspath(model)!r} with Keras first")
+        raise TfqError(f"annotate takes a Keras model, found a path: load {os.fspath(model)!r} with Keras first")
     if keras_framework(model) != "keras":
         raise TfqError(f"annotate wraps Keras 3 models; {model.name!r} is of tf_keras: see tfq_fine.tfmot")
     if wrappers(model):
@@ -178,12 +178,13 @@ def _report_left(result: Any, requested: Mapping[str, _Requested]) -> None:
     for path, request in requested.items():
         if path not in wrapped:
             why = (
-                "it is inside a layer of Keras that is taken unchanged"
+                "it is inside a Keras layer that cannot be taken apart"
                 if request.row
-                else "its type has no row (rows=...)"
+                else "its type is unknown (pass rows=... with a LayerRow for it)"
             )
             logging.warning(
-                "layer %r (%s) is not wrapped: %s. It is not simulated, and quantized as the recipe says",
+                "layer %r (%s) is not wrapped: %s. Training does not simulate its quantization; quantize() follows the "
+                "recipe",
                 *(path, type(request.layer).__name__, why),
             )
 

@@ -75,7 +75,7 @@ def unwrapped(model: Any) -> WrappedModel:
     """
     parts = taken_apart(model)
     raise_all(
-        f"layer {path!r} is wrapped for integers and knows no range: run tfq_fine.calibrate(model, data) first"
+        f"layer {path!r} is wrapped for integer kernels and has no range yet: run tfq_fine.calibrate(model, data) first"
         for path, wrapper in parts.wrappers.items()
         if not wrapper.is_calibrated
     )

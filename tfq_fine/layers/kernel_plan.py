@@ -67,7 +67,7 @@ def _plan_of(decision: Decision, graph: Graph, key: tuple[int, int]) -> KernelPl
 
 def _one_operator(code: str, shape: tuple[int, ...], groups: int) -> Graph:
     if code not in ("FULLY_CONNECTED", "CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "GATHER"):
-        raise TfqError(f"no layer can be wrapped whose kernel becomes {code}")
+        raise TfqError(f"a kernel that becomes {code} in the file cannot be wrapped")
     inputs = {"CONV_3D": shape[-2], "GATHER": 1}.get(code, shape[-1])
     rank = {"FULLY_CONNECTED": 2, "GATHER": 1}.get(code, len(shape))
     tensors = (

@@ -60,7 +60,7 @@ class Overrides:
                 reason = f": {decided[key].reason}" if decided[key].reason else ""
                 problems.append(
                     f"{graph.subgraphs[key[0]].op_name(key[1])} was simulated as {self.requested[key].weights} in mode "
-                    f"{self.requested[key].mode} ({form}), and the file would hold {what}{reason}"
+                    f"{self.requested[key].mode} ({form}), but the file would have {what}{reason}"
                 )
         raise_all(problems)
         return plan.but({key: decided[key] for key in self.requested})
@@ -76,12 +76,11 @@ class Overrides:
         ]
         return [
             *(
-                f"{names[key]}: in float in the file, unlike in its wrapper; the row of the operator says why"
+                f"{names[key]} stays float in the file, although its wrapper simulated integers; the report says why"
                 for key in lost
             ),
             *(
-                f"{names[key]}: scales were raised above the simulated ones, where its bias would overflow the "
-                "kernel's sums"
+                f"{names[key]}: scales are larger than simulated, because its bias would overflow the kernel's sums"
                 for key in raised
             ),
         ]

@@ -73,8 +73,8 @@ def check_layer(layer: Any, weights: WeightSpec | None, row: LayerRow | None) ->
         raise TfqError(f"layer {name!r}: FineQuantize needs weights=WeightSpec(...)")
     if not layer.trainable:
         raise TfqError(
-            f"layer {name!r} is frozen (trainable=False): set trainable=True, wrap it, and freeze the wrapper if it is "
-            "to stay unchanged"
+            f"layer {name!r} is frozen (trainable=False): set trainable=True, wrap it, and freeze the wrapper if "
+            "its weights must not change"
         )
     other = next((inner for inner in layer._flatten_layers() if str(inner.compute_dtype) != "float32"), None)
     if other is not None:

@@ -30,5 +30,7 @@ def with_statistics(
     row = ALGORITHMS[spec.weights.algorithm]
     if not row.reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
         return spec, ""
-    why = f"algorithm {spec.weights.algorithm!r} reads its inputs, which are not observed: {row.stand_in} in its place"
+    why = (
+        f"algorithm {spec.weights.algorithm!r} reads its inputs, which are not observed; {row.stand_in} is used instead"
+    )
     return spec.with_weights(algorithm=row.stand_in, options=()), why

@@ -63,7 +63,7 @@ def make_plan(
             spec, unread = with_statistics(spec, key, op, subgraph, unknown)
             beyond = _beyond_calibration(key, op, subgraph, unknown)
             if key[0] == 0 and key[1] in indices:
-                beyond = "it moves an index, which must not be rounded"
+                beyond = "it moves indices, which must not be rounded"
             choice = Choice(op, subgraph, policy, beyond)
             decision = choice.decide(spec)
             if isinstance(decision, str):
@@ -82,7 +82,7 @@ def _beyond_calibration(key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int
     if not unknown.isdisjoint(op.inputs) or not unknown.isdisjoint(op.outputs):
         return "it comes after an operator that no runtime here executes"
     if any(0 in subgraph.tensors[t].shape for t in (*op.inputs, *op.outputs) if t != ABSENT):
-        return "a tensor of it has no elements"
+        return "one of its tensors has no elements"
     return ""
 
 

@@ -78,7 +78,9 @@ def block_shape(
             return tuple(min(size, length) if axis == channel else length for axis, length in enumerate(shape))
         case Blocks(size):
             if inputs is None:
-                raise TfqError(f"{granularity} needs an axis of inputs, and a weight of shape {shape} has none")
+                raise TfqError(
+                    f"{granularity} needs a weight with an axis of inputs, found shape {shape}; use PerTensor"
+                )
             lengths = [1 if axis == channel or not whole_window else length for axis, length in enumerate(shape)]
             return tuple(min(size, shape[axis]) if axis == inputs else length for axis, length in enumerate(lengths))
 

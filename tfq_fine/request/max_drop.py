@@ -35,7 +35,7 @@ class MaxDrop:
         except ValueError:
             value = math.nan
         if not (math.isfinite(value) and value >= 0):
-            raise TfqError(f"max_drop: expected a number from 0, as 0.01, or percent, as 1%; found {given!r}")
+            raise TfqError(f"max_drop: expected a number from 0, such as 0.01, or percent, such as 1%; found {given!r}")
         return MaxDrop(value, percent)
 
     def limit(self, is_share: bool, float_value: float) -> float:

@@ -1,4 +1,4 @@
-"""How much effort goes into weights of few bits whose spec names no algorithm."""
+"""The algorithm for weights below 8 bits whose spec names none, by `quality`."""
 
 from dataclasses import replace
 from typing import Literal
@@ -14,7 +14,7 @@ MOST_BITS: dict[Quality, int] = {
 
 
 def with_quality(spec: OpSpec | None, quality: Quality, has_data: bool) -> OpSpec | None:
-    """Return a spec whose algorithm is the one that `quality` means, where it names none.
+    """Return the spec with the algorithm of `quality` if it names none.
 
     Args:
         spec: the request for one operator; None stays float.

@@ -49,7 +49,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if self.layer is None and self.layer_class is None and self.op is None:
-            raise TfqError("a rule names nothing; give layer, layer_class or op (the default holds for the rest)")
+            raise TfqError("a rule must name a layer, a layer_class or an op; other operators get the default spec")
         if self.layer is not None and self.layer.startswith("re:"):
             try:
                 re.compile(self.layer[3:])
@@ -109,7 +109,10 @@ class Recipe:
         changed_recipe = self._with_specs(changed)
         specs = (changed_recipe.default, *(rule.spec for rule in changed_recipe.rules))
         if not any(isinstance(spec, IntegerSpec) for spec in specs):
-            raise TfqError(f"recipe {self.name!r} quantizes no activations in advance: it has no use for an observer")
+            raise TfqError(
+                f"recipe {self.name!r} fixes no ranges of activations, "
+                "so that an observer has no effect; leave out observer=..., or use a static recipe such as full_int8"
+            )
         return changed_recipe
 
     def with_algorithm(self, name: str) -> "Recipe":

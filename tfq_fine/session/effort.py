@@ -1,4 +1,4 @@
-"""The requests of a recipe, as `quality` completes them."""
+"""The requests of a recipe, completed by `quality`."""
 
 from tfq_converters.graph import Graph
 from tfq_converters.operators import facts_of, weight_axes
@@ -14,11 +14,12 @@ def requested_specs(
 ) -> dict[OpKey, OpSpec | None]:
     """Return what is requested of every operator.
 
-    With "best", weights of up to 3 bits are those between the first and the last linear layer, which get 8 bits where
-    no rule of the recipe is about them: all errors of the first one go through the network, those of the last one come
+    With "best" and weights of up to 3 bits, the first and the last linear layer get 8 bits unless a rule of the recipe
+    is about them: all errors of the first one go through the network, those of the last one come
     out of it, and both are small (Choi et al. 2018, PACT, arXiv 1805.06085, section 5, and most work since).
 
-    A model of more than 256 MiB, whose variants are not compared either, is fitted for "best" alone: that takes hours.
+    A model of more than 256 MiB is fitted for "best" only, since that takes hours; its variants are not compared
+    either.
 
     Raises:
         TfqError: a rule of the recipe matches nothing.

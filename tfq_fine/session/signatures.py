@@ -53,7 +53,10 @@ def joined(graphs: Mapping[str, Graph]) -> Graph:
         expected = dict(zip(graph.main.outputs, alone, strict=True))
         for name, t in signature.outputs:
             if not np.array_equal(results[name], expected[t], equal_nan=expected[t].dtype.kind in "fc"):
-                raise TfqError(f"the file is not handed over: signature {key!r} computes another {name!r} than alone")
+                raise TfqError(
+                    f"the file is not handed over: signature {key!r} gives another output {name!r} in the joined file "
+                    "than in a file of its own"
+                )
     return whole
 
 

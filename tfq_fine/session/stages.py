@@ -133,7 +133,7 @@ class PlannedModel:
         if self.open is None:
             raise TfqError(f"{need}, or statistics=...")
         names = ", ".join(self.graph.main.tensors[t].name for t in sorted(self.open))
-        raise TfqError(f"{need}; the model itself holds no range of {names}")
+        raise TfqError(f"{need}; the model itself has no range for {names}")
 
     @cached_property
     def calibrated(self) -> Graph:

@@ -4,8 +4,8 @@ Wei et al. 2023 (arXiv 2304.09145):
 
     z_j = (max X_j + min X_j) / 2        X' = X - z        b' = b + W z
 
-so that the range of all channels is no longer than twice the widest half of one. z is taken from the bias of what makes
-X, or from the beta of its norm.
+so that the range of all channels is no longer than that of the widest channel alone. z is subtracted from the bias of
+the operator that makes X, or from the beta of its norm.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def choose_shifts(
 ) -> Smoothing:
     """Return the shifts z of activations that lower the estimated noise; the arguments are those of `choose_smoothing`.
 
-    The error of a weight meets what is left of its input alone: the bias takes the product with z as it was in float.
+    A weight's rounding error is multiplied by X' alone: the bias gets the product of z and the float weight.
     """
     changes: list[tuple[SmoothingPath, Float64Array]] = []
     before = after = 0.0

@@ -4,8 +4,8 @@ Xiao et al. 2022 (arXiv 2211.10438), eq. 4:
 
     s_j = max|X_j|^alpha / max|W_j|^(1 - alpha)        X' = X diag(s)^-1        W' = diag(s) W
 
-alpha says how much of the difficulty the weights take. The paper has 0.5 for most models, and a grid for others; each
-activation takes that of `ALPHAS` which is estimated to be best for it (`smoothing_choice`).
+alpha says how much of the range of an activation moves into the weights. The paper has 0.5 for most models, and a grid
+for others; each activation gets the one of `ALPHAS` with the least estimated noise (`smoothing_choice`).
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
-"""Activations whose channels can be scaled, or shifted, where they are made, while linear operators undo it.
+"""Activations whose makers can scale or shift their channels, and whose linear readers undo that.
 
-Beyond `channel_scaling`, an activation may be what a layer norm makes, which TFLite holds as several operators. Its
+Unlike in `channel_scaling`, a maker may be a layer norm, which is several operators in TFLite. Its
 gain g is read twice (m is the mean, r the reciprocal of the standard deviation):
 
     g = r * gamma        y = x * g + (-m * g + beta)
@@ -27,14 +27,14 @@ MOST_WAYS = 64  # ways to choose a factor of every product of two activations, o
 
 @dataclass(frozen=True)
 class SmoothingPath:
-    """An activation, and the operators that change it and take the change back.
+    """An activation, the operators that change it, and those that undo the change.
 
     Attributes:
         tensor: the activation; its channels are the last axis.
-        channels: how many it has.
-        makers: the operators that scale it, last first; none where that is not exact.
-        shifters: the operators that shift it, last first; none where that is not exact.
-        leaves: the linear operators that read it in the end, through what moves and averages values.
+        channels: the number of its channels.
+        makers: the operators that scale it, last first; empty if no set of operators does so exactly.
+        shifters: the operators that shift it, last first; empty if no set of operators does so exactly.
+        leaves: the linear operators that read it, directly or through operators that move or average values.
         inner: other activations that are scaled with it, and rounded by themselves.
     """
 
@@ -47,7 +47,7 @@ class SmoothingPath:
 
 
 def smoothing_paths(graph: Graph) -> dict[int, SmoothingPath]:
-    """Return the activations that linear operators alone read, and whose channels can be scaled or shifted -> how."""
+    """Return a path for each activation that only linear operators read and whose channels can be scaled or shifted."""
     return graph.derived.once(lambda: _smoothing_paths(graph), key="smoothing paths")
 
 
@@ -63,15 +63,15 @@ def _smoothing_paths(graph: Graph) -> dict[int, SmoothingPath]:
 
 
 def of_unknown_size(graph: Graph) -> list[int]:
-    """Return the activations on paths that are scaled, other than those of norms, whose constants tell their size."""
+    """Return the scaled activations on paths, without those of norms, whose size follows from their constants."""
     paths = [p for p in smoothing_paths(graph).values() if p.makers and norm_size(graph.main, p) is None]
     return list(dict.fromkeys(t for path in paths for t in (path.tensor, *path.inner)))
 
 
 def norm_size(main: Subgraph, path: SmoothingPath) -> Float64Array | None:
-    """Return the root mean square of each channel [C] that a norm makes, by its gamma and beta; None of other makers.
+    """Return the root mean square of each channel [C] of a norm, by its gamma and beta; None for other makers.
 
-    That is as if all channels of what is normalized were alike, whose mean square is 1 together.
+    It assumes that all channels have the same mean square before gamma, which is then 1.
     """
     gains = [o for o in path.makers if _is_gain(main, main.ops[o], (path.channels,)) and _normalizes(main, main.ops[o])]
     if len(gains) != 1:
@@ -85,7 +85,7 @@ def norm_size(main: Subgraph, path: SmoothingPath) -> Float64Array | None:
 
 
 def _normalizes(main: Subgraph, op: Op) -> bool:
-    """Return whether a gain multiplies the reciprocal of a standard deviation, or what has been multiplied by it."""
+    """Return whether a gain multiplies the reciprocal of a standard deviation, or a product with it."""
     producers = main.producers()
 
     def codes(t: int) -> dict[str, int]:
@@ -125,7 +125,7 @@ def shifted(graph: Graph, changes: Sequence[tuple[SmoothingPath, Float64Array]])
 
 
 def _source(main: Subgraph, tensor: int) -> int:
-    """Return what `tensor` is a reshape of."""
+    """Return the tensor that reshapes turn into `tensor`."""
     producers = main.producers()
     while tensor in producers and main.ops[producers[tensor]].code == "RESHAPE":
         tensor = main.ops[producers[tensor]].inputs[0]
@@ -171,7 +171,7 @@ def _ways(main: Subgraph, tensor: int) -> Iterator[tuple[int, ...]]:
 
 
 def _inner_ways(main: Subgraph, tensor: int) -> Iterator[tuple[int, ...]]:
-    """Yield the ways of an activation inside; one that is read several times is a gain."""
+    """Yield the sets of operators that scale an inner activation; one with several readers is a gain."""
     o = main.producers().get(tensor)
     if o is None or tensor in main.outputs:
         return
@@ -191,7 +191,7 @@ def _is_gain(main: Subgraph, op: Op, channels: tuple[int, ...]) -> bool:
 
 
 def _complete(main: Subgraph, tensor: int, way: tuple[int, ...]) -> bool:
-    """Return whether all that reads a scaled activation inside is scaled by it."""
+    """Return whether every reader of a scaled inner activation passes the scale on."""
     inside = {main.ops[o].outputs[0] for o in way} - {tensor}
     return all(o in way for t in inside for o, _ in value_readers(main, t))
 
@@ -199,7 +199,7 @@ def _complete(main: Subgraph, tensor: int, way: tuple[int, ...]) -> bool:
 def _shifters(main: Subgraph, tensor: int) -> tuple[int, ...]:
     """Return the operators, last first, that pass a shift of the channels of `tensor` on from the constant of the last.
 
-    There are none where it does not come from a constant unchanged.
+    The list is empty if no constant's shift reaches `tensor` unchanged.
     """
     o = main.producers().get(tensor)
     if o is None or fuses(main.ops[o]):

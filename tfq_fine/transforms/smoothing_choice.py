@@ -1,7 +1,7 @@
-"""The choice of factors for activations whose channels are scaled where they are made (`smoothing`).
+"""The choice of factors for activations whose makers scale their channels (`smoothing`).
 
-A candidate is a vector s [C]: x' = x / s, W' = W s. Each activation gets the one that `noise` estimates to cost least
-over all that read it, or none.
+A candidate is a vector s [C]: x' = x / s, W' = W s. Each activation gets the one with the least `noise` over
+all of its readers, or none.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ Candidates = Callable[
 
 @dataclass(frozen=True)
 class Smoothing:
-    """Which activations are divided by which s, and what that is estimated to bring."""
+    """The factors s of each activation, and the estimated gain."""
 
     changes: tuple[tuple[SmoothingPath, Float64Array], ...]
     before: float  # relative noise, summed over all that read an activation that was looked at
@@ -32,7 +32,7 @@ class Smoothing:
 
 @dataclass(frozen=True)
 class Reader:
-    """A linear operator that reads an activation, and how finely it is quantized."""
+    """A linear operator that reads an activation, and the precision of its input and weights."""
 
     rows: Rows
     repeats: int
@@ -43,11 +43,11 @@ class Reader:
         return self.rows.noise(self._wide(channels), self.levels, np.tile(scale, self.repeats), before)
 
     def signal(self, channels: Channels) -> float:
-        """Return what the noise is relative to."""
+        """Return the sum of the mean squares of the outputs, which `noise` is relative to."""
         return self.rows.signal(self._wide(channels))
 
     def _wide(self, channels: Channels) -> Channels:
-        """Return the channels as often side by side as the operator reads them."""
+        """Return the channels, repeated as often as the operator reads them."""
         low, high, square = (np.tile(values, self.repeats) for values in (channels.low, channels.high, channels.square))
         return Channels(low, high, square, channels.count)
 
@@ -62,7 +62,7 @@ class Reader:
 def readers_of(
     main: Subgraph, path: SmoothingPath, levels: Mapping[int, Levels], most: int | None
 ) -> tuple[Reader, ...]:
-    """Return the quantized operators that read an activation; of `most` of their output channels, or of all."""
+    """Return the quantized readers of an activation, with at most `most` of their output channels (None: all)."""
     leaves = [leaf for leaf in path.leaves if leaf.op in levels]
     return tuple(Reader(weight_rows(main, leaf.op, most), leaf.repeats, levels[leaf.op]) for leaf in leaves)
 
@@ -79,11 +79,11 @@ def choose_smoothing(
 
     Args:
         graph: the float graph.
-        paths: the activations that are looked at.
-        known: activation -> what its channels look like; of those inside paths too.
-        levels: linear operator -> how finely its input and its weights are to be quantized.
+        paths: the activations to scale.
+        known: activation -> the statistics of its channels; also for activations inside paths.
+        levels: linear operator -> the numbers of levels of its input and its weights.
         candidates: the factors that are tried.
-        most: look at so many output channels of each operator; at all when None.
+        most: number of output channels of each operator that the estimate reads; None for all.
     """
     changes: list[tuple[SmoothingPath, Float64Array]] = []
     before = after = 0.0
@@ -102,7 +102,7 @@ def choose_smoothing(
 
 
 def bounded(s: Float64Array) -> Float64Array:
-    """Return factors within `LIMIT` times their geometric mean, and 1 / LIMIT of it: a silent channel may wake up.
+    """Return factors clipped to 1 / LIMIT to LIMIT times their geometric mean: a channel may be 0 on the samples alone.
 
     >>> bounded(np.array([1e-9, 1.0, 1.0])).round(6).tolist()
     [1e-06, 1.0, 1.0]

@@ -242,7 +242,9 @@ def _same_outputs(realized: Realized, run: Mapping[str, AnyArray], n: int) -> No
             wrong = bool(float_difference(outside, inside, FLOAT_TOLERANCE))
         if wrong:
             name = realized.graph.main.tensors[index].name
-            raise TfqError(f"the file is not handed over: its output {name} changes when its intermediates are read")
+            raise TfqError(
+                f"the file is not handed over: its output {name} changes when intermediate tensors are read too"
+            )
 
 
 def _check_signatures(quantized: QuantizedGraph, realized: Realized, others: Mapping[str, Sample]) -> None:

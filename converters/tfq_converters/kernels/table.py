@@ -81,7 +81,7 @@ def _parsed(path: str | os.PathLike[str]) -> KernelTable:
         raise TfqError(f"kernel table {os.fspath(path)} cannot be read: {error}") from error
     except TfqError as error:
         written = "`tfq-fine kernels --probe` writes one"
-        raise TfqError(f"{os.fspath(path)} is no kernel table: {error}; {written}") from error
+        raise TfqError(f"{os.fspath(path)} is not a kernel table: {error}; {written}") from error
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class _File:
 def _table(text: str) -> KernelTable:
     plain = parsed(text, "it")
     if isinstance(plain, dict) and plain.get("format", FORMAT) != FORMAT:
-        raise TfqError(f"it has format {plain['format']}, expected {FORMAT}")
+        raise TfqError(f"expected format {FORMAT}, found {plain['format']}")
     content = from_plain(plain, _File, "it")
     cells = {Cell(row.op, row.form, row.mode, row.bits, row.granularity): row.runs for row in content.cells}
     return KernelTable(cells, content.cells_on, content.costs_on, content.partition_ns, content.cost, content.chains)

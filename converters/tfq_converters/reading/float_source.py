@@ -67,7 +67,7 @@ def validate_constants(graph: Graph) -> None:
                     problem = _not_finite(op, slot, tensor, tensor.data)
                     if problem:
                         problems[id(tensor.data)] = problem
-    raise_all(problems.values(), "the model holds numbers that are not finite:")
+    raise_all(problems.values(), "constants of the model are NaN or infinite:")
 
 
 def _not_finite(op: Op, slot: int, tensor: Tensor, data: AnyArray) -> str:

@@ -120,7 +120,7 @@ class Apart:
                         self._process.wait()
                         raise TfqError(
                             f"{what}: running it did not end within {limit:.4g} seconds, and was stopped; if the file "
-                            "only takes long, give it more: timeout=SECONDS"
+                            "is only slow, raise the limit: timeout=SECONDS"
                         )
                     continue
                 part = os.read(answers.fileno(), 2**16)

@@ -137,8 +137,8 @@ class Runs:
                 child.kill()
                 raise TfqError(
                     f"the file is not handed over: running it on the {kernels} kernels did not end within {limit:.4g} "
-                    f"seconds, and was stopped (the float model took {self.float_seconds:.3g}); if it only takes long, "
-                    "give it more: timeout=SECONDS"
+                    f"seconds, and was stopped (the float model took {self.float_seconds:.3g}); if it is only slow, "
+                    "raise the limit: timeout=SECONDS"
                 )
         if result.exists():
             return ArrayFile(result)

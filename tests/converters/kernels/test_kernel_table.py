@@ -266,9 +266,9 @@ EMPTY = {"format": 1, "cells_on": {}, "costs_on": {}, "partition_ns": 1.0, "cost
     ("content", "message"),
     [
         (None, "cannot be read"),
-        ("{", "is no kernel table"),
-        ("[]", "is no kernel table"),
-        ('{"format": 2}', "format 2, expected 1"),
+        ("{", "is not a kernel table"),
+        ("[]", "is not a kernel table"),
+        ('{"format": 2}', "expected format 1, found 2"),
         ('{"format": 1, "cells": []}', "missing fields cells_on, chains"),
         (json.dumps(EMPTY | {"cells": [{"op": "ADD"}]}), "cells.0: missing fields bits, form"),
     ],

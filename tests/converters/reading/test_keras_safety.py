@@ -67,7 +67,7 @@ def test_a_graph_that_writes_files_is_not_run(tmp_path: Path):
 
     writer = Writer()
     tf.saved_model.save(writer, str(tmp_path / "model"), signatures={"serving_default": writer.call})
-    with pytest.raises(TfqError, match=r"reaches out of its graph(.|\n)*is a WriteFile"):
+    with pytest.raises(TfqError, match=r"reads files or runs code outside of its graph(.|\n)*is a WriteFile"):
         read_model(tmp_path / "model")
     assert not (tmp_path / "written").exists()
 

@@ -92,7 +92,7 @@ def test_bad_observers(observer: str, message: str) -> None:
 
 
 def test_a_recipe_without_activations_has_no_use_for_an_observer() -> None:
-    with pytest.raises(tfq.TfqError, match="'dynamic_int8' quantizes no activations in advance"):
+    with pytest.raises(tfq.TfqError, match="'dynamic_int8' fixes no ranges of activations"):
         tfq.quantize(flatbuffer.write(small_cnn()), "dynamic_int8", observer="mse")
 
 

@@ -322,7 +322,7 @@ def test_statistics_of_another_model_are_refused() -> None:
     other = replace(
         small_cnn().main, tensors=(replace(small_cnn().main.tensors[0], name="x"), *small_cnn().main.tensors[1:])
     )
-    with pytest.raises(TfqError, match="they call tensor 0 'images', this model 'x'"):
+    with pytest.raises(TfqError, match="tensor 0 is 'images' there and 'x' here"):
         found.require_of(replace(small_cnn(), subgraphs=(other,)))
 
 

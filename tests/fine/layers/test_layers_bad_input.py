@@ -140,7 +140,7 @@ def test_annotating_twice():
 
 def test_wrappers_that_were_never_calibrated_are_named():
     model = tfq.annotate(small_cnn(), "full_int8")
-    with pytest.raises(tfq.TfqError, match=r"(?s)'stem' is wrapped for integers and knows no range.*'head'"):
+    with pytest.raises(tfq.TfqError, match=r"(?s)'stem' is wrapped for integer kernels and has no range yet.*'head'"):
         tfq.quantize(model, data=np.zeros((1, 12, 10, 3), np.float32))
 
 
@@ -194,7 +194,7 @@ def test_a_row_that_names_no_variable():
 
 
 def test_annotating_a_path():
-    with pytest.raises(tfq.TfqError, match=r"a model in memory, not a path: load 'model\.keras' with Keras first"):
+    with pytest.raises(tfq.TfqError, match=r"takes a Keras model, found a path: load 'model\.keras' with Keras first"):
         tfq.annotate("model.keras", "full_int8")
 
 

@@ -57,7 +57,7 @@ def test_only_what_no_wrapper_holds_is_counted(monkeypatch: pytest.MonkeyPatch):
 
 def test_tensors_without_a_range_are_named_in_one_error():
     wrapped = calibrated(small_cnn(), "full_int8", images(12))
-    with pytest.raises(tfq.TfqError, match=r"give data=\.\.\.; the model itself holds no range of cnn\w*/add\w*/Add$"):
+    with pytest.raises(tfq.TfqError, match=r"give data=\.\.\.; the model itself has no range for cnn\w*/add\w*/Add$"):
         tfq.quantize(wrapped)
     with pytest.raises(tfq.TfqError, match=r"give data=\.\.\., or statistics=\.\.\.$"):
         tfq.quantize(small_cnn(), "full_int8")

@@ -65,7 +65,7 @@ def test_samples_that_fill_no_batch_are_left_out_and_the_report_says_so() -> Non
 def test_less_than_one_batch_is_an_error() -> None:
     with pytest.raises(TfqError, match="takes exactly 32 samples at a time, and the data holds fewer"):
         tfq.quantize(declared(32), "full_int8", data(31))
-    with pytest.raises(TfqError, match="takes 32 samples at a time; limit=31 allows none"):
+    with pytest.raises(TfqError, match="takes 32 samples at a time, and limit=31 is fewer; raise the limit"):
         tfq.quantize(declared(32), "full_int8", data(64), num_samples=31)
 
 

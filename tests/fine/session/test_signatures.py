@@ -167,7 +167,7 @@ def test_statistics_of_one_signature_and_by_signature_do_not_mix(
         tfq.quantize(saved, "full_int8", given, statistics=one)
     with pytest.raises(TfqError, match="the statistics are by signature and the data is not"):
         tfq.quantize(saved, "full_int8", given["encode"], statistics=every)
-    with pytest.raises(TfqError, match="to resume are by signature, and the data is not"):
+    with pytest.raises(TfqError, match="resume has statistics of several signatures, data is of one"):
         tfq.calibrate(saved, given["encode"], resume=every)
     fewer = tfq.Statistics.of_signatures({"encode": every.signatures["encode"]})
     with pytest.raises(TfqError, match=r"statistics by signature lacks .*'decode'"):
@@ -179,7 +179,7 @@ def test_the_parts_of_a_result(saved: str, result: Result) -> None:
     assert inputs == {"encode": 1, "decode": 1, "both": 2}
     assert all(part.plan and part.statistics is not None for part in result.signatures.values())
     for name in ("plan", "quantized", "statistics"):
-        with pytest.raises(TfqError, match=rf"'encode'.* has its own {name}: result.signatures\['\w+'\].{name}"):
+        with pytest.raises(TfqError, match=rf"'encode'.* has its own {name}; use result.signatures\['\w+'\].{name}"):
             getattr(result, name)
     alone = tfq.quantize(saved, "dynamic_int8")  # as one graph
     assert set(alone.signatures) == set(inputs) and alone.signatures["decode"].plan is alone.plan

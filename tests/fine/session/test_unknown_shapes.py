@@ -106,7 +106,7 @@ def test_of_tf_keras() -> None:
 
 
 def test_without_data_the_error_says_what_to_give() -> None:
-    with pytest.raises(TfqError, match=r"does not know the shapes of its inputs; call it once on data, or give data="):
+    with pytest.raises(TfqError, match=r"has no input shapes yet; call it once on data, or pass data="):
         tfq.quantize(built_by_hand(keras))
 
 

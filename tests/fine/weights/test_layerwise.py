@@ -196,6 +196,6 @@ def test_weights_in_a_loop_are_rounded_where_the_algorithm_reads_inputs(monkeypa
     recipe = tfq.Recipe("reads", tfq.OpSpec("weight_only", tfq.WeightSpec(8, algorithm="reads")))
     result = tfq.quantize(model, recipe, data=RNG.normal(size=(3, 4, 3)).astype(np.float32))
     reasons = {decision.reason for (s, _), decision in result.plan.items() if s > 0 and decision.spec is not None}
-    assert reasons == {"algorithm 'reads' reads its inputs, which are not observed: round_to_nearest in its place"}
-    with pytest.raises(tfq.TfqError, match="reads channel_mean of the inputs, which is not known: give representative"):
+    assert reasons == {"algorithm 'reads' reads its inputs, which are not observed; round_to_nearest is used instead"}
+    with pytest.raises(tfq.TfqError, match="reads channel_mean of the inputs, and there are none: give representative"):
         tfq.quantize(model, recipe)

@@ -50,8 +50,8 @@ def checked(
             )
             return replace(repaired, notes=(*repaired.notes, *again.notes, note))
     raise TfqError(
-        f"model {name!r}: the float file of the TFLite converter does not compute what the model does: {problem}. "
-        "Write the layer in other operations; check=False reads the file without this check"
+        f"model {name!r}: the float file of the TFLite converter computes other values than the model: {problem}. "
+        "Write the layer in other operations; check=False skips this check"
     )
 
 

@@ -142,9 +142,7 @@ def _recorded(model: Any, framework: Framework, given: Shapes | None) -> tuple[A
     if given is not None and required:
         return _accepted(model, required, given(required))
     if not shapes:
-        raise TfqError(
-            f"model {model.name!r} does not know the shapes of its inputs; call it once on data, or give data=..."
-        )
+        raise TfqError(f"model {model.name!r} has no input shapes yet; call it once on data, or pass data=...")
     raise TfqError(
         f"model {model.name!r} takes {', '.join(required)}, and Keras recorded the shape of the first only; "
         "pass a Functional model around it: keras.Model([a, b], model(a, b))"

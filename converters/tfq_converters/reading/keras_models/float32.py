@@ -49,7 +49,7 @@ def in_float32(model: Any, framework: Framework) -> tuple[Any, list[str]]:
             copy = _rebuilt(model, framework)
         before, after = (list(each.weights) for each in (model, copy))
         if [tuple(w.shape) for w in before] != [tuple(w.shape) for w in after]:
-            raise TfqError(f"its copy has {len(after)} weights of other shapes than its own {len(before)}")
+            raise TfqError(f"its {len(before)} weights and the {len(after)} of its copy differ in number or shape")
         for old, new in zip(before, after, strict=True):
             new.assign(np.asarray(old).astype(_numpy_type(new)))
     except Exception as error:  # whatever the configurations and constructors of the user's classes raise
@@ -69,7 +69,7 @@ def _rebuilt(model: Any, framework: Framework) -> Any:
     if framework == "tf_keras":
         copy = type(model).from_config(_changed(model.get_config()))
         if not copy.built:
-            raise TfqError(f"{type(model).__name__} {model.name!r} is not built by its configuration")
+            raise TfqError(f"{type(model).__name__} {model.name!r} cannot be rebuilt from its configuration")
         return copy
     keras = importlib.import_module("keras")
     config = _changed(keras.saving.serialize_keras_object(model))

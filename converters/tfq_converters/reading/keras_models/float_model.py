@@ -25,7 +25,7 @@ def validate_model(tree: Node, name: str) -> None:
     problems = [problem for node in nodes(tree) for problem in _policy(node)]
     raise_all(problems, f"model {name!r} does not compute in float32; {FLOAT32_POLICY}:")
     problems = [problem for node in nodes(tree) for problem in _not_finite(node)]
-    raise_all(problems, f"model {name!r} holds numbers that are not finite:")
+    raise_all(problems, f"model {name!r} has weights that are NaN or infinite:")
 
 
 def _policy(node: Node) -> Iterator[str]:

@@ -127,4 +127,4 @@ def refuse_unsafe_nodes(path: Path) -> None:
         functions = meta_graph.graph_def.library.function
         for nodes in (meta_graph.graph_def.node, *(function.node_def for function in functions)):
             reasons |= {f"operation {node.name!r} is a {node.op}" for node in nodes if node.op in UNSAFE_NODES}
-    raise_all(sorted(reasons), f"{path} reaches out of its graph when it runs ({ADVICE}):")
+    raise_all(sorted(reasons), f"{path} reads files or runs code outside of its graph ({ADVICE}):")
