@@ -18,7 +18,7 @@ def test_one_value_and_the_short_forms_give_the_same_file():
 
 def test_options_given_twice_are_an_error():
     data = tfq.CalibrationData(images(8), num_samples=5)
-    with pytest.raises(tfq.TfqError, match=r"num_samples=3, batch_size=2: with data=CalibrationData"):
+    with pytest.raises(tfq.TfqError, match=r"num_samples=3, batch_size=2: given next to data=CalibrationData"):
         tfq.quantize(flatbuffer.write(small_cnn()), "full_int8", data, num_samples=3, batch_size=2)
 
 

@@ -215,7 +215,7 @@ def test_raised_scales_are_reported():
     model = keras.Sequential([keras.Input((7,)), layers.Dense(3, name="dense")])
     model.layers[0].set_weights([np.full((7, 3), 1e-6), np.full(3, 50.0)])
     wrapped = calibrated(model, "full_int8", ROWS)
-    assert "dense" in "".join(note for note in tfq.quantize(wrapped, data=ROWS).report.notes if "raised" in note)
+    assert "dense" in "".join(note for note in tfq.quantize(wrapped, data=ROWS).report.notes if "scales" in note)
 
 
 def test_a_saved_model_opens_in_a_fresh_process(tmp_path: Path):
