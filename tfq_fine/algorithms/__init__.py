@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         WeightProblem,
         has_statistics,
     )
-    from tfq_fine.algorithms.table import ALGORITHMS, algorithm_problems, solution, solve
+    from tfq_fine.algorithms.table import ALGORITHMS, algorithm_problems, solution, solve, with_stand_in
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -29,7 +29,7 @@ else:
             "least_squares": "to_matrices",
             "problem": "Algorithm InputStatistics OperatorInputs Option Scope Solution Statistic WeightProblem "
             "has_statistics",
-            "table": "ALGORITHMS algorithm_problems solution solve",
+            "table": "ALGORITHMS algorithm_problems solution solve with_stand_in",
         },
     )
 
@@ -50,4 +50,5 @@ __all__ = [
     "solve",
     "to_matrices",
     "with_algorithm_named",
+    "with_stand_in",
 ]

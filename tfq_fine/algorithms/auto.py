@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from tfq_fine.algorithms.clipped_scales import CANDIDATES, SMALLEST
-from tfq_fine.algorithms.mse_clip import mse_clip
+from tfq_fine.algorithms.mse_clip import clipped
 from tfq_fine.algorithms.problem import Solution, WeightProblem
 from tfq_fine.algorithms.round_to_nearest import round_to_nearest
 from tfq_fine.request import WeightSpec
@@ -13,7 +12,7 @@ def auto(problem: WeightProblem) -> Solution:
     """Return the codes of `round_to_nearest` at 8 bits, where clipping gains nothing, and of `mse_clip` below."""
     if problem.codes.bits == 8:
         return Solution(round_to_nearest(problem), "round_to_nearest")
-    return Solution(mse_clip(replace(problem, options={"smallest": SMALLEST, "candidates": CANDIDATES})), "mse_clip")
+    return Solution(clipped(problem), "mse_clip")
 
 
 def with_algorithm_named(spec: WeightSpec, keeps_clusters: bool = False) -> WeightSpec:

@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_fine.algorithms.clipped_scales import clipped_scales
 from tfq_fine.algorithms.comq import descended
 from tfq_fine.algorithms.gptq import compensated
-from tfq_fine.algorithms.least_squares import LeastSquares, Rounded, nearest
+from tfq_fine.algorithms.least_squares import nearest
+from tfq_fine.algorithms.mse_clip import clipped
 from tfq_fine.algorithms.problem import Solution, WeightProblem
-from tfq_fine.numerics import affine
 
 BALANCED, BEST = (0.02, 0.2), (0.005, 0.05, 0.2, 1.0)  # dampings
 
@@ -47,17 +46,14 @@ def _best_of(problem: WeightProblem, dampings: Sequence[float]) -> Solution:
         squares, start = compensated(tried, moments)
         candidates = [(descended(squares, start, gone_through), f"comq, damping {squares.damping:g}")]
         if chosen is None:
-            candidates = [(clipped(squares), "mse_clip"), (nearest(squares), "round_to_nearest"), *candidates]
+            candidates = [
+                (squares.rounded(clipped(problem)), "mse_clip"),
+                (nearest(squares), "round_to_nearest"),
+                *candidates,
+            ]
         for rounded, how in candidates:
             error = float(apart.error(squares.weight, squares.values(rounded)).sum())
             if chosen is None or error < least:  # NaN is never less
                 least, chosen = error, Solution(squares.codes(rounded), how)
     assert chosen is not None
     return chosen
-
-
-def clipped(squares: LeastSquares) -> Rounded:
-    """Return the codes of `mse_clip`."""
-    problem = squares.problem
-    scale, zero_point = clipped_scales(problem, problem.weight)
-    return squares.rounded(affine.encode(problem.weight, problem.block, scale, zero_point, problem.codes))

@@ -1,12 +1,17 @@
 """Scales of blocks of values: ranges are clipped where that lowers the weighted squared error."""
 
+from collections.abc import Callable, Iterable, Iterator
+
 import numpy as np
 
-from tfq_converters.graph import Float32Array, Int64Array
+from tfq_converters.graph import Float32Array, Float64Array, Int64Array
+from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.problem import WeightProblem
 from tfq_fine.numerics import affine
 
 SMALLEST, CANDIDATES = 0.3, 36  # shares of the extent: 1.00, 0.98, ... 0.30
+
+Scales = tuple[Float32Array, Int64Array]  # scales and zero points, one entry for each block
 
 
 def clipped_scales(
@@ -15,7 +20,7 @@ def clipped_scales(
     importance: Float32Array | None = None,
     smallest: float = SMALLEST,
     candidates: int = CANDIDATES,
-) -> tuple[Float32Array, Int64Array]:
+) -> Scales:
     """Return the scales and zero points of least error sum_i importance_i (stored_i - values_i)^2 of every block.
 
     Args:
@@ -28,15 +33,39 @@ def clipped_scales(
     Returns:
         float32 and int64, one entry for each block, of the rank of `values`.
     """
-    block, form = problem.block, problem.codes
-    low, high = affine.block_extent(values, block)
-    best_scale, best_zero = problem.floored(*affine.weight_scale(low, high, form))
-    least = np.full(low.shape, np.inf)
-    for share in np.linspace(1.0, smallest, candidates):
-        scale, zero = problem.floored(*affine.weight_scale(low * share, high * share, form))
-        for signed in (scale, -scale) if form.signed_scales else (scale,):
-            error = affine.squared_error(values, affine.encode(values, block, signed, zero, form), importance)
-            better = error < least
-            least = np.where(better, error, least)
-            best_scale, best_zero = np.where(better, signed, best_scale), np.where(better, zero, best_zero)
-    return best_scale, best_zero
+    low, high = affine.block_extent(values, problem.block)
+
+    def tried() -> Iterator[Scales]:
+        for share in np.linspace(1.0, smallest, candidates):
+            scale, zero = problem.floored(*affine.weight_scale(low * share, high * share, problem.codes))
+            yield scale, zero
+            if problem.codes.signed_scales:
+                yield -scale, zero
+
+    return best_scales(problem, values, tried(), lambda codes: affine.squared_error(values, codes, importance))
+
+
+def best_scales(
+    problem: WeightProblem,
+    values: Float32Array,
+    candidates: Iterable[Scales],
+    error: Callable[[WeightCodes], Float64Array],
+) -> Scales:
+    """Return, for each block, the scale and zero point of least error; the first of equal ones, and where all are NaN.
+
+    Args:
+        problem: the blocks and the format of codes.
+        values: float32 of the weight's shape.
+        candidates: scales, float32, and zero points, int64, one entry for each block; at least one pair.
+        error: codes of `values` -> the error of each block, float64.
+    """
+    best: Scales | None = None
+    for scale, zero in candidates:
+        block_error = error(affine.encode(values, problem.block, scale, zero, problem.codes))
+        if best is None:
+            best, least = (scale, zero), np.full(block_error.shape, np.inf)
+        better = block_error < least
+        least = np.where(better, block_error, least)
+        best = np.where(better, scale, best[0]), np.where(better, zero, best[1])
+    assert best is not None, "there is a candidate"
+    return best

@@ -6,11 +6,13 @@ the mean of Q - (W - E) / s (equation 6). Zero points in a file are whole number
 never moves, so that the scale is fitted, too, by <Q - z, W - E> / <Q - z, Q - z>.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from tfq_converters.graph import Float32Array, Float64Array, Int64Array
+from tfq_converters.graph import Float32Array, Float64Array
 from tfq_converters.quantized import WeightCodes
-from tfq_fine.algorithms.clipped_scales import clipped_scales
+from tfq_fine.algorithms.clipped_scales import Scales, best_scales, clipped_scales
 from tfq_fine.algorithms.problem import WeightProblem
 from tfq_fine.numerics import affine
 
@@ -24,25 +26,27 @@ def hqq(problem: WeightProblem) -> WeightCodes:
         norm: p.
     """
     weight, block, form, norm = problem.weight, problem.block, problem.codes, problem.options["norm"]
+    best = best_scales(problem, weight, _steps(problem), lambda codes: _error(weight, codes, norm))
+    return affine.encode(weight, block, *best, form)
+
+
+def _steps(problem: WeightProblem) -> Iterator[Scales]:
+    """Yield the scales and zero points of `mse_clip`, and those of each step from there."""
+    weight, norm = problem.weight, problem.options["norm"]
     scale, zero_point = clipped_scales(problem, weight)
-    best_scale, best_zero = scale, zero_point
-    least = _error(weight, affine.encode(weight, block, scale, zero_point, form), norm)
+    yield scale, zero_point
     typical = max(float(np.abs(weight).mean()), affine.TINY)  # the threshold is of weights about 1
     beta = BETA
     for _ in range(STEPS):
-        codes = affine.encode(weight, block, scale, zero_point, form)
+        codes = affine.encode(weight, problem.block, scale, zero_point, problem.codes)
         error = (weight - codes.dequantize()) / typical
         kept = np.sign(error) * np.maximum(np.abs(error) - np.abs(error + 1e-8) ** (norm - 1) / beta, 0.0) * typical
         scale, zero_point = _fitted(problem, codes, weight - kept)
         beta *= KAPPA
-        now = _error(weight, affine.encode(weight, block, scale, zero_point, form), norm)
-        better = now < least
-        least = np.where(better, now, least)
-        best_scale, best_zero = np.where(better, scale, best_scale), np.where(better, zero_point, best_zero)
-    return affine.encode(weight, block, best_scale, best_zero, form)
+        yield scale, zero_point
 
 
-def _fitted(problem: WeightProblem, codes: WeightCodes, values: Float32Array) -> tuple[Float32Array, Int64Array]:
+def _fitted(problem: WeightProblem, codes: WeightCodes, values: Float32Array) -> Scales:
     """Return the scales, and the zero points where there are any, of `values` for given codes."""
     form, blocks = problem.codes, affine.split(codes.codes.astype(np.float64), codes.block)
     within, target = tuple(range(1, blocks.ndim, 2)), affine.split(values.astype(np.float64), codes.block)

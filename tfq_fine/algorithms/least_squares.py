@@ -103,8 +103,7 @@ class LeastSquares:
     def places(self) -> Int64Array:
         """The flat index of the block of every value, int64 [groups, rows, K]."""
         shape, block = self.problem.weight.shape, self.problem.block
-        counts = [-(-size // length) for size, length in zip(shape, block, strict=True)]
-        index = np.arange(math.prod(counts)).reshape(counts)
+        index = np.arange(math.prod(self.problem.grid)).reshape(self.problem.grid)
         for axis, (size, length) in enumerate(zip(shape, block, strict=True)):
             index = index.repeat(length, axis).take(np.arange(size), axis)
         return self.matrices(index)
@@ -148,21 +147,19 @@ class LeastSquares:
 
     def codes(self, rounded: Rounded) -> WeightCodes:
         """Return codes as the file holds them."""
-        form, block = self.problem.codes, self.problem.block
-        shape = [-(-size // length) for size, length in zip(self.problem.weight.shape, block, strict=True)]
+        problem = self.problem
         return WeightCodes(
             self.weights(rounded.codes).astype(np.int8),
-            rounded.scale.reshape(shape).astype(np.float32),
-            rounded.zero_point.reshape(shape).astype(np.int64),
-            form.stored_bits,
-            block,
+            rounded.scale.reshape(problem.grid).astype(np.float32),
+            rounded.zero_point.reshape(problem.grid).astype(np.int64),
+            problem.codes.stored_bits,
+            problem.block,
         )
 
     def as_stored(self, scale: Float64Array) -> Float64Array:
         """Return scales, float64 [blocks], as the file can hold them: rounded, and not below their floor."""
         problem = self.problem
-        shape = [-(-size // length) for size, length in zip(problem.weight.shape, problem.block, strict=True)]
-        floored, _ = problem.floored(scale.reshape(shape), np.zeros(shape))
+        floored, _ = problem.floored(scale.reshape(problem.grid), np.zeros(problem.grid))
         return affine.ROUNDED_SCALES[problem.codes.scales](floored).reshape(-1).astype(np.float64)
 
     def better(self, one: Rounded, other: Rounded) -> Rounded:

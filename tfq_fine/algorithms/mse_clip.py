@@ -6,7 +6,7 @@ Quantization", arXiv 2106.08295, section 3.1: MSE, searched over a grid).
 """
 
 from tfq_converters.quantized import WeightCodes
-from tfq_fine.algorithms.clipped_scales import clipped_scales
+from tfq_fine.algorithms.clipped_scales import CANDIDATES, SMALLEST, clipped_scales
 from tfq_fine.algorithms.problem import WeightProblem
 from tfq_fine.numerics import affine
 
@@ -18,6 +18,10 @@ def mse_clip(problem: WeightProblem) -> WeightCodes:
         smallest: the smallest range, as a share of the extent of the block.
         candidates: how many ranges are tried between that and the whole extent.
     """
-    options = problem.options
-    scale, zero_point = clipped_scales(problem, problem.weight, None, options["smallest"], int(options["candidates"]))
-    return affine.encode(problem.weight, problem.block, scale, zero_point, problem.codes)
+    return clipped(problem, problem.options["smallest"], int(problem.options["candidates"]))
+
+
+def clipped(problem: WeightProblem, smallest: float = SMALLEST, candidates: int = CANDIDATES) -> WeightCodes:
+    """Return the codes of `mse_clip` for these options, or for its defaults."""
+    scales = clipped_scales(problem, problem.weight, None, smallest, candidates)
+    return affine.encode(problem.weight, problem.block, *scales, problem.codes)

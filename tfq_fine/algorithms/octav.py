@@ -6,8 +6,9 @@ Sakr et al. 2022, "Optimal Clipping and Magnitude-aware Differentiation for Impr
 
 import numpy as np
 
-from tfq_converters.graph import Float32Array, Float64Array, Int64Array
+from tfq_converters.graph import Float32Array, Float64Array
 from tfq_converters.quantized import WeightCodes
+from tfq_fine.algorithms.clipped_scales import best_scales
 from tfq_fine.algorithms.problem import WeightProblem
 from tfq_fine.numerics import affine
 
@@ -23,14 +24,12 @@ def octav(problem: WeightProblem) -> WeightCodes:
     low, high = affine.block_extent(weight, block)
     extent = np.maximum(-low, high)
     share = np.minimum(_clip(weight, block, form.bits) / np.maximum(extent, affine.TINY), 1.0)
-    best = None
-    for factor in (np.ones_like(share), share):
-        scale, zero_point = problem.floored(*affine.weight_scale(low * factor, high * factor, form))
-        codes = affine.encode(weight, block, scale, zero_point, form)
-        error = affine.squared_error(weight, codes)
-        best = (scale, zero_point, error) if best is None else _smaller(best, (scale, zero_point, error))
-    assert best is not None
-    return affine.encode(weight, block, best[0], best[1], form)
+    candidates = [
+        problem.floored(*affine.weight_scale(low * factor, high * factor, form))
+        for factor in (np.ones_like(share), share)
+    ]
+    best = best_scales(problem, weight, candidates, lambda codes: affine.squared_error(weight, codes))
+    return affine.encode(weight, block, *best, form)
 
 
 def _clip(weight: Float32Array, block: tuple[int, ...], bits: int) -> Float64Array:
@@ -45,12 +44,3 @@ def _clip(weight: Float32Array, block: tuple[int, ...], bits: int) -> Float64Arr
         divisor = 4.0**-bits / 3.0 * inside + beyond.sum(axis=within)
         clip = np.where(divisor > 0, (blocks * beyond).sum(axis=within) / np.maximum(divisor, 1e-300), clip)
     return clip
-
-
-def _smaller(
-    one: tuple[Float32Array, Int64Array, Float64Array], other: tuple[Float32Array, Int64Array, Float64Array]
-) -> tuple[Float32Array, Int64Array, Float64Array]:
-    """Return (scale, zero point, error) of whichever has less error, block by block."""
-    better = other[2] < one[2]
-    scale, zero_point = np.where(better, other[0], one[0]), np.where(better, other[1], one[1])
-    return scale, zero_point, np.where(better, other[2], one[2])

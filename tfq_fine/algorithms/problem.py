@@ -133,6 +133,11 @@ class WeightProblem:
     floor: FloatArray | None = None
     keeps_mean: bool = False
 
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The number of blocks along each axis: the shape of the scales."""
+        return tuple(-(-size // length) for size, length in zip(self.weight.shape, self.block, strict=True))
+
     @cached_property
     def scale_floor(self) -> FloatArray:
         """The smallest scales, of a shape that broadcasts against the scales of the blocks."""
@@ -156,16 +161,18 @@ class WeightProblem:
 
     def moments(self, apart: bool = False) -> Moments:
         """Return the moments of the inputs that algorithms fit to, or of those `apart` that they are judged on."""
-        values = self.inputs.values
-        assert values is not None, "the row of the algorithm reads the inputs"
-        moments = values.moments_apart if apart else values.moments
+        moments = self._values.moments_apart if apart else self._values.moments
         return moments.centred() if self.keeps_mean else moments
 
     def float_moments(self) -> Moments:
         """Return the moments of the inputs in the float model that algorithms fit to."""
-        values = self.inputs.values
-        assert values is not None, "the row of the algorithm reads the inputs"
-        return values.float_moments.centred() if self.keeps_mean else values.float_moments
+        moments = self._values.float_moments
+        return moments.centred() if self.keeps_mean else moments
+
+    @property
+    def _values(self) -> OperatorInputs:
+        assert self.inputs.values is not None, "the row of the algorithm reads the inputs"
+        return self.inputs.values
 
 
 @dataclass(frozen=True)

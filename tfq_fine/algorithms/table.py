@@ -63,6 +63,11 @@ def algorithm_problems(spec: WeightSpec) -> list[str]:
     return [f"algorithm {spec.algorithm!r} has {problem}" for problem in problems if problem]
 
 
+def with_stand_in(spec: WeightSpec) -> WeightSpec:
+    """Return the spec with the stand-in of its algorithm, which has no options."""
+    return replace(spec, algorithm=ALGORITHMS[spec.algorithm].stand_in, options=())
+
+
 def solve(spec: WeightSpec, problem: WeightProblem) -> WeightCodes:
     """Return the codes of `solution`."""
     return solution(spec, problem).codes

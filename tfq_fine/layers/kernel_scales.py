@@ -1,7 +1,6 @@
 """The scales of one kernel in a simulation: trained (LSQ), or shares of the extent of its blocks."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -9,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfq_converters.graph import Float32Array, Float64Array, Int64Array
-from tfq_fine.algorithms import ALGORITHMS, InputStatistics, WeightProblem, solve
+from tfq_fine.algorithms import ALGORITHMS, InputStatistics, WeightProblem, solve, with_stand_in
 from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.layer_table import from_op, to_op
@@ -41,9 +40,8 @@ def fit_scales(q: QuantizedKernel, mean: Float64Array | None) -> None:
         mean: the mean of every input channel, [channels]; None where no data was seen yet.
     """
     weights, inputs = q.plan.spec.weights, InputStatistics(mean)
-    row = ALGORITHMS[weights.algorithm]
-    if inputs.missing(row.reads):
-        weights = replace(weights, algorithm=row.stand_in, options=())
+    if inputs.missing(ALGORITHMS[weights.algorithm].reads):
+        weights = with_stand_in(weights)
     codes = solve(weights, WeightProblem(q.values, q.plan.block, q.plan.codes, q.plan.axes, inputs))
     if isinstance(q.factors, TrainedScale):
         q.factors.set(codes.scale)

@@ -1,11 +1,12 @@
 """The checks of names and options that need no data, and the algorithms that lack what they read."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpKey
-from tfq_fine.algorithms import ALGORITHMS, algorithm_problems, has_statistics
+from tfq_fine.algorithms import ALGORITHMS, algorithm_problems, has_statistics, with_stand_in
 from tfq_fine.calibration import observer_problems
 from tfq_fine.request import IntegerSpec, OpSpec, WeightedSpec
 
@@ -33,4 +34,4 @@ def with_statistics(
     why = (
         f"algorithm {spec.weights.algorithm!r} reads its inputs, which are not observed; {row.stand_in} is used instead"
     )
-    return spec.with_weights(algorithm=row.stand_in, options=()), why
+    return replace(spec, weights=with_stand_in(spec.weights)), why

@@ -9,7 +9,7 @@ import numpy as np
 from tfq_converters.graph import ABSENT, FloatArray, Graph, Op, Subgraph
 from tfq_converters.operators import bias_of, bias_slot, data_of, weight_axes
 from tfq_converters.quantized import OpKey, WeightCodes, simulated_weight
-from tfq_fine.algorithms import ALGORITHMS, OperatorInputs
+from tfq_fine.algorithms import OperatorInputs
 from tfq_fine.calibration import Statistics
 from tfq_fine.numerics import affine
 from tfq_fine.planning import Decision, Plan
@@ -47,7 +47,7 @@ def keeps_mean(op: Op, subgraph: Subgraph, spec: WeightSpec) -> bool:
     bias = bias_of(op)
     if not spec.bias_correction or bias == ABSENT or op.code == "TRANSPOSE_CONV":
         return False
-    return ALGORITHMS[spec.algorithm].scope == "operator" and subgraph.tensors[bias].is_constant
+    return reads_inputs(spec) and subgraph.tensors[bias].is_constant
 
 
 def _uncorrected(decision: Decision) -> Decision:

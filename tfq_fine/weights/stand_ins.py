@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tfq_fine.algorithms import ALGORITHMS
+from tfq_fine.algorithms import ALGORITHMS, with_stand_in
 from tfq_fine.planning import Decision, Plan
 from tfq_fine.request import WeightedSpec, WeightSpec
 
@@ -15,7 +15,7 @@ def reads_inputs(spec: WeightSpec) -> bool:
 
 def without_inputs(spec: WeightSpec) -> WeightSpec:
     """Return the spec with the stand-in in place of an algorithm that reads inputs."""
-    return replace(spec, algorithm=ALGORITHMS[spec.algorithm].stand_in, options=()) if reads_inputs(spec) else spec
+    return with_stand_in(spec) if reads_inputs(spec) else spec
 
 
 def fits_weights(plan: Plan) -> bool:
