@@ -97,7 +97,7 @@ class Layerwise:
         return Cut(position, self._exact, self._quantized, self._apart)
 
     def back_to(self, cut: Cut) -> None:
-        """Go on from an earlier cut, with other encodings of the operators behind it."""
+        """Go on from an earlier cut, with other encodings of the operators from there on."""
         self._exact, self._quantized, self._position = list(cut.exact), list(cut.quantized), cut.position
 
     def _bytes_of_a_sample(self) -> int:

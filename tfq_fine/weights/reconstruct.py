@@ -114,11 +114,11 @@ def reconstructed(
     except KeyboardInterrupt:
         solver.interrupt()
         return {}
+    layers.back_to(start)
     again = solver.with_learned(found)
     encodings = dict(before)
     for key in keys:
         encodings |= encoder.encoded(key, again, encodings)
-    layers.back_to(start)
     after = layers.at(block.stop, encodings)
     if output_error(after, block.output) < output_error(end, block.output):  # NaN is never less
         return {key: encodings[key] for key in keys if key in encodings}

@@ -170,6 +170,7 @@ class Solver:
     def with_learned(self, learned: Learned) -> "Solver":
         """Return a solver that gives some operators the codes and biases that were learned for them."""
         other = copy.copy(self)
+        other._read = None
         other._given = {**self._given, **learned.codes}
         other._biases, other._how = learned.biases, {**self._how, **learned.how}
         return other

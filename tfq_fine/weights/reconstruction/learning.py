@@ -5,8 +5,8 @@ algorithm 1; the error is the squared difference of outputs, without the Fisher 
 mixed value by value from float ones and those that the quantized operators before compute (Wei et al. 2022, "QDrop",
 arXiv 2203.05740, section 3.3).
 
-Errors are shares of the variance of the output, and the regularizer is measured by the error at its start, so that one
-set of rates suits all blocks.
+Errors are shares of the variance of the output, and the weight of the regularizer is one of the error of the codes that
+weights begin at, so that one set of rates suits all blocks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,14 +24,14 @@ AT_ONCE = 2**22  # values of the largest tensor of the block in all samples of a
 MIXED = 0.5  # share of input values that are the float ones
 WARM_UP = 0.2  # share of the steps that the regularizer is left out of
 FIRST_POWER, LAST_POWER = 20.0, 2.0  # of the regularizer, which is weak at first
-REGULARIZER = 150.0  # its weight, in errors at its start
+REGULARIZER = 100.0  # its weight, in errors of the codes that weights begin at
 ROUNDING_RATE, SCALE_RATE, BIAS_RATE = 0.1, 1e-3, 1e-3  # learning rates; of biases in their standard deviation
 MEMORY, MEMORY_OF_SQUARES, TINY = 0.9, 0.999, 1e-8  # of Adam
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What a block reads and what it shall compute, one entry for each sample.
+    """The inputs of a block and the output that it shall compute, one entry for each sample.
 
     Attributes:
         exact: tensor -> its value in the float model.
@@ -46,7 +46,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Variables:
-    """What is learned.
+    """The variables of a block: roundings, scales and biases.
 
     Attributes:
         weights: the weights between their codes.
@@ -117,16 +117,26 @@ def learn(function: BlockFunction, variables: Variables, observed: Observed, ste
         adam.apply(tape.gradient(loss, [v for v, _ in rated], unconnected_gradients="zero"), step)
         return error
 
-    usual = 0.0  # error, a running mean over the steps without regularizer
+    at_start = _error_at_start(tf, function, variables, observed, variance)
     size = min(max(AT_ONCE // function.largest, LEAST_BATCH), BATCH)
     for step, (inputs, target) in enumerate(_batches(function.inputs, observed, steps, size, seed), start=1):
         done = (step / steps - WARM_UP) / (1 - WARM_UP)
         power = LAST_POWER + (FIRST_POWER - LAST_POWER) * (1 + np.cos(np.pi * max(done, 0.0))) / 2
-        strength = REGULARIZER * usual if done > 0 else 0.0
+        strength = REGULARIZER * at_start if done > 0 else 0.0
         numbers = (tf.constant(number, tf.float32) for number in (step, power, strength))
-        error = stepped({t: tf.constant(v) for t, v in inputs.items()}, tf.constant(target), *numbers)
-        if done <= 0:
-            usual = 0.9 * usual + 0.1 * float(error) if step > 1 else float(error)
+        stepped({t: tf.constant(v) for t, v in inputs.items()}, tf.constant(target), *numbers)
+
+
+def _error_at_start(
+    tf: Any, function: BlockFunction, variables: Variables, observed: Observed, variance: float
+) -> float:
+    """Return the error of the codes that the weights begin at, on a few samples."""
+    constants = {slot: tf.constant(weight.start.dequantize()) for slot, weight in variables.weights.items()}
+    first = range(min(BATCH, len(observed.target)))
+    constants |= variables.biases
+    outputs = (function(tf, observed.quantized[n], constants).numpy() for n in first)
+    errors = [np.mean(np.square(output - observed.target[n])) for n, output in zip(first, outputs, strict=True)]
+    return float(np.mean(errors)) / variance
 
 
 def _batches(
