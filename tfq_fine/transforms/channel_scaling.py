@@ -248,7 +248,9 @@ def multiply(edit: Edit, main: Subgraph, makers: Sequence[int], scale: Float64Ar
             edit.own_constant(o, table.slot, edit.data(o, table.slot) * scale)
         elif facts_of(op.code).affine and (slot := constant_slot(edit.tensors, op)) is not None:
             data = edit.data(o, slot)
-            edit.own_constant(o, slot, data * np.tile(scale, max(data.size // len(scale), 1)))
+            by_head = data.size == len(scale)  # perhaps in two axes
+            factors = scale.reshape(data.shape) if by_head else np.tile(scale, max(data.size // len(scale), 1))
+            edit.own_constant(o, slot, data * factors)
         for t in op.outputs:
             edit.rename(t, "scaled")
 

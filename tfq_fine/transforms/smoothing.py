@@ -6,7 +6,8 @@ gain g is read twice (m is the mean, r the reciprocal of the standard deviation)
     g = r * gamma        y = x * g + (-m * g + beta)
 
 y is scaled by gamma and beta, and shifted by beta alone. Several linear operators may read it (query, key and value of
-attention), perhaps after a reshape whose lengths are computed.
+attention), perhaps after a reshape whose lengths are computed. The merged heads of attention are scaled where its values
+are made (`attention_values`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 
 from tfq_converters.graph import ABSENT, Float64Array, Graph, Op, Subgraph
 from tfq_converters.operators import bias_of, bias_slot, data_of, facts_of, fused_activation, fuses
+from tfq_fine.transforms.attention_values import merged_heads, value_makers
 from tfq_fine.transforms.channel_affine import Leaf, Leaves, leaves_of
 from tfq_fine.transforms.channel_scaling import HOMOGENEOUS, constant_slot, multiply, scalable_input, value_readers
 from tfq_fine.transforms.editing import Edit
@@ -54,12 +56,13 @@ def smoothing_paths(graph: Graph) -> dict[int, SmoothingPath]:
 def _smoothing_paths(graph: Graph) -> dict[int, SmoothingPath]:
     main = graph.main
     sources = dict.fromkeys(_source(main, data_of(op)) for op in main.ops if facts_of(op.code).weight is not None)
-    paths = (
+    paths = [
         _path(main, t)
         for t in sources
         if t in main.producers() and main.tensors[t].dynamic_shape[-1:] not in ((), (-1,))
-    )
-    return {path.tensor: path for path in paths if path is not None}
+    ]
+    heads = (_through_attention(main, t) for t in merged_heads(main))
+    return {path.tensor: path for path in (*paths, *heads) if path is not None}
 
 
 def of_unknown_size(graph: Graph) -> list[int]:
@@ -146,6 +149,17 @@ def _path(main: Subgraph, tensor: int) -> SmoothingPath | None:
     outputs = (main.ops[o].outputs[0] for o in makers if not facts_of(main.ops[o].code).within_input)
     inner = tuple(t for t in dict.fromkeys(outputs) if t != tensor)
     return SmoothingPath(tensor, channels, makers, shifters, leaves.leaves, inner)
+
+
+def _through_attention(main: Subgraph, tensor: int) -> SmoothingPath | None:
+    """Return the path of merged heads, whose channels are scaled where the values of attention are made."""
+    leaves, makers = leaves_of(main, tensor), value_makers(main, tensor)
+    if not isinstance(leaves, Leaves):
+        return None
+    channels = main.tensors[tensor].shape[-1]
+    outputs = (main.ops[o].outputs[0] for o in makers if not facts_of(main.ops[o].code).within_input)
+    inner = tuple(t for t in outputs if t != tensor and main.tensors[t].shape[-1] == channels)
+    return SmoothingPath(tensor, channels, makers, (), leaves.leaves, inner)
 
 
 def _ways(main: Subgraph, tensor: int) -> Iterator[tuple[int, ...]]:
