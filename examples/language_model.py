@@ -39,7 +39,9 @@ def main(folder: str | Path = "language_model_output") -> dict[str, float]:
         result.save(place / f"{recipe}.tflite")
         assert task is not None
         found |= {"float": task.float_value, recipe: task.quantized_value}
-        print(f"{recipe:22} perplexity {found[recipe]:7.2f} (float {found['float']:.2f}), {len(result.content):,} bytes")
+        print(
+            f"{recipe:22} perplexity {found[recipe]:7.2f} (float {found['float']:.2f}), {len(result.content):,} bytes"
+        )
     return found
 
 

@@ -22,9 +22,7 @@ def language_model() -> Case:
     train, test = bbc_news_sequences(example.WORDS, example.TOKENS + 1)
     model = trained("language_model", _train)
     inputs, following = test[:TEST, :-1], test[:TEST, 1:]
-    return Case(
-        "language_model", model, train[:CALIBRATION, :-1], inputs, following.astype(np.int64), example.WORDS
-    )
+    return Case("language_model", model, train[:CALIBRATION, :-1], inputs, following.astype(np.int64), example.WORDS)
 
 
 def language_model_outliers() -> Case:

@@ -19,6 +19,7 @@ TRANSFORMS = {  # name -> whether it is tried by default
     "cross_layer": True,
     "log_equalization": False,
     "smooth_quant": True,
+    "explicit_mul": False,
     "awq": False,
     "bounded_masks": True,
     "bias_correction": True,

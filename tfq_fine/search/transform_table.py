@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+from tfq_fine.search.explicit_mul import multiplied
 from tfq_fine.search.islands import mended
+from tfq_fine.search.log_equalization import equalized_by_logarithm
 from tfq_fine.search.proposals import corrected, equalized, folded_batch_norm, masked
 from tfq_fine.search.smoothing import (
-    equalized_by_logarithm,
     scaled_for_weights,
     shifted_to_middle,
     smoothed_by_alpha,
@@ -51,6 +52,12 @@ TRANSFORMS: dict[str, Transform] = {
     "smooth_quant": Transform(
         "outlier channels of an activation are divided, and the weights that read them multiplied (SmoothQuant)",
         smoothed_by_alpha,
+        rewrites=True,
+    ),
+    "explicit_mul": Transform(
+        "outlier channels that no constant can scale are divided by a MUL, and the weights that read them multiplied",
+        multiplied,
+        default=False,
         rewrites=True,
     ),
     "awq": Transform(

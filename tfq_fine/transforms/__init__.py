@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tfq_fine.transforms.channel_scaling import ScalingPath, scaled
     from tfq_fine.transforms.cross_layer import Changes, choose_scales, powers_of_two, scalable, tensors_on
     from tfq_fine.transforms.editing import Rewritten
+    from tfq_fine.transforms.explicit_mul import unscaled_paths, with_products
     from tfq_fine.transforms.log_equalization import log_factors, strategy
     from tfq_fine.transforms.noise import TYPICAL, Channels, Levels, decibels
     from tfq_fine.transforms.shift import choose_shifts
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
         shifted,
         smoothed,
         smoothing_paths,
+        source_of,
     )
     from tfq_fine.transforms.smoothing_choice import Smoothing, choose_smoothing
+    from tfq_fine.transforms.unrounded import float_makers
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -35,11 +38,13 @@ else:
             "smoothing_choice": "Smoothing choose_smoothing",
             "cross_layer": "Changes choose_scales powers_of_two scalable tensors_on",
             "editing": "Rewritten",
+            "explicit_mul": "unscaled_paths with_products",
             "log_equalization": "log_factors strategy",
             "noise": "TYPICAL Channels Levels decibels",
             "shift": "choose_shifts",
             "smooth_quant": "ALPHAS HALF smooth_quant_factors",
-            "smoothing": "SmoothingPath norm_size of_unknown_size shifted smoothed smoothing_paths",
+            "smoothing": "SmoothingPath norm_size of_unknown_size shifted smoothed smoothing_paths source_of",
+            "unrounded": "float_makers",
         },
     )
 
@@ -62,6 +67,7 @@ __all__ = [
     "choose_smoothing",
     "decibels",
     "factor_blocks",
+    "float_makers",
     "fold_batch_norm",
     "log_factors",
     "norm_size",
@@ -73,6 +79,9 @@ __all__ = [
     "smooth_quant_factors",
     "smoothed",
     "smoothing_paths",
+    "source_of",
     "strategy",
     "tensors_on",
+    "unscaled_paths",
+    "with_products",
 ]

@@ -1,8 +1,8 @@
 """Channels of values scaled through attention: A V W is linear in each channel of V = X W_v + b.
 
-The output projection reads the merged heads. A channel of those is a weighted mean, over the tokens, of one channel of the
-values, so that it is scaled by scaling a row of W_v and an element of b. Between the two lie the split into heads, a
-transposition, the product with the attention weights, a transposition back and the merging of the heads.
+The output projection reads the merged heads. A channel of those is a weighted mean, over the tokens, of one channel of
+the values, so that it is scaled by scaling a row of W_v and an element of b. Between the two lie the split into heads,
+a transposition, the product with the attention weights, a transposition back and the merging of the heads.
 """
 
 import numpy as np

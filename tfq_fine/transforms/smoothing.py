@@ -6,8 +6,8 @@ gain g is read twice (m is the mean, r the reciprocal of the standard deviation)
     g = r * gamma        y = x * g + (-m * g + beta)
 
 y is scaled by gamma and beta, and shifted by beta alone. Several linear operators may read it (query, key and value of
-attention), perhaps after a reshape whose lengths are computed. The merged heads of attention are scaled where its values
-are made (`attention_values`).
+attention), perhaps after a reshape whose lengths are computed. The merged heads of attention are scaled where its
+values are made (`attention_values`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -55,7 +55,7 @@ def smoothing_paths(graph: Graph) -> dict[int, SmoothingPath]:
 
 def _smoothing_paths(graph: Graph) -> dict[int, SmoothingPath]:
     main = graph.main
-    sources = dict.fromkeys(_source(main, data_of(op)) for op in main.ops if facts_of(op.code).weight is not None)
+    sources = dict.fromkeys(source_of(main, data_of(op)) for op in main.ops if facts_of(op.code).weight is not None)
     paths = [
         _path(main, t)
         for t in sources
@@ -127,7 +127,7 @@ def shifted(graph: Graph, changes: Sequence[tuple[SmoothingPath, Float64Array]])
     return edit.rewritten().graph
 
 
-def _source(main: Subgraph, tensor: int) -> int:
+def source_of(main: Subgraph, tensor: int) -> int:
     """Return the tensor that reshapes turn into `tensor`."""
     producers = main.producers()
     while tensor in producers and main.ops[producers[tensor]].code == "RESHAPE":

@@ -75,7 +75,7 @@ def test_a_norm_without_outliers_is_not_looked_at(name: str, monkeypatch: pytest
 
 def test_a_large_range_is_rounded_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """FPTQ's thresholds alone: beyond v1 = 150, the readers of the norm become dynamic within a static file."""
-    monkeypatch.setattr("tfq_fine.search.smoothing.choose_smoothing", lambda *_: Smoothing((), 0.0, 0.0))
+    monkeypatch.setattr("tfq_fine.search.log_equalization.choose_smoothing", lambda *_: Smoothing((), 0.0, 0.0))
     result = quantized(block(OUTLIER), "full_int8", "log_equalization")
     assert sqnr(result, block()) > sqnr(quantized(block(OUTLIER), "full_int8"), block()) + 3  # each token has outliers
     assert row(result, "log_equalization").text.startswith("0 activations equalized and 1 dynamic by range")
