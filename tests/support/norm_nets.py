@@ -56,6 +56,34 @@ def block(outlier: float = 1.0, beta: np.ndarray | None = None) -> Graph:
     return net.graph(even_dense(net, mixed, 5, np.ones(17), np.zeros(17)))
 
 
+def decoder_block(outlier: float = 1.0) -> Graph:
+    """Attention and an MLP with GELU, each after a layer norm, on a residual stream [1, 7, 33]; a norm and logits.
+
+    Whatever the outlier, it computes the same function: three channels of each norm are so many times larger, and the
+    weights that read them smaller.
+    """
+    net, size = Net(1, 7, 33), np.ones(33)
+    size[[4, 11, 30]] = outlier
+    norms: list[int] = []
+
+    def normed(x: int) -> int:
+        gamma, beta = net.rng.uniform(0.5, 1.5, 33), net.rng.normal(0, 0.1, 33)
+        norms.append(layer_norm(net, x, gamma * size, beta * size))
+        return norms[-1]
+
+    x = net.dense(0, 33)
+    x = net.sum(x, net.dense(attention(net, normed(x), 3, 5), 33))
+    x = net.sum(x, net.dense(net.simple("GELU", net.dense(normed(x), 35)), 33))
+    out = net.dense(normed(x), 5)
+    for o, op in enumerate(net.ops):
+        if op.code == "FULLY_CONNECTED":  # weights that leave the size of what they read
+            source, weight, bias = op.inputs
+            rows = net.tensors[weight].constant * net.shape(source)[-1] ** -0.5
+            small = rows / size if source in norms else rows
+            net.ops[o] = replace(op, inputs=(source, net.constant(small.astype(np.float32)), bias))
+    return net.graph(out)
+
+
 def even_dense(net: Net, x: int, channels: int, size: np.ndarray, mean: np.ndarray) -> int:
     """A layer whose weights are divided by `size` [C], and whose outputs are around 0 where x is around `mean` [C]."""
     out = net.dense(x, channels)

@@ -21,6 +21,7 @@ TRANSFORMS = {  # name -> whether it is tried by default
     "smooth_quant": True,
     "explicit_mul": False,
     "awq": False,
+    "rotate": False,
     "bounded_masks": True,
     "bias_correction": True,
     "islands": True,

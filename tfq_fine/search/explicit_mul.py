@@ -51,6 +51,6 @@ def multiplied(variant: Variant, trial: Trial) -> Proposal:
         return Proposal(f"{text}: not worth measuring")
     requested = in_float(variant, [makers[path] for path, _ in found.changes])
     rewritten = with_products(variant.graph, found.changes)
-    products = {n: None for n, o in enumerate(rewritten.origin) if n and rewritten.origin[n - 1] == o}
-    moved = moved_requests(requested, rewritten) | {(0, n): None for n in products}
+    products = [n for n, o in enumerate(rewritten.origin) if n and rewritten.origin[n - 1] == o]
+    moved = {**moved_requests(requested, rewritten), **{(0, n): None for n in products}}
     return Proposal(text, (replace(variant, graph=rewritten.graph, requested=moved),))

@@ -19,7 +19,7 @@ def in_float(variant: Variant, makers: Iterable[Collection[int]], feeders: bool 
     every = {o for ops in makers for o in ops}
     before = {producers.get(t) for o in every for t in main.ops[o].inputs} if feeders else set()
     matrices = {o for o in before if o is not None and main.ops[o].code == "FULLY_CONNECTED"}
-    return requested | {(0, o): None for o in every} | dynamic(requested, matrices)
+    return {**requested, **{(0, o): None for o in every}, **dynamic(requested, matrices)}
 
 
 def dynamic(requested: RequestedSpecs, ops: Collection[int]) -> RequestedSpecs:

@@ -6,6 +6,7 @@ from tfq_fine.search.explicit_mul import multiplied
 from tfq_fine.search.islands import mended
 from tfq_fine.search.log_equalization import equalized_by_logarithm
 from tfq_fine.search.proposals import corrected, equalized, folded_batch_norm, masked
+from tfq_fine.search.rotation import rotated_channels
 from tfq_fine.search.smoothing import (
     scaled_for_weights,
     shifted_to_middle,
@@ -63,6 +64,12 @@ TRANSFORMS: dict[str, Transform] = {
     "awq": Transform(
         "weights of less than 8 bits are scaled up where they meet large activations (AWQ)",
         scaled_for_weights,
+        default=False,
+        rewrites=True,
+    ),
+    "rotate": Transform(
+        "residual streams with RMS norms, and the values of attention, are turned by Hadamard matrices (QuaRot)",
+        rotated_channels,
         default=False,
         rewrites=True,
     ),

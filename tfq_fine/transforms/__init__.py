@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tfq_fine.transforms.explicit_mul import unscaled_paths, with_products
     from tfq_fine.transforms.log_equalization import log_factors, strategy
     from tfq_fine.transforms.noise import TYPICAL, Channels, Levels, decibels
+    from tfq_fine.transforms.residual_stream import residual_streams
+    from tfq_fine.transforms.rotation import rotatable_heads, rotated
     from tfq_fine.transforms.shift import choose_shifts
     from tfq_fine.transforms.smooth_quant import ALPHAS, HALF, smooth_quant_factors
     from tfq_fine.transforms.smoothing import (
@@ -41,6 +43,8 @@ else:
             "explicit_mul": "unscaled_paths with_products",
             "log_equalization": "log_factors strategy",
             "noise": "TYPICAL Channels Levels decibels",
+            "residual_stream": "residual_streams",
+            "rotation": "rotatable_heads rotated",
             "shift": "choose_shifts",
             "smooth_quant": "ALPHAS HALF smooth_quant_factors",
             "smoothing": "SmoothingPath norm_size of_unknown_size shifted smoothed smoothing_paths source_of",
@@ -73,6 +77,9 @@ __all__ = [
     "norm_size",
     "of_unknown_size",
     "powers_of_two",
+    "residual_streams",
+    "rotatable_heads",
+    "rotated",
     "scalable",
     "scaled",
     "shifted",

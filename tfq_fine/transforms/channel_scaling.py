@@ -94,7 +94,7 @@ def _makers_of_part(subgraph: Subgraph, tensor: int) -> tuple[int, ...]:
     if len(value_readers(subgraph, tensor)) != 1 or tensor in subgraph.outputs:
         return ()
     producer = subgraph.producers().get(tensor)
-    if producer is not None and _has_own_table(subgraph, producer):
+    if producer is not None and has_own_table(subgraph, producer):
         return (producer,)
     makers = makers_of(subgraph, tensor)
     if isinstance(makers, str):
@@ -103,7 +103,7 @@ def _makers_of_part(subgraph: Subgraph, tensor: int) -> tuple[int, ...]:
     return makers if made == subgraph.tensors[tensor].shape[-1:] else ()
 
 
-def _has_own_table(subgraph: Subgraph, o: int) -> bool:
+def has_own_table(subgraph: Subgraph, o: int) -> bool:
     """Return whether an operator looks up rows of a constant table that no other operator reads."""
     op = subgraph.ops[o]
     if op.code != "GATHER" or not weight_axes(op, subgraph):

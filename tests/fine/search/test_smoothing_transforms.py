@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tfq_fine as tfq
-from support.norm_nets import block
+from support.norm_nets import block, decoder_block
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph
 from tfq_converters.runtime.runner import Runner
@@ -57,6 +57,16 @@ def test_outliers_of_a_norm_cost_little(name: str, lost: float) -> None:
     assert row(after, name).applied
     assert sqnr(before, block()) < without_outliers - 10
     assert sqnr(after, block()) > without_outliers - lost
+
+
+@pytest.mark.parametrize("name", ["smooth_quant", "log_equalization"])
+def test_outliers_of_a_decoder_cost_little(name: str) -> None:
+    """Norms before attention, before an MLP and before the logits have channels 100 times as large as the others."""
+    graph, even = decoder_block(OUTLIER), decoder_block()
+    without_outliers = sqnr(quantized(even, "full_int8"), even)
+    before, after = (sqnr(quantized(graph, "full_int8", *names), even) for names in ((), (name,)))
+    assert before < without_outliers - 12
+    assert after > without_outliers - 3
 
 
 def test_smooth_quant_is_tried_by_default() -> None:
