@@ -70,8 +70,8 @@ class Row:
     bytes: int
     float_perplexity: float
     perplexity: float
-    sqnr_db: float  # of the logits
-    seconds: float  # of `quantize`
+    sqnr_db: float  # the logits'
+    seconds: float  # that `quantize` took
     applied: tuple[str, ...]  # transforms
     modes: tuple[str, ...]  # how many operators with weights are in which mode
 
@@ -108,9 +108,9 @@ def evaluate(files: Files, path: Path, count: int) -> tuple[float, float, float]
     sides = [Side(flatbuffer.read(str(place)), str(place), threads=THREADS) for place in (files.tflite, path)]
     logs, errors = np.zeros(2), ErrorSums()
     for sample, following in zip(files.test()[:count], labels[:count], strict=True):
-        expected, found = (side.run([np.ascontiguousarray(sample[None])])[0] for side in sides)
-        logs += [np.log(perplexity(logits[0], following)) for logits in (expected, found)]
-        errors += ErrorSums.of(expected, found)
+        expected, logits = (side.run([np.ascontiguousarray(sample[None])])[0] for side in sides)
+        logs += [np.log(perplexity(each[0], following)) for each in (expected, logits)]
+        errors += ErrorSums.of(expected, logits)
     before, after = np.exp(logs / min(count, len(labels)))
     return float(before), float(after), errors.sqnr_db
 

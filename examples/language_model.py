@@ -60,7 +60,7 @@ def trained(rows: np.ndarray, epochs: int = EPOCHS) -> Any:
 
 
 def decoder() -> Any:
-    """Blocks of causal attention and an MLP, each behind a layer norm (pre-norm), with random weights."""
+    """Blocks of causal attention and an MLP, each after a layer norm (pre-norm), with random weights."""
     import keras
     from keras import layers
 

@@ -26,7 +26,7 @@ def language_model() -> Case:
 
 
 def language_model_outliers() -> Case:
-    """Return the same function with outlier channels in the result of every norm."""
+    """Return `language_model` with outlier channels in the result of every norm; it computes the same function."""
     case = language_model()
     _add_outliers(case.model)
     return replace(case, name="language_model_outliers")

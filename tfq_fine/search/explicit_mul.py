@@ -39,18 +39,18 @@ def multiplied(variant: Variant, trial: Trial) -> Proposal:
     if not makers:
         return Proposal("no activation whose channels no constant scales")
     channels = channels_on(variant.graph, list(makers), trial, True)
-    found = choose_smoothing(
+    smoothing = choose_smoothing(
         variant.graph,
         list(makers),
         channels,
         levels,
         lambda x, w: [log_factors(x), *(smooth_quant_factors(x, w, alpha) for alpha in ALPHAS)],
     )
-    text = f"{len(found.changes)} activations, estimated gain {decibels(found.before, found.after):.1f} dB"
-    if not found.changes:
+    text = f"{len(smoothing.changes)} activations, estimated gain {decibels(smoothing.before, smoothing.after):.1f} dB"
+    if not smoothing.changes:
         return Proposal(f"{text}: not worth measuring")
-    requested = in_float(variant, [makers[path] for path, _ in found.changes])
-    rewritten = with_products(variant.graph, found.changes)
+    requested = in_float(variant, [makers[path] for path, _ in smoothing.changes])
+    rewritten = with_products(variant.graph, smoothing.changes)
     products = [n for n, o in enumerate(rewritten.origin) if n and rewritten.origin[n - 1] == o]
     moved = {**moved_requests(requested, rewritten), **{(0, n): None for n in products}}
     return Proposal(text, (replace(variant, graph=rewritten.graph, requested=moved),))

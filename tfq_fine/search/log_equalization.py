@@ -108,12 +108,14 @@ def _activations(variant: Variant, levels: Mapping[int, Levels]) -> list[Activat
     for o in levels:
         if o not in scaled:
             others.setdefault(source_of(main, data_of(main.ops[o])), []).append(o)
-    found = [
+    activations = [
         Activation(path.tensor, (*(leaf.op for leaf in path.leaves),), path, _float_makers(main, path))
         for path in paths
     ]
-    found += [Activation(t, (*ops,), None, _tokenwise(main, ops, float_makers(main, t))) for t, ops in others.items()]
-    return [each for each in found if each.path or each.makers]
+    activations += [
+        Activation(t, (*ops,), None, _tokenwise(main, ops, float_makers(main, t))) for t, ops in others.items()
+    ]
+    return [each for each in activations if each.path or each.makers]
 
 
 def _float_makers(main: Subgraph, path: SmoothingPath) -> frozenset[int]:

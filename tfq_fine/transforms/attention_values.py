@@ -68,8 +68,8 @@ def _reshaped(main: Subgraph, op: Op, channel: Int64Array) -> tuple[int, Int64Ar
         first = every.take([0], axis)
         if (every == first).all():
             every = first
-    known = all(length != -1 or every.shape[axis] == 1 for axis, length in enumerate(before.dynamic_shape))
-    return (op.inputs[0], every) if known else None
+    lengths_known = all(length != -1 or every.shape[axis] == 1 for axis, length in enumerate(before.dynamic_shape))
+    return (op.inputs[0], every) if lengths_known else None
 
 
 def _multiplied(main: Subgraph, op: Op, channel: Int64Array) -> tuple[int, Int64Array] | None:

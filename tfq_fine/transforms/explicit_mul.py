@@ -1,6 +1,6 @@
-"""Channels divided by an operator of their own, where no constant can be scaled in its place.
+"""Channels divided by an operator of their own, where no constant can be scaled.
 
-Behind an activation function such as GELU no constant divides the channels: a MUL does, and the weights that read its
+After an activation function such as GELU no constant divides the channels: a MUL does, and the weights that read its
 result are multiplied: W x = (W diag(s)) (diag(s)^-1 x).
 """
 
@@ -22,13 +22,13 @@ def unscaled_paths(graph: Graph) -> list[SmoothingPath]:
     main = graph.main
     scaled = {leaf.op for path in smoothing_paths(graph).values() if path.makers for leaf in path.leaves}
     linear = [o for o, op in enumerate(main.ops) if facts_of(op.code).weight is not None and o not in scaled]
-    found = []
+    paths = []
     for t in dict.fromkeys(source_of(main, data_of(main.ops[o])) for o in linear):
         if t in main.producers() and main.tensors[t].dynamic_shape[-1:] not in ((), (-1,)):
             leaves = leaves_of(main, t)
             if isinstance(leaves, Leaves) and not scaled.intersection(leaf.op for leaf in leaves.leaves):
-                found.append(SmoothingPath(t, main.tensors[t].shape[-1], (), (), leaves.leaves, ()))
-    return found
+                paths.append(SmoothingPath(t, main.tensors[t].shape[-1], (), (), leaves.leaves, ()))
+    return paths
 
 
 def with_products(graph: Graph, changes: Sequence[tuple[SmoothingPath, Float64Array]]) -> Rewritten:

@@ -57,8 +57,8 @@ def residual_streams(main: Subgraph) -> list[ResidualStream]:
     """Return the residual streams of which all that writes or reads them can be rotated."""
     norms: dict[int, list[RmsNorm]] = {}
     for o, op in enumerate(main.ops):
-        if op.code == "RSQRT" and (found := _rms_norm(main, o)) is not None:
-            norms.setdefault(found[0], []).append(found[1])
+        if op.code == "RSQRT" and (pair := _rms_norm(main, o)) is not None:
+            norms.setdefault(pair[0], []).append(pair[1])
     streams: list[ResidualStream] = []
     for x in norms:
         if not any(x in stream.tensors for stream in streams):

@@ -54,14 +54,14 @@ def random_hadamard(size: int, rng: np.random.Generator) -> Float64Array:
 
 def rotatable_heads(main: Subgraph) -> list[Heads]:
     """Return the heads whose values only matrices read."""
-    found = []
+    rotatable = []
     for t in merged_heads(main):
         makers, leaves = value_makers(main, t), leaves_of(main, t)
         product = next(main.ops[o] for o in makers if main.ops[o].code == "BATCH_MATMUL")
         depth, channels = main.tensors[product.outputs[0]].shape[-1], main.tensors[t].shape[-1]
         if isinstance(leaves, Leaves) and channels % depth == 0 and _reads_rows(main, leaves):
-            found.append(Heads(depth, makers, leaves.leaves))
-    return found
+            rotatable.append(Heads(depth, makers, leaves.leaves))
+    return rotatable
 
 
 def _reads_rows(main: Subgraph, leaves: Leaves) -> bool:

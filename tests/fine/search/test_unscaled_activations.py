@@ -1,4 +1,4 @@
-"""Outliers behind an activation function and in the values of attention, which no gamma of a norm can take."""
+"""Outliers after an activation function and in the values of attention, which no gamma of a norm can take."""
 
 from dataclasses import replace
 
@@ -83,7 +83,7 @@ def test_what_a_constant_scales_gets_no_product() -> None:
 
 
 @pytest.mark.parametrize(("recipe", "gain"), [("full_int8", 10), ("dynamic_int8", 5)])
-def test_a_product_brings_channels_behind_gelu_to_one_size(recipe: str, gain: float) -> None:
+def test_a_product_brings_channels_after_gelu_to_one_size(recipe: str, gain: float) -> None:
     graph = mlp()
     before, after = (quantized(graph, recipe, *names) for names in ((), ("explicit_mul",)))
     (row,) = after.report.transforms
