@@ -22,12 +22,12 @@ CALIBRATION, TEST = 128, 128  # rows of TOKENS words
 RECIPES = ("dynamic_int8", "full_int8", "weight_only_int4", "dynamic_int4_block32", "fptq")
 
 
-def main(folder: str | Path = "language_model_output") -> dict[str, float]:
+def main(folder: str | Path = "language_model_output", epochs: int = EPOCHS) -> dict[str, float]:
     """Train, quantize, compare; returns recipe -> perplexity."""
     train, test = bbc_news_sequences(WORDS, TOKENS + 1)
     print("Training a decoder of four blocks on news articles ...", flush=True)
     with quiet():
-        model = trained(train)
+        model = trained(epochs)
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     inputs, following = test[:TEST, :-1], test[:TEST, 1:]
@@ -45,10 +45,11 @@ def main(folder: str | Path = "language_model_output") -> dict[str, float]:
     return found
 
 
-def trained(rows: np.ndarray, epochs: int = EPOCHS) -> Any:
+def trained(epochs: int = EPOCHS) -> Any:
     """A Keras model from word ids (n, 128) to the logits of each following word (n, 128, 4096)."""
     import keras
 
+    rows, _ = bbc_news_sequences(WORDS, TOKENS + 1)
     keras.utils.set_random_seed(0)
     model = decoder()
     steps = epochs * -(-len(rows) // BATCH)

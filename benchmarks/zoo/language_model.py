@@ -20,7 +20,7 @@ CALIBRATION, TEST = 128, 256  # rows of 128 words
 def language_model() -> Case:
     """Return a decoder of four blocks, input (128,) word ids, logits (128, 4096)."""
     train, test = bbc_news_sequences(example.WORDS, example.TOKENS + 1)
-    model = trained("language_model", _train)
+    model = trained("language_model", example.trained)
     inputs, following = test[:TEST, :-1], test[:TEST, 1:]
     return Case("language_model", model, train[:CALIBRATION, :-1], inputs, following.astype(np.int64), example.WORDS)
 
@@ -50,7 +50,3 @@ def _kernels(layer: keras.Layer) -> list[keras.Variable]:
     if isinstance(layer, keras.layers.MultiHeadAttention):
         return [part.kernel for part in (layer.query_dense, layer.key_dense, layer.value_dense)]
     return [layer.kernel]
-
-
-def _train() -> keras.Model:
-    return example.trained(bbc_news_sequences(example.WORDS, example.TOKENS + 1)[0])
