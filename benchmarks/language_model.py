@@ -23,7 +23,7 @@ from tfq_fine.numerics.errors import ErrorSums
 from tfq_fine.verification.side import Side
 from tfq_fine.verification.task_metrics import perplexity
 
-PLAIN, OUTLIERS = "language_model", "language_model_outliers"
+PLAIN, OUTLIERS, RMS = "language_model", "language_model_outliers", "language_model_rms"
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         Setting("full_int8"),
         Setting("full_w4a8_block32", transforms=None),
         Setting("fptq"),
+    ),
+    RMS: tuple(
+        Setting(recipe, "fast", transforms)
+        for recipe in ("weight_only_int4", "weight_only_int4_block32", "dynamic_int4", "full_w4a8", "full_int8")
+        for transforms in (None, ("rotate",))
     ),
 }
 

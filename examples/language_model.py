@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,6 @@ def trained(epochs: int = EPOCHS) -> Any:
     import keras
 
     rows, _ = bbc_news_sequences(WORDS, TOKENS + 1)
-    keras.utils.set_random_seed(0)
     model = decoder()
     steps = epochs * -(-len(rows) // BATCH)
     rate = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=RATE, warmup_steps=steps // 20)
@@ -60,19 +60,26 @@ def trained(epochs: int = EPOCHS) -> Any:
     return model
 
 
-def decoder() -> Any:
-    """Blocks of causal attention and an MLP, each after a layer norm (pre-norm), with random weights."""
+def decoder(rms: bool = False) -> Any:
+    """Blocks of causal attention and an MLP, each after a layer norm or an RMS norm (pre-norm), with random weights.
+
+    Fixed random vectors say where a word is. Their mean is 0, so that both norms make the same of them.
+    """
     import keras
     from keras import layers
 
+    keras.utils.set_random_seed(0)
+    norm = partial(layers.RMSNormalization, epsilon=1e-3) if rms else layers.LayerNormalization
     inputs = keras.Input((TOKENS,), dtype="int32")
-    x = layers.Embedding(WORDS, WIDTH)(inputs) + layers.Embedding(TOKENS, WIDTH)(np.arange(TOKENS)[None])
+    words = layers.Embedding(WORDS, WIDTH)(inputs)
+    positions = np.asarray(layers.Embedding(TOKENS, WIDTH)(np.arange(TOKENS)[None]))
+    x = words + (positions - positions.mean(axis=-1, keepdims=True))
     for _ in range(BLOCKS):
-        y = layers.LayerNormalization()(x)
+        y = norm()(x)
         x = x + layers.MultiHeadAttention(HEADS, WIDTH // HEADS)(y, y, use_causal_mask=True)
-        y = layers.Dense(4 * WIDTH, activation="gelu")(layers.LayerNormalization()(x))
+        y = layers.Dense(4 * WIDTH, activation="gelu")(norm()(x))
         x = x + layers.Dense(WIDTH)(y)
-    return keras.Model(inputs, layers.Dense(WORDS)(layers.LayerNormalization()(x)), name="language_model")
+    return keras.Model(inputs, layers.Dense(WORDS)(norm()(x)), name="language_model")
 
 
 if __name__ == "__main__":

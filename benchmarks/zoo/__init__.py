@@ -40,6 +40,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "masked_transformer": _later("masked_transformer", "masked_transformer"),
     "language_model": _later("language_model", "language_model"),
     "language_model_outliers": _later("language_model", "language_model_outliers"),
+    "language_model_rms": _later("language_model", "language_model_rms"),
     # random weights and inputs, for time and size only: `labels` is None
     "mobilenet_v2": _later("random_models", "mobilenet_v2"),
     "resnet50": _later("random_models", "resnet50"),

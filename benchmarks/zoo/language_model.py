@@ -1,7 +1,8 @@
-"""The decoder of `examples/language_model.py`, as it is and with outlier channels; labels are the following words."""
+"""The decoder of `examples/language_model.py`, also with outlier channels or RMS norms; labels are the next words."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import keras
@@ -32,21 +33,62 @@ def language_model_outliers() -> Case:
     return replace(case, name="language_model_outliers")
 
 
+def language_model_rms() -> Case:
+    """Return `language_model` with RMS norms; it computes the same function.
+
+    The means that its layer norms subtract are taken out of all that writes to the residual stream (SliceGPT, arXiv
+    2401.15024, section 3.1), and beta goes into the biases of what reads a norm.
+    """
+    case = language_model()
+    model = example.decoder(rms=True)
+    for before, layer in zip(case.model.layers, model.layers, strict=True):
+        if not isinstance(layer, keras.layers.RMSNormalization):
+            layer.set_weights(before.get_weights())
+    for before, norm in zip(_norms(case.model), _norms(model), strict=True):
+        norm.scale.assign(before.gamma)
+        for part in (part for layer in _readers(model, norm) for part in _matrices(layer)):
+            part.bias.assign(part.bias + np.tensordot(before.beta, part.kernel, 1))
+    for variable in _writing(model):
+        variable.assign(variable - np.mean(variable, axis=-1, keepdims=True))
+    model.compile(jit_compile=False)
+    return replace(case, name="language_model_rms", model=model)
+
+
 def _add_outliers(model: keras.Model) -> None:
     """Multiply some channels of each layer norm by FACTOR, and divide the rows of the matrices that read them."""
     rng = np.random.default_rng(0)
-    for norm in (layer for layer in model.layers if isinstance(layer, keras.layers.LayerNormalization)):
+    for norm in _norms(model):
         size = np.ones(example.WIDTH, np.float32)
         size[rng.choice(example.WIDTH, CHANNELS, replace=False)] = FACTOR
         for variable in (norm.gamma, norm.beta):
             variable.assign(variable * size)
-        readers = [layer for layer in model.layers if any(x is norm.output for x in keras.tree.flatten(layer.input))]
-        for kernel in (kernel for layer in readers for kernel in _kernels(layer)):
-            kernel.assign(kernel / size.reshape(-1, *[1] * (len(kernel.shape) - 1)))
+        for part in (part for layer in _readers(model, norm) for part in _matrices(layer)):
+            part.kernel.assign(part.kernel / size.reshape(-1, *[1] * (len(part.kernel.shape) - 1)))
 
 
-def _kernels(layer: keras.Layer) -> list[keras.Variable]:
-    """Return the matrices [inputs, ...] of a layer that multiply its input."""
+def _norms(model: keras.Model) -> list[keras.Layer]:
+    kinds = (keras.layers.LayerNormalization, keras.layers.RMSNormalization)
+    return [layer for layer in model.layers if isinstance(layer, kinds)]
+
+
+def _readers(model: keras.Model, norm: keras.Layer) -> list[keras.Layer]:
+    """Return the layers that read a norm."""
+    return [layer for layer in model.layers if any(x is norm.output for x in keras.tree.flatten(layer.input))]
+
+
+def _matrices(layer: keras.Layer) -> list[keras.Layer]:
+    """Return the layers with a kernel [inputs, ...] and a bias that multiply the input of a layer."""
     if isinstance(layer, keras.layers.MultiHeadAttention):
-        return [part.kernel for part in (layer.query_dense, layer.key_dense, layer.value_dense)]
-    return [layer.kernel]
+        return [layer.query_dense, layer.key_dense, layer.value_dense]
+    return [layer]
+
+
+def _writing(model: keras.Model) -> Iterator[keras.Variable]:
+    """Yield the constants [..., WIDTH] that are added to the residual stream."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Embedding):
+            yield layer.embeddings
+        elif isinstance(layer, keras.layers.MultiHeadAttention):
+            yield from (layer.output_dense.kernel, layer.output_dense.bias)
+        elif isinstance(layer, keras.layers.Dense) and layer.units == example.WIDTH:
+            yield from (layer.kernel, layer.bias)
