@@ -55,8 +55,8 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         Setting("full_int8", transforms=("smooth_quant",)),
         Setting("full_int8", transforms=("log_equalization",)),
         Setting("full_int8"),
-        Setting("full_w4a8_block32", transforms=None),
-        Setting("fptq"),
+        Setting("full_w4a8_block32", "fast", None),
+        Setting("fptq", "fast"),
     ),
     RMS: tuple(
         Setting(recipe, "fast", transforms)

@@ -7,7 +7,7 @@ a transposition, the product with the attention weights, a transposition back an
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, Int64Array, Op, Subgraph
+from tfq_converters.graph import ABSENT, IntArray, Op, Subgraph
 from tfq_converters.operators import data_of, facts_of, fuses
 from tfq_fine.transforms.channel_scaling import constant_slot, scalable_input, value_readers
 
@@ -21,7 +21,7 @@ def value_makers(main: Subgraph, tensor: int) -> tuple[int, ...]:
     shape, producers = main.tensors[tensor].shape, main.producers()
     if not shape or main.tensors[tensor].dynamic_shape[-1] == -1:
         return ()
-    channel = np.arange(shape[-1]).reshape([1] * (len(shape) - 1) + [-1])  # which one a value is of
+    channel = np.arange(shape[-1], dtype=np.int32).reshape([1] * (len(shape) - 1) + [-1])  # which one a value is of
     makers: list[int] = []
     current, passed_attention = tensor, False
     while (o := producers.get(current)) is not None:
@@ -41,7 +41,7 @@ def value_makers(main: Subgraph, tensor: int) -> tuple[int, ...]:
     return ()
 
 
-def _input(main: Subgraph, op: Op, channel: Int64Array) -> tuple[int, Int64Array] | None:
+def _input(main: Subgraph, op: Op, channel: IntArray) -> tuple[int, IntArray] | None:
     """Return the input of `op` that its channels come from, and which channel each value of it is of."""
     if op.code == "RESHAPE":
         return _reshaped(main, op, channel)
@@ -59,7 +59,7 @@ def _input(main: Subgraph, op: Op, channel: Int64Array) -> tuple[int, Int64Array
     return None
 
 
-def _reshaped(main: Subgraph, op: Op, channel: Int64Array) -> tuple[int, Int64Array] | None:
+def _reshaped(main: Subgraph, op: Op, channel: IntArray) -> tuple[int, IntArray] | None:
     before, after = main.tensors[op.inputs[0]], main.tensors[op.outputs[0]]
     if np.prod(before.shape) != np.prod(after.shape):  # computed lengths
         return None
@@ -72,7 +72,7 @@ def _reshaped(main: Subgraph, op: Op, channel: Int64Array) -> tuple[int, Int64Ar
     return (op.inputs[0], every) if lengths_known else None
 
 
-def _multiplied(main: Subgraph, op: Op, channel: Int64Array) -> tuple[int, Int64Array] | None:
+def _multiplied(main: Subgraph, op: Op, channel: IntArray) -> tuple[int, IntArray] | None:
     """Return the operand of a product of two activations whose rows or columns are the channels."""
     if any(main.tensors[t].is_constant for t in op.inputs):
         return None
