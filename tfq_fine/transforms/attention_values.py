@@ -21,7 +21,9 @@ def value_makers(main: Subgraph, tensor: int) -> tuple[int, ...]:
     shape, producers = main.tensors[tensor].shape, main.producers()
     if not shape or main.tensors[tensor].dynamic_shape[-1] == -1:
         return ()
-    channel = np.arange(shape[-1], dtype=np.int32).reshape([1] * (len(shape) - 1) + [-1])  # which one a value is of
+    channel: IntArray = np.arange(shape[-1], dtype=np.int32).reshape(
+        [1] * (len(shape) - 1) + [-1]
+    )  # which one a value is of
     makers: list[int] = []
     current, passed_attention = tensor, False
     while (o := producers.get(current)) is not None:
