@@ -27,8 +27,8 @@ from tfq_fine.transforms import (
     SmoothingPath,
     choose_smoothing,
     float_makers,
+    known_size,
     log_factors,
-    norm_size,
     smoothing_paths,
     source_of,
     strategy,
@@ -123,8 +123,7 @@ def _float_makers(main: Subgraph, path: SmoothingPath) -> frozenset[int]:
     readers = [leaf.op for leaf in path.leaves]
     if not any(facts_of(main.ops[o].code).weight is not None for o in path.makers):
         return _tokenwise(main, readers, frozenset(path.makers))
-    through_attention = any(main.ops[o].code == "BATCH_MATMUL" for o in path.makers)
-    return _tokenwise(main, readers, float_makers(main, path.tensor)) if through_attention else frozenset()
+    return _tokenwise(main, readers, float_makers(main, path.tensor)) if path.through_attention else frozenset()
 
 
 def _tokenwise(main: Subgraph, readers: Iterable[int], makers: frozenset[int]) -> frozenset[int]:
@@ -142,7 +141,7 @@ def _dynamic(variant: Variant, activations: Sequence[Activation]) -> RequestedSp
     requested = {**others, **dynamic(others, {o for each in activations for o in each.readers})}
     for path in smoothing_paths(variant.graph).values():
         specs = [requested.get((0, leaf.op)) for leaf in path.leaves]
-        is_norm = path.makers and norm_size(variant.graph.main, path) is not None
+        is_norm = path.makers and not path.through_attention and known_size(variant.graph, path) is not None
         if activations and is_norm and all(spec is not None and spec.mode == "dynamic" for spec in specs):
             requested |= {(0, o): None for o in path.makers}
     return requested

@@ -33,7 +33,7 @@ from tfq_fine.transforms import (
     choose_shifts,
     choose_smoothing,
     decibels,
-    norm_size,
+    known_size,
     powers_of_two,
     shifted,
     smooth_quant_factors,
@@ -103,11 +103,13 @@ def with_outliers(variant: Variant, trial: Trial) -> list[SmoothingPath]:
 
 def _may_have_outliers(variant: Variant, trial: Trial, path: SmoothingPath) -> bool:
     """Return whether some channels of an activation are far larger than others, by what its norm and its range tell."""
-    size = norm_size(variant.graph.main, path)
+    size = known_size(variant.graph, path)
     if size is None:
         return True
-    limits = trial.whole(variant).ranges.get((0, path.tensor))
-    reach = TYPICAL * float(size.max()) if limits is None else limits.absmax
+    ranges = trial.whole(variant).ranges
+    tensors = (path.tensor, *path.inner) if path.through_attention else (path.tensor,)  # heads are means of values
+    limits = [ranges[0, t].absmax for t in tensors if (0, t) in ranges]
+    reach = max(limits, default=TYPICAL * float(size.max()))
     return reach > OUTLIERS * float(np.median(size))
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tfq_fine.transforms.smooth_quant import ALPHAS, HALF, smooth_quant_factors
     from tfq_fine.transforms.smoothing import (
         SmoothingPath,
-        norm_size,
+        known_size,
         of_unknown_size,
         shifted,
         smoothed,
@@ -47,7 +47,7 @@ else:
             "rotation": "rotatable_heads rotated",
             "shift": "choose_shifts",
             "smooth_quant": "ALPHAS HALF smooth_quant_factors",
-            "smoothing": "SmoothingPath norm_size of_unknown_size shifted smoothed smoothing_paths source_of",
+            "smoothing": "SmoothingPath known_size of_unknown_size shifted smoothed smoothing_paths source_of",
             "unrounded": "float_makers",
         },
     )
@@ -73,8 +73,8 @@ __all__ = [
     "factor_blocks",
     "float_makers",
     "fold_batch_norm",
+    "known_size",
     "log_factors",
-    "norm_size",
     "of_unknown_size",
     "powers_of_two",
     "residual_streams",

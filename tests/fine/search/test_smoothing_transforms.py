@@ -1,5 +1,6 @@
 """Outlier channels of a norm: int8 loses them, and each transform brings back what they cost."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -76,9 +77,13 @@ def test_smooth_quant_is_tried_by_default() -> None:
 
 
 @pytest.mark.parametrize("name", ["smooth_quant", "log_equalization"])
-def test_a_norm_without_outliers_is_not_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("make", [block, decoder_block])
+def test_a_norm_without_outliers_is_not_looked_at(
+    name: str, make: Callable[[], Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are the values of attention to it."""
     monkeypatch.setattr("tfq_fine.search.trial.Trial.channels", None)  # calling it would fail
-    found = row(quantized(block(), "full_int8", name), name)
+    found = row(quantized(make(), "full_int8", name), name)
     assert not found.applied
     assert found.text == "no activation with outliers whose channels can be scaled exactly"
 

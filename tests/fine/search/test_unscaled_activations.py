@@ -7,7 +7,7 @@ import pytest
 
 import tfq_fine as tfq
 from support.nets import Net
-from support.norm_nets import attention
+from support.norm_nets import attention, layer_norm
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph
 from tfq_converters.runtime.runner import Runner
@@ -33,11 +33,12 @@ def mlp(mover: bool = False) -> Graph:
     return net.graph(widened(net, net.dense(x, OUTPUTS), 1 / size, rows=False))
 
 
-def attended() -> Graph:
-    """Attention with large channels of the values."""
+def attended(after_norm: bool) -> Graph:
+    """Attention with large channels of the values, perhaps after a norm, whose constants tell their size."""
     net, size = Net(1, TOKENS, INPUTS), np.ones(15)
     size[[2, 9]] = FACTOR
-    heads = attention(net, 0, 3, 5)
+    x = layer_norm(net, net.simple("NEG", 0), np.ones(INPUTS), np.zeros(INPUTS)) if after_norm else 0
+    heads = attention(net, x, 3, 5)
     values = next(op for op in reversed(net.ops) if op.code == "FULLY_CONNECTED").outputs[0]
     widened(net, values, size, rows=True)
     return net.graph(widened(net, net.dense(heads, OUTPUTS), 1 / size, rows=False))
@@ -106,8 +107,9 @@ def test_what_gelu_makes_is_rounded_token_by_token() -> None:
 
 
 @pytest.mark.parametrize("name", ["smooth_quant", "log_equalization"])
-def test_values_with_outliers_are_scaled_through_attention(name: str) -> None:
-    graph = attended()
+@pytest.mark.parametrize("after_norm", [False, True])
+def test_values_with_outliers_are_scaled_through_attention(name: str, after_norm: bool) -> None:
+    graph = attended(after_norm)
     before, after = (quantized(graph, "full_int8", *names) for names in ((), (name,)))
     assert after.report.transforms[0].applied
     assert sqnr(after, graph) > sqnr(before, graph) + 10

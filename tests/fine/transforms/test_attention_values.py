@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from support.nets import Net
-from support.norm_nets import attention, matmul, merged, split_heads
+from support.norm_nets import attention, layer_norm, matmul, merged, split_heads
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.search.float_reference import with_outputs
-from tfq_fine.transforms.smoothing import SmoothingPath, smoothed, smoothing_paths
+from tfq_fine.transforms.smoothing import SmoothingPath, known_size, smoothed, smoothing_paths
 
 TOKENS, HEADS, DEPTH, OUT = 7, 3, 5, 4
 
@@ -35,6 +35,30 @@ def test_values_are_scaled_through_attention(bias_by_head: bool) -> None:
     (expected, heads), (found, divided) = (Runner(write(each), "reference").run([x]) for each in both)
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
     assert np.abs(divided * s - heads).max() <= 1e-5 * np.abs(divided * s).max()
+
+
+@pytest.mark.parametrize("bias_by_head", [False, True])
+def test_the_size_of_values_follows_from_a_norm(bias_by_head: bool) -> None:
+    """Against values computed from channels that have nothing to do with one another."""
+    net = Net(1, TOKENS, 11)
+    gamma, beta = net.rng.uniform(0.5, 1.5, 11), net.rng.normal(size=11)
+    y = layer_norm(net, net.simple("NEG", 0), gamma, beta)
+    graph = net.graph(net.dense(attention(net, y, HEADS, DEPTH, bias_by_head), OUT))
+    (path,) = through_attention(graph)
+    main, matrix = graph.main, graph.main.ops[path.makers[-1]]
+    weight = main.tensors[matrix.inputs[1]].constant.astype(np.float64)
+    biases = [t for op in main.ops if op.code == "ADD" for t in op.inputs if main.tensors[t].shape == (HEADS, DEPTH)]
+    (bias,) = (main.tensors[t].constant.reshape(-1) for t in (biases or matrix.inputs[2:]))
+    sizes = np.random.default_rng(0).normal(size=(200_000, 2, 11)) * [gamma, beta]
+    values = sizes.sum(axis=1) @ weight.T + bias
+    expected = np.sqrt(np.mean(values**2, axis=0))
+    assert np.allclose(known_size(graph, path), expected, rtol=0.03)  # 200,000 draws
+
+
+def test_the_size_of_other_values_is_not_known() -> None:
+    net = Net(1, TOKENS, 11)
+    graph = net.graph(net.dense(attention(net, 0, HEADS, DEPTH), OUT))
+    assert known_size(graph, through_attention(graph)[0]) is None
 
 
 def apart(net: Net, heads: int = HEADS) -> int:
