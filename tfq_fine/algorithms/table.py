@@ -31,11 +31,14 @@ ORDER = {"damping": Option(0.02, 0.0, 1.0), "act_order": Option(0, 0, 1, whole=T
 FLOAT_INPUTS = {"float_inputs": Option(0, 0, 1, whole=True)}
 SWEEPS = Option(3, 1, 100, whole=True)
 FEW_SWEEPS, MANY_SWEEPS = replace(SWEEPS, default=2), replace(SWEEPS, default=8)
+STEPS = {"steps": Option(500, 1, 100_000, whole=True)}  # of gradient descent
 DESCENT = ORDER | {"sweeps": SWEEPS}
 ALGORITHMS: dict[str, Algorithm] = {
     "auto": Algorithm(auto),
     "balanced": Algorithm(balanced, INPUTS, {"sweeps": FEW_SWEEPS}, scope="operator", stand_in="mse_clip"),
-    "best": Algorithm(best, INPUTS, {"sweeps": MANY_SWEEPS}, scope="operator", stand_in="mse_clip"),
+    "best": Algorithm(
+        best, INPUTS, {"sweeps": MANY_SWEEPS} | STEPS, scope="operator", learns="block", stand_in="mse_clip"
+    ),
     "round_to_nearest": Algorithm(round_to_nearest),
     "mse_clip": Algorithm(
         mse_clip,
@@ -44,6 +47,12 @@ ALGORITHMS: dict[str, Algorithm] = {
     "gptq": Algorithm(gptq, INPUTS, ORDER | FLOAT_INPUTS, scope="operator", stand_in="mse_clip"),
     "qronos": Algorithm(qronos, INPUTS, ORDER, scope="operator", stand_in="mse_clip"),
     "comq": Algorithm(comq, INPUTS, DESCENT, scope="operator", stand_in="mse_clip"),
+    "adaround": Algorithm(
+        balanced, INPUTS, {"sweeps": FEW_SWEEPS} | STEPS, scope="operator", learns="operator", stand_in="mse_clip"
+    ),
+    "reconstruct": Algorithm(
+        balanced, INPUTS, {"sweeps": FEW_SWEEPS} | STEPS, scope="operator", learns="block", stand_in="mse_clip"
+    ),
     "octav": Algorithm(octav),
     "hqq": Algorithm(hqq, options={"norm": Option(0.7, 0.1, 2.0)}),
     "clusters": Algorithm(clusters, keeps_equal=True),
