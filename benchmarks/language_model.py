@@ -20,10 +20,12 @@ from benchmarks.float_files import Files, prepared
 from benchmarks.tables import Table, present, progress
 from tfq_converters import flatbuffer
 from tfq_fine.numerics.errors import ErrorSums
+from tfq_fine.report import TransformRow
 from tfq_fine.verification.side import Side
 from tfq_fine.verification.task_metrics import perplexity
 
 PLAIN, OUTLIERS, RMS = "language_model", "language_model_outliers", "language_model_rms"
+CALIBRATION = 128  # rows
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Row:
     perplexity: float
     sqnr_db: float  # the logits'
     seconds: float  # that `quantize` took
-    applied: tuple[str, ...]  # transforms
+    transforms: tuple[str, ...]  # what those brought that were measured
     modes: tuple[str, ...]  # how many operators with weights are in which mode
 
 
@@ -91,14 +93,20 @@ def measure(case: str, settings: Sequence[Setting], work: Path, test: int) -> It
         path = work / f"{case}.tflite"
         path.write_bytes(result.content)
         before, after, sqnr_db = evaluate(files, path, test)
-        applied = tuple(row.name for row in result.report.transforms if row.applied)
+        transforms = tuple(_outcome(row) for row in result.report.transforms if row.applied or row.after is not None)
         sizes = (len(result.content), before, after, sqnr_db, seconds)
-        yield Row(case, setting.name, *sizes, applied, _modes(result))
+        yield Row(case, setting.name, *sizes, transforms, _modes(result))
 
 
 def _quantized(files: Files, setting: Setting) -> Any:
     options = {"quality": setting.quality, "transforms": setting.transforms}
-    return tfq.quantize(files.tflite, setting.recipe, files.calibration(), **options)  # type: ignore[arg-type]
+    return tfq.quantize(files.tflite, setting.recipe, files.calibration(CALIBRATION), **options)  # type: ignore[arg-type]
+
+
+def _outcome(row: TransformRow) -> str:
+    """Return a transform's name, and what its file brought on some calibration rows."""
+    brought = "" if row.after is None or row.before is None else f" {row.after - row.before:+.1f} dB"
+    return f"{row.name}{brought}{'' if row.applied else ' (off)'}"
 
 
 def _modes(result: Any) -> tuple[str, ...]:
@@ -131,7 +139,7 @@ def table(rows: Sequence[Row]) -> Table:
             f"{row.sqnr_db:.1f}",
             f"{row.bytes:,}",
             f"{row.seconds:.0f}",
-            ", ".join(row.applied),
+            ", ".join(row.transforms),
             ", ".join(row.modes),
         )
         for row in rows
