@@ -46,6 +46,7 @@ class Setting:
 
 
 _RECIPES = ("weight_only_int4", "weight_only_int4_block32", "dynamic_int4", "dynamic_int4_block32", "fptq")
+_BLOCKS = ("weight_only_int4_block32", "weight_only_int2_block32")
 SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     PLAIN: (
         Setting("full_int8"),
@@ -62,7 +63,7 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     ),
     RMS: tuple(
         Setting(recipe, "fast", transforms)
-        for recipe in ("weight_only_int4", "weight_only_int4_block32", "dynamic_int4", "full_w4a8", "full_int8")
+        for recipe in ("weight_only_int4", *_BLOCKS, "full_w4a8", "full_int8")
         for transforms in (None, ("rotate",))
     ),
 }
