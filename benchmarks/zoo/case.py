@@ -23,7 +23,7 @@ class Case:
     model: keras.Model
     calibration: NDArray[Any]  # (MANY or fewer samples, *input) float32, or int32 token ids; disjoint from test
     test: NDArray[Any]  # (test samples, *input), same type
-    labels: NDArray[np.int64] | None  # (test samples,); None: random weights, for time only, never accuracy
+    labels: NDArray[np.int64] | None  # (test samples, ...); None: random weights, for time only, never accuracy
     classes: int  # width of the model's output
 
 
