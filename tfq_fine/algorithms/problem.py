@@ -79,6 +79,17 @@ class OperatorInputs:
         return moments_of(self.patches(0, self.fitted))
 
     @cached_property
+    def quantized_moments(self) -> Moments:
+        """Like `moments`, but without `cross`: for those who see quantized inputs alone."""
+        return moments_of(self.patches(0, self.fitted), crosses=False)
+
+    @property
+    def means(self) -> tuple[Float64Array, Float64Array]:
+        """The means of exact and of quantized patches, float64 [groups, K] each, of moments that are known already."""
+        known: Moments = self.__dict__.get("moments") or self.quantized_moments
+        return known.exact_mean, known.quantized_mean
+
+    @cached_property
     def float_moments(self) -> Moments:
         """The moments over these samples of the float inputs, as if no earlier operator were quantized."""
         return moments_of((exact, exact) for exact, _ in self.patches(0, self.fitted))
@@ -162,6 +173,11 @@ class WeightProblem:
     def moments(self, apart: bool = False) -> Moments:
         """Return the moments of the inputs that algorithms fit to, or of those `apart` that they are judged on."""
         moments = self._values.moments_apart if apart else self._values.moments
+        return moments.centred() if self.keeps_mean else moments
+
+    def quantized_moments(self) -> Moments:
+        """Return the moments of quantized inputs that algorithms fit to, as if they were those of the float model."""
+        moments = self._values.quantized_moments.on_float_inputs()
         return moments.centred() if self.keeps_mean else moments
 
     def float_moments(self) -> Moments:

@@ -14,7 +14,7 @@ from tfq_fine.algorithms.clusters import clusters
 from tfq_fine.algorithms.comq import comq
 from tfq_fine.algorithms.gptq import gptq, qronos
 from tfq_fine.algorithms.hqq import hqq
-from tfq_fine.algorithms.mse_clip import mse_clip
+from tfq_fine.algorithms.mse_clip import mse_clip, mse_clip_weighted
 from tfq_fine.algorithms.octav import octav
 from tfq_fine.algorithms.problem import (
     Algorithm,
@@ -32,15 +32,14 @@ FLOAT_INPUTS = {"float_inputs": Option(0, 0, 1, whole=True)}
 SWEEPS = Option(3, 1, 100, whole=True)
 FEW_SWEEPS, MANY_SWEEPS = replace(SWEEPS, default=2), replace(SWEEPS, default=8)
 DESCENT = ORDER | {"sweeps": SWEEPS}
+CLIP = {"smallest": Option(SMALLEST, 0.01, 1.0), "candidates": Option(CANDIDATES, 1, 10_000, whole=True)}
 ALGORITHMS: dict[str, Algorithm] = {
     "auto": Algorithm(auto),
     "balanced": Algorithm(balanced, INPUTS, {"sweeps": FEW_SWEEPS}, scope="operator", stand_in="mse_clip"),
     "best": Algorithm(best, INPUTS, {"sweeps": MANY_SWEEPS}, scope="operator", stand_in="mse_clip"),
     "round_to_nearest": Algorithm(round_to_nearest),
-    "mse_clip": Algorithm(
-        mse_clip,
-        options={"smallest": Option(SMALLEST, 0.01, 1.0), "candidates": Option(CANDIDATES, 1, 10_000, whole=True)},
-    ),
+    "mse_clip": Algorithm(mse_clip, options=CLIP),
+    "mse_clip_weighted": Algorithm(mse_clip_weighted, frozenset({"second_moment"}), CLIP, stand_in="mse_clip"),
     "gptq": Algorithm(gptq, INPUTS, ORDER | FLOAT_INPUTS, scope="operator", stand_in="mse_clip"),
     "qronos": Algorithm(qronos, INPUTS, ORDER, scope="operator", stand_in="mse_clip"),
     "comq": Algorithm(comq, INPUTS, DESCENT, scope="operator", stand_in="mse_clip"),
