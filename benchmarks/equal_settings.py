@@ -26,6 +26,7 @@ from benchmarks.zoo import CASES
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_fine.numerics.errors import ErrorSums
+from tfq_fine.search import chosen_transforms
 
 MEASURED = (
     *("resnet8", "small_mobilenet_v2", "efficientnet_lite0_cifar10"),
@@ -48,6 +49,7 @@ ALGORITHMS = {  # ours -> theirs of the same name
     "octav": "octav",
     "gptq": "gptq",
 }
+TRANSFORMS = tuple(name for name in chosen_transforms("auto") if name != "islands")  # no operator in float alone
 EQUAL_SIZE = 1.05  # times litert-quantizer's smallest file: a larger one is not of equal size
 
 
@@ -118,7 +120,15 @@ def ours(files: Files, setting: str, algorithm: str, peer: Path | None) -> bytes
         recipe = _without_correction(recipe.with_algorithm(algorithm))
     borders = {name: dtype for name, dtype in borders.items() if dtype in ("int8", "uint8", "int16")}
     data = files.calibration()[:CALIBRATION]
-    return tfq.quantize(str(files.tflite), recipe, data, quality=quality, prefer="size", **borders).content  # type: ignore[arg-type]
+    return tfq.quantize(
+        str(files.tflite),
+        recipe,
+        data,
+        quality=quality,  # type: ignore[arg-type]
+        prefer="size",
+        transforms=TRANSFORMS,
+        **borders,
+    ).content
 
 
 def _without_correction(recipe: tfq.Recipe) -> tfq.Recipe:

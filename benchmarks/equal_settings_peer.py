@@ -8,6 +8,7 @@ least and the largest value seen.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from benchmarks.float_files import Files
 from benchmarks.tools import CORES, Made, Tool, Work
 
 EVERYWHERE = {"min_max": "MIN_MAX_UNIFORM_QUANT", "octav": "OCTAV", "mse": "MSE"}
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE", "EMBEDDING_LOOKUP")  # and FULLY_CONNECTED
 DENSE_ALONE = {"gptq": "GPTQ", "oscar": "OSCAR", "hadamard": "DECOMPOSED_HADAMARD_ROTATION"}
 CALIBRATIONS = ("moving", "extremes")
 
@@ -74,7 +76,11 @@ def _load(setting: PeerSetting, algorithm: str, calibration: str | None) -> Work
 
     if setting.others is not None:
         plain = "min_max" if setting.others[1] == 8 else "octav"
-        add(every, setting.others, EVERYWHERE.get(algorithm, EVERYWHERE[plain]))
+        own = EVERYWHERE[algorithm if algorithm in EVERYWHERE else plain]
+        add(every, setting.others, EVERYWHERE["min_max"])  # which alone has a rule for every operator
+        for code in WEIGHTED:
+            with suppress(ValueError):  # no such weights in such an operator
+                add(qtyping.TFLOperationName[code], setting.others, own)
     add(qtyping.TFLOperationName.FULLY_CONNECTED, setting.dense, (EVERYWHERE | DENSE_ALONE)[algorithm])
 
     def work(files: Files, samples: np.ndarray) -> Made:
