@@ -43,7 +43,7 @@ class FixedScale:
 
 @dataclass(frozen=True)
 class FittedKernel:
-    """What is added to a kernel and to its bias; 0 before calibration.
+    """A kernel and its bias are computed with these variables added, which are 0 before calibration.
 
     Attributes:
         offset: a variable of the kernel's shape.

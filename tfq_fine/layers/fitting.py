@@ -1,4 +1,4 @@
-"""Codes of wrapped kernels that are fitted to the inputs of their operators, as `quantize` fits them, in graph order."""
+"""Codes of wrapped kernels that are fitted to the inputs of their operators in graph order, as `quantize` does."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
