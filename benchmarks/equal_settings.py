@@ -189,9 +189,9 @@ def _text(row: Row | None) -> str:
 def main() -> None:
     """Measure, print, save."""
     arguments = parser(__doc__, MEASURED, CASES)
-    known = ("fast", "balanced", "best", *ALGORITHMS)
+    choices = ("fast", "balanced", "best", *ALGORITHMS)
     arguments.add_argument("--settings", type=names_of(RECIPES), default=list(RECIPES), help="comma-separated")
-    arguments.add_argument("--algorithms", type=names_of(known), default=["balanced", *ALGORITHMS], help="ours")
+    arguments.add_argument("--algorithms", type=names_of(choices), default=["balanced", *ALGORITHMS], help="ours")
     options = arguments.parse_args()
     rows: list[Row] = []
     with work_folder(options.work) as work:

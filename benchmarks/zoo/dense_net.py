@@ -15,7 +15,7 @@ CALIBRATION, EPOCHS, BATCH, WIDTHS = 512, 3, 64, (256, 128)
 
 
 def dense_net() -> Case:
-    """Return a network of three dense layers, input (784,) of 0 .. 1: the pixels of Fashion-MNIST; ten logits."""
+    """Return a network of three dense layers, input (672,) of 0 .. 1: the middle 24 rows of an image; ten logits."""
     data = fashion_mnist()
     return Case(
         "dense_net",
@@ -28,13 +28,13 @@ def dense_net() -> Case:
 
 
 def _flat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    return images[:, 2:-2].reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 
 def _train() -> keras.Model:
     data = fashion_mnist()
     keras.utils.set_random_seed(0)
-    x = inputs = keras.Input((784,))
+    x = inputs = keras.Input((672,))  # a multiple of 32: litert-quantizer refuses other numbers of inputs in blocks
     for width in WIDTHS:
         x = layers.Dense(width, activation="relu")(x)
     model = keras.Model(inputs, layers.Dense(10)(x), name="dense_net")

@@ -86,8 +86,8 @@ class OperatorInputs:
     @property
     def means(self) -> tuple[Float64Array, Float64Array]:
         """The means of exact and of quantized patches, float64 [groups, K] each, of moments that are known already."""
-        known: Moments = self.__dict__.get("moments") or self.quantized_moments
-        return known.exact_mean, known.quantized_mean
+        moments: Moments = self.__dict__.get("moments") or self.quantized_moments
+        return moments.exact_mean, moments.quantized_mean
 
     @cached_property
     def float_moments(self) -> Moments:

@@ -31,14 +31,13 @@ class FixedScale:
 
     def or_else(self, scale: Any, zero: Any) -> tuple[Any, Any]:
         """Return scales and zero points; those that are given, of the whole extent, before there was a calibration."""
-        known = self.scale.value != 0
-        return tf.where(known, self.scale.value, scale), tf.where(known, self.zero.value, zero)
+        is_set = self.scale.value != 0
+        return tf.where(is_set, self.scale.value, scale), tf.where(is_set, self.zero.value, zero)
 
     def numpy(self, scale: Float32Array, zero: Int64Array) -> tuple[Float32Array, Int64Array]:
         """Return what `or_else` does, as arrays."""
-        known = np.asarray(self.scale) != 0
-        held = np.asarray(self.zero).astype(np.int64)
-        return np.where(known, np.asarray(self.scale), scale), np.where(known, held, zero)
+        is_set, zeros = np.asarray(self.scale) != 0, np.asarray(self.zero).astype(np.int64)
+        return np.where(is_set, np.asarray(self.scale), scale), np.where(is_set, zeros, zero)
 
 
 @dataclass(frozen=True)
