@@ -57,7 +57,9 @@ class Moments:
             float64 [groups, rows], the part of E|W x - V q|^2 that depends on the stored weights.
         """
         difference = weight - stored
-        pulled = difference @ self.hessian + 2.0 * (weight @ self.cross)
+        pulled = difference @ self.hessian
+        if self.cross.any():
+            pulled += 2.0 * (weight @ self.cross)
         return np.asarray(np.einsum("grk,grk->gr", pulled, difference))
 
 

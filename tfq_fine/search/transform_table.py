@@ -14,8 +14,8 @@ from tfq_fine.search.transform import BETTER_DB, Proposal, Transform
 from tfq_fine.search.trial import Trial
 from tfq_fine.search.variant import Variant
 
-# Channels that are scaled to one range all reach its ends, beyond which values of new samples are cut off. The samples that
-# files are judged on are among those that ranges come from, and do not show that.
+# Channels that are scaled to one range all reach its ends, beyond which values of new samples are cut off. The samples
+# that files are judged on are among those that ranges come from, and do not show that.
 EVEN_DB = 0.5
 FINE_DB = 20.0  # a file that has so much may have lost anything to bounded masks
 
