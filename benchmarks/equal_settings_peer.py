@@ -61,7 +61,7 @@ def peer_tools(setting: str) -> dict[str, str]:
     return {f"{a}, {c}": f"litert-{setting}-{a}-{c}" for a in algorithms for c in CALIBRATIONS}
 
 
-def _load(setting: PeerSetting, algorithm: str, calibration: str | None) -> Work:
+def _load(setting: PeerSetting, algorithm: str, calibration: str | None, threads: int = CORES) -> Work:
     from litert_quantizer import qtyping, quantizer
     from litert_quantizer.algorithm_manager import AlgorithmName
     from litert_quantizer.calibrator import Calibrator
@@ -93,7 +93,7 @@ def _load(setting: PeerSetting, algorithm: str, calibration: str | None) -> Work
             key, name = files.signature()
             data = {key: [{name: samples[index : index + 1]} for index in range(len(samples))]}
             options = {"qsv_update_func": _extremes} if calibration == "extremes" else {}
-            calibrator = Calibrator(str(files.tflite), CORES, **options)
+            calibrator = Calibrator(str(files.tflite), threads, **options)
             calibrator.calibrate(data, manager)
             statistics = calibrator.get_model_qsvs()
         made = tool.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
@@ -124,3 +124,9 @@ TOOLS: dict[str, Tool] = {
     for setting in PEER_SETTINGS
     for label, tool in peer_tools(setting).items()
 }
+DEFAULT_THREADS = 16  # its calibration takes so many where a user names no number
+TOOLS["litert-w4-gptq-as_is"] = Tool(
+    "litert-quantizer 0.11 w4 gptq, threads not set",
+    "float .tflite",
+    partial(_load, PEER_SETTINGS["w4"], "gptq", None, DEFAULT_THREADS),
+)

@@ -20,21 +20,22 @@ from benchmarks.tools import FITTED
 from benchmarks.zoo import CASES
 
 MEASURED = ("encoder",)
-TOOLS = {"tfq_fine_gptq": FITTED["tfq_fine_gptq"].title, "litert-w4-gptq": PEER_TOOLS["litert-w4-gptq"].title}
+PEERS = ("litert-w4-gptq-as_is", "litert-w4-gptq")
+OURS = "tfq_fine_gptq"
+TOOLS = {OURS: FITTED[OURS].title} | {peer: PEER_TOOLS[peer].title for peer in PEERS}
 SAMPLES = 100
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run of both tools on one case, one after the other."""
+    """One run of each tool on one case, one after the other."""
 
     case: str
     runs: dict[str, ToolRun]  # by tool
 
-    def ratio(self, figure: str) -> float:
-        """Return how many times as much of a figure of `ToolRun` theirs takes as ours."""
-        ours, theirs = (float(getattr(self.runs[tool], figure)) for tool in TOOLS)
-        return theirs / ours
+    def ratio(self, tool: str, figure: str) -> float:
+        """Return how many times as much of a figure of `ToolRun` a tool takes as ours."""
+        return float(getattr(self.runs[tool], figure)) / float(getattr(self.runs[OURS], figure))
 
 
 def measure(case: str, rounds: int, work: Path) -> Iterator[Row]:
@@ -52,9 +53,9 @@ def table(rows: Sequence[Row]) -> Table:
         for tool, title in TOOLS.items():
             seconds = median(row.runs[tool].seconds for row in mine)
             cpu, peak = (median(getattr(row.runs[tool], name) for row in mine) for name in ("cpu_s", "tree_peak"))
-            ratios = [median(row.ratio(figure) for row in mine) for figure in ("seconds", "cpu_s")]
-            told = ["1.0", "1.0"] if tool == next(iter(TOOLS)) else [f"{ratio:.1f}" for ratio in ratios]
-            lines.append((case, title, f"{seconds:.1f}", f"{cpu:.1f}", *told, f"{peak / 2**20:.0f}"))
+            ratios = [median(row.ratio(tool, figure) for row in mine) for figure in ("seconds", "cpu_s")]
+            told = [f"{number:.1f}" for number in (seconds, cpu, *ratios)]
+            lines.append((case, title, *told, f"{peak / 2**20:.0f}"))
     columns = ("model", "tool", "s", "CPU s", "times ours", "CPU, times ours", "MiB")
     notes = (f"{SAMPLES} samples; float file on disk to quantized file on disk; medians, ratios within each round.",)
     return Table("GPTQ", columns, tuple(lines), notes)

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
         WeightProblem,
         has_statistics,
     )
-    from tfq_fine.algorithms.table import ALGORITHMS, algorithm_problems, solution, solve, with_stand_in
+    from tfq_fine.algorithms.table import (
+        ALGORITHMS,
+        algorithm_named,
+        algorithm_of,
+        algorithm_problems,
+        solution,
+        solve,
+        with_stand_in,
+    )
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -29,7 +37,7 @@ else:
             "least_squares": "to_matrices",
             "problem": "Algorithm InputStatistics OperatorInputs Option Scope Solution Statistic WeightProblem "
             "has_statistics",
-            "table": "ALGORITHMS algorithm_problems solution solve with_stand_in",
+            "table": "ALGORITHMS algorithm_problems algorithm_of algorithm_named solution solve with_stand_in",
         },
     )
 
@@ -43,6 +51,8 @@ __all__ = [
     "Solution",
     "Statistic",
     "WeightProblem",
+    "algorithm_named",
+    "algorithm_of",
     "algorithm_problems",
     "has_statistics",
     "patches",

@@ -5,7 +5,9 @@ To add one, write its module and its row.
 
 from dataclasses import replace
 
-from tfq_converters.errors import TfqError
+import numpy as np
+
+from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.auto import auto
 from tfq_fine.algorithms.balanced import balanced, best
@@ -24,7 +26,7 @@ from tfq_fine.algorithms.problem import (
     WeightProblem,
 )
 from tfq_fine.algorithms.round_to_nearest import round_to_nearest
-from tfq_fine.request import WeightSpec
+from tfq_fine.request import OwnName, WeightSpec
 
 INPUTS: frozenset[Statistic] = frozenset({"inputs"})
 ORDER = {"damping": Option(0.02, 0.0, 1.0), "act_order": Option(0, 0, 1, whole=True)}
@@ -49,9 +51,23 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 
 
+def algorithm_named(algorithm: str) -> Algorithm | None:
+    """Return the row of a name, or that of an object of the user; None where nothing is called so."""
+    if isinstance(algorithm, OwnName):
+        return algorithm.given if isinstance(algorithm.given, Algorithm) else Algorithm(algorithm.given)
+    return ALGORITHMS.get(algorithm)
+
+
+def algorithm_of(spec: WeightSpec) -> Algorithm:
+    """Return the row of a spec's algorithm, which was checked (`algorithm_problems`)."""
+    row = algorithm_named(spec.algorithm)
+    assert row is not None, "specs are checked before any work"
+    return row
+
+
 def algorithm_problems(spec: WeightSpec) -> list[str]:
     """List what is wrong with the algorithm of a spec and its options."""
-    row = ALGORITHMS.get(spec.algorithm)
+    row = algorithm_named(spec.algorithm)
     if row is None:
         return [f"unknown algorithm {spec.algorithm!r}; known: {', '.join(ALGORITHMS)}"]
     names = ", ".join(row.options) or "none"
@@ -64,7 +80,7 @@ def algorithm_problems(spec: WeightSpec) -> list[str]:
 
 def with_stand_in(spec: WeightSpec) -> WeightSpec:
     """Return the spec with the stand-in of its algorithm, which has no options."""
-    return replace(spec, algorithm=ALGORITHMS[spec.algorithm].stand_in, options=())
+    return replace(spec, algorithm=algorithm_of(spec).stand_in, options=())
 
 
 def solve(spec: WeightSpec, problem: WeightProblem) -> WeightCodes:
@@ -81,7 +97,7 @@ def solution(spec: WeightSpec, problem: WeightProblem) -> Solution:
     problems = algorithm_problems(spec)
     if problems:
         raise TfqError("; ".join(problems))
-    row = ALGORITHMS[spec.algorithm]
+    row = algorithm_of(spec)
     missing = problem.inputs.missing(row.reads)
     if missing:
         raise TfqError(
@@ -89,4 +105,29 @@ def solution(spec: WeightSpec, problem: WeightProblem) -> Solution:
             "representative data, or statistics that `calibrate` gathered with this recipe"
         )
     solved = row.solve(replace(problem, options=row.with_defaults(dict(spec.options))))
-    return solved if isinstance(solved, Solution) else Solution(solved, spec.algorithm)
+    named = solved if isinstance(solved, Solution) else Solution(solved, str(spec.algorithm))
+    if isinstance(spec.algorithm, OwnName):
+        raise_all(f"algorithm {str(spec.algorithm)!r} {text}" for text in _unfit(named.codes, problem))
+    return named
+
+
+def _unfit(codes: object, problem: WeightProblem) -> list[str]:
+    """Return why the file cannot hold what an algorithm of the user returned."""
+    if not isinstance(codes, WeightCodes):
+        return [f"returned a {type(codes).__name__}; return WeightCodes or a Solution"]
+    form = problem.codes
+    shapes = {"codes": (codes.codes.shape, problem.weight.shape), "scale": (codes.scale.shape, problem.grid)}
+    texts = [
+        f"returned {name} of shape {shape}; expected {expected}"
+        for name, (shape, expected) in shapes.items()
+        if shape != expected
+    ]
+    if codes.block != problem.block:
+        texts.append(f"returned blocks of shape {codes.block}; expected {problem.block}")
+    if codes.codes.size and not form.lowest <= codes.codes.min() <= codes.codes.max() <= form.highest:
+        texts.append(
+            f"returned codes from {codes.codes.min()} to {codes.codes.max()}; expected {form.lowest} to {form.highest}"
+        )
+    if not np.isfinite(codes.scale).all() or (not (codes.scale > 0).all() and not form.signed_scales):
+        texts.append("returned scales that are not above 0, or not finite")
+    return texts

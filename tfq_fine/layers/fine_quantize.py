@@ -17,7 +17,7 @@ from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.files import from_plain
 from tfq_converters.graph import Float32Array, Float64Array, Int64Array
 from tfq_converters.quantized import Mode
-from tfq_fine.algorithms import ALGORITHMS
+from tfq_fine.algorithms import algorithm_of
 from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
 from tfq_fine.layers.fitted_kernel import FittedKernel, FixedScale, fitted_kernel
@@ -328,7 +328,7 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
 
 
 def _is_fitted(plan: KernelPlan) -> bool:
-    return bool(ALGORITHMS[plan.spec.weights.algorithm].reads - {"channel_mean"})
+    return bool(algorithm_of(plan.spec.weights).reads - {"channel_mean"})
 
 
 def _dense(value: Any) -> Any:

@@ -10,7 +10,7 @@ from tfq_converters.graph import ABSENT, Float64Array, FloatArray, Graph
 from tfq_converters.kernels import Target
 from tfq_converters.operators import bias_of, bias_slot
 from tfq_converters.quantized import OpKey, WeightCodes
-from tfq_fine.algorithms import ALGORITHMS
+from tfq_fine.algorithms import algorithm_of
 from tfq_fine.calibration import Sample, Statistics
 from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.kernel_lookup import Place
@@ -89,7 +89,7 @@ def _fits(overrides: Overrides) -> Fits:
 
 def _corrects(kernel: QuantizedKernel) -> bool:
     weights = kernel.plan.spec.weights
-    fits = ALGORITHMS[weights.algorithm].scope == "operator"
+    fits = algorithm_of(weights).scope == "operator"
     return fits and weights.bias_correction and kernel.fitted.bias is not None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfq_converters.graph import Float32Array, Float64Array, Int64Array
-from tfq_fine.algorithms import ALGORITHMS, InputStatistics, WeightProblem, solve, with_stand_in
+from tfq_fine.algorithms import InputStatistics, WeightProblem, algorithm_of, solve, with_stand_in
 from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.fitted_kernel import FixedScale
 from tfq_fine.layers.kernel import QuantizedKernel
@@ -45,7 +45,7 @@ def fit_scales(q: QuantizedKernel, mean: Float64Array | None) -> None:
         mean: the mean of every input channel, [channels]; None where no data was seen yet.
     """
     weights, inputs = q.plan.spec.weights, InputStatistics(mean)
-    if inputs.missing(ALGORITHMS[weights.algorithm].reads):
+    if inputs.missing(algorithm_of(weights).reads):
         weights = with_stand_in(weights)
     codes = solve(weights, WeightProblem(q.values, q.plan.block, q.plan.codes, q.plan.axes, inputs))
     if q.fitted is not None:

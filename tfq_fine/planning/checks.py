@@ -6,7 +6,7 @@ from dataclasses import replace
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpKey
-from tfq_fine.algorithms import ALGORITHMS, algorithm_problems, has_statistics, with_stand_in
+from tfq_fine.algorithms import algorithm_of, algorithm_problems, has_statistics, with_stand_in
 from tfq_fine.calibration import observer_problems
 from tfq_fine.request import IntegerSpec, OpSpec, WeightedSpec
 
@@ -28,7 +28,7 @@ def with_statistics(
     """Return (the spec with an algorithm that has what it reads, why that is not the one that was asked)."""
     if not weight_axes(op, subgraph):
         return spec, ""
-    row = ALGORITHMS[spec.weights.algorithm]
+    row = algorithm_of(spec.weights)
     if not row.reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
         return spec, ""
     why = (

@@ -11,7 +11,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import AnyArray, Float16Array, Float32Array, FloatArray, IdentityCache, Op, Subgraph
 from tfq_converters.operators import WeightAxes, data_of, float_constants, weight_axes
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
-from tfq_fine.algorithms import ALGORITHMS, InputStatistics, OperatorInputs, Solution, WeightProblem, solution
+from tfq_fine.algorithms import InputStatistics, OperatorInputs, Solution, WeightProblem, algorithm_named, solution
 from tfq_fine.calibration import Statistics
 from tfq_fine.planning import HALF_MINIMUM, Decision
 from tfq_fine.request import WeightSpec
@@ -103,7 +103,8 @@ class Solver:
         """Return a function that gives the statistics that the algorithm of `spec` reads."""
 
         def taken() -> InputStatistics:
-            reads = ALGORITHMS[spec.algorithm].reads if spec.algorithm in ALGORITHMS else frozenset()
+            row = algorithm_named(spec.algorithm)
+            reads = row.reads if row is not None else frozenset()
             tensor = key[0], data_of(op)
             return InputStatistics(
                 self._known.means.get(tensor) if "channel_mean" in reads else None,
@@ -134,7 +135,8 @@ class Solver:
         spec, form = decision.weighted.weights, decision.form
         if self._interrupted:
             spec = without_inputs(spec)
-        cache = self._own if spec.algorithm in ALGORITHMS and ALGORITHMS[spec.algorithm].reads else self._shared
+        row = algorithm_named(spec.algorithm)
+        cache = self._own if row is not None and row.reads else self._shared
 
         def solved() -> Solution:
             block, codes_form = layout(data.shape, axes, spec, form)
