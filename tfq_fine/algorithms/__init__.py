@@ -8,9 +8,11 @@ if TYPE_CHECKING:
     from tfq_fine.algorithms.auto import with_algorithm_named
     from tfq_fine.algorithms.input_patches import patches
     from tfq_fine.algorithms.least_squares import to_matrices
+    from tfq_fine.algorithms.moments import Moments
     from tfq_fine.algorithms.problem import (
         Algorithm,
         InputStatistics,
+        MomentInputs,
         OperatorInputs,
         Option,
         Scope,
@@ -35,8 +37,9 @@ else:
             "auto": "with_algorithm_named",
             "input_patches": "patches",
             "least_squares": "to_matrices",
-            "problem": "Algorithm InputStatistics OperatorInputs Option Scope Solution Statistic WeightProblem "
-            "has_statistics",
+            "moments": "Moments",
+            "problem": "Algorithm InputStatistics MomentInputs OperatorInputs Option Scope Solution Statistic "
+            "WeightProblem has_statistics",
             "table": "ALGORITHMS algorithm_problems algorithm_of algorithm_named solution solve with_stand_in",
         },
     )
@@ -45,6 +48,8 @@ __all__ = [
     "ALGORITHMS",
     "Algorithm",
     "InputStatistics",
+    "MomentInputs",
+    "Moments",
     "OperatorInputs",
     "Option",
     "Scope",

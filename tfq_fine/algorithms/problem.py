@@ -101,6 +101,35 @@ class OperatorInputs:
 
 
 @dataclass(frozen=True)
+class MomentInputs(OperatorInputs):
+    """The input of an operator of which the moments alone are known, in float: of one inside a loop, over all steps.
+
+    There are no patches, and what earlier operators lost is not known.
+    """
+
+    of_fitted: Moments | None = None
+    of_others: Moments | None = None  # over the samples that nothing is fitted to; None where there are none
+
+    @property
+    def moments(self) -> Moments:
+        """The moments over the samples that algorithms fit weights to."""
+        assert self.of_fitted is not None
+        return self.of_fitted
+
+    quantized_moments = float_moments = moments
+
+    @property
+    def moments_apart(self) -> Moments:
+        """The moments over the other samples; of the same ones where there are no others."""
+        return self.moments if self.of_others is None else self.of_others
+
+    @property
+    def means(self) -> tuple[Float64Array, Float64Array]:
+        """The mean of the input, twice: [1, K]."""
+        return self.moments.exact_mean, self.moments.quantized_mean
+
+
+@dataclass(frozen=True)
 class InputStatistics:
     """The statistics of one operator's input; None for those that the algorithm does not read or that nobody took."""
 
@@ -227,6 +256,8 @@ class Algorithm:
         keeps_equal: equal values get equal codes, so that no transform may scale the inputs apart.
         scope: "weight" where the weight and `reads` are all that it sees; "operator" where it runs in graph order on
             inputs that earlier operators compute once quantized (`calibration.layerwise`), which "inputs" asks for.
+        by_moments: whether moments of the inputs are all that it reads of "inputs", so that it fits weights inside
+            loops, too.
         stand_in: the algorithm in its place where what it reads is not known, such as the inputs of a table, and while
             variants of the model are compared.
     """
@@ -236,6 +267,7 @@ class Algorithm:
     options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
     keeps_equal: bool = False
     scope: Scope = "weight"
+    by_moments: bool = False
     stand_in: str = "round_to_nearest"
 
     def __post_init__(self) -> None:

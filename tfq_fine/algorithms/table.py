@@ -37,14 +37,16 @@ DESCENT = ORDER | {"sweeps": SWEEPS}
 CLIP = {"smallest": Option(SMALLEST, 0.01, 1.0), "candidates": Option(CANDIDATES, 1, 10_000, whole=True)}
 ALGORITHMS: dict[str, Algorithm] = {
     "auto": Algorithm(auto),
-    "balanced": Algorithm(balanced, INPUTS, {"sweeps": FEW_SWEEPS}, scope="operator", stand_in="mse_clip"),
-    "best": Algorithm(best, INPUTS, {"sweeps": MANY_SWEEPS}, scope="operator", stand_in="mse_clip"),
+    "balanced": Algorithm(
+        balanced, INPUTS, {"sweeps": FEW_SWEEPS}, scope="operator", by_moments=True, stand_in="mse_clip"
+    ),
+    "best": Algorithm(best, INPUTS, {"sweeps": MANY_SWEEPS}, scope="operator", by_moments=True, stand_in="mse_clip"),
     "round_to_nearest": Algorithm(round_to_nearest),
     "mse_clip": Algorithm(mse_clip, options=CLIP),
     "mse_clip_weighted": Algorithm(mse_clip_weighted, frozenset({"second_moment"}), CLIP, stand_in="mse_clip"),
-    "gptq": Algorithm(gptq, INPUTS, ORDER | FLOAT_INPUTS, scope="operator", stand_in="mse_clip"),
-    "qronos": Algorithm(qronos, INPUTS, ORDER, scope="operator", stand_in="mse_clip"),
-    "comq": Algorithm(comq, INPUTS, DESCENT, scope="operator", stand_in="mse_clip"),
+    "gptq": Algorithm(gptq, INPUTS, ORDER | FLOAT_INPUTS, scope="operator", by_moments=True, stand_in="mse_clip"),
+    "qronos": Algorithm(qronos, INPUTS, ORDER, scope="operator", by_moments=True, stand_in="mse_clip"),
+    "comq": Algorithm(comq, INPUTS, DESCENT, scope="operator", by_moments=True, stand_in="mse_clip"),
     "octav": Algorithm(octav),
     "hqq": Algorithm(hqq, options={"norm": Option(0.7, 0.1, 2.0)}),
     "clusters": Algorithm(clusters, keeps_equal=True),

@@ -8,6 +8,7 @@ held, those of all samples at one cut of the graph, in memory.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import ABSENT, AnyArray, Graph
@@ -16,8 +17,9 @@ from tfq_converters.operators import data_of
 from tfq_converters.quantized import OpEncoding, OpKey, QuantizedGraph
 from tfq_converters.realize import realize
 from tfq_converters.runtime import Runner, depends_on_unrunnable
-from tfq_fine.algorithms import OperatorInputs
+from tfq_fine.algorithms import MomentInputs, Moments, OperatorInputs
 from tfq_fine.calibration.kept_samples import Sample
+from tfq_fine.calibration.loops import loop_moments, loop_operators
 
 MOST_BYTES = 2**30  # the values of all samples at one cut of the graph, in float and quantized
 LEAST, APART = 16, 4  # samples that are used whatever their size; one of so many, at most, is kept apart
@@ -27,7 +29,8 @@ Values = dict[int, AnyArray]  # tensor of the main subgraph -> its value for one
 class Layerwise:
     """Gives the inputs of the linear operators of the main subgraph, in graph order.
 
-    Operators inside loops are computed in float, since their weights are chosen after those of the main subgraph.
+    Operators inside loops are computed in float, since their weights are chosen after those of the main subgraph; of
+    their own inputs the moments over all steps are given, in float (`loops`).
 
     Args:
         graph: the float graph.
@@ -61,6 +64,8 @@ class Layerwise:
             ValueError: the operators do not come in graph order.
         """
         subgraph, o = key
+        if key in loop_operators(self._graph):
+            return self._in_loop(key)
         if subgraph != 0 or o < self._position:
             raise ValueError(
                 f"operator {key} was requested after {(0, self._position)}; request operators in graph order"
@@ -69,6 +74,20 @@ class Layerwise:
         op = self._graph.main.ops[o]
         exact, quantized = (tuple(values[data_of(op)] for values in kept) for kept in (self._exact, self._quantized))
         return OperatorInputs(op, self._graph.main, exact, quantized, self._apart)
+
+    def _in_loop(self, key: OpKey) -> OperatorInputs:
+        """Return the moments of what an operator inside a loop reads."""
+        body = self._graph.subgraphs[key[0]]
+        fitted, others = self._loops
+        return MomentInputs(body.ops[key[1]], body, (), (), 0, fitted[key], others.get(key))
+
+    @cached_property
+    def _loops(self) -> tuple[Mapping[OpKey, Moments], Mapping[OpKey, Moments]]:
+        """The moments inside loops over the samples that algorithms fit weights to, and over the others."""
+        samples = [tuple(values[t] for t in self._graph.main.inputs) for values in self._fed]
+        first = len(samples) - self._apart
+        fitted, others = (loop_moments(self._graph, each, self._threads) for each in (samples[:first], samples[first:]))
+        return fitted, others
 
     def _bytes_of_a_sample(self) -> int:
         """Return the bytes of one sample's values at the cut of the graph where they are most."""

@@ -1,6 +1,6 @@
 """The checks of names and options that need no data, and the algorithms that lack what they read."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from tfq_converters.graph import Op, Subgraph
@@ -23,13 +23,15 @@ def spec_problems(specs: Iterable[OpSpec | None]) -> list[str]:
 
 
 def with_statistics(
-    spec: WeightedSpec, key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int]
+    spec: WeightedSpec, key: OpKey, op: Op, subgraph: Subgraph, unknown: set[int], loops: Collection[OpKey] = ()
 ) -> tuple[WeightedSpec, str]:
     """Return (the spec with an algorithm that has what it reads, why that is not the one that was asked)."""
     if not weight_axes(op, subgraph):
         return spec, ""
     row = algorithm_of(spec.weights)
     if not row.reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
+        return spec, ""
+    if row.by_moments and key in loops:
         return spec, ""
     why = (
         f"algorithm {spec.weights.algorithm!r} reads its inputs, which are not observed; {row.stand_in} is used instead"
