@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Solution,
         Statistic,
         WeightProblem,
+        has_state,
         has_statistics,
     )
     from tfq_fine.algorithms.table import (
@@ -39,7 +40,7 @@ else:
             "least_squares": "to_matrices",
             "moments": "Moments",
             "problem": "Algorithm InputStatistics MomentInputs OperatorInputs Option Scope Solution Statistic "
-            "WeightProblem has_statistics",
+            "WeightProblem has_state has_statistics",
             "table": "ALGORITHMS algorithm_problems algorithm_of algorithm_named solution solve with_stand_in",
         },
     )
@@ -59,6 +60,7 @@ __all__ = [
     "algorithm_named",
     "algorithm_of",
     "algorithm_problems",
+    "has_state",
     "has_statistics",
     "patches",
     "solution",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfq_converters.graph import Float32Array, Float64Array, FloatArray, Op, Subgraph
-from tfq_converters.operators import WeightAxes, data_of, facts_of, weight_axes
+from tfq_converters.operators import WeightAxes, data_of, facts_of, lstm, weight_axes
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.input_patches import patches
 from tfq_fine.algorithms.moments import MOST_PATCHES, Moments, moments_of
@@ -20,6 +20,11 @@ from tfq_fine.numerics import CodeFormat
 D = TypeVar("D", bound=np.generic)
 Statistic = Literal["channel_mean", "channel_absmax", "second_moment", "inputs"]
 Scope = Literal["weight", "operator"]
+
+
+def has_state(op: Op, subgraph: Subgraph) -> bool:
+    """Return whether an operator is a fused LSTM whose input, and output a step before, tell what its weights read."""
+    return op.code == lstm.CODE and not lstm.unusual(op, subgraph)
 
 
 def has_statistics(op: Op, subgraph: Subgraph) -> bool:
@@ -42,6 +47,7 @@ class OperatorInputs:
     exact: tuple[Float32Array, ...]
     quantized: tuple[Float32Array, ...]
     apart: int = 0  # the number of samples at the end that nothing is fitted to
+    state: "OperatorInputs | None" = None  # what recurrent weights of a fused LSTM read: its output, a step before
 
     @property
     def fitted(self) -> int:

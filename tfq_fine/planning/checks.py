@@ -6,7 +6,7 @@ from dataclasses import replace
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpKey
-from tfq_fine.algorithms import algorithm_of, algorithm_problems, has_statistics, with_stand_in
+from tfq_fine.algorithms import algorithm_of, algorithm_problems, has_state, has_statistics, with_stand_in
 from tfq_fine.calibration import observer_problems
 from tfq_fine.request import IntegerSpec, OpSpec, WeightedSpec
 
@@ -31,7 +31,8 @@ def with_statistics(
     row = algorithm_of(spec.weights)
     if not row.reads or (key[0] == 0 and has_statistics(op, subgraph) and unknown.isdisjoint(op.inputs)):
         return spec, ""
-    if row.by_moments and key in loops:
+    has_own = key[0] == 0 and has_state(op, subgraph) and unknown.isdisjoint(op.inputs)
+    if row.by_moments and (key in loops or has_own):
         return spec, ""
     why = (
         f"algorithm {spec.weights.algorithm!r} reads its inputs, which are not observed; {row.stand_in} is used instead"

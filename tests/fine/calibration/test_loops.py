@@ -1,4 +1,4 @@
-"""Moments of what operators inside loops read, against the recurrence in numpy, and weights that are fitted to them."""
+"""Inputs of recurrent operators, in loops and fused, against the recurrence in numpy, and weights fitted to them."""
 
 from typing import Any
 
@@ -8,15 +8,17 @@ import pytest
 from keras import layers
 
 import tfq_fine as tfq
+from support import fused_lstms
+from tfq_converters.operators import lstm
 from tfq_converters.reading import read_model
-from tfq_fine.calibration import loop_moments, loop_operators
+from tfq_fine.calibration import Layerwise, loop_moments, loop_operators
 
 pytestmark = pytest.mark.usefixtures("conversions_once")
 STEPS, INPUTS, UNITS = 11, 13, 7
 RNG = np.random.default_rng(2)
 
 
-def lstm() -> Any:
+def recurrent() -> Any:
     keras.utils.set_random_seed(0)
     return keras.Sequential(
         [layers.Input((STEPS, INPUTS)), layers.LSTM(UNITS, name="memory"), layers.Dense(5, name="head")]
@@ -25,7 +27,7 @@ def lstm() -> Any:
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return lstm()
+    return recurrent()
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +78,40 @@ def test_weights_inside_loops_are_fitted(model: Any, data: np.ndarray):
         algorithms[name] = {row.algorithm.split(",")[0] for row in result.report.rows if row.weights}
     assert algorithms["gptq"] == {"gptq"} and algorithms["comq"] == {"comq"} and "comq" in algorithms["balanced"]
     assert all(errors[name] < 0.7 * errors["mse_clip"] for name in ("gptq", "comq", "balanced"))
+
+
+def fused_states(x: np.ndarray) -> np.ndarray:
+    """What the recurrent weights of the fused LSTM read at each step of one sequence, [steps, units]."""
+    read = [np.zeros(fused_lstms.UNITS)]
+
+    def seen(state: np.ndarray) -> np.ndarray:
+        read.append(state)
+        return state
+
+    _, weights, biases = fused_lstms.operands(fused_lstms.File(fused_lstms.content()))
+    fused_lstms.lstm(x, weights, biases, seen)
+    return np.stack(read[:-1])
+
+
+def test_fused_lstms_read_their_input_and_their_output_a_step_before():
+    graph = read_model(fused_lstms.content()).graph
+    (o,) = [o for o, op in enumerate(graph.main.ops) if op.code == lstm.CODE]
+    x = fused_lstms.sequences(5)
+    inputs = Layerwise(graph, [(row[None],) for row in x[:4]], [(x[4][None],)]).inputs_of((0, o), {})
+    assert inputs.state is not None and inputs.state.apart == inputs.apart == 1
+    for row, own, state in zip(x, inputs.exact, inputs.state.exact, strict=True):
+        np.testing.assert_array_equal(own.reshape(row.shape), row)
+        np.testing.assert_allclose(state.reshape(row.shape[0], -1), fused_states(row), atol=1e-5)  # float32 sums
+
+
+def test_weights_of_fused_lstms_are_fitted():
+    x = (fused_lstms.sequences(60) @ RNG.normal(size=(fused_lstms.FEATURES, fused_lstms.FEATURES))).astype(np.float32)
+    expected = fused_lstms.run(fused_lstms.content(), "default", x)
+    errors = {}
+    for name in ("mse_clip", "comq"):
+        spec = tfq.WeightSpec(2, algorithm=name)
+        recipe = tfq.Recipe("fused", tfq.OpSpec("weight_only", spec), flexible=True)
+        result = tfq.quantize(fused_lstms.content(), recipe, x, prefer="size", transforms=None)
+        errors[name] = float(np.square(fused_lstms.run(result.content, "default", x) - expected).mean())
+        assert {row.algorithm for row in result.report.rows if row.weights} == {name}
+    assert errors["comq"] < 0.7 * errors["mse_clip"]
