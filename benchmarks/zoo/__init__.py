@@ -37,6 +37,7 @@ CASES: dict[str, Callable[[], Case]] = {
     # trained once, in one to eight CPU minutes, and kept
     "raw_cnn": _later("raw_cnn", "raw_cnn"),
     "small_mobilenet_v2": _later("small_mobilenet_v2", "small_mobilenet_v2"),
+    "dense_net": _later("dense_net", "dense_net"),
     "masked_transformer": _later("masked_transformer", "masked_transformer"),
     "language_model": _later("language_model", "language_model"),
     "language_model_outliers": _later("language_model", "language_model_outliers"),

@@ -72,6 +72,7 @@ FRAMEWORK_MODULES = (
 # Define Keras layers, and so import Keras at their top: themselves loaded when a public name is first used.
 KERAS_CLASSES = (
     *("tfq_fine.layers.fine_quantize", "tfq_fine.layers.activation_range", "tfq_fine.layers.file_layer"),
+    "tfq_fine.layers.fitted_kernel",
     "tfq_fine.layers.trained_scale",
     "tfq_fine.layers.kernel_scales",
     "tfq_fine.layers.serialization",

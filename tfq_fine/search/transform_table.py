@@ -16,6 +16,9 @@ from tfq_fine.search.transform import BETTER_DB, Proposal, Transform
 from tfq_fine.search.trial import Trial
 from tfq_fine.search.variant import Variant
 
+# Channels that are scaled to one range all reach its ends, beyond which values of new samples are cut off. The samples
+# that files are judged on are among those that ranges come from, and do not show that.
+EVEN_DB = 0.5
 FINE_DB = 20.0  # a file that has so much may have lost anything to bounded masks
 
 
@@ -42,6 +45,7 @@ TRANSFORMS: dict[str, Transform] = {
     "cross_layer": Transform(
         "channels of an activation are scaled to one range, and the weights that read them divided",
         equalized,
+        min_gain_db=EVEN_DB,
         rewrites=True,
     ),
     "log_equalization": Transform(
@@ -53,6 +57,7 @@ TRANSFORMS: dict[str, Transform] = {
     "smooth_quant": Transform(
         "outlier channels of an activation are divided, and the weights that read them multiplied (SmoothQuant)",
         smoothed_by_alpha,
+        min_gain_db=EVEN_DB,
         rewrites=True,
     ),
     "explicit_mul": Transform(

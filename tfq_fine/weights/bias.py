@@ -81,7 +81,7 @@ def corrected_biases(
     weight, data = subgraph.tensors[op.inputs[axes.slot]].constant, subgraph.tensors[bias].constant
     if inputs is not None and keeps_mean(op, subgraph, spec):
         stored = simulated_weight(constants[axes.slot])
-        shift = whole_shift(weight, stored, axes, inputs.moments.exact_mean, inputs.moments.quantized_mean)
+        shift = whole_shift(weight, stored, axes, *inputs.means)
         return {bias_slot(op.code): (data.reshape(-1) - shift).astype(np.float32).reshape(data.shape)}
     mean = known.means.get((key[0], data_of(op)))
     if mean is None:

@@ -13,7 +13,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
-from tfq_fine.algorithms import ALGORITHMS, has_statistics
+from tfq_fine.algorithms import algorithm_named, algorithm_of, has_statistics
 from tfq_fine.calibration import Cut, Layerwise
 from tfq_fine.planning import Decision, Plan
 from tfq_fine.request import WeightedSpec
@@ -52,15 +52,14 @@ def blocks_of(
 def _learns(decision: Decision) -> str:
     """Return how many operators the algorithm of a decision learns at once: "operator", "block", or "" for none."""
     spec = decision.spec
-    if not isinstance(spec, WeightedSpec) or spec.weights.algorithm not in ALGORITHMS:
-        return ""
-    return ALGORITHMS[spec.weights.algorithm].learns
+    row = algorithm_named(spec.weights.algorithm) if isinstance(spec, WeightedSpec) else None
+    return "" if row is None else row.learns
 
 
 def _steps(decision: Decision) -> int:
     """Return the number of gradient steps that the algorithm of a decision takes."""
     spec = decision.weighted.weights
-    return int(ALGORITHMS[spec.algorithm].with_defaults(dict(spec.options))["steps"])
+    return int(algorithm_of(spec).with_defaults(dict(spec.options))["steps"])
 
 
 def _owns_constants(graph: Graph, o: int) -> bool:

@@ -10,9 +10,9 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import AnyArray, Float16Array, Float32Array, FloatArray, IdentityCache, Op, Subgraph
-from tfq_converters.operators import WeightAxes, bias_slot, data_of, float_constants, weight_axes
+from tfq_converters.operators import WeightAxes, bias_slot, data_of, float_constants, lstm, weight_axes
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
-from tfq_fine.algorithms import ALGORITHMS, InputStatistics, OperatorInputs, Solution, WeightProblem, solution
+from tfq_fine.algorithms import InputStatistics, OperatorInputs, Solution, WeightProblem, algorithm_named, solution
 from tfq_fine.calibration import Layerwise, Statistics
 from tfq_fine.planning import HALF_MINIMUM, Decision
 from tfq_fine.request import WeightSpec
@@ -94,7 +94,7 @@ class Solver:
                 solved[axes.slot] = one_scale_each(codes, axes.channel) if decision.repeated else codes
                 continue
             try:
-                inputs = self._inputs(key, op, decision.spec.weights, before)
+                inputs = self._inputs(key, op, axes.slot, decision.spec.weights, before)
                 block, form = layout(data.shape, axes, decision.spec.weights, decision.form)
                 problem = WeightProblem(data, block, form, axes, floor=floor, keeps_mean=keeps_mean)
                 self.problems[key, axes.slot] = problem
@@ -105,18 +105,22 @@ class Solver:
         return solved
 
     def _inputs(
-        self, key: OpKey, op: Op, spec: WeightSpec, before: Mapping[OpKey, OpEncoding]
+        self, key: OpKey, op: Op, slot: int, spec: WeightSpec, before: Mapping[OpKey, OpEncoding]
     ) -> Callable[[], InputStatistics]:
-        """Return a function that gives the statistics that the algorithm of `spec` reads."""
+        """Return a function that gives the statistics that the algorithm of `spec` reads for the weight in a slot."""
 
         def taken() -> InputStatistics:
-            reads = ALGORITHMS[spec.algorithm].reads if spec.algorithm in ALGORITHMS else frozenset()
+            row = algorithm_named(spec.algorithm)
+            reads = row.reads if row is not None else frozenset()
             tensor = key[0], data_of(op)
+            values = self.inputs_of(key, before) if "inputs" in reads else None
+            if values is not None and op.code == lstm.CODE and slot in lstm.STATE_WEIGHTS:
+                values = values.state
             return InputStatistics(
                 self._known.means.get(tensor) if "channel_mean" in reads else None,
                 self._known.absmax.get(tensor) if "channel_absmax" in reads else None,
                 self._known.second_moments.get(key) if "second_moment" in reads else None,
-                self.inputs_of(key, before) if "inputs" in reads else None,
+                values,
             )
 
         return taken
@@ -139,7 +143,8 @@ class Solver:
         spec, data, floor = decision.weighted.weights, problem.weight, problem.floor
         if self._interrupted:
             spec = without_inputs(spec)
-        cache = self._own if spec.algorithm in ALGORITHMS and ALGORITHMS[spec.algorithm].reads else self._shared
+        row = algorithm_named(spec.algorithm)
+        cache = self._own if row is not None and row.reads else self._shared
 
         def solved() -> Solution:
             unbounded = self._found(spec, problem, inputs)
