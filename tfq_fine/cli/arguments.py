@@ -103,6 +103,10 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
         tried = default or None  # None: where the recipe names it
         _option(parser, words, action=argparse.BooleanOptionalAction, default=tried, help=said)
     _option(parser, "statistics", metavar="FILE", help="file that `calibrate` wrote for this model, instead of --data")
+    said = (
+        "folder where fitted weights are kept by content, so that a later run starts where this one ends (up to 1 GiB)"
+    )
+    _option(parser, "cache-dir", metavar="FOLDER", help=said)
     _observing(parser)
     _common(parser)
 

@@ -75,6 +75,7 @@ def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place])
         statistics=None if arguments.statistics is None else Statistics.load(arguments.statistics),
         safe_mode=not arguments.unsafe,
         timeout=arguments.timeout,
+        cache_dir=arguments.cache_dir,
     )
     if "report" in targets:
         result.report.save(targets["report"])

@@ -16,7 +16,7 @@ from tfq_fine.placement import place, with_islands
 from tfq_fine.planning import Plan, Policy
 from tfq_fine.search.sample_count import SplitSamples
 from tfq_fine.search.variant import Variant
-from tfq_fine.weights import LayerInputs, quantize, with_corrections, with_stand_ins
+from tfq_fine.weights import Fitting, LayerInputs, quantize, with_corrections, with_stand_ins
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Settings:
     no_islands: bool = False  # nothing may go through float for speed: for a compiler, or between integer borders
     input_type: str = "float32"
     output_type: str = "float32"
+    fitting: Fitting = field(default_factory=Fitting)  # who sees how far it is, and codes on disk
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def choose_numbers(
     if not variant.fitted:
         placed = replace(placed, plan=with_stand_ins(placed.plan))
     layers = _layer_inputs(graph, samples) if samples is not None and samples.fitted else None
-    quantized = quantize(graph, placed, settings.input_type, settings.output_type, given, cache, layers)
+    types = settings.input_type, settings.output_type
+    quantized = quantize(graph, placed, *types, given, cache, layers, settings.fitting)
     return Numbers(quantized, placed.plan, statistics)
 
 

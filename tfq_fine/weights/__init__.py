@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from tfq_fine.weights.assembly import BORDER_TYPES, quantize
     from tfq_fine.weights.bias import corrects, corrects_biases, with_corrections
     from tfq_fine.weights.bias_correction import corrected_bias, mean_shift
+    from tfq_fine.weights.codes_on_disk import CodesOnDisk
+    from tfq_fine.weights.fitting import Fitting
     from tfq_fine.weights.integer import constant_codes
     from tfq_fine.weights.layouts import layout
     from tfq_fine.weights.needs import plan_needs
@@ -20,6 +22,8 @@ else:
             "assembly": "BORDER_TYPES quantize",
             "bias": "corrects corrects_biases with_corrections",
             "bias_correction": "corrected_bias mean_shift",
+            "codes_on_disk": "CodesOnDisk",
+            "fitting": "Fitting",
             "integer": "constant_codes",
             "layouts": "layout",
             "needs": "plan_needs",
@@ -31,6 +35,8 @@ else:
 __all__ = [
     "BORDER_TYPES",
     "LARGE_WEIGHT",
+    "CodesOnDisk",
+    "Fitting",
     "LayerInputs",
     "constant_codes",
     "corrected_bias",

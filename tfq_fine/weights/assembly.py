@@ -10,6 +10,7 @@ from tfq_fine.activations import EncodedPlan, Encodings, integer_borders
 from tfq_fine.calibration import Statistics
 from tfq_fine.numerics import affine
 from tfq_fine.weights.bias import corrected_biases, keeps_mean
+from tfq_fine.weights.fitting import Fitting, fitting_steps
 from tfq_fine.weights.integer import integer_encoding
 from tfq_fine.weights.solving import LayerInputs, Solver
 
@@ -24,6 +25,7 @@ def quantize(
     given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
     cache: IdentityCache | None = None,
     layers: LayerInputs | None = None,
+    fitting: Fitting | None = None,
 ) -> QuantizedGraph:
     """Choose all codes, scales and zero points.
 
@@ -35,12 +37,23 @@ def quantize(
         given: (operator, slot) -> codes that were chosen already. Their scales are raised where a bias would overflow.
         cache: codes that were computed for other variants of the model; those of this one are added.
         layers: gives algorithms of scope "operator" what an operator reads (`calibration.layerwise`).
+        fitting: who sees how far the fitting of weights is, and codes on disk.
 
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
     """
     chosen, ranges = placed.encodings, placed.ranges
-    solver, ops = Solver(ranges, given, cache, layers), dict[OpKey, OpEncoding]()
+    fitting = fitting or Fitting()
+    steps = fitting_steps(graph, placed.plan) if layers is not None else {}
+    with fitting.steps([*steps.values()]) as begin:
+        solver = Solver(ranges, given, cache, layers, fitting.on_disk, steps, begin)
+        ops = _encodings(graph, placed, solver)
+    return QuantizedGraph(graph, ops, _borders(graph, chosen, placed.statistics, input_type, output_type))
+
+
+def _encodings(graph: Graph, placed: EncodedPlan, solver: Solver) -> dict[OpKey, OpEncoding]:
+    """Return the encodings of all operators, each chosen after those before it."""
+    chosen, ranges, ops = placed.encodings, placed.ranges, dict[OpKey, OpEncoding]()
     for key, decision in placed.plan.items():
         op, subgraph = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]]
         spec = decision.spec
@@ -54,10 +67,10 @@ def quantize(
             weights = decision.weighted.weights
             takes_mean = keeps_mean(op, subgraph, weights)
             constants = solver.codes(key, op, subgraph, decision, ops, keeps_mean=takes_mean)
-            inputs = solver.inputs_of(key, ops) if takes_mean else None
-            corrected = corrected_biases(key, op, subgraph, weights, constants, ranges, inputs)
+            means = solver.means_of(key, ops) if takes_mean else None
+            corrected = corrected_biases(key, op, subgraph, weights, constants, ranges, means)
             ops[key] = OpEncoding(spec.mode, constants | corrected, form=decision.form, algorithm=solver.how(key))
-    return QuantizedGraph(graph, ops, _borders(graph, chosen, placed.statistics, input_type, output_type))
+    return ops
 
 
 def _borders(

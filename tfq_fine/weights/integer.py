@@ -75,8 +75,8 @@ def _linear(
     floor = scale_floor(op, subgraph, source.scale, output.scale, spec.stored_bits)
     takes_mean = keeps_mean(op, subgraph, spec)
     constants = solver.codes(key, op, subgraph, decision, before, {weight_slot: floor}, takes_mean)
-    inputs_read = solver.inputs_of(key, before) if takes_mean else None
-    corrected = corrected_biases(key, op, subgraph, spec, constants, known, inputs_read)
+    means = solver.means_of(key, before) if takes_mean else None
+    corrected = corrected_biases(key, op, subgraph, spec, constants, known, means)
     weight, (axes, *_) = constants[weight_slot], weight_axes(op, subgraph)
     assert isinstance(weight, WeightCodes)
     if decision.form == "split":

@@ -8,13 +8,32 @@ import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import AnyArray, Float16Array, Float32Array, FloatArray, IdentityCache, Op, Subgraph
+from tfq_converters.graph import (
+    AnyArray,
+    Float16Array,
+    Float32Array,
+    Float64Array,
+    FloatArray,
+    IdentityCache,
+    Op,
+    Subgraph,
+)
 from tfq_converters.operators import WeightAxes, data_of, float_constants, weight_axes
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
-from tfq_fine.algorithms import ALGORITHMS, InputStatistics, OperatorInputs, Solution, WeightProblem, solution
+from tfq_fine.algorithms import (
+    ALGORITHMS,
+    InputStatistics,
+    OperatorInputs,
+    Solution,
+    WeightProblem,
+    algorithm_problems,
+    solution,
+)
 from tfq_fine.calibration import Statistics
 from tfq_fine.planning import HALF_MINIMUM, Decision
+from tfq_fine.progress import Begin, Step
 from tfq_fine.request import WeightSpec
+from tfq_fine.weights.codes_on_disk import CodesOnDisk, FittedCodes, entry_name
 from tfq_fine.weights.layouts import codes_format, layout, one_scale_each, with_scale_floor
 from tfq_fine.weights.stand_ins import reads_inputs, without_inputs
 
@@ -36,6 +55,9 @@ class Solver:
         given: (operator, slot) -> codes that were chosen already.
         cache: the codes that were solved for other variants of the model; those of this one are added.
         layers: gives the inputs of an operator to algorithms of scope "operator"; None where there are no samples.
+        on_disk: fitted codes of earlier jobs, which those of this one are added to; None where they are kept nowhere.
+        steps: the operators whose weights are fitted.
+        begin: is told when one of these begins.
     """
 
     def __init__(
@@ -44,7 +66,12 @@ class Solver:
         given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
         cache: IdentityCache | None = None,
         layers: LayerInputs | None = None,
+        on_disk: CodesOnDisk | None = None,
+        steps: Mapping[OpKey, Step] | None = None,
+        begin: Begin | None = None,
     ) -> None:
+        self._on_disk, self._steps, self._begin = on_disk, steps or {}, begin
+        self._means: dict[OpKey, tuple[Float64Array, Float64Array]] = {}  # operator -> mean patches of its inputs
         self._known, self._given, self._layers = known, given or {}, layers
         self._shared = IdentityCache() if cache is None else cache
         self._own = IdentityCache()  # the codes of algorithms that read inputs, which differ by variant
@@ -91,7 +118,7 @@ class Solver:
                 continue
             try:
                 inputs = self._inputs(key, op, decision.spec.weights, before)
-                weight = self._solved(data, axes, decision, floor, inputs, keeps_mean)
+                weight = self._solved(key, data, axes, decision, floor, inputs, keeps_mean)
                 solved[axes.slot], self._how[key] = weight.codes, weight.how
             except TfqError as error:
                 raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
@@ -109,12 +136,22 @@ class Solver:
                 self._known.means.get(tensor) if "channel_mean" in reads else None,
                 self._known.absmax.get(tensor) if "channel_absmax" in reads else None,
                 self._known.second_moments.get(key) if "second_moment" in reads else None,
-                self.inputs_of(key, before) if "inputs" in reads else None,
+                self._inputs_of(key, before) if "inputs" in reads else None,
             )
 
         return taken
 
-    def inputs_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs | None:
+    def means_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> tuple[Float64Array, Float64Array] | None:
+        """Return the mean patches of an operator's inputs on the samples: (exact, quantized), float64 [groups, K] each.
+
+        None where there are no samples, or Ctrl-C ended the fitting.
+        """
+        if key in self._means and not self._interrupted:
+            return self._means[key]
+        inputs = self._inputs_of(key, before)
+        return None if inputs is None else _means(inputs)
+
+    def _inputs_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs | None:
         """Return what an operator reads on the samples; None where there are none, or Ctrl-C ended the fitting."""
         if self._layers is None or self._interrupted:
             return None
@@ -124,6 +161,7 @@ class Solver:
 
     def _solved(
         self,
+        key: OpKey,
         data: Float32Array,
         axes: WeightAxes,
         decision: Decision,
@@ -139,7 +177,7 @@ class Solver:
         def solved() -> Solution:
             block, codes_form = layout(data.shape, axes, spec, form)
             problem = WeightProblem(data, block, codes_form, axes, floor=floor, keeps_mean=keeps_mean)
-            unbounded = self._found(spec, problem, inputs)
+            unbounded = self._found(key, spec, problem, inputs)
             codes = unbounded.codes
             if floor is not None:
                 codes = with_scale_floor(data, codes, floor, axes.channel, codes_form)
@@ -152,16 +190,36 @@ class Solver:
         scales = None if floor is None else floor.tobytes()
         return cache.once(solved, data, key=(axes, same, form, decision.repeated, scales, keeps_mean))
 
-    def _found(self, spec: WeightSpec, problem: WeightProblem, inputs: Callable[[], InputStatistics]) -> Solution:
+    def _found(
+        self, key: OpKey, spec: WeightSpec, problem: WeightProblem, inputs: Callable[[], InputStatistics]
+    ) -> Solution:
         """Solve one weight; on Ctrl-C, this one and all that follow without inputs, so that what is done stays."""
         try:
-            return solution(spec, replace(problem, inputs=inputs()))
+            whole = replace(problem, inputs=inputs())
+            return self._fitted(key, spec, whole) if whole.inputs.values is not None else solution(spec, whole)
         except KeyboardInterrupt:
             if not reads_inputs(spec):
                 raise
             self._interrupted = True
             instead = without_inputs(spec)
             return Solution(solution(instead, problem).codes, f"{instead.algorithm}: interrupted")
+
+    def _fitted(self, key: OpKey, spec: WeightSpec, problem: WeightProblem) -> Solution:
+        """Fit one weight to its inputs, unless its codes are on disk."""
+        name = entry_name(spec, problem) if self._on_disk and not algorithm_problems(spec) else ""
+        entry = self._on_disk.find(name, problem) if self._on_disk and name else None
+        if entry is None:
+            if self._begin is not None and key in self._steps:
+                self._begin(self._steps[key])
+            fitted = solution(spec, problem)
+            assert problem.inputs.values is not None
+            means = _means(problem.inputs.values) if problem.keeps_mean else None
+            entry = FittedCodes(fitted.codes, fitted.how, means)
+            if self._on_disk:
+                self._on_disk.keep(name, entry)
+        if entry.means is not None:
+            self._means[key] = entry.means
+        return Solution(entry.codes, entry.how)
 
     def how(self, key: OpKey) -> str:
         """Return how the codes of an operator's weights were found; "" where it has none that were solved."""
@@ -176,6 +234,10 @@ class Solver:
             if data.size >= HALF_MINIMUM and np.abs(data).max() <= LARGEST_HALF:
                 halves[slot] = self._shared.once(partial(_half, data), data, key="half")
         return OpEncoding("float16" if halves else "float", halves, form="dequantize")
+
+
+def _means(inputs: OperatorInputs) -> tuple[Float64Array, Float64Array]:
+    return inputs.moments.exact_mean, inputs.moments.quantized_mean
 
 
 def _half(data: Float32Array) -> Float16Array:
