@@ -38,7 +38,6 @@ from tfq_fine.planning import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
 from tfq_fine.report import QuantizationReport
 from tfq_fine.request import Quality, Recipe, check_options, renamed
-from tfq_fine.search import chosen_transforms
 from tfq_fine.session import (
     OpenModel,
     QuantizationRequest,
@@ -52,6 +51,7 @@ from tfq_fine.session import (
     signatures,
     with_observer,
 )
+from tfq_fine.variants import chosen_transforms
 from tfq_fine.verification import file_size
 from tfq_fine.weights import BORDER_TYPES, CodesOnDisk, Fitting, plan_needs
 
@@ -178,8 +178,8 @@ def quantize(
         observer: how the ranges of all activations are chosen (`tfq_fine.calibration.observers`), in place of what
             the recipe says: "min_max", "percentile:percentile=99.9", "auto" ...
         transforms: changes of the float graph, or of ranges, that make it easier to quantize
-            (`tfq_fine.search.select_transforms`): "auto" for the default ones and those of the recipe, some by name, or
-            None. Each is kept where its file is better on some of the samples; the report has a line on each, with the
+            (`tfq_fine.variants.select_transforms`): "auto" for the default ones and those of the recipe, some by name,
+            or None. Each is kept where its file is better on some of the samples; the report has a line on each, with the
             reason where it is off.
         quality: how much effort goes into weights below 8 bits whose spec names no algorithm: "fast" reads no data,
             "balanced" fits them to it in about the time of `full_int8` and a minute for 5 million parameters, "best"

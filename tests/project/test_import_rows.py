@@ -41,7 +41,7 @@ ROWS = (
     ),
     ("tfq_fine.report",),
     ("tfq_fine.verification",),
-    ("tfq_fine.search",),
+    ("tfq_fine.variants",),
     ("tfq_fine.emulation",),
     ("tfq_fine.layers",),
     ("tfq_fine.tfmot",),

@@ -29,7 +29,10 @@ from tfq_fine.numerics import is_large
 from tfq_fine.planning import Plan, Policy, Prefer
 from tfq_fine.report import QuantizationReport, TransformRow, Verdict, activation_rows, summarize
 from tfq_fine.request import Quality, Recipe, named
-from tfq_fine.search import (
+from tfq_fine.session.effort import requested_specs
+from tfq_fine.session.signatures import not_quantized
+from tfq_fine.session.verdict import verdict_on
+from tfq_fine.variants import (
     Numbers,
     RequestedSpecs,
     Settings,
@@ -46,9 +49,6 @@ from tfq_fine.search import (
     untransformed,
     with_fitted_weights,
 )
-from tfq_fine.session.effort import requested_specs
-from tfq_fine.session.signatures import not_quantized
-from tfq_fine.session.verdict import verdict_on
 from tfq_fine.weights import Fitting, fits_weights, plan_needs
 
 SLOWER = 1.1  # times float, above which users are told: less is noise

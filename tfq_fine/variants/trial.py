@@ -19,12 +19,12 @@ from tfq_converters.realize import ValueForm, realize
 from tfq_converters.runtime import FileRuns
 from tfq_fine.calibration import Sample
 from tfq_fine.numerics import ErrorSums
-from tfq_fine.search.float_reference import FloatReference
-from tfq_fine.search.judging import WORST, Apart, Measured, decibels_of, judged, uses
-from tfq_fine.search.numbers import Numbers, Settings
-from tfq_fine.search.sample_count import SplitSamples
-from tfq_fine.search.variant import Variant
-from tfq_fine.search.variant_numbers import Calibrated, VariantNumbers
+from tfq_fine.variants.float_reference import FloatReference
+from tfq_fine.variants.judging import WORST, Apart, Measured, decibels_of, judged, uses
+from tfq_fine.variants.numbers import Numbers, Settings
+from tfq_fine.variants.sample_count import SplitSamples
+from tfq_fine.variants.variant import Variant
+from tfq_fine.variants.variant_numbers import Calibrated, VariantNumbers
 
 Score = Callable[[Sequence[AnyArray], int], float]
 INSIDE = 4  # samples of which all tensors of a file are looked at

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from math import inf
 
 from tfq_fine.report import TransformRow
-from tfq_fine.search.judging import Measured
-from tfq_fine.search.trial import Trial
-from tfq_fine.search.variant import Variant
+from tfq_fine.variants.judging import Measured
+from tfq_fine.variants.trial import Trial
+from tfq_fine.variants.variant import Variant
 
 BETTER_DB = 0.2  # a gain below this is noise
 

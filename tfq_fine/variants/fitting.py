@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from tfq_fine.report import TransformRow
-from tfq_fine.search.trial import Trial
-from tfq_fine.search.variant import Variant
+from tfq_fine.variants.trial import Trial
+from tfq_fine.variants.variant import Variant
 
 NAME = "fitted_weights"  # in the report
 

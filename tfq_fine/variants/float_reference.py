@@ -11,7 +11,7 @@ from tfq_converters import flatbuffer
 from tfq_converters.graph import AnyArray, Graph
 from tfq_converters.runtime import Runner
 from tfq_fine.calibration import Sample
-from tfq_fine.search.judging import Judged, judged
+from tfq_fine.variants.judging import Judged, judged
 
 
 class FloatReference:

@@ -17,10 +17,6 @@ from tfq_fine.algorithms import WeightProblem, solve
 from tfq_fine.numerics import is_large
 from tfq_fine.planning import Plan
 from tfq_fine.request import IntegerSpec, OpSpec, WeightedSpec, WeightSpec
-from tfq_fine.search.proposals import EXACT, HOPEFUL_DB, QUICK, WORTH_DB, levels_of
-from tfq_fine.search.transform import Proposal
-from tfq_fine.search.trial import Trial
-from tfq_fine.search.variant import Variant
 from tfq_fine.transforms import (
     ALPHAS,
     HALF,
@@ -42,6 +38,10 @@ from tfq_fine.transforms import (
     smoothing_paths,
     strategy,
 )
+from tfq_fine.variants.proposals import EXACT, HOPEFUL_DB, QUICK, WORTH_DB, levels_of
+from tfq_fine.variants.transform import Proposal
+from tfq_fine.variants.trial import Trial
+from tfq_fine.variants.variant import Variant
 from tfq_fine.weights import layout
 
 OUTLIERS = 10.0  # root mean squares of its middle channel that a norm's result must reach to have outlier channels

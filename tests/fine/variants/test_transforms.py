@@ -17,12 +17,12 @@ from tfq_converters.runtime.runner import Runner
 from tfq_fine.cli import arguments
 from tfq_fine.numerics.errors import ErrorSums
 from tfq_fine.report.quantization import QuantizationReport
-from tfq_fine.search import select_transforms as module
-from tfq_fine.search.float_reference import FloatReference
-from tfq_fine.search.judging import Measured, decibels_of, gain, judged
-from tfq_fine.search.transform_table import TRANSFORMS
-from tfq_fine.search.variant import Variant
 from tfq_fine.transforms.batch_norm import fold_batch_norm
+from tfq_fine.variants import select_transforms as module
+from tfq_fine.variants.float_reference import FloatReference
+from tfq_fine.variants.judging import Measured, decibels_of, gain, judged
+from tfq_fine.variants.transform_table import TRANSFORMS
+from tfq_fine.variants.variant import Variant
 
 
 def behind_relu() -> Graph:

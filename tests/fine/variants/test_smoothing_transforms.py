@@ -67,7 +67,7 @@ def test_smooth_quant_is_tried_by_default() -> None:
 
 @pytest.mark.parametrize("name", ["smooth_quant", "log_equalization"])
 def test_a_norm_without_outliers_is_not_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfq_fine.search.trial.Trial.channels", None)  # calling it would fail
+    monkeypatch.setattr("tfq_fine.variants.trial.Trial.channels", None)  # calling it would fail
     found = row(quantized(block(), "full_int8", name), name)
     assert not found.applied
     assert found.text == "no activation with outliers whose channels can be scaled exactly"
@@ -75,7 +75,7 @@ def test_a_norm_without_outliers_is_not_looked_at(name: str, monkeypatch: pytest
 
 def test_a_large_range_is_rounded_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """FPTQ's thresholds alone: beyond v1 = 150, the readers of the norm become dynamic within a static file."""
-    monkeypatch.setattr("tfq_fine.search.smoothing.choose_smoothing", lambda *_: Smoothing((), 0.0, 0.0))
+    monkeypatch.setattr("tfq_fine.variants.smoothing.choose_smoothing", lambda *_: Smoothing((), 0.0, 0.0))
     result = quantized(block(OUTLIER), "full_int8", "log_equalization")
     assert sqnr(result, block()) > sqnr(quantized(block(OUTLIER), "full_int8"), block()) + 3  # each token has outliers
     assert row(result, "log_equalization").text.startswith("0 activations equalized and 1 dynamic by range")

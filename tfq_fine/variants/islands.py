@@ -21,10 +21,10 @@ from tfq_fine.placement import running_time
 from tfq_fine.planning import Decision, Plan
 from tfq_fine.report import TransformRow
 from tfq_fine.request import IntegerSpec
-from tfq_fine.search.float_parts import Aim, Search, parts
-from tfq_fine.search.judging import CLASSES, Measured, gain
-from tfq_fine.search.trial import Trial
-from tfq_fine.search.variant import Variant
+from tfq_fine.variants.float_parts import Aim, Search, parts
+from tfq_fine.variants.judging import CLASSES, Measured, gain
+from tfq_fine.variants.trial import Trial
+from tfq_fine.variants.variant import Variant
 
 POOR_DB, LOW_DB = 20.0, 10.0  # SQNR of the outputs, mean and in nine of ten samples: better files are left unchanged
 # Outputs other than classes: files better than the one are left unchanged, and islands are looked for that reach the

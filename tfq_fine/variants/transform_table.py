@@ -2,17 +2,17 @@
 
 from dataclasses import replace
 
-from tfq_fine.search.islands import mended
-from tfq_fine.search.proposals import corrected, equalized, folded_batch_norm, masked
-from tfq_fine.search.smoothing import (
+from tfq_fine.variants.islands import mended
+from tfq_fine.variants.proposals import corrected, equalized, folded_batch_norm, masked
+from tfq_fine.variants.smoothing import (
     equalized_by_logarithm,
     scaled_for_weights,
     shifted_to_middle,
     smoothed_by_alpha,
 )
-from tfq_fine.search.transform import BETTER_DB, Proposal, Transform
-from tfq_fine.search.trial import Trial
-from tfq_fine.search.variant import Variant
+from tfq_fine.variants.transform import BETTER_DB, Proposal, Transform
+from tfq_fine.variants.trial import Trial
+from tfq_fine.variants.variant import Variant
 
 FINE_DB = 20.0  # a file that has so much may have lost anything to bounded masks
 

@@ -10,10 +10,10 @@ from tfq_converters.quantized import TensorKey
 from tfq_fine.calibration import Statistics, StatisticsRequest, calibrate, calibrate_each, mean_needs
 from tfq_fine.data import Batch
 from tfq_fine.planning import Plan, Policy, make_plan
-from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ranges
-from tfq_fine.search.sample_count import SplitSamples
-from tfq_fine.search.variant import RequestedSpecs, Variant
 from tfq_fine.transforms import Channels, InputMoments, factor_blocks
+from tfq_fine.variants.numbers import Numbers, Settings, choose_numbers, choose_ranges
+from tfq_fine.variants.sample_count import SplitSamples
+from tfq_fine.variants.variant import RequestedSpecs, Variant
 from tfq_fine.weights import plan_needs
 
 MOST_FOR_MOMENTS = 32  # samples

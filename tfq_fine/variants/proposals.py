@@ -8,10 +8,6 @@ from tfq_converters.operators import data_of, facts_of, weight_axes
 from tfq_fine.activations import has_masks
 from tfq_fine.numerics import is_large
 from tfq_fine.request import WeightedSpec
-from tfq_fine.search.bias_choice import folds, helped
-from tfq_fine.search.transform import Proposal
-from tfq_fine.search.trial import Trial
-from tfq_fine.search.variant import RequestedSpecs, Variant
 from tfq_fine.transforms import (
     Changes,
     Levels,
@@ -26,6 +22,10 @@ from tfq_fine.transforms import (
     scaled,
     tensors_on,
 )
+from tfq_fine.variants.bias_choice import folds, helped
+from tfq_fine.variants.transform import Proposal
+from tfq_fine.variants.trial import Trial
+from tfq_fine.variants.variant import RequestedSpecs, Variant
 from tfq_fine.weights import corrects, corrects_biases
 
 QUICK = 64  # output channels of each operator that estimates look at in a large model

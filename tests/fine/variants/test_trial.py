@@ -15,8 +15,8 @@ from tfq_converters.runtime import Runner, file_runs
 from tfq_fine.algorithms import ALGORITHMS, Algorithm, Solution, WeightProblem
 from tfq_fine.calibration import calibrate
 from tfq_fine.data import Batch
-from tfq_fine.search import SplitSamples, Trial, Variant
-from tfq_fine.search.numbers import Settings
+from tfq_fine.variants import SplitSamples, Trial, Variant
+from tfq_fine.variants.numbers import Settings
 
 SAMPLES = [(row[None],) for row in images(6)]
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from tfq_converters.graph import Float64Array, Subgraph
 from tfq_fine.placement import How, running_time
-from tfq_fine.search.judging import Measured
-from tfq_fine.search.trial import Trial
-from tfq_fine.search.variant import Variant
+from tfq_fine.variants.judging import Measured
+from tfq_fine.variants.trial import Trial
+from tfq_fine.variants.variant import Variant
 
 PARTS = 16
 WIDE = 4096.0  # bytes across a cut, that count as much as the cut being one part away from where it should be

@@ -14,8 +14,8 @@ from tfq_fine.activations import search_ranges as automatic
 from tfq_fine.calibration import Layerwise, Sample, Statistics
 from tfq_fine.placement import place, with_islands
 from tfq_fine.planning import Plan, Policy
-from tfq_fine.search.sample_count import SplitSamples
-from tfq_fine.search.variant import Variant
+from tfq_fine.variants.sample_count import SplitSamples
+from tfq_fine.variants.variant import Variant
 from tfq_fine.weights import Fitting, LayerInputs, quantize, with_corrections, with_stand_ins
 
 

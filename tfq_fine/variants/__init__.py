@@ -1,18 +1,18 @@
-"""Search: variants of a model are written, run and measured, and the best one is chosen."""
+"""Variants of a model are written, run and measured, and the best one is chosen."""
 
 from typing import TYPE_CHECKING
 
 from tfq_converters import face
 
 if TYPE_CHECKING:
-    from tfq_fine.search.fitting import with_fitted_weights
-    from tfq_fine.search.judging import CLASSES, Apart, uses
-    from tfq_fine.search.numbers import Numbers, Settings, choose_numbers, choose_ranges
-    from tfq_fine.search.sample_count import SplitSamples, number_of_samples, too_large
-    from tfq_fine.search.select_transforms import chosen_transforms, rewriting, transformed, untransformed
-    from tfq_fine.search.trial import Trial
-    from tfq_fine.search.variant import RequestedSpecs, Variant
-    from tfq_fine.search.variant_numbers import fold_and_plan
+    from tfq_fine.variants.fitting import with_fitted_weights
+    from tfq_fine.variants.judging import CLASSES, Apart, uses
+    from tfq_fine.variants.numbers import Numbers, Settings, choose_numbers, choose_ranges
+    from tfq_fine.variants.sample_count import SplitSamples, number_of_samples, too_large
+    from tfq_fine.variants.select_transforms import chosen_transforms, rewriting, transformed, untransformed
+    from tfq_fine.variants.trial import Trial
+    from tfq_fine.variants.variant import RequestedSpecs, Variant
+    from tfq_fine.variants.variant_numbers import fold_and_plan
 else:
     __getattr__, __dir__ = face(
         __name__,

@@ -12,10 +12,10 @@ from support.nets import Net
 from tfq_converters.flatbuffer import write
 from tfq_converters.graph import Graph, Options
 from tfq_converters.runtime import Runner
-from tfq_fine.search.float_parts import Aim, Candidate, Search, parts
-from tfq_fine.search.islands import OFF_POINTS
-from tfq_fine.search.judging import CLASSES, DECISIONS, VALUES, Apart, Measured, uses
-from tfq_fine.search.variant import Variant
+from tfq_fine.variants.float_parts import Aim, Candidate, Search, parts
+from tfq_fine.variants.islands import OFF_POINTS
+from tfq_fine.variants.judging import CLASSES, DECISIONS, VALUES, Apart, Measured, uses
+from tfq_fine.variants.variant import Variant
 
 
 def hourglass() -> Graph:

@@ -17,12 +17,12 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, IdentityCache
 from tfq_fine.algorithms import ALGORITHMS
 from tfq_fine.report import TransformRow
-from tfq_fine.search.judging import Measured, gain, mean_decibels
-from tfq_fine.search.proposals import EXACT
-from tfq_fine.search.transform import BETTER_DB, Proposal, Transform
-from tfq_fine.search.transform_table import FINE_DB, TRANSFORMS
-from tfq_fine.search.trial import Trial
-from tfq_fine.search.variant import RequestedSpecs, Variant
+from tfq_fine.variants.judging import Measured, gain, mean_decibels
+from tfq_fine.variants.proposals import EXACT
+from tfq_fine.variants.transform import BETTER_DB, Proposal, Transform
+from tfq_fine.variants.transform_table import FINE_DB, TRANSFORMS
+from tfq_fine.variants.trial import Trial
+from tfq_fine.variants.variant import RequestedSpecs, Variant
 
 SHOWN, MOST_DB = 2.0, 0.6  # standard errors, and dB: a greater loss is taken to be real
 

@@ -9,8 +9,8 @@ from support.nets import Net
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph, Options
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.search.islands import POOR_DB, worthless
-from tfq_fine.search.judging import CLASSES, VALUES, Apart, Measured, decibels_of
+from tfq_fine.variants.islands import POOR_DB, worthless
+from tfq_fine.variants.judging import CLASSES, VALUES, Apart, Measured, decibels_of
 
 ADD = {"fusedActivationFunction": 0, "potScaleInt16": True}
 
