@@ -179,8 +179,8 @@ def quantize(
             the recipe says: "min_max", "percentile:percentile=99.9", "auto" ...
         transforms: changes of the float graph, or of ranges, that make it easier to quantize
             (`tfq_fine.variants.select_transforms`): "auto" for the default ones and those of the recipe, some by name,
-            or None. Each is kept where its file is better on some of the samples; the report has a line on each, with the
-            reason where it is off.
+            or None. Each is kept where its file is better on some of the samples; the report has a line on each, with
+            the reason where it is off.
         quality: how much effort goes into weights below 8 bits whose spec names no algorithm: "fast" reads no data,
             "balanced" fits them to it in about the time of `full_int8` and a minute for 5 million parameters, "best"
             takes minutes, and fits weights of 8 bits, too. Without data all of them are "fast".
