@@ -1,4 +1,4 @@
-"""What accompanies the fitting of weights and changes nothing in the file: who sees how far it is, codes on disk."""
+"""Companions of the fitting of weights, which change nothing in the file: who sees how far it is, and codes on disk."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ ROW = 16  # products that codes of one value take per input of its operator, abo
 
 @dataclass(frozen=True)
 class Fitting:
-    """What accompanies the fitting of weights.
+    """The companions of the fitting of weights.
 
     Attributes:
         steps: shows which operator's weights are being fitted, and the time left.
