@@ -61,8 +61,11 @@ class Trial(VariantNumbers):
 
     def measured(self, variant: Variant) -> Measured:
         """Run the file of a variant on the samples."""
-        numbers, indices = partial(self.numbers, variant), range(len(self.samples))
-        return self._cache.once(lambda: self._measured(numbers, indices), variant, key="measured")
+        return self._cache.once(lambda: self.measure(partial(self.numbers, variant)), variant, key="measured")
+
+    def measure(self, numbers: Callable[[], Numbers]) -> Measured:
+        """Run the file of any numbers for the model on the samples; errors in choosing them are reported, too."""
+        return self._measured(numbers, range(len(self.samples)))
 
     def measured_apart(
         self, variant: Variant, folds: Sequence[tuple[Sequence[int], Mapping[TensorKey, Float64Array]]]

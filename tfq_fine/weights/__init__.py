@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
-    from tfq_fine.weights.assembly import BORDER_TYPES, quantize
+    from tfq_fine.weights.assembly import BORDER_TYPES, operator_encoding, quantize
     from tfq_fine.weights.bias import corrects, corrects_biases, with_corrections
     from tfq_fine.weights.bias_correction import corrected_bias, mean_shift
     from tfq_fine.weights.codes_on_disk import CodesOnDisk
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from tfq_fine.weights.integer import constant_codes
     from tfq_fine.weights.layouts import layout
     from tfq_fine.weights.needs import plan_needs
-    from tfq_fine.weights.solving import LARGE_WEIGHT, LayerInputs
+    from tfq_fine.weights.solving import LARGE_WEIGHT, LayerInputs, Solver
     from tfq_fine.weights.stand_ins import fits_weights, with_stand_ins
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
-            "assembly": "BORDER_TYPES quantize",
+            "assembly": "BORDER_TYPES operator_encoding quantize",
             "bias": "corrects corrects_biases with_corrections",
             "bias_correction": "corrected_bias mean_shift",
             "codes_on_disk": "CodesOnDisk",
@@ -27,7 +27,7 @@ else:
             "integer": "constant_codes",
             "layouts": "layout",
             "needs": "plan_needs",
-            "solving": "LARGE_WEIGHT LayerInputs",
+            "solving": "LARGE_WEIGHT LayerInputs Solver",
             "stand_ins": "fits_weights with_stand_ins",
         },
     )
@@ -38,6 +38,7 @@ __all__ = [
     "CodesOnDisk",
     "Fitting",
     "LayerInputs",
+    "Solver",
     "constant_codes",
     "corrected_bias",
     "corrects",
@@ -45,6 +46,7 @@ __all__ = [
     "fits_weights",
     "layout",
     "mean_shift",
+    "operator_encoding",
     "plan_needs",
     "quantize",
     "with_corrections",

@@ -53,24 +53,43 @@ def quantize(
 
 def _encodings(graph: Graph, placed: EncodedPlan, solver: Solver) -> dict[OpKey, OpEncoding]:
     """Return the encodings of all operators, each chosen after those before it."""
-    chosen, ranges, ops = placed.encodings, placed.ranges, dict[OpKey, OpEncoding]()
-    for key, decision in placed.plan.items():
-        op, subgraph = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]]
-        spec = decision.spec
-        if spec is None:
-            continue
-        if spec.mode == "float16":
-            ops[key] = solver.half(op, subgraph)
-        elif spec.mode == "integer":
-            ops[key] = integer_encoding(key, op, subgraph, decision, chosen, solver, ops, ranges)
-        else:
-            weights = decision.weighted.weights
-            takes_mean = keeps_mean(op, subgraph, weights)
-            constants = solver.codes(key, op, subgraph, decision, ops, keeps_mean=takes_mean)
-            means = solver.means_of(key, ops) if takes_mean else None
-            corrected = corrected_biases(key, op, subgraph, weights, constants, ranges, means)
-            ops[key] = OpEncoding(spec.mode, constants | corrected, form=decision.form, algorithm=solver.how(key))
+    ops: dict[OpKey, OpEncoding] = {}
+    for key in placed.plan:
+        encoding = operator_encoding(key, graph, placed, solver, ops)
+        if encoding is not None:
+            ops[key] = encoding
     return ops
+
+
+def operator_encoding(
+    key: OpKey, graph: Graph, placed: EncodedPlan, solver: Solver, before: Mapping[OpKey, OpEncoding]
+) -> OpEncoding | None:
+    """Return the encoding of one operator; None where it stays float.
+
+    Args:
+        key: the operator.
+        graph: the float graph.
+        placed: a decision per operator, ranges of activations, and their encodings.
+        solver: the solver of the graph's weights.
+        before: the encodings of the operators before it.
+
+    Raises:
+        TfqError: its algorithm cannot solve a weight.
+    """
+    op, subgraph, decision = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]], placed.plan[key]
+    spec, ranges = decision.spec, placed.ranges
+    if spec is None:
+        return None
+    if spec.mode == "float16":
+        return solver.half(op, subgraph)
+    if spec.mode == "integer":
+        return integer_encoding(key, op, subgraph, decision, placed.encodings, solver, before, ranges)
+    weights = decision.weighted.weights
+    takes_mean = keeps_mean(op, subgraph, weights)
+    constants = solver.codes(key, op, subgraph, decision, before, keeps_mean=takes_mean)
+    means = solver.means_of(key, before) if takes_mean else None
+    corrected = corrected_biases(key, op, subgraph, weights, constants, ranges, means)
+    return OpEncoding(spec.mode, constants | corrected, form=decision.form, algorithm=solver.how(key))
 
 
 def _borders(

@@ -29,7 +29,7 @@ from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms import ALGORITHMS, OperatorInputs, WeightProblem
 from tfq_fine.request import WeightSpec
 
-MOST_BYTES = 2**30  # of all entries; the ones that were used least recently make room
+MOST_BYTES = 2**30  # bytes of all entries, beyond which entries that were long unused are deleted
 ENDING = ".codes.npz"
 
 
