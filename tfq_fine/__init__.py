@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tfq_fine.calibration.dataset import CalibrationData
     from tfq_fine.calibration.statistics import Statistics
     from tfq_fine.layers import annotate, fold_batch_norm, load_model, simulate
+    from tfq_fine.mixed_precision import search
     from tfq_fine.request.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
     from tfq_fine.request.presets import RECIPES
     from tfq_fine.request.recipe import Recipe, Rule
@@ -41,6 +42,7 @@ __all__ = [
     "fold_batch_norm",
     "load_model",
     "quantize",
+    "search",
     "simulate",
     "verify",
 ]
@@ -65,6 +67,7 @@ _MODULES = {
     "fold_batch_norm": "tfq_fine.layers",
     "load_model": "tfq_fine.layers",
     "quantize": "tfq_fine.api",
+    "search": "tfq_fine.mixed_precision",
     "simulate": "tfq_fine.layers",
     "verify": "tfq_fine.verification",
 }

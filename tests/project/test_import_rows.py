@@ -47,6 +47,7 @@ ROWS = (
     ("tfq_fine.tfmot",),
     ("tfq_fine.session",),
     ("tfq_fine.api",),
+    ("tfq_fine.mixed_precision",),
     (
         "tfq_fine.cli",
         "tfq_fine.__main__",

@@ -6,7 +6,8 @@ from tfq_converters import face
 
 if TYPE_CHECKING:
     from tfq_fine.variants.fitting import with_fitted_weights
-    from tfq_fine.variants.judging import CLASSES, Apart, uses
+    from tfq_fine.variants.float_reference import FloatReference
+    from tfq_fine.variants.judging import CLASSES, WORST, Apart, Measured, decibels_of, judged, uses
     from tfq_fine.variants.numbers import Numbers, Settings, choose_numbers, choose_ranges
     from tfq_fine.variants.sample_count import SplitSamples, number_of_samples, too_large
     from tfq_fine.variants.select_transforms import chosen_transforms, rewriting, transformed, untransformed
@@ -18,7 +19,8 @@ else:
         __name__,
         {
             "fitting": "with_fitted_weights",
-            "judging": "Apart CLASSES uses",
+            "float_reference": "FloatReference",
+            "judging": "Apart CLASSES Measured WORST decibels_of judged uses",
             "numbers": "Numbers Settings choose_numbers choose_ranges",
             "sample_count": "SplitSamples number_of_samples too_large",
             "select_transforms": "chosen_transforms transformed rewriting untransformed",
@@ -30,7 +32,10 @@ else:
 
 __all__ = [
     "CLASSES",
+    "WORST",
     "Apart",
+    "FloatReference",
+    "Measured",
     "Numbers",
     "RequestedSpecs",
     "Settings",
@@ -40,7 +45,9 @@ __all__ = [
     "choose_numbers",
     "choose_ranges",
     "chosen_transforms",
+    "decibels_of",
     "fold_and_plan",
+    "judged",
     "number_of_samples",
     "rewriting",
     "too_large",

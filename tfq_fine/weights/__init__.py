@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tfq_fine.weights.bias import corrects, corrects_biases, with_corrections
     from tfq_fine.weights.bias_correction import corrected_bias, mean_shift
     from tfq_fine.weights.codes_on_disk import CodesOnDisk
-    from tfq_fine.weights.fitting import Fitting
+    from tfq_fine.weights.fitting import Fitting, fitting_steps
     from tfq_fine.weights.integer import constant_codes
     from tfq_fine.weights.layouts import layout
     from tfq_fine.weights.needs import plan_needs
@@ -23,7 +23,7 @@ else:
             "bias": "corrects corrects_biases with_corrections",
             "bias_correction": "corrected_bias mean_shift",
             "codes_on_disk": "CodesOnDisk",
-            "fitting": "Fitting",
+            "fitting": "Fitting fitting_steps",
             "integer": "constant_codes",
             "layouts": "layout",
             "needs": "plan_needs",
@@ -44,6 +44,7 @@ __all__ = [
     "corrects",
     "corrects_biases",
     "fits_weights",
+    "fitting_steps",
     "layout",
     "mean_shift",
     "operator_encoding",

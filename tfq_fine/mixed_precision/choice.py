@@ -1,0 +1,59 @@
+"""The best candidate of every layer under limits on what the candidates cost together: integer programming.
+
+With x_uc = 1 where unit u gets candidate c: minimize sum loss_uc x_uc, so that every unit has one candidate, and
+sum cost_uc x_uc is within the limit for every kind of cost (as the multiple-choice knapsack of Hubara et al. 2021,
+arXiv 2006.10518, section 4, and of HAWQ-V3, arXiv 2011.10680, section 3.4).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from tfq_converters.graph import Float64Array
+from tfq_fine.mixed_precision.units import Candidate, Unit
+
+Table = Mapping[tuple[Unit, Candidate], float]
+GAP = 1e-4  # relative, of the loss, that the best choice may be missed by
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit on the sum of one kind of cost."""
+
+    cost: Table
+    most: float
+
+
+def best_choice(units: Sequence[Unit], loss: Table, limits: Sequence[Limit]) -> dict[Unit, Candidate] | None:
+    """Return the choice of least loss within the limits; None where there is none.
+
+    Args:
+        units: the layers.
+        loss: the loss of each (unit, candidate), from 0; units may have different candidates.
+        limits: what the choice must keep to.
+    """
+    pairs = [(unit, c) for unit, c in loss if unit in set(units)]
+    if not pairs:
+        return {}
+    losses = np.array([loss[pair] for pair in pairs])
+    index = {unit: n for n, unit in enumerate(units)}
+    belongs = np.zeros((len(units), len(pairs)))
+    belongs[[index[unit] for unit, _ in pairs], np.arange(len(pairs))] = 1.0
+    constraints = [LinearConstraint(belongs, 1.0, 1.0)]
+    for limit in limits:
+        row, most = _scaled(np.array([limit.cost[pair] for pair in pairs]), limit.most)
+        constraints.append(LinearConstraint(row[None], -np.inf, most))
+    scaled = losses / max(float(losses.max()), 1e-300)
+    whole, options = np.ones(len(pairs)), {"mip_rel_gap": GAP}
+    answer = milp(scaled, integrality=whole, bounds=Bounds(0, 1), constraints=constraints, options=options)
+    if answer.x is None:
+        return None
+    return {unit: c for (unit, c), x in zip(pairs, answer.x, strict=True) if x > 0.5}
+
+
+def _scaled(row: Float64Array, most: float) -> tuple[Float64Array, float]:
+    """Return a constraint in units that solvers' tolerances are made for."""
+    unit = max(float(np.abs(row).max()), 1e-300)
+    return row / unit, most / unit
