@@ -15,6 +15,7 @@ from tfq_converters.graph import Float64Array
 from tfq_fine.mixed_precision.units import Candidate, Unit
 
 Table = Mapping[tuple[Unit, Candidate], float]
+ENOUGH = 100.0  # parts of the largest loss, that the whole loss is solved to well enough in
 GAP = 1e-4  # relative, of the loss, that the best choice may be missed by
 
 
@@ -29,15 +30,35 @@ class Limit:
 def best_choice(units: Sequence[Unit], loss: Table, limits: Sequence[Limit]) -> dict[Unit, Candidate] | None:
     """Return the choice of least loss within the limits; None where there is none.
 
+    Losses span many orders of magnitude, and solvers have absolute tolerances: what loses more alone than the best
+    choice so far loses altogether is left out, and the rest is solved again in units of that.
+
     Args:
         units: the layers.
         loss: the loss of each (unit, candidate), from 0; units may have different candidates.
         limits: what the choice must keep to.
     """
-    pairs = [(unit, c) for unit, c in loss if unit in set(units)]
-    if not pairs:
-        return {}
-    losses = np.array([loss[pair] for pair in pairs])
+    wanted, best = set(units), None
+    pairs = [pair for pair in loss if pair[0] in wanted]
+    scale = max((loss[pair] for pair in pairs), default=0.0)
+    while True:
+        choice = _solved(units, pairs, loss, limits, scale)
+        if choice is None:
+            return best
+        total = sum(loss[pair] for pair in choice.items())
+        if best is not None and total >= sum(loss[pair] for pair in best.items()):
+            return best
+        best = choice
+        fewer = [pair for pair in pairs if loss[pair] <= total]
+        if total == 0 or (total > scale / ENOUGH and len(fewer) == len(pairs)):
+            return best
+        pairs, scale = fewer, total
+
+
+def _solved(
+    units: Sequence[Unit], pairs: Sequence[tuple[Unit, Candidate]], loss: Table, limits: Sequence[Limit], scale: float
+) -> dict[Unit, Candidate] | None:
+    losses = np.array([loss[pair] for pair in pairs]) / (scale or 1.0)
     index = {unit: n for n, unit in enumerate(units)}
     belongs = np.zeros((len(units), len(pairs)))
     belongs[[index[unit] for unit, _ in pairs], np.arange(len(pairs))] = 1.0
@@ -45,9 +66,8 @@ def best_choice(units: Sequence[Unit], loss: Table, limits: Sequence[Limit]) -> 
     for limit in limits:
         row, most = _scaled(np.array([limit.cost[pair] for pair in pairs]), limit.most)
         constraints.append(LinearConstraint(row[None], -np.inf, most))
-    scaled = losses / max(float(losses.max()), 1e-300)
     whole, options = np.ones(len(pairs)), {"mip_rel_gap": GAP}
-    answer = milp(scaled, integrality=whole, bounds=Bounds(0, 1), constraints=constraints, options=options)
+    answer = milp(losses, integrality=whole, bounds=Bounds(0, 1), constraints=constraints, options=options)
     if answer.x is None:
         return None
     return {unit: c for (unit, c), x in zip(pairs, answer.x, strict=True) if x > 0.5}

@@ -1,9 +1,11 @@
-"""What a search found: the file, the recipe that makes it, and the points that were run on the way."""
+"""The result of a search: the file, the recipe that makes it, and the files that were made and run on the way."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tfq_converters.files import Place, write_file
 from tfq_fine.api import Result
+from tfq_fine.mixed_precision.labelled import Drop
 from tfq_fine.request import Recipe
 
 
@@ -11,37 +13,53 @@ from tfq_fine.request import Recipe
 class Point:
     """One file that was made and run."""
 
-    name: str
     bytes: int
-    sqnr_db: float  # of the outputs on the samples that decide, the mean over them
+    sqnr_db: float  # the mean over unlabelled samples that nothing was fitted to
+    drop: Drop | None  # in the metric, where there is one
     recipe: Recipe = field(repr=False)
 
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """What one layer got, and what each candidate would cost and lose there alone."""
+    """The choice for one layer, and what each candidate would cost and lose there alone."""
 
     layer: str
     chosen: str
-    bytes: dict[str, int]  # candidate -> bytes more than the smallest one takes
-    noise: dict[str, float]  # candidate -> share of noise in the outputs with only this layer quantized
+    bytes: Mapping[str, int]  # candidate -> bytes more than the smallest one takes
+    noise: Mapping[str, float]  # candidate -> share of noise in the outputs with only this layer quantized
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The best file that was found."""
+    """The best file that was found.
 
-    result: Result  # of `quantize` with the recipe
-    recipe: Recipe
+    Attributes:
+        result: what `quantize` gave for the recipe.
+        point: the file's size and errors.
+        layers: what each layer got.
+        frontier: all files that were made in full, by size.
+        float_bytes: the size of the float file.
+        predicted_bytes: the size by the sum over layers.
+        problem: why the budget is not met; "" where it is.
+    """
+
+    result: Result
+    point: Point
     layers: tuple[LayerChoice, ...]
-    frontier: tuple[Point, ...]  # the files that were made; the chosen one is the first
+    frontier: tuple[Point, ...]
     float_bytes: int
-    predicted_bytes: int  # by the sum over layers
+    predicted_bytes: int
+    problem: str = ""
 
     @property
     def content(self) -> bytes:
         """The bytes of the file."""
         return self.result.content
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the file; `quantize` makes it again with the same data and `prefer="size"`."""
+        return self.point.recipe
 
     def save(self, place: Place) -> None:
         """Write the file to a path or open descriptor.
@@ -60,9 +78,11 @@ class SearchResult:
         write_file(place, [self.recipe.to_json().encode() + b"\n"])
 
     def __str__(self) -> str:
+        share = 100 * self.point.bytes / self.float_bytes
+        lines = [f"{self.point.bytes} bytes, {share:.1f} % of the float file; outputs {self.point.sqnr_db:.1f} dB"]
+        if self.point.drop is not None:
+            lines.append(f"metric {self.point.drop}")
+        if self.problem:
+            lines.append(self.problem)
         width = max((len(row.layer) for row in self.layers), default=0)
-        rows = [f"  {row.layer:<{width}}  {row.chosen}" for row in self.layers]
-        best = self.frontier[0]
-        share = 100 * best.bytes / self.float_bytes
-        head = f"{best.bytes} bytes, {share:.1f} % of the float file; {best.sqnr_db:.1f} dB"
-        return "\n".join((head, *rows))
+        return "\n".join((*lines, *(f"  {row.layer:<{width}}  {row.chosen}" for row in self.layers)))
