@@ -16,6 +16,7 @@ from tfq_fine.cli.arguments import PROGRAM, parse
 # Each has a function run(arguments) -> exit code.
 COMMANDS: dict[str, str] = {
     "quantize": "tfq_fine.cli.quantize",
+    "search": "tfq_fine.cli.search",
     "calibrate": "tfq_fine.cli.calibrate",
     "verify": "tfq_fine.cli.verify",
     "inspect": "tfq_fine.cli.inspect",

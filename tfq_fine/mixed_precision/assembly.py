@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, IdentityCache
-from tfq_converters.quantized import OpKey, QuantizedGraph, WeightCodes
-from tfq_converters.realize import realize
+from tfq_converters.quantized import OpKey, WeightCodes
+from tfq_converters.writer import size_of
 from tfq_fine.calibration import Statistics
 from tfq_fine.mixed_precision.fitting import FittedCandidate
 from tfq_fine.mixed_precision.units import Candidate, Choice, Unit
@@ -63,11 +62,6 @@ class Plans:
     def measured(self, choice: Choice) -> Measured:
         """Run the file of a choice on the samples that decide."""
         return self.trial.measure(lambda: self.numbers(choice))
-
-
-def size_of(quantized: QuantizedGraph) -> int:
-    """Return the bytes of the file of some numbers."""
-    return sum(len(piece) for piece in flatbuffer.pieces(realize(quantized).graph))
 
 
 def byte_costs(

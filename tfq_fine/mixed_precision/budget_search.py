@@ -1,5 +1,6 @@
 """`search`: the best file within a budget."""
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -32,7 +33,7 @@ def search(
     model: Any,
     data: Any,
     *,
-    max_bytes: float | None = None,
+    max_bytes: float | str | None = None,
     max_drop: float | str | None = None,
     labels: Any = None,
     metric: Any = None,
@@ -50,8 +51,8 @@ def search(
     Args:
         model: any float model that `quantize` takes.
         data: representative samples, in any form that `quantize` takes.
-        max_bytes: the largest size of the file, in bytes, or up to 1 as a share of the float file's: the file with the
-            least error within it is made.
+        max_bytes: the largest size of the file, in bytes, or as a share of the float file's, `0.2` or `"20%"`: the file
+            with the least error within it is made.
         max_drop: how much worse than the float model's the metric may get, as `0.01` or `"1%"`: the smallest file that
             keeps to it is made. At least half of the samples decide that, and are fitted to by nothing.
         labels: labels of the samples, unless `data` holds them; for `max_drop`.
@@ -114,20 +115,35 @@ def search(
                 within_drop(known, judge, limit, lambda choice: made.drop(choice, f"a drop of at most {limit:g}"))
             return made.smallest(limit)
         assert max_bytes is not None
-        most = int(max_bytes * size if max_bytes <= AS_SHARE else max_bytes)
+        most = _bytes(max_bytes, size)
         with shown.stage("choosing"):
             start = best_within(known, most)
         with shown.stage("making files"):
             return made.within(most, start)
 
 
-def _problems(max_bytes: float | None, max_drop: float | str | None, labels: Any, metric: Any) -> Iterator[str]:
+def _bytes(given: float | str, whole: int) -> int:
+    """Return a size in bytes, of a number of them or a share of `whole`; 0 where it is neither.
+
+    >>> _bytes(0.25, 400), _bytes("25%", 400), _bytes("90", 400), _bytes(1, 400), _bytes("a lot", 400)
+    (100, 100, 90, 400, 0)
+    """
+    text = str(given).strip()
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        return 0
+    is_share = text.endswith("%") or value <= AS_SHARE
+    return int(value * whole if is_share else value) if 0 < value < math.inf else 0
+
+
+def _problems(max_bytes: float | str | None, max_drop: float | str | None, labels: Any, metric: Any) -> Iterator[str]:
     """Yield what is wrong with the budget."""
     if (max_bytes is None) == (max_drop is None):
         given = "both" if max_bytes is not None else "neither"
         yield f"search needs one budget, max_bytes=... or max_drop=..., and found {given}"
-    if max_bytes is not None and not (isinstance(max_bytes, int | float) and max_bytes > 0):
-        yield f"max_bytes: expected a number of bytes, or a share of the float file up to 1; found {max_bytes!r}"
+    if max_bytes is not None and not _bytes(max_bytes, 2**40):
+        yield f"max_bytes: expected a number of bytes, or a share such as 0.2 or '20%'; found {max_bytes!r}"
     if max_drop is not None and metric is None:
         yield "max_drop is a drop of a metric: pass metric='top1', or another that `verify` takes"
     if max_drop is None and (labels is not None or metric is not None):

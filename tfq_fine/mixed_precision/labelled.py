@@ -72,13 +72,18 @@ class Labelled:
         """
         return max_drop.limit(self.metric.name in SHARES, self.float_value)
 
+    def dropped(self, graph: Graph, content: bytes) -> float:
+        """Return how much worse a file is than the float model, in units of the metric."""
+        value = metric_value(self.metric, self._outputs(graph, content), self.labels)
+        return self.metric.drop(self.float_value, value)
+
     def drop(self, graph: Graph, content: bytes) -> Drop:
-        """Return how much worse a file is: over all samples, and between which limits by resampling them in pairs.
+        """Return how much worse a file is, and between which limits by resampling the samples in pairs.
 
         Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13: percentile intervals.
         """
         found = self._outputs(graph, content)
-        value = metric_value(self.metric, dict(found), self.labels)
+        value = metric_value(self.metric, found, self.labels)
         rng, drops = np.random.default_rng(0), []
         for _ in range(RESAMPLES):
             rows = rng.integers(0, len(self.labels), len(self.labels))
@@ -90,7 +95,7 @@ class Labelled:
     def _outputs(self, graph: Graph, content: bytes) -> dict[str, AnyArray]:
         side = Side(graph, content, threads=self.threads)
         rows = [side.run(sample) for sample in self.samples]
-        names = [tensor.name for tensor in (graph.main.tensors[t] for t in graph.main.outputs)]
+        names = [self.graph.main.tensors[t].name for t in self.graph.main.outputs]
         return {name: np.concatenate([row[k] for row in rows]) for k, name in enumerate(names)}
 
 

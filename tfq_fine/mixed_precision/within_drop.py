@@ -41,7 +41,7 @@ def within_drop(explored: Explored, judge: Labelled, limit: float, made: Made) -
     high = math.log(max(explored.predicted_noise(small), 1e-9))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        if _assembled(explored, judge, smallest_with_noise(explored, math.exp(middle))).value <= limit:
+        if _assembled(explored, judge, smallest_with_noise(explored, math.exp(middle))) <= limit:
             low = middle
         else:
             high = middle
@@ -68,6 +68,6 @@ def within_drop(explored: Explored, judge: Labelled, limit: float, made: Made) -
     return tried
 
 
-def _assembled(explored: Explored, judge: Labelled, choice: dict[Unit, Candidate]) -> Drop:
+def _assembled(explored: Explored, judge: Labelled, choice: dict[Unit, Candidate]) -> float:
     graph = realize(explored.plans.numbers(choice).quantized).graph
-    return judge.drop(graph, flatbuffer.write(graph))
+    return judge.dropped(graph, flatbuffer.write(graph))
