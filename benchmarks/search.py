@@ -90,7 +90,7 @@ def by_depth(files: Files, most: int, work: Path) -> bytes | None:
     """Return the best file of at most `most` bytes in which layers on one side of a depth have fewer bits."""
     graph = read_model(str(files.tflite)).graph
     layers = [op.layer for op in graph.main.ops if weight_axes(op, graph.main)]
-    found: list[tuple[float, bytes]] = []
+    files_of_depths: list[tuple[float, bytes]] = []
     for (fine, coarse), front in itertools.product(itertools.pairwise(LADDER), (True, False)):
 
         def made(depth: int, fine: str = fine, coarse: str = coarse, front: bool = front) -> tuple[float, bytes]:
@@ -113,8 +113,8 @@ def by_depth(files: Files, most: int, work: Path) -> bytes | None:
                 low, best = middle, tried
             else:
                 high = middle - 1
-        found.append(best)
-    return max(found)[1] if found else None
+        files_of_depths.append(best)
+    return max(files_of_depths)[1] if files_of_depths else None
 
 
 def _sqnr(result: Result) -> float:

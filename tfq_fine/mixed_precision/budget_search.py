@@ -25,7 +25,7 @@ from tfq_fine.variants import Numbers
 from tfq_fine.verification import file_size, task_metric
 from tfq_fine.weights import CodesOnDisk
 
-MOST_FILES = 4  # of one size: each that is too large lowers the size of the next by what it was over
+MOST_FILES = 4  # files of one size: each that is too large lowers the size of the next by what it was over
 AS_SHARE = 1.0  # largest `max_bytes` that is a share of the float file
 
 
@@ -91,7 +91,7 @@ def search(
             judge = Labelled(source.graph, deciding, kept, measure, os.cpu_count() or 1)
             material = Representative(CalibrationData(partial(_again, calibrating)))
         size = file_size(source.content)
-        known = explored(source.graph, material, named, quality, target, size, files, on_disk, shown)
+        table = explored(source.graph, material, named, quality, target, size, files, on_disk, shown)
 
         def quantized(recipe: Recipe) -> Result:
             return quantize(
@@ -108,16 +108,16 @@ def search(
                 timeout=timeout,
             )
 
-        made = _Made(known, quantized, judge)
+        made = _Made(table, quantized, judge)
         if judge is not None and drop is not None:
             limit = judge.limit(drop)
             with shown.stage("making files"):
-                within_drop(known, judge, limit, lambda choice: made.drop(choice, f"a drop of at most {limit:g}"))
+                within_drop(table, judge, limit, lambda choice: made.drop(choice, f"a drop of at most {limit:g}"))
             return made.smallest(limit)
         assert max_bytes is not None
         most = _bytes(max_bytes, size)
         with shown.stage("choosing"):
-            start = best_within(known, most)
+            start = best_within(table, most)
         with shown.stage("making files"):
             return made.within(most, start)
 
@@ -140,8 +140,8 @@ def _bytes(given: float | str, whole: int) -> int:
 def _problems(max_bytes: float | str | None, max_drop: float | str | None, labels: Any, metric: Any) -> Iterator[str]:
     """Yield what is wrong with the budget."""
     if (max_bytes is None) == (max_drop is None):
-        given = "both" if max_bytes is not None else "neither"
-        yield f"search needs one budget, max_bytes=... or max_drop=..., and found {given}"
+        number = "both" if max_bytes is not None else "neither"
+        yield f"search needs one budget, max_bytes=... or max_drop=..., and found {number}"
     if max_bytes is not None and not _bytes(max_bytes, 2**40):
         yield f"max_bytes: expected a number of bytes, or a share such as 0.2 or '20%'; found {max_bytes!r}"
     if max_drop is not None and metric is None:
@@ -158,21 +158,21 @@ class _Made:
     """The files that are made in full.
 
     Args:
-        known: the layers and their candidates.
+        table: the layers and their candidates.
         quantized: makes a file of a recipe.
         judge: labelled samples; None where there are none.
     """
 
-    def __init__(self, known: Explored, quantized: Any, judge: Labelled | None) -> None:
-        self._known, self._quantized, self._judge = known, quantized, judge
+    def __init__(self, table: Explored, quantized: Any, judge: Labelled | None) -> None:
+        self._table, self._quantized, self._judge = table, quantized, judge
         self._points: list[tuple[Choice, Result, Point]] = []
 
     def make(self, choice: Choice, said: str) -> Point:
         """Make the file of a choice, and run it on the samples that decide."""
-        recipe = recipe_of(choice, self._known.plans.default, "search", f"found by search: {said}")
+        recipe = recipe_of(choice, self._table.plans.default, "search", f"found by search: {said}")
         result: Result = self._quantized(recipe)
         numbers = Numbers(result.quantized, result.plan, result.statistics)
-        measured = self._known.plans.trial.measure(lambda: numbers)
+        measured = self._table.plans.trial.measure(lambda: numbers)
         drop = None if self._judge is None else self._judge.drop(result.graph, result.content)
         point = Point(result.report.file_bytes, measured.db, drop, recipe)
         self._points.append((choice, result, point))
@@ -192,11 +192,11 @@ class _Made:
         """
         limit = most
         for _ in range(MOST_FILES):
-            point = self.make(refined(self._known, start, limit), f"at most {most} bytes")
+            point = self.make(refined(self._table, start, limit), f"at most {most} bytes")
             if point.bytes <= most:
                 return self._result(self._points[-1])
             limit -= point.bytes - most
-            start = best_within(self._known, limit)
+            start = best_within(self._table, limit)
         raise TfqError(f"max_bytes={most}: the smallest file that was made has {point.bytes} bytes")
 
     def smallest(self, limit: float) -> SearchResult:
@@ -210,16 +210,16 @@ class _Made:
     def _result(self, best: tuple[Choice, Result, Point], problem: str = "") -> SearchResult:
         choice, result, point = best
         points = tuple(sorted((each[2] for each in self._points), key=lambda each: each.bytes))
-        layers = tuple(self._row(unit, choice[unit]) for unit in self._known.units)
-        predicted = self._known.predicted_bytes(choice)
-        return SearchResult(result, point, layers, points, self._known.float_bytes, predicted, problem)
+        layers = tuple(self._row(unit, choice[unit]) for unit in self._table.units)
+        predicted = self._table.predicted_bytes(choice)
+        return SearchResult(result, point, layers, points, self._table.float_bytes, predicted, problem)
 
     def _row(self, unit: Unit, chosen: Candidate) -> LayerChoice:
-        known = self._known
-        least = min(known.bytes[unit, c] for c in known.candidates)
+        table = self._table
+        least = min(table.bytes[unit, c] for c in table.candidates)
         return LayerChoice(
             unit.name,
             chosen.name,
-            {c.name: round(known.bytes[unit, c] - least) for c in known.candidates},
-            {c.name: known.noise[unit, c] for c in known.candidates},
+            {c.name: round(table.bytes[unit, c] - least) for c in table.candidates},
+            {c.name: table.noise[unit, c] for c in table.candidates},
         )

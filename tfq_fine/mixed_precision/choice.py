@@ -38,8 +38,8 @@ def best_choice(units: Sequence[Unit], loss: Table, limits: Sequence[Limit]) -> 
         loss: the loss of each (unit, candidate), from 0; units may have different candidates.
         limits: what the choice must keep to.
     """
-    wanted, best = set(units), None
-    pairs = [pair for pair in loss if pair[0] in wanted]
+    members, best = set(units), None
+    pairs = [pair for pair in loss if pair[0] in members]
     scale = max((loss[pair] for pair in pairs), default=0.0)
     while True:
         choice = _solved(units, pairs, loss, limits, scale)

@@ -1,4 +1,4 @@
-"""What is known of a model's layers before a budget is: the noise and the bytes of each of their candidates."""
+"""A model's layers before there is a budget: the noise and the bytes of each of their candidates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -82,12 +82,14 @@ class Labelled:
 
         Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13: percentile intervals.
         """
-        found = self._outputs(graph, content)
-        value = metric_value(self.metric, found, self.labels)
+        outputs = self._outputs(graph, content)
+        value = metric_value(self.metric, outputs, self.labels)
         rng, drops = np.random.default_rng(0), []
         for _ in range(RESAMPLES):
             rows = rng.integers(0, len(self.labels), len(self.labels))
-            pair = [metric_value(self.metric, _rows(each, rows), self.labels[rows]) for each in (self._expected, found)]
+            pair = [
+                metric_value(self.metric, _rows(each, rows), self.labels[rows]) for each in (self._expected, outputs)
+            ]
             drops.append(self.metric.drop(*pair))
         low, high = np.nanquantile(drops, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         return Drop(self.metric.drop(self.float_value, value), float(low), float(high), self.float_value, value)

@@ -25,7 +25,7 @@ WORST_SHARE = 1e6  # stands for outputs that are not finite
 
 
 class PartialRuns:
-    """Runs what lies behind a cut of the graph, on the float model's values at the cut.
+    """Runs the operators after a cut of the graph on the float model's values at the cut.
 
     Args:
         graph: the float graph.
@@ -104,7 +104,7 @@ def sensitivities(
         candidates: what each would be in the file.
         begin: is told which unit is next.
     """
-    found: dict[tuple[Unit, Candidate], float] = {}
+    noise: dict[tuple[Unit, Candidate], float] = {}
     for unit in units:
         begin(unit)
         runs.go_to(unit.keys[0][1])
@@ -114,5 +114,5 @@ def sensitivities(
             if same not in done:
                 own = {key: fitted.encodings[key] for key in unit.keys if key in fitted.encodings}
                 done[same] = float(np.mean(runs.shares(own))) if own else 0.0
-            found[unit, fitted.candidate] = done[same]
-    return found
+            noise[unit, fitted.candidate] = done[same]
+    return noise

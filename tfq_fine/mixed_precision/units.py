@@ -69,8 +69,8 @@ def candidates_of(given: Iterable[str | OpSpec | Recipe]) -> tuple[Candidate, ..
             made.setdefault(None, Candidate(FLOAT, None))
             continue
         if isinstance(one, OpSpec):
-            known = next((name for name, recipe in RECIPES.items() if recipe.default == one), None)
-            made.setdefault(one, Candidate(known or f"spec {len(made)}", one))
+            label = next((name for name, recipe in RECIPES.items() if recipe.default == one), None)
+            made.setdefault(one, Candidate(label or f"spec {len(made)}", one))
             continue
         recipe = named(one)
         if recipe.rules:

@@ -8,7 +8,7 @@ from tfq_fine.mixed_precision.choice import Limit, best_choice
 from tfq_fine.mixed_precision.exploration import Explored
 from tfq_fine.mixed_precision.units import Candidate, Unit
 
-MOST_CORRECTIONS = 6  # of the sum of bytes over layers by the size of the assembled file
+MOST_CORRECTIONS = 6  # corrections of the sum of bytes over layers by the size of the assembled file
 MOST_RUNS = 48  # assembled files that are run to refine one
 LEAST_GAIN_DB = 0.05  # in the outputs, that a swap must bring: less is noise
 Changes = tuple[tuple[Unit, Candidate], ...]
@@ -23,12 +23,12 @@ def best_within(explored: Explored, most: int) -> dict[Unit, Candidate]:
         TfqError: no file of these candidates is that small; the smallest is named.
     """
     best: dict[Unit, Candidate] | None = None
-    limit, seen = most - explored.base_bytes, set()
+    limit, tried = most - explored.base_bytes, set()
     for _ in range(MOST_CORRECTIONS):
         choice = best_choice(explored.units, explored.noise, [Limit(explored.bytes, float(limit))])
-        if choice is None or tuple(choice.values()) in seen:
+        if choice is None or tuple(choice.values()) in tried:
             break
-        seen.add(tuple(choice.values()))
+        tried.add(tuple(choice.values()))
         size = explored.plans.size(choice)
         fits = size <= most
         if fits and (best is None or explored.predicted_noise(choice) < explored.predicted_noise(best)):
@@ -52,14 +52,14 @@ def refined(explored: Explored, choice: dict[Unit, Candidate], most: int) -> dic
 
     Noise of several layers does not quite add up: what the sums rank near each other is told apart by running it.
     """
-    best, runs, seen = explored.plans.measured(choice), 0, {tuple(choice.values())}
+    best, runs, tried = explored.plans.measured(choice), 0, {tuple(choice.values())}
     improves = True
     while improves and runs < MOST_RUNS:
         improves = False
         for other in neighbours(explored, choice, most):
-            if tuple(other.values()) in seen:
+            if tuple(other.values()) in tried:
                 continue
-            seen.add(tuple(other.values()))
+            tried.add(tuple(other.values()))
             runs += 1
             measured = explored.plans.measured(other)
             if measured.db > best.db + LEAST_GAIN_DB and explored.plans.size(other) <= most:

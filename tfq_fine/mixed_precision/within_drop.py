@@ -10,7 +10,7 @@ from tfq_fine.mixed_precision.exploration import Explored
 from tfq_fine.mixed_precision.labelled import Drop, Labelled
 from tfq_fine.mixed_precision.units import Candidate, Unit
 
-HALVINGS = 7  # of the range of noise, each with one assembled file
+HALVINGS = 7  # halvings of the range of noise, each with one assembled file
 MOST_FILES = 6  # files that are made in full
 STEP = 1.6  # the factor of noise between two of them
 Made = Callable[[dict[Unit, Candidate]], Drop]  # makes the file of a choice in full, and measures it
