@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tfq_fine.calibration.dataset import CalibrationData
     from tfq_fine.calibration.statistics import Statistics
     from tfq_fine.layers import annotate, fold_batch_norm, load_model, simulate
-    from tfq_fine.mixed_precision import search
+    from tfq_fine.mixed_precision import analyze, search
     from tfq_fine.request.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
     from tfq_fine.request.presets import RECIPES
     from tfq_fine.request.recipe import Recipe, Rule
@@ -37,6 +37,7 @@ __all__ = [
     "TfqError",
     "WeightSpec",
     "__version__",
+    "analyze",
     "annotate",
     "calibrate",
     "fold_batch_norm",
@@ -62,6 +63,7 @@ _MODULES = {
     "Statistics": "tfq_fine.calibration.statistics",
     "TfqError": "tfq_converters.errors",
     "WeightSpec": "tfq_fine.request.specs",
+    "analyze": "tfq_fine.mixed_precision",
     "annotate": "tfq_fine.layers",
     "calibrate": "tfq_fine.api",
     "fold_batch_norm": "tfq_fine.layers",

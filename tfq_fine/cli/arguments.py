@@ -46,6 +46,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _quantize(commands.add_parser("quantize", help="write a quantized .tflite", allow_abbrev=False))
     said = "find how to quantize each layer within a budget, and write that .tflite"
     _search(commands.add_parser("search", help=said, allow_abbrev=False))
+    said = "show which layers lose most at which bits and granularity, and what to do"
+    _analyze(commands.add_parser("analyze", help=said, allow_abbrev=False))
     _calibrate(
         commands.add_parser(
             "calibrate", help="run a model on data and save statistics of its tensors", allow_abbrev=False
@@ -133,6 +135,18 @@ def _search(parser: argparse.ArgumentParser) -> None:
     _option(parser, "quality", choices=("fast", "balanced", "best"), default="balanced", help="effort for the weights")
     _option(parser, "samples", type=positive_integer, metavar="N", help="read at most N samples")
     _option(parser, "cache-dir", metavar="FOLDER", help="folder where fitted weights are kept for another search")
+    _option(parser, "timeout", type=seconds, metavar="S", help="seconds that one run of a file may take")
+    said = "allow a Keras file to run the code in it; use only for files that you trust"
+    _option(parser, "unsafe", action="store_true", help=said)
+
+
+def _analyze(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    _option(parser, "data", required=True, help=f"representative data: {DATA.partition(';')[0]}")
+    _option(parser, "output", metavar="FILE", help="write an HTML page with pictures (needs tfq_fine[report])")
+    _option(parser, "quality", choices=("fast", "balanced", "best"), default="fast", help="effort for the weights")
+    _option(parser, "samples", type=positive_integer, metavar="N", help="read at most N samples")
+    _option(parser, "cache-dir", metavar="FOLDER", help="folder where fitted weights are kept for another run")
     _option(parser, "timeout", type=seconds, metavar="S", help="seconds that one run of a file may take")
     said = "allow a Keras file to run the code in it; use only for files that you trust"
     _option(parser, "unsafe", action="store_true", help=said)
