@@ -7,13 +7,12 @@ from functools import partial
 from typing import Any
 
 from tfq_converters.errors import TfqError, raise_all
-from tfq_converters.graph import AnyArray
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
 from tfq_converters.runtime import file_runs
 from tfq_fine.api import Result, quantize
 from tfq_fine.calibration import CalibrationData, Representative
 from tfq_fine.mixed_precision.exploration import Explored, explored
-from tfq_fine.mixed_precision.labelled import Drop, Labelled, split
+from tfq_fine.mixed_precision.labelled import Drop, Labelled, read_once, split
 from tfq_fine.mixed_precision.result import LayerChoice, Point, SearchResult
 from tfq_fine.mixed_precision.units import DEFAULT, Candidate, Choice, Unit, candidates_of, recipe_of
 from tfq_fine.mixed_precision.within_bytes import best_within, refined
@@ -89,7 +88,11 @@ def search(
         if measure is not None:
             calibrating, deciding, kept = split(source.graph, material.data, labels, num_samples)
             judge = Labelled(source.graph, deciding, kept, measure, os.cpu_count() or 1)
-            material = Representative(CalibrationData(partial(_again, calibrating)))
+            material = Representative(CalibrationData(partial(iter, calibrating)))
+        elif hasattr(material.data, "__next__"):
+            material = Representative(
+                CalibrationData(partial(iter, read_once(source.graph, material.data, num_samples)))
+            )
         size = file_size(source.content)
         table = explored(source.graph, material, named, quality, target, size, files, on_disk, shown)
 
@@ -101,7 +104,7 @@ def search(
                 prefer="size",
                 quality=quality,
                 runtimes=target.runtimes,
-                num_samples=None if judge else num_samples,
+                num_samples=material.num_samples,
                 cache_dir=cache_dir,
                 progress=False,
                 safe_mode=safe_mode,
@@ -148,10 +151,6 @@ def _problems(max_bytes: float | str | None, max_drop: float | str | None, label
         yield "max_drop is a drop of a metric: pass metric='top1', or another that `verify` takes"
     if max_drop is None and (labels is not None or metric is not None):
         yield "labels and metric are read for max_drop alone"
-
-
-def _again(samples: Sequence[dict[str, AnyArray]]) -> Iterator[dict[str, AnyArray]]:
-    return iter(samples)
 
 
 class _Made:

@@ -72,6 +72,7 @@ def fit_candidates(
                 on_disk=fitting.on_disk,
                 steps={key: step for (other, key), step in named.items() if other == c},
                 begin=begin,
+                resumes=True,
             )
             for c, one in placed.items()
         }

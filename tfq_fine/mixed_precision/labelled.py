@@ -105,6 +105,17 @@ def _rows(outputs: Mapping[str, AnyArray], rows: AnyArray) -> dict[str, AnyArray
     return {name: values[rows] for name, values in outputs.items()}
 
 
+def read_once(graph: Graph, data: Any, num_samples: int | None) -> list[dict[str, AnyArray]]:
+    """Return the samples of an iterator, by input name, so that they can be read again.
+
+    Raises:
+        TfqError: bad data.
+    """
+    specs = input_specs(graph)
+    read = singles(batches(data, specs, limit=num_samples, keep_labels=False), specs)
+    return [{spec.name: np.array(a) for spec, a in zip(specs, batch.inputs, strict=True)} for batch in read]
+
+
 def split(
     graph: Graph, data: Any, labels: Any, num_samples: int | None
 ) -> tuple[list[dict[str, AnyArray]], list[Sample], AnyArray]:

@@ -58,6 +58,7 @@ class Solver:
         on_disk: fitted codes of earlier jobs, which those of this one are added to; None where they are kept nowhere.
         steps: the operators whose weights are fitted.
         begin: is told when one of these begins.
+        resumes: Ctrl-C ends the job, which goes on another time from the codes on disk; else it ends the fitting alone.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class Solver:
         on_disk: CodesOnDisk | None = None,
         steps: Mapping[OpKey, Step] | None = None,
         begin: Begin | None = None,
+        resumes: bool = False,
     ) -> None:
+        self._resumes = resumes
         self._on_disk, self._steps, self._begin = on_disk, steps or {}, begin
         self._means: dict[OpKey, tuple[Float64Array, Float64Array]] = {}  # operator -> mean patches of its inputs
         self._known, self._given, self._layers = known, given or {}, layers
@@ -198,7 +201,7 @@ class Solver:
             whole = replace(problem, inputs=inputs())
             return self._fitted(key, spec, whole) if whole.inputs.values is not None else solution(spec, whole)
         except KeyboardInterrupt:
-            if not reads_inputs(spec):
+            if self._resumes or not reads_inputs(spec):
                 raise
             self._interrupted = True
             instead = without_inputs(spec)

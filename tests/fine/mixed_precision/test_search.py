@@ -22,6 +22,7 @@ from tfq_fine.mixed_precision.exploration import Explored, explored
 from tfq_fine.mixed_precision.sensitivity import PartialRuns
 from tfq_fine.mixed_precision.units import DEFAULT, candidates_of, units_of
 from tfq_fine.progress import Stages
+from tfq_fine.weights import solving
 
 WIDE = 48  # channels: the weights take most of the file
 
@@ -120,6 +121,35 @@ def test_integers_are_candidates_too():
     result = tfq.search(CONTENT, DATA, max_bytes=0.4, candidates=("full_int8", "full_w4a8", "full_w2a8"))
     modes = {row.mode for row in result.result.report.rows}
     assert "integer" in modes and len(result.content) <= 0.4 * len(CONTENT)
+
+
+def test_data_that_can_be_read_once_is_enough():
+    once = tfq.search(CONTENT, (row[None] for row in DATA), max_bytes=0.4, quality="fast")
+    assert once.content == tfq.search(CONTENT, DATA, max_bytes=0.4, quality="fast").content
+
+
+def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
+    shapes, real = list[tuple[int, ...]](), solving.solution
+
+    def interrupted(spec: Any, problem: Any) -> Any:
+        if problem.inputs.values is not None:
+            shapes.append(problem.weight.shape)
+        if len(shapes) == 5:
+            raise KeyboardInterrupt
+        return real(spec, problem)
+
+    monkeypatch.setattr(solving, "solution", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tfq.search(CONTENT, DATA, max_bytes=0.4, cache_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+    shapes += [()]  # from here on without interrupts
+    again = tfq.search(CONTENT, DATA, max_bytes=0.4, cache_dir=tmp_path)
+    monkeypatch.undo()
+    assert again.content == tfq.search(CONTENT, DATA, max_bytes=0.4).content
+    fitted = len(shapes)
+    monkeypatch.setattr(solving, "solution", interrupted)
+    tfq.search(CONTENT, DATA, max_bytes=0.4, cache_dir=tmp_path)
+    assert len(shapes) == fitted  # everything was on disk
 
 
 def test_a_size_that_no_file_has_is_an_error_that_names_the_smallest():
