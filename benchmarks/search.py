@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,27 +93,25 @@ def by_depth(files: Files, most: int, work: Path) -> bytes | None:
     files_of_depths: list[tuple[float, bytes]] = []
     for (fine, coarse), front in itertools.product(itertools.pairwise(LADDER), (True, False)):
 
-        def made(depth: int, fine: str = fine, coarse: str = coarse, front: bool = front) -> tuple[float, bytes]:
-            """Quantize the first, or last, `depth` layers finely."""
+        def recipe(depth: int, fine: str = fine, coarse: str = coarse, front: bool = front) -> tfq.Recipe:
+            """Give the first, or last, `depth` layers more bits than the others."""
             kept = layers[:depth] if front else layers[len(layers) - depth :]
             rules = (tfq.Rule(tfq.RECIPES[fine].default, layer=layer) for layer in dict.fromkeys(kept))
-            recipe = tfq.Recipe("by depth", tfq.RECIPES[coarse].default, tuple(rules), flexible=True)
-            data = files.calibration()[:CALIBRATION]
-            result = tfq.quantize(files.tflite, recipe, data, prefer="size", cache_dir=work / "codes")
-            return _sqnr(result), result.content
+            return tfq.Recipe("by depth", tfq.RECIPES[coarse].default, tuple(rules), flexible=True)
+
+        def fits(depth: int, recipe: Callable[[int], tfq.Recipe] = recipe) -> bool:
+            """Make the file without data: it has as many bytes."""
+            return len(tfq.quantize(files.tflite, recipe(depth), prefer="size").content) <= most
 
         low, high = 0, len(layers)
-        best = made(0)
-        if len(best[1]) > most:
+        if not fits(0):
             continue
         while low < high:
             middle = (low + high + 1) // 2
-            tried = made(middle)
-            if len(tried[1]) <= most:
-                low, best = middle, tried
-            else:
-                high = middle - 1
-        files_of_depths.append(best)
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        data = files.calibration()[:CALIBRATION]
+        result = tfq.quantize(files.tflite, recipe(low), data, prefer="size", cache_dir=work / "codes")
+        files_of_depths.append((_sqnr(result), result.content))
     return max(files_of_depths)[1] if files_of_depths else None
 
 

@@ -13,9 +13,9 @@ from tfq_fine.api import Result, quantize
 from tfq_fine.calibration import CalibrationData, Representative
 from tfq_fine.mixed_precision.exploration import Explored, explored
 from tfq_fine.mixed_precision.labelled import Drop, Labelled, read_once, split
-from tfq_fine.mixed_precision.result import LayerChoice, Point, SearchResult
+from tfq_fine.mixed_precision.result import Frontier, LayerChoice, Point, SearchResult
 from tfq_fine.mixed_precision.units import DEFAULT, Candidate, Choice, Unit, candidates_of, recipe_of
-from tfq_fine.mixed_precision.within_bytes import best_within, refined
+from tfq_fine.mixed_precision.within_bytes import best_within, refined, sizes_between
 from tfq_fine.mixed_precision.within_drop import within_drop
 from tfq_fine.progress import stages
 from tfq_fine.request import MaxDrop, OpSpec, Quality, Recipe
@@ -173,7 +173,7 @@ class _Made:
         numbers = Numbers(result.quantized, result.plan, result.statistics)
         measured = self._table.plans.trial.measure(lambda: numbers)
         drop = None if self._judge is None else self._judge.drop(result.graph, result.content)
-        point = Point(result.report.file_bytes, measured.db, drop, recipe)
+        point = Point(result.report.file_bytes, measured.db, drop, recipe, is_whole=True)
         self._points.append((choice, result, point))
         return point
 
@@ -208,10 +208,18 @@ class _Made:
 
     def _result(self, best: tuple[Choice, Result, Point], problem: str = "") -> SearchResult:
         choice, result, point = best
-        points = tuple(sorted((each[2] for each in self._points), key=lambda each: each.bytes))
+        points = [*(each[2] for each in self._points), *self._put_together()]
+        frontier = Frontier(tuple(sorted(points, key=lambda each: each.bytes)), self._table.float_bytes)
         layers = tuple(self._row(unit, choice[unit]) for unit in self._table.units)
         predicted = self._table.predicted_bytes(choice)
-        return SearchResult(result, point, layers, points, self._table.float_bytes, predicted, problem)
+        return SearchResult(result, point, layers, frontier, self._table.float_bytes, predicted, problem)
+
+    def _put_together(self) -> Iterator[Point]:
+        """Yield points at sizes between the smallest and the most exact file, from codes that are fitted already."""
+        for choice in sizes_between(self._table):
+            size = self._table.plans.size(choice)
+            recipe = recipe_of(choice, self._table.plans.default, "search", f"found by search: {size} bytes")
+            yield Point(size, self._table.plans.measured(choice).db, None, recipe, is_whole=False)
 
     def _row(self, unit: Unit, chosen: Candidate) -> LayerChoice:
         table = self._table

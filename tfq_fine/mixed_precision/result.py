@@ -1,11 +1,12 @@
 """The result of a search: the file, the recipe that makes it, and the files that were made and run on the way."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tfq_converters.files import Place, write_file
 from tfq_fine.api import Result
 from tfq_fine.mixed_precision.labelled import Drop
+from tfq_fine.report import Bars, Grid, Section, decibels, page, plain_text, size
 from tfq_fine.request import Recipe
 
 
@@ -17,6 +18,46 @@ class Point:
     sqnr_db: float  # the mean over unlabelled samples that nothing was fitted to
     drop: Drop | None  # in the metric, where there is one
     recipe: Recipe = field(repr=False)
+    is_whole: bool  # made by `quantize`; else put together from codes that were fitted to the float model's inputs
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Error against size: files that were made and run, by size."""
+
+    points: tuple[Point, ...]
+    float_bytes: int
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(self.points)
+
+    def sections(self) -> list[Section]:
+        """Return the points as a table and a picture."""
+        rows = [
+            (
+                size(point.bytes),
+                f"{100 * point.bytes / self.float_bytes:.1f}",
+                decibels(point.sqnr_db),
+                "" if point.drop is None else f"{point.drop.value:.4f}",
+                "quantize" if point.is_whole else "put together",
+            )
+            for point in self.points
+        ]
+        names = [f"{size(point.bytes)} bytes, {row[4]}" for point, row in zip(self.points, rows, strict=True)]
+        columns = (">bytes", ">% of float", ">SQNR of the outputs, dB", ">drop", "made by")
+        series = {"SQNR": [point.sqnr_db for point in self.points]}
+        return [Grid("Error against size", columns, rows), Bars("Error against size", "dB", names, series)]
+
+    def __str__(self) -> str:
+        return plain_text(self.sections())
+
+    def save(self, place: Place) -> None:
+        """Write the table and the picture as an HTML page.
+
+        Raises:
+            TfqError: the place cannot be written, or an extra is not installed.
+        """
+        write_file(place, [page("Error against size", self.sections()).encode()])
 
 
 @dataclass(frozen=True)
@@ -37,7 +78,7 @@ class SearchResult:
         result: what `quantize` gave for the recipe.
         point: the file's size and errors.
         layers: what each layer got.
-        frontier: all files that were made in full, by size.
+        frontier: all files that were made, and more at other sizes that were put together and run.
         float_bytes: the size of the float file.
         predicted_bytes: the size by the sum over layers.
         problem: why the budget is not met; "" where it is.
@@ -46,7 +87,7 @@ class SearchResult:
     result: Result
     point: Point
     layers: tuple[LayerChoice, ...]
-    frontier: tuple[Point, ...]
+    frontier: Frontier
     float_bytes: int
     predicted_bytes: int
     problem: str = ""

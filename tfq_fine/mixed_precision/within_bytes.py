@@ -10,6 +10,7 @@ from tfq_fine.mixed_precision.units import Candidate, Unit
 
 MOST_CORRECTIONS = 6  # corrections of the sum of bytes over layers by the size of the assembled file
 MOST_RUNS = 48  # assembled files that are run to refine one
+FRONTIER = 12  # sizes that the trade of size against error is shown at
 LEAST_GAIN_DB = 0.05  # in the outputs, that a swap must bring: less is noise
 Changes = tuple[tuple[Unit, Candidate], ...]
 
@@ -45,6 +46,19 @@ def best_within(explored: Explored, most: int) -> dict[Unit, Candidate]:
             f"{share:.1f} % of the float file"
         )
     return smallest
+
+
+def sizes_between(explored: Explored) -> list[dict[Unit, Candidate]]:
+    """Return the choices of least noise by the sums, at `FRONTIER` sizes from the smallest to the most exact one."""
+    small, exact = explored.smallest(), explored.most_exact()
+    low, high = (explored.predicted_bytes(choice) for choice in (small, exact))
+    choices = [small]
+    for n in range(1, FRONTIER - 1):
+        most = low * (high / low) ** (n / (FRONTIER - 1))
+        choice = best_choice(explored.units, explored.noise, [Limit(explored.bytes, most - explored.base_bytes)])
+        if choice is not None and choice not in choices:
+            choices.append(choice)
+    return [*choices, exact] if exact not in choices else choices
 
 
 def refined(explored: Explored, choice: dict[Unit, Candidate], most: int) -> dict[Unit, Candidate]:

@@ -117,6 +117,17 @@ def test_the_same_search_gives_the_same_file_and_its_layers_differ():
     assert len({row.chosen for row in first.layers}) > 1
 
 
+def test_the_frontier_has_files_from_the_smallest_to_the_most_exact(tmp_path: Any):
+    frontier = tfq.search(CONTENT, DATA, max_bytes=0.5, quality="fast").frontier
+    sizes, decibels = zip(*((point.bytes, point.sqnr_db) for point in frontier if not point.is_whole), strict=True)
+    assert len(sizes) >= 6 and sizes[0] < 0.3 * len(CONTENT) < 0.7 * len(CONTENT) < sizes[-1]
+    assert decibels[0] < decibels[len(decibels) // 2] < decibels[-1]
+    again = tfq.quantize(CONTENT, frontier.points[0].recipe, DATA, prefer="size", quality="fast")
+    assert len(again.content) == pytest.approx(sizes[0], abs=200)
+    frontier.save(tmp_path / "f.html")
+    assert "Error against size" in (tmp_path / "f.html").read_text() and "put together" in str(frontier)
+
+
 def test_integers_are_candidates_too():
     result = tfq.search(CONTENT, DATA, max_bytes=0.4, candidates=("full_int8", "full_w4a8", "full_w2a8"))
     modes = {row.mode for row in result.result.report.rows}
@@ -191,7 +202,7 @@ def test_the_smallest_file_that_keeps_to_a_drop():
     assert drop is not None and drop.float_metric == 1.0 and not result.problem
     assert drop.value <= 0.05 and drop.low <= drop.value <= drop.high and drop.low < drop.high
     assert [point.bytes for point in result.frontier] == sorted(point.bytes for point in result.frontier)
-    smaller = [point for point in result.frontier if point.bytes < result.point.bytes]
+    smaller = [point for point in result.frontier if point.is_whole and point.bytes < result.point.bytes]
     assert all(point.drop is not None and point.drop.value > 0.05 for point in smaller)
 
 
