@@ -123,6 +123,8 @@ def _search(parser: argparse.ArgumentParser) -> None:
     _option(parser, "max-bytes", metavar="B", help=said)
     said = "how much worse the metric may get, such as 0.01 or 1%%: the smallest file; half of the samples decide"
     _option(parser, "max-drop", metavar="D", help=said)
+    said = "longest time of a run here, as a multiple of the float model's, such as 0.5: the least error within it"
+    _option(parser, "max-latency", type=float, metavar="R", help=said)
     _option(
         parser, "metric", help="top1, top5, accuracy, auc, mae or mse against the labels in the data, for --max-drop"
     )

@@ -16,7 +16,7 @@ FELL_SHORT = 1
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Search, write the recipe and the file, print what each layer got; 1 where no file keeps to the drop.
+    """Search, write the recipe and the file, print what each layer got; 1 where no file keeps to the drop or the time.
 
     Raises:
         TfqError: bad input, a size that no file has, or a file that cannot be written.
@@ -34,6 +34,7 @@ def _run(arguments: argparse.Namespace, targets: Mapping[str, Place]) -> int:
         arguments.data,
         max_bytes=arguments.max_bytes,
         max_drop=arguments.max_drop,
+        max_latency=arguments.max_latency,
         metric=arguments.metric,
         quality=arguments.quality,
         runtimes=tuple(arguments.runtime or DEFAULT_RUNTIMES),

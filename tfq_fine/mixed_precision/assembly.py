@@ -9,7 +9,7 @@ from tfq_converters.writer import size_of
 from tfq_fine.calibration import Statistics
 from tfq_fine.mixed_precision.fitting import FittedCandidate
 from tfq_fine.mixed_precision.units import Candidate, Choice, Unit
-from tfq_fine.request import OpSpec
+from tfq_fine.request import IntegerSpec, OpSpec
 from tfq_fine.variants import Measured, Numbers, Settings, Trial, Variant, choose_numbers, fold_and_plan
 
 Statistician = Callable[[Variant], Statistics]
@@ -23,7 +23,7 @@ class Plans:
         graph: the float graph.
         units: its layers.
         fitted: the candidates by name.
-        default: what operators without weights get.
+        integer: the spec of operators without weights where layers compute in integers; None where none can.
         settings: the settings that all plans share.
         statistics: (variant) -> the statistics with its ranges.
         trial: runs files on the samples.
@@ -32,7 +32,7 @@ class Plans:
     graph: Graph
     units: tuple[Unit, ...]
     fitted: Mapping[Candidate, FittedCandidate]
-    default: OpSpec | None
+    integer: OpSpec | None
     settings: Settings
     statistics: Statistician
     trial: Trial
@@ -42,9 +42,13 @@ class Plans:
         """Return the choice of one candidate for all units."""
         return dict.fromkeys(self.units, candidate)
 
+    def default(self, choice: Choice) -> OpSpec | None:
+        """Return what operators without weights get: float, unless a layer of the choice computes in integers."""
+        return self.integer if any(isinstance(c.spec, IntegerSpec) for c in choice.values()) else None
+
     def numbers(self, choice: Choice) -> Numbers:
         """Return the numbers of the file of a choice, with the codes that were fitted to float inputs."""
-        requested = {key: self.default for key, _ in self.graph.ops()}
+        requested = {key: self.default(choice) for key, _ in self.graph.ops()}
         codes: dict[tuple[OpKey, int], WeightCodes] = {}
         for unit, candidate in choice.items():
             requested |= dict.fromkeys(unit.keys, candidate.spec)

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,10 +14,12 @@ from tfq_fine.api import Result, quantize
 from tfq_fine.calibration import CalibrationData, Representative
 from tfq_fine.mixed_precision.exploration import Explored, explored
 from tfq_fine.mixed_precision.labelled import Drop, Labelled, read_once, split
+from tfq_fine.mixed_precision.latency import file_ratio
 from tfq_fine.mixed_precision.result import Frontier, LayerChoice, Point, SearchResult
-from tfq_fine.mixed_precision.units import DEFAULT, Candidate, Choice, Unit, candidates_of, recipe_of
+from tfq_fine.mixed_precision.units import DEFAULT, QUICK, Candidate, Choice, Unit, candidates_of, recipe_of
 from tfq_fine.mixed_precision.within_bytes import best_within, refined, sizes_between
 from tfq_fine.mixed_precision.within_drop import within_drop
+from tfq_fine.mixed_precision.within_latency import best_within_time
 from tfq_fine.progress import stages
 from tfq_fine.request import MaxDrop, OpSpec, Quality, Recipe
 from tfq_fine.session import open_model
@@ -34,9 +37,10 @@ def search(
     *,
     max_bytes: float | str | None = None,
     max_drop: float | str | None = None,
+    max_latency: float | None = None,
     labels: Any = None,
     metric: Any = None,
-    candidates: Sequence[str | OpSpec | Recipe] = DEFAULT,
+    candidates: Sequence[str | OpSpec | Recipe] | None = None,
     quality: Quality = "balanced",
     runtimes: str | Sequence[str] = DEFAULT_RUNTIMES,
     num_samples: int | None = None,
@@ -54,9 +58,13 @@ def search(
             with the least error within it is made.
         max_drop: how much worse than the float model's the metric may get, as `0.01` or `"1%"`: the smallest file that
             keeps to it is made. At least half of the samples decide that, and are fitted to by nothing.
+        max_latency: the longest time of a run as a multiple of the float model's, on this machine with one thread: the
+            file with the least error within it is made.
         labels: labels of the samples, unless `data` holds them; for `max_drop`.
         metric: as in `verify`; for `max_drop`.
-        candidates: what each layer may get: names of recipes, recipes without rules, specs, or "float".
+        candidates: what each layer may get: names of recipes, recipes without rules, specs, or "float". None: float,
+            float16 and weights of 8, 4 and 2 bits in mode weight_only; for `max_latency`, float, dynamic_int8 and
+            full_int8.
         quality: see `quantize`.
         runtimes: see `quantize`.
         num_samples: read at most this many samples.
@@ -69,10 +77,10 @@ def search(
         A `SearchResult`: the file, its recipe, what each layer got, and the files that were made on the way.
 
     Raises:
-        TfqError: bad input, or a size that no file has: the smallest possible one is named.
+        TfqError: bad input, or a size or time that no file has: the smallest possible one is named.
     """
-    named = candidates_of(candidates)
-    raise_all(_problems(max_bytes, max_drop, labels, metric))
+    named = candidates_of(candidates or (DEFAULT if max_latency is None else QUICK))
+    raise_all(_problems(max_bytes, max_drop, max_latency, labels, metric))
     measure = None if max_drop is None else task_metric(metric)
     drop = None if max_drop is None else MaxDrop.of(max_drop)
     target = Target((runtimes,) if isinstance(runtimes, str) else tuple(runtimes))
@@ -94,7 +102,7 @@ def search(
                 CalibrationData(partial(iter, read_once(source.graph, material.data, num_samples)))
             )
         size = file_size(source.content)
-        table = explored(source.graph, material, named, quality, target, size, files, on_disk, shown)
+        table = explored(source.graph, material, named, quality, target, size, files, on_disk, shown, bool(max_latency))
 
         def quantized(recipe: Recipe) -> Result:
             return quantize(
@@ -117,6 +125,11 @@ def search(
             with shown.stage("making files"):
                 within_drop(table, judge, limit, lambda choice: made.drop(choice, f"a drop of at most {limit:g}"))
             return made.smallest(limit)
+        if table.times is not None and max_latency is not None:
+            with shown.stage("choosing"):
+                choice = best_within_time(table, table.times, max_latency)
+            with shown.stage("making the file"):
+                return made.quick(choice, max_latency)
         assert max_bytes is not None
         most = _bytes(max_bytes, size)
         with shown.stage("choosing"):
@@ -140,11 +153,20 @@ def _bytes(given: float | str, whole: int) -> int:
     return int(value * whole if is_share else value) if 0 < value < math.inf else 0
 
 
-def _problems(max_bytes: float | str | None, max_drop: float | str | None, labels: Any, metric: Any) -> Iterator[str]:
+def _problems(
+    max_bytes: float | str | None,
+    max_drop: float | str | None,
+    max_latency: float | None,
+    labels: Any,
+    metric: Any,
+) -> Iterator[str]:
     """Yield what is wrong with the budget."""
-    if (max_bytes is None) == (max_drop is None):
-        number = "both" if max_bytes is not None else "neither"
-        yield f"search needs one budget, max_bytes=... or max_drop=..., and found {number}"
+    number = sum(budget is not None for budget in (max_bytes, max_drop, max_latency))
+    if number != 1:
+        budgets = "max_bytes=..., max_drop=... or max_latency=..."
+        yield f"search needs one budget, {budgets}, and found {number or 'none'}"
+    if max_latency is not None and not 0 < max_latency < math.inf:
+        yield f"max_latency: expected a multiple of the float model's time, such as 0.5; found {max_latency!r}"
     if max_bytes is not None and not _bytes(max_bytes, 2**40):
         yield f"max_bytes: expected a number of bytes, or a share such as 0.2 or '20%'; found {max_bytes!r}"
     if max_drop is not None and metric is None:
@@ -168,7 +190,7 @@ class _Made:
 
     def make(self, choice: Choice, said: str) -> Point:
         """Make the file of a choice, and run it on the samples that decide."""
-        recipe = recipe_of(choice, self._table.plans.default, "search", f"found by search: {said}")
+        recipe = recipe_of(choice, self._table.plans.default(choice), "search", f"found by search: {said}")
         result: Result = self._quantized(recipe)
         numbers = Numbers(result.quantized, result.plan, result.statistics)
         measured = self._table.plans.trial.measure(lambda: numbers)
@@ -198,6 +220,14 @@ class _Made:
             start = best_within(self._table, limit)
         raise TfqError(f"max_bytes={most}: the smallest file that was made has {point.bytes} bytes")
 
+    def quick(self, choice: dict[Unit, Candidate], most: float) -> SearchResult:
+        """Return the file of a choice, timed as a whole."""
+        self.make(choice, f"at most {most:g} of float's time")
+        plans, result = self._table.plans, self._points[-1][1]
+        ratio = file_ratio(plans.graph, plans.trial.samples[0], result.quantized)
+        slow = f"the file takes {ratio:.2f} of float's time, more than {most:g}" if ratio > most else ""
+        return replace(self._result(self._points[-1], slow), latency=ratio)
+
     def smallest(self, limit: float) -> SearchResult:
         """Return the smallest file whose drop is within the limit; where none is, the one that drops least."""
         kept = [each for each in self._points if each[2].drop and each[2].drop.value <= limit]
@@ -218,7 +248,7 @@ class _Made:
         """Yield points at sizes between the smallest and the most exact file, from codes that are fitted already."""
         for choice in sizes_between(self._table):
             size = self._table.plans.size(choice)
-            recipe = recipe_of(choice, self._table.plans.default, "search", f"found by search: {size} bytes")
+            recipe = recipe_of(choice, self._table.plans.default(choice), "search", f"found by search: {size} bytes")
             yield Point(size, self._table.plans.measured(choice).db, None, recipe, is_whole=False)
 
     def _row(self, unit: Unit, chosen: Candidate) -> LayerChoice:

@@ -5,6 +5,7 @@ sum cost_uc x_uc is within the limit for every kind of cost (as the multiple-cho
 arXiv 2006.10518, section 4, and of HAWQ-V3, arXiv 2011.10680, section 3.4).
 """
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from tfq_converters.graph import Float64Array
+from tfq_converters.reading import silenced
 from tfq_fine.mixed_precision.units import Candidate, Unit
 
 Table = Mapping[tuple[Unit, Candidate], float]
@@ -67,7 +69,9 @@ def _solved(
         row, most = _scaled(np.array([limit.cost[pair] for pair in pairs]), limit.most)
         constraints.append(LinearConstraint(row[None], -np.inf, most))
     whole, options = np.ones(len(pairs)), {"mip_rel_gap": GAP}
-    answer = milp(losses, integrality=whole, bounds=Bounds(0, 1), constraints=constraints, options=options)
+    with silenced():  # HiGHS prints a line of debugging now and then, to the stdout of C
+        answer = milp(losses, integrality=whole, bounds=Bounds(0, 1), constraints=constraints, options=options)
+        ctypes.CDLL(None).fflush(None)
     if answer.x is None:
         return None
     return {unit: c for (unit, c), x in zip(pairs, answer.x, strict=True) if x > 0.5}

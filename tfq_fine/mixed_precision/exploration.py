@@ -11,6 +11,7 @@ from tfq_converters.runtime import FileRuns
 from tfq_fine.calibration import Representative, Statistics, mean_needs
 from tfq_fine.mixed_precision.assembly import Plans, byte_costs
 from tfq_fine.mixed_precision.fitting import fit_candidates
+from tfq_fine.mixed_precision.latency import time_costs
 from tfq_fine.mixed_precision.sensitivity import PartialRuns, sensitivities
 from tfq_fine.mixed_precision.units import Candidate, Choice, Unit, units_of
 from tfq_fine.planning import Plan, Policy
@@ -34,6 +35,7 @@ class Explored:
         base: the candidate that sizes are counted from.
         base_bytes: the size of the file with it for all layers.
         float_bytes: the size of the float file.
+        times: what a candidate takes longer than float, as a share of the model's time; None where nobody asks.
     """
 
     candidates: tuple[Candidate, ...]
@@ -43,6 +45,7 @@ class Explored:
     base: Candidate
     base_bytes: int
     float_bytes: int
+    times: Table | None = None
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -80,6 +83,7 @@ def explored(
     files: FileRuns,
     on_disk: CodesOnDisk | None,
     shown: Stages,
+    is_timed: bool = False,
 ) -> Explored:
     """Fit all candidates, and measure what each does to the outputs and to the size.
 
@@ -93,6 +97,7 @@ def explored(
         files: the process that runs files.
         on_disk: fitted codes on disk; None where they are kept nowhere.
         shown: shows what is being done.
+        is_timed: candidates are timed, too.
 
     Raises:
         TfqError: there is nothing to choose, or the data is bad.
@@ -136,4 +141,9 @@ def explored(
     base = min(quantized, key=lambda c: sum(noise[unit, c] for unit in units))
     with shown.stage("measuring sizes"):
         base_bytes, costs = byte_costs(made, base, candidates)
-    return Explored(tuple(candidates), made, noise, costs, base, base_bytes, float_bytes)
+    times = None
+    if is_timed:
+        with shown.steps("timing layers", [*steps.values()]) as begin:
+            runs = PartialRuns(graph, samples.judged[:1], 1)
+            times = time_costs(runs, units, fitted, target.table, lambda unit: begin(steps[unit]))
+    return Explored(tuple(candidates), made, noise, costs, base, base_bytes, float_bytes, times)

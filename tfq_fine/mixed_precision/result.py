@@ -81,6 +81,7 @@ class SearchResult:
         frontier: all files that were made, and more at other sizes that were put together and run.
         float_bytes: the size of the float file.
         predicted_bytes: the size by the sum over layers.
+        latency: the time of a run as a multiple of float's, where that was the budget.
         problem: why the budget is not met; "" where it is.
     """
 
@@ -91,6 +92,7 @@ class SearchResult:
     float_bytes: int
     predicted_bytes: int
     problem: str = ""
+    latency: float | None = None
 
     @property
     def content(self) -> bytes:
@@ -123,6 +125,8 @@ class SearchResult:
         lines = [f"{self.point.bytes} bytes, {share:.1f} % of the float file; outputs {self.point.sqnr_db:.1f} dB"]
         if self.point.drop is not None:
             lines.append(f"metric {self.point.drop}")
+        if self.latency is not None:
+            lines.append(f"a run takes {self.latency:.2f} of float's time")
         if self.problem:
             lines.append(self.problem)
         width = max((len(row.layer) for row in self.layers), default=0)

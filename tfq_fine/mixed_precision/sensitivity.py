@@ -34,7 +34,7 @@ class PartialRuns:
     """
 
     def __init__(self, graph: Graph, samples: Sequence[Sample], threads: int) -> None:
-        self._graph, self._threads = graph, threads
+        self.graph, self._threads = graph, threads
         main = graph.main
         self._last = {t: o for o, op in enumerate(main.ops) for t in op.inputs if t != ABSENT}
         self._judges = judged(graph)
@@ -43,6 +43,11 @@ class PartialRuns:
         self._values: list[Values] = [dict(zip(main.inputs, sample, strict=True)) for sample in samples]
         self._position = 0
         self._reference = FloatReference(graph, samples, threads)
+
+    @property
+    def values(self) -> Values:
+        """The float model's values at the cut, for the first sample."""
+        return self._values[0]
 
     def go_to(self, stop: int) -> None:
         """Run the float model up to the cut before operator `stop`, which is not before that of the last call."""
@@ -60,13 +65,13 @@ class PartialRuns:
 
         That is 1 / SQNR, as `variants.judging` compares outputs; `WORST_SHARE` where one is not finite.
         """
-        results = self._run(range(self._position, len(self._graph.main.ops)), encodings, self._shown)
+        results = self._run(range(self._position, len(self.graph.main.ops)), encodings, self._shown)
         energies, shares = self._reference.energies, []
         for n, (before, after) in enumerate(zip(self._values, results, strict=True)):
             values = before | after
             pairs = [
                 self._reference.pair(n, k, judge, t, values)
-                for k, (judge, t) in enumerate(zip(self._judges, self._graph.main.outputs, strict=True))
+                for k, (judge, t) in enumerate(zip(self._judges, self.graph.main.outputs, strict=True))
             ]
             usual = [energies[k][0 if judge.tensor in values else 1] for k, judge in enumerate(self._judges)]
             decibels = decibels_of([x for x, _ in pairs], [y for _, y in pairs], usual)
@@ -74,9 +79,9 @@ class PartialRuns:
         return shares
 
     def _run(self, ops: range, encodings: Mapping[OpKey, OpEncoding], shown: set[int]) -> list[Values]:
-        main = self._graph.main
+        main = self.graph.main
         made = {t for o in ops for t in main.ops[o].outputs}
-        segment = part(self._graph, ops, made & shown)
+        segment = part(self.graph, ops, made & shown)
         if not segment.outputs:
             return [{} for _ in self._values]
         own = {(0, n): encodings[0, o] for n, o in enumerate(ops) if (0, o) in encodings}

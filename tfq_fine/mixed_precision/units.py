@@ -19,6 +19,7 @@ DEFAULT = (
     "weight_only_int2_block32",
     "weight_only_int2",
 )
+QUICK = (FLOAT, "dynamic_int8", "full_int8")
 Choice = Mapping["Unit", "Candidate"]
 
 
