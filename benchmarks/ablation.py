@@ -16,7 +16,7 @@ from benchmarks.float_files import Files, prepared
 from benchmarks.tables import Table, present, progress
 from benchmarks.tool_run import run_tool
 from benchmarks.zoo import CASES
-from tfq_fine.search.transform_table import TRANSFORMS
+from tfq_fine.variants.transform_table import TRANSFORMS
 
 MEASURED = ("raw_cnn", "resnet8", "small_mobilenet_v2", "efficientnet_lite0_cifar10", "masked_transformer")
 CALIBRATION = 100  # samples

@@ -26,7 +26,7 @@ from benchmarks.zoo import CASES
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_fine.numerics.errors import ErrorSums
-from tfq_fine.search import chosen_transforms
+from tfq_fine.variants import chosen_transforms
 
 MEASURED = (
     *("resnet8", "small_mobilenet_v2", "efficientnet_lite0_cifar10"),

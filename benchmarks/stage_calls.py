@@ -28,7 +28,7 @@ STAGES: Mapping[str, tuple[str, str]] = {
     "calibrate": ("tfq_fine.calibration.run", "calibrate"),
     "instrumented": ("tfq_fine.calibration.instrument", "instrumented"),
     "ranges": ("tfq_fine.activations.search_ranges", "ranged"),
-    "numbers": ("tfq_fine.search.numbers", "choose_numbers"),
+    "numbers": ("tfq_fine.variants.numbers", "choose_numbers"),
     "place": ("tfq_fine.placement.float_islands", "place"),
     "bounded": ("tfq_fine.activations.attention_masks", "bounded"),
     "encodings": ("tfq_fine.activations.choose_encodings", "encodings"),

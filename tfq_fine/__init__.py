@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tfq_fine.calibration.dataset import CalibrationData
     from tfq_fine.calibration.statistics import Statistics
     from tfq_fine.layers import annotate, fold_batch_norm, load_model, simulate
+    from tfq_fine.mixed_precision import analyze, search
     from tfq_fine.request.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
     from tfq_fine.request.presets import RECIPES
     from tfq_fine.request.recipe import Recipe, Rule
@@ -36,11 +37,13 @@ __all__ = [
     "TfqError",
     "WeightSpec",
     "__version__",
+    "analyze",
     "annotate",
     "calibrate",
     "fold_batch_norm",
     "load_model",
     "quantize",
+    "search",
     "simulate",
     "verify",
 ]
@@ -60,11 +63,13 @@ _MODULES = {
     "Statistics": "tfq_fine.calibration.statistics",
     "TfqError": "tfq_converters.errors",
     "WeightSpec": "tfq_fine.request.specs",
+    "analyze": "tfq_fine.mixed_precision",
     "annotate": "tfq_fine.layers",
     "calibrate": "tfq_fine.api",
     "fold_batch_norm": "tfq_fine.layers",
     "load_model": "tfq_fine.layers",
     "quantize": "tfq_fine.api",
+    "search": "tfq_fine.mixed_precision",
     "simulate": "tfq_fine.layers",
     "verify": "tfq_fine.verification",
 }

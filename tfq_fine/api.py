@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, get_args
 
 from tfq_converters import flatbuffer
@@ -37,7 +38,6 @@ from tfq_fine.planning import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
 from tfq_fine.report import QuantizationReport
 from tfq_fine.request import Quality, Recipe, check_options, renamed
-from tfq_fine.search import chosen_transforms
 from tfq_fine.session import (
     OpenModel,
     QuantizationRequest,
@@ -51,8 +51,9 @@ from tfq_fine.session import (
     signatures,
     with_observer,
 )
+from tfq_fine.variants import chosen_transforms
 from tfq_fine.verification import file_size
-from tfq_fine.weights import BORDER_TYPES, plan_needs
+from tfq_fine.weights import BORDER_TYPES, CodesOnDisk, Fitting, plan_needs
 
 DEFAULT = "dynamic_int8"  # recipe
 LOGGER = logging.getLogger("tfq_fine")  # its warnings reach stderr unless the user says otherwise
@@ -147,10 +148,12 @@ def quantize(
     progress: bool | None = None,
     safe_mode: bool = True,
     timeout: float | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> Result:
     """Quantize a Keras model, a SavedModel folder or a float `.tflite`, and run the resulting file.
 
-    Ctrl-C while the data is read ends the reading: what was gathered is used, and the report says so.
+    Ctrl-C while the data is read ends the reading: what was gathered is used, and the report says so. Ctrl-C while
+    weights are fitted ends that: layers that are done keep their codes.
 
     Args:
         model: a Keras 3 or tf_keras model; a path to `.keras`, `.h5`, `.tflite` or a SavedModel folder; or the bytes
@@ -175,9 +178,9 @@ def quantize(
         observer: how the ranges of all activations are chosen (`tfq_fine.calibration.observers`), in place of what
             the recipe says: "min_max", "percentile:percentile=99.9", "auto" ...
         transforms: changes of the float graph, or of ranges, that make it easier to quantize
-            (`tfq_fine.search.select_transforms`): "auto" for the default ones and those of the recipe, some by name or
-            as objects (docs/algorithms.md), or None. Each is kept where its file is better on some of the samples; the
-            report has a line on each, with the reason where it is off.
+            (`tfq_fine.variants.select_transforms`): "auto" for the default ones and those of the recipe, some by
+            name or as objects (docs/algorithms.md), or None. Each is kept where its file is better on some of the
+            samples; the report has a line on each, with the reason where it is off.
         quality: how much effort goes into weights below 8 bits whose spec names no algorithm: "fast" reads no data,
             "balanced" fits them to it in about the time of `full_int8` and a minute for 5 million parameters, "best"
             takes minutes, and fits weights of 8 bits, too. Without data all of them are "fast".
@@ -197,6 +200,10 @@ def quantize(
         safe_mode: refuse Keras files that would run code by being opened.
         timeout: seconds that a run of the finished file may take, in a process of its own, before it is stopped; None:
             60 seconds plus 1000 times the float model's time.
+        cache_dir: a folder where the fitted codes of every layer are kept by content, so that a job which was
+            interrupted, or whose recipe was changed in its last layers, starts where the layers that it shares with an
+            earlier one end; made where it is missing. It holds at most 1 GiB: what was used least recently makes room.
+            None keeps nothing.
 
     Returns:
         A `Result`: the file's bytes, the report, and every intermediate value.
@@ -225,15 +232,17 @@ def quantize(
     policy = policy_of(chosen, prefer, target, fallback)
     names = chosen_transforms(transforms, chosen.transforms)
     request = QuantizationRequest(chosen, policy, names, input_type, output_type, quality)
-    return _quantized(opened, request, samples, statistics, _Way(timeout, progress))
+    on_disk = None if cache_dir is None else CodesOnDisk(cache_dir)
+    return _quantized(opened, request, samples, statistics, _Way(timeout, progress, on_disk))
 
 
 @dataclass(frozen=True)
 class _Way:
-    """Limits and progress of a job, which change nothing in the file."""
+    """Limits and progress of a job, and codes on disk, which change nothing in the file."""
 
     timeout: float | None
     progress: bool | None
+    on_disk: CodesOnDisk | None
 
 
 def _quantized(
@@ -259,7 +268,8 @@ def _quantized(
             statistics, samples = result.statistics, result.samples
         flatbuffer.forget_pages(trim=True)
         with shown.stage("choosing the numbers"):
-            decided = decide(prepared, material, statistics, is_earlier, samples, files)
+            fitting = Fitting(partial(shown.steps, "fitting weights"), way.on_disk)
+            decided = decide(prepared, material, statistics, is_earlier, samples, files, fitting)
         flatbuffer.forget_pages(trim=True)
         with shown.stage("running the file"):
             quantized, generated = decided.numbers.quantized, not samples
@@ -272,6 +282,8 @@ def _quantized(
     warnings = data_warnings(prepared.graph, quantized, statistics, samples)
     unlike = () if generated or prepared.overrides else unlike_training(source, samples)
     report = replace(report, warnings=(*warnings, *unlike, *report.poor_outputs()))
+    if way.on_disk is not None:
+        report = replace(report, notes=(*report.notes, *way.on_disk.taken_notes()))
     for warning in report.warnings:
         LOGGER.warning(warning)
     part = Part(report, quantized, decided.numbers.plan, decided.statistics)

@@ -2,9 +2,11 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -13,15 +15,96 @@ from rich.text import Text
 Advance = Callable[[int], None]
 
 
-def _nothing(count: int) -> None:
+@dataclass(frozen=True)
+class Step:
+    """One of several steps that take unlike times: its name, and its cost in any unit that all of them share."""
+
+    name: str
+    cost: float
+
+
+Begin = Callable[[Step], None]  # is told which step begins; the one before it is done
+Steps = Callable[[Sequence[Step]], AbstractContextManager[Begin]]
+
+
+@contextmanager
+def unseen(steps: Sequence[Step]) -> Iterator[Begin]:
+    """Show nothing of some steps."""
+    yield _nothing
+
+
+def _nothing(done: object) -> None:
     """Show nothing."""
 
 
 class _Rate(ProgressColumn):
-    """Steps per second."""
+    """Steps per second, where they take like times."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
+        shown = task.speed and "pace" not in task.fields
+        return Text(f"{task.speed:.1f}/s" if shown else "", style="progress.data.speed")
+
+
+class _Count(MofNCompleteColumn):
+    """How many steps are done, of how many."""
+
+    def render(self, task: Task) -> Text:
+        pace: Pace | None = task.fields.get("pace")
+        return super().render(task) if pace is None else Text(pace.count, style="progress.download")
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """The time left, by the cost of the steps that are left where these are known."""
+
+    def render(self, task: Task) -> Text:
+        pace: Pace | None = task.fields.get("pace")
+        if pace is None:
+            return super().render(task)
+        left = pace.time_left
+        return Text("-:--:--" if left is None else str(timedelta(seconds=round(left))), style="progress.remaining")
+
+
+class Pace:
+    """How far some steps are, and the time that the others will take.
+
+    Steps that never begin, since their results are known already, tell nothing of the pace.
+
+    Args:
+        steps: all steps in their order.
+        clock: tells the time in seconds.
+    """
+
+    def __init__(self, steps: Sequence[Step], clock: Callable[[], float] = time.monotonic) -> None:
+        self._steps, self._clock = list(steps), clock
+        self._at = -1  # the step that has begun
+        self._since, self._seconds, self._paid = 0.0, 0.0, 0.0  # when it began; time and cost of those before it
+
+    def begin(self, step: Step) -> None:
+        """Take note that a step begins, and that those before it are done."""
+        now = self._clock()
+        if self._at >= 0:
+            self._seconds += now - self._since
+            self._paid += self._steps[self._at].cost
+        self._at, self._since = self._steps.index(step, self._at + 1), now
+
+    @property
+    def count(self) -> str:
+        """Which step it is, of how many."""
+        return f"{max(self._at, 0) + 1}/{len(self._steps)}"
+
+    @property
+    def done(self) -> float:
+        """The cost of the steps before the one that has begun."""
+        return sum(step.cost for step in self._steps[: max(self._at, 0)])
+
+    @property
+    def time_left(self) -> float | None:
+        """The seconds left; None while no step is done that could tell."""
+        if not self._paid:
+            return None
+        rate, now = self._seconds / self._paid, self._clock()
+        own = max(rate * self._steps[self._at].cost - (now - self._since), 0.0)
+        return own + rate * sum(step.cost for step in self._steps[self._at + 1 :])
 
 
 @dataclass(frozen=True)
@@ -48,6 +131,33 @@ class Stages:
         finally:
             bar.remove_task(task)
 
+    @contextmanager
+    def steps(self, name: str, steps: Sequence[Step]) -> Iterator[Begin]:
+        """Show `name`, the step that is being done, how many there are, and the time left by their costs.
+
+        Yields:
+            A function to call with each step as it begins; steps whose results are known already are left out.
+        """
+        if self.bar is None or not steps:
+            yield _nothing
+            return
+        pace, bar = Pace(steps), self.bar
+        task = bar.add_task(name, total=sum(step.cost for step in steps), pace=pace)
+
+        def begin(step: Step) -> None:
+            pace.begin(step)
+            bar.update(task, completed=pace.done, description=f"{name}: {step.name}", refresh=True)
+
+        try:
+            yield begin
+        finally:
+            bar.remove_task(task)
+
+
+def columns() -> tuple[ProgressColumn, ...]:
+    """Return what is shown of a stage or of steps: name, bar, how many are done, how fast, and the time left."""
+    return TextColumn("{task.description}"), BarColumn(), _Count(), _Rate(), _TimeLeft()
+
 
 @contextmanager
 def stages(shown: bool | None = None) -> Iterator[Stages]:
@@ -56,8 +166,7 @@ def stages(shown: bool | None = None) -> Iterator[Stages]:
         yield Stages()
         return
     # A descriptor of its own: reading a Keras model catches what is printed to stderr meanwhile.
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with _stream() as console, Progress(*columns, console=console, transient=True) as bar:
+    with _stream() as console, Progress(*columns(), console=console, transient=True) as bar:
         yield Stages(bar)
 
 

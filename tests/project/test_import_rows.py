@@ -41,11 +41,12 @@ ROWS = (
     ),
     ("tfq_fine.report",),
     ("tfq_fine.verification",),
-    ("tfq_fine.search",),
+    ("tfq_fine.variants",),
     ("tfq_fine.layers",),
     ("tfq_fine.tfmot",),
     ("tfq_fine.session",),
     ("tfq_fine.api",),
+    ("tfq_fine.mixed_precision",),
     (
         "tfq_fine.cli",
         "tfq_fine.__main__",

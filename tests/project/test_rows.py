@@ -22,10 +22,10 @@ from tfq_fine.calibration.observers import OBSERVERS, Observer
 from tfq_fine.calibration.statistics import Range
 from tfq_fine.report import Grid, QuantizationReport
 from tfq_fine.report.quantization_sections import SECTIONS, ReportSection
-from tfq_fine.search.transform import Proposal, Transform
-from tfq_fine.search.transform_table import TRANSFORMS
-from tfq_fine.search.trial import Trial
-from tfq_fine.search.variant import Variant
+from tfq_fine.variants.transform import Proposal, Transform
+from tfq_fine.variants.transform_table import TRANSFORMS
+from tfq_fine.variants.trial import Trial
+from tfq_fine.variants.variant import Variant
 
 STATIC = tfq.OpSpec("integer", tfq.WeightSpec(8), tfq.ActivationSpec(8))
 

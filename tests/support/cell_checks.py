@@ -19,7 +19,7 @@ from tfq_converters.runtime.runner import Kernels, Runner
 from tfq_fine.api import Result
 from tfq_fine.request.granularity import Blocks, PerChannel, PerTensor
 from tfq_fine.request.specs import GRANULARITIES, OpSpec, WeightSpec
-from tfq_fine.search.transform_table import TRANSFORMS
+from tfq_fine.variants.transform_table import TRANSFORMS
 
 FLOAT_TOLERANCE = 1e-5  # of the largest sum: float32 sums of up to 315 products, in another order
 DYNAMIC_TOLERANCE = 2e-2  # of the largest sum: kernels quantize the activations to 8 bits, over a row or an image

@@ -46,6 +46,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {tfq.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _quantize(commands.add_parser("quantize", help="write a quantized .tflite", allow_abbrev=False))
+    said = "find how to quantize each layer within a budget, and write that .tflite"
+    _search(commands.add_parser("search", help=said, allow_abbrev=False))
+    said = "show which layers lose most at which bits and granularity, and what to do"
+    _analyze(commands.add_parser("analyze", help=said, allow_abbrev=False))
     _calibrate(
         commands.add_parser(
             "calibrate", help="run a model on data and save statistics of its tensors", allow_abbrev=False
@@ -105,8 +109,51 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
         tried = default or None  # None: where the recipe names it
         _option(parser, words, action=argparse.BooleanOptionalAction, default=tried, help=said)
     _option(parser, "statistics", metavar="FILE", help="file that `calibrate` wrote for this model, instead of --data")
+    said = (
+        "folder where fitted weights are kept by content, so that a later run starts where this one ends (up to 1 GiB)"
+    )
+    _option(parser, "cache-dir", metavar="FOLDER", help=said)
     _observing(parser)
     _common(parser)
+
+
+def _search(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    _option(parser, "data", required=True, help=f"representative data: {DATA.partition(';')[0]}")
+    _option(parser, "output", required=True, metavar="FILE", help="the .tflite to write; - is stdout")
+    said = "largest file, in bytes or as a share of the float file, such as 20%%: the least error within it"
+    _option(parser, "max-bytes", metavar="B", help=said)
+    said = "how much worse the metric may get, such as 0.01 or 1%%: the smallest file; half of the samples decide"
+    _option(parser, "max-drop", metavar="D", help=said)
+    said = "longest time of a run here, as a multiple of the float model's, such as 0.5: the least error within it"
+    _option(parser, "max-latency", type=float, metavar="R", help=said)
+    _option(
+        parser, "metric", help="top1, top5, accuracy, auc, mae or mse against the labels in the data, for --max-drop"
+    )
+    said = "what a layer may get: a recipe (see `recipes`), or float; repeat for several (default: weight-only ones)"
+    _option(parser, "candidate", action="append", help=said)
+    _option(parser, "recipe", metavar="FILE", help="write what each layer got as a recipe for `quantize`; - is stdout")
+    _option(
+        parser, "runtime", choices=tuple(RUNTIMES), action="append", help="runtime that must compute the file right"
+    )
+    _option(parser, "quality", choices=("fast", "balanced", "best"), default="balanced", help="effort for the weights")
+    _option(parser, "samples", type=positive_integer, metavar="N", help="read at most N samples")
+    _option(parser, "cache-dir", metavar="FOLDER", help="folder where fitted weights are kept for another search")
+    _option(parser, "timeout", type=seconds, metavar="S", help="seconds that one run of a file may take")
+    said = "allow a Keras file to run the code in it; use only for files that you trust"
+    _option(parser, "unsafe", action="store_true", help=said)
+
+
+def _analyze(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    _option(parser, "data", required=True, help=f"representative data: {DATA.partition(';')[0]}")
+    _option(parser, "output", metavar="FILE", help="write an HTML page with pictures (needs tfq_fine[report])")
+    _option(parser, "quality", choices=("fast", "balanced", "best"), default="fast", help="effort for the weights")
+    _option(parser, "samples", type=positive_integer, metavar="N", help="read at most N samples")
+    _option(parser, "cache-dir", metavar="FOLDER", help="folder where fitted weights are kept for another run")
+    _option(parser, "timeout", type=seconds, metavar="S", help="seconds that one run of a file may take")
+    said = "allow a Keras file to run the code in it; use only for files that you trust"
+    _option(parser, "unsafe", action="store_true", help=said)
 
 
 def _calibrate(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,7 @@
 """`tfq-fine quantize`: quantizes a model by a recipe, and writes a file that has been run."""
 
 import argparse
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from logging import ERROR, getLogger
+from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
@@ -16,7 +14,7 @@ from tfq_fine.cli.arguments import TRANSFORMS
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.recipe_argument import recipe_of
 from tfq_fine.cli.signature_values import by_signature, each
-from tfq_fine.cli.terminal import show
+from tfq_fine.cli.terminal import show, unlogged
 from tfq_fine.report import require_extra
 from tfq_fine.request import Recipe
 
@@ -30,20 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     outputs = {"output": arguments.output, "report": arguments.report, "html": arguments.html}
     data = by_signature("data", arguments.data)
     inputs = [arguments.model, *each(data), arguments.recipe, arguments.kernels, arguments.statistics]
-    with places(outputs, inputs) as targets, _unlogged():
+    with places(outputs, inputs) as targets, unlogged():
         return _run(arguments, data, targets)
-
-
-@contextmanager
-def _unlogged() -> Iterator[None]:
-    """Log no warnings: the report, which is printed, has them."""
-    logger = getLogger("tfq_fine")
-    before = logger.level
-    logger.setLevel(ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _transforms(arguments: argparse.Namespace, recipe: Recipe) -> tuple[str, ...]:
@@ -75,6 +61,7 @@ def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place])
         statistics=None if arguments.statistics is None else Statistics.load(arguments.statistics),
         safe_mode=not arguments.unsafe,
         timeout=arguments.timeout,
+        cache_dir=arguments.cache_dir,
     )
     if "report" in targets:
         result.report.save(targets["report"])

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from logging import ERROR, getLogger
 
 from rich.console import Console
 from rich.progress import Progress
@@ -17,6 +18,18 @@ def show(report: Report | QuantizationReport) -> None:
         Console().print(report)
     else:
         print(report)
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """Log no warnings: the report, which is printed, has them."""
+    logger = getLogger("tfq_fine")
+    before = logger.level
+    logger.setLevel(ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.kernel_lookup import Place
 from tfq_fine.layers.overrides import Overrides, op_at
 from tfq_fine.planning import Plan, Policy
-from tfq_fine.search import Settings, SplitSamples, Variant, choose_numbers, choose_ranges
+from tfq_fine.variants import Settings, SplitSamples, Variant, choose_numbers, choose_ranges
 
 Fits = Mapping[tuple[OpKey, int], tuple[QuantizedKernel, Place]]  # operator and slot -> its kernel, and what part of it
 _POLICY = Policy("size", True, Target())

@@ -6,10 +6,10 @@ from tfq_converters import face
 
 if TYPE_CHECKING:
     from tfq_fine.report.activations import activation_rows
-    from tfq_fine.report.html import require_extra
+    from tfq_fine.report.html import page, require_extra
     from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
     from tfq_fine.report.quantization import OpRow, QuantizationReport, TransformRow
-    from tfq_fine.report.sections import Grid, Paragraph, Section, brief_name, size
+    from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, size
     from tfq_fine.report.summary import summarize
     from tfq_fine.report.text import plain_text, rich_group
     from tfq_fine.report.verdict import OutputVerdict, Verdict
@@ -19,10 +19,10 @@ else:
         __name__,
         {
             "activations": "activation_rows",
-            "html": "require_extra",
+            "html": "page require_extra",
             "measurements": "FileSize Latency LayerError OutputError TaskResult",
             "quantization": "OpRow QuantizationReport TransformRow",
-            "sections": "Grid Paragraph Section brief_name size",
+            "sections": "Bars Grid Paragraph Section brief_name decibels size",
             "summary": "summarize",
             "text": "plain_text rich_group",
             "verdict": "OutputVerdict Verdict",
@@ -31,6 +31,7 @@ else:
     )
 
 __all__ = [
+    "Bars",
     "FileSize",
     "Grid",
     "Latency",
@@ -47,6 +48,8 @@ __all__ = [
     "Verdict",
     "activation_rows",
     "brief_name",
+    "decibels",
+    "page",
     "plain_text",
     "require_extra",
     "rich_group",

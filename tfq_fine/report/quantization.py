@@ -42,7 +42,7 @@ class OpRow:
 
 @dataclass(frozen=True)
 class TransformRow:
-    """One transform (`tfq_fine.search.select_transforms`) and what it brought."""
+    """One transform (`tfq_fine.variants.select_transforms`) and what it brought."""
 
     name: str
     applied: bool

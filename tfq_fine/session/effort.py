@@ -4,7 +4,7 @@ from tfq_converters.graph import Graph
 from tfq_converters.operators import facts_of, weight_axes
 from tfq_converters.quantized import OpKey
 from tfq_fine.request import Layers, OpSpec, PerChannel, Quality, Recipe, WeightedSpec, with_quality
-from tfq_fine.search import too_large
+from tfq_fine.variants import too_large
 
 FEW_BITS = 3  # bits of weights, up to which the first and the last layer are quantized to 8 bits for the best quality
 

@@ -29,7 +29,10 @@ from tfq_fine.numerics import is_large
 from tfq_fine.planning import Plan, Policy, Prefer
 from tfq_fine.report import QuantizationReport, TransformRow, Verdict, activation_rows, summarize
 from tfq_fine.request import Quality, Recipe, named
-from tfq_fine.search import (
+from tfq_fine.session.effort import requested_specs
+from tfq_fine.session.signatures import not_quantized
+from tfq_fine.session.verdict import verdict_on
+from tfq_fine.variants import (
     Numbers,
     RequestedSpecs,
     Settings,
@@ -46,10 +49,7 @@ from tfq_fine.search import (
     untransformed,
     with_fitted_weights,
 )
-from tfq_fine.session.effort import requested_specs
-from tfq_fine.session.signatures import not_quantized
-from tfq_fine.session.verdict import verdict_on
-from tfq_fine.weights import fits_weights, plan_needs
+from tfq_fine.weights import Fitting, fits_weights, plan_needs
 
 SLOWER = 1.1  # times float, above which users are told: less is noise
 
@@ -140,11 +140,10 @@ class PlannedModel:
         """The graph that the data runs through; ranges are those of the weights that wrappers simulate."""
         return self.overrides.simulated(self.graph) if self.overrides else self.graph
 
-    @property
-    def settings(self) -> Settings:
-        """The settings that all ways to quantize this model share."""
+    def settings(self, fitting: Fitting) -> Settings:
+        """Return the settings that all ways to quantize this model share."""
         request = self.request
-        return Settings(self.policy, request.no_islands, request.input_type, request.output_type)
+        return Settings(self.policy, request.no_islands, request.input_type, request.output_type, fitting)
 
 
 @dataclass(frozen=True)
@@ -224,6 +223,7 @@ def decide(
     given: bool,
     samples: Sequence[Sample],
     files: FileRuns,
+    fitting: Fitting,
 ) -> Decided:
     """Choose transforms, islands and all numbers.
 
@@ -234,6 +234,7 @@ def decide(
         given: whether the statistics are those of an earlier calibration, and hold for the unchanged model.
         samples: a few samples.
         files: the process that runs the files of variants.
+        fitting: who sees how far the fitting of weights is, and codes on disk.
 
     Raises:
         TfqError: the statistics are of another model, or do not hold what an observer reads.
@@ -243,13 +244,13 @@ def decide(
     if why:
         plain = untransformed(prepared.source, prepared.requested, names, why)
         rows = plain.rows if data.is_given or statistics else ()
-        numbers = _unmeasured(prepared, statistics, samples, plain.variant.bounded_masks)
+        numbers = _unmeasured(prepared, statistics, samples, plain.variant.bounded_masks, fitting)
         return Decided(prepared.graph, numbers, statistics, rows)
     fits = fits_weights(prepared.plan)
     once = _read_once(data, statistics, given)
     trial = Trial(
         prepared.source,
-        prepared.settings,
+        prepared.settings(fitting),
         lambda graph, needs: _calibrated(data, graph, needs),
         SplitSamples.of(prepared.source, samples, fits),
         files,
@@ -301,7 +302,11 @@ def _calibrated(data: Representative, graph: Graph, needs: StatisticsRequest) ->
 
 
 def _unmeasured(
-    prepared: PlannedModel, statistics: Statistics | None, samples: Sequence[Sample], bounded_masks: bool
+    prepared: PlannedModel,
+    statistics: Statistics | None,
+    samples: Sequence[Sample],
+    bounded_masks: bool,
+    fitting: Fitting,
 ) -> Numbers:
     """Return the numbers of a model of which no variants are compared."""
     graph, overrides = prepared.graph, prepared.overrides
@@ -315,7 +320,7 @@ def _unmeasured(
         graph,
         prepared.plan,
         statistics_in_file,
-        prepared.settings,
+        prepared.settings(fitting),
         variant,
         given=codes,
         adjusted=adjusted,

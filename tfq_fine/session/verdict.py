@@ -13,7 +13,7 @@ from tfq_converters.runtime import FileRuns, Runner
 from tfq_fine.calibration import Sample
 from tfq_fine.numerics import Agreement, ErrorSums, is_classes, is_tied
 from tfq_fine.report import OutputVerdict, Verdict
-from tfq_fine.search import CLASSES, Apart, uses
+from tfq_fine.variants import CLASSES, Apart, uses
 
 CHUNK_BYTES = 2**26  # outputs that are held at a time
 

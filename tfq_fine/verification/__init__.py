@@ -5,18 +5,24 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
-    from tfq_fine.verification.side import file_size
+    from tfq_fine.verification.side import Side, file_size
     from tfq_fine.verification.side_by_side import verify
+    from tfq_fine.verification.task_metrics import TaskMetric, metric_value, task_metric
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
-            "side": "file_size",
+            "side": "Side file_size",
             "side_by_side": "verify",
+            "task_metrics": "TaskMetric metric_value task_metric",
         },
     )
 
 __all__ = [
+    "Side",
+    "TaskMetric",
     "file_size",
+    "metric_value",
+    "task_metric",
     "verify",
 ]

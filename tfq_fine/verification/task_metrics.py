@@ -217,7 +217,7 @@ class Score:
         """
         if self._metric.averages:
             count = len(labels)
-            self._total += _call(self._metric, outputs, labels) * count
+            self._total += metric_value(self._metric, outputs, labels) * count
             self._count += count
         else:
             self._kept.append((outputs, np.array(labels)))
@@ -229,10 +229,15 @@ class Score:
         labels = np.concatenate([kept for _, kept in self._kept])
         names = self._kept[0][0]
         outputs = {name: np.concatenate([kept[name] for kept, _ in self._kept]) for name in names}
-        return _call(self._metric, outputs, labels)
+        return metric_value(self._metric, outputs, labels)
 
 
-def _call(metric: TaskMetric, outputs: dict[str, AnyArray], labels: AnyArray) -> float:
+def metric_value(metric: TaskMetric, outputs: dict[str, AnyArray], labels: AnyArray) -> float:
+    """Return the value of a metric for outputs by name and labels, each [n, ...].
+
+    Raises:
+        TfqError: the metric gives no number, or reads one output and there are several.
+    """
     if len(outputs) > 1 and metric in METRICS.values():
         raise TfqError(f"metric {metric.name!r}: {_one_output(outputs)}")
     value = np.asarray(metric.compute(next(iter(outputs.values())) if len(outputs) == 1 else outputs, labels))

@@ -10,6 +10,7 @@ from tfq_fine.activations import EncodedPlan, Encodings, integer_borders
 from tfq_fine.calibration import Statistics
 from tfq_fine.numerics import affine
 from tfq_fine.weights.encoder import Encoder
+from tfq_fine.weights.fitting import Fitting, fitting_steps
 from tfq_fine.weights.reconstruct import blocks_of, reconstructed, stretches
 from tfq_fine.weights.solving import LayerInputs, Solver
 
@@ -24,6 +25,7 @@ def quantize(
     given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
     cache: IdentityCache | None = None,
     layers: LayerInputs | None = None,
+    fitting: Fitting | None = None,
 ) -> QuantizedGraph:
     """Choose all codes, scales and zero points.
 
@@ -35,19 +37,37 @@ def quantize(
         given: (operator, slot) -> codes that were chosen already. Their scales are raised where a bias would overflow.
         cache: codes that were computed for other variants of the model; those of this one are added.
         layers: gives algorithms of scope "operator" what an operator reads (`calibration.layerwise`).
+        fitting: who sees how far the fitting of weights is, and codes on disk.
 
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
     """
-    solver, ops = Solver(placed.ranges, given, cache, layers), dict[OpKey, OpEncoding]()
+    fitting = fitting or Fitting()
+    steps = fitting_steps(graph, placed.plan) if layers is not None else {}
+    with fitting.steps([*steps.values()]) as begin:
+        solver = Solver(placed.ranges, given, cache, layers, fitting.on_disk, steps, begin)
+        ops = _encodings(graph, placed, solver, layers, given)
+    return QuantizedGraph(graph, ops, _borders(graph, placed.encodings, placed.statistics, input_type, output_type))
+
+
+def _encodings(
+    graph: Graph,
+    placed: EncodedPlan,
+    solver: Solver,
+    layers: LayerInputs | None,
+    given: Mapping[tuple[OpKey, int], WeightCodes] | None,
+) -> dict[OpKey, OpEncoding]:
+    """Return the encodings of all operators, each chosen after those before it."""
+    ops: dict[OpKey, OpEncoding] = {}
     encoder = Encoder(graph, placed)
-    for block, keys in stretches(placed.plan, () if layers is None else blocks_of(graph, placed.plan, given)):
+    blocks = () if layers is None else blocks_of(graph, placed.plan, given)
+    for block, keys in stretches(placed.plan, blocks):
         start = None if block is None or layers is None else layers().at(block.first, ops)
         for key in keys:
             ops |= encoder.encoded(key, solver, ops)
         if block is not None and start is not None and layers is not None:
             ops |= reconstructed(block, keys, start, layers(), encoder, solver, ops)
-    return QuantizedGraph(graph, ops, _borders(graph, placed.encodings, placed.statistics, input_type, output_type))
+    return ops
 
 
 def _borders(

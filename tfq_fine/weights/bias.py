@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfq_converters.graph import ABSENT, FloatArray, Graph, Op, Subgraph
+from tfq_converters.graph import ABSENT, Float64Array, FloatArray, Graph, Op, Subgraph
 from tfq_converters.operators import bias_of, bias_slot, data_of, weight_axes
 from tfq_converters.quantized import OpKey, WeightCodes, simulated_weight
-from tfq_fine.algorithms import OperatorInputs
 from tfq_fine.calibration import Statistics
 from tfq_fine.numerics import affine
 from tfq_fine.planning import Decision, Plan
@@ -61,7 +60,7 @@ def corrected_biases(
     spec: WeightSpec,
     constants: Mapping[int, WeightCodes | FloatArray],
     known: Statistics,
-    inputs: OperatorInputs | None = None,
+    means: tuple[Float64Array, Float64Array] | None = None,
 ) -> dict[int, WeightCodes | FloatArray]:
     """Return {bias slot: its corrected values, float32}; empty where nothing is to be corrected, or no mean is known.
 
@@ -72,16 +71,17 @@ def corrected_biases(
         spec: the spec of its weights.
         constants: its codes.
         known: the statistics, with the means of its inputs in the float model.
-        inputs: its inputs on some samples, where its algorithm reads them.
+        means: the mean patches of its inputs on some samples, (exact, quantized), each float64 [groups, K], where its
+            algorithm reads inputs.
     """
     bias = bias_of(op)
     if bias == ABSENT or not spec.bias_correction or not subgraph.tensors[bias].is_constant:
         return {}
     (axes,) = weight_axes(op, subgraph)
     weight, data = subgraph.tensors[op.inputs[axes.slot]].constant, subgraph.tensors[bias].constant
-    if inputs is not None and keeps_mean(op, subgraph, spec):
+    if means is not None and keeps_mean(op, subgraph, spec):
         stored = simulated_weight(constants[axes.slot])
-        shift = whole_shift(weight, stored, axes, *inputs.means)
+        shift = whole_shift(weight, stored, axes, *means)
         return {bias_slot(op.code): (data.reshape(-1) - shift).astype(np.float32).reshape(data.shape)}
     mean = known.means.get((key[0], data_of(op)))
     if mean is None:

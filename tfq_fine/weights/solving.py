@@ -4,19 +4,39 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import AnyArray, Float16Array, Float32Array, FloatArray, IdentityCache, Op, Subgraph
+from tfq_converters.graph import (
+    AnyArray,
+    Float16Array,
+    Float32Array,
+    Float64Array,
+    FloatArray,
+    IdentityCache,
+    Op,
+    Subgraph,
+)
 from tfq_converters.operators import WeightAxes, bias_slot, data_of, float_constants, lstm, weight_axes
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
-from tfq_fine.algorithms import InputStatistics, OperatorInputs, Solution, WeightProblem, algorithm_named, solution
+from tfq_fine.algorithms import (
+    InputStatistics,
+    OperatorInputs,
+    Solution,
+    WeightProblem,
+    algorithm_named,
+    algorithm_problems,
+    solution,
+)
 from tfq_fine.calibration import Layerwise, Statistics
 from tfq_fine.planning import HALF_MINIMUM, Decision
+from tfq_fine.progress import Begin, Step
 from tfq_fine.request import WeightSpec
 from tfq_fine.weights.bias import corrected_biases, keeps_mean
+from tfq_fine.weights.codes_on_disk import CodesOnDisk, FittedCodes, entry_name
 from tfq_fine.weights.layouts import codes_format, layout, one_scale_each, with_scale_floor
 from tfq_fine.weights.reconstruction.fitting import Learned
 from tfq_fine.weights.stand_ins import reads_inputs, without_inputs
@@ -26,6 +46,13 @@ LARGE_WEIGHT = 2**25  # bytes, beyond which a weight's pages in a mapped file ar
 
 Stored = WeightCodes | FloatArray  # codes; float16 values, or float32 values that replace a constant
 LayerInputs = Callable[[], Layerwise]  # the inputs of operators, set up when they are first asked for
+
+
+class GivesInputs(Protocol):
+    """Gives the inputs of one operator after the other."""
+
+    def inputs_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs:
+        """Return the inputs of operator `key`, in float and as those `before` compute them."""
 
 
 class Solver:
@@ -38,6 +65,10 @@ class Solver:
         given: (operator, slot) -> codes that were chosen already.
         cache: the codes that were solved for other variants of the model; those of this one are added.
         layers: gives the inputs of an operator to algorithms of scope "operator"; None where there are no samples.
+        on_disk: fitted codes of earlier jobs, which those of this one are added to; None where they are kept nowhere.
+        steps: the operators whose weights are fitted.
+        begin: is told when one of these begins.
+        resumes: Ctrl-C ends the job, which goes on another time from the codes on disk; else it ends the fitting alone.
     """
 
     def __init__(
@@ -45,8 +76,15 @@ class Solver:
         known: Statistics,
         given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
         cache: IdentityCache | None = None,
-        layers: LayerInputs | None = None,
+        layers: Callable[[], GivesInputs] | None = None,
+        on_disk: CodesOnDisk | None = None,
+        steps: Mapping[OpKey, Step] | None = None,
+        begin: Begin | None = None,
+        resumes: bool = False,
     ) -> None:
+        self._resumes = resumes
+        self._on_disk, self._steps, self._begin = on_disk, steps or {}, begin
+        self._means: dict[OpKey, tuple[Float64Array, Float64Array]] = {}  # operator -> mean patches of its inputs
         self._known, self._given, self._layers = known, {**(given or {})}, layers
         self._biases: Mapping[OpKey, Float32Array] = {}  # that were learned together with codes
         self.problems: dict[tuple[OpKey, int], WeightProblem] = {}  # that were solved, without their inputs
@@ -98,7 +136,7 @@ class Solver:
                 block, form = layout(data.shape, axes, decision.spec.weights, decision.form)
                 problem = WeightProblem(data, block, form, axes, floor=floor, keeps_mean=keeps_mean)
                 self.problems[key, axes.slot] = problem
-                weight = self._solved(problem, axes, decision, inputs)
+                weight = self._solved(key, problem, axes, decision, inputs)
                 solved[axes.slot], self._how[key] = weight.codes, weight.how
             except TfqError as error:
                 raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
@@ -113,7 +151,7 @@ class Solver:
             row = algorithm_named(spec.algorithm)
             reads = row.reads if row is not None else frozenset()
             tensor = key[0], data_of(op)
-            values = self.inputs_of(key, before) if "inputs" in reads else None
+            values = self._inputs_of(key, before) if "inputs" in reads else None
             if values is not None and op.code == lstm.CODE and slot in lstm.STATE_WEIGHTS:
                 values = values.state
             return InputStatistics(
@@ -125,7 +163,17 @@ class Solver:
 
         return taken
 
-    def inputs_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs | None:
+    def means_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> tuple[Float64Array, Float64Array] | None:
+        """Return the mean patches of an operator's inputs on the samples: (exact, quantized), float64 [groups, K] each.
+
+        None where there are no samples, or Ctrl-C ended the fitting.
+        """
+        if key in self._means and not self._interrupted:
+            return self._means[key]
+        inputs = self._inputs_of(key, before)
+        return None if inputs is None else inputs.means
+
+    def _inputs_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs | None:
         """Return what an operator reads on the samples; None where there are none, or Ctrl-C ended the fitting."""
         if self._layers is None or self._interrupted:
             return None
@@ -135,6 +183,7 @@ class Solver:
 
     def _solved(
         self,
+        key: OpKey,
         problem: WeightProblem,
         axes: WeightAxes,
         decision: Decision,
@@ -147,7 +196,7 @@ class Solver:
         cache = self._own if row is not None and row.reads else self._shared
 
         def solved() -> Solution:
-            unbounded = self._found(spec, problem, inputs)
+            unbounded = self._found(key, spec, problem, inputs)
             codes = unbounded.codes
             if floor is not None:
                 codes = with_scale_floor(data, codes, floor, axes.channel, problem.codes)
@@ -158,15 +207,18 @@ class Solver:
 
         same = replace(spec, bias_correction=False)  # which changes no code
         scales = None if floor is None else floor.tobytes()
-        key = axes, same, decision.form, decision.repeated, scales, problem.keeps_mean
-        return cache.once(solved, data, key=key)
+        settings = axes, same, decision.form, decision.repeated, scales, problem.keeps_mean
+        return cache.once(solved, data, key=settings)
 
-    def _found(self, spec: WeightSpec, problem: WeightProblem, inputs: Callable[[], InputStatistics]) -> Solution:
+    def _found(
+        self, key: OpKey, spec: WeightSpec, problem: WeightProblem, inputs: Callable[[], InputStatistics]
+    ) -> Solution:
         """Solve one weight; on Ctrl-C, this one and all that follow without inputs, so that what is done stays."""
         try:
-            return solution(spec, replace(problem, inputs=inputs()))
+            whole = replace(problem, inputs=inputs())
+            return self._fitted(key, spec, whole) if whole.inputs.values is not None else solution(spec, whole)
         except KeyboardInterrupt:
-            if not reads_inputs(spec):
+            if self._resumes or not reads_inputs(spec):
                 raise
             self._interrupted = True
             instead = without_inputs(spec)
@@ -175,7 +227,7 @@ class Solver:
     def with_learned(self, learned: Learned) -> "Solver":
         """Return a solver that gives some operators the codes and biases that were learned for them."""
         other = copy.copy(self)
-        other._read = None
+        other._read, other._means = None, {}
         other._given = {**self._given, **learned.codes}
         other._biases, other._how = learned.biases, {**self._how, **learned.how}
         return other
@@ -201,8 +253,8 @@ class Solver:
         """
         if key in self._biases:
             return {bias_slot(op.code): self._biases[key]}
-        inputs = self.inputs_of(key, before) if keeps_mean(op, subgraph, spec) else None
-        return corrected_biases(key, op, subgraph, spec, constants, self._known, inputs)
+        means = self.means_of(key, before) if keeps_mean(op, subgraph, spec) else None
+        return corrected_biases(key, op, subgraph, spec, constants, self._known, means)
 
     @property
     def is_interrupted(self) -> bool:
@@ -212,6 +264,23 @@ class Solver:
     def interrupt(self) -> None:
         """Fit no more weights."""
         self._interrupted = True
+
+    def _fitted(self, key: OpKey, spec: WeightSpec, problem: WeightProblem) -> Solution:
+        """Fit one weight to its inputs, unless its codes are on disk."""
+        name = entry_name(spec, problem) if self._on_disk and not algorithm_problems(spec) else ""
+        entry = self._on_disk.find(name, problem) if self._on_disk and name else None
+        if entry is None:
+            if self._begin is not None and key in self._steps:
+                self._begin(self._steps[key])
+            fitted = solution(spec, problem)
+            assert problem.inputs.values is not None
+            means = problem.inputs.values.means if problem.keeps_mean else None
+            entry = FittedCodes(fitted.codes, fitted.how, means)
+            if self._on_disk:
+                self._on_disk.keep(name, entry)
+        if entry.means is not None:
+            self._means[key] = entry.means
+        return Solution(entry.codes, entry.how)
 
     def how(self, key: OpKey) -> str:
         """Return how the codes of an operator's weights were found; "" where it has none that were solved."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
+    from tfq_converters.reading.conversion.silence import silenced
     from tfq_converters.reading.keras_models.call import KerasCall, keras_call
     from tfq_converters.reading.keras_models.layers import (
         Node,
@@ -26,6 +27,7 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "conversion.silence": "silenced",
             "keras_models.call": "KerasCall keras_call",
             "keras_models.layers": "Node inner_layers layer_table layer_tree nodes own_weights",
             "keras_models.load": "framework_of keras_framework load_model",
@@ -51,4 +53,5 @@ __all__ = [
     "parts",
     "read_config",
     "read_model",
+    "silenced",
 ]

@@ -22,7 +22,7 @@ from tfq_converters.operators.options import (
 )
 from tfq_converters.runtime.input_values import role_of
 from tfq_fine.calibration.instrument import moved_from
-from tfq_fine.search.judging import judged
+from tfq_fine.variants.judging import judged
 
 ROOT = Path(__file__).parents[3]
 

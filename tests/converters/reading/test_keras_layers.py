@@ -21,7 +21,7 @@ from tfq_converters.graph import Graph
 from tfq_converters.reading.reader import read_model
 from tfq_converters.runtime.runner import Runner
 from tfq_fine.api import Result
-from tfq_fine.search.transform_table import TRANSFORMS
+from tfq_fine.variants.transform_table import TRANSFORMS
 
 COMPARED = 16  # of the calibration samples
 # dB of SQNR at an output. One rounding of uniform values to b bits leaves 6.02 b dB, float16 weights some 73 dB.

@@ -18,7 +18,7 @@ from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms import ALGORITHMS, Algorithm, WeightProblem, solution
 from tfq_fine.numerics import CodeFormat
 from tfq_fine.request.granularity import PerChannel
-from tfq_fine.search.transform_table import TRANSFORMS
+from tfq_fine.variants.transform_table import TRANSFORMS
 
 pytestmark = pytest.mark.usefixtures("conversions_once")
 DOCS = (Path(__file__).parents[3] / "docs" / "algorithms.md").read_text()

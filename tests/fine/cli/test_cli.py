@@ -298,6 +298,7 @@ def test_options_reach_the_library(given, safe_mode, tmp_path, monkeypatch, caps
         "num_samples": 3,
         "safe_mode": safe_mode,
         "timeout": None,
+        "cache_dir": None,
     }
     found.clear()
     with pytest.raises(SystemExit):

@@ -10,8 +10,8 @@ from support.norm_nets import attention, layer_norm, matmul, merged, split_heads
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.search.float_reference import with_outputs
 from tfq_fine.transforms.smoothing import SmoothingPath, known_size, smoothed, smoothing_paths
+from tfq_fine.variants.float_reference import with_outputs
 
 TOKENS, HEADS, DEPTH, OUT = 7, 3, 5, 4
 

@@ -12,9 +12,9 @@ from support.norm_nets import attention, channel_mean, layer_norm, product, reci
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import ABSENT, Graph
 from tfq_converters.runtime.runner import Runner
-from tfq_fine.search.select_transforms import chosen_transforms
 from tfq_fine.transforms.residual_stream import residual_streams
 from tfq_fine.transforms.rotation import random_hadamard, rotatable_heads, rotated
+from tfq_fine.variants.select_transforms import chosen_transforms
 
 TOKENS, WIDTH, OUT = 7, 20, 5
 

@@ -1,0 +1,246 @@
+"""The search on a small network: budgets hold for the emitted file, and what layers cost is what files show."""
+
+import json
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tfq_fine as tfq
+from support.graphs import images, small_cnn
+from tfq_converters import flatbuffer
+from tfq_converters.graph import Graph
+from tfq_converters.kernels import Target
+from tfq_converters.quantized import QuantizedGraph
+from tfq_converters.realize import realize
+from tfq_converters.runtime import Runner, file_runs
+from tfq_fine.calibration import CalibrationData, Representative
+from tfq_fine.cli.program import main
+from tfq_fine.mixed_precision.exploration import Explored, explored
+from tfq_fine.mixed_precision.sensitivity import PartialRuns
+from tfq_fine.mixed_precision.units import DEFAULT, candidates_of, units_of
+from tfq_fine.progress import Stages
+from tfq_fine.weights import solving
+
+WIDE = 48  # channels: the weights take most of the file
+
+
+def wide_cnn() -> Graph:
+    """The small CNN with more channels, whose layers are of unlike size and sensitivity."""
+    graph, rng = small_cnn(), np.random.default_rng(3)
+    shapes = {1: (WIDE, 3, 3, 3), 2: (WIDE,), 4: (1, 3, 3, WIDE), 5: (WIDE,), 9: (61, WIDE), 10: (61,)}
+    activations = {3: (1, 9, 11, WIDE), 6: (1, 9, 11, WIDE), 8: (1, WIDE), 11: (1, 61), 12: (1, 61)}
+    tensors = list(graph.main.tensors)
+    for t, shape in shapes.items():
+        data = rng.normal(size=shape).astype(np.float32) * np.float32(0.3)
+        tensors[t] = replace(tensors[t], shape=shape, data=data)
+    for t, shape in activations.items():
+        tensors[t] = replace(tensors[t], shape=shape)
+    return replace(graph, subgraphs=(replace(graph.main, tensors=tuple(tensors)),))
+
+
+GRAPH = wide_cnn()
+CONTENT, DATA = flatbuffer.write(GRAPH), images(43)
+
+
+@pytest.fixture(scope="module")
+def known() -> Any:
+    with ExitStack() as stack:
+        files = stack.enter_context(file_runs())
+        material = Representative(CalibrationData(DATA))
+        candidates = candidates_of((*DEFAULT, "full_int8", "full_w4a8"))
+        shown = Stages()
+        yield explored(GRAPH, material, candidates, "balanced", Target(), len(CONTENT), files, None, shown)
+
+
+def test_partial_runs_give_what_whole_runs_give(known: Explored):
+    """Only what lies behind a layer is run again: the outputs are those of the file in which only it is quantized."""
+    samples = known.plans.trial.samples[:3]
+    expected = [Runner(CONTENT).run(sample)[0] for sample in samples]
+    runs, several = PartialRuns(GRAPH, samples, 1), 0
+    for unit in known.units:
+        runs.go_to(unit.keys[0][1])
+        for fitted in known.plans.fitted.values():
+            own = {key: fitted.encodings[key] for key in unit.keys if key in fitted.encodings}
+            if not own:
+                continue
+            runner = Runner(flatbuffer.write(realize(QuantizedGraph(GRAPH, own)).graph))
+            for sample, before, share in zip(samples, expected, runs.shares(own), strict=True):
+                logs = [np.log(scores.astype(np.float64)) for scores in (before, runner.run(sample)[0])]
+                noise = np.square(logs[0] - logs[1]).sum() / np.square(logs[0]).sum()
+                assert share == pytest.approx(noise, rel=2e-3, abs=1e-9)  # logs of float32 probabilities
+                several += noise > 1e-6
+    assert several > 20
+
+
+def test_fewer_bits_lose_more_and_take_less(known: Explored):
+    names = ["float", "weight_only_int8", "weight_only_int4", "weight_only_int2"]
+    for table, rises in ((known.noise, True), (known.bytes, False)):
+        for unit in known.units[::2]:  # the depthwise layer has nothing to give
+            values = [next(table[pair] for pair in table if pair[0] == unit and pair[1].name == n) for n in names]
+            assert values == sorted(values, reverse=not rises) and len(set(values)) == len(names)
+
+
+def test_bytes_of_a_choice_are_those_of_its_file(known: Explored):
+    """The sum over layers leaves out what the format shares and aligns."""
+    rng = np.random.default_rng(1)
+    for _ in range(8):
+        choice = {
+            unit: known.candidates[rng.integers(7)] for unit in known.units
+        }  # no integers: they share conversions
+        assert known.predicted_bytes(choice) == pytest.approx(known.plans.size(choice), abs=1200)
+
+
+def test_the_noise_of_layers_ranks_choices(known: Explored):
+    rng = np.random.default_rng(2)
+    choices = [{unit: known.candidates[rng.integers(7)] for unit in known.units} for _ in range(20)]
+    predicted = [known.predicted_noise(choice) for choice in choices]
+    measured = [-known.plans.measured(choice).db for choice in choices]
+    ranks = [np.argsort(np.argsort(values)) for values in (predicted, measured)]
+    assert np.corrcoef(ranks[0], ranks[1])[0, 1] > 0.9  # Spearman's
+
+
+@pytest.mark.parametrize("share", ["60%", 0.3])
+def test_the_file_is_within_the_budget_and_its_recipe_makes_it_again(share: Any):
+    result = tfq.search(CONTENT, DATA, max_bytes=share)
+    limit = float(str(share).rstrip("%")) / (100 if str(share).endswith("%") else 1) * len(CONTENT)
+    assert 0.8 * limit < len(result.content) <= limit
+    assert result.point.bytes == len(result.content)
+    recipe = tfq.Recipe.from_json(result.recipe.to_json())
+    assert tfq.quantize(CONTENT, recipe, DATA, prefer="size").content == result.content
+    assert [row.layer.split()[0] for row in result.layers] == ["conv", "depthwise", "dense"]
+
+
+def test_the_same_search_gives_the_same_file_and_its_layers_differ():
+    first, second = (tfq.search(CONTENT, DATA, max_bytes=0.33) for _ in range(2))
+    assert first.content == second.content
+    assert len({row.chosen for row in first.layers}) > 1
+
+
+def test_the_frontier_has_files_from_the_smallest_to_the_most_exact(tmp_path: Any):
+    frontier = tfq.search(CONTENT, DATA, max_bytes=0.5, quality="fast").frontier
+    sizes, decibels = zip(*((point.bytes, point.sqnr_db) for point in frontier if not point.is_whole), strict=True)
+    assert len(sizes) >= 6 and sizes[0] < 0.3 * len(CONTENT) < 0.7 * len(CONTENT) < sizes[-1]
+    assert decibels[0] < decibels[len(decibels) // 2] < decibels[-1]
+    again = tfq.quantize(CONTENT, frontier.points[0].recipe, DATA, prefer="size", quality="fast")
+    assert len(again.content) == pytest.approx(sizes[0], abs=200)
+    frontier.save(tmp_path / "f.html")
+    assert "Error against size" in (tmp_path / "f.html").read_text() and "put together" in str(frontier)
+
+
+def test_integers_are_candidates_too():
+    result = tfq.search(CONTENT, DATA, max_bytes=0.4, candidates=("full_int8", "full_w4a8", "full_w2a8"))
+    modes = {row.mode for row in result.result.report.rows}
+    assert "integer" in modes and len(result.content) <= 0.4 * len(CONTENT)
+
+
+def test_data_that_can_be_read_once_is_enough():
+    once = tfq.search(CONTENT, (row[None] for row in DATA), max_bytes=0.4, quality="fast")
+    assert once.content == tfq.search(CONTENT, DATA, max_bytes=0.4, quality="fast").content
+
+
+def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
+    shapes, real = list[tuple[int, ...]](), solving.solution
+
+    def interrupted(spec: Any, problem: Any) -> Any:
+        if problem.inputs.values is not None:
+            shapes.append(problem.weight.shape)
+        if len(shapes) == 5:
+            raise KeyboardInterrupt
+        return real(spec, problem)
+
+    monkeypatch.setattr(solving, "solution", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tfq.search(CONTENT, DATA, max_bytes=0.4, cache_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+    shapes += [()]  # from here on without interrupts
+    again = tfq.search(CONTENT, DATA, max_bytes=0.4, cache_dir=tmp_path)
+    monkeypatch.undo()
+    assert again.content == tfq.search(CONTENT, DATA, max_bytes=0.4).content
+    fitted = len(shapes)
+    monkeypatch.setattr(solving, "solution", interrupted)
+    tfq.search(CONTENT, DATA, max_bytes=0.4, cache_dir=tmp_path)
+    assert len(shapes) == fitted  # everything was on disk
+
+
+def test_a_time_that_every_file_keeps_to_gives_the_most_exact_one():
+    result = tfq.search(CONTENT, DATA, max_latency=50)
+    assert result.latency is not None and 0 < result.latency < 50 and not result.problem
+    assert {row.chosen for row in result.layers} == {"float"} and result.point.sqnr_db == 120
+
+
+def test_a_time_that_no_file_has_is_an_error_that_names_the_fastest():
+    with pytest.raises(tfq.TfqError, match=r"no file of these candidates is that fast here; the fastest takes \d"):
+        tfq.search(CONTENT, DATA, max_latency=0.001, quality="fast")
+
+
+def test_a_size_that_no_file_has_is_an_error_that_names_the_smallest():
+    with pytest.raises(tfq.TfqError, match=r"no file of these candidates is that small; the smallest has \d+") as told:
+        tfq.search(CONTENT, DATA, max_bytes=500)
+    smallest = int(str(told.value).split("has ")[1].split()[0])
+    assert len(tfq.search(CONTENT, DATA, max_bytes=smallest).content) <= smallest
+
+
+def test_bad_budgets_are_told_at_once():
+    for options, said in (
+        ({}, "one budget, max_bytes=..., max_drop=... or max_latency=..., and found none"),
+        ({"max_bytes": 0.2, "max_drop": 0.1}, "found 2"),
+        ({"max_latency": 0}, "max_latency: expected a multiple"),
+        ({"max_bytes": "a lot"}, "max_bytes: expected a number of bytes"),
+        ({"max_bytes": -3}, "found -3"),
+        ({"max_drop": 0.1}, "pass metric='top1'"),
+        ({"max_bytes": 0.2, "metric": "top1"}, "labels and metric are read for max_drop alone"),
+        ({"max_bytes": 0.2, "candidates": ("float",)}, "expected at least two"),
+        ({"max_bytes": 0.2, "candidates": ("float", "nonsense")}, "unknown recipe 'nonsense'"),
+        ({"max_drop": 0.1, "metric": "top1"}, "need labels"),
+        ({"max_drop": 0.1, "metric": "top1", "labels": np.zeros(7), "num_samples": 7}, "at least 40 labelled samples"),
+    ):
+        data = DATA[:7] if "num_samples" in options else DATA
+        with pytest.raises(tfq.TfqError) as told:
+            tfq.search(CONTENT, data, **options)  # type: ignore[arg-type]
+        assert said in str(told.value)
+
+
+def labelled(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Samples, and the classes that the float model tells: it is always right."""
+    data, runner = images(count, seed=4), Runner(CONTENT)
+    return data, np.array([runner.run([row[None]])[0].argmax() for row in data])
+
+
+def test_the_smallest_file_that_keeps_to_a_drop():
+    data, labels = labelled(160)
+    result = tfq.search(CONTENT, data, labels=labels, metric="top1", max_drop="5%")
+    drop = result.point.drop
+    assert drop is not None and drop.float_metric == 1.0 and not result.problem
+    assert drop.value <= 0.05 and drop.low <= drop.value <= drop.high and drop.low < drop.high
+    assert [point.bytes for point in result.frontier] == sorted(point.bytes for point in result.frontier)
+    smaller = [point for point in result.frontier if point.is_whole and point.bytes < result.point.bytes]
+    assert all(point.drop is not None and point.drop.value > 0.05 for point in smaller)
+
+
+def test_a_drop_that_no_file_keeps_to_is_told_with_the_best_file():
+    data, labels = labelled(80)
+    options = {"labels": labels, "metric": "top1", "candidates": ("weight_only_int2", "weight_only_int2_block32")}
+    result = tfq.search(CONTENT, data, max_drop=0, **options)
+    assert "no file of these candidates keeps to a drop of 0" in result.problem
+    assert result.point.drop == min((p.drop for p in result.frontier if p.drop), key=lambda drop: drop.value)
+
+
+def test_rules_name_layers_once():
+    found = [(unit.layer, unit.keys) for unit in units_of(GRAPH)]
+    assert found == [("conv", ((0, 0),)), ("depthwise", ((0, 1),)), ("dense", ((0, 3),))]
+
+
+def test_the_command_writes_the_file_and_its_recipe(tmp_path: Any, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "m.tflite").write_bytes(CONTENT)
+    np.savez(tmp_path / "d.npz", x=DATA)
+    names = {name: str(tmp_path / name) for name in ("m.tflite", "d.npz", "o.tflite", "r.json")}
+    given = ("search", names["m.tflite"], "--data", names["d.npz"], "--max-bytes", "30%", "--quality", "fast")
+    with pytest.raises(SystemExit) as ended:
+        main((*given, "--output", names["o.tflite"], "--recipe", names["r.json"]))
+    assert not ended.value.code
+    assert (tmp_path / "o.tflite").stat().st_size <= 0.3 * len(CONTENT)
+    assert json.loads((tmp_path / "r.json").read_text())["name"] == "search"
+    assert "dense (FULLY_CONNECTED)" in capsys.readouterr().out

@@ -1,0 +1,88 @@
+"""Files of a plan from codes that are fitted already: in a moment, to know their sizes and to compare plans."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tfq_converters.graph import Graph, IdentityCache
+from tfq_converters.quantized import OpKey, WeightCodes
+from tfq_converters.writer import size_of
+from tfq_fine.calibration import Statistics
+from tfq_fine.mixed_precision.fitting import FittedCandidate
+from tfq_fine.mixed_precision.units import Candidate, Choice, Unit
+from tfq_fine.request import IntegerSpec, OpSpec
+from tfq_fine.variants import Measured, Numbers, Settings, Trial, Variant, choose_numbers, fold_and_plan
+
+Statistician = Callable[[Variant], Statistics]
+
+
+@dataclass(frozen=True)
+class Plans:
+    """All plans of a model over fitted candidates.
+
+    Attributes:
+        graph: the float graph.
+        units: its layers.
+        fitted: the candidates by name.
+        integer: the spec of operators without weights where layers compute in integers; None where none can.
+        settings: the settings that all plans share.
+        statistics: (variant) -> the statistics with its ranges.
+        trial: runs files on the samples.
+    """
+
+    graph: Graph
+    units: tuple[Unit, ...]
+    fitted: Mapping[Candidate, FittedCandidate]
+    integer: OpSpec | None
+    settings: Settings
+    statistics: Statistician
+    trial: Trial
+    cache: IdentityCache
+
+    def uniform(self, candidate: Candidate) -> dict[Unit, Candidate]:
+        """Return the choice of one candidate for all units."""
+        return dict.fromkeys(self.units, candidate)
+
+    def default(self, choice: Choice) -> OpSpec | None:
+        """Return what operators without weights get: float, unless a layer of the choice computes in integers."""
+        return self.integer if any(isinstance(c.spec, IntegerSpec) for c in choice.values()) else None
+
+    def numbers(self, choice: Choice) -> Numbers:
+        """Return the numbers of the file of a choice, with the codes that were fitted to float inputs."""
+        requested = {key: self.default(choice) for key, _ in self.graph.ops()}
+        codes: dict[tuple[OpKey, int], WeightCodes] = {}
+        for unit, candidate in choice.items():
+            requested |= dict.fromkeys(unit.keys, candidate.spec)
+            kept = self.fitted[candidate].codes
+            codes |= {place: stored for place, stored in kept.items() if place[0] in unit.keys}
+        _, plan = fold_and_plan(self.graph, requested, self.settings.policy, fold=False)
+        variant = Variant(self.graph, requested, corrected=frozenset(plan))
+        statistics = self.statistics(variant)
+        return choose_numbers(self.graph, plan, statistics, self.settings, variant, given=codes, cache=self.cache)
+
+    def size(self, choice: Choice) -> int:
+        """Return the bytes of the file of a choice."""
+        return size_of(self.numbers(choice).quantized)
+
+    def measured(self, choice: Choice) -> Measured:
+        """Run the file of a choice on the samples that decide."""
+        return self.trial.measure(lambda: self.numbers(choice))
+
+
+def byte_costs(
+    plans: Plans, base: Candidate, candidates: Sequence[Candidate]
+) -> tuple[int, dict[tuple[Unit, Candidate], float]]:
+    """Return (the bytes of the file with `base` for all units, what each candidate of a unit adds to or takes from it).
+
+    Each difference is that of two files, so that scales, biases, names and conversions count.
+    """
+    whole = plans.uniform(base)
+    size = plans.size(whole)
+    costs: dict[tuple[Unit, Candidate], float] = {}
+    for unit in plans.units:
+        done = {plans.fitted[base].decisions(unit): 0}
+        for candidate in candidates:
+            same = plans.fitted[candidate].decisions(unit)
+            if same not in done:
+                done[same] = plans.size(whole | {unit: candidate}) - size
+            costs[unit, candidate] = float(done[same])
+    return size, costs

@@ -1,0 +1,133 @@
+"""The result of a search: the file, the recipe that makes it, and the files that were made and run on the way."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tfq_converters.files import Place, write_file
+from tfq_fine.api import Result
+from tfq_fine.mixed_precision.labelled import Drop
+from tfq_fine.report import Bars, Grid, Section, decibels, page, plain_text, size
+from tfq_fine.request import Recipe
+
+
+@dataclass(frozen=True)
+class Point:
+    """One file that was made and run."""
+
+    bytes: int
+    sqnr_db: float  # the mean over unlabelled samples that nothing was fitted to
+    drop: Drop | None  # in the metric, where there is one
+    recipe: Recipe = field(repr=False)
+    is_whole: bool  # made by `quantize`; else put together from codes that were fitted to the float model's inputs
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Error against size: files that were made and run, by size."""
+
+    points: tuple[Point, ...]
+    float_bytes: int
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(self.points)
+
+    def sections(self) -> list[Section]:
+        """Return the points as a table and a picture."""
+        rows = [
+            (
+                size(point.bytes),
+                f"{100 * point.bytes / self.float_bytes:.1f}",
+                decibels(point.sqnr_db),
+                "" if point.drop is None else f"{point.drop.value:.4f}",
+                "quantize" if point.is_whole else "put together",
+            )
+            for point in self.points
+        ]
+        names = [f"{size(point.bytes)} bytes, {row[4]}" for point, row in zip(self.points, rows, strict=True)]
+        columns = (">bytes", ">% of float", ">SQNR of the outputs, dB", ">drop", "made by")
+        series = {"SQNR": [point.sqnr_db for point in self.points]}
+        return [Grid("Error against size", columns, rows), Bars("Error against size", "dB", names, series)]
+
+    def __str__(self) -> str:
+        return plain_text(self.sections())
+
+    def save(self, place: Place) -> None:
+        """Write the table and the picture as an HTML page.
+
+        Raises:
+            TfqError: the place cannot be written, or an extra is not installed.
+        """
+        write_file(place, [page("Error against size", self.sections()).encode()])
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """The choice for one layer, and what each candidate would cost and lose there alone."""
+
+    layer: str
+    chosen: str
+    bytes: Mapping[str, int]  # candidate -> bytes more than the smallest one takes
+    noise: Mapping[str, float]  # candidate -> share of noise in the outputs with only this layer quantized
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The best file that was found.
+
+    Attributes:
+        result: what `quantize` gave for the recipe.
+        point: the file's size and errors.
+        layers: what each layer got.
+        frontier: all files that were made, and more at other sizes that were put together and run.
+        float_bytes: the size of the float file.
+        predicted_bytes: the size by the sum over layers.
+        latency: the time of a run as a multiple of float's, where that was the budget.
+        problem: why the budget is not met; "" where it is.
+    """
+
+    result: Result
+    point: Point
+    layers: tuple[LayerChoice, ...]
+    frontier: Frontier
+    float_bytes: int
+    predicted_bytes: int
+    problem: str = ""
+    latency: float | None = None
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        return self.result.content
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the file; `quantize` makes it again with the same data and `prefer="size"`."""
+        return self.point.recipe
+
+    def save(self, place: Place) -> None:
+        """Write the file to a path or open descriptor.
+
+        Raises:
+            TfqError: the place cannot be written.
+        """
+        self.result.save(place)
+
+    def save_recipe(self, place: Place) -> None:
+        """Write the recipe as JSON, which `quantize` and `tfq-fine quantize --recipe` take.
+
+        Raises:
+            TfqError: the place cannot be written.
+        """
+        write_file(place, [self.recipe.to_json().encode() + b"\n"])
+
+    def __str__(self) -> str:
+        share = 100 * self.point.bytes / self.float_bytes
+        lines = [f"{self.point.bytes} bytes, {share:.1f} % of the float file; outputs {self.point.sqnr_db:.1f} dB"]
+        if self.point.drop is not None:
+            lines.append(f"metric {self.point.drop}")
+        if self.latency is not None:
+            lines.append(f"a run takes {self.latency:.2f} of float's time")
+        if self.problem:
+            lines.append(self.problem)
+        width = max((len(row.layer) for row in self.layers), default=0)
+        return "\n".join((*lines, *(f"  {row.layer:<{width}}  {row.chosen}" for row in self.layers)))

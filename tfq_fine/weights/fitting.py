@@ -1,0 +1,51 @@
+"""Companions of the fitting of weights, which change nothing in the file: who sees how far it is, and codes on disk."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tfq_converters.graph import Graph
+from tfq_converters.operators import groups_of, weight_axes
+from tfq_converters.quantized import OpKey
+from tfq_fine.planning import Plan
+from tfq_fine.progress import Step, Steps, unseen
+from tfq_fine.request import WeightedSpec
+from tfq_fine.weights.codes_on_disk import CodesOnDisk
+from tfq_fine.weights.stand_ins import reads_inputs
+
+PATCHES = 16384  # patches of the inputs whose moments are taken, about
+ROW = 16  # products that codes of one value take per input of its operator, about: sweeps and dampings
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The companions of the fitting of weights.
+
+    Attributes:
+        steps: shows which operator's weights are being fitted, and the time left.
+        on_disk: the codes that earlier jobs fitted, and those of this one; None where they are kept nowhere.
+    """
+
+    steps: Steps = unseen
+    on_disk: CodesOnDisk | None = None
+
+
+def fitting_steps(graph: Graph, plan: Plan) -> Mapping[OpKey, Step]:
+    """Return the operators whose weights are fitted to their inputs, in order, and the multiply-adds that each takes.
+
+    With K inputs of every output value, the moments take K^2 of them for every patch of the inputs, their factor K^3,
+    and the codes some K^2 for every row.
+    """
+    steps = {}
+    for key, decision in plan.items():
+        if not isinstance(decision.spec, WeightedSpec) or not reads_inputs(decision.spec.weights):
+            continue
+        op, subgraph = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]]
+        cost = 0
+        for axes in weight_axes(op, subgraph):
+            shape = subgraph.tensors[op.inputs[axes.slot]].shape
+            rows, inputs = shape[axes.channel], math.prod(shape) // shape[axes.channel]
+            groups = rows if axes.inputs is None else groups_of(op, subgraph)
+            cost += groups * inputs**2 * (PATCHES + inputs) + ROW * rows * inputs**2
+        steps[key] = Step(subgraph.op_name(key[1]), float(max(cost, 1)))
+    return steps
