@@ -59,7 +59,7 @@ def run_tool(name: str, files: Files, output: Path, samples: int = 100) -> ToolR
 def main(name: str, folder: str, output: str, samples: str) -> None:
     """Run a tool in this process."""
     files, place = Files(Path(folder)), Path(output)
-    data = files.calibration()[: int(samples)]
+    data = files.calibration(int(samples))
     work = (TOOLS | FITTED | SETTINGS | equal_settings_peer.TOOLS)[name].load()
     cpu, start = _cpu_seconds(), time.perf_counter()
     made = work(files, data)

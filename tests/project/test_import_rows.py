@@ -27,7 +27,7 @@ ROWS = (
         "tfq_fine.data",
         "tfq_fine.progress",
     ),
-    ("tfq_fine.numerics",),
+    ("tfq_fine.numerics", "tfq_fine.emulation"),
     ("tfq_fine.algorithms",),
     ("tfq_fine.calibration",),
     (
@@ -42,7 +42,6 @@ ROWS = (
     ("tfq_fine.report",),
     ("tfq_fine.verification",),
     ("tfq_fine.search",),
-    ("tfq_fine.emulation",),
     ("tfq_fine.layers",),
     ("tfq_fine.tfmot",),
     ("tfq_fine.session",),
@@ -66,6 +65,7 @@ FRAMEWORK_MODULES = (
     "tfq_converters.probe.runtimes",
     "tfq_fine.emulation*",
     "tfq_fine.layers*",
+    "tfq_fine.weights.reconstruction*",
     "tfq_fine.tfmot*",
     "tfq_fine.data*",
 )

@@ -262,6 +262,8 @@ class Algorithm:
         keeps_equal: equal values get equal codes, so that no transform may scale the inputs apart.
         scope: "weight" where the weight and `reads` are all that it sees; "operator" where it runs in graph order on
             inputs that earlier operators compute once quantized (`calibration.layerwise`), which "inputs" asks for.
+        learns: how many operators' roundings are learned by gradients from what `solve` returns: those of one operator,
+            or of a block (`weights.reconstruct`), in as many steps as the option "steps" says.
         by_moments: whether moments of the inputs are all that it reads of "inputs", so that it fits weights inside
             loops, too.
         stand_in: the algorithm in its place where what it reads is not known, such as the inputs of a table, and while
@@ -273,6 +275,7 @@ class Algorithm:
     options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
     keeps_equal: bool = False
     scope: Scope = "weight"
+    learns: Literal["", "operator", "block"] = ""
     by_moments: bool = False
     stand_in: str = "round_to_nearest"
 

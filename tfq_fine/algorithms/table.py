@@ -3,7 +3,9 @@
 To add one, write its module and its row.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -33,20 +35,32 @@ ORDER = {"damping": Option(0.02, 0.0, 1.0), "act_order": Option(0, 0, 1, whole=T
 FLOAT_INPUTS = {"float_inputs": Option(0, 0, 1, whole=True)}
 SWEEPS = Option(3, 1, 100, whole=True)
 FEW_SWEEPS, MANY_SWEEPS = replace(SWEEPS, default=2), replace(SWEEPS, default=8)
+STEPS = {"steps": Option(500, 1, 100_000, whole=True)}  # of gradient descent
 DESCENT = ORDER | {"sweeps": SWEEPS}
 CLIP = {"smallest": Option(SMALLEST, 0.01, 1.0), "candidates": Option(CANDIDATES, 1, 10_000, whole=True)}
+
+
+def _fitting(
+    solve: Callable[[WeightProblem], WeightCodes | Solution],
+    options: Mapping[str, Option],
+    learns: Literal["", "operator", "block"] = "",
+) -> Algorithm:
+    """Return the row of an algorithm that fits weights to the moments of their inputs."""
+    return Algorithm(solve, INPUTS, options, scope="operator", learns=learns, by_moments=True, stand_in="mse_clip")
+
+
 ALGORITHMS: dict[str, Algorithm] = {
     "auto": Algorithm(auto),
-    "balanced": Algorithm(
-        balanced, INPUTS, {"sweeps": FEW_SWEEPS}, scope="operator", by_moments=True, stand_in="mse_clip"
-    ),
-    "best": Algorithm(best, INPUTS, {"sweeps": MANY_SWEEPS}, scope="operator", by_moments=True, stand_in="mse_clip"),
+    "balanced": _fitting(balanced, {"sweeps": FEW_SWEEPS}),
+    "best": _fitting(best, {"sweeps": MANY_SWEEPS} | STEPS, learns="block"),
     "round_to_nearest": Algorithm(round_to_nearest),
     "mse_clip": Algorithm(mse_clip, options=CLIP),
     "mse_clip_weighted": Algorithm(mse_clip_weighted, frozenset({"second_moment"}), CLIP, stand_in="mse_clip"),
-    "gptq": Algorithm(gptq, INPUTS, ORDER | FLOAT_INPUTS, scope="operator", by_moments=True, stand_in="mse_clip"),
-    "qronos": Algorithm(qronos, INPUTS, ORDER, scope="operator", by_moments=True, stand_in="mse_clip"),
-    "comq": Algorithm(comq, INPUTS, DESCENT, scope="operator", by_moments=True, stand_in="mse_clip"),
+    "gptq": _fitting(gptq, ORDER | FLOAT_INPUTS),
+    "qronos": _fitting(qronos, ORDER),
+    "comq": _fitting(comq, DESCENT),
+    "adaround": _fitting(balanced, {"sweeps": FEW_SWEEPS} | STEPS, learns="operator"),
+    "reconstruct": _fitting(balanced, {"sweeps": FEW_SWEEPS} | STEPS, learns="block"),
     "octav": Algorithm(octav),
     "hqq": Algorithm(hqq, options={"norm": Option(0.7, 0.1, 2.0)}),
     "clusters": Algorithm(clusters, keeps_equal=True),

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from tfq_fine.calibration.dataset import CalibrationData, Representative
     from tfq_fine.calibration.instrument import StatisticsRequest, moved_from
     from tfq_fine.calibration.kept_samples import Sample
-    from tfq_fine.calibration.layerwise import Layerwise
+    from tfq_fine.calibration.layerwise import Cut, Layerwise
     from tfq_fine.calibration.loops import loop_moments, loop_operators
     from tfq_fine.calibration.needs import algorithm_needs, mean_needs, needs_of, range_needs
     from tfq_fine.calibration.observers import OBSERVERS, observer_problems
@@ -29,7 +29,7 @@ else:
             "dataset": "CalibrationData Representative",
             "instrument": "StatisticsRequest moved_from",
             "kept_samples": "Sample",
-            "layerwise": "Layerwise",
+            "layerwise": "Cut Layerwise",
             "loops": "loop_moments loop_operators",
             "needs": "algorithm_needs mean_needs needs_of range_needs",
             "observers": "OBSERVERS observer_problems",
@@ -50,6 +50,7 @@ __all__ = [
     "OBSERVERS",
     "CalibrationData",
     "CalibrationResult",
+    "Cut",
     "Extremes",
     "Layerwise",
     "OnInvalid",

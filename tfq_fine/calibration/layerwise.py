@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +28,16 @@ from tfq_fine.calibration.loops import loop_moments, loop_operators
 MOST_BYTES = 2**30  # the values of all samples at one cut of the graph, in float and quantized
 LEAST, APART = 16, 4  # samples that are used whatever their size; one of so many, at most, is kept apart
 Values = dict[int, AnyArray]  # tensor of the main subgraph -> its value for one sample
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The values that operators from `position` on read, for each sample; the last `apart` ones are kept apart."""
+
+    position: int
+    exact: Sequence[Values]  # in the float model
+    quantized: Sequence[Values]  # as the quantized operators before the cut compute them
+    apart: int
 
 
 class Layerwise:
@@ -48,6 +59,7 @@ class Layerwise:
         self._unknown = depends_on_unrunnable(graph)
         self._whole = keeps_state(graph.main)  # values that cannot be handed on: every segment begins at the inputs
         self._last = {t: o for o, op in enumerate(graph.main.ops) for t in op.inputs if t != ABSENT}
+        self._last |= dict.fromkeys(graph.main.outputs, len(graph.main.ops))
         most = max(LEAST, MOST_BYTES // (2 * self._bytes_of_a_sample()))
         apart = apart[: most // APART]
         samples = [*samples[: most - len(apart)], *apart]
@@ -69,13 +81,10 @@ class Layerwise:
         subgraph, o = key
         if key in loop_operators(self._graph):
             return self._in_loop(key)
-        if subgraph != 0 or o < self._position:
-            raise ValueError(
-                f"operator {key} was requested after {(0, self._position)}; request operators in graph order"
-            )
-        self._advance(o, before)
-        op = self._graph.main.ops[o]
-        exact, quantized = (tuple(values[data_of(op)] for values in kept) for kept in (self._exact, self._quantized))
+        if subgraph != 0:
+            raise ValueError(f"operator {key} is in a subgraph that no samples reach")
+        cut, op = self.at(o, before), self._graph.main.ops[o]
+        exact, quantized = (tuple(values[data_of(op)] for values in kept) for kept in (cut.exact, cut.quantized))
         state = self._state(o, before) if has_state(op, self._graph.main) else None
         return OperatorInputs(op, self._graph.main, exact, quantized, self._apart, state)
 
@@ -107,12 +116,33 @@ class Layerwise:
         fitted, others = (loop_moments(self._graph, each, self._threads) for each in (samples[:first], samples[first:]))
         return fitted, others
 
+    def at(self, position: int, before: Mapping[OpKey, OpEncoding]) -> Cut:
+        """Return what the operators from `position` on read.
+
+        Args:
+            position: the index of an operator of the main subgraph, or their number; not before that of the last call.
+            before: the encodings of the operators before it; those that are missing compute in float.
+
+        Raises:
+            ValueError: the position is before that of the last call.
+        """
+        if position < self._position:
+            raise ValueError(
+                f"operator {position} was requested after {self._position}; request operators in graph order"
+            )
+        self._advance(position, before)
+        return Cut(position, self._exact, self._quantized, self._apart)
+
+    def back_to(self, cut: Cut) -> None:
+        """Go on from an earlier cut, with other encodings of the operators from there on."""
+        self._exact, self._quantized, self._position = list(cut.exact), list(cut.quantized), cut.position
+
     def _bytes_of_a_sample(self) -> int:
         """Return the bytes of one sample's values at the cut of the graph where they are most."""
         main = self._graph.main
         sizes = {t: 4 * math.prod(main.tensors[t].shape) for t in self._last}
         made = {t: o for o, op in enumerate(main.ops) for t in op.outputs if t in sizes}
-        changes = [0] * (len(main.ops) + 1)
+        changes = [0] * (len(main.ops) + 2)
         for t, first in made.items():
             changes[first] += sizes[t]
             changes[self._last[t] + 1] -= sizes[t]

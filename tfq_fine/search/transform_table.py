@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+from tfq_fine.search.explicit_mul import multiplied
 from tfq_fine.search.islands import mended
+from tfq_fine.search.log_equalization import equalized_by_logarithm
 from tfq_fine.search.proposals import corrected, equalized, folded_batch_norm, masked
+from tfq_fine.search.rotation import rotated_channels
 from tfq_fine.search.smoothing import (
-    equalized_by_logarithm,
     scaled_for_weights,
     shifted_to_middle,
     smoothed_by_alpha,
@@ -58,9 +60,21 @@ TRANSFORMS: dict[str, Transform] = {
         min_gain_db=EVEN_DB,
         rewrites=True,
     ),
+    "explicit_mul": Transform(
+        "outlier channels that no constant can scale are divided by a MUL, and the weights that read them multiplied",
+        multiplied,
+        default=False,
+        rewrites=True,
+    ),
     "awq": Transform(
         "weights of less than 8 bits are scaled up where they meet large activations (AWQ)",
         scaled_for_weights,
+        default=False,
+        rewrites=True,
+    ),
+    "rotate": Transform(
+        "residual streams with RMS norms, and the values of attention, are turned by Hadamard matrices (QuaRot)",
+        rotated_channels,
         default=False,
         rewrites=True,
     ),

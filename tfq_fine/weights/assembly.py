@@ -9,8 +9,8 @@ from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, Quan
 from tfq_fine.activations import EncodedPlan, Encodings, integer_borders
 from tfq_fine.calibration import Statistics
 from tfq_fine.numerics import affine
-from tfq_fine.weights.bias import corrected_biases, keeps_mean
-from tfq_fine.weights.integer import integer_encoding
+from tfq_fine.weights.encoder import Encoder
+from tfq_fine.weights.reconstruct import blocks_of, reconstructed, stretches
 from tfq_fine.weights.solving import LayerInputs, Solver
 
 BORDER_TYPES = ("float32", "int8", "uint8", "int16")
@@ -39,25 +39,15 @@ def quantize(
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
     """
-    chosen, ranges = placed.encodings, placed.ranges
-    solver, ops = Solver(ranges, given, cache, layers), dict[OpKey, OpEncoding]()
-    for key, decision in placed.plan.items():
-        op, subgraph = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]]
-        spec = decision.spec
-        if spec is None:
-            continue
-        if spec.mode == "float16":
-            ops[key] = solver.half(op, subgraph)
-        elif spec.mode == "integer":
-            ops[key] = integer_encoding(key, op, subgraph, decision, chosen, solver, ops, ranges)
-        else:
-            weights = decision.weighted.weights
-            takes_mean = keeps_mean(op, subgraph, weights)
-            constants = solver.codes(key, op, subgraph, decision, ops, keeps_mean=takes_mean)
-            inputs = solver.inputs_of(key, ops) if takes_mean else None
-            corrected = corrected_biases(key, op, subgraph, weights, constants, ranges, inputs)
-            ops[key] = OpEncoding(spec.mode, constants | corrected, form=decision.form, algorithm=solver.how(key))
-    return QuantizedGraph(graph, ops, _borders(graph, chosen, placed.statistics, input_type, output_type))
+    solver, ops = Solver(placed.ranges, given, cache, layers), dict[OpKey, OpEncoding]()
+    encoder = Encoder(graph, placed)
+    for block, keys in stretches(placed.plan, () if layers is None else blocks_of(graph, placed.plan, given)):
+        start = None if block is None or layers is None else layers().at(block.first, ops)
+        for key in keys:
+            ops |= encoder.encoded(key, solver, ops)
+        if block is not None and start is not None and layers is not None:
+            ops |= reconstructed(block, keys, start, layers(), encoder, solver, ops)
+    return QuantizedGraph(graph, ops, _borders(graph, placed.encodings, placed.statistics, input_type, output_type))
 
 
 def _borders(

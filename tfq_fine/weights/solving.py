@@ -1,5 +1,6 @@
 """The codes of constants, each solved once."""
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -9,21 +10,22 @@ import numpy as np
 from tfq_converters import flatbuffer
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import AnyArray, Float16Array, Float32Array, FloatArray, IdentityCache, Op, Subgraph
-from tfq_converters.operators import WeightAxes, data_of, float_constants, lstm, weight_axes
+from tfq_converters.operators import WeightAxes, bias_slot, data_of, float_constants, lstm, weight_axes
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
 from tfq_fine.algorithms import InputStatistics, OperatorInputs, Solution, WeightProblem, algorithm_named, solution
-from tfq_fine.calibration import Statistics
+from tfq_fine.calibration import Layerwise, Statistics
 from tfq_fine.planning import HALF_MINIMUM, Decision
 from tfq_fine.request import WeightSpec
+from tfq_fine.weights.bias import corrected_biases, keeps_mean
 from tfq_fine.weights.layouts import codes_format, layout, one_scale_each, with_scale_floor
+from tfq_fine.weights.reconstruction.fitting import Learned
 from tfq_fine.weights.stand_ins import reads_inputs, without_inputs
 
 LARGEST_HALF = 65504.0
 LARGE_WEIGHT = 2**25  # bytes, beyond which a weight's pages in a mapped file are let go once it is encoded
 
 Stored = WeightCodes | FloatArray  # codes; float16 values, or float32 values that replace a constant
-# (operator, the encodings of the operators before it) -> its inputs, in float and as those operators compute them
-LayerInputs = Callable[[OpKey, Mapping[OpKey, OpEncoding]], OperatorInputs]
+LayerInputs = Callable[[], Layerwise]  # the inputs of operators, set up when they are first asked for
 
 
 class Solver:
@@ -45,7 +47,9 @@ class Solver:
         cache: IdentityCache | None = None,
         layers: LayerInputs | None = None,
     ) -> None:
-        self._known, self._given, self._layers = known, given or {}, layers
+        self._known, self._given, self._layers = known, {**(given or {})}, layers
+        self._biases: Mapping[OpKey, Float32Array] = {}  # that were learned together with codes
+        self.problems: dict[tuple[OpKey, int], WeightProblem] = {}  # that were solved, without their inputs
         self._shared = IdentityCache() if cache is None else cache
         self._own = IdentityCache()  # the codes of algorithms that read inputs, which differ by variant
         self._how: dict[OpKey, str] = {}
@@ -91,7 +95,10 @@ class Solver:
                 continue
             try:
                 inputs = self._inputs(key, op, axes.slot, decision.spec.weights, before)
-                weight = self._solved(data, axes, decision, floor, inputs, keeps_mean)
+                block, form = layout(data.shape, axes, decision.spec.weights, decision.form)
+                problem = WeightProblem(data, block, form, axes, floor=floor, keeps_mean=keeps_mean)
+                self.problems[key, axes.slot] = problem
+                weight = self._solved(problem, axes, decision, inputs)
                 solved[axes.slot], self._how[key] = weight.codes, weight.how
             except TfqError as error:
                 raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
@@ -123,31 +130,27 @@ class Solver:
         if self._layers is None or self._interrupted:
             return None
         if self._read is None or self._read[0] != key:
-            self._read = key, self._layers(key, before)
+            self._read = key, self._layers().inputs_of(key, before)
         return self._read[1]
 
     def _solved(
         self,
-        data: Float32Array,
+        problem: WeightProblem,
         axes: WeightAxes,
         decision: Decision,
-        floor: FloatArray | None,
         inputs: Callable[[], InputStatistics],
-        keeps_mean: bool,
     ) -> Solution:
-        spec, form = decision.weighted.weights, decision.form
+        spec, data, floor = decision.weighted.weights, problem.weight, problem.floor
         if self._interrupted:
             spec = without_inputs(spec)
         row = algorithm_named(spec.algorithm)
         cache = self._own if row is not None and row.reads else self._shared
 
         def solved() -> Solution:
-            block, codes_form = layout(data.shape, axes, spec, form)
-            problem = WeightProblem(data, block, codes_form, axes, floor=floor, keeps_mean=keeps_mean)
             unbounded = self._found(spec, problem, inputs)
             codes = unbounded.codes
             if floor is not None:
-                codes = with_scale_floor(data, codes, floor, axes.channel, codes_form)
+                codes = with_scale_floor(data, codes, floor, axes.channel, problem.codes)
             if decision.repeated:
                 codes = one_scale_each(codes, axes.channel)
             _forget(data)
@@ -155,7 +158,8 @@ class Solver:
 
         same = replace(spec, bias_correction=False)  # which changes no code
         scales = None if floor is None else floor.tobytes()
-        return cache.once(solved, data, key=(axes, same, form, decision.repeated, scales, keeps_mean))
+        key = axes, same, decision.form, decision.repeated, scales, problem.keeps_mean
+        return cache.once(solved, data, key=key)
 
     def _found(self, spec: WeightSpec, problem: WeightProblem, inputs: Callable[[], InputStatistics]) -> Solution:
         """Solve one weight; on Ctrl-C, this one and all that follow without inputs, so that what is done stays."""
@@ -167,6 +171,47 @@ class Solver:
             self._interrupted = True
             instead = without_inputs(spec)
             return Solution(solution(instead, problem).codes, f"{instead.algorithm}: interrupted")
+
+    def with_learned(self, learned: Learned) -> "Solver":
+        """Return a solver that gives some operators the codes and biases that were learned for them."""
+        other = copy.copy(self)
+        other._read = None
+        other._given = {**self._given, **learned.codes}
+        other._biases, other._how = learned.biases, {**self._how, **learned.how}
+        return other
+
+    def bias(
+        self,
+        key: OpKey,
+        op: Op,
+        subgraph: Subgraph,
+        spec: WeightSpec,
+        constants: Mapping[int, Stored],
+        before: Mapping[OpKey, OpEncoding],
+    ) -> dict[int, Stored]:
+        """Return {bias slot: its learned or corrected values, float32}; empty where it stays what it is.
+
+        Args:
+            key: the operator.
+            op: the operator itself.
+            subgraph: the one that holds it.
+            spec: the spec of its weights.
+            constants: its codes.
+            before: the encodings of the operators before it.
+        """
+        if key in self._biases:
+            return {bias_slot(op.code): self._biases[key]}
+        inputs = self.inputs_of(key, before) if keeps_mean(op, subgraph, spec) else None
+        return corrected_biases(key, op, subgraph, spec, constants, self._known, inputs)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether Ctrl-C ended the fitting."""
+        return self._interrupted
+
+    def interrupt(self) -> None:
+        """Fit no more weights."""
+        self._interrupted = True
 
     def how(self, key: OpKey) -> str:
         """Return how the codes of an operator's weights were found; "" where it has none that were solved."""
