@@ -59,6 +59,7 @@ SETTINGS = {
         ("dense", "gptq", "integer", True),
         ("dense", "qronos", "weight_only", False),
         ("dense", "comq", "asymmetric", False),
+        ("dense", "adaround:steps=30", "weight_only", False),
         ("cnn", "comq", "integer", False),
         ("cnn", "balanced", "blocks", True),
     ],
