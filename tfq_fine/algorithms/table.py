@@ -35,7 +35,7 @@ ORDER = {"damping": Option(0.02, 0.0, 1.0), "act_order": Option(0, 0, 1, whole=T
 FLOAT_INPUTS = {"float_inputs": Option(0, 0, 1, whole=True)}
 SWEEPS = Option(3, 1, 100, whole=True)
 FEW_SWEEPS, MANY_SWEEPS = replace(SWEEPS, default=2), replace(SWEEPS, default=8)
-STEPS = {"steps": Option(500, 1, 100_000, whole=True)}  # of gradient descent
+STEPS = {"steps": Option(500, 1, 100_000, whole=True)}  # gradient steps
 DESCENT = ORDER | {"sweeps": SWEEPS}
 CLIP = {"smallest": Option(SMALLEST, 0.01, 1.0), "candidates": Option(CANDIDATES, 1, 10_000, whole=True)}
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -187,6 +188,25 @@ def test_the_file_holds_what_was_learned(algorithm: str, recipe: str):
     assert first.content == second.content
     hows = [row.algorithm for row in first.report.rows if row.algorithm]
     assert any(how.endswith("reconstructed") for how in hows), hows
+
+
+def test_a_second_run_takes_what_was_learned_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The same bytes without one gradient step; other samples learn anew."""
+    recipe, calls = tfq.RECIPES["dynamic_int4"].with_algorithm("reconstruct:steps=30"), []
+    options = {"prefer": "size", "transforms": None, "cache_dir": tmp_path}
+    learn = learning.learn
+
+    def counted(*arguments: Any) -> None:
+        calls.append(1)
+        learn(*arguments)
+
+    monkeypatch.setattr(fitting, "learn", counted)
+    first = tfq.quantize(MODEL, recipe, IMAGES, **options)
+    assert len(calls) == 3  # blocks
+    assert tfq.quantize(MODEL, recipe, IMAGES, **options).content == first.content
+    assert len(calls) == 3
+    tfq.quantize(MODEL, recipe, IMAGES[:-1], **options)
+    assert len(calls) == 6
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def blocks(subgraph: Subgraph, fitted: Collection[int]) -> list[Block]:
     depend on the inputs alone, may go past it. Chains without branches are cut after `MOST_IN_CHAIN` linear operators.
     """
     cuts = narrow_cuts(subgraph)
-    found: list[Block] = []
+    ordered: list[Block] = []
     chain: list[Block] = []
     first = 0
     for stop, output in cuts:
@@ -54,20 +54,20 @@ def blocks(subgraph: Subgraph, fitted: Collection[int]) -> list[Block]:
         block = Block(first, stop, output, tuple((0, o) for o in inside if o in fitted))
         first = stop
         if len(inside) > MOST_IN_BLOCK:
-            found += _joined(chain) + operator_blocks(subgraph, [o for o in inside if o in fitted])
+            ordered += _joined(chain) + operator_blocks(subgraph, [o for o in inside if o in fitted])
             chain = []
         elif len(inside) > 1:
-            found += [*_joined(chain), block]
+            ordered += [*_joined(chain), block]
             chain = []
         else:
             chain.append(block)
             if len(chain) == MOST_IN_CHAIN:
-                found += _joined(chain)
+                ordered += _joined(chain)
                 chain = []
-    found += _joined(chain)
-    left = set(fitted) - {o for block in found for _, o in block.fitted}
-    found += operator_blocks(subgraph, left)
-    return sorted((block for block in found if block.fitted), key=lambda block: block.first)
+    ordered += _joined(chain)
+    left = set(fitted) - {o for block in ordered for _, o in block.fitted}
+    ordered += operator_blocks(subgraph, left)
+    return sorted((block for block in ordered if block.fitted), key=lambda block: block.first)
 
 
 def narrow_cuts(subgraph: Subgraph) -> list[tuple[int, int]]:

@@ -23,10 +23,10 @@ BATCH, LEAST_BATCH = 32, 4  # samples of a step
 AT_ONCE = 2**22  # values of the largest tensor of the block in all samples of a step, as far as LEAST_BATCH allows
 MIXED = 0.5  # share of input values that are the float ones
 WARM_UP = 0.2  # share of the steps that the regularizer is left out of
-FIRST_POWER, LAST_POWER = 20.0, 2.0  # of the regularizer, which is weak at first
+FIRST_POWER, LAST_POWER = 20.0, 2.0  # power of the regularizer, which is weak at first
 REGULARIZER = 100.0  # its weight, in errors of the codes that weights begin at
 ROUNDING_RATE, SCALE_RATE, BIAS_RATE = 0.1, 1e-3, 1e-3  # learning rates; of biases in their standard deviation
-MEMORY, MEMORY_OF_SQUARES, TINY = 0.9, 0.999, 1e-8  # of Adam
+MEMORY, MEMORY_OF_SQUARES, TINY = 0.9, 0.999, 1e-8  # Adam's
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Variables:
     def rated(self) -> list[tuple[Any, float]]:
         """Return every TensorFlow variable and its learning rate."""
         weights = self.weights.values()
-        found = [(w.variable, ROUNDING_RATE) for w in weights]
-        found += [(w.stretch, SCALE_RATE) for w in weights if w.start.scale.shape == w.problem.grid]
-        return found + [(bias, BIAS_RATE * self.units[slot]) for slot, bias in self.biases.items()]
+        pairs = [(w.variable, ROUNDING_RATE) for w in weights]
+        pairs += [(w.stretch, SCALE_RATE) for w in weights if w.start.scale.shape == w.problem.grid]
+        return pairs + [(bias, BIAS_RATE * self.units[slot]) for slot, bias in self.biases.items()]
 
     def constants(self, tf: Any) -> dict[Slot, Any]:
         """Return what takes the place of the constants of the graph."""

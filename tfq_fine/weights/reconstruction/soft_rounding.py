@@ -17,7 +17,7 @@ from tfq_fine.algorithms import WeightProblem
 from tfq_fine.numerics import affine
 
 ZETA, GAMMA = 1.1, -0.1  # the ends between which the sigmoid is stretched before it is clipped
-UNDECIDED = 0.1  # of a step: the farthest that a weight begins from its code
+UNDECIDED = 0.1  # steps: the farthest that a weight begins from its code
 
 
 @dataclass(frozen=True)
