@@ -141,8 +141,9 @@ def dense_graph(weight: np.ndarray) -> Any:
 
 def test_roundings_are_far_better_than_nearest_where_inputs_go_together():
     """Six inputs that go together: nearest is far from the best of 2^6 ways to round up or down."""
-    weight = RNG.normal(size=(4, 6)).astype(np.float32)
-    rows = RNG.normal(size=(256, 2)) @ RNG.normal(size=(2, 6)) + 0.1 * RNG.normal(size=(256, 6))
+    rng = np.random.default_rng(1)
+    weight = rng.normal(size=(4, 6)).astype(np.float32)
+    rows = rng.normal(size=(256, 2)) @ rng.normal(size=(2, 6)) + 0.1 * rng.normal(size=(256, 6))
     rows = rows.astype(np.float32)
     scale = np.full((4, 1), 0.5, np.float32)
     start = WeightCodes(np.rint(weight / 0.5).astype(np.int8), scale, np.zeros((4, 1), np.int64), 8, (1, 6))
