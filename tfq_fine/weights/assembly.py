@@ -9,10 +9,9 @@ from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, Quan
 from tfq_fine.activations import EncodedPlan, Encodings, integer_borders
 from tfq_fine.calibration import Statistics
 from tfq_fine.numerics import affine
-from tfq_fine.progress import Step
 from tfq_fine.weights.encoder import Encoder
 from tfq_fine.weights.fitting import Fitting, fitting_steps
-from tfq_fine.weights.reconstruct import blocks_of, learning_step, reconstructed, stretches
+from tfq_fine.weights.reconstruct import blocks_of, reconstructed, stretches
 from tfq_fine.weights.solving import LayerInputs, Solver
 
 BORDER_TYPES = ("float32", "int8", "uint8", "int16")
@@ -43,25 +42,32 @@ def quantize(
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
     """
-    encoder = Encoder(graph, placed, fitting or Fitting())
-    parts = list(stretches(placed.plan, () if layers is None else blocks_of(graph, placed.plan, given)))
+    fitting = fitting or Fitting()
     steps = fitting_steps(graph, placed.plan) if layers is not None else {}
-    learning = {block: learning_step(graph, placed.plan, block) for block, _ in parts if block is not None}
-    ordered: list[Step] = []
-    for block, keys in parts:
-        ordered += [steps[key] for key in keys if key in steps]
-        ordered += [] if block is None else [learning[block]]
-    with encoder.fitting.steps(ordered) as begin:
-        solver = Solver(placed.ranges, given, cache, layers, encoder.fitting.on_disk, steps, begin)
-        ops: dict[OpKey, OpEncoding] = {}
-        for block, keys in parts:
-            start = None if block is None or layers is None else layers().at(block.first, ops)
-            for key in keys:
-                ops |= encoder.encoded(key, solver, ops)
-            if block is not None and start is not None and layers is not None:
-                begin(learning[block])
-                ops |= reconstructed(block, keys, start, layers(), encoder, solver, ops)
+    with fitting.steps([*steps.values()]) as begin:
+        solver = Solver(placed.ranges, given, cache, layers, fitting.on_disk, steps, begin)
+        ops = _encodings(graph, placed, solver, layers, given)
     return QuantizedGraph(graph, ops, _borders(graph, placed.encodings, placed.statistics, input_type, output_type))
+
+
+def _encodings(
+    graph: Graph,
+    placed: EncodedPlan,
+    solver: Solver,
+    layers: LayerInputs | None,
+    given: Mapping[tuple[OpKey, int], WeightCodes] | None,
+) -> dict[OpKey, OpEncoding]:
+    """Return the encodings of all operators, each chosen after those before it."""
+    ops: dict[OpKey, OpEncoding] = {}
+    encoder = Encoder(graph, placed)
+    blocks = () if layers is None else blocks_of(graph, placed.plan, given)
+    for block, keys in stretches(placed.plan, blocks):
+        start = None if block is None or layers is None else layers().at(block.first, ops)
+        for key in keys:
+            ops |= encoder.encoded(key, solver, ops)
+        if block is not None and start is not None and layers is not None:
+            ops |= reconstructed(block, keys, start, layers(), encoder, solver, ops)
+    return ops
 
 
 def _borders(

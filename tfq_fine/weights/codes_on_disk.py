@@ -10,11 +10,11 @@ import hashlib
 import inspect
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -28,8 +28,6 @@ from tfq_converters.graph import ABSENT, Float64Array
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms import MomentInputs, OperatorInputs, WeightProblem, algorithm_of
 from tfq_fine.request import WeightSpec
-
-T = TypeVar("T")
 
 MOST_BYTES = 2**30  # bytes of all entries, beyond which entries that were long unused are deleted
 ENDING = ".codes.npz"
@@ -72,19 +70,10 @@ class CodesOnDisk:
 
     def find(self, name: str, problem: WeightProblem) -> FittedCodes | None:
         """Return the entry of that name; None where there is none, or none that can be read."""
-        return self.read(name, lambda content: _entry(content, problem))
-
-    def read(self, name: str, parsed: Callable[[Any], T]) -> T | None:
-        """Return what an entry of several arrays holds; None where there is none, or none that can be read.
-
-        Args:
-            name: that of the entry.
-            parsed: (name -> array) -> what it holds. A KeyError or ValueError says that it is no such entry.
-        """
         path = self._folder / (name + ENDING)
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-                entry = parsed(content)
+                entry = _entry(content, problem)
             os.utime(path)  # used now
         except FileNotFoundError:
             return None
@@ -94,7 +83,12 @@ class CodesOnDisk:
         return entry
 
     def keep(self, name: str, entry: FittedCodes) -> None:
-        """Write an entry."""
+        """Write an entry, and delete old ones where all of them take more than `MOST_BYTES`.
+
+        Where it cannot be written, a note says so, and no more entries are written: the codes are good without.
+        """
+        if not self._writes:
+            return
         codes, means = entry.codes, entry.means
         arrays: dict[str, Any] = {
             "codes": codes.codes,
@@ -106,15 +100,6 @@ class CodesOnDisk:
         }
         if means is not None:
             arrays |= {"exact_mean": means[0], "quantized_mean": means[1]}
-        self.write(name, arrays)
-
-    def write(self, name: str, arrays: Mapping[str, Any]) -> None:
-        """Write an entry of several arrays, and delete old ones where all of them take more than `MOST_BYTES`.
-
-        Where it cannot be written, a note says so, and no more entries are written: the codes are good without.
-        """
-        if not self._writes:
-            return
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         try:
@@ -173,13 +158,6 @@ def entry_name(spec: WeightSpec, problem: WeightProblem) -> str:
     _add(digest, (problem.weight, problem.floor, inputs.mean, inputs.absmax, inputs.second_moment))
     if inputs.values is not None:
         _add_inputs(digest, inputs.values)
-    return digest.hexdigest()
-
-
-def digest_of(parts: Iterable[object]) -> str:
-    """Return a digest of arrays, by their content, and of plain values, by what `repr` says."""
-    digest = hashlib.blake2b(_version().encode(), digest_size=20)
-    _add(digest, parts)
     return digest.hexdigest()
 
 

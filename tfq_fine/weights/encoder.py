@@ -1,13 +1,12 @@
 """The numbers of one operator."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tfq_converters.graph import Graph
 from tfq_converters.quantized import OpEncoding, OpKey
 from tfq_fine.activations import EncodedPlan
 from tfq_fine.weights.bias import keeps_mean
-from tfq_fine.weights.fitting import Fitting
 from tfq_fine.weights.integer import integer_encoding
 from tfq_fine.weights.solving import Solver
 
@@ -19,12 +18,10 @@ class Encoder:
     Attributes:
         graph: the float graph.
         placed: a decision per operator, ranges of activations, and their encodings.
-        fitting: who sees how far it is, and codes on disk.
     """
 
     graph: Graph
     placed: EncodedPlan
-    fitting: Fitting = field(default_factory=Fitting)
 
     def encoded(self, key: OpKey, solver: Solver, before: Mapping[OpKey, OpEncoding]) -> dict[OpKey, OpEncoding]:
         """Return {operator: its encoding}; empty for one that stays float.
@@ -41,8 +38,8 @@ class Encoder:
         if spec.mode == "float16":
             return {key: solver.half(op, subgraph)}
         if spec.mode == "integer":
-            placed = self.placed
-            return {key: integer_encoding(key, op, subgraph, decision, placed.encodings, solver, before, placed.ranges)}
+            chosen, known = self.placed.encodings, self.placed.ranges
+            return {key: integer_encoding(key, op, subgraph, decision, chosen, solver, before, known)}
         weights = decision.weighted.weights
         keeps = keeps_mean(op, subgraph, weights)
         constants = solver.codes(key, op, subgraph, decision, before, keeps_mean=keeps)

@@ -5,26 +5,23 @@ nearer to that of the float model than before.
 """
 
 import itertools
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import ABSENT, Graph, Subgraph
-from tfq_converters.operators import facts_of, weight_axes
+from tfq_converters.graph import Graph
+from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
 from tfq_fine.algorithms import algorithm_named, algorithm_of, has_statistics
 from tfq_fine.calibration import Cut, Layerwise
 from tfq_fine.planning import Decision, Plan
-from tfq_fine.progress import Step
 from tfq_fine.request import WeightedSpec
-from tfq_fine.weights.codes_on_disk import digest_of
 from tfq_fine.weights.encoder import Encoder
 from tfq_fine.weights.reconstruction.block_function import is_differentiable
 from tfq_fine.weights.reconstruction.blocks import Block, blocks, operator_blocks
-from tfq_fine.weights.reconstruction.fitting import Learned, learned, learning_version
-from tfq_fine.weights.reconstruction.learning import BATCH, Observed
+from tfq_fine.weights.reconstruction.fitting import learned
+from tfq_fine.weights.reconstruction.learning import Observed
 from tfq_fine.weights.solving import Solver
 
 
@@ -45,11 +42,11 @@ def blocks_of(
         for o, scope in scopes.items()
         if scope and (0, o) not in chosen and has_statistics(main.ops[o], main) and _owns_constants(graph, o)
     }
-    chosen_blocks: list[Block] = []
+    found = []
     for block in blocks(main, fitted):
         whole = {fitted[o] for _, o in block.fitted} == {"block"} and is_differentiable(main, block)
-        chosen_blocks += [block] if whole else operator_blocks(main, [o for _, o in block.fitted])
-    return tuple(chosen_blocks)
+        found += [block] if whole else operator_blocks(main, [o for _, o in block.fitted])
+    return tuple(found)
 
 
 def _learns(decision: Decision) -> str:
@@ -81,20 +78,6 @@ def stretches(plan: Plan, blocks: Sequence[Block]) -> Iterator[tuple[Block | Non
         yield block, list(keys)
 
 
-def learning_step(graph: Graph, plan: Plan, block: Block) -> Step:
-    """Return the step of learning a block, with the multiply-adds that it takes: three times those of its outputs."""
-    main = graph.main
-    products = 0
-    for o in range(block.first, block.stop):
-        op = main.ops[o]
-        for axes in weight_axes(op, main) if facts_of(op.code).linear else ():
-            weight = main.tensors[op.inputs[axes.slot]].shape
-            products += math.prod(main.tensors[op.outputs[0]].shape) * (math.prod(weight) // weight[axes.channel])
-    steps = max(_steps(plan[key]) for key in block.fitted)
-    name = f"block of {main.op_name(block.fitted[0][1])}"
-    return Step(name, float(3 * BATCH * steps * max(products, 1)))
-
-
 def reconstructed(
     block: Block,
     keys: Collection[OpKey],
@@ -123,21 +106,15 @@ def reconstructed(
     target = [np.asarray(values[block.output]) for values in end.exact[:fitted]]
     observed = Observed(start.exact[:fitted], start.quantized[:fitted], target)
     steps = max(_steps(encoder.placed.plan[key]) for key in block.fitted)
-    on_disk = encoder.fitting.on_disk
-    name = _entry_name(main, block, before, observed, steps) if on_disk else ""
-    block_codes = on_disk.read(name, lambda arrays: Learned.of(arrays, before, block)) if on_disk else None
     try:
-        if block_codes is None:
-            block_codes = learned(main, block, solver.problems, before, observed, steps)
-            if on_disk:
-                on_disk.write(name, block_codes.arrays())
+        found = learned(main, block, solver.problems, before, observed, steps)
     except TfqError:
         return {}
     except KeyboardInterrupt:
         solver.interrupt()
         return {}
     layers.back_to(start)
-    again = solver.with_learned(block_codes)
+    again = solver.with_learned(found)
     encodings = dict(before)
     for key in keys:
         encodings |= encoder.encoded(key, again, encodings)
@@ -146,22 +123,6 @@ def reconstructed(
         return {key: encodings[key] for key in keys if key in encodings}
     layers.back_to(end)
     return {}
-
-
-def _entry_name(
-    main: Subgraph, block: Block, before: Mapping[OpKey, OpEncoding], observed: Observed, steps: int
-) -> str:
-    """Return the digest of all that the roundings of a block follow from (`codes_on_disk`)."""
-    ops = main.ops[block.first : block.stop]
-    parts: list[object] = [learning_version(), steps]
-    for o, op in enumerate(ops, block.first):
-        parts += [op.code, op.options, [main.tensors[t].shape for t in (*op.inputs, *op.outputs) if t != ABSENT]]
-        parts += [main.tensors[t].data for t in op.inputs if t != ABSENT and main.tensors[t].is_constant]
-        for stored in before[0, o].weights.values() if (0, o) in before else ():
-            parts += [stored.codes, stored.scale, stored.zero_point] if isinstance(stored, WeightCodes) else [stored]
-    for values in (*observed.exact, *observed.quantized):
-        parts += [values[t] for t in sorted(values)]
-    return digest_of([*parts, *observed.target])
 
 
 def output_error(cut: Cut, tensor: int) -> float:

@@ -1,15 +1,12 @@
 """Codes and biases of one block, learned from what it reads and shall compute."""
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import ABSENT, AnyArray, Float32Array, Subgraph
+from tfq_converters.graph import ABSENT, Float32Array, Subgraph
 from tfq_converters.operators import bias_of, bias_slot, weight_axes
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
 from tfq_fine.algorithms import WeightProblem
@@ -19,7 +16,7 @@ from tfq_fine.weights.reconstruction.learning import Observed, Variables, joined
 from tfq_fine.weights.reconstruction.soft_rounding import SoftWeight
 
 CHECKED = 3  # samples that the block as TensorFlow computes it is compared on with the kernels
-CLOSE = 1e-3  # share of the largest output: float sums in another order differ by far less
+CLOSE = 1e-3  # of the largest output: float sums in another order differ by far less
 
 
 @dataclass(frozen=True)
@@ -35,50 +32,6 @@ class Learned:
     codes: Mapping[tuple[OpKey, int], WeightCodes] = field(default_factory=dict)
     biases: Mapping[OpKey, Float32Array] = field(default_factory=dict)
     how: Mapping[OpKey, str] = field(default_factory=dict)
-
-    def arrays(self) -> dict[str, AnyArray]:
-        """Return codes and biases as named arrays."""
-        named: dict[str, AnyArray] = {f"bias {o}": bias for (_, o), bias in self.biases.items()}
-        for ((_, o), slot), codes in self.codes.items():
-            named |= {f"codes {o} {slot}": codes.codes, f"scale {o} {slot}": codes.scale}
-        return named
-
-    @staticmethod
-    def of(arrays: Mapping[str, AnyArray], start: Mapping[OpKey, OpEncoding], block: Block) -> "Learned":
-        """Return the codes and biases in named arrays, of a block whose operators began at the encodings `start`.
-
-        Raises:
-            ValueError: they are of another block.
-        """
-        codes, biases = {}, {}
-        for name in arrays:
-            kind, *numbers = name.split()
-            if kind == "bias":
-                biases[0, int(numbers[0])] = arrays[name]
-            elif kind == "codes":
-                o, slot = map(int, numbers)
-                before = start[0, o].weights[slot]
-                scale = arrays[f"scale {o} {slot}"]
-                if not isinstance(before, WeightCodes) or before.codes.shape != arrays[name].shape:
-                    raise ValueError("it holds another block")
-                codes[(0, o), slot] = replace(before, codes=arrays[name], scale=scale)
-        return Learned(codes, biases, said(start, block))
-
-
-@cache
-def learning_version() -> str:
-    """Return a digest of the source text of reconstruction, and the version of TensorFlow."""
-    import tensorflow as tf
-
-    digest = hashlib.blake2b(tf.__version__.encode(), digest_size=20)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def said(start: Mapping[OpKey, OpEncoding], block: Block) -> dict[OpKey, str]:
-    """Return how the codes of a block's operators were found, for reports."""
-    return {key: f"{start[key].algorithm}, reconstructed" for key in block.fitted}
 
 
 def learned(
@@ -126,7 +79,7 @@ def learned(
     return Learned(
         {((0, o), slot): weight.codes(tf) for (o, slot), weight in weights.items()},
         {(0, o): bias.numpy() for (o, _), bias in variables.biases.items()},
-        said(encodings, block),
+        {key: f"{encodings[key].algorithm}, reconstructed" for key in block.fitted},
     )
 
 
@@ -145,8 +98,8 @@ def _require_equal(function: BlockFunction, observed: Observed) -> None:
     inputs = {t: tf.constant(joined([values[t] for values in observed.exact[:CHECKED]])) for t in function.inputs}
     expected = joined(observed.target[:CHECKED])
     try:
-        outputs = function(tf, inputs, {}).numpy()
+        found = function(tf, inputs, {}).numpy()
     except (tf.errors.OpError, ValueError, TypeError) as error:
         raise TfqError(f"TensorFlow does not compute it for several samples at once: {error}") from error
-    if outputs.shape != expected.shape or not np.abs(outputs - expected).max() <= CLOSE * np.abs(expected).max():
+    if found.shape != expected.shape or not np.abs(found - expected).max() <= CLOSE * np.abs(expected).max():
         raise TfqError("TensorFlow computes something else than the kernels do")
