@@ -21,6 +21,8 @@ bench: .venv/.bench
 	$(BIN)/python -m benchmarks.full_int8 --work bench_output/files --output bench_output/full_int8.json
 	$(BIN)/python -m benchmarks.latency --work bench_output/files --output bench_output/latency.json
 	$(BIN)/python -m benchmarks.granularity --work bench_output/files --output bench_output/granularity.json --figure bench_output/granularity.svg
+	$(BIN)/python -m benchmarks.equal_settings --work bench_output/files --output bench_output/equal_settings.json
+	$(BIN)/python -m benchmarks.gptq_time --work bench_output/files --output bench_output/gptq_time.json
 	$(BIN)/python -m benchmarks.data_order --work bench_output/files --output bench_output/data_order.json
 	$(BIN)/python -m benchmarks.package_models
 	$(BIN)/python -m benchmarks.fine_tuning --output bench_output/fine_tuning.json

@@ -17,10 +17,11 @@ from benchmarks.evaluation import Evaluation, evaluate, outputs
 from benchmarks.float_files import Files, prepared
 from benchmarks.tables import Table, present, progress
 from benchmarks.zoo import CASES
+from benchmarks.zoo.case import MANY
 from tfq_fine.request import WeightedSpec
 
 MEASURED = ("resnet8", "small_mobilenet_v2", "efficientnet_lite0_cifar10")
-CALIBRATION = 512  # samples
+CALIBRATION = MANY  # samples, where the case has so many
 _BLOCKS = tfq.WeightSpec(3, tfq.Blocks(32))
 RECIPES: dict[str, tfq.Recipe] = {
     "weight_only_int4": tfq.RECIPES["weight_only_int4"],
@@ -92,7 +93,7 @@ def _quantized(files: Files, name: str, effort: Effort) -> bytes:
     return tfq.quantize(
         files.tflite,
         recipe,
-        files.calibration()[:CALIBRATION],
+        files.calibration(CALIBRATION),
         quality=effort.quality,  # type: ignore[arg-type]
         prefer="speed" if name in SPEED else "size",
     ).content

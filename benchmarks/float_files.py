@@ -40,9 +40,9 @@ class Files:
         key, name = json.loads((self.folder / "signature.json").read_text())
         return key, name
 
-    def calibration(self) -> np.ndarray:
-        """Representative samples (n, *input)."""
-        return np.load(self.folder / "calibration.npy")
+    def calibration(self, most: int = 100) -> np.ndarray:
+        """Representative samples (at most `most`, *input)."""
+        return np.load(self.folder / "calibration.npy", mmap_mode="r")[:most].copy()
 
     def test(self) -> np.ndarray:
         """Samples to measure on (n, *input); read as they are used."""

@@ -43,7 +43,7 @@ class Maker:
 
     def __init__(self, files: Files, work: Path, samples: int):
         self.files, self.work = files, work
-        self.data = files.calibration()[:samples]
+        self.data = files.calibration(samples)
         self.graph = flatbuffer.read(str(files.tflite))
         self._statistics: Statistics | None = None
         self._sensitive: list[str] | None = None

@@ -14,11 +14,11 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from benchmarks import child
+from benchmarks import child, equal_settings_peer
 from benchmarks.float_files import Files
 from benchmarks.granularity_peer import SETTINGS
 from benchmarks.memory import peak_while_running
-from benchmarks.tools import TOOLS
+from benchmarks.tools import FITTED, TOOLS
 
 ERROR_TEXT = 600  # characters of a failed tool's last words that are kept
 
@@ -59,8 +59,8 @@ def run_tool(name: str, files: Files, output: Path, samples: int = 100) -> ToolR
 def main(name: str, folder: str, output: str, samples: str) -> None:
     """Run a tool in this process."""
     files, place = Files(Path(folder)), Path(output)
-    data = files.calibration()[: int(samples)]
-    work = (TOOLS | SETTINGS)[name].load()
+    data = files.calibration(int(samples))
+    work = (TOOLS | FITTED | SETTINGS | equal_settings_peer.TOOLS)[name].load()
     cpu, start = _cpu_seconds(), time.perf_counter()
     made = work(files, data)
     place.write_bytes(made.content)

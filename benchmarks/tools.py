@@ -41,7 +41,7 @@ class Tool:
     load: Callable[[], Work]
 
 
-def _tfq_fine(recipe: str) -> Work:
+def _tfq_fine(recipe: str | tfq.Recipe) -> Work:
     from tfq_fine import api
     from tfq_fine.calibration import dataset as representative
 
@@ -123,5 +123,13 @@ PEERS: dict[str, Tool] = {
 }
 OURS: dict[str, Tool] = {
     recipe: Tool(f"tfq_fine {recipe}", "float .tflite", partial(_tfq_fine, recipe)) for recipe in tfq.RECIPES
+}
+FITTED: dict[str, Tool] = {  # one algorithm for all weights, at 4 bits per channel
+    f"tfq_fine_{name}": Tool(
+        f"tfq_fine weight_only_int4, {name}",
+        "float .tflite",
+        partial(_tfq_fine, tfq.RECIPES["weight_only_int4"].with_algorithm(name)),
+    )
+    for name in ("gptq", "balanced")
 }
 TOOLS: dict[str, Tool] = OURS | PEERS

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -137,7 +137,7 @@ def quantize(
     kernels: str | os.PathLike[str] | None = None,
     observer: str | None = None,
     quality: Quality = "balanced",
-    transforms: str | Sequence[str] | None = "auto",
+    transforms: str | Callable[..., Any] | Sequence[Any] | None = "auto",
     num_samples: int | None = None,
     batch_size: int = 1,
     on_invalid: OnInvalid = "error",
@@ -178,9 +178,9 @@ def quantize(
         observer: how the ranges of all activations are chosen (`tfq_fine.calibration.observers`), in place of what
             the recipe says: "min_max", "percentile:percentile=99.9", "auto" ...
         transforms: changes of the float graph, or of ranges, that make it easier to quantize
-            (`tfq_fine.variants.select_transforms`): "auto" for the default ones and those of the recipe, some by name,
-            or None. Each is kept where its file is better on some of the samples; the report has a line on each, with
-            the reason where it is off.
+            (`tfq_fine.variants.select_transforms`): "auto" for the default ones and those of the recipe, some by
+            name or as objects (docs/algorithms.md), or None. Each is kept where its file is better on some of the
+            samples; the report has a line on each, with the reason where it is off.
         quality: how much effort goes into weights below 8 bits whose spec names no algorithm: "fast" reads no data,
             "balanced" fits them to it in about the time of `full_int8` and a minute for 5 million parameters, "best"
             takes minutes, and fits weights of 8 bits, too. Without data all of them are "fast".

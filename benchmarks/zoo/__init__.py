@@ -34,10 +34,14 @@ CASES: dict[str, Callable[[], Case]] = {
     "fashion_mnist": _later("trained_examples", "fashion_mnist"),
     "text_transformer": _later("trained_examples", "text_transformer"),
     "tones": _later("tones", "tones"),
-    # trained once, in one to four CPU minutes, and kept
+    # trained once, in one to eight CPU minutes, and kept
     "raw_cnn": _later("raw_cnn", "raw_cnn"),
     "small_mobilenet_v2": _later("small_mobilenet_v2", "small_mobilenet_v2"),
+    "dense_net": _later("dense_net", "dense_net"),
     "masked_transformer": _later("masked_transformer", "masked_transformer"),
+    "language_model": _later("language_model", "language_model"),
+    "language_model_outliers": _later("language_model", "language_model_outliers"),
+    "language_model_rms": _later("language_model", "language_model_rms"),
     # random weights and inputs, for time and size only: `labels` is None
     "mobilenet_v2": _later("random_models", "mobilenet_v2"),
     "resnet50": _later("random_models", "resnet50"),

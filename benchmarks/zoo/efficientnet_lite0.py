@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.zoo.case import Case
+from benchmarks.zoo.case import MANY, Case
 from benchmarks.zoo.cifar10 import cifar10
 from benchmarks.zoo.efficientnet_lite0_model import efficientnet_lite0
 from benchmarks.zoo.fetch import cached_arrays, pip_wheel, zip_members
@@ -48,7 +48,7 @@ def efficientnet_lite0_cifar10() -> Case:
     return Case(
         name="efficientnet_lite0_cifar10",
         model=model,
-        calibration=preprocess(data.train[:CALIBRATION], CIFAR_SIDE),
+        calibration=preprocess(data.train[:MANY], CIFAR_SIDE),
         test=preprocess(data.test[:PROBE_TEST], CIFAR_SIDE),
         labels=data.test_labels[:PROBE_TEST],
         classes=10,

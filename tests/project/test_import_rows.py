@@ -27,7 +27,7 @@ ROWS = (
         "tfq_fine.data",
         "tfq_fine.progress",
     ),
-    ("tfq_fine.numerics",),
+    ("tfq_fine.numerics", "tfq_fine.emulation"),
     ("tfq_fine.algorithms",),
     ("tfq_fine.calibration",),
     (
@@ -42,7 +42,6 @@ ROWS = (
     ("tfq_fine.report",),
     ("tfq_fine.verification",),
     ("tfq_fine.variants",),
-    ("tfq_fine.emulation",),
     ("tfq_fine.layers",),
     ("tfq_fine.tfmot",),
     ("tfq_fine.session",),
@@ -67,12 +66,14 @@ FRAMEWORK_MODULES = (
     "tfq_converters.probe.runtimes",
     "tfq_fine.emulation*",
     "tfq_fine.layers*",
+    "tfq_fine.weights.reconstruction*",
     "tfq_fine.tfmot*",
     "tfq_fine.data*",
 )
 # Define Keras layers, and so import Keras at their top: themselves loaded when a public name is first used.
 KERAS_CLASSES = (
     *("tfq_fine.layers.fine_quantize", "tfq_fine.layers.activation_range", "tfq_fine.layers.file_layer"),
+    "tfq_fine.layers.fitted_kernel",
     "tfq_fine.layers.trained_scale",
     "tfq_fine.layers.kernel_scales",
     "tfq_fine.layers.serialization",

@@ -79,9 +79,15 @@ class Linear:
         keeps_mean: bool = False,
     ) -> WeightProblem:
         """The problem of the weight on these inputs."""
-        axes, statistics = self.axes, InputStatistics(values=inputs)
+        axes, statistics = self.axes, InputStatistics(second_moment=second_moment(inputs), values=inputs)
         block = block_shape(granularity, self.weight.shape, axes.channel, axes.inputs)
         return WeightProblem(self.weight, block, form, axes, statistics, floor=floor, keeps_mean=keeps_mean)
+
+
+def second_moment(inputs: OperatorInputs) -> np.ndarray:
+    """That of the float inputs, float64 [groups, K, K]."""
+    patches = np.concatenate([exact for exact, _ in inputs.patches()], axis=1).astype(np.float64)
+    return np.asarray(np.einsum("gpk,gpl->gkl", patches, patches) / patches.shape[1])
 
 
 def solved(problem: WeightProblem, algorithm: str, **options: float) -> Any:

@@ -30,7 +30,7 @@ CANDIDATES: tuple[tuple[str, Mapping[str, float]], ...] = (
     ("mse", {}),
 )
 DIFFERENT = 0.1  # share of the shorter range: ranges that differ by less are one
-SAMPLES, SAMPLES_LARGE = 8, 4  # that ranges are compared on, at most
+SAMPLES, SAMPLES_LARGE = 16, 4  # that ranges are compared on, at most; on 8, a few large values are missed too often
 COMMON = 0.99  # share of the samples
 BETTER = 0.98  # share of the whole range's error that another must stay below, or the whole range is kept
 

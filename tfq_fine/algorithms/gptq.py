@@ -32,7 +32,7 @@ def gptq(problem: WeightProblem) -> Solution:
         act_order: 1 to take the inputs with the largest second moment first, 0 to take them as they come.
         float_inputs: 1 to see the inputs of the float network, 0 those that the quantized operators before compute.
     """
-    moments = problem.float_moments() if problem.options["float_inputs"] else problem.moments().on_float_inputs()
+    moments = problem.float_moments() if problem.options["float_inputs"] else problem.quantized_moments()
     return rounded_in_order(problem, moments, "gptq")
 
 

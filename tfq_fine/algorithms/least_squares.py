@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtri
 
 from tfq_converters.graph import Float32Array, Float64Array, Int64Array
 from tfq_converters.operators import WeightAxes
@@ -203,7 +203,10 @@ def inverse_factor(hessian: Float64Array) -> Float64Array:
     upper = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]
     if len(upper) > 1:
         return np.triu(np.linalg.inv(upper))
-    return np.asarray(solve_triangular(upper[0], np.eye(upper.shape[1]), check_finite=False))[None]
+    inverse, singular = dtrtri(upper[0])
+    if singular:
+        raise np.linalg.LinAlgError("a factor has a 0 on its diagonal")
+    return np.asarray(inverse)[None]
 
 
 def factored(problem: WeightProblem, moments: Moments, damping: float) -> LeastSquares:

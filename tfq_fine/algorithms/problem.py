@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfq_converters.graph import Float32Array, Float64Array, FloatArray, Op, Subgraph
-from tfq_converters.operators import WeightAxes, data_of, facts_of, weight_axes
+from tfq_converters.operators import WeightAxes, data_of, facts_of, lstm, weight_axes
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms.input_patches import patches
 from tfq_fine.algorithms.moments import MOST_PATCHES, Moments, moments_of
@@ -20,6 +20,11 @@ from tfq_fine.numerics import CodeFormat
 D = TypeVar("D", bound=np.generic)
 Statistic = Literal["channel_mean", "channel_absmax", "second_moment", "inputs"]
 Scope = Literal["weight", "operator"]
+
+
+def has_state(op: Op, subgraph: Subgraph) -> bool:
+    """Return whether an operator is a fused LSTM whose input, and output a step before, tell what its weights read."""
+    return op.code == lstm.CODE and not lstm.unusual(op, subgraph)
 
 
 def has_statistics(op: Op, subgraph: Subgraph) -> bool:
@@ -42,6 +47,7 @@ class OperatorInputs:
     exact: tuple[Float32Array, ...]
     quantized: tuple[Float32Array, ...]
     apart: int = 0  # the number of samples at the end that nothing is fitted to
+    state: "OperatorInputs | None" = None  # what recurrent weights of a fused LSTM read: its output, a step before
 
     @property
     def fitted(self) -> int:
@@ -79,6 +85,17 @@ class OperatorInputs:
         return moments_of(self.patches(0, self.fitted))
 
     @cached_property
+    def quantized_moments(self) -> Moments:
+        """Like `moments`, but without `cross`: for those who see quantized inputs alone."""
+        return moments_of(self.patches(0, self.fitted), crosses=False)
+
+    @property
+    def means(self) -> tuple[Float64Array, Float64Array]:
+        """The means of exact and of quantized patches, float64 [groups, K] each, of moments that are known already."""
+        moments: Moments = self.__dict__.get("moments") or self.quantized_moments
+        return moments.exact_mean, moments.quantized_mean
+
+    @cached_property
     def float_moments(self) -> Moments:
         """The moments over these samples of the float inputs, as if no earlier operator were quantized."""
         return moments_of((exact, exact) for exact, _ in self.patches(0, self.fitted))
@@ -87,6 +104,35 @@ class OperatorInputs:
     def moments_apart(self) -> Moments:
         """The moments over the other samples; of the same ones where there are no others."""
         return moments_of(self.patches(self.fitted, most=MOST_PATCHES // 4)) if self.apart else self.moments
+
+
+@dataclass(frozen=True)
+class MomentInputs(OperatorInputs):
+    """The input of an operator of which the moments alone are known, in float: of one inside a loop, over all steps.
+
+    There are no patches, and what earlier operators lost is not known.
+    """
+
+    of_fitted: Moments | None = None
+    of_others: Moments | None = None  # over the samples that nothing is fitted to; None where there are none
+
+    @property
+    def moments(self) -> Moments:
+        """The moments over the samples that algorithms fit weights to."""
+        assert self.of_fitted is not None
+        return self.of_fitted
+
+    quantized_moments = float_moments = moments
+
+    @property
+    def moments_apart(self) -> Moments:
+        """The moments over the other samples; of the same ones where there are no others."""
+        return self.moments if self.of_others is None else self.of_others
+
+    @property
+    def means(self) -> tuple[Float64Array, Float64Array]:
+        """The mean of the input, twice: [1, K]."""
+        return self.moments.exact_mean, self.moments.quantized_mean
 
 
 @dataclass(frozen=True)
@@ -164,6 +210,11 @@ class WeightProblem:
         moments = self._values.moments_apart if apart else self._values.moments
         return moments.centred() if self.keeps_mean else moments
 
+    def quantized_moments(self) -> Moments:
+        """Return the moments of quantized inputs that algorithms fit to, as if they were those of the float model."""
+        moments = self._values.quantized_moments.on_float_inputs()
+        return moments.centred() if self.keeps_mean else moments
+
     def float_moments(self) -> Moments:
         """Return the moments of the inputs in the float model that algorithms fit to."""
         moments = self._values.float_moments
@@ -211,6 +262,10 @@ class Algorithm:
         keeps_equal: equal values get equal codes, so that no transform may scale the inputs apart.
         scope: "weight" where the weight and `reads` are all that it sees; "operator" where it runs in graph order on
             inputs that earlier operators compute once quantized (`calibration.layerwise`), which "inputs" asks for.
+        learns: how many operators' roundings are learned by gradients from what `solve` returns: those of one operator,
+            or of a block (`weights.reconstruct`), in as many steps as the option "steps" says.
+        by_moments: whether moments of the inputs are all that it reads of "inputs", so that it fits weights inside
+            loops, too.
         stand_in: the algorithm in its place where what it reads is not known, such as the inputs of a table, and while
             variants of the model are compared.
     """
@@ -220,6 +275,8 @@ class Algorithm:
     options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
     keeps_equal: bool = False
     scope: Scope = "weight"
+    learns: Literal["", "operator", "block"] = ""
+    by_moments: bool = False
     stand_in: str = "round_to_nearest"
 
     def __post_init__(self) -> None:

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from tfq_fine.calibration.dataset import CalibrationData, Representative
     from tfq_fine.calibration.instrument import StatisticsRequest, moved_from
     from tfq_fine.calibration.kept_samples import Sample
-    from tfq_fine.calibration.layerwise import Layerwise
+    from tfq_fine.calibration.layerwise import Cut, Layerwise
+    from tfq_fine.calibration.loops import loop_moments, loop_operators
     from tfq_fine.calibration.needs import algorithm_needs, mean_needs, needs_of, range_needs
     from tfq_fine.calibration.observers import OBSERVERS, observer_problems
     from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
@@ -28,7 +29,8 @@ else:
             "dataset": "CalibrationData Representative",
             "instrument": "StatisticsRequest moved_from",
             "kept_samples": "Sample",
-            "layerwise": "Layerwise",
+            "layerwise": "Cut Layerwise",
+            "loops": "loop_moments loop_operators",
             "needs": "algorithm_needs mean_needs needs_of range_needs",
             "observers": "OBSERVERS observer_problems",
             "observers.tensor_statistics": "TensorStatistics",
@@ -48,6 +50,7 @@ __all__ = [
     "OBSERVERS",
     "CalibrationData",
     "CalibrationResult",
+    "Cut",
     "Extremes",
     "Layerwise",
     "OnInvalid",
@@ -71,6 +74,8 @@ __all__ = [
     "gather_shards",
     "generated_inputs",
     "located",
+    "loop_moments",
+    "loop_operators",
     "matched",
     "mean_needs",
     "moved_from",

@@ -8,6 +8,11 @@ held, those of all samples at one cut of the graph, in memory.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import ABSENT, AnyArray, Graph
@@ -16,18 +21,30 @@ from tfq_converters.operators import data_of
 from tfq_converters.quantized import OpEncoding, OpKey, QuantizedGraph
 from tfq_converters.realize import realize
 from tfq_converters.runtime import Runner, depends_on_unrunnable
-from tfq_fine.algorithms import OperatorInputs
+from tfq_fine.algorithms import MomentInputs, Moments, OperatorInputs, has_state
 from tfq_fine.calibration.kept_samples import Sample
+from tfq_fine.calibration.loops import loop_moments, loop_operators
 
 MOST_BYTES = 2**30  # the values of all samples at one cut of the graph, in float and quantized
 LEAST, APART = 16, 4  # samples that are used whatever their size; one of so many, at most, is kept apart
 Values = dict[int, AnyArray]  # tensor of the main subgraph -> its value for one sample
 
 
+@dataclass(frozen=True)
+class Cut:
+    """The values that operators from `position` on read, for each sample; the last `apart` ones are kept apart."""
+
+    position: int
+    exact: Sequence[Values]  # in the float model
+    quantized: Sequence[Values]  # as the quantized operators before the cut compute them
+    apart: int
+
+
 class Layerwise:
     """Gives the inputs of the linear operators of the main subgraph, in graph order.
 
-    Operators inside loops are computed in float, since their weights are chosen after those of the main subgraph.
+    Operators inside loops are computed in float, since their weights are chosen after those of the main subgraph; of
+    their own inputs the moments over all steps are given, in float (`loops`).
 
     Args:
         graph: the float graph.
@@ -42,6 +59,7 @@ class Layerwise:
         self._unknown = depends_on_unrunnable(graph)
         self._whole = keeps_state(graph.main)  # values that cannot be handed on: every segment begins at the inputs
         self._last = {t: o for o, op in enumerate(graph.main.ops) for t in op.inputs if t != ABSENT}
+        self._last |= dict.fromkeys(graph.main.outputs, len(graph.main.ops))
         most = max(LEAST, MOST_BYTES // (2 * self._bytes_of_a_sample()))
         apart = apart[: most // APART]
         samples = [*samples[: most - len(apart)], *apart]
@@ -61,21 +79,70 @@ class Layerwise:
             ValueError: the operators do not come in graph order.
         """
         subgraph, o = key
-        if subgraph != 0 or o < self._position:
+        if key in loop_operators(self._graph):
+            return self._in_loop(key)
+        if subgraph != 0:
+            raise ValueError(f"operator {key} is in a subgraph that no samples reach")
+        cut, op = self.at(o, before), self._graph.main.ops[o]
+        exact, quantized = (tuple(values[data_of(op)] for values in kept) for kept in (cut.exact, cut.quantized))
+        state = self._state(o, before) if has_state(op, self._graph.main) else None
+        return OperatorInputs(op, self._graph.main, exact, quantized, self._apart, state)
+
+    def _state(self, o: int, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs:
+        """Return what the recurrent weights of a fused LSTM read: its output a step before, 0 at first."""
+        main = self._graph.main
+        op, first = main.ops[o], 0 if self._whole else o
+        ops = [k for k in range(first, o + 1) if self._unknown.isdisjoint(main.ops[k].outputs)]
+        starts = (self._fed, self._fed) if self._whole else (self._exact, self._quantized)
+        encodings: tuple[Mapping[OpKey, OpEncoding], ...] = ({}, before)
+        time = 0 if op.option("timeMajor") else 1
+        exact, quantized = (
+            tuple(_a_step_before(values[op.outputs[0]], time) for values in self._computed(ops, {op.outputs[0]}, e, s))
+            for e, s in zip(encodings, starts, strict=True)
+        )
+        return OperatorInputs(op, main, exact, quantized, self._apart)
+
+    def _in_loop(self, key: OpKey) -> OperatorInputs:
+        """Return the moments of what an operator inside a loop reads."""
+        body = self._graph.subgraphs[key[0]]
+        fitted, others = self._loops
+        return MomentInputs(body.ops[key[1]], body, (), (), of_fitted=fitted[key], of_others=others.get(key))
+
+    @cached_property
+    def _loops(self) -> tuple[Mapping[OpKey, Moments], Mapping[OpKey, Moments]]:
+        """The moments inside loops over the samples that algorithms fit weights to, and over the others."""
+        samples = [tuple(values[t] for t in self._graph.main.inputs) for values in self._fed]
+        first = len(samples) - self._apart
+        fitted, others = (loop_moments(self._graph, each, self._threads) for each in (samples[:first], samples[first:]))
+        return fitted, others
+
+    def at(self, position: int, before: Mapping[OpKey, OpEncoding]) -> Cut:
+        """Return what the operators from `position` on read.
+
+        Args:
+            position: the index of an operator of the main subgraph, or their number; not before that of the last call.
+            before: the encodings of the operators before it; those that are missing compute in float.
+
+        Raises:
+            ValueError: the position is before that of the last call.
+        """
+        if position < self._position:
             raise ValueError(
-                f"operator {key} was requested after {(0, self._position)}; request operators in graph order"
+                f"operator {position} was requested after {self._position}; request operators in graph order"
             )
-        self._advance(o, before)
-        op = self._graph.main.ops[o]
-        exact, quantized = (tuple(values[data_of(op)] for values in kept) for kept in (self._exact, self._quantized))
-        return OperatorInputs(op, self._graph.main, exact, quantized, self._apart)
+        self._advance(position, before)
+        return Cut(position, self._exact, self._quantized, self._apart)
+
+    def back_to(self, cut: Cut) -> None:
+        """Go on from an earlier cut, with other encodings of the operators from there on."""
+        self._exact, self._quantized, self._position = list(cut.exact), list(cut.quantized), cut.position
 
     def _bytes_of_a_sample(self) -> int:
         """Return the bytes of one sample's values at the cut of the graph where they are most."""
         main = self._graph.main
         sizes = {t: 4 * math.prod(main.tensors[t].shape) for t in self._last}
         made = {t: o for o, op in enumerate(main.ops) for t in op.outputs if t in sizes}
-        changes = [0] * (len(main.ops) + 1)
+        changes = [0] * (len(main.ops) + 2)
         for t, first in made.items():
             changes[first] += sizes[t]
             changes[self._last[t] + 1] -= sizes[t]
@@ -97,7 +164,21 @@ class Layerwise:
         """Return the values at the cut before operator `stop`."""
         main = self._graph.main
         made = {t for o in ops for t in main.ops[o].outputs}
-        segment = part(self._graph, ops, {t for t in made if self._last.get(t, -1) >= stop})
+        computed = self._computed(ops, {t for t in made if self._last.get(t, -1) >= stop}, encodings, starts)
+        return [
+            {t: value for t, value in values.items() if self._last.get(t, -1) >= stop or t in main.inputs} | results
+            for values, results in zip(starts, computed, strict=True)
+        ]
+
+    def _computed(
+        self,
+        ops: Sequence[int],
+        kept: AbstractSet[int],
+        encodings: Mapping[OpKey, OpEncoding],
+        starts: Sequence[Values],
+    ) -> list[Values]:
+        """Return what operators compute of the values before them: the tensors `kept`, for each sample."""
+        segment = part(self._graph, ops, kept)
         own = {(0, n): encodings[0, o] for n, o in enumerate(ops) if (0, o) in encodings}
         with flatbuffer.scratch(realize(QuantizedGraph(segment.graph, own)).graph) as path:
             runner = Runner(path, threads=self._threads)
@@ -105,6 +186,12 @@ class Layerwise:
         for values in starts:
             runner.reset_variables()
             results = runner.run([values[t] for t in segment.inputs])
-            kept = {t: value for t, value in values.items() if self._last.get(t, -1) >= stop or t in main.inputs}
-            ends.append(kept | dict(zip(segment.outputs, results, strict=True)))
+            ends.append(dict(zip(segment.outputs, results, strict=True)))
         return ends
+
+
+def _a_step_before(values: AnyArray, time: int) -> AnyArray:
+    """Return a sequence one step later along axis `time`, beginning with 0."""
+    steps = values.shape[time]
+    late = np.concatenate([np.zeros_like(values.take([0], time)), values.take(range(steps - 1), time)], axis=time)
+    return np.ascontiguousarray(late)

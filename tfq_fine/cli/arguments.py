@@ -19,7 +19,9 @@ TRANSFORMS = {  # name -> whether it is tried by default
     "cross_layer": True,
     "log_equalization": False,
     "smooth_quant": True,
+    "explicit_mul": False,
     "awq": False,
+    "rotate": False,
     "bounded_masks": True,
     "bias_correction": True,
     "islands": True,
@@ -197,7 +199,9 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("tflite", metavar="TFLITE", help="the quantized file")
     _option(parser, "data", action="append", required=True, help=f"test data: {DATA}")
-    said = "top1, top5, accuracy, auc, mae or mse against the labels; KEY=NAME for one of several signatures"
+    said = (
+        "top1, top5, accuracy, auc, perplexity, mae or mse against the labels; KEY=NAME for one of several signatures"
+    )
     _option(parser, "metric", action="append", help=said)
     said = "exit with 1 if the metric gets worse by more than D, such as 0.01 or 1%%, in any signature"
     _option(parser, "max-drop", metavar="D", help=said)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from tfq_fine.emulation import affine_tf
     from tfq_fine.emulation.codes import is_quantized
     from tfq_fine.emulation.interpreter import Interpreter, refuse_unknown
+    from tfq_fine.emulation.linear import in_float
+    from tfq_fine.emulation.operators import OPERATORS
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -19,12 +21,16 @@ else:
             "affine_tf": "affine_tf",
             "codes": "is_quantized",
             "interpreter": "Interpreter refuse_unknown",
+            "linear": "in_float",
+            "operators": "OPERATORS",
         },
     )
 
 __all__ = [
+    "OPERATORS",
     "Interpreter",
     "affine_tf",
+    "in_float",
     "is_quantized",
     "refuse_unknown",
 ]

@@ -66,9 +66,18 @@ def linear(tf: Any, op: Op, x: list[Any], subgraph: Subgraph, constants: Constan
     elif ordered and op.code in ORDERED:
         result = ordered_sums(tf, op, values, x[weight], bias_values)
     else:
-        result = product(tf, op, values, x[weight], x)
-        result = result if bias_values is None else result + bias_values
+        return in_float(tf, op, x)
     return result if op.code == "BATCH_MATMUL" else fused(tf, op, result)
+
+
+def in_float(tf: Any, op: Op, x: list[Any]) -> Any:
+    """Return the output of a linear operator of float inputs `x`, None for absent ones."""
+    data, weight, bias = _slots(op)
+    result = product(tf, op, x[data], x[weight], x)
+    if op.code == "BATCH_MATMUL":
+        return result
+    biased = result if bias >= len(x) or x[bias] is None else result + x[bias]
+    return fused(tf, op, biased)
 
 
 def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list[Any], constants: Constants) -> Any:

@@ -1,7 +1,8 @@
 """Calibration of wrapped models: scales from the weights, ranges from representative data.
 
 A tensor gets the statistics and the range that `quantize` gives it in the float model: the wrappers are taken off a
-copy, which is converted and calibrated as any model, and each wrapper is given the ranges of its tensors.
+copy, which is converted and calibrated as any model, and each wrapper is given the ranges of its tensors. So are codes
+of algorithms that read inputs (`fitting`).
 """
 
 from collections.abc import Callable, Mapping
@@ -19,10 +20,12 @@ from tfq_fine.calibration import Range, Representative, Statistics, mean_needs
 from tfq_fine.data import InputSpec, batches
 from tfq_fine.layers.barrier import without_marks
 from tfq_fine.layers.export import taken_apart
+from tfq_fine.layers.fitting import fit_to_inputs, fitted_plan
 from tfq_fine.layers.overrides import Overrides
 from tfq_fine.layers.wrapped import require_wrappers
 from tfq_fine.planning import Plan, Policy, make_plan
 from tfq_fine.request import OpSpec
+from tfq_fine.weights import plan_needs
 
 BATCH = 32  # samples per call of the Keras model
 
@@ -75,7 +78,11 @@ def calibrate_wrappers(
     _observe(found, data)
     graph, plan, overrides = found.graph, found.plan, found.overrides
     held = {t for _, t in overrides.held}
-    needs = activation_needs(graph, plan, held) if held else mean_needs(graph)
+    fits = fitted_plan(graph, overrides, plan)
+    if fits is not None:
+        needs = plan_needs(graph, fits, bool(fits.integer_ops))
+    else:
+        needs = activation_needs(graph, plan, held) if held else mean_needs(graph)
     gathered = data.gather(graph, needs, advance)
     if held:
         chosen = automatic.ranged(graph, plan, gathered.requested, gathered.samples, only=held)
@@ -85,6 +92,8 @@ def calibrate_wrappers(
         means = gathered.requested.means
         wrapper.means = {variable: means[key] for variable, key in tensors.items() if key in means}
         wrapper.fit_scales()
+    if fits is not None:
+        fit_to_inputs(graph, fits, overrides, gathered.requested, gathered.samples)
     return gathered.requested
 
 

@@ -7,6 +7,7 @@ import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def unwrapped(model: Any) -> WrappedModel:
     Raises:
         TfqError: wrappers of a static recipe that were never calibrated; all are named.
     """
-    parts = taken_apart(model)
+    parts = taken_apart(model, fitted=True)
     raise_all(
         f"layer {path!r} is wrapped for integer kernels and has no range yet: run tfq_fine.calibrate(model, data) first"
         for path, wrapper in parts.wrappers.items()
@@ -82,11 +83,31 @@ def unwrapped(model: Any) -> WrappedModel:
     return parts
 
 
-def taken_apart(model: Any) -> WrappedModel:
-    """Return the float model in a model with wrappers, as `unwrapped` has it, and the wrappers, calibrated or not."""
+def taken_apart(model: Any, fitted: bool = False) -> WrappedModel:
+    """Return the float model in a model with wrappers, as `unwrapped` has it, and the wrappers, calibrated or not.
+
+    Args:
+        model: the model.
+        fitted: whether biases are those that calibration corrected for fitted weights.
+    """
     wrapper_layers = {node.path: node.layer for node in nodes(layer_tree(model)) if is_wrapper(node.layer)}
+    copies: dict[str, Any] = {}
 
     def marked(layer: Any, path: str) -> Any:
-        return put_in_front(layer) if path in wrapper_layers else layer
+        if path not in wrapper_layers:
+            return layer
+        copies[path] = layer
+        return put_in_front(layer)
 
-    return WrappedModel(rebuilt(model, marked, unwrap=True), wrapper_layers)
+    result = rebuilt(model, marked, unwrap=True)
+    for path, copy in copies.items() if fitted else ():
+        _correct_biases(wrapper_layers[path], copy)
+    return WrappedModel(result, wrapper_layers)
+
+
+def _correct_biases(wrapper: Any, copy: Any) -> None:
+    """Give the copy of a wrapped layer the biases that its wrapper computes with."""
+    for q in wrapper.kernels:
+        if q.fitted is not None and q.fitted.bias is not None:
+            bias = attrgetter(q.fitted.bias_name)(copy)
+            bias.assign(q.fitted.bias.value + q.fitted.bias_offset.value)

@@ -17,8 +17,10 @@ from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.files import from_plain
 from tfq_converters.graph import Float32Array, Float64Array, Int64Array
 from tfq_converters.quantized import Mode
+from tfq_fine.algorithms import algorithm_of
 from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers.activation_range import ActivationRange
+from tfq_fine.layers.fitted_kernel import FittedKernel, FixedScale, fitted_kernel
 from tfq_fine.layers.input_hooks import changed_inside, data_of, is_inside, on_the_fly, phases
 from tfq_fine.layers.kernel import QuantizedKernel
 from tfq_fine.layers.kernel_plan import KernelPlan, plan_kernel
@@ -125,7 +127,8 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
                 inside = None
                 if kernel.reads is None and is_inside(kernel) and isinstance(plan.spec, IntegerSpec):
                     inside = self._range(f"inside_{index}", plan.spec)
-                self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, plan, factors, inside))
+                fitted = self._fitted(index, kernel, plan, variable, layout)
+                self.kernels = (*self.kernels, QuantizedKernel(kernel, variable, layout, plan, factors, inside, fitted))
         self.inputs = inputs
         spec = next((q.plan.spec for q in self.kernels if isinstance(q.plan.spec, IntegerSpec)), None)
         if spec is not None:
@@ -172,7 +175,16 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         blocks = tuple(-(-size // length) for size, length in zip(shape, plan.block, strict=True))
         if self.learned:
             return TrainedScale(self, f"scale_{index}", blocks)
+        if _is_fitted(plan):
+            return FixedScale(self, f"scale_{index}", blocks)
         return self.add_weight(shape=blocks, initializer="ones", trainable=False, name=f"share_{index}")
+
+    def _fitted(
+        self, index: int, kernel: Kernel, plan: KernelPlan, variable: Any, layout: Layout
+    ) -> FittedKernel | None:
+        if not _is_fitted(plan):
+            return None
+        return fitted_kernel(self, index, kernel, variable, op_shape(tuple(variable.shape), layout)[plan.axes.channel])
 
     def _range(self, name: str, spec: IntegerSpec) -> ActivationRange:
         return ActivationRange(self, name, spec.activations.bits, self.learned, self.momentum, self.freeze_after)
@@ -181,6 +193,9 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         """Return the layer's output over quantized kernels and inputs."""
         arguments, named = self._quantized_inputs(inputs, named, training)
         mapping = [(q.variable, quantized_values(q)) for q in self.kernels] if not self.observing else []
+        if not self.observing:
+            fits = [q.fitted for q in self.kernels if q.fitted is not None and q.fitted.bias is not None]
+            mapping += [(fit.bias, fit.bias.value + fit.bias_offset.value) for fit in fits]
         reached = [q for q in self.kernels if q.kernel.loop or is_inside(q.kernel)]
         inside = {q.kernel: partial(self._read_inside, q, training) for q in reached}
         if self.layer._call_has_training_arg:
@@ -249,7 +264,7 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         return found.quantized(value, training)
 
     def fit_scales(self) -> None:
-        """Choose the scales of the kernels with the algorithm of the spec."""
+        """Choose the scales of the kernels with the algorithm of the spec, or with its stand-in if it reads inputs."""
         for q in self.kernels:
             fit_scales(q, self.means.get(q.kernel.variable))
 
@@ -310,6 +325,10 @@ class FineQuantize(keras.layers.Wrapper):  # type: ignore[misc]
         )
         wrapper.trainable = trainable
         return wrapper
+
+
+def _is_fitted(plan: KernelPlan) -> bool:
+    return bool(algorithm_of(plan.spec.weights).reads - {"channel_mean"})
 
 
 def _dense(value: Any) -> Any:

@@ -19,13 +19,21 @@ class QuantizedKernel:
     variable: Any
     layout: Layout
     plan: KernelPlan
-    factors: Any = None  # shares of the extent of each block; a `TrainedScale` when they are learned
+    factors: Any = None  # shares of the extent of each block; a `TrainedScale` or `FixedScale` when they are scales
     inside: Any = None  # range of what the operator reads, when that is a tensor inside the layer
+    fitted: Any = None  # a `FittedKernel` where codes are fitted to the inputs
 
     @property
     def values(self) -> Float32Array:
         """The float values, float32, in the operator's axes."""
         return np.ascontiguousarray(to_op(np.asarray(self.variable), self.layout))
+
+    @property
+    def coded_values(self) -> Float32Array:
+        """The values whose nearest codes are the kernel's, float32, in the operator's axes."""
+        if self.fitted is None:
+            return self.values
+        return np.ascontiguousarray(to_op(np.asarray(self.variable) + np.asarray(self.fitted.offset), self.layout))
 
     def extent_scales(
         self, shares: FloatArray | float = 1.0, in_common: bool = False

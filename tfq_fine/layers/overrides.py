@@ -34,6 +34,7 @@ class Overrides:
     read: Mapping[tuple[str, str], TensorKey] = field(
         default_factory=dict
     )  # path and kernel -> what its operator reads
+    places: Mapping[tuple[OpKey, int], tuple[QuantizedKernel, Place]] = field(default_factory=dict)  # as `codes`
 
     @cached_property
     def ranges(self) -> Mapping[TensorKey, Range]:
@@ -130,7 +131,9 @@ def collected(graph: Graph, wrappers: Mapping[str, Any]) -> Overrides:
     for path, wrapper in wrappers.items():
         decisions.take(path, wrapper)
     raise_all(decisions.problems)
-    return Overrides(decisions.requested, decisions.codes, decisions.forms, decisions.held, decisions.read)
+    return Overrides(
+        decisions.requested, decisions.codes, decisions.forms, decisions.held, decisions.read, decisions.places
+    )
 
 
 class _Collected:
@@ -143,6 +146,7 @@ class _Collected:
         self.forms: dict[OpKey, str] = {}
         self.held: dict[TensorKey, list[Any]] = {}
         self.read: dict[tuple[str, str], TensorKey] = {}
+        self.places: dict[tuple[OpKey, int], tuple[QuantizedKernel, Place]] = {}
         self.problems: list[str] = []
 
     def take(self, path: str, wrapper: Any) -> None:
@@ -169,6 +173,7 @@ class _Collected:
         if isinstance(codes, str):
             self.problems.append(f"layer {path!r}: {codes}")
             return
+        self.places[key, place.slot] = kernel, place
         self.codes[key, place.slot], self.requested[key], self.forms[key] = codes, _exactly(kernel), kernel.plan.form
         tensor = data_of(op_at(self.graph, key))
         self.read.setdefault((path, kernel.kernel.variable), (key[0], tensor))
@@ -217,7 +222,7 @@ def _codes(place: Place, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes |
     """Return the codes of a constant: the kernel's, over its scales times the factor that the converter applied."""
     factor, channel = place.factor, place.channel
     scale, zero = wrapper.scales(kernel)
-    encoded = place.of(affine.encode(kernel.values, kernel.plan.block, scale, zero, kernel.plan.codes))
+    encoded = place.of(affine.encode(kernel.coded_values, kernel.plan.block, scale, zero, kernel.plan.codes))
     if (factor == 1).all():
         return encoded
     if kernel.plan.block[channel] != 1 and len(np.unique(np.abs(factor))) > 1:
@@ -225,10 +230,13 @@ def _codes(place: Place, wrapper: Any, kernel: QuantizedKernel) -> WeightCodes |
             f"batch norm scales the channels of its {kernel.kernel.variable} differently, but they share a scale; "
             "use one per channel, or fold batch norm before you wrap layers (tfq_fine.fold_batch_norm)"
         )
-    if zero.any() and (factor < 0).any():
-        return "batch norm turns the sign of asymmetric weights; fold it before you wrap layers"
     along = [-1 if axis == channel else 1 for axis in range(scale.ndim)]
-    each = np.abs(factor if kernel.plan.block[channel] == 1 else factor[:1]).reshape(along)
-    scale = affine.ROUNDED_SCALES[kernel.plan.codes.scales]((scale * each).astype(np.float32))
-    codes = np.where(factor.reshape(along) < 0, -encoded.codes, encoded.codes)
-    return replace(encoded, codes=codes, scale=scale)
+    each = (factor if kernel.plan.block[channel] == 1 else factor[:1]).reshape(along)
+    product = scale * each
+    turned = np.zeros(product.shape, bool) if kernel.plan.codes.signed_scales else product < 0
+    if zero.any() and turned.any():
+        return "batch norm turns the sign of asymmetric weights; fold it before you wrap layers"
+    stored = affine.ROUNDED_SCALES[kernel.plan.codes.scales](np.where(turned, -product, product).astype(np.float32))
+    signs = affine.per_block(np.where(turned, -1, 1).astype(encoded.codes.dtype))
+    codes = affine.join(affine.split(encoded.codes, encoded.block) * signs, encoded.codes.shape)
+    return replace(encoded, codes=codes, scale=stored)

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.quantized import Mode
-from tfq_fine.algorithms import ALGORITHMS, algorithm_problems
+from tfq_fine.algorithms import algorithm_problems
 from tfq_fine.layers.layer_table import ROWS, LayerRow, row_of
 from tfq_fine.layers.wrapped import is_wrapper
 from tfq_fine.planning import Prefer
@@ -34,11 +34,8 @@ def check_options(name: str, spec: WeightedSpec, momentum: float, freeze_after: 
     Raises:
         TfqError: some mean nothing; all are named.
     """
-    algorithm = spec.weights.algorithm
-    reads = ALGORITHMS[algorithm].reads - {"channel_mean"} if algorithm in ALGORITHMS else frozenset()
     problems = {
         **dict.fromkeys(algorithm_problems(spec.weights), True),
-        f"algorithm {algorithm!r} reads {', '.join(sorted(reads))}, which wrappers do not observe": bool(reads),
         f"momentum={momentum}: expected a number from 0 to 1": not 0 <= momentum <= 1,
         f"freeze_after={freeze_after}: expected None or a number of steps": (freeze_after or 0) < 0,
         f"prefer={prefer!r}: expected one of {', '.join(get_args(Prefer))}": prefer not in get_args(Prefer),

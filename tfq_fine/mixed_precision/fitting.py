@@ -14,7 +14,7 @@ from tfq_fine.calibration import Layerwise, Sample, Statistics
 from tfq_fine.mixed_precision.units import Candidate, Unit
 from tfq_fine.planning import Decision, Plan
 from tfq_fine.progress import Step
-from tfq_fine.weights import Fitting, Solver, fitting_steps, operator_encoding
+from tfq_fine.weights import Encoder, Fitting, Solver, fitting_steps
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,7 @@ def fit_candidates(
         apart: the samples that algorithms judge them on.
         fitting: who sees how far it is, and codes on disk.
     """
-    layerwise = Layerwise(graph, fitted, apart, os.cpu_count() or 1)
-    last: list[tuple[OpKey, OperatorInputs]] = []
-
-    def inputs_of(key: OpKey, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs:
-        if not last or last[0][0] != key:
-            last[:] = [(key, layerwise.inputs_of(key, {}))]
-        return last[0][1]
-
+    inputs = _FloatInputs(Layerwise(graph, fitted, apart, os.cpu_count() or 1))
     placed: dict[Candidate, EncodedPlan] = {c: encoded_plan(graph, *pair) for c, pair in plans.items()}
     steps = {(c, key): step for c, one in placed.items() for key, step in fitting_steps(graph, one.plan).items()}
     keys = sorted(key for unit in units for key in unit.keys)
@@ -68,7 +61,7 @@ def fit_candidates(
         solvers = {
             c: Solver(
                 one.ranges,
-                layers=inputs_of,
+                layers=lambda: inputs,
                 on_disk=fitting.on_disk,
                 steps={key: step for (other, key), step in named.items() if other == c},
                 begin=begin,
@@ -81,11 +74,25 @@ def fit_candidates(
             for c, one in placed.items():
                 same = key, replace(one.plan[key], reason="")
                 if same not in done:
-                    done[same] = operator_encoding(key, graph, one, solvers[c], {})
+                    done[same] = Encoder(graph, one).encoded(key, solvers[c], {}).get(key)
                 encoding = done[same]
                 if encoding is not None:
                     encodings[c][key] = encoding
     return tuple(FittedCandidate(c, one.plan, encodings[c], _codes(graph, encodings[c])) for c, one in placed.items())
+
+
+class _FloatInputs:
+    """Gives the inputs of operators in the float model, those of the last one once for all candidates."""
+
+    def __init__(self, layerwise: Layerwise) -> None:
+        self._layerwise = layerwise
+        self._last: tuple[OpKey, OperatorInputs] | None = None
+
+    def inputs_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs:
+        """Return the inputs of operator `key`, whatever is `before` it."""
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._layerwise.inputs_of(key, {})
+        return self._last[1]
 
 
 def _codes(graph: Graph, encodings: Mapping[OpKey, OpEncoding]) -> dict[tuple[OpKey, int], WeightCodes]:

@@ -7,6 +7,7 @@ from tfq_converters.graph import ABSENT, Graph, Op, Subgraph
 from tfq_converters.operators import float_constants
 from tfq_converters.quantized import OpKey
 from tfq_converters.runtime import depends_on_unrunnable
+from tfq_fine.calibration import loop_operators
 from tfq_fine.planning.checks import spec_problems, with_statistics
 from tfq_fine.planning.choice import Choice
 from tfq_fine.planning.decision import (
@@ -60,7 +61,7 @@ def make_plan(
         else:
             if factored and key in factored:
                 spec = spec.with_weights(granularity=PerChannel())
-            spec, unread = with_statistics(spec, key, op, subgraph, unknown)
+            spec, unread = with_statistics(spec, key, op, subgraph, unknown, loop_operators(graph))
             beyond = _beyond_calibration(key, op, subgraph, unknown)
             if key[0] == 0 and key[1] in indices:
                 beyond = "it moves indices, which must not be rounded"

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tfq_fine.request.former_names import renamed, warn_of
     from tfq_fine.request.granularity import Blocks, Granularity, PerChannel, PerTensor, block_shape
     from tfq_fine.request.max_drop import SHARES, MaxDrop
+    from tfq_fine.request.own_name import OwnName, as_name
     from tfq_fine.request.presets import RECIPES, named
     from tfq_fine.request.quality import Quality, with_quality
     from tfq_fine.request.recipe import Layers, Recipe, Rule
@@ -30,6 +31,7 @@ else:
             "former_names": "renamed warn_of",
             "granularity": "Blocks Granularity PerChannel PerTensor block_shape",
             "max_drop": "MaxDrop SHARES",
+            "own_name": "OwnName as_name",
             "presets": "RECIPES named",
             "quality": "Quality with_quality",
             "recipe": "Layers Recipe Rule",
@@ -50,6 +52,7 @@ __all__ = [
     "Layers",
     "MaxDrop",
     "OpSpec",
+    "OwnName",
     "PerChannel",
     "PerTensor",
     "Quality",
@@ -57,6 +60,7 @@ __all__ = [
     "Rule",
     "WeightSpec",
     "WeightedSpec",
+    "as_name",
     "block_shape",
     "check_options",
     "from_json",

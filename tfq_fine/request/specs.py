@@ -8,6 +8,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.files import AS_OBJECT, from_plain, to_plain
 from tfq_converters.quantized import Mode
 from tfq_fine.request.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor
+from tfq_fine.request.own_name import as_name
 
 GRANULARITIES: dict[str, type] = {
     "per_tensor": PerTensor,
@@ -27,8 +28,9 @@ class WeightSpec:
     """How weights are quantized.
 
     `bits` 8, 4 and 2 are stored as such; 3, and 5 to 7, use fewer codes of the next larger type. Asymmetric weights
-    (`symmetric=False`) are computed in mode "weight_only" alone. `algorithm` "auto" leaves
-    it to `quantize(quality=...)`. `options` are those of the algorithm, by name.
+    (`symmetric=False`) are computed in mode "weight_only" alone. `algorithm` "auto" leaves it to
+    `quantize(quality=...)`; it is a name, or a function of your own or its row (docs/algorithms.md). `options` are
+    those of the algorithm, by name.
     `bias_correction` takes back through the bias what the weight error does to the mean output; it needs
     representative data, and does nothing without.
     """
@@ -43,6 +45,7 @@ class WeightSpec:
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
             raise TfqError(f"weights have 2 to 8 bits, found {self.bits}")
+        object.__setattr__(self, "algorithm", as_name(self.algorithm, "algorithm"))
         if isinstance(self.options, Mapping):
             object.__setattr__(self, "options", tuple(sorted(self.options.items())))
 

@@ -261,7 +261,7 @@ def decide(
     trial.know(Variant(prepared.source, prepared.requested), prepared.graph, prepared.plan, statistics or Statistics())
     left = tuple(name for name in names if not (once and rewriting([name])))
     selection = transformed(prepared.source, prepared.requested, left, trial)
-    rows = (*(TransformRow(name, False, once) for name in names if name not in left), *selection.rows)
+    rows = (*(TransformRow(str(name), False, once) for name in names if name not in left), *selection.rows)
     best = selection.variant
     if fits:
         best, row = with_fitted_weights(best, trial)

@@ -8,7 +8,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantizers imp
 
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.files import from_plain
-from tfq_fine.algorithms import ALGORITHMS, WeightProblem, algorithm_problems, solve, with_algorithm_named
+from tfq_fine.algorithms import WeightProblem, algorithm_of, algorithm_problems, solve, with_algorithm_named
 from tfq_fine.emulation import affine_tf as arithmetic
 from tfq_fine.layers import from_op, op_shape, to_op
 from tfq_fine.numerics import affine
@@ -97,7 +97,7 @@ class FineQuantizeConfig(QuantizeConfig):  # type: ignore[misc]
 
 def _check(spec: WeightSpec, preserve_clusters: bool) -> None:
     raise_all(f"FineQuantizeConfig: {problem}" for problem in algorithm_problems(spec))
-    algorithm, row = spec.algorithm, ALGORITHMS[spec.algorithm]
+    algorithm, row = spec.algorithm, algorithm_of(spec)
     if row.reads:
         raise TfqError(
             f"FineQuantizeConfig: algorithm {algorithm!r} reads {', '.join(sorted(row.reads))} of the inputs, which "

@@ -94,7 +94,7 @@ def _makers_of_part(subgraph: Subgraph, tensor: int) -> tuple[int, ...]:
     if len(value_readers(subgraph, tensor)) != 1 or tensor in subgraph.outputs:
         return ()
     producer = subgraph.producers().get(tensor)
-    if producer is not None and _has_own_table(subgraph, producer):
+    if producer is not None and has_own_table(subgraph, producer):
         return (producer,)
     makers = makers_of(subgraph, tensor)
     if isinstance(makers, str):
@@ -103,7 +103,7 @@ def _makers_of_part(subgraph: Subgraph, tensor: int) -> tuple[int, ...]:
     return makers if made == subgraph.tensors[tensor].shape[-1:] else ()
 
 
-def _has_own_table(subgraph: Subgraph, o: int) -> bool:
+def has_own_table(subgraph: Subgraph, o: int) -> bool:
     """Return whether an operator looks up rows of a constant table that no other operator reads."""
     op = subgraph.ops[o]
     if op.code != "GATHER" or not weight_axes(op, subgraph):
@@ -248,7 +248,9 @@ def multiply(edit: Edit, main: Subgraph, makers: Sequence[int], scale: Float64Ar
             edit.own_constant(o, table.slot, edit.data(o, table.slot) * scale)
         elif facts_of(op.code).affine and (slot := constant_slot(edit.tensors, op)) is not None:
             data = edit.data(o, slot)
-            edit.own_constant(o, slot, data * np.tile(scale, max(data.size // len(scale), 1)))
+            by_head = data.size == len(scale)  # perhaps in two axes
+            factors = scale.reshape(data.shape) if by_head else np.tile(scale, max(data.size // len(scale), 1))
+            edit.own_constant(o, slot, data * factors)
         for t in op.outputs:
             edit.rename(t, "scaled")
 

@@ -6,7 +6,8 @@ gain g is read twice (m is the mean, r the reciprocal of the standard deviation)
     g = r * gamma        y = x * g + (-m * g + beta)
 
 y is scaled by gamma and beta, and shifted by beta alone. Several linear operators may read it (query, key and value of
-attention), perhaps after a reshape whose lengths are computed.
+attention), perhaps after a reshape whose lengths are computed. The merged heads of attention are scaled where its
+values are made (`attention_values`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,8 @@ from itertools import islice
 import numpy as np
 
 from tfq_converters.graph import ABSENT, Float64Array, Graph, Op, Subgraph
-from tfq_converters.operators import bias_of, bias_slot, data_of, facts_of, fused_activation, fuses
+from tfq_converters.operators import bias_of, bias_slot, data_of, facts_of, fused_activation, fuses, weight_axes
+from tfq_fine.transforms.attention_values import merged_heads, value_makers
 from tfq_fine.transforms.channel_affine import Leaf, Leaves, leaves_of
 from tfq_fine.transforms.channel_scaling import HOMOGENEOUS, constant_slot, multiply, scalable_input, value_readers
 from tfq_fine.transforms.editing import Edit
@@ -36,6 +38,7 @@ class SmoothingPath:
         shifters: the operators that shift it, last first; empty if no set of operators does so exactly.
         leaves: the linear operators that read it, directly or through operators that move or average values.
         inner: other activations that are scaled with it, and rounded by themselves.
+        through_attention: it is merged heads, and the last maker makes the values of attention.
     """
 
     tensor: int
@@ -44,6 +47,7 @@ class SmoothingPath:
     shifters: tuple[int, ...]
     leaves: tuple[Leaf, ...]
     inner: tuple[int, ...]
+    through_attention: bool = False
 
 
 def smoothing_paths(graph: Graph) -> dict[int, SmoothingPath]:
@@ -53,19 +57,43 @@ def smoothing_paths(graph: Graph) -> dict[int, SmoothingPath]:
 
 def _smoothing_paths(graph: Graph) -> dict[int, SmoothingPath]:
     main = graph.main
-    sources = dict.fromkeys(_source(main, data_of(op)) for op in main.ops if facts_of(op.code).weight is not None)
-    paths = (
+    sources = dict.fromkeys(source_of(main, data_of(op)) for op in main.ops if facts_of(op.code).weight is not None)
+    paths = [
         _path(main, t)
         for t in sources
         if t in main.producers() and main.tensors[t].dynamic_shape[-1:] not in ((), (-1,))
-    )
-    return {path.tensor: path for path in paths if path is not None}
+    ]
+    heads = (_through_attention(main, t) for t in merged_heads(main))
+    return {path.tensor: path for path in (*paths, *heads) if path is not None}
 
 
 def of_unknown_size(graph: Graph) -> list[int]:
-    """Return the scaled activations on paths, without those of norms, whose size follows from their constants."""
-    paths = [p for p in smoothing_paths(graph).values() if p.makers and norm_size(graph.main, p) is None]
+    """Return the scaled activations on paths, without those whose size follows from constants (`known_size`)."""
+    paths = [p for p in smoothing_paths(graph).values() if p.makers and known_size(graph, p) is None]
     return list(dict.fromkeys(t for path in paths for t in (path.tensor, *path.inner)))
+
+
+def known_size(graph: Graph, path: SmoothingPath) -> Float64Array | None:
+    """Return the root mean square of each channel [C] of a norm, or of the values of attention to a norm; else None.
+
+    That of values follows from the weights that make them of a norm whose channels have nothing to do with one another.
+    """
+    main = graph.main
+    if not path.through_attention:
+        return norm_size(main, path)
+    *between, matrix = path.makers
+    read = smoothing_paths(graph).get(source_of(main, data_of(main.ops[matrix])))
+    size = None if read is None else norm_size(main, read)
+    if size is None:
+        return None
+    (axes,) = weight_axes(main.ops[matrix], main)
+    weight = main.tensors[main.ops[matrix].inputs[axes.slot]].constant
+    square = np.square(weight, dtype=np.float64) @ np.square(size)
+    operands = (t for o in between if main.ops[o].code == "ADD" for t in main.ops[o].inputs)
+    biases = [t for t in (*operands, bias_of(main.ops[matrix])) if t != ABSENT and main.tensors[t].is_constant]
+    for t in biases:
+        square += np.square(main.tensors[t].constant, dtype=np.float64).reshape(-1)
+    return np.asarray(np.sqrt(square))
 
 
 def norm_size(main: Subgraph, path: SmoothingPath) -> Float64Array | None:
@@ -124,7 +152,7 @@ def shifted(graph: Graph, changes: Sequence[tuple[SmoothingPath, Float64Array]])
     return edit.rewritten().graph
 
 
-def _source(main: Subgraph, tensor: int) -> int:
+def source_of(main: Subgraph, tensor: int) -> int:
     """Return the tensor that reshapes turn into `tensor`."""
     producers = main.producers()
     while tensor in producers and main.ops[producers[tensor]].code == "RESHAPE":
@@ -146,6 +174,17 @@ def _path(main: Subgraph, tensor: int) -> SmoothingPath | None:
     outputs = (main.ops[o].outputs[0] for o in makers if not facts_of(main.ops[o].code).within_input)
     inner = tuple(t for t in dict.fromkeys(outputs) if t != tensor)
     return SmoothingPath(tensor, channels, makers, shifters, leaves.leaves, inner)
+
+
+def _through_attention(main: Subgraph, tensor: int) -> SmoothingPath | None:
+    """Return the path of merged heads, whose channels are scaled where the values of attention are made."""
+    leaves, makers = leaves_of(main, tensor), value_makers(main, tensor)
+    if not isinstance(leaves, Leaves):
+        return None
+    channels = main.tensors[tensor].shape[-1]
+    outputs = (main.ops[o].outputs[0] for o in makers if not facts_of(main.ops[o].code).within_input)
+    inner = tuple(t for t in outputs if t != tensor and main.tensors[t].shape[-1] == channels)
+    return SmoothingPath(tensor, channels, makers, (), leaves.leaves, inner, through_attention=True)
 
 
 def _ways(main: Subgraph, tensor: int) -> Iterator[tuple[int, ...]]:

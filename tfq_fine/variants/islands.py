@@ -25,6 +25,7 @@ from tfq_fine.variants.float_parts import Aim, Search, parts
 from tfq_fine.variants.judging import CLASSES, Measured, gain
 from tfq_fine.variants.trial import Trial
 from tfq_fine.variants.variant import Variant
+from tfq_fine.weights import fits_weights
 
 POOR_DB, LOW_DB = 20.0, 10.0  # SQNR of the outputs, mean and in nine of ten samples: better files are left unchanged
 # Outputs other than classes: files better than the one are left unchanged, and islands are looked for that reach the
@@ -44,6 +45,9 @@ WORST, EARLIEST = "worst", "earliest"
 
 def mended(variant: Variant, trial: Trial) -> tuple[Variant, TransformRow]:
     """Return (the variant with islands where they improve its outputs, else the variant itself; what was done)."""
+    plan = trial.planned(variant)[1]
+    if not plan.integer_ops and fits_weights(plan):
+        return variant, TransformRow("islands", False, "no activations in integers, and weights are fitted afterwards")
     start = trial.measured(variant)
     if start.problem:
         return variant, TransformRow("islands", False, f"the file without them cannot be run: {start.problem}")

@@ -125,5 +125,4 @@ def _placed(
 
 def _layer_inputs(graph: Graph, samples: SplitSamples) -> LayerInputs:
     """Return what gives the inputs of operators, and is set up for the first algorithm that reads them."""
-    layerwise = computed_once(lambda: Layerwise(graph, samples.fitted, samples.judged, os.cpu_count() or 1))
-    return lambda key, before: layerwise().inputs_of(key, before)
+    return computed_once(lambda: Layerwise(graph, samples.fitted, samples.judged, os.cpu_count() or 1))

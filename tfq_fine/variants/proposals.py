@@ -40,7 +40,7 @@ def folded_batch_norm(variant: Variant, trial: Trial) -> Proposal:
     if not folded.folded:
         return Proposal(f"nothing to fold: {folded.kept[0]}" if folded.kept else "nothing to fold")
     rewritten = folded.rewritten
-    after = replace(variant, graph=rewritten.graph, requested=_moved(variant.requested, rewritten))
+    after = replace(variant, graph=rewritten.graph, requested=moved_requests(variant.requested, rewritten))
     return Proposal(f"{len(folded.folded)} folded, such as {folded.folded[0]}", (after,))
 
 
@@ -105,7 +105,7 @@ def corrected(variant: Variant, trial: Trial) -> Proposal:
     return Proposal(text, (after,), measured=measured)
 
 
-def _moved(requested: RequestedSpecs, rewritten: Rewritten) -> RequestedSpecs:
+def moved_requests(requested: RequestedSpecs, rewritten: Rewritten) -> RequestedSpecs:
     """Return the requests for the operators of a rewritten main subgraph: those of their origins."""
     others = {key: spec for key, spec in requested.items() if key[0]}
     return {(0, new): requested[0, old] for new, old in enumerate(rewritten.origin)} | others

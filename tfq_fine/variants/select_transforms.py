@@ -12,12 +12,15 @@ nothing is applicable nothing is run.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph, IdentityCache
-from tfq_fine.algorithms import ALGORITHMS
+from tfq_fine.algorithms import algorithm_of
 from tfq_fine.report import TransformRow
+from tfq_fine.request import OwnName, as_name
 from tfq_fine.variants.judging import Measured, gain, mean_decibels
+from tfq_fine.variants.own_transform import known_transform, row_of_transform
 from tfq_fine.variants.proposals import EXACT
 from tfq_fine.variants.transform import BETTER_DB, Proposal, Transform
 from tfq_fine.variants.transform_table import FINE_DB, TRANSFORMS
@@ -35,31 +38,36 @@ class Selection:
     rows: tuple[TransformRow, ...]
 
 
-def chosen_transforms(transforms: str | Sequence[str] | None, by_recipe: Sequence[str] = ()) -> tuple[str, ...]:
+def chosen_transforms(transforms: Any, by_recipe: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the names of the requested transforms.
 
     Args:
-        transforms: some by name; "auto" for the default ones and those of the recipe; None for none.
+        transforms: some by name, or as objects (`own_transform`); "auto" for the default ones and those of
+            the recipe, also among others; None for none.
         by_recipe: the names that the recipe has.
 
     Raises:
         TfqError: an unknown name.
     """
-    automatic = transforms == "auto"
-    names = tuple(by_recipe) if automatic else (transforms,) if isinstance(transforms, str) else tuple(transforms or ())
-    unknown = [name for name in names if name not in TRANSFORMS]
+    entries = (transforms,) if isinstance(transforms, str) or callable(transforms) else tuple(transforms or ())
+    automatic = "auto" in entries
+    names = tuple(
+        as_name(each, "transforms") for each in (*entries, *(by_recipe if automatic else ())) if each != "auto"
+    )
+    unknown = [name for name in names if row_of_transform(name) is None]
     if unknown:
         raise TfqError(
             f"unknown transforms {', '.join(unknown)}; known: {', '.join(TRANSFORMS)}, or 'auto' for the default ones"
         )
     if automatic:
-        return tuple(name for name, transform in TRANSFORMS.items() if transform.default or name in names)
+        automatic_names = [name for name, transform in TRANSFORMS.items() if transform.default or name in names]
+        return (*automatic_names, *(name for name in dict.fromkeys(names) if isinstance(name, OwnName)))
     return names
 
 
 def rewriting(names: Iterable[str]) -> list[str]:
     """Return the transforms among `names` that rewrite the graph, so that the data is read again for its ranges."""
-    return [name for name in names if TRANSFORMS[name].rewrites]
+    return [name for name in names if known_transform(name).rewrites]
 
 
 def untransformed(graph: Graph, requested: RequestedSpecs, names: Sequence[str], why: str) -> Selection:
@@ -68,7 +76,9 @@ def untransformed(graph: Graph, requested: RequestedSpecs, names: Sequence[str],
     Masks are bounded all the same where that is requested: what is left out is nothing that SOFTMAX could tell.
     """
     kept = {"bounded_masks"} & set(names)
-    rows = tuple(TransformRow(name, name in kept, f"not measured: {why}" if name in kept else why) for name in names)
+    rows = tuple(
+        TransformRow(str(name), name in kept, f"not measured: {why}" if name in kept else why) for name in names
+    )
     return Selection(Variant(graph, requested, "bounded_masks" in kept), rows)
 
 
@@ -82,7 +92,11 @@ def transformed(graph: Graph, requested: RequestedSpecs, names: Sequence[str], t
         trial: measures variants of the model.
     """
     off = _parting(requested, names)
-    chosen = {name: row for name, row in TRANSFORMS.items() if name in names and name not in off}
+    chosen = {
+        name: known_transform(name)
+        for name in (*TRANSFORMS, *(name for name in names if isinstance(name, OwnName)))
+        if name in names and name not in off
+    }
     plain = best = Variant(graph, requested, False)
     for transform in chosen.values():
         best = transform.assumed(best)
@@ -107,7 +121,7 @@ class _Proposals:
 
     def of(self, name: str, variant: Variant) -> Proposal:
         """Return what a transform makes of a variant."""
-        return self._made.once(lambda: TRANSFORMS[name].propose(variant, self.trial), variant, key=name)
+        return self._made.once(lambda: known_transform(name).propose(variant, self.trial), variant, key=name)
 
     def best_of(self, proposal: Proposal) -> Variant:
         """Return the variant of a proposal whose file is best."""
@@ -118,12 +132,12 @@ class _Proposals:
 
 def _decided(name: str, best: Variant, proposals: _Proposals, tries_next: bool) -> tuple[Variant, TransformRow]:
     """Return (the variant with the transform where it is kept, a line on it)."""
-    transform, proposal, trial = TRANSFORMS[name], proposals.of(name, best), proposals.trial
+    transform, proposal, trial = known_transform(name), proposals.of(name, best), proposals.trial
     start = proposal.before or best
     if proposal.row is not None:
         return (proposal.variants[0] if proposal.row.applied else start), proposal.row
     if not proposal.variants:
-        return start, TransformRow(name, False, proposal.text)
+        return start, TransformRow(str(name), False, proposal.text)
     after = proposals.best_of(proposal)
     measured = proposal.measured or trial.measured(after)
     why = _why_not(transform, trial, start, after, measured)
@@ -133,7 +147,7 @@ def _decided(name: str, best: Variant, proposals: _Proposals, tries_next: bool) 
             on_top = proposals.best_of(both)
             why = _why_not(transform, trial, start, on_top, trial.measured(on_top))
     text = f"{proposal.text}; off: {why}" if why else proposal.text
-    row = TransformRow(name, not why, text, trial.measured(start).db, measured.db, len(trial.samples))
+    row = TransformRow(str(name), not why, text, trial.measured(start).db, measured.db, len(trial.samples))
     return (start if why else after), row
 
 
@@ -178,7 +192,7 @@ def _given_up(
 
 def _parting(requested: RequestedSpecs, names: Sequence[str]) -> dict[str, TransformRow]:
     """Return a line on each transform that would scale weights apart whose algorithm keeps equal values equal."""
-    if not any(spec and spec.weights and ALGORITHMS[spec.weights.algorithm].keeps_equal for spec in requested.values()):
+    if not any(spec and spec.weights and algorithm_of(spec.weights).keeps_equal for spec in requested.values()):
         return {}
     why = "scaled inputs would part the clusters of weights"
-    return {name: TransformRow(name, False, why) for name in rewriting(names)}
+    return {name: TransformRow(str(name), False, why) for name in rewriting(names)}

@@ -16,7 +16,7 @@ from tfq_converters.quantized import Form
 from tfq_fine.algorithms import WeightProblem, solve
 from tfq_fine.numerics import is_large
 from tfq_fine.planning import Plan
-from tfq_fine.request import IntegerSpec, OpSpec, WeightedSpec, WeightSpec
+from tfq_fine.request import WeightedSpec, WeightSpec
 from tfq_fine.transforms import (
     ALPHAS,
     HALF,
@@ -29,14 +29,12 @@ from tfq_fine.transforms import (
     choose_shifts,
     choose_smoothing,
     decibels,
-    log_factors,
-    norm_size,
+    known_size,
     powers_of_two,
     shifted,
     smooth_quant_factors,
     smoothed,
     smoothing_paths,
-    strategy,
 )
 from tfq_fine.variants.proposals import EXACT, HOPEFUL_DB, QUICK, WORTH_DB, levels_of
 from tfq_fine.variants.transform import Proposal
@@ -51,7 +49,7 @@ Estimate = Callable[[Mapping[int, Channels], int | None], Sequence[Smoothing]]  
 
 def smoothed_by_alpha(variant: Variant, trial: Trial) -> Proposal:
     """Divide outlier channels by the factors of SmoothQuant: alpha by activation, and 0.5 for all."""
-    levels, paths = levels_of(variant), _with_outliers(variant, trial)
+    levels, paths = levels_of(variant), with_outliers(variant, trial)
     grids: tuple[tuple[float, ...], ...] = (ALPHAS, (HALF,))
 
     def estimate(channels: Mapping[int, Channels], most: int | None) -> list[Smoothing]:
@@ -59,14 +57,14 @@ def smoothed_by_alpha(variant: Variant, trial: Trial) -> Proposal:
         return [choose_smoothing(variant.graph, paths, channels, levels, each, most) for each in candidates]
 
     text, smoothings = _estimated(variant.graph, paths, trial, estimate)
-    graphs = {id(each): _smoothed(variant.graph, each, trial) for each in smoothings}
+    graphs = {id(each): smoothed_exactly(variant.graph, each, trial) for each in smoothings}
     return Proposal(text, tuple(replace(variant, graph=graph) for graph in graphs.values()))
 
 
 def shifted_to_middle(variant: Variant, trial: Trial) -> Proposal:
     """Move the middle of each channel's range into the biases of what reads it."""
     levels = levels_of(variant)
-    paths = [path for path in _paths(variant, levels) if path.shifters]
+    paths = [path for path in paths_to(variant, levels) if path.shifters]
 
     def estimate(channels: Mapping[int, Channels], most: int | None) -> list[Smoothing]:
         return [choose_shifts(variant.graph, paths, channels, levels, most)]
@@ -76,41 +74,11 @@ def shifted_to_middle(variant: Variant, trial: Trial) -> Proposal:
     return Proposal(text, tuple(replace(variant, graph=shifted(variant.graph, each.changes)) for each in shifts))
 
 
-def equalized_by_logarithm(variant: Variant, trial: Trial) -> Proposal:
-    """Shrink channels to the logarithm of their range: by FPTQ's thresholds, and by estimate."""
-    requested = variant.requested
-    levels = {o: level for o, level in levels_of(variant).items() if isinstance(requested.get((0, o)), IntegerSpec)}
-    every = [path for path in _paths(variant, levels) if path.makers]
-    ranges = trial.whole(variant).ranges
-    outliers = {path.tensor for path in _with_outliers(variant, trial)}
-    reach = {path.tensor: ranges[0, path.tensor].absmax for path in every if (0, path.tensor) in ranges}
-    paths = [p for p in every if p.tensor in outliers or strategy(reach.get(p.tensor, 0.0)) != "static"]
-    if not paths:
-        return Proposal(NOTHING)
-    channels = _channels(variant.graph, paths, trial, True)
-    estimate = choose_smoothing(variant.graph, paths, channels, levels, lambda x, w: [log_factors(x)])
-    chosen = {path.tensor: strategy(float(channels[path.tensor].reach.max())) for path in paths}
-    dynamic = [p for p in paths if chosen[p.tensor] == "dynamic" and _can_be_dynamic(variant, p)]
-    changes = [
-        (p, log_factors(channels[p.tensor].reach)) for p in paths if chosen[p.tensor] != "static" and p not in dynamic
-    ]
-    variants: list[Variant] = []
-    if changes or dynamic:
-        graph = _smoothed(variant.graph, Smoothing(tuple(changes), 0.0, 0.0), trial) if changes else variant.graph
-        variants.append(replace(variant, graph=graph, requested=_dynamic(variant, dynamic)))
-    if estimate.changes and (dynamic or len(estimate.changes) != len(changes)):
-        variants.append(replace(variant, graph=_smoothed(variant.graph, estimate, trial)))
-    text = (
-        f"{len(changes)} activations equalized and {len(dynamic)} dynamic by range, {len(estimate.changes)} by estimate"
-    )
-    return Proposal(text, tuple(variants))
-
-
 def scaled_for_weights(variant: Variant, trial: Trial) -> Proposal:
     """Scale weights of less than 8 bits up where they meet large activations, as AWQ does."""
     plan = trial.planned(variant)[1]
     rounded = dict(_roundings(variant.graph, plan))
-    paths = [path for path in _paths(variant, rounded) if path.makers]
+    paths = [path for path in paths_to(variant, rounded) if path.makers]
     if not paths:
         return Proposal("no weights of less than 8 bits that read an activation whose channels can be scaled exactly")
     moments = trial.moments(variant.graph, [path.tensor for path in paths])
@@ -119,31 +87,34 @@ def scaled_for_weights(variant: Variant, trial: Trial) -> Proposal:
     text = f"{len(smoothing.changes)} activations, estimated gain {gained:.1f} dB"
     if not smoothing.changes:
         return Proposal(f"{text}: not worth measuring")
-    return Proposal(text, (replace(variant, graph=_smoothed(variant.graph, smoothing, trial)),))
+    return Proposal(text, (replace(variant, graph=smoothed_exactly(variant.graph, smoothing, trial)),))
 
 
-def _paths(variant: Variant, ops: Mapping[int, object]) -> list[SmoothingPath]:
+def paths_to(variant: Variant, ops: Mapping[int, object]) -> list[SmoothingPath]:
     """Return the activations that any of `ops` reads."""
     return [path for path in smoothing_paths(variant.graph).values() if any(leaf.op in ops for leaf in path.leaves)]
 
 
-def _with_outliers(variant: Variant, trial: Trial) -> list[SmoothingPath]:
+def with_outliers(variant: Variant, trial: Trial) -> list[SmoothingPath]:
     """Return the activations that can be scaled and are not known to have no outlier channels."""
-    paths = [path for path in _paths(variant, levels_of(variant)) if path.makers]
+    paths = [path for path in paths_to(variant, levels_of(variant)) if path.makers]
     return [path for path in paths if _may_have_outliers(variant, trial, path)]
 
 
 def _may_have_outliers(variant: Variant, trial: Trial, path: SmoothingPath) -> bool:
     """Return whether some channels of an activation are far larger than others, by what its norm and its range tell."""
-    size = norm_size(variant.graph.main, path)
+    size = known_size(variant.graph, path)
     if size is None:
         return True
-    limits = trial.whole(variant).ranges.get((0, path.tensor))
-    reach = TYPICAL * float(size.max()) if limits is None else limits.absmax
+    ranges = trial.whole(variant).ranges
+    tensors = (path.tensor, *path.inner) if path.through_attention else (path.tensor,)  # heads are means of values
+    limits = [ranges[0, t].absmax for t in tensors if (0, t) in ranges]
+    reach = max(limits, default=TYPICAL * float(size.max()))
     return reach > OUTLIERS * float(np.median(size))
 
 
-def _channels(graph: Graph, paths: Sequence[SmoothingPath], trial: Trial, all_samples: bool) -> dict[int, Channels]:
+def channels_on(graph: Graph, paths: Sequence[SmoothingPath], trial: Trial, all_samples: bool) -> dict[int, Channels]:
+    """Return what is known of the channels of the activations of paths, and of those inside."""
     tensors = dict.fromkeys(t for path in paths for t in (path.tensor, *path.inner))
     return trial.channels(graph, list(tensors), all_samples)
 
@@ -156,7 +127,7 @@ def _estimated(
         return nothing, []
     most = QUICK if is_large(graph) else None
     for all_samples, enough in ((False, HOPEFUL_DB), (True, WORTH_DB)):
-        smoothings = [each for each in estimate(_channels(graph, paths, trial, all_samples), most) if each.changes]
+        smoothings = [each for each in estimate(channels_on(graph, paths, trial, all_samples), most) if each.changes]
         gained = max((decibels(each.before, each.after) for each in smoothings), default=0.0)
         changed = max((len(each.changes) for each in smoothings), default=0)
         text = f"{changed} activations, estimated gain {gained:.1f} dB"
@@ -165,30 +136,11 @@ def _estimated(
     return text, smoothings
 
 
-def _smoothed(graph: Graph, smoothing: Smoothing, trial: Trial) -> Graph:
+def smoothed_exactly(graph: Graph, smoothing: Smoothing, trial: Trial) -> Graph:
     """Divide channels; by powers of two, which round nothing, where other factors move the outputs of the graph."""
     rewritten = smoothed(graph, smoothing.changes)
     moves = trial.reference.difference(rewritten) > EXACT
     return smoothed(graph, [(path, powers_of_two(s)) for path, s in smoothing.changes]) if moves else rewritten
-
-
-def _can_be_dynamic(variant: Variant, path: SmoothingPath) -> bool:
-    """Return whether an activation can stay float until FULLY_CONNECTED rounds it token by token."""
-    main = variant.graph.main
-    reads = all(main.ops[leaf.op].code == "FULLY_CONNECTED" for leaf in path.leaves)
-    return reads and not any(facts_of(main.ops[o].code).weight is not None for o in path.makers)
-
-
-def _dynamic(variant: Variant, paths: Sequence[SmoothingPath]) -> dict[tuple[int, int], OpSpec | None]:
-    """Return the requests with all that reads some activations dynamic, and what makes them in float."""
-    requested = dict(variant.requested)
-    for path in paths:
-        requested |= {(0, o): None for o in path.makers}
-        for leaf in path.leaves:
-            spec = requested.get((0, leaf.op))
-            if isinstance(spec, IntegerSpec):
-                requested[0, leaf.op] = OpSpec("dynamic", spec.weights)
-    return requested
 
 
 def _roundings(graph: Graph, plan: Plan) -> Iterator[tuple[int, Rounded]]:

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+from tfq_fine.variants.explicit_mul import multiplied
 from tfq_fine.variants.islands import mended
+from tfq_fine.variants.log_equalization import equalized_by_logarithm
 from tfq_fine.variants.proposals import corrected, equalized, folded_batch_norm, masked
+from tfq_fine.variants.rotation import rotated_channels
 from tfq_fine.variants.smoothing import (
-    equalized_by_logarithm,
     scaled_for_weights,
     shifted_to_middle,
     smoothed_by_alpha,
@@ -14,6 +16,9 @@ from tfq_fine.variants.transform import BETTER_DB, Proposal, Transform
 from tfq_fine.variants.trial import Trial
 from tfq_fine.variants.variant import Variant
 
+# Channels that are scaled to one range all reach its ends, beyond which values of new samples are cut off. The samples
+# that files are judged on are among those that ranges come from, and do not show that.
+EVEN_DB = 0.5
 FINE_DB = 20.0  # a file that has so much may have lost anything to bounded masks
 
 
@@ -40,6 +45,7 @@ TRANSFORMS: dict[str, Transform] = {
     "cross_layer": Transform(
         "channels of an activation are scaled to one range, and the weights that read them divided",
         equalized,
+        min_gain_db=EVEN_DB,
         rewrites=True,
     ),
     "log_equalization": Transform(
@@ -51,11 +57,24 @@ TRANSFORMS: dict[str, Transform] = {
     "smooth_quant": Transform(
         "outlier channels of an activation are divided, and the weights that read them multiplied (SmoothQuant)",
         smoothed_by_alpha,
+        min_gain_db=EVEN_DB,
+        rewrites=True,
+    ),
+    "explicit_mul": Transform(
+        "outlier channels that no constant can scale are divided by a MUL, and the weights that read them multiplied",
+        multiplied,
+        default=False,
         rewrites=True,
     ),
     "awq": Transform(
         "weights of less than 8 bits are scaled up where they meet large activations (AWQ)",
         scaled_for_weights,
+        default=False,
+        rewrites=True,
+    ),
+    "rotate": Transform(
+        "residual streams with RMS norms, and the values of attention, are turned by Hadamard matrices (QuaRot)",
+        rotated_channels,
         default=False,
         rewrites=True,
     ),

@@ -5,6 +5,7 @@
 | top1, accuracy | scores [..., C] | classes [...] or [..., 1], or one-hot [..., C] |
 | | a probability [n] or [..., 1], cut at 0.5 | 0 or 1 |
 | top5 | scores [..., C] | classes, or one-hot |
+| perplexity | logits [..., C] | classes [...], such as each following token |
 | mae, mse | any | the same number of values |
 | auc | a probability [n] or [n, 1], or scores of two classes [n, 2] | 0 or 1 |
 """
@@ -19,6 +20,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.graph import AnyArray, Float64Array, Int64Array
 from tfq_fine.numerics import in_top
 
+PERPLEXITY_ROWS = 1024  # whose softmax is computed at once, in float64
 Compute = Callable[[Any, AnyArray], Any]  # (outputs, labels) -> one number
 
 
@@ -90,6 +92,24 @@ def auc(outputs: AnyArray, labels: AnyArray) -> float:
     return float(roc_auc_score(positive, scores))
 
 
+def perplexity(outputs: AnyArray, labels: AnyArray) -> float:
+    """Return exp of the mean of -log p(label), p the softmax of logits [..., C]; labels are classes [...].
+
+    >>> round(perplexity(np.log([[0.25, 0.75], [0.5, 0.5]]), np.array([0, 1])), 6)  # (1/4 * 1/2) ** (-1/2)
+    2.828427
+    """
+    if _is_binary(outputs):
+        raise TfqError(f"metric 'perplexity' needs logits of several classes, found outputs of shape {outputs.shape}")
+    rows, total = outputs.reshape(-1, outputs.shape[-1]), 0.0
+    classes = np.asarray(_classes(outputs, labels)).reshape(-1)
+    for start in range(0, len(rows), PERPLEXITY_ROWS):
+        part = rows[start : start + PERPLEXITY_ROWS].astype(np.float64)
+        part -= part.max(axis=1, keepdims=True)
+        of_labels = part[np.arange(len(part)), classes[start : start + PERPLEXITY_ROWS]]
+        total += float((np.log(np.exp(part).sum(axis=1)) - of_labels).sum())
+    return float(np.exp(total / len(rows)))
+
+
 METRICS: dict[str, TaskMetric] = {
     "top1": TaskMetric("top1", top1, averages=True),
     "top5": TaskMetric("top5", top5, averages=True),
@@ -97,6 +117,7 @@ METRICS: dict[str, TaskMetric] = {
     "mae": TaskMetric("mae", mae, higher_is_better=False, averages=True),
     "mse": TaskMetric("mse", mse, higher_is_better=False, averages=True),
     "auc": TaskMetric("auc", auc),
+    "perplexity": TaskMetric("perplexity", perplexity, higher_is_better=False),
 }
 
 # Keras metrics that are better when lower; Keras 3 says so itself for some only

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 from tfq_converters import face
 
 if TYPE_CHECKING:
-    from tfq_fine.weights.assembly import BORDER_TYPES, operator_encoding, quantize
+    from tfq_fine.weights.assembly import BORDER_TYPES, quantize
     from tfq_fine.weights.bias import corrects, corrects_biases, with_corrections
     from tfq_fine.weights.bias_correction import corrected_bias, mean_shift
     from tfq_fine.weights.codes_on_disk import CodesOnDisk
+    from tfq_fine.weights.encoder import Encoder
     from tfq_fine.weights.fitting import Fitting, fitting_steps
     from tfq_fine.weights.integer import constant_codes
     from tfq_fine.weights.layouts import layout
@@ -19,10 +20,11 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
-            "assembly": "BORDER_TYPES operator_encoding quantize",
+            "assembly": "BORDER_TYPES quantize",
             "bias": "corrects corrects_biases with_corrections",
             "bias_correction": "corrected_bias mean_shift",
             "codes_on_disk": "CodesOnDisk",
+            "encoder": "Encoder",
             "fitting": "Fitting fitting_steps",
             "integer": "constant_codes",
             "layouts": "layout",
@@ -36,6 +38,7 @@ __all__ = [
     "BORDER_TYPES",
     "LARGE_WEIGHT",
     "CodesOnDisk",
+    "Encoder",
     "Fitting",
     "LayerInputs",
     "Solver",
@@ -47,7 +50,6 @@ __all__ = [
     "fitting_steps",
     "layout",
     "mean_shift",
-    "operator_encoding",
     "plan_needs",
     "quantize",
     "with_corrections",

@@ -9,9 +9,9 @@ from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, Quan
 from tfq_fine.activations import EncodedPlan, Encodings, integer_borders
 from tfq_fine.calibration import Statistics
 from tfq_fine.numerics import affine
-from tfq_fine.weights.bias import corrected_biases, keeps_mean
+from tfq_fine.weights.encoder import Encoder
 from tfq_fine.weights.fitting import Fitting, fitting_steps
-from tfq_fine.weights.integer import integer_encoding
+from tfq_fine.weights.reconstruct import blocks_of, reconstructed, stretches
 from tfq_fine.weights.solving import LayerInputs, Solver
 
 BORDER_TYPES = ("float32", "int8", "uint8", "int16")
@@ -42,54 +42,32 @@ def quantize(
     Raises:
         TfqError: an unknown border type or algorithm, or a granularity that does not fit a weight.
     """
-    chosen, ranges = placed.encodings, placed.ranges
     fitting = fitting or Fitting()
     steps = fitting_steps(graph, placed.plan) if layers is not None else {}
     with fitting.steps([*steps.values()]) as begin:
-        solver = Solver(ranges, given, cache, layers, fitting.on_disk, steps, begin)
-        ops = _encodings(graph, placed, solver)
-    return QuantizedGraph(graph, ops, _borders(graph, chosen, placed.statistics, input_type, output_type))
+        solver = Solver(placed.ranges, given, cache, layers, fitting.on_disk, steps, begin)
+        ops = _encodings(graph, placed, solver, layers, given)
+    return QuantizedGraph(graph, ops, _borders(graph, placed.encodings, placed.statistics, input_type, output_type))
 
 
-def _encodings(graph: Graph, placed: EncodedPlan, solver: Solver) -> dict[OpKey, OpEncoding]:
+def _encodings(
+    graph: Graph,
+    placed: EncodedPlan,
+    solver: Solver,
+    layers: LayerInputs | None,
+    given: Mapping[tuple[OpKey, int], WeightCodes] | None,
+) -> dict[OpKey, OpEncoding]:
     """Return the encodings of all operators, each chosen after those before it."""
     ops: dict[OpKey, OpEncoding] = {}
-    for key in placed.plan:
-        encoding = operator_encoding(key, graph, placed, solver, ops)
-        if encoding is not None:
-            ops[key] = encoding
+    encoder = Encoder(graph, placed)
+    blocks = () if layers is None else blocks_of(graph, placed.plan, given)
+    for block, keys in stretches(placed.plan, blocks):
+        start = None if block is None or layers is None else layers().at(block.first, ops)
+        for key in keys:
+            ops |= encoder.encoded(key, solver, ops)
+        if block is not None and start is not None and layers is not None:
+            ops |= reconstructed(block, keys, start, layers(), encoder, solver, ops)
     return ops
-
-
-def operator_encoding(
-    key: OpKey, graph: Graph, placed: EncodedPlan, solver: Solver, before: Mapping[OpKey, OpEncoding]
-) -> OpEncoding | None:
-    """Return the encoding of one operator; None where it stays float.
-
-    Args:
-        key: the operator.
-        graph: the float graph.
-        placed: a decision per operator, ranges of activations, and their encodings.
-        solver: the solver of the graph's weights.
-        before: the encodings of the operators before it.
-
-    Raises:
-        TfqError: its algorithm cannot solve a weight.
-    """
-    op, subgraph, decision = graph.subgraphs[key[0]].ops[key[1]], graph.subgraphs[key[0]], placed.plan[key]
-    spec, ranges = decision.spec, placed.ranges
-    if spec is None:
-        return None
-    if spec.mode == "float16":
-        return solver.half(op, subgraph)
-    if spec.mode == "integer":
-        return integer_encoding(key, op, subgraph, decision, placed.encodings, solver, before, ranges)
-    weights = decision.weighted.weights
-    takes_mean = keeps_mean(op, subgraph, weights)
-    constants = solver.codes(key, op, subgraph, decision, before, keeps_mean=takes_mean)
-    means = solver.means_of(key, before) if takes_mean else None
-    corrected = corrected_biases(key, op, subgraph, weights, constants, ranges, means)
-    return OpEncoding(spec.mode, constants | corrected, form=decision.form, algorithm=solver.how(key))
 
 
 def _borders(

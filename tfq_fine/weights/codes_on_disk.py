@@ -26,7 +26,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.files import write_file
 from tfq_converters.graph import ABSENT, Float64Array
 from tfq_converters.quantized import WeightCodes
-from tfq_fine.algorithms import ALGORITHMS, OperatorInputs, WeightProblem
+from tfq_fine.algorithms import MomentInputs, OperatorInputs, WeightProblem, algorithm_of
 from tfq_fine.request import WeightSpec
 
 MOST_BYTES = 2**30  # bytes of all entries, beyond which entries that were long unused are deleted
@@ -150,7 +150,7 @@ def _entry(content: Any, problem: WeightProblem) -> FittedCodes:
 
 def entry_name(spec: WeightSpec, problem: WeightProblem) -> str:
     """Return the digest of all that the fitted codes of a weight follow from, the inputs of `problem` included."""
-    row, inputs = ALGORITHMS[spec.algorithm], problem.inputs
+    row, inputs = algorithm_of(spec), problem.inputs
     digest = hashlib.blake2b(digest_size=20)
     options = sorted(row.with_defaults(dict(spec.options)).items())
     said = (_version(), _source(row.solve), spec.algorithm, options, problem.block, problem.codes, problem.axes)
@@ -167,6 +167,9 @@ def _add_inputs(digest: Any, inputs: OperatorInputs) -> None:
     shapes = [tensors[t].shape for t in (*op.inputs, *op.outputs) if t != ABSENT]
     _add(digest, (op.code, op.custom_code, op.options, shapes, inputs.apart, len(inputs.exact)))
     _add(digest, (*inputs.exact, *inputs.quantized))
+    if isinstance(inputs, MomentInputs):
+        for moments in (inputs.moments, inputs.moments_apart):
+            _add(digest, (moments.hessian, moments.cross, moments.exact_mean, moments.quantized_mean))
 
 
 def _add(digest: Any, parts: Iterable[object]) -> None:

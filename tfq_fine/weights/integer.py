@@ -10,7 +10,7 @@ from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, Weig
 from tfq_fine.activations import Encodings, keeps_positive
 from tfq_fine.calibration import Statistics
 from tfq_fine.planning import Decision
-from tfq_fine.weights.bias import bias_codes, corrected_biases, keeps_mean
+from tfq_fine.weights.bias import bias_codes, keeps_mean
 from tfq_fine.weights.lstm_weights import gate_biases, state_encodings
 from tfq_fine.weights.scale_limits import first_part_scales, gate_floors, partial_sums, scale_floor
 from tfq_fine.weights.solving import Solver, Stored
@@ -42,7 +42,7 @@ def integer_encoding(
     constants: dict[int, Stored] = {}
     partial = None
     if facts_of(op.code).weight is not None:
-        constants, partial = _linear(key, op, subgraph, decision, inputs, outputs[0], solver, before, known)
+        constants, partial = _linear(key, op, subgraph, decision, inputs, outputs[0], solver, before)
     elif op.code == "BATCH_MATMUL":
         constants = solver.codes(key, op, subgraph, decision, before)
     elif op.code == lstm.CODE:
@@ -66,17 +66,15 @@ def _linear(
     output: ActivationEncoding,
     solver: Solver,
     before: Mapping[OpKey, OpEncoding],
-    known: Statistics,
 ) -> tuple[dict[int, Stored], ActivationEncoding | None]:
     """Return (the codes of weight and bias by slot, the encoding of partial sums where the operator is split)."""
     spec, (axes, *_) = decision.weighted.weights, facts_of(op.code).weights
     weight_slot = axes.slot
     source = next(encoding for slot, encoding in inputs.items() if slot != weight_slot)
     floor = scale_floor(op, subgraph, source.scale, output.scale, spec.stored_bits)
-    takes_mean = keeps_mean(op, subgraph, spec)
-    constants = solver.codes(key, op, subgraph, decision, before, {weight_slot: floor}, takes_mean)
-    means = solver.means_of(key, before) if takes_mean else None
-    corrected = corrected_biases(key, op, subgraph, spec, constants, known, means)
+    keeps = keeps_mean(op, subgraph, spec)
+    constants = solver.codes(key, op, subgraph, decision, before, {weight_slot: floor}, keeps)
+    corrected = solver.bias(key, op, subgraph, spec, constants, before)
     weight, (axes, *_) = constants[weight_slot], weight_axes(op, subgraph)
     assert isinstance(weight, WeightCodes)
     if decision.form == "split":

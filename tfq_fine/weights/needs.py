@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from tfq_converters.graph import Graph
 from tfq_converters.runtime import known_ops
 from tfq_fine.activations import activation_needs
-from tfq_fine.algorithms import ALGORITHMS, has_statistics
+from tfq_fine.algorithms import algorithm_of, has_state, has_statistics
 from tfq_fine.calibration import StatisticsRequest, mean_needs, needs_of
 from tfq_fine.planning import Plan
 from tfq_fine.request import WeightedSpec
@@ -33,6 +33,9 @@ def weight_needs(graph: Graph, plan: Plan) -> StatisticsRequest:
     reads: dict[int, Collection[str]] = {}
     for o in known_ops(graph):
         spec = plan[0, o].spec
-        if isinstance(spec, WeightedSpec) and has_statistics(graph.main.ops[o], graph.main):
-            reads[o] = ALGORITHMS[spec.weights.algorithm].reads
+        op = graph.main.ops[o]
+        if isinstance(spec, WeightedSpec) and has_state(op, graph.main):
+            reads[o] = algorithm_of(spec.weights).reads & {"inputs"}
+        if isinstance(spec, WeightedSpec) and has_statistics(op, graph.main):
+            reads[o] = algorithm_of(spec.weights).reads
     return needs_of(graph.main, reads)

@@ -1,8 +1,10 @@
 """The codes of constants, each solved once."""
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -18,31 +20,39 @@ from tfq_converters.graph import (
     Op,
     Subgraph,
 )
-from tfq_converters.operators import WeightAxes, data_of, float_constants, weight_axes
+from tfq_converters.operators import WeightAxes, bias_slot, data_of, float_constants, lstm, weight_axes
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
 from tfq_fine.algorithms import (
-    ALGORITHMS,
     InputStatistics,
     OperatorInputs,
     Solution,
     WeightProblem,
+    algorithm_named,
     algorithm_problems,
     solution,
 )
-from tfq_fine.calibration import Statistics
+from tfq_fine.calibration import Layerwise, Statistics
 from tfq_fine.planning import HALF_MINIMUM, Decision
 from tfq_fine.progress import Begin, Step
 from tfq_fine.request import WeightSpec
+from tfq_fine.weights.bias import corrected_biases, keeps_mean
 from tfq_fine.weights.codes_on_disk import CodesOnDisk, FittedCodes, entry_name
 from tfq_fine.weights.layouts import codes_format, layout, one_scale_each, with_scale_floor
+from tfq_fine.weights.reconstruction.fitting import Learned
 from tfq_fine.weights.stand_ins import reads_inputs, without_inputs
 
 LARGEST_HALF = 65504.0
 LARGE_WEIGHT = 2**25  # bytes, beyond which a weight's pages in a mapped file are let go once it is encoded
 
 Stored = WeightCodes | FloatArray  # codes; float16 values, or float32 values that replace a constant
-# (operator, the encodings of the operators before it) -> its inputs, in float and as those operators compute them
-LayerInputs = Callable[[OpKey, Mapping[OpKey, OpEncoding]], OperatorInputs]
+LayerInputs = Callable[[], Layerwise]  # the inputs of operators, set up when they are first asked for
+
+
+class GivesInputs(Protocol):
+    """Gives the inputs of one operator after the other."""
+
+    def inputs_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs:
+        """Return the inputs of operator `key`, in float and as those `before` compute them."""
 
 
 class Solver:
@@ -66,7 +76,7 @@ class Solver:
         known: Statistics,
         given: Mapping[tuple[OpKey, int], WeightCodes] | None = None,
         cache: IdentityCache | None = None,
-        layers: LayerInputs | None = None,
+        layers: Callable[[], GivesInputs] | None = None,
         on_disk: CodesOnDisk | None = None,
         steps: Mapping[OpKey, Step] | None = None,
         begin: Begin | None = None,
@@ -75,7 +85,9 @@ class Solver:
         self._resumes = resumes
         self._on_disk, self._steps, self._begin = on_disk, steps or {}, begin
         self._means: dict[OpKey, tuple[Float64Array, Float64Array]] = {}  # operator -> mean patches of its inputs
-        self._known, self._given, self._layers = known, given or {}, layers
+        self._known, self._given, self._layers = known, {**(given or {})}, layers
+        self._biases: Mapping[OpKey, Float32Array] = {}  # that were learned together with codes
+        self.problems: dict[tuple[OpKey, int], WeightProblem] = {}  # that were solved, without their inputs
         self._shared = IdentityCache() if cache is None else cache
         self._own = IdentityCache()  # the codes of algorithms that read inputs, which differ by variant
         self._how: dict[OpKey, str] = {}
@@ -120,26 +132,33 @@ class Solver:
                 solved[axes.slot] = one_scale_each(codes, axes.channel) if decision.repeated else codes
                 continue
             try:
-                inputs = self._inputs(key, op, decision.spec.weights, before)
-                weight = self._solved(key, data, axes, decision, floor, inputs, keeps_mean)
+                inputs = self._inputs(key, op, axes.slot, decision.spec.weights, before)
+                block, form = layout(data.shape, axes, decision.spec.weights, decision.form)
+                problem = WeightProblem(data, block, form, axes, floor=floor, keeps_mean=keeps_mean)
+                self.problems[key, axes.slot] = problem
+                weight = self._solved(key, problem, axes, decision, inputs)
                 solved[axes.slot], self._how[key] = weight.codes, weight.how
             except TfqError as error:
                 raise TfqError(f"{subgraph.op_name(key[1])}: {error}") from error
         return solved
 
     def _inputs(
-        self, key: OpKey, op: Op, spec: WeightSpec, before: Mapping[OpKey, OpEncoding]
+        self, key: OpKey, op: Op, slot: int, spec: WeightSpec, before: Mapping[OpKey, OpEncoding]
     ) -> Callable[[], InputStatistics]:
-        """Return a function that gives the statistics that the algorithm of `spec` reads."""
+        """Return a function that gives the statistics that the algorithm of `spec` reads for the weight in a slot."""
 
         def taken() -> InputStatistics:
-            reads = ALGORITHMS[spec.algorithm].reads if spec.algorithm in ALGORITHMS else frozenset()
+            row = algorithm_named(spec.algorithm)
+            reads = row.reads if row is not None else frozenset()
             tensor = key[0], data_of(op)
+            values = self._inputs_of(key, before) if "inputs" in reads else None
+            if values is not None and op.code == lstm.CODE and slot in lstm.STATE_WEIGHTS:
+                values = values.state
             return InputStatistics(
                 self._known.means.get(tensor) if "channel_mean" in reads else None,
                 self._known.absmax.get(tensor) if "channel_absmax" in reads else None,
                 self._known.second_moments.get(key) if "second_moment" in reads else None,
-                self._inputs_of(key, before) if "inputs" in reads else None,
+                values,
             )
 
         return taken
@@ -152,38 +171,35 @@ class Solver:
         if key in self._means and not self._interrupted:
             return self._means[key]
         inputs = self._inputs_of(key, before)
-        return None if inputs is None else _means(inputs)
+        return None if inputs is None else inputs.means
 
     def _inputs_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs | None:
         """Return what an operator reads on the samples; None where there are none, or Ctrl-C ended the fitting."""
         if self._layers is None or self._interrupted:
             return None
         if self._read is None or self._read[0] != key:
-            self._read = key, self._layers(key, before)
+            self._read = key, self._layers().inputs_of(key, before)
         return self._read[1]
 
     def _solved(
         self,
         key: OpKey,
-        data: Float32Array,
+        problem: WeightProblem,
         axes: WeightAxes,
         decision: Decision,
-        floor: FloatArray | None,
         inputs: Callable[[], InputStatistics],
-        keeps_mean: bool,
     ) -> Solution:
-        spec, form = decision.weighted.weights, decision.form
+        spec, data, floor = decision.weighted.weights, problem.weight, problem.floor
         if self._interrupted:
             spec = without_inputs(spec)
-        cache = self._own if spec.algorithm in ALGORITHMS and ALGORITHMS[spec.algorithm].reads else self._shared
+        row = algorithm_named(spec.algorithm)
+        cache = self._own if row is not None and row.reads else self._shared
 
         def solved() -> Solution:
-            block, codes_form = layout(data.shape, axes, spec, form)
-            problem = WeightProblem(data, block, codes_form, axes, floor=floor, keeps_mean=keeps_mean)
             unbounded = self._found(key, spec, problem, inputs)
             codes = unbounded.codes
             if floor is not None:
-                codes = with_scale_floor(data, codes, floor, axes.channel, codes_form)
+                codes = with_scale_floor(data, codes, floor, axes.channel, problem.codes)
             if decision.repeated:
                 codes = one_scale_each(codes, axes.channel)
             _forget(data)
@@ -191,7 +207,8 @@ class Solver:
 
         same = replace(spec, bias_correction=False)  # which changes no code
         scales = None if floor is None else floor.tobytes()
-        return cache.once(solved, data, key=(axes, same, form, decision.repeated, scales, keeps_mean))
+        settings = axes, same, decision.form, decision.repeated, scales, problem.keeps_mean
+        return cache.once(solved, data, key=settings)
 
     def _found(
         self, key: OpKey, spec: WeightSpec, problem: WeightProblem, inputs: Callable[[], InputStatistics]
@@ -207,6 +224,47 @@ class Solver:
             instead = without_inputs(spec)
             return Solution(solution(instead, problem).codes, f"{instead.algorithm}: interrupted")
 
+    def with_learned(self, learned: Learned) -> "Solver":
+        """Return a solver that gives some operators the codes and biases that were learned for them."""
+        other = copy.copy(self)
+        other._read, other._means = None, {}
+        other._given = {**self._given, **learned.codes}
+        other._biases, other._how = learned.biases, {**self._how, **learned.how}
+        return other
+
+    def bias(
+        self,
+        key: OpKey,
+        op: Op,
+        subgraph: Subgraph,
+        spec: WeightSpec,
+        constants: Mapping[int, Stored],
+        before: Mapping[OpKey, OpEncoding],
+    ) -> dict[int, Stored]:
+        """Return {bias slot: its learned or corrected values, float32}; empty where it stays what it is.
+
+        Args:
+            key: the operator.
+            op: the operator itself.
+            subgraph: the one that holds it.
+            spec: the spec of its weights.
+            constants: its codes.
+            before: the encodings of the operators before it.
+        """
+        if key in self._biases:
+            return {bias_slot(op.code): self._biases[key]}
+        means = self.means_of(key, before) if keeps_mean(op, subgraph, spec) else None
+        return corrected_biases(key, op, subgraph, spec, constants, self._known, means)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether Ctrl-C ended the fitting."""
+        return self._interrupted
+
+    def interrupt(self) -> None:
+        """Fit no more weights."""
+        self._interrupted = True
+
     def _fitted(self, key: OpKey, spec: WeightSpec, problem: WeightProblem) -> Solution:
         """Fit one weight to its inputs, unless its codes are on disk."""
         name = entry_name(spec, problem) if self._on_disk and not algorithm_problems(spec) else ""
@@ -216,7 +274,7 @@ class Solver:
                 self._begin(self._steps[key])
             fitted = solution(spec, problem)
             assert problem.inputs.values is not None
-            means = _means(problem.inputs.values) if problem.keeps_mean else None
+            means = problem.inputs.values.means if problem.keeps_mean else None
             entry = FittedCodes(fitted.codes, fitted.how, means)
             if self._on_disk:
                 self._on_disk.keep(name, entry)
@@ -237,10 +295,6 @@ class Solver:
             if data.size >= HALF_MINIMUM and np.abs(data).max() <= LARGEST_HALF:
                 halves[slot] = self._shared.once(partial(_half, data), data, key="half")
         return OpEncoding("float16" if halves else "float", halves, form="dequantize")
-
-
-def _means(inputs: OperatorInputs) -> tuple[Float64Array, Float64Array]:
-    return inputs.moments.exact_mean, inputs.moments.quantized_mean
 
 
 def _half(data: Float32Array) -> Float16Array:

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from tfq_fine.algorithms import ALGORITHMS, with_stand_in
+from tfq_fine.algorithms import algorithm_named, with_stand_in
 from tfq_fine.planning import Decision, Plan
 from tfq_fine.request import WeightedSpec, WeightSpec
 
 
 def reads_inputs(spec: WeightSpec) -> bool:
     """Return whether the algorithm of a spec reads the inputs of its operator, layer by layer."""
-    row = ALGORITHMS.get(spec.algorithm)
+    row = algorithm_named(spec.algorithm)
     return row is not None and row.scope == "operator"
 
 

@@ -50,7 +50,13 @@ class _Field:
 
 
 def to_plain(value: Any, brief: bool = False) -> Any:
-    """Return plain values that say the same as `value`; `brief` leaves out optional fields that are None."""
+    """Return plain values that say the same as `value`; `brief` leaves out optional fields that are None.
+
+    Raises:
+        TfqError: a value says in its `unsaved` why it has no plain form.
+    """
+    if getattr(value, "unsaved", ""):
+        raise TfqError(value.unsaved)
     if is_dataclass(value) and not isinstance(value, type):
         content = {}
         for field in _fields(type(value)).values():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from support.linear_operators import (
     Linear,
+    as_matrices,
     conv,
     conv_3d,
     correlated,
@@ -21,6 +22,7 @@ from support.linear_operators import (
     transposed,
 )
 from tfq_fine.algorithms import ALGORITHMS, WeightProblem
+from tfq_fine.algorithms.least_squares import from_matrices
 from tfq_fine.numerics import CodeFormat, affine
 from tfq_fine.request.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor
 
@@ -124,17 +126,32 @@ def judged_error(problem: WeightProblem, stored: np.ndarray, apart: bool) -> flo
 @settings(max_examples=60)
 @given(case=drawn())
 def test_no_fitted_codes_are_worse_than_rounding_on_the_data_that_they_are_chosen_by(algorithm: str, case: Drawn):
-    """By the error that it sees: plain GPTQ knows nothing of float inputs, `balanced` judges on samples apart."""
+    """By the error that it sees: `gptq` knows nothing of float inputs, `balanced` and `best` judge on samples apart."""
     problem = case.problem
     values = problem.inputs.values
     assert values is not None
     seen = problem
     if algorithm == "gptq":
         seen = replace(problem, inputs=replace(problem.inputs, values=replace(values, exact=values.quantized)))
-    apart = algorithm == "balanced"
+    apart = algorithm in ("balanced", "best")
     fitted = judged_error(seen, solved(problem, algorithm).dequantize(), apart)
     plain = judged_error(seen, rounded(problem).dequantize(), apart)
     assert fitted <= plain * (1 + 1e-5) + 1e-9  # sums of float32
+
+
+@settings(max_examples=40)
+@given(case=drawn())
+def test_codes_weighted_by_second_moments_are_no_worse_than_rounding_in_any_block(case: Drawn):
+    """By the squared error times the second moment of the input that each value meets."""
+    problem = case.problem
+    moment, axes = problem.inputs.second_moment, problem.axes
+    assert moment is not None and axes is not None
+    squares = np.diagonal(moment, axis1=1, axis2=2)[:, None, :]
+    matrices = np.broadcast_to(squares, as_matrices(problem, problem.weight).shape)
+    importance = from_matrices(matrices, axes, problem.weight.shape).astype(np.float32)
+    error = affine.squared_error(problem.weight, solved(problem, "mse_clip_weighted"), importance)
+    plain = affine.squared_error(problem.weight, rounded(problem), importance)
+    assert (error <= plain * (1 + 1e-5) + 1e-12).all()
 
 
 @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"clusters"}))

@@ -1,12 +1,13 @@
 """Outlier channels of a norm: int8 loses them, and each transform brings back what they cost."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import tfq_fine as tfq
-from support.norm_nets import block
+from support.norm_nets import block, decoder_block
 from tfq_converters.flatbuffer.writing import write
 from tfq_converters.graph import Graph
 from tfq_converters.runtime.runner import Runner
@@ -59,6 +60,16 @@ def test_outliers_of_a_norm_cost_little(name: str, lost: float) -> None:
     assert sqnr(after, block()) > without_outliers - lost
 
 
+@pytest.mark.parametrize("name", ["smooth_quant", "log_equalization"])
+def test_outliers_of_a_decoder_cost_little(name: str) -> None:
+    """Norms before attention, before an MLP and before the logits have channels 100 times as large as the others."""
+    graph, even = decoder_block(OUTLIER), decoder_block()
+    without_outliers = sqnr(quantized(even, "full_int8"), even)
+    before, after = (sqnr(quantized(graph, "full_int8", *names), even) for names in ((), (name,)))
+    assert before < without_outliers - 12
+    assert after > without_outliers - 3
+
+
 def test_smooth_quant_is_tried_by_default() -> None:
     result = tfq.quantize(write(block(OUTLIER)), "full_int8", data(), prefer="size")
     assert row(result, "smooth_quant").applied
@@ -66,16 +77,20 @@ def test_smooth_quant_is_tried_by_default() -> None:
 
 
 @pytest.mark.parametrize("name", ["smooth_quant", "log_equalization"])
-def test_a_norm_without_outliers_is_not_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("make", [block, decoder_block])
+def test_a_norm_without_outliers_is_not_looked_at(
+    name: str, make: Callable[[], Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are the values of attention to it."""
     monkeypatch.setattr("tfq_fine.variants.trial.Trial.channels", None)  # calling it would fail
-    found = row(quantized(block(), "full_int8", name), name)
+    found = row(quantized(make(), "full_int8", name), name)
     assert not found.applied
     assert found.text == "no activation with outliers whose channels can be scaled exactly"
 
 
 def test_a_large_range_is_rounded_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """FPTQ's thresholds alone: beyond v1 = 150, the readers of the norm become dynamic within a static file."""
-    monkeypatch.setattr("tfq_fine.variants.smoothing.choose_smoothing", lambda *_: Smoothing((), 0.0, 0.0))
+    monkeypatch.setattr("tfq_fine.variants.log_equalization.choose_smoothing", lambda *_: Smoothing((), 0.0, 0.0))
     result = quantized(block(OUTLIER), "full_int8", "log_equalization")
     assert sqnr(result, block()) > sqnr(quantized(block(OUTLIER), "full_int8"), block()) + 3  # each token has outliers
     assert row(result, "log_equalization").text.startswith("0 activations equalized and 1 dynamic by range")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import mean_squared_error, r2_score, roc_auc_score, top_k_accuracy_score
+from scipy.special import softmax
+from sklearn.metrics import log_loss, mean_squared_error, r2_score, roc_auc_score, top_k_accuracy_score
 
 from tfq_converters.check.noise import sqnr as quick_sqnr
 from tfq_converters.check.noise import sqnr_db
@@ -191,6 +192,15 @@ def test_classes_per_position():
 
 
 @pytest.mark.parametrize("cut", [None, 13], ids=["one batch", "two batches"])
+def test_perplexity_is_that_of_scikit_learn(cut):
+    outputs, labels = 3 * RNG.normal(size=(97, 13, 7)).astype(np.float32), RNG.integers(0, 7, (97, 13))
+    expected = np.exp(log_loss(labels.reshape(-1), softmax(outputs.astype(np.float64), axis=-1).reshape(-1, 7)))
+    assert _score("perplexity", outputs, labels, cut) == pytest.approx(expected, rel=1e-9)
+    assert _score("perplexity", outputs + 1e4, labels, cut) == pytest.approx(expected, rel=1e-2)  # float32 near 1e4
+    assert METRICS["perplexity"].drop(20.0, 21.0) == 1.0
+
+
+@pytest.mark.parametrize("cut", [None, 13], ids=["one batch", "two batches"])
 def test_mean_errors(cut):
     outputs, labels = RNG.normal(size=(97, 1)).astype(np.float32), RNG.normal(size=97)
     difference = outputs[:, 0] - labels
@@ -228,6 +238,8 @@ def test_a_drop_is_positive_when_errors_rise(name):
         ("top1", SCORES, CLASSES - 1, "classes 0 to 6, found -1"),
         ("top1", SCORES, CLASSES + 0.5, "classes 0 to 6, found"),
         ("top5", SCORES[:, :1], CLASSES, "scores of several classes"),
+        ("perplexity", SCORES[:, :1], CLASSES, "logits of several classes"),
+        ("perplexity", SCORES, CLASSES + 1, "classes 0 to 6, found 7"),
         ("accuracy", SCORES[:, :1], CLASSES, "expected 0 or 1"),
         ("accuracy", SCORES[:, :1], CLASSES[:3], "one 0 or 1 per output"),
         ("mae", SCORES, CLASSES, "as many values as outputs"),

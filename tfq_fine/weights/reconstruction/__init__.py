@@ -1,0 +1,1 @@
+"""Roundings of several operators at once, learned by gradients: AdaRound and block reconstruction."""
