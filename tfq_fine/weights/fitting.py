@@ -4,16 +4,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Graph, Op, Subgraph
 from tfq_converters.operators import groups_of, weight_axes
 from tfq_converters.quantized import OpKey
+from tfq_fine.algorithms import algorithm_of
 from tfq_fine.planning import Plan
 from tfq_fine.progress import Step, Steps, unseen
-from tfq_fine.request import WeightedSpec
+from tfq_fine.request import WeightedSpec, WeightSpec
 from tfq_fine.weights.codes_on_disk import CodesOnDisk
 from tfq_fine.weights.stand_ins import reads_inputs
 
 PATCHES = 16384  # patches of the inputs whose moments are taken, about
+BATCH = 32  # samples of a gradient step, at most
 ROW = 16  # products that codes of one value take per input of its operator, about: sweeps and dampings
 
 
@@ -34,7 +36,7 @@ def fitting_steps(graph: Graph, plan: Plan) -> Mapping[OpKey, Step]:
     """Return the operators whose weights are fitted to their inputs, in order, and the multiply-adds that each takes.
 
     With K inputs of every output value, the moments take K^2 of them for every patch of the inputs, their factor K^3,
-    and the codes some K^2 for every row.
+    and the codes some K^2 for every row. Roundings that gradients learn take three passes of a batch in every step.
     """
     steps = {}
     for key, decision in plan.items():
@@ -47,5 +49,16 @@ def fitting_steps(graph: Graph, plan: Plan) -> Mapping[OpKey, Step]:
             rows, inputs = shape[axes.channel], math.prod(shape) // shape[axes.channel]
             groups = rows if axes.inputs is None else groups_of(op, subgraph)
             cost += groups * inputs**2 * (PATCHES + inputs) + ROW * rows * inputs**2
+            cost += _learning_cost(decision.spec.weights, op, subgraph, rows * inputs)
         steps[key] = Step(subgraph.op_name(key[1]), float(max(cost, 1)))
     return steps
+
+
+def _learning_cost(spec: WeightSpec, op: Op, subgraph: Subgraph, size: int) -> int:
+    """Return the multiply-adds of the gradient steps for a weight of `size` values; 0 where none are taken."""
+    row = algorithm_of(spec)
+    if not row.learns:
+        return 0
+    shape = subgraph.tensors[op.outputs[0]].shape
+    positions = math.prod(shape) // max(shape[-1], 1)
+    return 3 * BATCH * int(row.with_defaults(dict(spec.options))["steps"]) * positions * size

@@ -125,14 +125,14 @@ def test_what_was_used_least_recently_makes_room(tmp_path: Path, monkeypatch: py
 
 def test_what_gradients_learn_is_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Codes and biases of blocks, which take the most time."""
-    recipe = tfq.RECIPES["weight_only_int2"].with_algorithm("adaround:steps=60")
+    recipe = tfq.RECIPES["weight_only_int2"].with_algorithm("adaround:steps=100")
     blocks, real = list[Any](), reconstruct.learned
 
     def recorded(subgraph: Any, block: Any, *others: Any) -> Any:
         blocks.append(block)
         return real(subgraph, block, *others)
 
-    def made(folder: Path | None, data: Any = DATA[:13]) -> Any:
+    def made(folder: Path | None, data: Any = DATA) -> Any:
         samples = data.astype(np.float32)
         return tfq.quantize(CONTENT, recipe, samples, prefer="size", transforms=None, cache_dir=folder)
 
@@ -143,7 +143,7 @@ def test_what_gradients_learn_is_kept_too(tmp_path: Path, monkeypatch: pytest.Mo
     assert 0 < count == len(blocks)
     assert alone.content == first.content == second.content
     assert any("reconstructed" in row.algorithm for row in second.report.rows)
-    made(tmp_path, DATA[:12])
+    made(tmp_path, DATA[:5])
     assert len(blocks) == 2 * count
 
 
