@@ -15,6 +15,8 @@ bench: .venv/.bench
 	$(BIN)/python -m benchmarks.accuracy --test 1000 --work bench_output/files --output bench_output/accuracy.json
 	$(BIN)/python -m benchmarks.ablation --work bench_output/files --output bench_output/ablation.json
 	$(BIN)/python -m benchmarks.calibration --work bench_output/files --output bench_output/calibration.json
+	$(BIN)/python -m benchmarks.search --work bench_output/files --output bench_output/search.json
+	$(BIN)/python -m benchmarks.search_plans --work bench_output/files --output bench_output/search_plans.json
 	$(BIN)/python -m benchmarks.observers --work bench_output/files --output bench_output/observers.json
 	$(BIN)/python -m benchmarks.full_int8 --work bench_output/files --output bench_output/full_int8.json
 	$(BIN)/python -m benchmarks.latency --work bench_output/files --output bench_output/latency.json

@@ -10,11 +10,11 @@ import hashlib
 import inspect
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -24,13 +24,14 @@ import tfq_fine.algorithms
 import tfq_fine.numerics
 from tfq_converters.errors import TfqError
 from tfq_converters.files import write_file
-from tfq_converters.graph import ABSENT, Float64Array
+from tfq_converters.graph import ABSENT, AnyArray, Float64Array
 from tfq_converters.quantized import WeightCodes
 from tfq_fine.algorithms import MomentInputs, OperatorInputs, WeightProblem, algorithm_of
 from tfq_fine.request import WeightSpec
 
 MOST_BYTES = 2**30  # bytes of all entries, beyond which entries that were long unused are deleted
 ENDING = ".codes.npz"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,17 @@ class CodesOnDisk:
         except OSError as error:
             raise TfqError(f"cache_dir={os.fspath(folder)!r} cannot be a folder: {error.strerror}") from error
 
-    def find(self, name: str, problem: WeightProblem) -> FittedCodes | None:
-        """Return the entry of that name; None where there is none, or none that can be read."""
+    def find(self, name: str, read: Callable[[Mapping[str, AnyArray]], T]) -> T | None:
+        """Return what `read` makes of the arrays of an entry; None where there is none, or none that can be read.
+
+        Args:
+            name: the name of the entry.
+            read: raises KeyError or ValueError for arrays that are not those of the entry.
+        """
         path = self._folder / (name + ENDING)
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-                entry = _entry(content, problem)
+                entry = read(content)
             os.utime(path)  # used now
         except FileNotFoundError:
             return None
@@ -82,24 +88,13 @@ class CodesOnDisk:
             return None
         return entry
 
-    def keep(self, name: str, entry: FittedCodes) -> None:
-        """Write an entry, and delete old ones where all of them take more than `MOST_BYTES`.
+    def keep(self, name: str, arrays: Mapping[str, Any]) -> None:
+        """Write the arrays of an entry, and delete old entries where all of them take more than `MOST_BYTES`.
 
         Where it cannot be written, a note says so, and no more entries are written: the codes are good without.
         """
         if not self._writes:
             return
-        codes, means = entry.codes, entry.means
-        arrays: dict[str, Any] = {
-            "codes": codes.codes,
-            "scale": codes.scale,
-            "zero_point": codes.zero_point,
-            "bits": codes.bits,
-            "block": codes.block,
-            "how": entry.how,
-        }
-        if means is not None:
-            arrays |= {"exact_mean": means[0], "quantized_mean": means[1]}
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         try:
@@ -128,24 +123,52 @@ class CodesOnDisk:
                 path.unlink(missing_ok=True)
 
 
-def _entry(content: Any, problem: WeightProblem) -> FittedCodes:
-    """Return what a file holds.
+def code_arrays(codes: WeightCodes, prefix: str = "") -> dict[str, Any]:
+    """Return codes as arrays by name."""
+    parts = {
+        "codes": codes.codes,
+        "scale": codes.scale,
+        "zero_point": codes.zero_point,
+        "bits": codes.bits,
+        "block": codes.block,
+    }
+    return {prefix + name: part for name, part in parts.items()}
+
+
+def codes_of(content: Mapping[str, AnyArray], problem: WeightProblem, prefix: str = "") -> WeightCodes:
+    """Return the codes that `code_arrays` made arrays of.
 
     Raises:
-        KeyError: it lacks an array.
-        ValueError: it holds the codes of another weight.
+        KeyError: an array is missing.
+        ValueError: they are the codes of another weight than that of `problem`.
     """
     codes = WeightCodes(
-        content["codes"],
-        content["scale"],
-        content["zero_point"],
-        int(content["bits"]),
-        tuple(int(size) for size in content["block"]),
+        content[prefix + "codes"],
+        content[prefix + "scale"],
+        content[prefix + "zero_point"],
+        int(content[prefix + "bits"]),
+        tuple(int(size) for size in content[prefix + "block"]),
     )
     if (codes.codes.shape, codes.block, codes.scale.shape) != (problem.weight.shape, problem.block, problem.grid):
         raise ValueError("it holds another weight")
+    return codes
+
+
+def arrays_of(entry: FittedCodes) -> dict[str, Any]:
+    """Return an entry as arrays by name."""
+    means = {} if entry.means is None else {"exact_mean": entry.means[0], "quantized_mean": entry.means[1]}
+    return {**code_arrays(entry.codes), "how": entry.how, **means}
+
+
+def entry_of(content: Mapping[str, AnyArray], problem: WeightProblem) -> FittedCodes:
+    """Return the entry that `arrays_of` made arrays of.
+
+    Raises:
+        KeyError: an array is missing.
+        ValueError: it holds the codes of another weight.
+    """
     means = (content["exact_mean"], content["quantized_mean"]) if problem.keeps_mean else None
-    return FittedCodes(codes, str(content["how"]), means)
+    return FittedCodes(codes_of(content, problem), str(content["how"]), means)
 
 
 def entry_name(spec: WeightSpec, problem: WeightProblem) -> str:
@@ -153,9 +176,9 @@ def entry_name(spec: WeightSpec, problem: WeightProblem) -> str:
     row, inputs = algorithm_of(spec), problem.inputs
     digest = hashlib.blake2b(digest_size=20)
     options = sorted(row.with_defaults(dict(spec.options)).items())
-    said = (_version(), _source(row.solve), spec.algorithm, options, problem.block, problem.codes, problem.axes)
-    _add(digest, (*said, problem.keeps_mean))
-    _add(digest, (problem.weight, problem.floor, inputs.mean, inputs.absmax, inputs.second_moment))
+    said = (version(), _source(row.solve), spec.algorithm, options, problem.block, problem.codes, problem.axes)
+    add_content(digest, (*said, problem.keeps_mean))
+    add_content(digest, (problem.weight, problem.floor, inputs.mean, inputs.absmax, inputs.second_moment))
     if inputs.values is not None:
         _add_inputs(digest, inputs.values)
     return digest.hexdigest()
@@ -165,14 +188,14 @@ def _add_inputs(digest: Any, inputs: OperatorInputs) -> None:
     """Add the samples of an operator's inputs, and all that says which of their values meet in its outputs."""
     op, tensors = inputs.op, inputs.subgraph.tensors
     shapes = [tensors[t].shape for t in (*op.inputs, *op.outputs) if t != ABSENT]
-    _add(digest, (op.code, op.custom_code, op.options, shapes, inputs.apart, len(inputs.exact)))
-    _add(digest, (*inputs.exact, *inputs.quantized))
+    add_content(digest, (op.code, op.custom_code, op.options, shapes, inputs.apart, len(inputs.exact)))
+    add_content(digest, (*inputs.exact, *inputs.quantized))
     if isinstance(inputs, MomentInputs):
         for moments in (inputs.moments, inputs.moments_apart):
-            _add(digest, (moments.hessian, moments.cross, moments.exact_mean, moments.quantized_mean))
+            add_content(digest, (moments.hessian, moments.cross, moments.exact_mean, moments.quantized_mean))
 
 
-def _add(digest: Any, parts: Iterable[object]) -> None:
+def add_content(digest: Any, parts: Iterable[object]) -> None:
     """Add arrays by their content, and all else, which must be plain values, by what `repr` says."""
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -183,7 +206,7 @@ def _add(digest: Any, parts: Iterable[object]) -> None:
 
 
 @cache
-def _version() -> str:
+def version() -> str:
     """Return a digest of the algorithms' source text and of the libraries that they compute with."""
     digest = hashlib.blake2b(f"{np.__version__} {scipy.__version__}".encode(), digest_size=20)
     for package in (tfq_fine.algorithms, tfq_fine.numerics):

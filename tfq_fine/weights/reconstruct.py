@@ -6,11 +6,12 @@ nearer to that of the float model than before.
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph
+from tfq_converters.graph import Graph, Subgraph
 from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
 from tfq_fine.algorithms import algorithm_named, algorithm_of, has_statistics
@@ -20,7 +21,8 @@ from tfq_fine.request import WeightedSpec
 from tfq_fine.weights.encoder import Encoder
 from tfq_fine.weights.reconstruction.block_function import is_differentiable
 from tfq_fine.weights.reconstruction.blocks import Block, blocks, operator_blocks
-from tfq_fine.weights.reconstruction.fitting import learned
+from tfq_fine.weights.reconstruction.fitting import Learned, learned
+from tfq_fine.weights.reconstruction.learned_on_disk import block_name, learned_arrays, learned_of
 from tfq_fine.weights.reconstruction.learning import Observed
 from tfq_fine.weights.solving import Solver
 
@@ -107,7 +109,7 @@ def reconstructed(
     observed = Observed(start.exact[:fitted], start.quantized[:fitted], target)
     steps = max(_steps(encoder.placed.plan[key]) for key in block.fitted)
     try:
-        found = learned(main, block, solver.problems, before, observed, steps)
+        found = _learned(main, block, solver, before, observed, steps)
     except TfqError:
         return {}
     except KeyboardInterrupt:
@@ -123,6 +125,26 @@ def reconstructed(
         return {key: encodings[key] for key in keys if key in encodings}
     layers.back_to(end)
     return {}
+
+
+def _learned(
+    subgraph: Subgraph,
+    block: Block,
+    solver: Solver,
+    encodings: Mapping[OpKey, OpEncoding],
+    observed: Observed,
+    steps: int,
+) -> Learned:
+    """Return what `learned` gives, unless it is on disk."""
+    on_disk, problems = solver.on_disk, solver.problems
+    if on_disk is None:
+        return learned(subgraph, block, problems, encodings, observed, steps)
+    name = block_name(subgraph, block, problems, encodings, observed, steps)
+    entry = on_disk.find(name, partial(learned_of, block=block, problems=problems))
+    if entry is None:
+        entry = learned(subgraph, block, problems, encodings, observed, steps)
+        on_disk.keep(name, learned_arrays(entry))
+    return entry
 
 
 def output_error(cut: Cut, tensor: int) -> float:

@@ -36,7 +36,7 @@ from tfq_fine.planning import HALF_MINIMUM, Decision
 from tfq_fine.progress import Begin, Step
 from tfq_fine.request import WeightSpec
 from tfq_fine.weights.bias import corrected_biases, keeps_mean
-from tfq_fine.weights.codes_on_disk import CodesOnDisk, FittedCodes, entry_name
+from tfq_fine.weights.codes_on_disk import CodesOnDisk, FittedCodes, arrays_of, entry_name, entry_of
 from tfq_fine.weights.layouts import codes_format, layout, one_scale_each, with_scale_floor
 from tfq_fine.weights.reconstruction.fitting import Learned
 from tfq_fine.weights.stand_ins import reads_inputs, without_inputs
@@ -257,6 +257,11 @@ class Solver:
         return corrected_biases(key, op, subgraph, spec, constants, self._known, means)
 
     @property
+    def on_disk(self) -> CodesOnDisk | None:
+        """The codes on disk; None where they are kept nowhere."""
+        return self._on_disk
+
+    @property
     def is_interrupted(self) -> bool:
         """Whether Ctrl-C ended the fitting."""
         return self._interrupted
@@ -268,7 +273,7 @@ class Solver:
     def _fitted(self, key: OpKey, spec: WeightSpec, problem: WeightProblem) -> Solution:
         """Fit one weight to its inputs, unless its codes are on disk."""
         name = entry_name(spec, problem) if self._on_disk and not algorithm_problems(spec) else ""
-        entry = self._on_disk.find(name, problem) if self._on_disk and name else None
+        entry = self._on_disk.find(name, partial(entry_of, problem=problem)) if self._on_disk and name else None
         if entry is None:
             if self._begin is not None and key in self._steps:
                 self._begin(self._steps[key])
@@ -277,7 +282,7 @@ class Solver:
             means = problem.inputs.values.means if problem.keeps_mean else None
             entry = FittedCodes(fitted.codes, fitted.how, means)
             if self._on_disk:
-                self._on_disk.keep(name, entry)
+                self._on_disk.keep(name, arrays_of(entry))
         if entry.means is not None:
             self._means[key] = entry.means
         return Solution(entry.codes, entry.how)

@@ -11,7 +11,7 @@ import tfq_fine as tfq
 from support.graphs import small_cnn
 from tfq_converters import flatbuffer
 from tfq_fine.algorithms import Solution
-from tfq_fine.weights import codes_on_disk, solving
+from tfq_fine.weights import codes_on_disk, reconstruct, solving
 
 CONTENT = flatbuffer.write(small_cnn())
 DATA = np.random.default_rng(5).normal(size=(23, *small_cnn().main.tensors[small_cnn().main.inputs[0]].shape[1:]))
@@ -52,7 +52,7 @@ def test_the_second_run_fits_nothing_and_gives_the_same_file(tmp_path: Path, fit
 
 def test_other_settings_and_other_data_are_other_entries(tmp_path: Path, fitted: list[tuple[int, ...]]):
     quantized(tmp_path)
-    for changes in ({"quality": "best"}, {"bits": 3}, {"data": DATA[:-3]}, {"data": DATA * 1.001}):
+    for changes in ({"bits": 3}, {"data": DATA[:-3]}, {"data": DATA * 1.001}):
         before = len(fitted)
         quantized(tmp_path, **changes)
         assert len(fitted) == before + LAYERS, changes
@@ -118,9 +118,33 @@ def test_what_was_used_least_recently_makes_room(tmp_path: Path, monkeypatch: py
     cache = codes_on_disk.CodesOnDisk(tmp_path)
     some = np.zeros((2, 3), np.int8)
     codes = codes_on_disk.WeightCodes(some, np.ones((2, 1), np.float32), np.zeros((2, 1), np.int64), 4, (1, 3))
-    cache.keep("another", codes_on_disk.FittedCodes(codes, "by hand", None))
+    cache.keep("another", codes_on_disk.arrays_of(codes_on_disk.FittedCodes(codes, "by hand", None)))
     assert set(tmp_path.iterdir()) == {*others, tmp_path / "another.codes.npz"}
     assert cache.taken_notes() == []
+
+
+def test_what_gradients_learn_is_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Codes and biases of blocks, which take the most time."""
+    recipe = tfq.RECIPES["weight_only_int2"].with_algorithm("adaround:steps=100")
+    blocks, real = list[Any](), reconstruct.learned
+
+    def recorded(subgraph: Any, block: Any, *others: Any) -> Any:
+        blocks.append(block)
+        return real(subgraph, block, *others)
+
+    def made(folder: Path | None, data: Any = DATA) -> Any:
+        samples = data.astype(np.float32)
+        return tfq.quantize(CONTENT, recipe, samples, prefer="size", transforms=None, cache_dir=folder)
+
+    alone = made(None)
+    monkeypatch.setattr(reconstruct, "learned", recorded)
+    first, count = made(tmp_path), len(blocks)
+    second = made(tmp_path)
+    assert 0 < count == len(blocks)
+    assert alone.content == first.content == second.content
+    assert any("reconstructed" in row.algorithm for row in second.report.rows)
+    made(tmp_path, DATA[:5])
+    assert len(blocks) == 2 * count
 
 
 def test_a_folder_that_cannot_be_one_is_an_error(tmp_path: Path):
