@@ -38,8 +38,8 @@ class Encoder:
         if spec.mode == "float16":
             return {key: solver.half(op, subgraph)}
         if spec.mode == "integer":
-            chosen, known = self.placed.encodings, self.placed.ranges
-            return {key: integer_encoding(key, op, subgraph, decision, chosen, solver, before, known)}
+            placed = self.placed
+            return {key: integer_encoding(key, op, subgraph, decision, placed.encodings, solver, before, placed.ranges)}
         weights = decision.weighted.weights
         keeps = keeps_mean(op, subgraph, weights)
         constants = solver.codes(key, op, subgraph, decision, before, keeps_mean=keeps)

@@ -44,11 +44,11 @@ def blocks_of(
         for o, scope in scopes.items()
         if scope and (0, o) not in chosen and has_statistics(main.ops[o], main) and _owns_constants(graph, o)
     }
-    found = []
+    chosen_blocks: list[Block] = []
     for block in blocks(main, fitted):
         whole = {fitted[o] for _, o in block.fitted} == {"block"} and is_differentiable(main, block)
-        found += [block] if whole else operator_blocks(main, [o for _, o in block.fitted])
-    return tuple(found)
+        chosen_blocks += [block] if whole else operator_blocks(main, [o for _, o in block.fitted])
+    return tuple(chosen_blocks)
 
 
 def _learns(decision: Decision) -> str:
@@ -109,14 +109,14 @@ def reconstructed(
     observed = Observed(start.exact[:fitted], start.quantized[:fitted], target)
     steps = max(_steps(encoder.placed.plan[key]) for key in block.fitted)
     try:
-        found = _learned(main, block, solver, before, observed, steps)
+        block_codes = _learned(main, block, solver, before, observed, steps)
     except TfqError:
         return {}
     except KeyboardInterrupt:
         solver.interrupt()
         return {}
     layers.back_to(start)
-    again = solver.with_learned(found)
+    again = solver.with_learned(block_codes)
     encodings = dict(before)
     for key in keys:
         encodings |= encoder.encoded(key, again, encodings)

@@ -16,7 +16,7 @@ from tfq_fine.weights.reconstruction.learning import Observed, Variables, joined
 from tfq_fine.weights.reconstruction.soft_rounding import SoftWeight
 
 CHECKED = 3  # samples that the block as TensorFlow computes it is compared on with the kernels
-CLOSE = 1e-3  # of the largest output: float sums in another order differ by far less
+CLOSE = 1e-3  # share of the largest output: float sums in another order differ by far less
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def _require_equal(function: BlockFunction, observed: Observed) -> None:
     inputs = {t: tf.constant(joined([values[t] for values in observed.exact[:CHECKED]])) for t in function.inputs}
     expected = joined(observed.target[:CHECKED])
     try:
-        found = function(tf, inputs, {}).numpy()
+        outputs = function(tf, inputs, {}).numpy()
     except (tf.errors.OpError, ValueError, TypeError) as error:
         raise TfqError(f"TensorFlow does not compute it for several samples at once: {error}") from error
-    if found.shape != expected.shape or not np.abs(found - expected).max() <= CLOSE * np.abs(expected).max():
+    if outputs.shape != expected.shape or not np.abs(outputs - expected).max() <= CLOSE * np.abs(expected).max():
         raise TfqError("TensorFlow computes something else than the kernels do")

@@ -1,4 +1,4 @@
-"""What was learned for a block, on disk by content, as `weights.codes_on_disk` keeps the codes of one weight."""
+"""Roundings that were learned for a block, on disk by content, as `weights.codes_on_disk` keeps codes of one weight."""
 
 import hashlib
 from collections.abc import Mapping
