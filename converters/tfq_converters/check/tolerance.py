@@ -131,7 +131,8 @@ def emulated_inputs(values: Float32Array) -> Iterator[Float32Array]:
     """Return `values` as dynamic-range kernels see them: 8 bits per row and per image, with and without zero point.
 
     They are float32 [n, ..., channels], before and after. Asymmetric ones come with the zero point of the lower end,
-    and with that of the end whose error is smaller, which XNNPACK takes: they clip another end of the range.
+    and with that of the end whose error is smaller, which XNNPACK takes: they clip another end of the range. XNNPACK
+    rounds halves to even, the kernels of TFLite round them away from 0: pixels are often exactly between two codes.
     """
     per_row, per_image = (values.ndim - 1,), tuple(range(1, values.ndim))
     for axes in dict.fromkeys((per_row, per_image, tuple(range(values.ndim)))):
@@ -145,5 +146,15 @@ def emulated_inputs(values: Float32Array) -> Iterator[Float32Array]:
         zero = np.where((-128 + least) + (127 + most) > 0, -128 - least, 127 - most)
         zero = np.clip(np.rint(zero), -128, 127)
         yield ((np.clip(np.rint(values * inverse) + zero, -128, 127) - zero) / inverse).astype(np.float32)
+        factor = (np.float32(1) / scale).astype(np.float32)
+        for zero in (np.rint(-128 - low / scale), np.rint(127 - high / scale)):
+            codes = np.clip(_half_away(zero.astype(np.float32) + values * factor), -128, 127)
+            yield (scale * (codes - zero)).astype(np.float32)
         scale = np.where(high > low, np.maximum(high, -low) / 127, 1.0)
         yield (scale * np.rint(values / scale)).astype(np.float32)
+        yield (scale * _half_away(values * (np.float32(1) / scale).astype(np.float32))).astype(np.float32)
+
+
+def _half_away(values: Float32Array) -> Float32Array:
+    """Return whole numbers, halves away from 0, as `TfLiteRound` does."""
+    return np.trunc(values + np.copysign(np.float32(0.5), values))

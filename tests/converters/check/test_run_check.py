@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from support.graphs import images, small_cnn
 from support.sabotage import one_code_off, quantized, sabotaged
@@ -98,3 +100,19 @@ def test_a_number_may_come_as_a_row_of_one():
     form = ActivationEncoding("int8", 0.5, 3)
     assert integer_difference(np.array([7], np.int8), np.array(2.0, np.float32), form, 0) == ""
     assert "4.0 steps" in integer_difference(np.array([3], np.int8), np.array(2.0, np.float32), form, 0)
+
+
+def test_halves_between_two_codes_are_rounded_as_the_kernel_rounds_them() -> None:
+    """Pixels of 1/128 over a range of 198/128: those of 33/128 and 99/128 lie between two of 255 codes.
+
+    Weights of very unlike sizes under RELU6, as of a folded batch norm: one code more or less in the input moves some
+    outputs by more than 2 % of their largest value.
+    """
+    rng = np.random.default_rng(0)
+    pixels = rng.choice(np.array([-95, -33, 33, 99, 103]), (6, 12, 14, 3)).astype(np.float32) / 128
+    inputs = keras.Input((12, 14, 3))
+    model = keras.Model(inputs, layers.Conv2D(5, 3, strides=2, padding="same", activation="relu6")(inputs))
+    weights = rng.normal(size=(3, 3, 3, 5)) * np.array([17.0, 0.5, 11.0, 2.0, 0.2])
+    model.layers[1].set_weights([weights, np.zeros(5)])
+    result = quantized_model(model, "dynamic_int4", pixels, quality="fast", prefer="size", transforms=None)
+    assert [row.mode for row in result.report.rows] == ["dynamic"]
