@@ -42,8 +42,8 @@ def with_balanced_errors(problem: WeightProblem, rounded: WeightCodes) -> Weight
         rounded: the nearest codes.
     """
     axes = problem.axes
-    if axes is None or (axes.inputs is None and problem.weight.ndim == 2):
-        return rounded  # rows of a table are looked up, not added up
+    if axes is None or axes.slot == 0:
+        return rounded  # slot 0 of linear operators is for activations; rows of a table are looked up, not added up
     first = (axes.channel,) if axes.inputs is None else (axes.channel, axes.inputs)
     ones = replace(rounded, codes=np.ones_like(rounded.codes), zero_point=np.zeros_like(rounded.zero_point))
     error, step, codes = (

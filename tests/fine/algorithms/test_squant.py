@@ -66,6 +66,6 @@ def test_blocks_and_negative_scales() -> None:
 
 def test_rows_of_a_table_are_not_added_up() -> None:
     weight = np.random.default_rng(2).normal(0.2, 1, (5, 13)).astype(np.float32)
-    problem = WeightProblem(weight, (1, 13), CodeFormat(4), WeightAxes(0, 0, None))
+    problem = WeightProblem(weight, (1, 13), CodeFormat(4), WeightAxes(0, 0, 1))
     before = clipped(problem)
     np.testing.assert_array_equal(with_balanced_errors(problem, before).codes, before.codes)
