@@ -28,6 +28,7 @@ from tfq_fine.algorithms.problem import (
     WeightProblem,
 )
 from tfq_fine.algorithms.round_to_nearest import round_to_nearest
+from tfq_fine.algorithms.squant import squant
 from tfq_fine.request import OwnName, WeightSpec
 
 INPUTS: frozenset[Statistic] = frozenset({"inputs"})
@@ -62,6 +63,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "adaround": _fitting(balanced, {"sweeps": FEW_SWEEPS} | STEPS, learns="operator"),
     "reconstruct": _fitting(balanced, {"sweeps": FEW_SWEEPS} | STEPS, learns="block"),
     "octav": Algorithm(octav),
+    "squant": Algorithm(squant, options=CLIP),
     "hqq": Algorithm(hqq, options={"norm": Option(0.7, 0.1, 2.0)}),
     "clusters": Algorithm(clusters, keeps_equal=True),
 }
