@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +118,7 @@ def analyze(
     quality: Quality = "fast",
     runtimes: str | Sequence[str] = DEFAULT_RUNTIMES,
     num_samples: int | None = None,
+    executor: Executor | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     safe_mode: bool = True,
@@ -130,7 +132,8 @@ def analyze(
         quality: see `quantize`; "fast" shows what formats do, the others what is left once weights are fitted.
         runtimes: see `quantize`. A step that their kernels do not compute for a layer is the nearest that they do.
         num_samples: see `quantize`.
-        cache_dir: see `quantize`.
+        executor: any `concurrent.futures.Executor`, which fits and measures layers: threads, processes, Dask.
+        cache_dir: see `quantize`; what is known of layers is kept there, too.
         progress: see `quantize`.
         safe_mode: see `quantize`.
         timeout: see `quantize`.
@@ -148,7 +151,9 @@ def analyze(
         if overrides is not None:
             raise TfqError("the model holds wrappers, which fix the specs of its layers; analyze takes a plain model")
         size = file_size(source.content)
-        table = explored(source.graph, material, candidates, quality, target, size, files, on_disk, shown)
+        table = explored(
+            source.graph, material, candidates, quality, target, size, files, on_disk, shown, executor=executor
+        )
         with shown.stage("measuring the whole model"):
             uniform = {c: table.plans.uniform(c) for c in candidates}
             whole = {c.name: table.plans.measured(choice).db for c, choice in uniform.items()}
