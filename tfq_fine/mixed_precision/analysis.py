@@ -156,7 +156,7 @@ def analyze(
         )
         with shown.stage("measuring the whole model"):
             uniform = {c: table.plans.uniform(c) for c in candidates}
-            whole = {c.name: table.plans.measured(choice).db for c, choice in uniform.items()}
+            whole = {c.name: table.plans.decibels(choice) for c, choice in uniform.items()}
             sizes = {c.name: table.plans.size(choice) for c, choice in uniform.items()}
     layers = tuple(_layer(source.graph, table, unit) for unit in table.units)
     return Analysis(layers, whole, sizes, size)

@@ -255,7 +255,7 @@ class _Made:
         for choice in sizes_between(self._table):
             size = self._table.plans.size(choice)
             recipe = recipe_of(choice, self._table.plans.default(choice), "search", f"found by search: {size} bytes")
-            yield Point(size, self._table.plans.measured(choice).db, None, recipe, is_whole=False)
+            yield Point(size, self._table.plans.decibels(choice), None, recipe, is_whole=False)
 
     def _row(self, unit: Unit, chosen: Candidate) -> LayerChoice:
         table = self._table

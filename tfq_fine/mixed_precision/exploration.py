@@ -147,7 +147,7 @@ def explored(
     trial = Trial(graph, settings, lambda *_: whole, samples, files, threads, fold=False)
     default = next((spec for spec in specs.values() if spec is not None and spec.mode == "integer"), None)
     by_candidate = {one.candidate: one for one in fitted}
-    made = Plans(graph, units, by_candidate, default, settings, statistics, trial, cache)
+    made = Plans(graph, units, by_candidate, default, settings, statistics, trial, cache, kept, texts)
     steps = {unit: Step(unit.name, 1.0) for unit in units}
     noise = {pair: entry.noise for pair, entry in known.items()}
     ways = _ways(units, fitted, known)

@@ -78,7 +78,7 @@ def test_the_noise_of_layers_ranks_choices(known: Explored):
     rng = np.random.default_rng(2)
     choices = [{unit: known.candidates[rng.integers(7)] for unit in known.units} for _ in range(20)]
     predicted = [known.predicted_noise(choice) for choice in choices]
-    measured = [-known.plans.measured(choice).db for choice in choices]
+    measured = [-known.plans.decibels(choice) for choice in choices]
     ranks = [np.argsort(np.argsort(values)) for values in (predicted, measured)]
     assert np.corrcoef(ranks[0], ranks[1])[0, 1] > 0.9  # Spearman's
 
