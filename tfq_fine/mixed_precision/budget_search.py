@@ -232,7 +232,9 @@ class _Made:
         plans, result = self._table.plans, self._points[-1][1]
         ratio = file_ratio(plans.graph, plans.trial.samples[0], result.quantized)
         slow = f"the file takes {ratio:.2f} of float's time, more than {most:g}" if ratio > most else ""
-        return replace(self._result(self._points[-1], slow), latency=ratio)
+        return replace(
+            self._result(self._points[-1], slow), latency=ratio, predicted_latency=self._table.predicted_latency(choice)
+        )
 
     def smallest(self, limit: float) -> SearchResult:
         """Return the smallest file whose drop is within the limit; where none is, the one that drops least."""

@@ -62,6 +62,10 @@ class Explored:
         """Return the noise of a choice by the sum over layers."""
         return sum(self.noise[pair] for pair in choice.items())
 
+    def predicted_latency(self, choice: Choice) -> float | None:
+        """Return the time of a choice as a multiple of float's, by the sum over layers; None where none was timed."""
+        return None if self.times is None else 1 + sum(self.times[pair] for pair in choice.items())
+
     def smallest(self) -> dict[Unit, Candidate]:
         """Return the choice of fewest bytes; of equal ones, that of least noise."""
         return {

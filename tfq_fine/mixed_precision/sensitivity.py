@@ -20,6 +20,7 @@ from tfq_converters.realize import realize
 from tfq_converters.runtime import Runner
 from tfq_fine.calibration import Sample, result_of
 from tfq_fine.mixed_precision.units import Unit
+from tfq_fine.numerics import ErrorSums
 from tfq_fine.variants import WORST, FloatOutputs, FloatReference, judged
 
 Values = dict[int, AnyArray]  # tensor of the main subgraph -> its value for one sample
@@ -107,6 +108,17 @@ class PartialRuns:
         fed = [{t: values[t] for t in rest.inputs} for values in self._values]
         shown = [{t: value for t, value in values.items() if t in self._shown} for values in self._values]
         return RestOfModel(rest, self._position, fed, shown, self._reference.outputs, threads or self._threads)
+
+    def own_errors(self, encodings: Encodings) -> dict[int, ErrorSums]:
+        """Return tensor -> the errors of the first operator after the cut on float inputs, over all samples."""
+        only = self._part(range(self._position, self._position + 1), {*self.graph.main.ops[self._position].outputs})
+        plain, encoded = (_run(only, self._position, self._values, how, self._threads) for how in ({}, encodings))
+        sums: dict[int, ErrorSums] = {}
+        for expected, found in zip(plain, encoded, strict=True):
+            for t, value in expected.items():
+                if value.dtype == np.float32:
+                    sums[t] = sums.get(t, ErrorSums()) + ErrorSums.of(value, found[t])
+        return sums
 
     def _part(self, ops: range, shown: set[int]) -> Part:
         made = {t for o in ops for t in self.graph.main.ops[o].outputs}

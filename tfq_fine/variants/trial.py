@@ -124,7 +124,15 @@ class Trial(VariantNumbers):
         Raises:
             TfqError: the file cannot be run.
         """
-        quantized = self.numbers(variant).quantized
+        sums = self.inside(self.numbers(variant).quantized)
+        return {t: nan_as_worst(total.sqnr_db) for t, total in sums.items()}
+
+    def inside(self, quantized: QuantizedGraph) -> dict[int, ErrorSums]:
+        """Return tensor of the quantized graph -> the errors of what its file holds there, over a few samples.
+
+        Raises:
+            TfqError: the file cannot be run.
+        """
         graph = quantized.graph
         computed = [t for op in graph.main.ops for t in op.outputs if graph.main.tensors[t].dtype == "float32"]
         sums: dict[int, ErrorSums] = {}
@@ -138,7 +146,7 @@ class Trial(VariantNumbers):
                     sums[t] = sums.get(t, ErrorSums()) + error
 
             float_run(graph, [sample], None, 0, see, self._threads)
-        return {t: nan_as_worst(total.sqnr_db) for t, total in sums.items()}
+        return sums
 
     def _measured(self, numbers: Callable[[], Numbers], indices: Sequence[int]) -> Measured:
         try:

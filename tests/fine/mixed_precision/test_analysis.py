@@ -35,7 +35,8 @@ def test_a_planted_fault_is_told(analysis: Any):
     assert "1 of 7 channels are dead" in conv.reasons and "one scale for unlike channels" in conv.reasons
     assert any("outlier channels" in reason for reason in conv.reasons)
     assert not any("dead" in reason or "outlier" in reason for row in (depthwise, dense) for reason in row.reasons)
-    assert conv.sqnr_db["8 bits per channel"] > conv.sqnr_db["8 bits per tensor"] + 6
+    steps = [conv.sqnr_db[f"8 bits {name}"] for name in ("per tensor", "groups of 8 channels", "per channel")]
+    assert steps[0] == steps[1] < steps[2] - 6  # the layer has 7 channels: one group
 
 
 def test_more_bits_lose_less_and_take_more(analysis: Any):
@@ -44,6 +45,18 @@ def test_more_bits_lose_less_and_take_more(analysis: Any):
         assert values == sorted(values, reverse=True) and values[0] > values[1]
     assert analysis.sqnr_db["8 bits per channel"] > analysis.sqnr_db["2 bits per channel"]
     assert analysis.bytes["8 bits per channel"] > analysis.bytes["2 bits per channel"]
+
+
+def test_own_error_is_told_from_inherited_error(analysis: Any):
+    """The first layer inherits none; a planted fault of it is what the others inherit, and leaving it out helps most."""
+    conv, *others = analysis.layers
+    static = analysis.sqnr_db["static activations"]
+    assert conv.inherited == pytest.approx(0, abs=0.05) and conv.own_db == pytest.approx(conv.reached_db, abs=0.3)
+    for row in others:
+        assert row.reached_db < row.own_db and 0 < row.inherited < 1
+        assert row.reached_db == pytest.approx(row.own_db + 10 * np.log10(1 - row.inherited), abs=1e-6)
+    gains = [row.others_db - static for row in analysis.layers]
+    assert np.isfinite(gains).all() and gains[0] == max(gains) > 0
 
 
 def test_rules_can_be_pasted(analysis: Any):
@@ -69,4 +82,6 @@ def test_the_command_writes_a_page(tmp_path: Any, capsys: pytest.CaptureFixture[
             )
         )
     assert not ended.value.code
-    assert "outlier channels" in (tmp_path / "a.html").read_text() and "Only this layer" in capsys.readouterr().out
+    assert (
+        "outlier channels" in (tmp_path / "a.html").read_text() and "Own and inherited error" in capsys.readouterr().out
+    )

@@ -150,6 +150,11 @@ def test_a_time_that_every_file_keeps_to_gives_the_most_exact_one():
     result = tfq.search(CONTENT, DATA, max_latency=50)
     assert result.latency is not None and 0 < result.latency < 50 and not result.problem
     assert {row.chosen for row in result.layers} == {"float"} and result.point.sqnr_db == 120
+    assert result.predicted_latency == 1.0
+    assert f"the sum over layers said 1.00 ({result.latency - 1:+.2f})" in str(result)
+    figures = json.loads(result.to_json())
+    assert figures["latency"] == result.latency and figures["predicted_bytes"] == result.predicted_bytes
+    assert [row["chosen"] for row in figures["layers"]] == ["float"] * 3
 
 
 def test_a_time_that_no_file_has_is_an_error_that_names_the_fastest():
