@@ -135,8 +135,8 @@ class Analysis:
             Bars("Only this layer", "dB", names, series),
             Paragraph(
                 "With static activations of 8 bits. Own: the layer's output, computed on float inputs. Reached: that "
-                "output in the whole model. Inherited: the part of the noise there that comes from layers before it. All but "
-                "this layer: the model's outputs, and what they gain over the whole model."
+                "output in the whole model. Inherited: the part of the noise there that comes from layers before it. "
+                "All but this layer: the model's outputs, and what they gain over the whole model."
             ),
             Grid("Own and inherited error", OWN, own),
             Grid("What to do, the worst in 8 bits first", ("layer", "to blame", "because", "rule"), said),
@@ -204,7 +204,7 @@ def analyze(
             sizes = {c.name: table.plans.size(choice) for c, choice in uniform.items()}
         static = next(c for c in steps if c.name == STATIC)
         with shown.stage("measuring all but one layer", len(table.units)) as advance:
-            errors = _errors(source.graph, table, static)
+            errors = layer_errors(source.graph, table, static)
             others = {}
             for unit in table.units:
                 others[unit] = table.plans.decibels({**uniform[static], unit: plain})
@@ -213,7 +213,7 @@ def analyze(
     return Analysis(layers, whole, sizes, size)
 
 
-def _errors(graph: Graph, table: Explored, static: Candidate) -> dict[Unit, tuple[float, float]]:
+def layer_errors(graph: Graph, table: Explored, static: Candidate) -> dict[Unit, tuple[float, float]]:
     """Return (own, reached) SQNR in dB of the outputs of each layer in the file with `static` for all layers."""
     trial = table.plans.trial
     quantized = table.plans.numbers(table.plans.uniform(static)).quantized
