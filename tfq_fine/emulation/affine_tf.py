@@ -179,9 +179,38 @@ def dynamic_by_phase(values: "tf.Tensor", rates: tuple[int, ...]) -> Any:
     return tf.ensure_shape(tf.batch_to_space(phases, list(rates), padding), values.shape)
 
 
-def dynamic_codes(values: "tf.Tensor", per_row: bool) -> tuple[Any, Any, Any]:
-    """Return (codes, zero point, scale) of `values`, over each row or over each sample."""
-    return _codes_along(values, (-1,) if per_row else tuple(range(1, values.shape.rank)))
+def dynamic_codes(values: "tf.Tensor", per_row: bool, halves_away: bool = False) -> tuple[Any, Any, Any]:
+    """Return (codes, zero point, scale) of `values`, over each row or over each sample.
+
+    Args:
+        values: float32 [n, ..., channels].
+        per_row: over each row of the last axis.
+        halves_away: as TFLite's own kernels round, halves away from 0; otherwise as XNNPACK does, halves to even.
+    """
+    axes = (-1,) if per_row else tuple(range(1, values.shape.rank))
+    return _codes_of_tflite(values, axes) if halves_away else _codes_along(values, axes)
+
+
+def _codes_of_tflite(values: "tf.Tensor", axes: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    """Do `_codes_along` as TFLite's own kernels do: the sum of zero point and value is rounded, halves away from 0."""
+    import tensorflow as tf
+
+    low = tf.cast(tf.minimum(tf.reduce_min(values, axes, keepdims=True), 0.0), tf.float64)
+    high = tf.cast(tf.maximum(tf.reduce_max(values, axes, keepdims=True), 0.0), tf.float64)
+    scale = tf.where(high > low, (high - low) / 255.0, tf.ones_like(low))
+    least, most = low / scale, high / scale
+    zero = tf.where(128.0 + tf.abs(least) < 127.0 + tf.abs(most), -128.0 - least, 127.0 - most)
+    zero = tf.stop_gradient(tf.cast(tf.clip_by_value(_half_away(zero), -128.0, 127.0), tf.float32))
+    scale = tf.stop_gradient(tf.cast(scale, tf.float32))
+    codes = tf.clip_by_value(straight_through(_half_away)(values * (1.0 / scale) + zero), -128.0, 127.0)
+    return codes, zero, scale
+
+
+def _half_away(values: "tf.Tensor") -> Any:
+    """Return whole numbers, halves away from 0."""
+    import tensorflow as tf
+
+    return tf.sign(values) * tf.floor(tf.abs(values) + 0.5)
 
 
 def _codes_along(values: "tf.Tensor", axes: tuple[int, ...]) -> tuple[Any, Any, Any]:

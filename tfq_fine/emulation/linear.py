@@ -87,7 +87,7 @@ def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list
     per_row = op.code in ("FULLY_CONNECTED", "BATCH_MATMUL") or pointwise
     if op.code == "FULLY_CONNECTED" and not op.option("keepNumDims"):
         values = tf.reshape(values, [-1, weight.shape[1]])
-    rounded, zero, scale = arithmetic.dynamic_codes(values, per_row)
+    rounded, zero, scale = arithmetic.dynamic_codes(values, per_row, _runs_without_xnnpack(op, weight))
     codes = rounded - zero
     quantization = weight.affine
     if quantization.block_size and weight.dtype == "int4":
@@ -101,6 +101,16 @@ def _on_the_fly(tf: Any, op: Op, values: Any, weight: Tensor, bias: Any, x: list
     scaled = tf.cast(tf.cast(total, tf.float32) * scale, tf.float64)
     result = scaled * np.asarray(quantization.scale, np.float64)  # float64 rounds once, as fused multiply-add
     return tf.cast(result if bias is None else result + tf.cast(bias, tf.float64), tf.float32)
+
+
+def _runs_without_xnnpack(op: Op, weight: Tensor) -> bool:
+    """Return whether TFLite's own kernel computes a dynamic-range operator: one with weights of 4 bits.
+
+    XNNPACK takes fully connected layers of them alone, and only those whose rows fill whole bytes.
+    """
+    if weight.dtype != "int4" or weight.affine.block_size:
+        return False
+    return op.code != "FULLY_CONNECTED" or weight.shape[1] % 2 == 1
 
 
 def _integer(tf: Any, op: Op, x: list[Any], tensors: Mapping[int, Tensor], delegated: bool) -> Any:

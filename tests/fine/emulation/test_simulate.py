@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import tfq_fine as tfq
@@ -19,7 +20,10 @@ from support.wrapped_models import (
     small_cnn,
     sqnr_db,
 )
+from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Subgraph, Tensor
+from tfq_converters.runtime import Runner
+from tfq_fine.emulation import Interpreter
 from tfq_fine.emulation.interpreter import refuse_unknown
 
 CPU = Path("/proc/cpuinfo")
@@ -228,3 +232,17 @@ def test_a_file_of_another_model():
     other = keras.Model([a, b], layers.Dense(2)(layers.Concatenate()([a, b])))
     with pytest.raises(tfq.TfqError, match="the file has inputs"):
         tfq.simulate(other, result)
+
+
+@pytest.mark.parametrize("recipe", ["dynamic_int4", "dynamic_int8"])
+def test_halves_between_codes_are_rounded_as_each_kernel_rounds_them(recipe: str):
+    """Pixels of 1/128 over a range of 198/128: most lie between two codes. Float sums end in other last bits."""
+    rng = np.random.default_rng(0)
+    pixels = rng.choice(np.array([-95, -33, 33, 99, 103]), (3, 12, 14, 3)).astype(np.float32) / 128
+    inputs = keras.Input((12, 14, 3))
+    x = layers.Conv2D(5, 3, strides=2, padding="same")(inputs)
+    result = tfq.quantize(keras.Model(inputs, x), recipe, prefer="size")
+    graph, runner = flatbuffer.read(result.content), Runner(result.content)
+    for pixel in pixels:
+        found = Interpreter(graph)([tf.constant(pixel[None])])[0].numpy()
+        np.testing.assert_allclose(found, runner.run([pixel[None]])[0], atol=1e-5)
