@@ -137,24 +137,26 @@ def explored(
     texts = {c: plan_text(plan) for c, plan in plans.items()}
     sizes_name = kept.name("bytes", [*texts.values()])
     times_name = kept.name("times", [*texts.values()], machine())
-    known_times = kept.numbers(times_name) if is_timed else None
+    kept_times = kept.numbers(times_name) if is_timed else None
     names = {(unit, c): kept.name(unit_place(unit), texts[c]) for unit in units for c in candidates}
-    is_known = not is_timed or known_times is not None  # to be timed, all candidates must be encoded
-    known = {pair: entry for pair, name in names.items() if is_known and (entry := kept.layer(name)) is not None}
+    reads_disk = not is_timed or kept_times is not None  # to be timed, all candidates must be encoded
+    kept_layers = {
+        pair: entry for pair, name in names.items() if reads_disk and (entry := kept.layer(name)) is not None
+    }
     fitted = [FittedCandidate(c, plan, {}, {}) for c, plan in plans.items()]
-    if len(known) < len(names):
+    if len(kept_layers) < len(names):
         pairs = {c: (plan, ranged(plan)) for c, plan in plans.items()}
         fit = fit_candidates if executor is None else partial(fit_on, executor)
-        fitted = [*fit(graph, pairs, units, samples, Fitting(partial(shown.steps, "fitting"), on_disk), known)]
-    fitted = [_with_known(one, known) for one in fitted]
+        fitted = [*fit(graph, pairs, units, samples, Fitting(partial(shown.steps, "fitting"), on_disk), kept_layers)]
+    fitted = [_with_kept(one, kept_layers) for one in fitted]
     settings = Settings(policy, no_islands=True)
     trial = Trial(graph, settings, lambda *_: whole, samples, files, threads, fold=False)
     default = next((spec for spec in specs.values() if spec is not None and spec.mode == "integer"), None)
     by_candidate = {one.candidate: one for one in fitted}
     made = Plans(graph, units, by_candidate, default, settings, statistics, trial, cache, kept, texts)
     steps = {unit: Step(unit.name, 1.0) for unit in units}
-    noise = {pair: entry.noise for pair, entry in known.items()}
-    ways = _ways(units, fitted, known)
+    noise = {pair: entry.noise for pair, entry in kept_layers.items()}
+    ways = _ways(units, fitted, kept_layers)
     with shown.steps("measuring layers", [*steps.values()]) as begin:
         runs = PartialRuns(graph, samples.judged, threads)
         asked = {unit: [own for own, _ in several] for unit, several in ways.items()}
@@ -173,7 +175,7 @@ def explored(
             kept.keep_numbers(sizes_name, [base_bytes, *(costs[pair] for pair in names)])
         else:
             base_bytes, costs = int(numbers[0]), dict(zip(names, numbers[1:], strict=True))
-    times = None if known_times is None else dict(zip(names, known_times, strict=True))
+    times = None if kept_times is None else dict(zip(names, kept_times, strict=True))
     if is_timed and times is None:
         with shown.steps("timing layers", [*steps.values()]) as begin:
             runs = PartialRuns(graph, samples.judged[:1], 1)
@@ -182,21 +184,21 @@ def explored(
     return Explored(tuple(candidates), made, noise, costs, base, base_bytes, float_bytes, times)
 
 
-def _with_known(one: FittedCandidate, known: Mapping[tuple[Unit, Candidate], KeptLayer]) -> FittedCandidate:
+def _with_kept(one: FittedCandidate, kept_layers: Mapping[tuple[Unit, Candidate], KeptLayer]) -> FittedCandidate:
     """Return a candidate with the codes of the layers that were on disk."""
-    kept = [entry.codes for (_, c), entry in known.items() if c == one.candidate]
+    kept = [entry.codes for (_, c), entry in kept_layers.items() if c == one.candidate]
     return one.with_codes({place: codes for each in kept for place, codes in each.items()})
 
 
 def _ways(
-    units: Sequence[Unit], fitted: Sequence[FittedCandidate], known: Collection[tuple[Unit, Candidate]]
+    units: Sequence[Unit], fitted: Sequence[FittedCandidate], kept_layers: Collection[tuple[Unit, Candidate]]
 ) -> dict[Unit, list[tuple[Encodings, list[Candidate]]]]:
     """Return, for every layer that is not known yet, its encodings and the candidates that give it each of them."""
     ways: dict[Unit, list[tuple[Encodings, list[Candidate]]]] = {}
     for unit in units:
         several: dict[tuple[Decision, ...], tuple[Encodings, list[Candidate]]] = {}
         for one in fitted:
-            if (unit, one.candidate) not in known:
+            if (unit, one.candidate) not in kept_layers:
                 own = {key: one.encodings[key] for key in unit.keys if key in one.encodings}
                 several.setdefault(one.decisions(unit), (own, []))[1].append(one.candidate)
         if several:

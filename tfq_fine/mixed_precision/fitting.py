@@ -27,7 +27,7 @@ class FittedCandidate:
 
     candidate: Candidate
     plan: Plan
-    encodings: Mapping[OpKey, OpEncoding]  # of operators with weights that are not left in float; none of those on disk
+    encodings: Mapping[OpKey, OpEncoding]  # those of operators that are neither left in float nor on disk
     codes: Mapping[tuple[OpKey, int], WeightCodes]  # (operator, slot) -> the codes of these weights
 
     def decisions(self, unit: Unit) -> tuple[Decision, ...]:

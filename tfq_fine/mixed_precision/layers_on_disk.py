@@ -1,4 +1,4 @@
-"""What was found out about layers and files, on disk by content: a search with another budget starts from there.
+"""Figures of layers and files on disk, by content: a search with another budget starts from them.
 
 The name of an entry is a digest of all that it follows from: the float model, the samples and their statistics, the
 plan, the source text of this package, and the versions of the libraries that it computes with.
@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import tfq_converters
-import tfq_fine
 from tfq_converters import flatbuffer
 from tfq_converters.graph import AnyArray, Graph
 from tfq_converters.quantized import OpKey, WeightCodes
@@ -118,7 +117,8 @@ def machine() -> str:
 def sources() -> str:
     """Return a digest of the source text of this package and of the versions of the libraries that it computes with."""
     digest = hashlib.blake2b(" ".join(map(version, LIBRARIES)).encode(), digest_size=20)
-    for package in (tfq_fine, tfq_converters):
-        for path in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
-            digest.update(path.read_bytes())
+    for package in ("tfq_fine", "tfq_converters"):
+        for folder in getattr(find_spec(package), "submodule_search_locations", None) or ():
+            for path in sorted(Path(folder).rglob("*.py")):
+                digest.update(path.read_bytes())
     return digest.hexdigest()

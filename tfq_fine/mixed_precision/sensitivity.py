@@ -114,10 +114,10 @@ class PartialRuns:
         only = self._part(range(self._position, self._position + 1), {*self.graph.main.ops[self._position].outputs})
         plain, encoded = (_run(only, self._position, self._values, how, self._threads) for how in ({}, encodings))
         sums: dict[int, ErrorSums] = {}
-        for expected, found in zip(plain, encoded, strict=True):
+        for expected, rounded in zip(plain, encoded, strict=True):
             for t, value in expected.items():
                 if value.dtype == np.float32:
-                    sums[t] = sums.get(t, ErrorSums()) + ErrorSums.of(value, found[t])
+                    sums[t] = sums.get(t, ErrorSums()) + ErrorSums.of(value, rounded[t])
         return sums
 
     def _part(self, ops: range, shown: set[int]) -> Part:
