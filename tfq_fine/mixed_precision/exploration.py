@@ -169,12 +169,7 @@ def explored(
     quantized = [c for c in candidates if c.spec is not None]
     base = min(quantized, key=lambda c: sum(noise[unit, c] for unit in units))
     with shown.stage("measuring sizes"):
-        numbers = kept.numbers(sizes_name)
-        if numbers is None:
-            base_bytes, costs = byte_costs(made, base, candidates)
-            kept.keep_numbers(sizes_name, [base_bytes, *(costs[pair] for pair in names)])
-        else:
-            base_bytes, costs = int(numbers[0]), dict(zip(names, numbers[1:], strict=True))
+        base_bytes, costs = _sizes(kept, sizes_name, made, base, [*names])
     times = None if kept_times is None else dict(zip(names, kept_times, strict=True))
     if is_timed and times is None:
         with shown.steps("timing layers", [*steps.values()]) as begin:
@@ -182,6 +177,18 @@ def explored(
             times = time_costs(runs, units, fitted, target.table, lambda unit: begin(steps[unit]))
         kept.keep_numbers(times_name, [times[pair] for pair in names])
     return Explored(tuple(candidates), made, noise, costs, base, base_bytes, float_bytes, times)
+
+
+def _sizes(
+    kept: LayersOnDisk, name: str, plans: Plans, base: Candidate, pairs: Sequence[tuple[Unit, Candidate]]
+) -> tuple[int, Table]:
+    """Return `byte_costs` for all pairs of a layer and a candidate, from disk where they are there."""
+    numbers = kept.numbers(name)
+    if numbers is None:
+        base_bytes, costs = byte_costs(plans, base, list(plans.fitted))
+        kept.keep_numbers(name, [base_bytes, *(costs[pair] for pair in pairs)])
+        return base_bytes, costs
+    return int(numbers[0]), dict(zip(pairs, numbers[1:], strict=True))
 
 
 def _with_kept(one: FittedCandidate, kept_layers: Mapping[tuple[Unit, Candidate], KeptLayer]) -> FittedCandidate:
