@@ -219,7 +219,9 @@ def factored(problem: WeightProblem, moments: Moments, damping: float) -> LeastS
     """
     while True:
         try:
-            factor = inverse_factor(damped(moments.hessian, damping))
+            factor = moments.factors.get(damping)
+            if factor is None:
+                factor = moments.factors[damping] = inverse_factor(damped(moments.hessian, damping))
             if np.isfinite(factor).all():
                 return LeastSquares(problem, moments, damping, factor)
         except np.linalg.LinAlgError:

@@ -6,7 +6,8 @@ d = x - q, D = E[d q^T] and H = E[q q^T].
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class Moments:
         exact_mean: E[x], float64 [groups, K].
         quantized_mean: E[q], float64 [groups, K].
         count: the number of patches.
+        factors: damping -> U of `least_squares.inverse_factor`, so that layers that read one input share it.
     """
 
     hessian: Float64Array
@@ -35,9 +37,11 @@ class Moments:
     exact_mean: Float64Array
     quantized_mean: Float64Array
     count: int
+    factors: dict[float, Float64Array] = field(default_factory=dict, compare=False, repr=False)
 
+    @cached_property
     def centred(self) -> "Moments":
-        """Return the moments about the means; 0 for inputs that do not vary, rather than errors of rounding."""
+        """The moments about the means; 0 for inputs that do not vary, rather than errors of rounding."""
         difference = self.exact_mean - self.quantized_mean
         hessian = self.hessian - self.quantized_mean[:, :, None] * self.quantized_mean[:, None, :]
         cross = self.cross - difference[:, :, None] * self.quantized_mean[:, None, :]
@@ -46,8 +50,9 @@ class Moments:
         hessian = hessian * (varies[:, :, None] & varies[:, None, :])
         return Moments(hessian, cross * varies[:, None, :], self.exact_mean, self.quantized_mean, self.count)
 
+    @cached_property
     def on_float_inputs(self) -> "Moments":
-        """Return the moments as they would be if no earlier operator were quantized, with those of q in place of x."""
+        """The moments as they would be if no earlier operator were quantized, with those of q in place of x."""
         return Moments(self.hessian, np.zeros_like(self.cross), self.quantized_mean, self.quantized_mean, self.count)
 
     def error(self, weight: Float64Array, stored: Float64Array) -> Float64Array:

@@ -208,17 +208,17 @@ class WeightProblem:
     def moments(self, apart: bool = False) -> Moments:
         """Return the moments of the inputs that algorithms fit to, or of those `apart` that they are judged on."""
         moments = self._values.moments_apart if apart else self._values.moments
-        return moments.centred() if self.keeps_mean else moments
+        return moments.centred if self.keeps_mean else moments
 
     def quantized_moments(self) -> Moments:
         """Return the moments of quantized inputs that algorithms fit to, as if they were those of the float model."""
-        moments = self._values.quantized_moments.on_float_inputs()
-        return moments.centred() if self.keeps_mean else moments
+        moments = self._values.quantized_moments.on_float_inputs
+        return moments.centred if self.keeps_mean else moments
 
     def float_moments(self) -> Moments:
         """Return the moments of the inputs in the float model that algorithms fit to."""
         moments = self._values.float_moments
-        return moments.centred() if self.keeps_mean else moments
+        return moments.centred if self.keeps_mean else moments
 
     @property
     def _values(self) -> OperatorInputs:

@@ -67,6 +67,7 @@ class Layerwise:
         self._fed: list[Values] = [dict(zip(graph.main.inputs, sample, strict=True)) for sample in samples]
         self._exact, self._quantized = [dict(values) for values in self._fed], [dict(values) for values in self._fed]
         self._position = 0
+        self._inputs: OperatorInputs | None = None  # those that were asked for last
 
     def inputs_of(self, key: OpKey, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs:
         """Return the inputs of operator `key` on all samples.
@@ -86,7 +87,10 @@ class Layerwise:
         cut, op = self.at(o, before), self._graph.main.ops[o]
         exact, quantized = (tuple(values[data_of(op)] for values in kept) for kept in (cut.exact, cut.quantized))
         state = self._state(o, before) if has_state(op, self._graph.main) else None
-        return OperatorInputs(op, self._graph.main, exact, quantized, self._apart, state)
+        inputs = OperatorInputs(op, self._graph.main, exact, quantized, self._apart, state)
+        if self._inputs is None or not _read_alike(self._inputs, inputs):
+            self._inputs = inputs
+        return self._inputs
 
     def _state(self, o: int, before: Mapping[OpKey, OpEncoding]) -> OperatorInputs:
         """Return what the recurrent weights of a fused LSTM read: its output a step before, 0 at first."""
@@ -195,3 +199,11 @@ def _a_step_before(values: AnyArray, time: int) -> AnyArray:
     steps = values.shape[time]
     late = np.concatenate([np.zeros_like(values.take([0], time)), values.take(range(steps - 1), time)], axis=time)
     return np.ascontiguousarray(late)
+
+
+def _read_alike(one: OperatorInputs, other: OperatorInputs) -> bool:
+    """Return whether two dense layers read one tensor, as queries and keys do, so that they share its moments."""
+    if one.op.code != "FULLY_CONNECTED" or other.op.code != "FULLY_CONNECTED" or data_of(one.op) != data_of(other.op):
+        return False
+    pairs = zip((*one.exact, *one.quantized), (*other.exact, *other.quantized), strict=True)
+    return all(mine is its for mine, its in pairs)

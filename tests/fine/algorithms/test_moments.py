@@ -40,7 +40,7 @@ def test_moments_are_direct_sums(mean: float, centred: bool, at_once: int, monke
     monkeypatch.setattr(moments_module, "AT_ONCE", at_once)
     given = pairs(mean, 0.5)
     found, expected = moments_of(given), direct(given, centred)
-    found = found.centred() if centred else found
+    found = found.centred if centred else found
     for name in ("hessian", "cross", "exact_mean", "quantized_mean"):
         value = getattr(expected, name)
         np.testing.assert_allclose(getattr(found, name), value, atol=1e-5 * max(np.abs(value).max(), 1.0), err_msg=name)
@@ -52,7 +52,7 @@ def test_inputs_that_do_not_vary_have_no_variance():
     given = pairs(1e4, 1.0)
     for exact, quantized in given:
         exact[..., 2] = quantized[..., 2] = 3333.3
-    moments = moments_of(given).centred()
+    moments = moments_of(given).centred
     assert (moments.hessian[:, 2] == 0).all() and (moments.hessian[:, :, 2] == 0).all()
     assert (moments.cross[:, :, 2] == 0).all()
     assert (np.linalg.eigvalsh(np.delete(np.delete(moments.hessian, 2, 1), 2, 2)) > 0.1).all()
@@ -61,7 +61,7 @@ def test_inputs_that_do_not_vary_have_no_variance():
 def test_without_errors_before_there_is_nothing_to_correct():
     given = [(exact, exact) for exact, _ in pairs(3.0, 1.0)]
     assert not moments_of(given).cross.any()
-    shifted = moments_of(pairs(3.0, 1.0)).on_float_inputs()
+    shifted = moments_of(pairs(3.0, 1.0)).on_float_inputs
     assert not shifted.cross.any() and not (shifted.exact_mean - shifted.quantized_mean).any()
 
 
