@@ -53,7 +53,7 @@ def measure(case: str, work: Path) -> Iterator[Row]:
         for _ in range(PLANS):
             choice = {unit: candidates[rng.integers(len(candidates))] for unit in table.units}
             predicted = -10 * float(np.log10(max(table.predicted_noise(choice), 1e-12)))
-            measured = table.plans.measured(choice).db
+            measured = table.plans.decibels(choice)
             yield Row(case, predicted, measured, table.predicted_bytes(choice), table.plans.size(choice))
 
 

@@ -1,5 +1,6 @@
 """Small float graphs made by hand: no framework, no conversion."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,20 @@ def small_cnn(seed: int = 0, bias: float = 0.5, weight_scale: np.ndarray | float
     )
     signature = Signature("serving_default", 0, (("images", 0),), (("scores", 12),))
     return Graph((Subgraph("main", tensors, ops, (0,), (12,)),), (signature,))
+
+
+def wide_cnn() -> Graph:
+    """The small CNN with more channels, whose layers are of unlike size and sensitivity."""
+    graph, rng, wide = small_cnn(), np.random.default_rng(3), 48  # the weights take most of the file
+    shapes = {1: (wide, 3, 3, 3), 2: (wide,), 4: (1, 3, 3, wide), 5: (wide,), 9: (61, wide), 10: (61,)}
+    activations = {3: (1, 9, 11, wide), 6: (1, 9, 11, wide), 8: (1, wide), 11: (1, 61), 12: (1, 61)}
+    tensors = list(graph.main.tensors)
+    for t, shape in shapes.items():
+        data = rng.normal(size=shape).astype(np.float32) * np.float32(0.3)
+        tensors[t] = replace(tensors[t], shape=shape, data=data)
+    for t, shape in activations.items():
+        tensors[t] = replace(tensors[t], shape=shape)
+    return replace(graph, subgraphs=(replace(graph.main, tensors=tuple(tensors)),))
 
 
 def images(count: int, seed: int = 0) -> np.ndarray:

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from tfq_fine.calibration.observers.tensor_statistics import TensorStatistics
     from tfq_fine.calibration.run import OnInvalid, calibrate, calibrate_each
     from tfq_fine.calibration.sampling import generated_inputs, other_inputs
-    from tfq_fine.calibration.shards import CalibrationResult, ReadingOptions, gather, gather_shards, shard_shapes
+    from tfq_fine.calibration.shards import (
+        CalibrationResult,
+        ReadingOptions,
+        gather,
+        gather_shards,
+        result_of,
+        shard_shapes,
+    )
     from tfq_fine.calibration.signature_data import by_signature, each, entries, located, matched, of_each
     from tfq_fine.calibration.spool import Spool
     from tfq_fine.calibration.statistics import Extremes, Range, Statistics
@@ -36,7 +43,7 @@ else:
             "observers.tensor_statistics": "TensorStatistics",
             "run": "OnInvalid calibrate calibrate_each",
             "sampling": "generated_inputs other_inputs",
-            "shards": "CalibrationResult ReadingOptions gather gather_shards shard_shapes",
+            "shards": "CalibrationResult ReadingOptions gather gather_shards shard_shapes result_of",
             "signature_data": "by_signature each entries located matched of_each",
             "spool": "Spool",
             "statistics": "Extremes Range Statistics",
@@ -84,6 +91,7 @@ __all__ = [
     "of_each",
     "other_inputs",
     "range_needs",
+    "result_of",
     "shard_shapes",
     "unlike_training",
 ]

@@ -5,6 +5,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pickle import PicklingError
 from typing import Any, TypeVar
 
 from tfq_converters import flatbuffer
@@ -148,7 +149,7 @@ def gather_shards(
     interrupted = False
     try:
         for n, future in enumerate(futures):
-            done.append(_result(future, n))
+            done.append(result_of(future, f"shard {n}"))
             if advance is not None and done[-1].statistics is not None:
                 advance(done[-1].statistics.samples)
     except KeyboardInterrupt:
@@ -180,7 +181,7 @@ def shard_shapes(
     """
     _number(shards, count)
     if callable(shards):
-        return shards, _result(executor.submit(_shapes, shards, names), 0)
+        return shards, result_of(executor.submit(_shapes, shards, names), "shard 0")
     first, *others = shards
     peeked = Peeked(first)
     shapes = peeked.shapes(names)
@@ -227,10 +228,17 @@ def _calibrate_shard(
     return gather(flatbuffer.read(content), shard(index), needs, how)
 
 
-def _result(future: "Future[T]", index: int) -> T:
+def result_of(future: "Future[T]", what: str) -> T:
+    """Return the result of a task that an executor ran.
+
+    Raises:
+        TfqError: the task raised one, could not be sent, or was lost; `what` it was about begins the message.
+    """
     try:
         return future.result()
     except TfqError as error:
-        raise TfqError(f"shard {index}: {error}") from error
+        raise TfqError(f"{what}: {error}") from error
+    except PicklingError as error:
+        raise TfqError(f"{what}: it cannot be sent to the executor: {error}") from error
     except (BrokenProcessPool, CancelledError) as error:
-        raise TfqError(f"shard {index}: the executor lost it ({error or type(error).__name__})") from error
+        raise TfqError(f"{what}: the executor lost it ({error or type(error).__name__})") from error

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +16,29 @@ from tfq_converters.operators import weight_axes
 from tfq_converters.runtime import file_runs
 from tfq_fine.calibration import CalibrationData, Representative
 from tfq_fine.mixed_precision.exploration import Explored, explored
-from tfq_fine.mixed_precision.units import Candidate, Unit
+from tfq_fine.mixed_precision.sensitivity import PartialRuns
+from tfq_fine.mixed_precision.units import FLOAT, Candidate, Unit
+from tfq_fine.numerics import ErrorSums
 from tfq_fine.progress import stages
 from tfq_fine.report import Bars, Grid, Paragraph, Section, decibels, page, plain_text
-from tfq_fine.request import ActivationSpec, Blocks, Granularity, OpSpec, PerChannel, PerTensor, Quality, WeightSpec
+from tfq_fine.request import (
+    ActivationSpec,
+    Blocks,
+    ChannelGroups,
+    Granularity,
+    OpSpec,
+    PerChannel,
+    PerTensor,
+    Quality,
+    WeightSpec,
+)
 from tfq_fine.session import open_model
 from tfq_fine.verification import file_size
 from tfq_fine.weights import CodesOnDisk
 
 GRANULARITIES: dict[str, Granularity] = {
     "per tensor": PerTensor(),
+    "groups of 8 channels": ChannelGroups(8),
     "per channel": PerChannel(),
     "blocks of 32": Blocks(32),
 }
@@ -32,6 +46,8 @@ WEIGHTS, DYNAMIC, STATIC = "8 bits per channel", "dynamic activations", "static 
 BLAMED_DB = 6.0  # by which activations must lower the error of weights alone, to be to blame
 HELPS_DB = 6.0  # which a suggestion must bring
 EXACT_DB = 120.0
+INSIDE = 4  # samples that the layers' own outputs are compared on
+OWN = ("layer", ">own, dB", ">reached, dB", ">inherited, %", ">all but this layer, dB", ">gain, dB")
 UNLIKE = 8.0  # times the median of the channels, which the largest has
 
 
@@ -59,6 +75,9 @@ class LayerAnalysis:
         blame: "activations" where 8 bits of them add much to the noise that 8 bits of weights make, else "weights".
         reasons: what the values show.
         suggestion: a rule to paste, with what it brings and costs; "" where nothing brings much.
+        own_db: SQNR of the layer's own output where the layer computes with static activations on float inputs.
+        reached_db: SQNR of that output where the whole model does: with what the layer inherits from those before it.
+        others_db: SQNR of the model's outputs where all layers but this one do.
     """
 
     layer: str
@@ -67,6 +86,14 @@ class LayerAnalysis:
     blame: str
     reasons: tuple[str, ...]
     suggestion: str
+    own_db: float
+    reached_db: float
+    others_db: float
+
+    @property
+    def inherited(self) -> float:
+        """The share of the noise in the layer's output that is not its own; 0 where its own is larger than all."""
+        return max(0.0, 1 - 10 ** ((self.reached_db - self.own_db) / 10))
 
 
 @dataclass(frozen=True)
@@ -87,6 +114,17 @@ class Analysis:
         whole = [("SQNR of the outputs, dB", *(decibels(self.sqnr_db[step]) for step in steps))]
         sizes = [("% of the float file", *(f"{100 * self.bytes[step] / self.float_bytes:.1f}" for step in steps))]
         said = [(row.layer, row.blame, "; ".join(row.reasons), row.suggestion) for row in worst]
+        own = [
+            (
+                row.layer,
+                decibels(row.own_db),
+                decibels(row.reached_db),
+                f"{100 * row.inherited:.0f}",
+                decibels(row.others_db),
+                f"{row.others_db - self.sqnr_db[STATIC]:+.1f}",
+            )
+            for row in self.layers
+        ]
         names = [row.layer for row in self.layers]
         series = {step: [row.sqnr_db[step] for row in self.layers] for step in (WEIGHTS, STATIC, "4 bits per channel")}
         return [
@@ -95,6 +133,12 @@ class Analysis:
             Bars("The whole model", "dB", steps, {"SQNR": [self.sqnr_db[step] for step in steps]}),
             Grid("Only this layer", head, grid),
             Bars("Only this layer", "dB", names, series),
+            Paragraph(
+                "With static activations of 8 bits. Own: the layer's output, computed on float inputs. Reached: that "
+                "output in the whole model. Inherited: the part of the noise there that comes from layers before it. "
+                "All but this layer: the model's outputs, and what they gain over the whole model."
+            ),
+            Grid("Own and inherited error", OWN, own),
             Grid("What to do, the worst in 8 bits first", ("layer", "to blame", "because", "rule"), said),
         ]
 
@@ -117,6 +161,7 @@ def analyze(
     quality: Quality = "fast",
     runtimes: str | Sequence[str] = DEFAULT_RUNTIMES,
     num_samples: int | None = None,
+    executor: Executor | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     safe_mode: bool = True,
@@ -130,7 +175,8 @@ def analyze(
         quality: see `quantize`; "fast" shows what formats do, the others what is left once weights are fitted.
         runtimes: see `quantize`. A step that their kernels do not compute for a layer is the nearest that they do.
         num_samples: see `quantize`.
-        cache_dir: see `quantize`.
+        executor: any `concurrent.futures.Executor`, which fits and measures layers: threads, processes, Dask.
+        cache_dir: see `quantize`; what is known of layers is kept there, too.
         progress: see `quantize`.
         safe_mode: see `quantize`.
         timeout: see `quantize`.
@@ -138,7 +184,8 @@ def analyze(
     Raises:
         TfqError: bad input, or a model without layers that have weights.
     """
-    candidates = tuple(Candidate(name, spec) for name, spec in hierarchy().items())
+    steps = tuple(Candidate(name, spec) for name, spec in hierarchy().items())
+    plain = Candidate(FLOAT, None)
     target = Target((runtimes,) if isinstance(runtimes, str) else tuple(runtimes))
     on_disk = None if cache_dir is None else CodesOnDisk(cache_dir)
     material = Representative(CalibrationData.of(data, num_samples, 1, "error", None, None, None))
@@ -148,21 +195,52 @@ def analyze(
         if overrides is not None:
             raise TfqError("the model holds wrappers, which fix the specs of its layers; analyze takes a plain model")
         size = file_size(source.content)
-        table = explored(source.graph, material, candidates, quality, target, size, files, on_disk, shown)
+        table = explored(
+            source.graph, material, (*steps, plain), quality, target, size, files, on_disk, shown, executor=executor
+        )
         with shown.stage("measuring the whole model"):
-            uniform = {c: table.plans.uniform(c) for c in candidates}
-            whole = {c.name: table.plans.measured(choice).db for c, choice in uniform.items()}
+            uniform = {c: table.plans.uniform(c) for c in steps}
+            whole = {c.name: table.plans.decibels(choice) for c, choice in uniform.items()}
             sizes = {c.name: table.plans.size(choice) for c, choice in uniform.items()}
-    layers = tuple(_layer(source.graph, table, unit) for unit in table.units)
+        static = next(c for c in steps if c.name == STATIC)
+        with shown.stage("measuring all but one layer", len(table.units)) as advance:
+            errors = layer_errors(source.graph, table, static)
+            others = {}
+            for unit in table.units:
+                others[unit] = table.plans.decibels({**uniform[static], unit: plain})
+                advance(1)
+    layers = tuple(_layer(source.graph, table, unit, errors[unit], others[unit]) for unit in table.units)
     return Analysis(layers, whole, sizes, size)
 
 
-def _layer(graph: Graph, table: Explored, unit: Unit) -> LayerAnalysis:
-    sqnr = {c.name: _decibels(table.noise[unit, c]) for c in table.candidates}
-    least = min(table.bytes[unit, c] for c in table.candidates)
-    sizes = {c.name: round(table.bytes[unit, c] - least) for c in table.candidates}
+def layer_errors(graph: Graph, table: Explored, static: Candidate) -> dict[Unit, tuple[float, float]]:
+    """Return (own, reached) SQNR in dB of the outputs of each layer in the file with `static` for all layers."""
+    trial = table.plans.trial
+    quantized = table.plans.numbers(table.plans.uniform(static)).quantized
+    names = {tensor.name: t for t, tensor in enumerate(graph.main.tensors)}
+    inside = trial.inside(quantized)
+    reached = {names[tensor.name]: inside[t] for t, tensor in enumerate(quantized.graph.main.tensors) if t in inside}
+    runs = PartialRuns(graph, trial.samples[:INSIDE], 1)
+    own: dict[int, ErrorSums] = {}
+    for key in sorted(key for unit in table.units for key in unit.keys):
+        runs.go_to(key[1])
+        own |= runs.own_errors({key: quantized.ops[key]} if key in quantized.ops else {})
+    errors = {}
+    for unit in table.units:
+        outputs = [t for _, o in unit.keys for t in graph.main.ops[o].outputs if t in own and t in reached]
+        totals = [sum((sums[t] for t in outputs), ErrorSums()) for sums in (own, reached)]
+        errors[unit] = min(totals[0].sqnr_db, EXACT_DB), min(totals[1].sqnr_db, EXACT_DB)
+    return errors
+
+
+def _layer(graph: Graph, table: Explored, unit: Unit, errors: tuple[float, float], others: float) -> LayerAnalysis:
+    steps = [c for c in table.candidates if c.spec is not None]
+    sqnr = {c.name: _decibels(table.noise[unit, c]) for c in steps}
+    least = min(table.bytes[unit, c] for c in steps)
+    sizes = {c.name: round(table.bytes[unit, c] - least) for c in steps}
     blame = "activations" if sqnr[STATIC] < sqnr[WEIGHTS] - BLAMED_DB else "weights"
-    return LayerAnalysis(unit.name, sqnr, sizes, blame, _reasons(graph, unit, sqnr), _suggestion(unit, sqnr, sizes))
+    reasons, suggestion = _reasons(graph, unit, sqnr), _suggestion(unit, sqnr, sizes)
+    return LayerAnalysis(unit.name, sqnr, sizes, blame, reasons, suggestion, *errors, others)
 
 
 def _decibels(noise: float) -> float:

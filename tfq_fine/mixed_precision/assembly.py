@@ -1,5 +1,6 @@
 """Files of a plan from codes that are fitted already: in a moment, to know their sizes and to compare plans."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,9 +9,10 @@ from tfq_converters.quantized import OpKey, WeightCodes
 from tfq_converters.writer import size_of
 from tfq_fine.calibration import Statistics
 from tfq_fine.mixed_precision.fitting import FittedCandidate
+from tfq_fine.mixed_precision.layers_on_disk import LayersOnDisk, unit_place
 from tfq_fine.mixed_precision.units import Candidate, Choice, Unit
 from tfq_fine.request import IntegerSpec, OpSpec
-from tfq_fine.variants import Measured, Numbers, Settings, Trial, Variant, choose_numbers, fold_and_plan
+from tfq_fine.variants import Numbers, Settings, Trial, Variant, choose_numbers, fold_and_plan
 
 Statistician = Callable[[Variant], Statistics]
 
@@ -27,6 +29,9 @@ class Plans:
         settings: the settings that all plans share.
         statistics: (variant) -> the statistics with its ranges.
         trial: runs files on the samples.
+        cache: what was computed already for other plans.
+        kept: figures of files, on disk.
+        texts: a text that tells each candidate's plan from others.
     """
 
     graph: Graph
@@ -37,6 +42,8 @@ class Plans:
     statistics: Statistician
     trial: Trial
     cache: IdentityCache
+    kept: LayersOnDisk
+    texts: Mapping[Candidate, str]
 
     def uniform(self, candidate: Candidate) -> dict[Unit, Candidate]:
         """Return the choice of one candidate for all units."""
@@ -61,11 +68,22 @@ class Plans:
 
     def size(self, choice: Choice) -> int:
         """Return the bytes of the file of a choice."""
-        return size_of(self.numbers(choice).quantized)
+        return int(self._kept("size", choice, lambda: size_of(self.numbers(choice).quantized)))
 
-    def measured(self, choice: Choice) -> Measured:
-        """Run the file of a choice on the samples that decide."""
-        return self.trial.measure(lambda: self.numbers(choice))
+    def decibels(self, choice: Choice) -> float:
+        """Return the SQNR in dB of the file of a choice, in the mean over the samples that decide."""
+        return self._kept("decibels", choice, lambda: self.trial.measure(lambda: self.numbers(choice)).db)
+
+    def _kept(self, what: str, choice: Choice, make: Callable[[], float]) -> float:
+        """Return a figure of the file of a choice, from disk where it is there."""
+        layers = [(unit_place(unit), self.texts[c]) for unit, c in choice.items()]
+        name = self.kept.name(what, repr(self.default(choice)), layers)
+        figure = self.kept.numbers(name)
+        if figure is None:
+            figure = [float(make())]
+            if math.isfinite(figure[0]):  # else it could not be run, which may be otherwise another time
+                self.kept.keep_numbers(name, figure)
+        return figure[0]
 
 
 def byte_costs(

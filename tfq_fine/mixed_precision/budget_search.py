@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -44,6 +45,7 @@ def search(
     quality: Quality = "balanced",
     runtimes: str | Sequence[str] = DEFAULT_RUNTIMES,
     num_samples: int | None = None,
+    executor: Executor | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     safe_mode: bool = True,
@@ -68,7 +70,9 @@ def search(
         quality: see `quantize`.
         runtimes: see `quantize`.
         num_samples: read at most this many samples.
-        cache_dir: see `quantize`; a second search with another budget starts from the codes that this one fitted.
+        executor: any `concurrent.futures.Executor`, which fits and measures layers: threads, processes, Dask. The plan
+            is the same with any of them, and without.
+        cache_dir: see `quantize`; another budget's search starts from what this one found out about layers.
         progress: see `quantize`.
         safe_mode: see `quantize`.
         timeout: see `quantize`.
@@ -102,7 +106,9 @@ def search(
                 CalibrationData(partial(iter, read_once(source.graph, material.data, num_samples)))
             )
         size = file_size(source.content)
-        table = explored(source.graph, material, named, quality, target, size, files, on_disk, shown, bool(max_latency))
+        table = explored(
+            source.graph, material, named, quality, target, size, files, on_disk, shown, bool(max_latency), executor
+        )
 
         def quantized(recipe: Recipe) -> Result:
             return quantize(
@@ -226,7 +232,9 @@ class _Made:
         plans, result = self._table.plans, self._points[-1][1]
         ratio = file_ratio(plans.graph, plans.trial.samples[0], result.quantized)
         slow = f"the file takes {ratio:.2f} of float's time, more than {most:g}" if ratio > most else ""
-        return replace(self._result(self._points[-1], slow), latency=ratio)
+        return replace(
+            self._result(self._points[-1], slow), latency=ratio, predicted_latency=self._table.predicted_latency(choice)
+        )
 
     def smallest(self, limit: float) -> SearchResult:
         """Return the smallest file whose drop is within the limit; where none is, the one that drops least."""
@@ -249,7 +257,7 @@ class _Made:
         for choice in sizes_between(self._table):
             size = self._table.plans.size(choice)
             recipe = recipe_of(choice, self._table.plans.default(choice), "search", f"found by search: {size} bytes")
-            yield Point(size, self._table.plans.measured(choice).db, None, recipe, is_whole=False)
+            yield Point(size, self._table.plans.decibels(choice), None, recipe, is_whole=False)
 
     def _row(self, unit: Unit, chosen: Candidate) -> LayerChoice:
         table = self._table

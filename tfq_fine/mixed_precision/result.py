@@ -1,7 +1,9 @@
 """The result of a search: the file, the recipe that makes it, and the files that were made and run on the way."""
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from tfq_converters.files import Place, write_file
 from tfq_fine.api import Result
@@ -82,6 +84,7 @@ class SearchResult:
         float_bytes: the size of the float file.
         predicted_bytes: the size by the sum over layers.
         latency: the time of a run as a multiple of float's, where that was the budget.
+        predicted_latency: the same by the sum over layers.
         problem: why the budget is not met; "" where it is.
     """
 
@@ -93,6 +96,7 @@ class SearchResult:
     predicted_bytes: int
     problem: str = ""
     latency: float | None = None
+    predicted_latency: float | None = None
 
     @property
     def content(self) -> bytes:
@@ -103,6 +107,25 @@ class SearchResult:
     def recipe(self) -> Recipe:
         """The recipe of the file; `quantize` makes it again with the same data and `prefer="size"`."""
         return self.point.recipe
+
+    def to_json(self) -> str:
+        """Return as JSON text: sizes and times, as they are and as the sums said, errors, layers, other files."""
+
+        def figures(point: Point) -> dict[str, Any]:
+            drop = None if point.drop is None else asdict(point.drop)
+            return {"bytes": point.bytes, "sqnr_db": point.sqnr_db, "drop": drop, "is_whole": point.is_whole}
+
+        content = {
+            **figures(self.point),
+            "float_bytes": self.float_bytes,
+            "predicted_bytes": self.predicted_bytes,
+            "latency": self.latency,
+            "predicted_latency": self.predicted_latency,
+            "problem": self.problem,
+            "layers": [asdict(row) for row in self.layers],
+            "frontier": [figures(point) for point in self.frontier],
+        }
+        return json.dumps(content, indent=1)
 
     def save(self, place: Place) -> None:
         """Write the file to a path or open descriptor.
@@ -122,11 +145,17 @@ class SearchResult:
 
     def __str__(self) -> str:
         share = 100 * self.point.bytes / self.float_bytes
-        lines = [f"{self.point.bytes} bytes, {share:.1f} % of the float file; outputs {self.point.sqnr_db:.1f} dB"]
+        lines = [
+            f"{self.point.bytes} bytes, {share:.1f} % of the float file; outputs {self.point.sqnr_db:.1f} dB",
+            f"the sum over layers said {self.predicted_bytes} bytes ({self.point.bytes - self.predicted_bytes:+d})",
+        ]
         if self.point.drop is not None:
             lines.append(f"metric {self.point.drop}")
         if self.latency is not None:
             lines.append(f"a run takes {self.latency:.2f} of float's time")
+        if self.latency is not None and self.predicted_latency is not None:
+            difference = self.latency - self.predicted_latency
+            lines.append(f"the sum over layers said {self.predicted_latency:.2f} ({difference:+.2f})")
         if self.problem:
             lines.append(self.problem)
         width = max((len(row.layer) for row in self.layers), default=0)

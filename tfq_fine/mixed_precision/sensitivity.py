@@ -1,31 +1,73 @@
 """How much each candidate of each layer moves the outputs of the model, with only that layer quantized.
 
 The float model is run once; its values at the cut before a layer are held, and for every candidate of the layer the
-operators from there on are run on the kernels, with the layer as the file would hold it.
+operators from there on are run on the kernels, with the layer as the file would hold it. Each layer is a task that
+holds all it needs, so that any executor can run it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 
 import numpy as np
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import ABSENT, AnyArray, Graph
-from tfq_converters.graph_edit import keeps_state, part
+from tfq_converters.graph_edit import Part, keeps_state, part
 from tfq_converters.quantized import OpEncoding, OpKey, QuantizedGraph
 from tfq_converters.realize import realize
 from tfq_converters.runtime import Runner
-from tfq_fine.calibration import Sample
-from tfq_fine.mixed_precision.fitting import FittedCandidate
-from tfq_fine.mixed_precision.units import Candidate, Unit
-from tfq_fine.planning import Decision
-from tfq_fine.variants import WORST, FloatReference, decibels_of, judged
+from tfq_fine.calibration import Sample, result_of
+from tfq_fine.mixed_precision.units import Unit
+from tfq_fine.numerics import ErrorSums
+from tfq_fine.variants import WORST, FloatOutputs, FloatReference, judged
 
 Values = dict[int, AnyArray]  # tensor of the main subgraph -> its value for one sample
+Encodings = Mapping[OpKey, OpEncoding]
 WORST_SHARE = 1e6  # stands for outputs that are not finite
+SENT = 8  # tasks that an executor has at a time: each holds the model's values at a cut
+
+
+@dataclass(frozen=True)
+class RestOfModel:
+    """The operators from a cut of the graph on, the float model's values there, and its outputs; can be pickled.
+
+    Attributes:
+        rest: the operators.
+        first: the index of the first one in the main subgraph.
+        fed: for every sample, the values that these read.
+        shown: for every sample, the values before the cut that outputs are judged by.
+        expected: the float model's outputs.
+        threads: the number of threads of the interpreter.
+    """
+
+    rest: Part
+    first: int
+    fed: Sequence[Values]
+    shown: Sequence[Values]
+    expected: FloatOutputs
+    threads: int
+
+    def shares(self, encodings: Encodings) -> list[float]:
+        """Return, for every sample, the share of noise in the outputs with these operators encoded.
+
+        That is 1 / SQNR, as `variants.judging` compares outputs; `WORST_SHARE` where one is not finite.
+        """
+        shares = []
+        results = _run(self.rest, self.first, self.fed, encodings, self.threads)
+        for n, (before, after) in enumerate(zip(self.shown, results, strict=True)):
+            decibels = self.expected.decibels(n, before | after)
+            shares.append(WORST_SHARE if decibels == WORST else 10 ** (-decibels / 10))
+        return shares
+
+    def noise(self, several: Sequence[Encodings]) -> list[float]:
+        """Return the mean share of noise over samples for each of several ways to encode; an executor runs this."""
+        return [float(np.mean(self.shares(encodings))) if encodings else 0.0 for encodings in several]
 
 
 class PartialRuns:
-    """Runs the operators after a cut of the graph on the float model's values at the cut.
+    """Runs the float model from cut to cut, and the operators after a cut on its values there.
 
     Args:
         graph: the float graph.
@@ -37,8 +79,7 @@ class PartialRuns:
         self.graph, self._threads = graph, threads
         main = graph.main
         self._last = {t: o for o, op in enumerate(main.ops) for t in op.inputs if t != ABSENT}
-        self._judges = judged(graph)
-        self._shown = {*(judge.tensor for judge in self._judges), *main.outputs}
+        self._shown = {*(judge.tensor for judge in judged(graph)), *main.outputs}
         self._whole = keeps_state(main)
         self._values: list[Values] = [dict(zip(main.inputs, sample, strict=True)) for sample in samples]
         self._position = 0
@@ -53,71 +94,88 @@ class PartialRuns:
         """Run the float model up to the cut before operator `stop`, which is not before that of the last call."""
         if not self._whole and stop > self._position:
             ends = {t for t in self._last if self._last[t] >= stop} | self._shown
-            results = self._run(range(self._position, stop), {}, ends)
+            segment = self._part(range(self._position, stop), ends)
+            results = _run(segment, self._position, self._values, {}, self._threads)
             self._values = [
                 {t: value for t, value in (before | after).items() if t in ends}
                 for before, after in zip(self._values, results, strict=True)
             ]
             self._position = stop
 
-    def shares(self, encodings: Mapping[OpKey, OpEncoding]) -> list[float]:
-        """Return, for every sample, the share of noise in the outputs with these operators at the cut or later encoded.
+    def rest(self, threads: int | None = None) -> RestOfModel:
+        """Return the operators from the cut on, to be run with so many threads; as many as here when None."""
+        rest = self._part(range(self._position, len(self.graph.main.ops)), self._shown)
+        fed = [{t: values[t] for t in rest.inputs} for values in self._values]
+        shown = [{t: value for t, value in values.items() if t in self._shown} for values in self._values]
+        return RestOfModel(rest, self._position, fed, shown, self._reference.outputs, threads or self._threads)
 
-        That is 1 / SQNR, as `variants.judging` compares outputs; `WORST_SHARE` where one is not finite.
-        """
-        results = self._run(range(self._position, len(self.graph.main.ops)), encodings, self._shown)
-        energies, shares = self._reference.energies, []
-        for n, (before, after) in enumerate(zip(self._values, results, strict=True)):
-            values = before | after
-            pairs = [
-                self._reference.pair(n, k, judge, t, values)
-                for k, (judge, t) in enumerate(zip(self._judges, self.graph.main.outputs, strict=True))
-            ]
-            usual = [energies[k][0 if judge.tensor in values else 1] for k, judge in enumerate(self._judges)]
-            decibels = decibels_of([x for x, _ in pairs], [y for _, y in pairs], usual)
-            shares.append(WORST_SHARE if decibels == WORST else 10 ** (-decibels / 10))
-        return shares
+    def own_errors(self, encodings: Encodings) -> dict[int, ErrorSums]:
+        """Return tensor -> the errors of the first operator after the cut on float inputs, over all samples."""
+        only = self._part(range(self._position, self._position + 1), {*self.graph.main.ops[self._position].outputs})
+        plain, encoded = (_run(only, self._position, self._values, how, self._threads) for how in ({}, encodings))
+        sums: dict[int, ErrorSums] = {}
+        for expected, rounded in zip(plain, encoded, strict=True):
+            for t, value in expected.items():
+                if value.dtype == np.float32:
+                    sums[t] = sums.get(t, ErrorSums()) + ErrorSums.of(value, rounded[t])
+        return sums
 
-    def _run(self, ops: range, encodings: Mapping[OpKey, OpEncoding], shown: set[int]) -> list[Values]:
-        main = self.graph.main
-        made = {t for o in ops for t in main.ops[o].outputs}
-        segment = part(self.graph, ops, made & shown)
-        if not segment.outputs:
-            return [{} for _ in self._values]
-        own = {(0, n): encodings[0, o] for n, o in enumerate(ops) if (0, o) in encodings}
-        with flatbuffer.scratch(realize(QuantizedGraph(segment.graph, own)).graph) as path:
-            runner = Runner(path, threads=self._threads)
-        results = []
-        for values in self._values:
-            runner.reset_variables()
-            outputs = runner.run([values[t] for t in segment.inputs])
-            results.append(dict(zip(segment.outputs, outputs, strict=True)))
-        return results
+    def _part(self, ops: range, shown: set[int]) -> Part:
+        made = {t for o in ops for t in self.graph.main.ops[o].outputs}
+        return part(self.graph, ops, made & shown)
+
+
+def _run(segment: Part, first: int, fed: Sequence[Values], encodings: Encodings, threads: int) -> list[Values]:
+    """Run the operators `first` and later ones on values by tensor, and return theirs."""
+    if not segment.outputs:
+        return [{} for _ in fed]
+    own = {(0, o - first): encoding for (_, o), encoding in encodings.items()}
+    with flatbuffer.scratch(realize(QuantizedGraph(segment.graph, own)).graph) as path:
+        runner = Runner(path, threads=threads)
+    results = []
+    for values in fed:
+        runner.reset_variables()
+        outputs = runner.run([values[t] for t in segment.inputs])
+        results.append(dict(zip(segment.outputs, outputs, strict=True)))
+    return results
 
 
 def sensitivities(
     runs: PartialRuns,
-    units: Sequence[Unit],
-    candidates: Sequence[FittedCandidate],
+    layers: Mapping[Unit, Sequence[Encodings]],
     begin: Callable[[Unit], None],
-) -> dict[tuple[Unit, Candidate], float]:
-    """Return the mean share of noise in the outputs for every candidate of every unit.
+    executor: Executor | None = None,
+) -> Iterator[tuple[Unit, list[float]]]:
+    """Yield, for every layer, the mean share of noise in the outputs for each way to encode it.
 
     Args:
         runs: the model, at its inputs.
-        units: the layers, in the order of their first operators.
-        candidates: what each would be in the file.
-        begin: is told which unit is next.
+        layers: the layers, in the order of their first operators -> the ways; empty for float.
+        begin: is told which layer is next.
+        executor: runs the layers, each with one thread; this process when None.
+
+    Raises:
+        TfqError: the executor lost a layer.
     """
-    noise: dict[tuple[Unit, Candidate], float] = {}
-    for unit in units:
-        begin(unit)
-        runs.go_to(unit.keys[0][1])
-        done: dict[tuple[Decision, ...], float] = {}
-        for fitted in candidates:
-            same = fitted.decisions(unit)
-            if same not in done:
-                own = {key: fitted.encodings[key] for key in unit.keys if key in fitted.encodings}
-                done[same] = float(np.mean(runs.shares(own))) if own else 0.0
-            noise[unit, fitted.candidate] = done[same]
-    return noise
+    sent: deque[tuple[Unit, Future[list[float]]]] = deque()
+    try:
+        for unit, several in layers.items():
+            if executor is None:
+                begin(unit)
+            runs.go_to(unit.keys[0][1])
+            if executor is None:
+                yield unit, runs.rest().noise(several)
+                continue
+            sent.append((unit, executor.submit(RestOfModel.noise, runs.rest(threads=1), several)))
+            if len(sent) == SENT:
+                yield _received(*sent.popleft(), begin)
+        while sent:
+            yield _received(*sent.popleft(), begin)
+    finally:
+        for _, future in sent:
+            future.cancel()
+
+
+def _received(unit: Unit, future: "Future[list[float]]", begin: Callable[[Unit], None]) -> tuple[Unit, list[float]]:
+    begin(unit)
+    return unit, result_of(future, f"layer {unit.name}")

@@ -66,7 +66,7 @@ def refined(explored: Explored, choice: dict[Unit, Candidate], most: int) -> dic
 
     Noise of several layers does not quite add up: what the sums rank near each other is told apart by running it.
     """
-    best, runs, tried = explored.plans.measured(choice), 0, {tuple(choice.values())}
+    best, runs, tried = explored.plans.decibels(choice), 0, {tuple(choice.values())}
     improves = True
     while improves and runs < MOST_RUNS:
         improves = False
@@ -75,9 +75,9 @@ def refined(explored: Explored, choice: dict[Unit, Candidate], most: int) -> dic
                 continue
             tried.add(tuple(other.values()))
             runs += 1
-            measured = explored.plans.measured(other)
-            if measured.db > best.db + LEAST_GAIN_DB and explored.plans.size(other) <= most:
-                choice, best, improves = other, measured, True
+            db = explored.plans.decibels(other)
+            if db > best + LEAST_GAIN_DB and explored.plans.size(other) <= most:
+                choice, best, improves = other, db, True
                 break
             if runs >= MOST_RUNS:
                 break

@@ -6,7 +6,7 @@ from tfq_converters import face
 
 if TYPE_CHECKING:
     from tfq_fine.request.former_names import renamed, warn_of
-    from tfq_fine.request.granularity import Blocks, Granularity, PerChannel, PerTensor, block_shape
+    from tfq_fine.request.granularity import Blocks, ChannelGroups, Granularity, PerChannel, PerTensor, block_shape
     from tfq_fine.request.max_drop import SHARES, MaxDrop
     from tfq_fine.request.own_name import OwnName, as_name
     from tfq_fine.request.presets import RECIPES, named
@@ -29,7 +29,7 @@ else:
         __name__,
         {
             "former_names": "renamed warn_of",
-            "granularity": "Blocks Granularity PerChannel PerTensor block_shape",
+            "granularity": "Blocks ChannelGroups Granularity PerChannel PerTensor block_shape",
             "max_drop": "MaxDrop SHARES",
             "own_name": "OwnName as_name",
             "presets": "RECIPES named",
@@ -47,6 +47,7 @@ __all__ = [
     "SHARES",
     "ActivationSpec",
     "Blocks",
+    "ChannelGroups",
     "Granularity",
     "IntegerSpec",
     "Layers",

@@ -6,7 +6,7 @@ from tfq_converters import face
 
 if TYPE_CHECKING:
     from tfq_fine.variants.fitting import with_fitted_weights
-    from tfq_fine.variants.float_reference import FloatReference
+    from tfq_fine.variants.float_reference import FloatOutputs, FloatReference
     from tfq_fine.variants.judging import CLASSES, WORST, Apart, Measured, decibels_of, judged, uses
     from tfq_fine.variants.numbers import Numbers, Settings, choose_numbers, choose_ranges
     from tfq_fine.variants.sample_count import SplitSamples, number_of_samples, too_large
@@ -19,7 +19,7 @@ else:
         __name__,
         {
             "fitting": "with_fitted_weights",
-            "float_reference": "FloatReference",
+            "float_reference": "FloatOutputs FloatReference",
             "judging": "Apart CLASSES Measured WORST decibels_of judged uses",
             "numbers": "Numbers Settings choose_numbers choose_ranges",
             "sample_count": "SplitSamples number_of_samples too_large",
@@ -34,6 +34,7 @@ __all__ = [
     "CLASSES",
     "WORST",
     "Apart",
+    "FloatOutputs",
     "FloatReference",
     "Measured",
     "Numbers",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ from tfq_converters import flatbuffer
 from tfq_converters.graph import AnyArray, Graph
 from tfq_converters.runtime import Runner
 from tfq_fine.calibration import Sample
-from tfq_fine.variants.judging import Judged, judged
+from tfq_fine.variants.judging import Judged, decibels_of, judged
 
 
 class FloatReference:
@@ -54,31 +54,57 @@ class FloatReference:
         shares = [away / max(top, 1e-30) for away, top in zip(moved, largest, strict=True)]
         return math.inf if any(math.isnan(share) for share in shares) else max(shares, default=0.0)
 
-    def pair(
-        self, n: int, k: int, judge: Judged, output: int, values: Mapping[int, AnyArray]
-    ) -> tuple[AnyArray, AnyArray]:
-        """Return (float values, file's values) of output `k` for sample `n`, of its shape, as they are compared."""
-        scores, plain = self.expected[n][k]
-        if judge.tensor in values:
-            return judge.seen(scores), judge.seen(values[judge.tensor])
-        return plain, values.get(output, plain)  # a constant is no tensor that the file computes
-
     @cached_property
-    def energies(self) -> list[tuple[float, float]]:
-        """The mean energy over samples of what each output is judged by, and of the output itself."""
+    def outputs(self) -> "FloatOutputs":
+        """The outputs, as they are compared, without the model."""
+        return FloatOutputs.of(self._model, self.expected)
+
+
+@dataclass(frozen=True)
+class FloatOutputs:
+    """The outputs of the float model on some samples; another process can compare with them without the model.
+
+    Attributes:
+        judges: what each output is judged by.
+        tensors: the outputs' tensors in the main subgraph.
+        expected: for every sample and output, the float values that it is judged by, and the output itself.
+        energies: the mean energy over samples of both, for every output.
+    """
+
+    judges: tuple[Judged, ...]
+    tensors: tuple[int, ...]
+    expected: Sequence[Sequence[tuple[AnyArray, AnyArray]]]
+    energies: Sequence[tuple[float, float]]
+
+    @staticmethod
+    def of(model: Graph, expected: Sequence[Sequence[tuple[AnyArray, AnyArray]]]) -> "FloatOutputs":
+        """Return these outputs of a model."""
 
         def energy(values: AnyArray) -> float:
             finite = values.dtype == np.float32 and bool(np.isfinite(values).all())
             return float(np.square(values, dtype=np.float64).sum()) if finite else 0.0
 
-        judges, count = judged(self._model), max(len(self._samples), 1)
-        return [
+        judges, count = tuple(judged(model)), max(len(expected), 1)
+        energies = [
             (
-                sum(energy(judge.seen(row[k][0])) for row in self.expected) / count,
-                sum(energy(row[k][1]) for row in self.expected) / count,
+                sum(energy(judge.seen(row[k][0])) for row in expected) / count,
+                sum(energy(row[k][1]) for row in expected) / count,
             )
             for k, judge in enumerate(judges)
         ]
+        return FloatOutputs(judges, model.main.outputs, expected, energies)
+
+    def decibels(self, n: int, values: Mapping[int, AnyArray]) -> float:
+        """Return the SQNR in dB of a file's values, by tensor, for sample `n`; `WORST` where one is not finite."""
+        pairs, usual = [], []
+        for k, (judge, t) in enumerate(zip(self.judges, self.tensors, strict=True)):
+            scores, plain = self.expected[n][k]
+            if judge.tensor in values:
+                pairs.append((judge.seen(scores), judge.seen(values[judge.tensor])))
+            else:
+                pairs.append((plain, values.get(t, plain)))  # a constant is no tensor that the file computes
+            usual.append(self.energies[k][0 if judge.tensor in values else 1])
+        return decibels_of([x for x, _ in pairs], [y for _, y in pairs], usual)
 
 
 def with_outputs(graph: Graph, tensors: Sequence[int]) -> Graph:

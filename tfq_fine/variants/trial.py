@@ -7,6 +7,7 @@ So kernels, the on-the-fly rounding of dynamic-range inputs, and errors on their
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +21,7 @@ from tfq_converters.runtime import FileRuns
 from tfq_fine.calibration import Sample
 from tfq_fine.numerics import ErrorSums
 from tfq_fine.variants.float_reference import FloatReference
-from tfq_fine.variants.judging import WORST, Apart, Measured, decibels_of, judged, uses
+from tfq_fine.variants.judging import WORST, Apart, Measured, judged, uses
 from tfq_fine.variants.numbers import Numbers, Settings
 from tfq_fine.variants.sample_count import SplitSamples
 from tfq_fine.variants.variant import Variant
@@ -123,7 +124,15 @@ class Trial(VariantNumbers):
         Raises:
             TfqError: the file cannot be run.
         """
-        quantized = self.numbers(variant).quantized
+        sums = self.inside(self.numbers(variant).quantized)
+        return {t: nan_as_worst(total.sqnr_db) for t, total in sums.items()}
+
+    def inside(self, quantized: QuantizedGraph) -> dict[int, ErrorSums]:
+        """Return tensor of the quantized graph -> the errors of what its file holds there, over a few samples.
+
+        Raises:
+            TfqError: the file cannot be run.
+        """
         graph = quantized.graph
         computed = [t for op in graph.main.ops for t in op.outputs if graph.main.tensors[t].dtype == "float32"]
         sums: dict[int, ErrorSums] = {}
@@ -137,27 +146,24 @@ class Trial(VariantNumbers):
                     sums[t] = sums.get(t, ErrorSums()) + error
 
             float_run(graph, [sample], None, 0, see, self._threads)
-        return {t: nan_as_worst(total.sqnr_db) for t, total in sums.items()}
+        return sums
 
     def _measured(self, numbers: Callable[[], Numbers], indices: Sequence[int]) -> Measured:
         try:
             quantized = numbers().quantized
-            judges = judged(quantized.graph)
             outputs = quantized.graph.main.outputs
-            tensors = [*(judge.tensor for judge in judges), *outputs]
+            expected = replace(self.reference.outputs, judges=tuple(judged(quantized.graph)), tensors=outputs)
+            tensors = [*(judge.tensor for judge in expected.judges), *outputs]
             runs = [*self._run(quantized, [self.samples[n] for n in indices], tensors, at_a_time=len(self.samples))]
         except TfqError as error:  # whatever it is, such a file is not handed over
             return Measured((WORST,) * len(indices), str(error))
         each, apart = [], [Apart(use) for use in uses(self.model)]
         for n, values in zip(indices, runs, strict=True):
-            judged_by = enumerate(zip(judges, outputs, strict=True))
-            pairs = [self.reference.pair(n, k, judge, t, values) for k, (judge, t) in judged_by]
-            usual = [self.reference.energies[k][0 if judge.tensor in values else 1] for k, judge in enumerate(judges)]
-            each.append(decibels_of([x for x, _ in pairs], [y for _, y in pairs], usual))
+            each.append(expected.decibels(n, values))
             for k, t in enumerate(outputs):
-                expected = self.reference.expected[n][k][1]
-                if expected.dtype == np.float32 and np.isfinite(expected).all():
-                    apart[k] = apart[k].also(expected, values.get(t, expected).reshape(expected.shape))
+                plain = expected.expected[n][k][1]
+                if plain.dtype == np.float32 and np.isfinite(plain).all():
+                    apart[k] = apart[k].also(plain, values.get(t, plain).reshape(plain.shape))
         return Measured(tuple(each), apart=tuple(apart))
 
     def _run(

@@ -8,7 +8,13 @@ if TYPE_CHECKING:
     from tfq_fine.weights.assembly import BORDER_TYPES, quantize
     from tfq_fine.weights.bias import corrects, corrects_biases, with_corrections
     from tfq_fine.weights.bias_correction import corrected_bias, mean_shift
-    from tfq_fine.weights.codes_on_disk import CodesOnDisk
+    from tfq_fine.weights.codes_on_disk import (
+        CodesOnDisk,
+        add_content,
+        algorithm_source,
+        arrays_of_codes,
+        codes_of_arrays,
+    )
     from tfq_fine.weights.encoder import Encoder
     from tfq_fine.weights.fitting import Fitting, fitting_steps
     from tfq_fine.weights.integer import constant_codes
@@ -23,7 +29,7 @@ else:
             "assembly": "BORDER_TYPES quantize",
             "bias": "corrects corrects_biases with_corrections",
             "bias_correction": "corrected_bias mean_shift",
-            "codes_on_disk": "CodesOnDisk",
+            "codes_on_disk": "CodesOnDisk add_content algorithm_source arrays_of_codes codes_of_arrays",
             "encoder": "Encoder",
             "fitting": "Fitting fitting_steps",
             "integer": "constant_codes",
@@ -42,6 +48,10 @@ __all__ = [
     "Fitting",
     "LayerInputs",
     "Solver",
+    "add_content",
+    "algorithm_source",
+    "arrays_of_codes",
+    "codes_of_arrays",
     "constant_codes",
     "corrected_bias",
     "corrects",

@@ -11,7 +11,7 @@ import inspect
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,7 +84,7 @@ class CodesOnDisk:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            self._notes.append(f"{path} cannot be read, and its weight was fitted anew ({error})")
+            self._notes.append(f"{path} cannot be read, and its content was computed anew ({error})")
             return None
         return entry
 
@@ -123,7 +123,7 @@ class CodesOnDisk:
                 path.unlink(missing_ok=True)
 
 
-def code_arrays(codes: WeightCodes, prefix: str = "") -> dict[str, Any]:
+def arrays_of_codes(codes: WeightCodes, prefix: str = "") -> dict[str, Any]:
     """Return codes as arrays by name."""
     parts = {
         "codes": codes.codes,
@@ -135,20 +135,29 @@ def code_arrays(codes: WeightCodes, prefix: str = "") -> dict[str, Any]:
     return {prefix + name: part for name, part in parts.items()}
 
 
-def codes_of(content: Mapping[str, AnyArray], problem: WeightProblem, prefix: str = "") -> WeightCodes:
-    """Return the codes that `code_arrays` made arrays of.
+def codes_of_arrays(content: Mapping[str, AnyArray], prefix: str = "") -> WeightCodes:
+    """Return the codes that `arrays_of_codes` made arrays of.
 
     Raises:
         KeyError: an array is missing.
-        ValueError: they are the codes of another weight than that of `problem`.
     """
-    codes = WeightCodes(
+    return WeightCodes(
         content[prefix + "codes"],
         content[prefix + "scale"],
         content[prefix + "zero_point"],
         int(content[prefix + "bits"]),
         tuple(int(size) for size in content[prefix + "block"]),
     )
+
+
+def codes_of(content: Mapping[str, AnyArray], problem: WeightProblem, prefix: str = "") -> WeightCodes:
+    """Return the codes that `arrays_of_codes` made arrays of.
+
+    Raises:
+        KeyError: an array is missing.
+        ValueError: they are the codes of another weight than that of `problem`.
+    """
+    codes = codes_of_arrays(content, prefix)
     if (codes.codes.shape, codes.block, codes.scale.shape) != (problem.weight.shape, problem.block, problem.grid):
         raise ValueError("it holds another weight")
     return codes
@@ -157,7 +166,7 @@ def codes_of(content: Mapping[str, AnyArray], problem: WeightProblem, prefix: st
 def arrays_of(entry: FittedCodes) -> dict[str, Any]:
     """Return an entry as arrays by name."""
     means = {} if entry.means is None else {"exact_mean": entry.means[0], "quantized_mean": entry.means[1]}
-    return {**code_arrays(entry.codes), "how": entry.how, **means}
+    return {**arrays_of_codes(entry.codes), "how": entry.how, **means}
 
 
 def entry_of(content: Mapping[str, AnyArray], problem: WeightProblem) -> FittedCodes:
@@ -176,7 +185,7 @@ def entry_name(spec: WeightSpec, problem: WeightProblem) -> str:
     row, inputs = algorithm_of(spec), problem.inputs
     digest = hashlib.blake2b(digest_size=20)
     options = sorted(row.with_defaults(dict(spec.options)).items())
-    said = (version(), _source(row.solve), spec.algorithm, options, problem.block, problem.codes, problem.axes)
+    said = (version(), algorithm_source(spec), spec.algorithm, options, problem.block, problem.codes, problem.axes)
     add_content(digest, (*said, problem.keeps_mean))
     add_content(digest, (problem.weight, problem.floor, inputs.mean, inputs.absmax, inputs.second_moment))
     if inputs.values is not None:
@@ -196,13 +205,29 @@ def _add_inputs(digest: Any, inputs: OperatorInputs) -> None:
 
 
 def add_content(digest: Any, parts: Iterable[object]) -> None:
-    """Add arrays by their content, and all else, which must be plain values, by what `repr` says."""
+    """Add arrays, also those inside tuples, lists, mappings and frozen values, by their content; all else by `repr`."""
     for part in parts:
         if isinstance(part, np.ndarray):
             digest.update(f"{part.dtype}{part.shape}".encode())
             digest.update(np.ascontiguousarray(part).data.cast("B") if part.size else b"")
+        elif isinstance(part, tuple | list):
+            digest.update(f"{len(part)}:".encode())
+            add_content(digest, part)
+        elif isinstance(part, Mapping):
+            digest.update(f"{len(part)}:".encode())
+            add_content(
+                digest, (each for pair in sorted(part.items(), key=lambda pair: repr(pair[0])) for each in pair)
+            )
+        elif is_dataclass(part):
+            digest.update(type(part).__name__.encode())
+            add_content(digest, (getattr(part, each.name) for each in fields(part)))
         else:
             digest.update(f"{part!r};".encode())
+
+
+def algorithm_source(spec: WeightSpec) -> str:
+    """Return the source text of the algorithm of a spec, which may be the user's."""
+    return _source(algorithm_of(spec).solve)
 
 
 @cache

@@ -2,16 +2,14 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tfq_fine as tfq
+from support.executors import dask_cluster, processes
 from support.graphs import images, small_cnn
 from tfq_converters import flatbuffer
 
@@ -36,28 +34,6 @@ class ShardOrDeath:
             self.mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return shard(index)
-
-
-@contextmanager
-def processes() -> Iterator[Executor]:
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        yield pool
-
-
-@contextmanager
-def dask_cluster() -> Iterator[Executor]:
-    import dask
-    from dask.distributed import Client, LocalCluster
-
-    quiet = {"distributed.admin.low-level-log-length": 0, "distributed.worker.daemon": False}
-    with (
-        dask.config.set(quiet),
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client.get_executor()
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,14 @@
 
 import json
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tfq_fine as tfq
-from support.graphs import images, small_cnn
+from support.graphs import images, wide_cnn
 from tfq_converters import flatbuffer
-from tfq_converters.graph import Graph
 from tfq_converters.kernels import Target
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.realize import realize
@@ -23,23 +21,6 @@ from tfq_fine.mixed_precision.sensitivity import PartialRuns
 from tfq_fine.mixed_precision.units import DEFAULT, candidates_of, units_of
 from tfq_fine.progress import Stages
 from tfq_fine.weights import solving
-
-WIDE = 48  # channels: the weights take most of the file
-
-
-def wide_cnn() -> Graph:
-    """The small CNN with more channels, whose layers are of unlike size and sensitivity."""
-    graph, rng = small_cnn(), np.random.default_rng(3)
-    shapes = {1: (WIDE, 3, 3, 3), 2: (WIDE,), 4: (1, 3, 3, WIDE), 5: (WIDE,), 9: (61, WIDE), 10: (61,)}
-    activations = {3: (1, 9, 11, WIDE), 6: (1, 9, 11, WIDE), 8: (1, WIDE), 11: (1, 61), 12: (1, 61)}
-    tensors = list(graph.main.tensors)
-    for t, shape in shapes.items():
-        data = rng.normal(size=shape).astype(np.float32) * np.float32(0.3)
-        tensors[t] = replace(tensors[t], shape=shape, data=data)
-    for t, shape in activations.items():
-        tensors[t] = replace(tensors[t], shape=shape)
-    return replace(graph, subgraphs=(replace(graph.main, tensors=tuple(tensors)),))
-
 
 GRAPH = wide_cnn()
 CONTENT, DATA = flatbuffer.write(GRAPH), images(43)
@@ -67,7 +48,7 @@ def test_partial_runs_give_what_whole_runs_give(known: Explored):
             if not own:
                 continue
             runner = Runner(flatbuffer.write(realize(QuantizedGraph(GRAPH, own)).graph))
-            for sample, before, share in zip(samples, expected, runs.shares(own), strict=True):
+            for sample, before, share in zip(samples, expected, runs.rest().shares(own), strict=True):
                 logs = [np.log(scores.astype(np.float64)) for scores in (before, runner.run(sample)[0])]
                 noise = np.square(logs[0] - logs[1]).sum() / np.square(logs[0]).sum()
                 assert share == pytest.approx(noise, rel=2e-3, abs=1e-9)  # logs of float32 probabilities
@@ -97,7 +78,7 @@ def test_the_noise_of_layers_ranks_choices(known: Explored):
     rng = np.random.default_rng(2)
     choices = [{unit: known.candidates[rng.integers(7)] for unit in known.units} for _ in range(20)]
     predicted = [known.predicted_noise(choice) for choice in choices]
-    measured = [-known.plans.measured(choice).db for choice in choices]
+    measured = [-known.plans.decibels(choice) for choice in choices]
     ranks = [np.argsort(np.argsort(values)) for values in (predicted, measured)]
     assert np.corrcoef(ranks[0], ranks[1])[0, 1] > 0.9  # Spearman's
 
@@ -169,6 +150,11 @@ def test_a_time_that_every_file_keeps_to_gives_the_most_exact_one():
     result = tfq.search(CONTENT, DATA, max_latency=50)
     assert result.latency is not None and 0 < result.latency < 50 and not result.problem
     assert {row.chosen for row in result.layers} == {"float"} and result.point.sqnr_db == 120
+    assert result.predicted_latency == 1.0
+    assert f"the sum over layers said 1.00 ({result.latency - 1:+.2f})" in str(result)
+    figures = json.loads(result.to_json())
+    assert figures["latency"] == result.latency and figures["predicted_bytes"] == result.predicted_bytes
+    assert [row["chosen"] for row in figures["layers"]] == ["float"] * 3
 
 
 def test_a_time_that_no_file_has_is_an_error_that_names_the_fastest():

@@ -80,7 +80,7 @@ def test_entries_that_cannot_be_read_are_replaced_and_reported(tmp_path: Path, c
         path.write_bytes(bytes(damaged) if content is None else content)
     again = quantized(tmp_path)
     assert again.content == expected
-    assert sum("cannot be read, and its weight was fitted anew" in note for note in again.report.notes) == LAYERS
+    assert sum("cannot be read, and its content was computed anew" in note for note in again.report.notes) == LAYERS
     assert not any("cannot be read" in note for note in quantized(tmp_path).report.notes)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from tfq_converters.graph import ABSENT, AnyArray, Subgraph
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
 from tfq_fine.algorithms import WeightProblem
-from tfq_fine.weights.codes_on_disk import add_content, code_arrays, codes_of, version
+from tfq_fine.weights.codes_on_disk import add_content, arrays_of_codes, codes_of, version
 from tfq_fine.weights.reconstruction.blocks import Block
 from tfq_fine.weights.reconstruction.fitting import Learned
 from tfq_fine.weights.reconstruction.learning import Observed
@@ -54,7 +54,7 @@ def _add_encoding(digest: Any, encoding: OpEncoding) -> None:
     add_content(digest, (encoding.mode, encoding.form, encoding.algorithm))
     add_content(digest, (sorted(encoding.inputs.items()), sorted(encoding.outputs.items()), encoding.partial))
     for slot, stored in sorted(encoding.weights.items(), key=lambda pair: pair[0]):
-        parts = code_arrays(stored).values() if isinstance(stored, WeightCodes) else [stored]
+        parts = arrays_of_codes(stored).values() if isinstance(stored, WeightCodes) else [stored]
         add_content(digest, (slot, *parts))
 
 
@@ -71,7 +71,7 @@ def learned_arrays(learned: Learned) -> dict[str, Any]:
     """Return what was learned as arrays by name."""
     arrays: dict[str, Any] = {}
     for ((_, o), slot), codes in learned.codes.items():
-        arrays |= code_arrays(codes, f"{o}/{slot}/")
+        arrays |= arrays_of_codes(codes, f"{o}/{slot}/")
     arrays |= {f"{o}/bias": bias for (_, o), bias in learned.biases.items()}
     return arrays | {f"{o}/how": how for (_, o), how in learned.how.items()}
 
