@@ -17,7 +17,7 @@ from tfq_fine.algorithms.mse_clip import clipped
 from tfq_fine.algorithms.problem import WeightProblem
 from tfq_fine.numerics import affine
 
-VALUES = 1 << 20  # of one slice of output channels, about
+VALUES = 1 << 20  # a slice of output channels has about so many values
 
 
 def squant(problem: WeightProblem) -> WeightCodes:
