@@ -17,7 +17,7 @@ from tfq_fine.algorithms.mse_clip import clipped
 from tfq_fine.algorithms.problem import WeightProblem
 from tfq_fine.numerics import affine
 
-VALUES = 1 << 20  # of one slice of output channels, about
+VALUES = 1 << 20  # a slice of output channels has about so many values
 
 
 def squant(problem: WeightProblem) -> WeightCodes:
@@ -78,7 +78,7 @@ def _flipped(
     sign, size = np.sign(total), np.abs(steps)
     next_code = codes - (sign * np.sign(steps)).astype(np.int64)
     may = (errors * sign > 0) & (next_code >= form.lowest) & (next_code <= form.highest) & (steps != 0)
-    share = np.divide(np.abs(errors), size, out=np.zeros_like(errors), where=may)  # of a step; the largest cost least
+    share = np.divide(np.abs(errors), size, out=np.zeros_like(errors), where=may)  # flips of the largest cost least
     order = np.argsort(-share, axis=1, kind="stable")
     taken_back = np.cumsum(np.take_along_axis(np.where(may, size, np.inf), order, axis=1), axis=1)
     left = np.abs(np.abs(total) - np.concatenate([np.zeros_like(total), taken_back], axis=1))
