@@ -55,11 +55,8 @@ def quantized(group: str, recipe: str) -> Result:
     """What `quantize` gives, from Keras once and from the float file that came of it for the other recipes."""
     first = recipe == "full_int8"
     model = keras_model(group) if first else flatbuffer.write(quantized(group, "full_int8").quantized.graph)
-    hiding = (
-        "islands",
-        "log_equalization",
-        "explicit_mul",
-    )  # take operators out of integers: what a kernel does would not be seen
+    # These take operators out of integers, and would hide what a kernel does to a layer.
+    hiding = ("islands", "log_equalization", "explicit_mul")
     transforms = [name for name in TRANSFORMS if name not in hiding]
     return tfq_fine.quantize(model, recipe, data=data(group), prefer="size", threads=1, transforms=transforms)
 
