@@ -1,6 +1,5 @@
 """The least squares problem of one weight: its rows as matrices, the moments of their inputs, and what codes cost."""
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -102,11 +101,7 @@ class LeastSquares:
     @cached_property
     def places(self) -> Int64Array:
         """The flat index of the block of every value, int64 [groups, rows, K]."""
-        shape, block = self.problem.weight.shape, self.problem.block
-        index = np.arange(math.prod(self.problem.grid)).reshape(self.problem.grid)
-        for axis, (size, length) in enumerate(zip(shape, block, strict=True)):
-            index = index.repeat(length, axis).take(np.arange(size), axis)
-        return self.matrices(index)
+        return self.matrices(affine.block_indices(self.problem.weight.shape, self.problem.block))
 
     @cached_property
     def hessian(self) -> Float64Array:

@@ -124,6 +124,19 @@ def weight_scale(low: FloatArray, high: FloatArray, form: CodeFormat) -> tuple[F
     return asymmetric_scale(low, high, form.bits)
 
 
+def block_indices(shape: tuple[int, ...], block: tuple[int, ...]) -> Int64Array:
+    """Return, for every value of an array of `shape`, the flat index of its block: int64 of that shape.
+
+    >>> block_indices((2, 5), (1, 2)).tolist()
+    [[0, 0, 1, 1, 2], [3, 3, 4, 4, 5]]
+    """
+    grid = tuple(-(-size // length) for size, length in zip(shape, block, strict=True))
+    index = np.arange(math.prod(grid)).reshape(grid)
+    for axis, (size, length) in enumerate(zip(shape, block, strict=True)):
+        index = index.repeat(length, axis).take(np.arange(size), axis)
+    return index
+
+
 def split(values: NDArray[D], block: tuple[int, ...]) -> NDArray[D]:
     """Return `values` as [blocks, block, blocks, block, ...], two axes per axis; short blocks are padded with zeros.
 

@@ -5,7 +5,6 @@ s * (clip(floor + h(V)) - zero point) with the rectified sigmoid h (equation 23)
 (equation 24). Codes begin at those of another algorithm, each a little towards the float weight.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +42,7 @@ class SoftWeight:
     @staticmethod
     def of(tf: Any, problem: WeightProblem, start: WeightCodes) -> "SoftWeight":
         """Return the weight between the code that it begins at and the one on the side of its float value."""
-        places = _places(start)
+        places = affine.block_indices(start.codes.shape, start.block)
         scale, zero_point = (array.reshape(-1)[places] for array in (start.scale, start.zero_point))
         away = problem.weight / np.where(scale == 0, 1, scale) + zero_point - start.codes
         between = start.codes + np.clip(away, -UNDECIDED, UNDECIDED)
@@ -90,11 +89,3 @@ class SoftWeight:
             scale, _ = self.problem.floored(scale, start.zero_point)
         scale = affine.ROUNDED_SCALES[form.scales](scale)
         return WeightCodes(codes, scale, start.zero_point, start.bits, start.block)
-
-
-def _places(codes: WeightCodes) -> Int64Array:
-    """Return the flat index of the scale of every code, int64 of their shape."""
-    index = np.arange(math.prod(codes.scale.shape)).reshape(codes.scale.shape)
-    for axis, (size, length) in enumerate(zip(codes.codes.shape, codes.block, strict=True)):
-        index = index.repeat(length, axis).take(np.arange(size), axis)
-    return index
