@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.errors import TfqError
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Float32Array, Float64Array, Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
@@ -191,9 +190,7 @@ def analyze(
     material = Representative(CalibrationData.of(data, num_samples, 1, "error", None, None, None))
     with stages(progress) as shown, file_runs(timeout) as files:
         with shown.stage("reading the model"):
-            source, overrides = open_model(model, safe_mode).read(material.shapes)
-        if overrides is not None:
-            raise TfqError("the model holds wrappers, which fix the specs of its layers; analyze takes a plain model")
+            source = open_model(model, safe_mode).read_plain(material.shapes, "analyze")
         size = file_size(source.content)
         table = explored(
             source.graph, material, (*steps, plain), quality, target, size, files, on_disk, shown, executor=executor

@@ -93,9 +93,7 @@ def search(
     material = Representative(CalibrationData.of(data, num_samples, 1, "error", None, None, None))
     with stages(progress) as shown, file_runs(timeout) as files:
         with shown.stage("reading the model"):
-            source, overrides = opened.read(material.shapes)
-        if overrides is not None:
-            raise TfqError("the model holds wrappers, which fix the specs of its layers; search takes a plain model")
+            source = opened.read_plain(material.shapes, "search")
         judge = None
         if measure is not None:
             calibrating, deciding, kept = split(source.graph, material.data, labels, num_samples)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tfq_converters.errors import TfqError
 from tfq_converters.reading import Source, read_model
 from tfq_fine.data import Described
 from tfq_fine.layers import Overrides, WrappedModel, without_marks, wrapped_model
@@ -46,6 +47,21 @@ class OpenModel:
             return source, None
         source = replace(source, graph=without_marks(source.graph))
         return source, self.wrapped.overrides(source.graph)
+
+    def read_plain(self, shapes: Shapes | None, caller: str) -> Source:
+        """Return the float graph of a model without wrappers.
+
+        Args:
+            shapes: as in `read`.
+            caller: the function that takes such models alone, for the message.
+
+        Raises:
+            TfqError: the model cannot be read, or holds wrappers.
+        """
+        source, overrides = self.read(shapes)
+        if overrides is not None:
+            raise TfqError(f"the model holds wrappers, which fix the specs of its layers; {caller} takes a plain model")
+        return source
 
 
 def open_model(model: Any, safe_mode: bool = True) -> OpenModel:
