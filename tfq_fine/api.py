@@ -36,7 +36,7 @@ from tfq_fine.calibration import (
 from tfq_fine.layers import calibrate_wrappers, converted, wrappers
 from tfq_fine.planning import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
-from tfq_fine.report import QuantizationReport
+from tfq_fine.report import Provenance, QuantizationReport
 from tfq_fine.request import Quality, Recipe, check_options, renamed
 from tfq_fine.session import (
     OpenModel,
@@ -44,6 +44,7 @@ from tfq_fine.session import (
     decide,
     gathered,
     judged_file,
+    measured_layers,
     open_model,
     policy_of,
     prepare,
@@ -149,6 +150,7 @@ def quantize(
     safe_mode: bool = True,
     timeout: float | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    layers: bool = False,
 ) -> Result:
     """Quantize a Keras model, a SavedModel folder or a float `.tflite`, and run the resulting file.
 
@@ -204,6 +206,8 @@ def quantize(
             interrupted, or whose recipe was changed in its last layers, starts where the layers that it shares with an
             earlier one end; made where it is missing. It holds at most 1 GiB: what was used least recently makes room.
             None keeps nothing.
+        layers: whether the report tells each layer's own error from what it inherits, and the error of weights from
+            that of activations; takes a few runs more of both files.
 
     Returns:
         A `Result`: the file's bytes, the report, and every intermediate value.
@@ -233,16 +237,19 @@ def quantize(
     names = chosen_transforms(transforms, chosen.transforms)
     request = QuantizationRequest(chosen, policy, names, input_type, output_type, quality)
     on_disk = None if cache_dir is None else CodesOnDisk(cache_dir)
-    return _quantized(opened, request, samples, statistics, _Way(timeout, progress, on_disk))
+    result = _quantized(opened, request, samples, statistics, _Way(timeout, progress, on_disk, layers))
+    origin = Provenance.of(model, samples.data if statistics is None else statistics)
+    return replace(result, report=replace(result.report, provenance=origin))
 
 
 @dataclass(frozen=True)
 class _Way:
-    """Limits and progress of a job, and codes on disk, which change nothing in the file."""
+    """Limits and progress of a job, codes on disk, and whether layers are measured. None of it changes the file."""
 
     timeout: float | None
     progress: bool | None
     on_disk: CodesOnDisk | None
+    layers: bool
 
 
 def _quantized(
@@ -277,8 +284,13 @@ def _quantized(
             written = write(quantized, [run_samples[0]], other_inputs(quantized.graph), runs)
             threads = material.reading.threads
             verdict = judged_file(source.graph, quantized, written.graph, run_samples, files, generated, threads)
+        if way.layers:
+            with shown.stage("measuring layers"):
+                errors = measured_layers(source.graph, quantized, written.graph, run_samples, way.timeout)
+        else:
+            errors = ()
     flatbuffer.forget_pages(trim=True)
-    report = reported(prepared, source, decided, written, verdict, generated)
+    report = replace(reported(prepared, source, decided, written, verdict, generated), layers=errors)
     warnings = data_warnings(prepared.graph, quantized, statistics, samples)
     unlike = () if generated or prepared.overrides else unlike_training(source, samples)
     report = replace(report, warnings=(*warnings, *unlike, *report.poor_outputs()))

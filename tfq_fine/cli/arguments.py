@@ -1,6 +1,7 @@
 """The arguments of each command. Light on purpose: `--help` loads this and nothing heavier."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,6 +61,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     commands.add_parser("recipes", help="list the recipes that have a name", allow_abbrev=False)
     _kernels(commands.add_parser("kernels", help="show which quantized kernels each runtime has", allow_abbrev=False))
     arguments = parser.parse_args(list(argv[1:]))
+    arguments.command_line = shlex.join([PROGRAM, *argv[1:]])
     if flags.FLAGS["verbosity"].using_default_value:
         logging.set_verbosity(logging.WARNING)  # absl would raise it to INFO
     return arguments

@@ -14,7 +14,7 @@ from tfq_fine.cli.arguments import TRANSFORMS
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.recipe_argument import recipe_of
 from tfq_fine.cli.signature_values import by_signature, each
-from tfq_fine.cli.terminal import show, unlogged
+from tfq_fine.cli.terminal import by_command, show, unlogged
 from tfq_fine.report import require_extra
 from tfq_fine.request import Recipe
 
@@ -62,12 +62,14 @@ def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place])
         safe_mode=not arguments.unsafe,
         timeout=arguments.timeout,
         cache_dir=arguments.cache_dir,
+        layers=bool(arguments.html),
     )
+    report = by_command(result.report, arguments)
     if "report" in targets:
-        result.report.save(targets["report"])
+        report.save(targets["report"])
     if "html" in targets:
-        result.report.save_html(targets["html"])
+        report.save_html(targets["html"])
     result.save(targets["output"])
     logging.info("wrote %s", arguments.output)
-    show(result.report)
+    show(report)
     return 0

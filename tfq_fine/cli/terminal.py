@@ -1,15 +1,20 @@
 """Terminal output: reports on stdout; progress on stderr, if that is a terminal."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from logging import ERROR, getLogger
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import Progress
 
 from tfq_fine.report import QuantizationReport, Report
+
+ReportType = TypeVar("ReportType", Report, QuantizationReport)
 
 
 def show(report: Report | QuantizationReport) -> None:
@@ -18,6 +23,13 @@ def show(report: Report | QuantizationReport) -> None:
         Console().print(report)
     else:
         print(report)
+
+
+def by_command(report: ReportType, arguments: argparse.Namespace) -> ReportType:
+    """Return a report that names the command line that it came from."""
+    if report.provenance is None:
+        return report
+    return replace(report, provenance=report.provenance.by_command(arguments.command_line))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from absl import logging
@@ -11,7 +12,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.files import Place
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.signature_values import by_signature, each
-from tfq_fine.cli.terminal import progress, show
+from tfq_fine.cli.terminal import by_command, progress, show
 from tfq_fine.report import require_extra
 from tfq_fine.request import SHARES, MaxDrop
 from tfq_fine.verification import verify
@@ -55,6 +56,7 @@ def _run(arguments: argparse.Namespace, data: Any, metric: Any, targets: Mapping
             timeout=arguments.timeout,
             on_batch=lambda samples: update(f"{samples} samples"),
         )
+    report = replace(by_command(report, arguments), max_drop=arguments.max_drop or "")
     if "report" in targets:
         report.save(targets["report"])
     if "html" in targets:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tfq_fine.report.activations import activation_rows
     from tfq_fine.report.html import page, require_extra
     from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
+    from tfq_fine.report.provenance import Provenance
     from tfq_fine.report.quantization import OpRow, QuantizationReport, TransformRow
     from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, size
     from tfq_fine.report.summary import summarize
@@ -21,6 +22,7 @@ else:
             "activations": "activation_rows",
             "html": "page require_extra",
             "measurements": "FileSize Latency LayerError OutputError TaskResult",
+            "provenance": "Provenance",
             "quantization": "OpRow QuantizationReport TransformRow",
             "sections": "Bars Grid Paragraph Section brief_name decibels size",
             "summary": "summarize",
@@ -40,6 +42,7 @@ __all__ = [
     "OutputError",
     "OutputVerdict",
     "Paragraph",
+    "Provenance",
     "QuantizationReport",
     "Report",
     "Section",

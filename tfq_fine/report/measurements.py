@@ -29,6 +29,9 @@ class TaskResult:
     quantized_value: float
     drop: float  # how much worse the quantized file is, in units of the metric; negative: better
     higher_is_better: bool = True
+    drop_low: float | None = None  # the ends of the 95 % confidence interval of the drop; None: the metric has no
+    drop_high: float | None = None  # values of single samples
+    samples: int = 0  # that it was measured on; 0: not recorded
 
 
 @dataclass(frozen=True)

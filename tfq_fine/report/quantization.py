@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from tfq_converters.check import nan_as_worst
 from tfq_converters.quantized import Mode
 from tfq_fine.report.activations import ActivationRow
+from tfq_fine.report.measurements import LayerError
+from tfq_fine.report.provenance import Provenance
 from tfq_fine.report.quantization_sections import SECTIONS
 from tfq_fine.report.saved import SavedReport
 from tfq_fine.report.sections import Section, brief_name, decibels
@@ -69,6 +71,8 @@ class QuantizationReport(SavedReport):
     verdict: Verdict | None = None  # on the file as a whole; None where it could not be run so
     generated: bool = False  # errors per layer were measured on generated inputs, for want of data
     warnings: tuple[str, ...] = ()  # about mistakes in the data that calibration cannot refuse
+    layers: tuple[LayerError, ...] = ()  # own and inherited errors, in graph order; empty: not measured
+    provenance: Provenance | None = field(default=None, compare=False)
 
     FORMER: ClassVar[Mapping[str, str]] = {"repairs": "transforms"}
 
@@ -117,10 +121,10 @@ class QuantizationReport(SavedReport):
         return tuple(sorted(finite, key=lambda pair: -pair[1])[:count])
 
     def _sections(self, all: bool) -> list[Section]:
-        return self._in("summary", *(["listings"] if all else []))
+        return self._in("heading", "summary", "text", *(["listings"] if all else []))
 
     def _page(self) -> tuple[str, list[Section]]:
-        return f"Quantization: {self.recipe}", self._in("summary", "pictures", "listings")
+        return f"Quantization: {self.recipe}", self._in("top", "summary", "pictures", "listings")
 
     def _in(self, *places: str) -> list[Section]:
         return [

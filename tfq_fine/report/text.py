@@ -8,7 +8,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from tfq_fine.report.sections import Grid, Paragraph, Section
+from tfq_fine.report.sections import Grid, Paragraph, Section, column_kind
 
 WIDTH = 120  # columns of plain text
 
@@ -36,8 +36,8 @@ def plain_text(sections: Iterable[Section], width: int = WIDTH) -> str:
 def _table(section: Grid) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in section.columns:
-        right = column.startswith(">")
-        table.add_column(Text(column.removeprefix(">")), justify="right" if right else "left", overflow="fold")
+        heading, kind = column_kind(column)
+        table.add_column(Text(heading), justify="right" if kind in ("number", "bar") else "left", overflow="fold")
     for row in section.rows:
         table.add_row(*(Text(cell) for cell in row))  # `Text`: names may hold square brackets, which are markup
     return table

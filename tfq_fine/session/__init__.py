@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         decide,
         gathered,
         judged_file,
+        measured_layers,
         policy_of,
         prepare,
         reported,
@@ -23,7 +24,10 @@ else:
         {
             "signatures": "signatures",
             "opening": "OpenModel open_model",
-            "stages": "QuantizationRequest decide gathered judged_file policy_of prepare reported with_observer",
+            "stages": (
+                "QuantizationRequest decide gathered judged_file measured_layers policy_of prepare reported "
+                "with_observer"
+            ),
         },
     )
 
@@ -33,6 +37,7 @@ __all__ = [
     "decide",
     "gathered",
     "judged_file",
+    "measured_layers",
     "open_model",
     "policy_of",
     "prepare",

@@ -13,6 +13,7 @@ from tfq_fine.report import LayerError
 from tfq_fine.verification.side import FLOAT_FILE, QUANTIZED_FILE, Side, decode
 from tfq_fine.verification.tensor_pairs import Pair, activation_pairs, constant_pairs
 
+LAYER_SAMPLES = 8  # samples that errors of layers are measured on
 PROBE_BYTES = 2**28  # float activations that one probe holds at a time, per file
 Values = Mapping[int, AnyArray]  # tensor of the main subgraph -> its value
 Samples = Sequence[tuple[Sequence[AnyArray], Sequence[AnyArray]]]  # inputs of the float file, of the quantized one
@@ -108,16 +109,16 @@ class _Runs:
         ):
             for our_inputs, their_inputs in samples:
                 values = dict(zip(shown, float_file(our_inputs), strict=True))
-                given = values | dict(zip(self._floating.main.inputs, our_inputs, strict=True))
+                float_values = values | dict(zip(self._floating.main.inputs, our_inputs, strict=True))
                 inputs = dict(zip(self._quantized.main.inputs, their_inputs, strict=True))
                 _add(reached, pairs, values, file(their_inputs))
                 _add(
                     alone,
                     compared,
                     values,
-                    operators([inputs[t] if t in inputs else given[twins[t]] for t in own.inputs]),
+                    operators([inputs[t] if t in inputs else float_values[twins[t]] for t in own.inputs]),
                 )
-                _add(rounded, weighted, values, float_operators([given[t] for t in weights.inputs]))
+                _add(rounded, weighted, values, float_operators([float_values[t] for t in weights.inputs]))
         own_db = {pair.floating: sums.sqnr_db for pair, sums in zip(compared, alone, strict=True)}
         weights_db = {pair.floating: sums.sqnr_db for pair, sums in zip(weighted, rounded, strict=True)}
         for pair, sums in zip(pairs, reached, strict=True):

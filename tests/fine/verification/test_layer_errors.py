@@ -145,7 +145,7 @@ def test_own_errors_do_not_hold_those_of_the_layers_before():
     other_one, other_two = one + np.float32(0.1) * random.normal(size=one.shape).astype(np.float32), two * 1.25
     x = random.normal(size=(7, 1, 5)).astype(np.float32)
     samples = [([sample], [sample]) for sample in x]
-    rows = activation_errors(_two_dense(one, two, "w"), _two_dense(other_one, other_two, "v"), samples)
+    rows: Any = activation_errors(_two_dense(one, two, "w"), _two_dense(other_one, other_two, "v"), samples)
 
     def db(expected, found):
         return 10 * np.log10(np.sum(expected**2) / np.sum((expected - found) ** 2))
@@ -186,7 +186,8 @@ def test_weights_are_told_from_activations():
     )
     quantized = Graph((Subgraph("main", tensors, ops, (0,), (5,)),))
     x = random.normal(size=(9, 1, 5)).astype(np.float32)
-    (row,) = activation_errors(_dense(weight), quantized, [([sample], [sample]) for sample in x])
+    rows: Any = activation_errors(_dense(weight), quantized, [([sample], [sample]) for sample in x])
+    (row,) = rows
     y, rounded = x @ weight.T, np.rint(x / coarse) * coarse
     noise = np.sum((y - rounded @ (codes * scale).T) ** 2)
     of_codes = np.sum((y - x @ (codes * scale).T) ** 2)
