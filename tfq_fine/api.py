@@ -286,7 +286,7 @@ def _quantized(
             verdict = judged_file(source.graph, quantized, written.graph, run_samples, files, generated, threads)
         if way.layers:
             with shown.stage("measuring layers"):
-                errors = measured_layers(source.graph, quantized, written.graph, run_samples, way.timeout)
+                errors = measured_layers(quantized, written.graph, run_samples, way.timeout)
         else:
             errors = ()
     flatbuffer.forget_pages(trim=True)

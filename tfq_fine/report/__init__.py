@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tfq_fine.report.provenance import Provenance
     from tfq_fine.report.quantization import OpRow, QuantizationReport, TransformRow
     from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, size
+    from tfq_fine.report.side_by_side import SideBySide, load_report
     from tfq_fine.report.summary import summarize
     from tfq_fine.report.text import plain_text, rich_group
     from tfq_fine.report.verdict import OutputVerdict, Verdict
@@ -25,6 +26,7 @@ else:
             "provenance": "Provenance",
             "quantization": "OpRow QuantizationReport TransformRow",
             "sections": "Bars Grid Paragraph Section brief_name decibels size",
+            "side_by_side": "SideBySide load_report",
             "summary": "summarize",
             "text": "plain_text rich_group",
             "verdict": "OutputVerdict Verdict",
@@ -46,12 +48,14 @@ __all__ = [
     "QuantizationReport",
     "Report",
     "Section",
+    "SideBySide",
     "TaskResult",
     "TransformRow",
     "Verdict",
     "activation_rows",
     "brief_name",
     "decibels",
+    "load_report",
     "page",
     "plain_text",
     "require_extra",

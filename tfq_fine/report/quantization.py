@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tfq_converters.check import nan_as_worst
 from tfq_converters.quantized import Mode
 from tfq_fine.report.activations import ActivationRow
+from tfq_fine.report.exports import layer_rows
 from tfq_fine.report.measurements import LayerError
 from tfq_fine.report.provenance import Provenance
 from tfq_fine.report.quantization_sections import SECTIONS
@@ -81,6 +82,10 @@ class QuantizationReport(SavedReport):
         """The former name of `transforms`."""
         warn_of("repairs", "transforms")
         return self.transforms
+
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """Return a dict for each layer, as `SavedReport.layer_rows` says; empty unless layers were measured."""
+        return layer_rows(self.layers, {row.layer: row.weights for row in self.rows if row.weights})
 
     def left_float(self) -> tuple[OpRow, ...]:
         """Return the operators that compute in float although something else was asked: those with a reason."""

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tfq_converters.errors import TfqError
+from tfq_fine.report.exports import layer_rows
 from tfq_fine.report.layers import layer_sections
 from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
 from tfq_fine.report.provenance import Provenance
@@ -86,6 +87,11 @@ class Report(SavedReport):
         if not self.tasks:
             raise TfqError("the report holds no metric: verify with metric=... and labels")
         return {key: task for key, task in self.tasks.items() if not _within(task, MaxDrop.of(max_drop))}
+
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """Return a dict for each layer, as `SavedReport.layer_rows` says; of several signatures one after the other."""
+        own = layer_rows(self.layers, {error.layer: error.dtype for error in self.weights})
+        return own + [row for part in self.signatures.values() for row in part.layer_rows()]
 
     def worst_layers(self, count: int = WORST) -> tuple[LayerError, ...]:
         """Return the activations with the lowest SQNR, lowest first; NaN is lowest of all."""

@@ -339,17 +339,17 @@ def _ranged(prepared: PlannedModel, statistics: Statistics | None, samples: Sequ
 
 
 def measured_layers(
-    model: Graph, quantized: QuantizedGraph, emitted: Graph, samples: Sequence[Sample], timeout: float | None
+    quantized: QuantizedGraph, emitted: Graph, samples: Sequence[Sample], timeout: float | None
 ) -> tuple[LayerError, ...]:
     """Return the error of every layer on the first samples; nothing where the model cannot be run as a whole.
 
     Args:
-        model: the float model.
-        quantized: the numbers of the file.
+        quantized: the numbers of the file; the float values are those of its graph, which transforms may have changed.
         emitted: the graph of the file.
         samples: inputs of the float model, in input order.
         timeout: seconds that one run may take; None: as in `quantize`.
     """
+    model = quantized.graph
     if unrunnable_names(model) or too_large(model):
         return ()
     few = [([*sample], encoded(quantized, sample)) for sample in samples[:LAYER_SAMPLES]]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tfq_converters.errors import TfqError
 from tfq_fine.report import (
     FileSize,
+    Grid,
     Latency,
     LayerError,
     OpRow,
@@ -21,6 +22,7 @@ from tfq_fine.report import (
     Report,
     TaskResult,
     TransformRow,
+    plain_text,
 )
 
 NASTY = "<script>alert('x')</script>[red]$x^2$"
@@ -208,6 +210,26 @@ def test_text_is_plain_and_fits(report, monkeypatch):
         assert max(map(len, text.splitlines())) <= 120
         assert all(line == line.rstrip() for line in text.splitlines())
     assert "[red]" in report.table(all=True)  # and is not taken for markup
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("report", [QUANTIZATION, VERIFICATION], ids=["quantization", "verification"])
+def test_no_number_or_word_is_cut(report, width):
+    sections = report._sections(all=True)
+    lines = plain_text(sections, width).splitlines()
+    assert max(map(len, lines)) <= width
+    shown = {word.strip(";:") for line in lines for word in line.split()}
+    cells = [cell for section in sections if isinstance(section, Grid) for row in section.rows for cell in row]
+    words = {word.strip(";:") for cell in cells for word in cell.split() if len(word) <= width - 2}
+    assert len(words) > 20
+    assert words <= shown
+
+
+def test_tables_that_do_not_fit_are_lists():
+    grid = Grid("Sizes", ("what", ">bytes", ">after"), [("a" * 30, "2,568,992", "1"), ("b", "7", "")])
+    assert plain_text([grid], 60).split("\n")[2].split() == ["what", "bytes", "after"]
+    listed = ["", "Sizes", "a" * 30, "  bytes: 2,568,992; after: 1", "b", "  bytes: 7"]
+    assert plain_text([grid], 40).split("\n") == listed
 
 
 def test_quantization_summary():
