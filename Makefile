@@ -8,7 +8,7 @@ LAYOUT := pyproject.toml setup.cfg
 .PHONY: demo bench test check clean
 
 demo: .venv/.demo
-	$(BIN)/python examples/digits.py
+	$(BIN)/python examples/demo.py
 
 # Where the numbers go: bench_output/*.json, and the README's tables as *.md. Takes about an hour and a half on two cores.
 bench: .venv/.bench
