@@ -1,4 +1,4 @@
-"""The error type of the library, the habit of reporting every problem at once, and what to install for what is missing."""
+"""The error type, the habit of reporting every problem at once, and what to install where a package is missing."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
