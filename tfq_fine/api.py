@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, get_args
 
 from tfq_converters import flatbuffer
-from tfq_converters.errors import TfqError
+from tfq_converters.errors import TfqError, extras_named
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target, load
@@ -125,6 +125,7 @@ class Result:
 
 
 @renamed(repairs="transforms")
+@extras_named()
 def quantize(
     model: Any,
     recipe: str | Recipe | None = None,
@@ -333,6 +334,7 @@ def _one_file(source: Source, results: Mapping[str, Result]) -> Result:
     return Result(report, graph, {key: result.signatures[key] for key, result in results.items()}, content)
 
 
+@extras_named()
 def calibrate(
     model: Any,
     data: Any,

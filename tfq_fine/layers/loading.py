@@ -8,10 +8,11 @@ from typing import Any
 
 from absl import logging
 
-from tfq_converters.errors import TfqError
+from tfq_converters.errors import TfqError, extras_named
 from tfq_converters.reading import load_model as load_with_keras
 
 
+@extras_named()
 def load_model(
     path: str | os.PathLike[str],
     custom_objects: Mapping[str, Any] | None = None,

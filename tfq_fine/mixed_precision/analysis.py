@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tfq_converters.errors import extras_named
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Float32Array, Float64Array, Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
@@ -153,6 +154,7 @@ class Analysis:
         write_file(place, [page("Analysis of layers", self.sections()).encode()])
 
 
+@extras_named()
 def analyze(
     model: Any,
     data: Any,

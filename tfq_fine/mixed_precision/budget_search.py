@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from tfq_converters.errors import TfqError, raise_all
+from tfq_converters.errors import TfqError, extras_named, raise_all
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
 from tfq_converters.runtime import file_runs
 from tfq_fine.api import Result, quantize
@@ -32,6 +32,7 @@ MOST_FILES = 4  # files of one size: each that is too large lowers the size of t
 AS_SHARE = 1.0  # largest `max_bytes` that is a share of the float file
 
 
+@extras_named()
 def search(
     model: Any,
     data: Any,

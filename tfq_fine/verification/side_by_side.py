@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from tfq_converters import flatbuffer
-from tfq_converters.errors import TfqError
+from tfq_converters.errors import TfqError, extras_named
 from tfq_converters.graph import AnyArray, Graph
 from tfq_converters.graph_edit import with_main
 from tfq_converters.reading import Source, read_model
@@ -28,6 +28,7 @@ from tfq_fine.verification.task_metrics import TaskMetric, task_metric
 MOST, GROUP_BYTES = 32, 2**22  # batches, and bytes of what goes in and comes out, that are handed over at a time
 
 
+@extras_named()
 def verify(
     model: Any,
     tflite: Any,

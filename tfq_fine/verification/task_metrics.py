@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.errors import TfqError
+from tfq_converters.errors import TfqError, extras_named
 from tfq_converters.graph import AnyArray, Float64Array, Int64Array
 from tfq_fine.numerics import in_top
 
@@ -100,10 +100,8 @@ def auc(outputs: AnyArray, labels: AnyArray) -> float:
     Raises:
         TfqError: labels of one class only, or scikit-learn is not installed.
     """
-    try:
+    with extras_named():
         from sklearn.metrics import roc_auc_score
-    except ImportError as error:
-        raise TfqError("metric 'auc' needs scikit-learn: pip install scikit-learn") from error
     two = outputs.ndim == 2 and outputs.shape[1] == 2
     scores = np.asarray(outputs[:, 1] if two else outputs, np.float64).reshape(-1)
     positive = (_classes(outputs, labels) if two else _binary_labels(outputs, labels)) > 0.5
