@@ -15,12 +15,13 @@ from tfq_converters.graph import Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target, load
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import Source
-from tfq_converters.runtime import check_timeout, file_runs, waiting
+from tfq_converters.runtime import FileRuns, Runs, check_timeout, file_runs, waiting
 from tfq_converters.writer import write
 from tfq_fine.calibration import (
     CalibrationData,
     OnInvalid,
     Representative,
+    Sample,
     Statistics,
     algorithm_needs,
     by_signature,
@@ -39,7 +40,9 @@ from tfq_fine.progress import stages
 from tfq_fine.report import Provenance, QuantizationReport
 from tfq_fine.request import Quality, Recipe, check_options, renamed
 from tfq_fine.session import (
+    Decided,
     OpenModel,
+    PlannedModel,
     QuantizationRequest,
     decide,
     gathered,
@@ -280,25 +283,54 @@ def _quantized(
             decided = decide(prepared, material, statistics, is_earlier, samples, files, fitting)
         flatbuffer.forget_pages(trim=True)
         with shown.stage("running the file"):
-            quantized, generated = decided.numbers.quantized, not samples
-            run_samples = samples or (generated_inputs(quantized.graph),)
-            written = write(quantized, [run_samples[0]], other_inputs(quantized.graph), runs)
-            threads = material.reading.threads
-            verdict = judged_file(source.graph, quantized, written.graph, run_samples, files, generated, threads)
+            made = emitted(prepared, source, decided, statistics, samples, runs, files, material.reading.threads)
+        part, report = next(iter(made.signatures.values())), made.report
         if way.layers:
             with shown.stage("measuring layers"):
-                errors = measured_layers(quantized, written.graph, run_samples, way.timeout)
-        else:
-            errors = ()
-    flatbuffer.forget_pages(trim=True)
-    report = replace(reported(prepared, source, decided, written, verdict, generated), layers=errors)
-    warnings = data_warnings(prepared.graph, quantized, statistics, samples)
-    unlike = () if generated or prepared.overrides else unlike_training(source, samples)
-    report = replace(report, warnings=(*warnings, *unlike, *report.poor_outputs()))
+                run_samples = samples or (generated_inputs(part.quantized.graph),)
+                errors = measured_layers(part.quantized, made.graph, run_samples, way.timeout)
+            report = replace(report, layers=errors)
     if way.on_disk is not None:
         report = replace(report, notes=(*report.notes, *way.on_disk.taken_notes()))
     for warning in report.warnings:
         LOGGER.warning(warning)
+    return replace(made, report=report, signatures=dict.fromkeys(made.signatures, replace(part, report=report)))
+
+
+def emitted(
+    prepared: PlannedModel,
+    source: Source,
+    decided: Decided,
+    statistics: Statistics | None,
+    samples: Sequence[Sample],
+    runs: Runs,
+    files: FileRuns,
+    threads: int,
+) -> Result:
+    """Write the file of the numbers that were chosen, run it, and compare it with the float model.
+
+    Args:
+        prepared: the model and its plan.
+        source: the float model.
+        decided: the numbers of the file.
+        statistics: those of the float model on all the data; None where none were needed.
+        samples: samples that it is run on; inputs are generated where there are none.
+        runs: the process that checks the file.
+        files: the process that runs it on the samples.
+        threads: the number of threads of the interpreter that runs the float model.
+
+    Raises:
+        TfqError: the file does not compute what its numbers say, or its outputs are not finite.
+    """
+    quantized, generated = decided.numbers.quantized, not samples
+    run_samples = samples or (generated_inputs(quantized.graph),)
+    written = write(quantized, [run_samples[0]], other_inputs(quantized.graph), runs)
+    verdict = judged_file(source.graph, quantized, written.graph, run_samples, files, generated, threads)
+    flatbuffer.forget_pages(trim=True)
+    report = reported(prepared, source, decided, written, verdict, generated)
+    warnings = data_warnings(prepared.graph, quantized, statistics, samples)
+    unlike = () if generated or prepared.overrides else unlike_training(source, samples)
+    report = replace(report, warnings=(*warnings, *unlike, *report.poor_outputs()))
     part = Part(report, quantized, decided.numbers.plan, decided.statistics)
     keys = entries(written.graph).values() or ("",)  # a file may have no signatures
     return Result(report, written.graph, dict.fromkeys(keys, part), written.content)

@@ -69,7 +69,7 @@ class LayerChoice:
     layer: str
     chosen: str
     bytes: Mapping[str, int]  # candidate -> bytes more than the smallest one takes
-    noise: Mapping[str, float]  # candidate -> share of noise in the outputs with only this layer quantized
+    loss: Mapping[str, float]  # candidate -> what is lost in the outputs with only this layer quantized
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from tfq_fine.session import signatures
     from tfq_fine.session.opening import OpenModel, open_model
     from tfq_fine.session.stages import (
+        Decided,
+        PlannedModel,
         QuantizationRequest,
         decide,
         gathered,
@@ -24,15 +26,15 @@ else:
         {
             "signatures": "signatures",
             "opening": "OpenModel open_model",
-            "stages": (
-                "QuantizationRequest decide gathered judged_file measured_layers policy_of prepare reported "
-                "with_observer"
-            ),
+            "stages": "Decided PlannedModel QuantizationRequest decide gathered judged_file measured_layers policy_of "
+            "prepare reported with_observer",
         },
     )
 
 __all__ = [
+    "Decided",
     "OpenModel",
+    "PlannedModel",
     "QuantizationRequest",
     "decide",
     "gathered",
