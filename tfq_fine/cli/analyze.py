@@ -3,6 +3,7 @@
 import argparse
 
 from tfq_fine.cli.outputs import places
+from tfq_fine.cli.terminal import show
 from tfq_fine.mixed_precision import analyze
 from tfq_fine.report import require_extra
 
@@ -27,5 +28,5 @@ def run(arguments: argparse.Namespace) -> int:
         )
         if "output" in targets:
             analysis.save_html(targets["output"])
-        print(analysis)
+        show(analysis)
     return 0

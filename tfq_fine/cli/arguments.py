@@ -136,6 +136,7 @@ def _search(parser: argparse.ArgumentParser) -> None:
     said = "what a layer may get: a recipe (see `recipes`), or float; repeat for several (default: weight-only ones)"
     _option(parser, "candidate", action="append", help=said)
     _option(parser, "recipe", metavar="FILE", help="write what each layer got as a recipe for `quantize`; - is stdout")
+    _option(parser, "html", metavar="FILE", help="write what each layer got as an HTML page (needs tfq_fine[report])")
     _option(
         parser, "runtime", choices=tuple(RUNTIMES), action="append", help="runtime that must compute the file right"
     )
