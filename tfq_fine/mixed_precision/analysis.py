@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Group
@@ -57,6 +57,7 @@ BLAMED_DB = 6.0  # by which activations must lower the error of weights alone, t
 HELPS_DB = 6.0  # which a suggestion must bring
 EXACT_DB = 120.0
 INSIDE = 4  # samples that the layers' own outputs are compared on
+STANDS_OUT_DB = 1.0  # which the outputs gain with a layer in float, for it to stand out
 OWN = ("layer", ">own, dB", ">reached, dB", ">inherited, %", ">all but this layer, dB", ">gain, dB")
 UNLIKE = 8.0  # times the median of the channels, which the largest has
 
@@ -168,7 +169,8 @@ class Analysis:
 
     def _judgement(self) -> Banner:
         static, weights = self.sqnr_db[STATIC], self.sqnr_db[WEIGHTS]
-        hurt = [row for row in sorted(self.layers, key=lambda row: row.sqnr_db[STATIC]) if row.suggestion]
+        worst = sorted(self.layers, key=lambda row: row.sqnr_db[STATIC])
+        hurt = [row for row in worst if row.suggestion and row.others_db >= static + STANDS_OUT_DB]
         if not hurt:
             text = f"Full int8 has {decibels(static)} dB at the outputs, and no single layer would gain much from more."
             return Banner("good" if static >= GOOD_DB else "plain", "No layer stands out.", text)
@@ -177,7 +179,8 @@ class Analysis:
             f"Full int8 has {decibels(static)} dB at the outputs (8-bit weights alone {decibels(weights)} dB). "
             f"Most is lost in {names}: the rules below keep what they need."
         )
-        return Banner("poor", f"{len(hurt)} of {len(self.layers)} layers hurt.", text)
+        tone: Literal["plain", "poor"] = "plain" if static >= GOOD_DB else "poor"
+        return Banner(tone, f"{len(hurt)} of {len(self.layers)} layers stand out.", text)
 
     def _figures(self) -> Figures:
         shown = {"8-bit weights": WEIGHTS, "4-bit weights, blocks of 32": "4 bits blocks of 32", "Full int8": STATIC}

@@ -8,7 +8,7 @@ from typing import Any
 from tfq_converters.files import Place, write_file
 from tfq_fine.api import Result
 from tfq_fine.mixed_precision.labelled import Drop
-from tfq_fine.report import Banner, Figures, Grid, Lines, Section, decibels, page, plain_text, size
+from tfq_fine.report import GOOD_DB, Banner, Figures, Grid, Lines, Section, decibels, page, plain_text, size
 from tfq_fine.request import Recipe
 
 
@@ -141,9 +141,12 @@ class SearchResult:
     def sections(self) -> list[Section]:
         """Return what the page shows: whether the budget is met, what each layer got, and the frontier."""
         met = Banner(
-            "good",
+            "good" if self.point.sqnr_db >= GOOD_DB else "plain",
             "Within the budget.",
-            f"{self.point.bytes:,} bytes, {decibels(self.point.sqnr_db)} dB at the outputs.",
+            f"{self.point.bytes:,} bytes, {decibels(self.point.sqnr_db)} dB at the outputs"
+            + (
+                "." if self.point.sqnr_db >= GOOD_DB else ": measure the task's metric with `verify` before you use it."
+            ),
         )
         entries = [
             (
