@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tfq_converters.brief import brief
 from tfq_converters.errors import extras_named
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Float32Array, Float64Array, Graph
@@ -20,7 +21,7 @@ from tfq_fine.mixed_precision.sensitivity import PartialRuns
 from tfq_fine.mixed_precision.units import FLOAT, Candidate, Unit
 from tfq_fine.numerics import ErrorSums
 from tfq_fine.progress import stages
-from tfq_fine.report import Bars, Grid, Paragraph, Section, decibels, page, plain_text
+from tfq_fine.report import Bars, Grid, Paragraph, Section, decibels, framed, page, plain_text
 from tfq_fine.request import (
     ActivationSpec,
     Blocks,
@@ -80,6 +81,8 @@ class LayerAnalysis:
         others_db: SQNR of the model's outputs where all layers but this one do.
     """
 
+    __repr__ = brief
+
     layer: str
     sqnr_db: Mapping[str, float]
     bytes: Mapping[str, int]
@@ -99,6 +102,8 @@ class LayerAnalysis:
 @dataclass(frozen=True)
 class Analysis:
     """All layers, and the whole model at each step."""
+
+    __repr__ = brief
 
     layers: tuple[LayerAnalysis, ...]
     sqnr_db: Mapping[str, float]
@@ -142,8 +147,30 @@ class Analysis:
             Grid("What to do, the worst in 8 bits first", ("layer", "to blame", "because", "rule"), said),
         ]
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return the layers as plain dicts: `pandas.DataFrame(analysis.records())`; a column for each step."""
+        return [
+            {"layer": row.layer, "blame": row.blame, "own_db": row.own_db, "reached_db": row.reached_db}
+            | {"inherited": row.inherited, "others_db": row.others_db, "suggestion": row.suggestion}
+            | {f"{step}: dB": value for step, value in row.sqnr_db.items()}
+            | {f"{step}: bytes": value for step, value in row.bytes.items()}
+            for row in self.layers
+        ]
+
     def __str__(self) -> str:
         return plain_text(self.sections(), 200)
+
+    def to_html(self) -> str:
+        """Return the text of the page that `save_html` writes.
+
+        Raises:
+            TfqError: an extra is not installed.
+        """
+        return page("Analysis of layers", self.sections())
+
+    def _repr_html_(self) -> str:
+        """Return the page for a notebook."""
+        return framed(self.to_html, str(self))
 
     def save_html(self, place: Place) -> None:
         """Write the tables and pictures as one page.
@@ -151,7 +178,7 @@ class Analysis:
         Raises:
             TfqError: the place cannot be written, or an extra is not installed.
         """
-        write_file(place, [page("Analysis of layers", self.sections()).encode()])
+        write_file(place, [self.to_html().encode()])
 
 
 @extras_named()

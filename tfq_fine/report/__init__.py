@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tfq_fine.report.activations import activation_rows
     from tfq_fine.report.html import page, require_extra
     from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
+    from tfq_fine.report.notebook import framed
     from tfq_fine.report.quantization import OpRow, QuantizationReport, TransformRow
     from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, size
     from tfq_fine.report.summary import summarize
@@ -20,6 +21,7 @@ else:
         {
             "activations": "activation_rows",
             "html": "page require_extra",
+            "notebook": "framed",
             "measurements": "FileSize Latency LayerError OutputError TaskResult",
             "quantization": "OpRow QuantizationReport TransformRow",
             "sections": "Bars Grid Paragraph Section brief_name decibels size",
@@ -49,6 +51,7 @@ __all__ = [
     "activation_rows",
     "brief_name",
     "decibels",
+    "framed",
     "page",
     "plain_text",
     "require_extra",

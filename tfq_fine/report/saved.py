@@ -3,13 +3,14 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from rich.console import Group
 
 from tfq_converters.errors import TfqError
 from tfq_converters.files import Place, from_plain, parsed, to_plain, write_file
 from tfq_fine.report import html, text
+from tfq_fine.report.notebook import framed
 from tfq_fine.report.sections import Section
 
 
@@ -26,6 +27,10 @@ class SavedReport(ABC):
     @abstractmethod
     def _page(self) -> tuple[str, Sequence[Section]]:
         """Return the title and the sections of the HTML page."""
+
+    @abstractmethod
+    def records(self) -> list[dict[str, Any]]:
+        """Return the rows as plain dicts of the same keys: `pandas.DataFrame(report.records())`."""
 
     def __str__(self) -> str:
         return self.table()
@@ -68,4 +73,16 @@ class SavedReport(ABC):
         Raises:
             TfqError: jinja2 or matplotlib is missing, or the place cannot be written.
         """
-        write_file(place, [html.page(*self._page()).encode()])
+        write_file(place, [self.to_html().encode()])
+
+    def to_html(self) -> str:
+        """Return the text of the page that `save_html` writes.
+
+        Raises:
+            TfqError: jinja2 or matplotlib is missing.
+        """
+        return html.page(*self._page())
+
+    def _repr_html_(self) -> str:
+        """Return the page for a notebook."""
+        return framed(self.to_html, str(self))

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar
 
+from tfq_converters.brief import brief
 from tfq_converters.errors import TfqError
 from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
 from tfq_fine.report.saved import SavedReport
@@ -27,6 +28,8 @@ ROUNDING = 1e-9  # 0.99 - 0.98 is a drop of 0.01, whatever float64 says
 @dataclass(frozen=True)
 class Report(SavedReport):
     """A float model and its quantized file, run side by side."""
+
+    __repr__ = brief
 
     KIND: ClassVar[str] = "tfq_fine.verification_report"
 
@@ -88,6 +91,16 @@ class Report(SavedReport):
     def worst_weights(self, count: int = WORST) -> tuple[LayerError, ...]:
         """Return the weights with the lowest SQNR, lowest first."""
         return _worst(self.weights, count)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the activations and the weights that were measured as plain dicts, of each signature."""
+        parts = self.signatures or {"": self}
+        return [
+            {"signature": key, "kind": kind, **asdict(row)}
+            for key, part in parts.items()
+            for kind, rows in (("activation", part.layers), ("weight", part.weights))
+            for row in rows
+        ]
 
     def _page(self) -> tuple[str, list[Section]]:
         return "Verification", [*self._sections(all=False), *self._details()]
