@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "analyze": "tfq_fine.cli.analyze",
     "calibrate": "tfq_fine.cli.calibrate",
     "verify": "tfq_fine.cli.verify",
+    "compare": "tfq_fine.cli.compare",
     "inspect": "tfq_fine.cli.inspect",
     "recipes": "tfq_fine.cli.recipes",
     "kernels": "tfq_fine.cli.kernels",

@@ -12,15 +12,13 @@ from tfq_converters.brief import brief
 from tfq_converters.errors import extras_named
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Float32Array, Float64Array, Graph
-from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
+from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_converters.operators import weight_axes
-from tfq_converters.runtime import file_runs
-from tfq_fine.calibration import CalibrationData, Representative
+from tfq_fine.mixed_precision.conditions import Conditions, started
 from tfq_fine.mixed_precision.exploration import Explored, explored
 from tfq_fine.mixed_precision.sensitivity import PartialRuns
 from tfq_fine.mixed_precision.units import FLOAT, Candidate, Unit
 from tfq_fine.numerics import ErrorSums
-from tfq_fine.progress import stages
 from tfq_fine.report import Bars, Grid, Paragraph, Section, decibels, framed, page, plain_text
 from tfq_fine.request import (
     ActivationSpec,
@@ -33,9 +31,6 @@ from tfq_fine.request import (
     Quality,
     WeightSpec,
 )
-from tfq_fine.session import open_model
-from tfq_fine.verification import file_size
-from tfq_fine.weights import CodesOnDisk
 
 GRANULARITIES: dict[str, Granularity] = {
     "per tensor": PerTensor(),
@@ -147,8 +142,8 @@ class Analysis:
             Grid("What to do, the worst in 8 bits first", ("layer", "to blame", "because", "rule"), said),
         ]
 
-    def records(self) -> list[dict[str, Any]]:
-        """Return the layers as plain dicts: `pandas.DataFrame(analysis.records())`; a column for each step."""
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """Return the layers as plain dicts: `pandas.DataFrame(analysis.layer_rows())`; a column for each step."""
         return [
             {"layer": row.layer, "blame": row.blame, "own_db": row.own_db, "reached_db": row.reached_db}
             | {"inherited": row.inherited, "others_db": row.others_db, "suggestion": row.suggestion}
@@ -214,28 +209,31 @@ def analyze(
     """
     steps = tuple(Candidate(name, spec) for name, spec in hierarchy().items())
     plain = Candidate(FLOAT, None)
-    target = Target((runtimes,) if isinstance(runtimes, str) else tuple(runtimes))
-    on_disk = None if cache_dir is None else CodesOnDisk(cache_dir)
-    material = Representative(CalibrationData.of(data, num_samples, 1, "error", None, None, None))
-    with stages(progress) as shown, file_runs(timeout) as files:
-        with shown.stage("reading the model"):
-            source = open_model(model, safe_mode).read_plain(material.shapes, "analyze")
-        size = file_size(source.content)
-        table = explored(
-            source.graph, material, (*steps, plain), quality, target, size, files, on_disk, shown, executor=executor
-        )
+    conditions = Conditions.of(
+        runtimes=runtimes,
+        quality=quality,
+        num_samples=num_samples,
+        executor=executor,
+        cache_dir=cache_dir,
+        progress=progress,
+        safe_mode=safe_mode,
+        timeout=timeout,
+    )
+    with started(model, data, conditions, "analyze") as job:
+        graph, shown, size = job.source.graph, job.shown, job.float_bytes
+        table = explored(graph, job.material, (*steps, plain), conditions, job.files, shown, size, are_named=False)
         with shown.stage("measuring the whole model"):
             uniform = {c: table.plans.uniform(c) for c in steps}
             whole = {c.name: table.plans.decibels(choice) for c, choice in uniform.items()}
             sizes = {c.name: table.plans.size(choice) for c, choice in uniform.items()}
         static = next(c for c in steps if c.name == STATIC)
         with shown.stage("measuring all but one layer", len(table.units)) as advance:
-            errors = layer_errors(source.graph, table, static)
+            errors = layer_errors(graph, table, static)
             others = {}
             for unit in table.units:
                 others[unit] = table.plans.decibels({**uniform[static], unit: plain})
                 advance(1)
-    layers = tuple(_layer(source.graph, table, unit, errors[unit], others[unit]) for unit in table.units)
+    layers = tuple(_layer(graph, table, unit, errors[unit], others[unit]) for unit in table.units)
     return Analysis(layers, whole, sizes, size)
 
 
@@ -261,7 +259,7 @@ def layer_errors(graph: Graph, table: Explored, static: Candidate) -> dict[Unit,
 
 def _layer(graph: Graph, table: Explored, unit: Unit, errors: tuple[float, float], others: float) -> LayerAnalysis:
     steps = [c for c in table.candidates if c.spec is not None]
-    sqnr = {c.name: _decibels(table.noise[unit, c]) for c in steps}
+    sqnr = {c.name: _decibels(table.loss[unit, c]) for c in steps}
     least = min(table.bytes[unit, c] for c in steps)
     sizes = {c.name: round(table.bytes[unit, c] - least) for c in steps}
     blame = "activations" if sqnr[STATIC] < sqnr[WEIGHTS] - BLAMED_DB else "weights"

@@ -86,7 +86,7 @@ class LayerChoice:
     layer: str
     chosen: str
     bytes: Mapping[str, int]  # candidate -> bytes more than the smallest one takes
-    noise: Mapping[str, float]  # candidate -> share of noise in the outputs with only this layer quantized
+    loss: Mapping[str, float]  # candidate -> what is lost in the outputs with only this layer quantized
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,10 @@ class SearchResult:
         """Return the error against size, for a notebook."""
         return self.frontier._repr_html_()
 
-    def records(self) -> list[dict[str, Any]]:
-        """Return the layers as plain dicts: `pandas.DataFrame(result.records())`."""
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """Return the layers as plain dicts: `pandas.DataFrame(result.layer_rows())`."""
         return [
-            {"layer": row.layer, "chosen": row.chosen, "bytes": row.bytes[row.chosen], "noise": row.noise[row.chosen]}
+            {"layer": row.layer, "chosen": row.chosen, "bytes": row.bytes[row.chosen], "loss": row.loss[row.chosen]}
             for row in self.layers
         ]
 

@@ -26,13 +26,13 @@ def best_within(explored: Explored, most: int) -> dict[Unit, Candidate]:
     best: dict[Unit, Candidate] | None = None
     limit, tried = most - explored.base_bytes, set()
     for _ in range(MOST_CORRECTIONS):
-        choice = best_choice(explored.units, explored.noise, [Limit(explored.bytes, float(limit))])
+        choice = best_choice(explored.units, explored.loss, [Limit(explored.bytes, float(limit))])
         if choice is None or tuple(choice.values()) in tried:
             break
         tried.add(tuple(choice.values()))
         size = explored.plans.size(choice)
         fits = size <= most
-        if fits and (best is None or explored.predicted_noise(choice) < explored.predicted_noise(best)):
+        if fits and (best is None or explored.predicted_loss(choice) < explored.predicted_loss(best)):
             best = choice
         limit = most - size + explored.predicted_bytes(choice) - explored.base_bytes
     if best is not None:
@@ -55,10 +55,21 @@ def sizes_between(explored: Explored) -> list[dict[Unit, Candidate]]:
     choices = [small]
     for n in range(1, FRONTIER - 1):
         most = low * (high / low) ** (n / (FRONTIER - 1))
-        choice = best_choice(explored.units, explored.noise, [Limit(explored.bytes, most - explored.base_bytes)])
+        choice = best_choice(explored.units, explored.loss, [Limit(explored.bytes, most - explored.base_bytes)])
         if choice is not None and choice not in choices:
             choices.append(choice)
     return [*choices, exact] if exact not in choices else choices
+
+
+def best_start(explored: Explored, most: int) -> dict[Unit, Candidate]:
+    """Return the best of the choice by the sums and of all uniform ones, by their assembled files.
+
+    Raises:
+        TfqError: no file of these candidates is that small; the smallest is named.
+    """
+    plans, best = explored.plans, best_within(explored, most)
+    uniform = [plans.uniform(c) for c in explored.candidates]
+    return max([best, *(one for one in uniform if plans.size(one) <= most)], key=plans.figure)
 
 
 def refined(explored: Explored, choice: dict[Unit, Candidate], most: int) -> dict[Unit, Candidate]:
@@ -66,7 +77,7 @@ def refined(explored: Explored, choice: dict[Unit, Candidate], most: int) -> dic
 
     Noise of several layers does not quite add up: what the sums rank near each other is told apart by running it.
     """
-    best, runs, tried = explored.plans.decibels(choice), 0, {tuple(choice.values())}
+    best, runs, tried = explored.plans.figure(choice), 0, {tuple(choice.values())}
     improves = True
     while improves and runs < MOST_RUNS:
         improves = False
@@ -75,7 +86,7 @@ def refined(explored: Explored, choice: dict[Unit, Candidate], most: int) -> dic
                 continue
             tried.add(tuple(other.values()))
             runs += 1
-            db = explored.plans.decibels(other)
+            db = explored.plans.figure(other)
             if db > best + LEAST_GAIN_DB and explored.plans.size(other) <= most:
                 choice, best, improves = other, db, True
                 break
@@ -99,7 +110,7 @@ def neighbours(explored: Explored, choice: Mapping[Unit, Candidate], most: int) 
     for change in [*((one,) for one in changes), *pairs]:
         more = sum(explored.bytes[unit, c] - explored.bytes[unit, choice[unit]] for unit, c in change)
         if more <= left:
-            noise = sum(explored.noise[unit, c] - explored.noise[unit, choice[unit]] for unit, c in change)
+            noise = sum(explored.loss[unit, c] - explored.loss[unit, choice[unit]] for unit, c in change)
             ranked.append((noise, len(ranked), change))
     for _, _, change in sorted(ranked, key=lambda each: each[:2])[: 2 * MOST_RUNS]:
         yield {**choice, **dict(change)}

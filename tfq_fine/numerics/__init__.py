@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tfq_fine.numerics.affine import HALF_SCALES, LARGEST_HALF, SMALLEST_HALF, SYMMETRIC, TINY, CodeFormat
     from tfq_fine.numerics.errors import Agreement, ErrorSums, in_top, is_classes, is_tied
     from tfq_fine.numerics.histogram import Counter, Histogram
+    from tfq_fine.numerics.intervals import paired_interval, share_interval
     from tfq_fine.numerics.sizes import constant_bytes, is_large
 else:
     __getattr__, __dir__ = face(
@@ -17,6 +18,7 @@ else:
             "affine": "CodeFormat HALF_SCALES LARGEST_HALF SMALLEST_HALF SYMMETRIC TINY affine",
             "errors": "Agreement ErrorSums in_top is_classes is_tied",
             "histogram": "Counter Histogram",
+            "intervals": "paired_interval share_interval",
             "sizes": "constant_bytes is_large",
         },
     )
@@ -38,4 +40,6 @@ __all__ = [
     "is_classes",
     "is_large",
     "is_tied",
+    "paired_interval",
+    "share_interval",
 ]

@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from tfq_fine.report.html import page, require_extra
     from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
     from tfq_fine.report.notebook import framed
+    from tfq_fine.report.provenance import Provenance
     from tfq_fine.report.quantization import OpRow, QuantizationReport, TransformRow
     from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, size
+    from tfq_fine.report.side_by_side import SideBySide, load_report
     from tfq_fine.report.summary import summarize
     from tfq_fine.report.text import plain_text, rich_group
     from tfq_fine.report.verdict import OutputVerdict, Verdict
@@ -23,8 +25,10 @@ else:
             "html": "page require_extra",
             "notebook": "framed",
             "measurements": "FileSize Latency LayerError OutputError TaskResult",
+            "provenance": "Provenance",
             "quantization": "OpRow QuantizationReport TransformRow",
             "sections": "Bars Grid Paragraph Section brief_name decibels size",
+            "side_by_side": "SideBySide load_report",
             "summary": "summarize",
             "text": "plain_text rich_group",
             "verdict": "OutputVerdict Verdict",
@@ -42,9 +46,11 @@ __all__ = [
     "OutputError",
     "OutputVerdict",
     "Paragraph",
+    "Provenance",
     "QuantizationReport",
     "Report",
     "Section",
+    "SideBySide",
     "TaskResult",
     "TransformRow",
     "Verdict",
@@ -52,6 +58,7 @@ __all__ = [
     "brief_name",
     "decibels",
     "framed",
+    "load_report",
     "page",
     "plain_text",
     "require_extra",

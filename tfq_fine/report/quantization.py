@@ -3,13 +3,16 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from tfq_converters.brief import brief
 from tfq_converters.check import nan_as_worst
 from tfq_converters.quantized import Mode
 from tfq_fine.report.activations import ActivationRow
+from tfq_fine.report.exports import layer_rows
+from tfq_fine.report.measurements import LayerError
+from tfq_fine.report.provenance import Provenance
 from tfq_fine.report.quantization_sections import SECTIONS
 from tfq_fine.report.saved import SavedReport
 from tfq_fine.report.sections import Section, brief_name, decibels, size
@@ -75,6 +78,8 @@ class QuantizationReport(SavedReport):
     verdict: Verdict | None = None  # on the file as a whole; None where it could not be run so
     generated: bool = False  # errors per layer were measured on generated inputs, for want of data
     warnings: tuple[str, ...] = ()  # about mistakes in the data that calibration cannot refuse
+    layers: tuple[LayerError, ...] = ()  # own and inherited errors, in graph order; empty: not measured
+    provenance: Provenance | None = field(default=None, compare=False)
 
     FORMER: ClassVar[Mapping[str, str]] = {"repairs": "transforms"}
 
@@ -83,6 +88,18 @@ class QuantizationReport(SavedReport):
         """The former name of `transforms`."""
         warn_of("repairs", "transforms")
         return self.transforms
+
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """Return a dict for each layer, as `SavedReport.layer_rows` says; empty unless layers were measured."""
+        return layer_rows(self.layers, {row.layer: row.weights for row in self.rows if row.weights})
+
+    def op_rows(self) -> list[dict[str, Any]]:
+        """Return a dict of plain values for each operator, in execution order, as `pandas.DataFrame` takes.
+
+        Keys: those of `OpRow`, and sqnr_output, the SQNR of the layer's output in dB (None: not measured).
+        """
+        errors = dict(self.layer_error)
+        return [asdict(row) | {"sqnr_output": errors.get(row.layer, errors.get(row.name))} for row in self.rows]
 
     def left_float(self) -> tuple[OpRow, ...]:
         """Return the operators that compute in float although something else was asked: those with a reason."""
@@ -134,16 +151,11 @@ class QuantizationReport(SavedReport):
         many = f", the worst of {len(self.verdict.outputs)}" if len(self.verdict.outputs) > 1 else ""
         return f"{text}; {brief_name(worst.name)} {decibels(worst.sqnr)} dB{many}, on {self.verdict.on}"
 
-    def records(self) -> list[dict[str, Any]]:
-        """Return the operators as plain dicts, in execution order, with the SQNR of each layer's output in dB."""
-        errors = dict(self.layer_error)
-        return [asdict(row) | {"sqnr_output": errors.get(row.layer, errors.get(row.name))} for row in self.rows]
-
     def _sections(self, all: bool) -> list[Section]:
-        return self._in("summary", *(["listings"] if all else []))
+        return self._in("heading", "summary", "text", *(["listings"] if all else []))
 
     def _page(self) -> tuple[str, list[Section]]:
-        return f"Quantization: {self.recipe}", self._in("summary", "pictures", "listings")
+        return f"Quantization: {self.recipe}", self._in("top", "summary", "pictures", "listings")
 
     def _in(self, *places: str) -> list[Section]:
         return [

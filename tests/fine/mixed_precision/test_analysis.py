@@ -9,13 +9,13 @@ import pytest
 import tfq_fine as tfq
 from support.graphs import images, small_cnn
 from tfq_converters import flatbuffer
-from tfq_converters.kernels import Target
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.realize import realize
 from tfq_converters.runtime import file_runs
 from tfq_fine.calibration import CalibrationData, Representative
 from tfq_fine.cli.program import main
 from tfq_fine.mixed_precision.analysis import INSIDE, layer_errors
+from tfq_fine.mixed_precision.conditions import Conditions
 from tfq_fine.mixed_precision.exploration import explored
 from tfq_fine.mixed_precision.units import candidates_of
 from tfq_fine.progress import Stages
@@ -70,7 +70,7 @@ def test_errors_of_layers_are_those_of_files_with_one_and_with_all_of_them_quant
     graph, size = small_cnn(), 10_000
     material, candidates = Representative(CalibrationData(images(23))), candidates_of(("float", "full_int8"))
     with file_runs() as files:
-        table = explored(graph, material, candidates, "fast", Target(), size, files, None, Stages())
+        table = explored(graph, material, candidates, Conditions(quality="fast"), files, Stages(), size)
         static = candidates[1]
         errors = layer_errors(graph, table, static)
     quantized = table.plans.numbers(table.plans.uniform(static)).quantized
