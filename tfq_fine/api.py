@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, get_args
 
 from tfq_converters import flatbuffer
+from tfq_converters.brief import brief
 from tfq_converters.errors import TfqError, extras_named
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Graph
@@ -38,7 +39,7 @@ from tfq_fine.layers import calibrate_wrappers, converted, wrappers
 from tfq_fine.planning import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
 from tfq_fine.report import Provenance, QuantizationReport
-from tfq_fine.request import Quality, Recipe, check_options, renamed
+from tfq_fine.request import Quality, Recipe, check_options, renamed, type_name
 from tfq_fine.session import (
     Decided,
     OpenModel,
@@ -67,6 +68,8 @@ LOGGER = logging.getLogger("tfq_fine")  # its warnings reach stderr unless the u
 class Part:
     """The stages that led to the numbers of one signature."""
 
+    __repr__ = brief
+
     report: QuantizationReport
     quantized: QuantizedGraph  # the numbers of the signature
     plan: Plan
@@ -87,6 +90,13 @@ class Result:
     graph: Graph  # the graph of the file
     signatures: Mapping[str, Part]  # all with the same part where the model was quantized as one graph
     held: bytes | None = field(default=None, repr=False)  # the content, unless it is large
+
+    def __repr__(self) -> str:
+        return f"Result({self.report.in_brief()})"
+
+    def _repr_html_(self) -> str:
+        """Return the page of the report, for a notebook."""
+        return self.report._repr_html_()
 
     @property
     def quantized(self) -> QuantizedGraph:
@@ -134,8 +144,8 @@ def quantize(
     recipe: str | Recipe | None = None,
     data: Any = None,
     *,
-    input_type: str = "float32",
-    output_type: str = "float32",
+    input_type: Any = "float32",
+    output_type: Any = "float32",
     prefer: Prefer = "speed",
     runtimes: str | Sequence[str] = DEFAULT_RUNTIMES,
     on_unsupported: OnUnsupported | None = None,
@@ -172,7 +182,8 @@ def quantize(
             more than once; data that can be read only once is kept on disk during the call. For a model of several
             signatures: a dict of such data by signature, or data of the first one, whose operators alone become
             integers then.
-        input_type: type of the file's float inputs: float32, int8, uint8 or int16.
+        input_type: type of the file's float inputs: "float32", "int8", "uint8" or "int16", or that type of NumPy or
+            TensorFlow, such as `np.int8`.
         output_type: type of its float outputs.
         prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
         runtimes: where the file must run: "litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro",
@@ -220,6 +231,7 @@ def quantize(
         TfqError: bad input, an impossible request, a file that does not compute what its numbers say, or one whose
             outputs are not finite on samples on which the float model's are.
     """
+    input_type, output_type = type_name(input_type), type_name(output_type)
     words = {
         "input_type": (input_type, BORDER_TYPES),
         "output_type": (output_type, BORDER_TYPES),

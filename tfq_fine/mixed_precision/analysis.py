@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from rich.console import Group
 
+from tfq_converters.brief import brief
 from tfq_converters.errors import extras_named
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Float32Array, Float64Array, Graph
@@ -30,6 +31,7 @@ from tfq_fine.report import (
     Provenance,
     Section,
     decibels,
+    framed,
     page,
     plain_text,
     rich_group,
@@ -91,6 +93,8 @@ class LayerAnalysis:
         others_db: SQNR of the model's outputs where all layers but this one do.
     """
 
+    __repr__ = brief
+
     layer: str
     sqnr_db: Mapping[str, float]
     bytes: Mapping[str, int]
@@ -110,6 +114,8 @@ class LayerAnalysis:
 @dataclass(frozen=True)
 class Analysis:
     """All layers, and the whole model at each step."""
+
+    __repr__ = brief
 
     layers: tuple[LayerAnalysis, ...]
     sqnr_db: Mapping[str, float]
@@ -216,13 +222,35 @@ class Analysis:
     def __rich__(self) -> Group:
         return rich_group(self.sections())
 
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """Return the layers as plain dicts: `pandas.DataFrame(analysis.layer_rows())`; a column for each step."""
+        return [
+            {"layer": row.layer, "blame": row.blame, "own_db": row.own_db, "reached_db": row.reached_db}
+            | {"inherited": row.inherited, "others_db": row.others_db, "suggestion": row.suggestion}
+            | {f"{step}: dB": value for step, value in row.sqnr_db.items()}
+            | {f"{step}: bytes": value for step, value in row.bytes.items()}
+            for row in self.layers
+        ]
+
+    def to_html(self) -> str:
+        """Return the text of the page that `save_html` writes.
+
+        Raises:
+            TfqError: an extra is not installed.
+        """
+        return page("Analysis of layers", self.page_sections())
+
+    def _repr_html_(self) -> str:
+        """Return the page for a notebook."""
+        return framed(self.to_html, str(self))
+
     def save_html(self, place: Place) -> None:
         """Write the tables and pictures as one page.
 
         Raises:
             TfqError: the place cannot be written, or an extra is not installed.
         """
-        write_file(place, [page("Analysis of layers", self.page_sections()).encode()])
+        write_file(place, [self.to_html().encode()])
 
 
 @extras_named()

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tfq_converters.brief import brief, first_lines
 from tfq_converters.files import Place, write_file
 from tfq_fine.api import Result
 from tfq_fine.mixed_precision.labelled import Drop
-from tfq_fine.report import GOOD_DB, Banner, Figures, Grid, Lines, Section, decibels, page, plain_text, size
+from tfq_fine.report import GOOD_DB, Banner, Figures, Grid, Lines, Section, decibels, framed, page, plain_text, size
 from tfq_fine.request import Recipe
 
 
@@ -26,6 +27,8 @@ class Point:
 @dataclass(frozen=True)
 class Frontier:
     """Error against size: files that were made and run, by size."""
+
+    __repr__ = brief
 
     points: tuple[Point, ...]
     float_bytes: int
@@ -70,12 +73,26 @@ class Frontier:
         Raises:
             TfqError: the place cannot be written, or an extra is not installed.
         """
-        write_file(place, [page("Error against size", self.sections()).encode()])
+        write_file(place, [self.to_html().encode()])
+
+    def to_html(self) -> str:
+        """Return the text of the page that `save` writes.
+
+        Raises:
+            TfqError: an extra is not installed.
+        """
+        return page("Error against size", self.sections())
+
+    def _repr_html_(self) -> str:
+        """Return the page for a notebook."""
+        return framed(self.to_html, str(self))
 
 
 @dataclass(frozen=True)
 class LayerChoice:
     """The choice for one layer, and what each candidate would cost and lose there alone."""
+
+    __repr__ = brief
 
     layer: str
     chosen: str
@@ -108,6 +125,20 @@ class SearchResult:
     problem: str = ""
     latency: float | None = None
     predicted_latency: float | None = None
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
+
+    def _repr_html_(self) -> str:
+        """Return the error against size, for a notebook."""
+        return framed(self.to_html, str(self))
+
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """Return the layers as plain dicts: `pandas.DataFrame(result.layer_rows())`."""
+        return [
+            {"layer": row.layer, "chosen": row.chosen, "bytes": row.bytes[row.chosen], "loss": row.loss[row.chosen]}
+            for row in self.layers
+        ]
 
     @property
     def content(self) -> bytes:
@@ -188,13 +219,21 @@ class SearchResult:
             *([] if origin is None else [origin.grid()]),
         ]
 
+    def to_html(self) -> str:
+        """Return the text of the page that `save_html` writes.
+
+        Raises:
+            TfqError: an extra is not installed.
+        """
+        return page("Search", self.sections())
+
     def save_html(self, place: Place) -> None:
         """Write what each layer got and the frontier as an HTML page.
 
         Raises:
             TfqError: the place cannot be written, or an extra is not installed.
         """
-        write_file(place, [page("Search", self.sections()).encode()])
+        write_file(place, [self.to_html().encode()])
 
     def save(self, place: Place) -> None:
         """Write the file to a path or open descriptor.

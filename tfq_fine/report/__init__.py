@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tfq_fine.report.html import page, require_extra
     from tfq_fine.report.layers import SQNR_EXPLAINED
     from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
+    from tfq_fine.report.notebook import framed
     from tfq_fine.report.provenance import Provenance
     from tfq_fine.report.quantization import OpRow, QuantizationReport, TransformRow
     from tfq_fine.report.sections import (
@@ -34,6 +35,7 @@ else:
         {
             "activations": "activation_rows",
             "html": "page require_extra",
+            "notebook": "framed",
             "measurements": "FileSize Latency LayerError OutputError TaskResult",
             "provenance": "Provenance",
             "quantization": "OpRow QuantizationReport TransformRow",
@@ -73,6 +75,7 @@ __all__ = [
     "activation_rows",
     "brief_name",
     "decibels",
+    "framed",
     "load_report",
     "page",
     "plain_text",

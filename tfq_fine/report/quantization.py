@@ -1,10 +1,12 @@
 """The report of what quantization did to every operator."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+from tfq_converters.brief import brief
 from tfq_converters.check import nan_as_worst
 from tfq_converters.quantized import Mode
 from tfq_fine.report.activations import ActivationRow
@@ -13,7 +15,7 @@ from tfq_fine.report.measurements import LayerError
 from tfq_fine.report.provenance import Provenance
 from tfq_fine.report.quantization_sections import SECTIONS
 from tfq_fine.report.saved import SavedReport
-from tfq_fine.report.sections import Section, brief_name, decibels
+from tfq_fine.report.sections import Section, brief_name, decibels, size
 from tfq_fine.report.verdict import Verdict, is_far, is_off
 from tfq_fine.request import warn_of
 
@@ -23,6 +25,8 @@ WORST = 5  # how many of the worst layers the summary shows
 @dataclass(frozen=True)
 class OpRow:
     """One operator of the float graph."""
+
+    __repr__ = brief
 
     name: str  # the name of its output tensor
     layer: str  # the Keras layer it came from, "" when unknown
@@ -59,6 +63,8 @@ class TransformRow:
 class QuantizationReport(SavedReport):
     """The operators that were quantized, those that stayed float and why, and the cost in accuracy and bytes."""
 
+    __repr__ = brief
+
     KIND: ClassVar[str] = "tfq_fine.quantization_report"
 
     rows: tuple[OpRow, ...]  # in execution order
@@ -86,6 +92,14 @@ class QuantizationReport(SavedReport):
     def layer_rows(self) -> list[dict[str, Any]]:
         """Return a dict for each layer, as `SavedReport.layer_rows` says; empty unless layers were measured."""
         return layer_rows(self.layers, {row.layer: row.weights for row in self.rows if row.weights})
+
+    def op_rows(self) -> list[dict[str, Any]]:
+        """Return a dict of plain values for each operator, in execution order, as `pandas.DataFrame` takes.
+
+        Keys: those of `OpRow`, and sqnr_output, the SQNR of the layer's output in dB (None: not measured).
+        """
+        errors = dict(self.layer_error)
+        return [asdict(row) | {"sqnr_output": errors.get(row.layer, errors.get(row.name))} for row in self.rows]
 
     def left_float(self) -> tuple[OpRow, ...]:
         """Return the operators that compute in float although something else was asked: those with a reason."""
@@ -124,6 +138,18 @@ class QuantizationReport(SavedReport):
             best = min(best, value) if math.isfinite(value) else best
         finite = [(name, fall) for name, fall in falls if fall > 0 and math.isfinite(fall)]
         return tuple(sorted(finite, key=lambda pair: -pair[1])[:count])
+
+    def in_brief(self) -> str:
+        """Return recipe, sizes, how many operators are in which mode, and the outputs' SQNR: one line."""
+        counts = Counter(row.mode for row in self.rows)
+        modes = ", ".join(f"{count} {mode}" for mode, count in counts.most_common())
+        sizes = f"{size(self.float_bytes)} -> {size(self.file_bytes)} bytes"
+        text = f"{self.recipe}: {sizes}; operators: {modes or 'none'}"
+        if self.verdict is None or not self.verdict.outputs:
+            return text
+        worst = min(self.verdict.outputs, key=lambda row: nan_as_worst(row.sqnr))
+        many = f", the worst of {len(self.verdict.outputs)}" if len(self.verdict.outputs) > 1 else ""
+        return f"{text}; {brief_name(worst.name)} {decibels(worst.sqnr)} dB{many}, on {self.verdict.on}"
 
     def _sections(self, all: bool) -> list[Section]:
         return self._in("heading", "summary", "text", *(["listings"] if all else []))

@@ -11,6 +11,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.files import Place, from_plain, parsed, to_plain, write_file
 from tfq_fine.report import html, text
 from tfq_fine.report.exports import csv_text, node_data
+from tfq_fine.report.notebook import framed
 from tfq_fine.report.sections import Section
 
 
@@ -97,4 +98,16 @@ class SavedReport(ABC):
         Raises:
             TfqError: jinja2 or matplotlib is missing, or the place cannot be written.
         """
-        write_file(place, [html.page(*self._page()).encode()])
+        write_file(place, [self.to_html().encode()])
+
+    def to_html(self) -> str:
+        """Return the text of the page that `save_html` writes.
+
+        Raises:
+            TfqError: jinja2 or matplotlib is missing.
+        """
+        return html.page(*self._page())
+
+    def _repr_html_(self) -> str:
+        """Return the page for a notebook."""
+        return framed(self.to_html, str(self))

@@ -10,6 +10,7 @@ from tfq_converters.errors import TfqError
 from tfq_converters.files import Place, parsed, read_text, write_file
 from tfq_fine.report.html import page
 from tfq_fine.report.measurements import LayerError
+from tfq_fine.report.notebook import framed
 from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.report.sections import Grid, Section, decibels, size
 from tfq_fine.report.text import plain_text, rich_group
@@ -101,7 +102,19 @@ class SideBySide:
         Raises:
             TfqError: the place cannot be written, or an extra is not installed.
         """
-        write_file(place, [page(f"{self.names[0]} and {self.names[1]}", self.sections()).encode()])
+        write_file(place, [self.to_html().encode()])
+
+    def to_html(self) -> str:
+        """Return the text of the page that `save_html` writes.
+
+        Raises:
+            TfqError: an extra is not installed.
+        """
+        return page(f"{self.names[0]} and {self.names[1]}", self.sections())
+
+    def _repr_html_(self) -> str:
+        """Return the page for a notebook."""
+        return framed(self.to_html, str(self))
 
 
 def _figures(report: QuantizationReport | Report) -> list[tuple[str, str]]:

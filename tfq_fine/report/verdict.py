@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tfq_converters.brief import brief
 from tfq_fine.report.sections import Grid, decibels
 
 WEAK_DB = 15.0  # dB, below which the outputs are a poor likeness
@@ -24,6 +25,8 @@ class OutputVerdict:
 @dataclass(frozen=True)
 class Verdict:
     """All outputs of the file."""
+
+    __repr__ = brief
 
     outputs: tuple[OutputVerdict, ...]
     samples: int

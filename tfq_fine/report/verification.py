@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from tfq_converters.brief import brief
 from tfq_converters.errors import TfqError
 from tfq_fine.report.exports import layer_rows
 from tfq_fine.report.layers import layer_sections
@@ -32,6 +33,8 @@ ROUNDING = 1e-9  # 0.99 - 0.98 is a drop of 0.01, whatever float64 says
 @dataclass(frozen=True)
 class Report(SavedReport):
     """A float model and its quantized file, run side by side."""
+
+    __repr__ = brief
 
     KIND: ClassVar[str] = "tfq_fine.verification_report"
 
