@@ -1,9 +1,10 @@
 """`analyze`: which layer hurts at which step of the hierarchy, whether its weights or its activations do, and why."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,11 @@ class Analysis:
             Grid("Own and inherited error", OWN, own),
             Grid("What to do, the worst in 8 bits first", ("layer", "to blame", "because", "rule"), said),
         ]
+
+    def to_json(self) -> str:
+        """Return all figures as JSON text."""
+        layers = [{**asdict(row), "inherited": row.inherited} for row in self.layers]
+        return json.dumps({**asdict(self), "layers": layers}, indent=1)
 
     def __str__(self) -> str:
         return plain_text(self.sections(), 200)

@@ -278,11 +278,13 @@ def test_rules_name_layers_once():
 def test_the_command_writes_the_file_and_its_recipe(tmp_path: Any, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "m.tflite").write_bytes(CONTENT)
     np.savez(tmp_path / "d.npz", x=DATA)
-    names = {name: str(tmp_path / name) for name in ("m.tflite", "d.npz", "o.tflite", "r.json")}
+    names = {name: str(tmp_path / name) for name in ("m.tflite", "d.npz", "o.tflite", "r.json", "p.json")}
     given = ("search", names["m.tflite"], "--data", names["d.npz"], "--max-bytes", "30%", "--quality", "fast")
+    shown = ("--measure", "kl", "--processes", "1", "--report", names["p.json"])
     with pytest.raises(SystemExit) as ended:
-        main((*given, "--output", names["o.tflite"], "--recipe", names["r.json"]))
+        main((*given, *shown, "--output", names["o.tflite"], "--recipe", names["r.json"]))
     assert not ended.value.code
+    assert json.loads((tmp_path / "p.json").read_text())["bytes"] == (tmp_path / "o.tflite").stat().st_size
     assert (tmp_path / "o.tflite").stat().st_size <= 0.3 * len(CONTENT)
     assert json.loads((tmp_path / "r.json").read_text())["name"] == "search"
     assert "dense (FULLY_CONNECTED)" in capsys.readouterr().out
