@@ -37,7 +37,7 @@ def best_within(explored: Explored, most: int) -> dict[Unit, Candidate]:
         limit = most - size + explored.predicted_bytes(choice) - explored.base_bytes
     if best is not None:
         return best
-    smallest = explored.smallest()
+    smallest = min([explored.smallest(), *uniform_choices(explored)], key=explored.plans.size)
     least = explored.plans.size(smallest)
     if least > most:
         share = 100 * least / explored.float_bytes
@@ -68,8 +68,12 @@ def best_start(explored: Explored, most: int) -> dict[Unit, Candidate]:
         TfqError: no file of these candidates is that small; the smallest is named.
     """
     plans, best = explored.plans, best_within(explored, most)
-    uniform = [plans.uniform(c) for c in explored.candidates]
-    return max([best, *(one for one in uniform if plans.size(one) <= most)], key=plans.figure)
+    return max([best, *(one for one in uniform_choices(explored) if plans.size(one) <= most)], key=plans.figure)
+
+
+def uniform_choices(explored: Explored) -> list[dict[Unit, Candidate]]:
+    """Return the choices of one candidate for all layers."""
+    return [explored.plans.uniform(c) for c in explored.candidates]
 
 
 def refined(explored: Explored, choice: dict[Unit, Candidate], most: int) -> dict[Unit, Candidate]:
