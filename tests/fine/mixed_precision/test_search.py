@@ -1,5 +1,6 @@
 """The search on a small network: budgets hold for the emitted file, and what layers cost is what files show."""
 
+import itertools
 import json
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,7 +25,7 @@ from tfq_fine.mixed_precision.labelled import Drop
 from tfq_fine.mixed_precision.result import Point
 from tfq_fine.mixed_precision.sensitivity import PartialRuns
 from tfq_fine.mixed_precision.units import DEFAULT, candidates_of, units_of
-from tfq_fine.mixed_precision.within_bytes import best_start
+from tfq_fine.mixed_precision.within_bytes import best_start, best_within
 from tfq_fine.progress import Stages
 from tfq_fine.weights import solving
 
@@ -86,6 +87,25 @@ def test_the_noise_of_layers_ranks_choices(known: Explored):
     measured = [-known.plans.decibels(choice) for choice in choices]
     ranks = [np.argsort(np.argsort(values)) for values in (predicted, measured)]
     assert np.corrcoef(ranks[0], ranks[1])[0, 1] > 0.9  # Spearman's
+
+
+def test_no_other_choice_whose_file_fits_loses_less(known: Explored):
+    """All 64 choices of four candidates are put together, and their files' sizes decide what fits."""
+    four = [c for c in known.candidates if c.name in ("float16", "weight_only_int8", "weight_only_int4", "full_int8")]
+    pairs = [pair for pair in known.loss if pair[1] in four]
+    few = replace(
+        known,
+        candidates=tuple(four),
+        loss={pair: known.loss[pair] for pair in pairs},
+        bytes={pair: known.bytes[pair] for pair in pairs},
+    )
+    every = [dict(zip(few.units, choice, strict=True)) for choice in itertools.product(four, repeat=len(few.units))]
+    sizes = [few.plans.size(choice) for choice in every]
+    assert len(every) == 64
+    for most in np.linspace(min(sizes), max(sizes), 9).astype(int):
+        least = min(few.predicted_loss(choice) for choice, size in zip(every, sizes, strict=True) if size <= most)
+        choice = best_within(few, int(most))
+        assert few.plans.size(choice) <= most and few.predicted_loss(choice) <= 1.02 * least
 
 
 @pytest.mark.parametrize("share", ["60%", 0.3])
