@@ -96,8 +96,8 @@ def table(rows: Sequence[Row]) -> Table:
             )
         )
     notes = (
-        f"max_drop={MAX_DROP} in top-1 on samples that the search did not see; at most {MOST} labelled samples, or half "
-        "of all, for the search.",
+        f"max_drop={MAX_DROP} in top-1 on samples that the search did not see; at most {MOST} labelled samples, or "
+        "half of all, for the search.",
     )
     columns = ("model", "met", "% of the float file", "drop on other samples, points", "twice its error", "seconds")
     return Table("Drops", columns, tuple(lines), notes, labels=1)
