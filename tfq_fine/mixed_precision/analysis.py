@@ -1,9 +1,10 @@
 """`analyze`: which layer hurts at which step of the hierarchy, whether its weights or its activations do, and why."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -215,6 +216,11 @@ class Analysis:
         axes = ("size, % of the float file", "SQNR of the outputs, dB")
         about = "Each line goes from one scale per tensor over groups of channels and channels to blocks of 32 inputs."
         return Lines("Granularity against size on this model", axes, {**series, **others}, about)
+
+    def to_json(self) -> str:
+        """Return all figures as JSON text."""
+        layers = [{**asdict(row), "inherited": row.inherited} for row in self.layers]
+        return json.dumps({**asdict(self), "layers": layers}, indent=1)
 
     def __str__(self) -> str:
         return plain_text(self.sections(), 200)

@@ -147,7 +147,7 @@ class SearchResult:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of the file; `quantize` makes it again with the same data and `prefer="size"`."""
+        """The recipe of the file, for `prefer="size"`; `quantize` makes the same file where `point.is_whole`."""
         return self.point.recipe
 
     def to_json(self) -> str:
