@@ -12,6 +12,7 @@ SAMPLES, SAMPLES_QUICK = 8, 16  # at least, that variants are measured on: of a 
 QUICK_NS = 20e6  # one run of the float model, by the table of costs
 BUDGET_NS, AT_MOST = 120e6, 64  # time of all runs: the quicker a model, the more samples, up to so many
 APART = 4  # one sample of so many, at most, is kept apart to judge weights that were fitted to the others
+MOST_APART = 128  # samples that are kept apart for that, of any model: three files alone are run on them
 LARGEST = 2**28  # bytes of constants, beyond which no variants are run: kernels may unpack all of them
 
 
@@ -24,10 +25,17 @@ def number_of_samples(graph: Graph) -> int:
 
 @dataclass(frozen=True)
 class SplitSamples:
-    """The samples that files are judged on, and those that weights are fitted to."""
+    """The samples that files are judged on, and those that weights are fitted to.
+
+    Attributes:
+        judged: those that the files of all variants are run on.
+        fitted: those that weights are fitted to.
+        apart: those that weights are not fitted to, first those of `judged`: fitted weights are judged on all of them.
+    """
 
     judged: tuple[Sample, ...]
     fitted: tuple[Sample, ...]
+    apart: tuple[Sample, ...]
 
     @staticmethod
     def of(graph: Graph, samples: Sequence[Sample], fits: bool) -> "SplitSamples":
@@ -40,9 +48,11 @@ class SplitSamples:
         """
         count = number_of_samples(graph)
         if not fits or len(samples) < APART:
-            return SplitSamples(tuple(samples[:count]), tuple(samples))
-        count = min(count, len(samples) // APART)
-        return SplitSamples(tuple(samples[:count]), tuple(samples[count:]))
+            judged = tuple(samples[:count])
+            return SplitSamples(judged, tuple(samples), judged)
+        most = len(samples) // APART
+        apart = min(max(count, MOST_APART), most)
+        return SplitSamples(tuple(samples[: min(count, most)]), tuple(samples[apart:]), tuple(samples[:apart]))
 
 
 def too_large(graph: Graph) -> bool:
