@@ -28,31 +28,34 @@ class SplitSamples:
     """The samples that files are judged on, and those that weights are fitted to.
 
     Attributes:
-        judged: those that the files of all variants are run on.
+        tried: those that files of variants are run on, whose weights are not fitted.
         fitted: those that weights are fitted to.
-        apart: those that weights are not fitted to, first those of `judged`: fitted weights are judged on all of them.
+        apart: the others, first those of `tried`: fitted weights are judged on all of them.
     """
 
-    judged: tuple[Sample, ...]
+    tried: tuple[Sample, ...]
     fitted: tuple[Sample, ...]
     apart: tuple[Sample, ...]
 
+    @property
+    def judged(self) -> tuple[Sample, ...]:
+        """Samples that weights are not fitted to, no more than variants are run on."""
+        return self.apart[: len(self.tried)]
+
     @staticmethod
     def of(graph: Graph, samples: Sequence[Sample], fits: bool) -> "SplitSamples":
-        """Split samples: none is in both where weights are fitted, unless there are fewer than four.
+        """Split samples: none is in both `fitted` and `apart` where weights are fitted, unless there are too few.
 
         Args:
             graph: the float model.
             samples: inputs, as good as drawn at random.
             fits: whether weights are fitted to inputs, so that files must be judged on other samples.
         """
-        count = number_of_samples(graph)
+        tried = tuple(samples[: number_of_samples(graph)])
         if not fits or len(samples) < APART:
-            judged = tuple(samples[:count])
-            return SplitSamples(judged, tuple(samples), judged)
-        most = len(samples) // APART
-        apart = min(max(count, MOST_APART), most)
-        return SplitSamples(tuple(samples[: min(count, most)]), tuple(samples[apart:]), tuple(samples[:apart]))
+            return SplitSamples(tried, tuple(samples), tried)
+        apart = min(max(len(tried), MOST_APART), len(samples) // APART)
+        return SplitSamples(tried, tuple(samples[apart:]), tuple(samples[:apart]))
 
 
 def too_large(graph: Graph) -> bool:

@@ -63,8 +63,6 @@ class Trial(VariantNumbers):
 
     def on_all_apart(self) -> "Trial":
         """Return a trial of these variants on all samples that no weight is fitted to."""
-        if len(self._split.apart) == len(self.samples):
-            return self
         other = copy.copy(self)
         other.samples = self._split.apart
         other.reference = FloatReference(self.model, other.samples, self._threads)
@@ -72,8 +70,9 @@ class Trial(VariantNumbers):
 
     def measured(self, variant: Variant) -> Measured:
         """Run the file of a variant on the samples."""
-        key = "measured", len(self.samples)
-        return self._cache.once(lambda: self.measure(partial(self.numbers, variant)), variant, key=key)
+        return self._cache.once(
+            lambda: self.measure(partial(self.numbers, variant)), variant, self.samples, key="measured"
+        )
 
     def measure(self, numbers: Callable[[], Numbers]) -> Measured:
         """Run the file of any numbers for the model on the samples; errors in choosing them are reported, too."""

@@ -50,7 +50,7 @@ class VariantNumbers:
         fold: bool = True,
     ):
         self.model, self.settings, self.fold = model, settings, fold
-        self.samples, self._split = samples.judged, samples
+        self.samples, self._split = samples.tried, samples
         self._calibrated, self._threads = calibrated, threads
         self._cache = IdentityCache()
 
@@ -98,7 +98,7 @@ class VariantNumbers:
             return whole
         ops = tuple(sorted(plan.integer_ops.items()))
         return self._cache.once(
-            lambda: choose_ranges(graph, plan, whole, self._split.judged), graph, key=("ranges", ops)
+            lambda: choose_ranges(graph, plan, whole, self._split.tried), graph, key=("ranges", ops)
         )
 
     def numbers(self, variant: Variant, means: Mapping[TensorKey, Float64Array] | None = None) -> Numbers:
