@@ -65,6 +65,12 @@ class ActivationEncoding:
     scale: float
     zero_point: int
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest value that it holds."""
+        codes = np.iinfo(self.dtype)
+        return self.scale * (codes.min - self.zero_point), self.scale * (codes.max - self.zero_point)
+
     def widened(self) -> "ActivationEncoding":
         """Return the int16 encoding that holds every value of this one, 256 times finer."""
         limits = np.iinfo(self.dtype)

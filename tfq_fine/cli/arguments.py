@@ -27,6 +27,7 @@ TRANSFORMS = {  # name -> whether it is tried by default
     "bias_correction": True,
     "islands": True,
 }
+MEASURES = ("sqnr", "kl", "loss", "second_order")
 TYPES = ("float32", "int8", "uint8", "int16")
 MODEL = "Keras model (.keras, .h5), SavedModel folder or float .tflite"
 DATA = (
@@ -135,25 +136,31 @@ def _search(parser: argparse.ArgumentParser) -> None:
     )
     said = "what a layer may get: a recipe (see `recipes`), or float; repeat for several (default: weight-only ones)"
     _option(parser, "candidate", action="append", help=said)
+    said = "what layers are compared by: sqnr and kl are errors of the outputs, loss reads the labels in the data"
+    _option(parser, "measure", choices=MEASURES, default="sqnr", help=said)
     _option(parser, "recipe", metavar="FILE", help="write what each layer got as a recipe for `quantize`; - is stdout")
-    _option(
-        parser, "runtime", choices=tuple(RUNTIMES), action="append", help="runtime that must compute the file right"
-    )
-    _option(parser, "quality", choices=("fast", "balanced", "best"), default="balanced", help="effort for the weights")
-    _option(parser, "samples", type=positive_integer, metavar="N", help="read at most N samples")
-    _option(parser, "cache-dir", metavar="FOLDER", help="folder where fitted weights are kept for another search")
-    _option(parser, "timeout", type=seconds, metavar="S", help="seconds that one run of a file may take")
-    said = "allow a Keras file to run the code in it; use only for files that you trust"
-    _option(parser, "unsafe", action="store_true", help=said)
+    _option(parser, "html", metavar="FILE", help="write what each layer got as an HTML page (needs tfq_fine[report])")
+    _option(parser, "report", metavar="FILE", help="write sizes, errors and layers as JSON; - is stdout")
+    _conditions(parser, quality="balanced")
 
 
 def _analyze(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     _option(parser, "data", required=True, help=f"representative data: {DATA.partition(';')[0]}")
     _option(parser, "output", metavar="FILE", help="write an HTML page with pictures (needs tfq_fine[report])")
-    _option(parser, "quality", choices=("fast", "balanced", "best"), default="fast", help="effort for the weights")
+    _option(parser, "report", metavar="FILE", help="write the figures of all layers as JSON; - is stdout")
+    _conditions(parser, quality="fast")
+
+
+def _conditions(parser: argparse.ArgumentParser, quality: str) -> None:
+    """Add what `search` and `analyze` fit and measure layers by (`cli.conditions`)."""
+    said = "runtime that must compute the file right; repeat for several"
+    _option(parser, "runtime", choices=tuple(RUNTIMES), action="append", help=said)
+    _option(parser, "quality", choices=("fast", "balanced", "best"), default=quality, help="effort for the weights")
     _option(parser, "samples", type=positive_integer, metavar="N", help="read at most N samples")
-    _option(parser, "cache-dir", metavar="FOLDER", help="folder where fitted weights are kept for another run")
+    _option(parser, "processes", type=positive_integer, metavar="N", help="fit and measure layers on N processes")
+    said = "folder where fitted weights and figures of layers are kept: an interrupted run, or another, starts there"
+    _option(parser, "cache-dir", metavar="FOLDER", help=said)
     _option(parser, "timeout", type=seconds, metavar="S", help="seconds that one run of a file may take")
     said = "allow a Keras file to run the code in it; use only for files that you trust"
     _option(parser, "unsafe", action="store_true", help=said)

@@ -9,17 +9,17 @@ from dataclasses import replace
 from logging import ERROR, getLogger
 from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, RichCast
 from rich.progress import Progress
 
 from tfq_converters.files import Place
-from tfq_fine.report import QuantizationReport, Report, SideBySide
+from tfq_fine.report import QuantizationReport, Report
 
 ReportType = TypeVar("ReportType", Report, QuantizationReport)
 
 
-def show(report: Report | QuantizationReport | SideBySide) -> None:
-    """Print a report: in colours on a terminal, as plain text elsewhere."""
+def show(report: RichCast) -> None:
+    """Print what has a form for terminals, such as a report: in colours on a terminal, as plain text elsewhere."""
     if sys.stdout.isatty():
         Console().print(report)
     else:

@@ -1,6 +1,7 @@
 """Files of a plan from codes that are fitted already: in a moment, to know their sizes and to compare plans."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,8 +53,10 @@ class Plans:
         return dict.fromkeys(self.units, candidate)
 
     def default(self, choice: Choice) -> OpSpec | None:
-        """Return what operators without weights get: float, unless a layer of the choice computes in integers."""
-        return self.ground.integer if any(isinstance(c.spec, IntegerSpec) for c in choice.values()) else None
+        """Return what operators without weights get: float, or the spec of most layers that compute in integers."""
+        specs = [c.spec for c in self.ground.candidates if isinstance(c.spec, IntegerSpec)]
+        counts = Counter(c.spec for c in choice.values() if isinstance(c.spec, IntegerSpec))
+        return max((spec for spec in specs if spec in counts), key=lambda spec: counts[spec], default=None)
 
     def numbers(self, choice: Choice) -> Numbers:
         """Return the numbers of the file of a choice, with the codes that were fitted to float inputs."""

@@ -20,7 +20,7 @@ from tfq_fine.mixed_precision.finished_files import FinishedFiles
 from tfq_fine.mixed_precision.labelled import Labelled, by_name, drawn, labels_by_content, read_labelled, read_once
 from tfq_fine.mixed_precision.measures import MEASURES
 from tfq_fine.mixed_precision.result import SearchResult
-from tfq_fine.mixed_precision.units import DEFAULT, QUICK, candidates_of
+from tfq_fine.mixed_precision.units import candidates_of, default_candidates
 from tfq_fine.mixed_precision.within_drop import within_drop
 from tfq_fine.mixed_precision.within_latency import best_within_time
 from tfq_fine.request import OpSpec, Quality, Recipe, check_options
@@ -62,7 +62,7 @@ def search(
         metric: as in `verify`; for `max_drop`.
         candidates: what each layer may get: names of recipes, recipes without rules, specs, or "float". None: float,
             float16 and weights of 8, 4 and 2 bits in mode weight_only; for `max_latency`, float, dynamic_int8 and
-            full_int8.
+            full_int8; for compilers such as Vela ("ethos-u"), full_int8, full_w4a8 and full_int16x8.
         measure: what layers are compared by: "sqnr", the share of noise in the outputs; "kl", the divergence of the
             probabilities from the float model's; "loss", the rise of the task's loss on labelled samples;
             "second_order", the share of noise as gradients of the float model estimate it, which takes time in
@@ -83,7 +83,6 @@ def search(
     Raises:
         TfqError: bad input, or a size or time that no file has: the smallest possible one is named.
     """
-    named = candidates_of(candidates or (DEFAULT if max_latency is None else QUICK))
     budget = Budget.of(max_bytes, max_drop, max_latency, metric)
     check_options({"measure": (measure, [*MEASURES])}, {})
     reads_labels = MEASURES[measure].reads_labels
@@ -99,12 +98,13 @@ def search(
         safe_mode=safe_mode,
         timeout=timeout,
     )
+    chosen = candidates_of(candidates or default_candidates(conditions.target, max_latency is not None))
     with started(model, data, conditions, "search") as job:
         job, judge, label_of = _with_labels(job, budget, labels, reads_labels)
         table = explored(
             job.source.graph,
             job.material,
-            named,
+            chosen,
             conditions,
             job.files,
             job.shown,

@@ -17,8 +17,11 @@ from tfq_fine.mixed_precision.within_bytes import best_start, refined, sizes_bet
 from tfq_fine.request import Recipe
 from tfq_fine.session import Decided, QuantizationRequest, prepare
 from tfq_fine.variants import Numbers
+from tfq_fine.weights import fitting_steps
 
-EXACT_ENOUGH_DB = 30.0  # outputs with less noise gain nothing where layers are fitted to what earlier ones lost
+EXACT_ENOUGH_DB = 30.0  # outputs, from which on large models are not fitted anew: they gain nothing there
+MOST_FILES = 4  # files of one size: each that is too large lowers the size of the next by its excess
+LONG = 1e11  # multiply-adds of fitting (`fitting_steps`), which take some ten seconds
 LEAD_DB = 0.5  # less is chance: the choice was refined on the samples that judge the file that is put together
 
 
@@ -46,13 +49,19 @@ class FinishedFiles:
         self._model, self._job, self._table, self._conditions, self._judge = model, job, table, conditions, judge
         self._made: list[Finished] = []
 
-    def make(self, choice: Choice, said: str, is_enough: Callable[[Point], bool], most: int | None = None) -> Finished:
-        """Make the file of a choice: put together and, unless that is enough, fitted to what quantized layers compute.
+    def make(
+        self,
+        choice: Choice,
+        said: str,
+        is_enough: Callable[[Finished], bool] | None = None,
+        most: int | None = None,
+    ) -> Finished:
+        """Make the file of a choice: put together and, unless that is enough, as `quantize` makes it.
 
         Args:
             choice: the choice.
             said: the budget, for the recipe.
-            is_enough: whether no other file of the choice is needed.
+            is_enough: whether no other file of the choice is needed; None: where it is exact and fitting takes long.
             most: the largest size; None for any.
 
         Returns:
@@ -60,11 +69,19 @@ class FinishedFiles:
         """
         recipe = recipe_of(choice, self._table.plans.default(choice), "search", f"found by search: {said}")
         first = self._finished(choice, recipe, self._put_together(choice, recipe), is_whole=False)
-        if is_enough(first.point):
+        if (is_enough or self._is_enough)(first):
             return first
         second = self._finished(choice, recipe, self._quantized(recipe), is_whole=True)
         fits = most is None or second.point.bytes <= most
         return second if fits and self._is_better(second.point, first.point) else first
+
+    def _is_enough(self, made: Finished) -> bool:
+        if made.point.sqnr_db < EXACT_ENOUGH_DB:
+            return False
+        ground = self._table.plans.ground
+        steps = {c: fitting_steps(ground.graph, ground.plans[c]) for c in {*made.choice.values()}}
+        costs = [steps[c][key].cost for unit, c in made.choice.items() for key in unit.keys if key in steps[c]]
+        return sum(costs) > LONG
 
     @staticmethod
     def _is_better(whole: Point, put_together: Point) -> bool:
@@ -116,18 +133,27 @@ class FinishedFiles:
         Raises:
             TfqError: none is that small.
         """
-        choice = refined(self._table, best_start(self._table, most), most)
-        said = f"at most {most} bytes"
-        made = self.make(choice, said, lambda point: point.sqnr_db >= EXACT_ENOUGH_DB, most)
-        if made.point.bytes > most:
-            raise TfqError(f"max_bytes={most}: the smallest file that was made has {made.point.bytes} bytes")
-        return self.result(made)
+        limit, fitting = most, list[Finished]()
+        while len(fitting) < MOST_FILES:
+            try:
+                choice = refined(self._table, best_start(self._table, limit), limit)
+            except TfqError:
+                if not fitting:
+                    raise
+                break
+            made = self.make(choice, f"at most {most} bytes", most=most)
+            fitting.append(made)
+            last = self._made[-1].point
+            if last.bytes <= most or not self._is_better(last, made.point):
+                break
+            limit -= last.bytes - most  # what `quantize` made is better, and a little too large
+        return self.result(max(fitting, key=lambda made: made.point.sqnr_db))
 
     def drop(self, choice: Choice, limit: float) -> Drop:
         """Make the file of a choice, and return how much worse it is than the float model."""
 
-        def keeps(point: Point) -> bool:
-            return point.drop is not None and point.drop.value <= limit
+        def keeps(made: Finished) -> bool:
+            return made.point.drop is not None and made.point.drop.value <= limit
 
         drop = self.make(choice, f"a drop of at most {limit:g}", keeps).point.drop
         assert drop is not None
@@ -135,7 +161,7 @@ class FinishedFiles:
 
     def within_time(self, choice: dict[Unit, Candidate], most: float) -> SearchResult:
         """Return the file of a choice, timed as a whole."""
-        made = self.make(choice, f"at most {most:g} of float's time", lambda point: point.sqnr_db >= EXACT_ENOUGH_DB)
+        made = self.make(choice, f"at most {most:g} of float's time")
         plans = self._table.plans
         ratio = file_ratio(plans.graph, plans.trial.samples[0], made.result.quantized)
         slow = f"the file takes {ratio:.2f} of float's time, more than {most:g}" if ratio > most else ""

@@ -57,11 +57,6 @@ class Ground:
         """A text that tells each candidate's plan from others."""
         return {c: plan_text(plan) for c, plan in self.plans.items()}
 
-    @property
-    def integer(self) -> OpSpec | None:
-        """The spec of operators without weights where layers compute in integers; None where none can."""
-        return next((spec for spec in self.specs.values() if spec is not None and spec.mode == "integer"), None)
-
     def ranged(self, plan: Plan) -> Statistics:
         """Return the statistics with the ranges that observers choose for a plan."""
         if not plan.integer_ops:

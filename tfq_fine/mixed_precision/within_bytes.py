@@ -9,6 +9,7 @@ from tfq_fine.mixed_precision.exploration import Explored
 from tfq_fine.mixed_precision.units import Candidate, Unit
 
 MOST_CORRECTIONS = 6  # corrections of the sum of bytes over layers by the size of the assembled file
+SLACKS = (0.01, 0.02, 0.04, 0.08, 0.16)  # shares of a size that sums may go beyond it: layers share conversions
 MOST_RUNS = 48  # assembled files that are run to refine one
 FRONTIER = 12  # sizes that the trade of size against error is shown at
 LEAST_GAIN_DB = 0.05  # in the outputs, that a swap must bring: less is noise
@@ -23,21 +24,29 @@ def best_within(explored: Explored, most: int) -> dict[Unit, Candidate]:
     Raises:
         TfqError: no file of these candidates is that small; the smallest is named.
     """
-    best: dict[Unit, Candidate] | None = None
-    limit, tried = most - explored.base_bytes, set()
+    limit, sizes = most - explored.base_bytes, dict[tuple[Candidate, ...], int]()
+    choices: list[dict[Unit, Candidate]] = []
+
+    def solved(limit: float) -> int | None:
+        """Return the size of the file of the best choice within a limit; None where it is not a new one."""
+        choice = best_choice(explored.units, explored.loss, [Limit(explored.bytes, limit)])
+        if choice is None or tuple(choice.values()) in sizes:
+            return None
+        choices.append(choice)
+        sizes[tuple(choice.values())] = explored.plans.size(choice)
+        return sizes[tuple(choice.values())]
+
     for _ in range(MOST_CORRECTIONS):
-        choice = best_choice(explored.units, explored.loss, [Limit(explored.bytes, float(limit))])
-        if choice is None or tuple(choice.values()) in tried:
+        size = solved(float(limit))
+        if size is None:
             break
-        tried.add(tuple(choice.values()))
-        size = explored.plans.size(choice)
-        fits = size <= most
-        if fits and (best is None or explored.predicted_loss(choice) < explored.predicted_loss(best)):
-            best = choice
-        limit = most - size + explored.predicted_bytes(choice) - explored.base_bytes
-    if best is not None:
-        return best
-    smallest = explored.smallest()
+        limit = most - size + explored.predicted_bytes(choices[-1]) - explored.base_bytes
+    for slack in SLACKS:
+        solved(limit + slack * most)
+    fitting = [choice for choice in choices if sizes[tuple(choice.values())] <= most]
+    if fitting:
+        return min(fitting, key=explored.predicted_loss)
+    smallest = min([explored.smallest(), *uniform_choices(explored)], key=explored.plans.size)
     least = explored.plans.size(smallest)
     if least > most:
         share = 100 * least / explored.float_bytes
@@ -68,8 +77,12 @@ def best_start(explored: Explored, most: int) -> dict[Unit, Candidate]:
         TfqError: no file of these candidates is that small; the smallest is named.
     """
     plans, best = explored.plans, best_within(explored, most)
-    uniform = [plans.uniform(c) for c in explored.candidates]
-    return max([best, *(one for one in uniform if plans.size(one) <= most)], key=plans.figure)
+    return max([best, *(one for one in uniform_choices(explored) if plans.size(one) <= most)], key=plans.figure)
+
+
+def uniform_choices(explored: Explored) -> list[dict[Unit, Candidate]]:
+    """Return the choices of one candidate for all layers."""
+    return [explored.plans.uniform(c) for c in explored.candidates]
 
 
 def refined(explored: Explored, choice: dict[Unit, Candidate], most: int) -> dict[Unit, Candidate]:

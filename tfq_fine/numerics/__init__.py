@@ -7,6 +7,7 @@ from tfq_converters import face
 if TYPE_CHECKING:
     from tfq_fine.numerics import affine
     from tfq_fine.numerics.affine import HALF_SCALES, LARGEST_HALF, SMALLEST_HALF, SYMMETRIC, TINY, CodeFormat
+    from tfq_fine.numerics.blas_threads import threads_for
     from tfq_fine.numerics.errors import Agreement, ErrorSums, in_top, is_classes, is_tied
     from tfq_fine.numerics.histogram import Counter, Histogram
     from tfq_fine.numerics.intervals import paired_interval, share_interval
@@ -16,6 +17,7 @@ else:
         __name__,
         {
             "affine": "CodeFormat HALF_SCALES LARGEST_HALF SMALLEST_HALF SYMMETRIC TINY affine",
+            "blas_threads": "threads_for",
             "errors": "Agreement ErrorSums in_top is_classes is_tied",
             "histogram": "Counter Histogram",
             "intervals": "paired_interval share_interval",
@@ -42,4 +44,5 @@ __all__ = [
     "is_tied",
     "paired_interval",
     "share_interval",
+    "threads_for",
 ]

@@ -158,7 +158,7 @@ def _breakable(text: str) -> Any:
     """Return text whose names may be broken after a sign of punctuation, and nowhere else."""
     import markupsafe
 
-    return markupsafe.Markup("<wbr>").join(re.split(r"(?<=[/._;(\[])(?=[\w\"])", text))
+    return markupsafe.Markup("<wbr>").join(re.split(r"(?<=[/._;\[])(?=[\w\"])", text))
 
 
 def _histograms(curves: Curves) -> dict[str, Any]:

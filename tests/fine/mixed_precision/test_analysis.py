@@ -1,5 +1,6 @@
 """The analysis of layers: planted faults are told."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -104,9 +105,13 @@ def test_the_command_writes_a_page(tmp_path: Any, capsys: pytest.CaptureFixture[
                 str(tmp_path / "d.npy"),
                 "--output",
                 str(tmp_path / "a.html"),
+                "--report",
+                str(tmp_path / "a.json"),
             )
         )
     assert not ended.value.code
+    figures = json.loads((tmp_path / "a.json").read_text())
+    assert len(figures["layers"]) == 3 and figures["layers"][0]["sqnr_db"].keys() == figures["sqnr_db"].keys()
     assert (
         "outlier channels" in (tmp_path / "a.html").read_text() and "Own and inherited error" in capsys.readouterr().out
     )

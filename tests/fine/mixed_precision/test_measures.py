@@ -14,6 +14,7 @@ from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.realize import realize
 from tfq_converters.runtime import Runner, file_runs
 from tfq_fine.calibration import CalibrationData, Representative
+from tfq_fine.cli import arguments
 from tfq_fine.mixed_precision.conditions import Conditions
 from tfq_fine.mixed_precision.exploration import Explored, Measuring, explored
 from tfq_fine.mixed_precision.measures import MEASURES, decibels_of_loss
@@ -98,6 +99,10 @@ def test_the_last_layers_estimate_is_that_of_its_error_itself():
     ]
     shares = [np.square(x - y).sum() / np.square(x).sum() for x, y in pairs]
     assert made.loss[unit, c] == pytest.approx(np.mean(shares), rel=0.5)
+
+
+def test_the_command_knows_the_measures():
+    assert tuple(MEASURES) == arguments.MEASURES
 
 
 @pytest.mark.parametrize("name", [*MEASURES])
