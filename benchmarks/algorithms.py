@@ -1,7 +1,6 @@
-"""Weight algorithms below 8 bits, compared in the emitted file: `python -m benchmarks.algorithms`.
+"""Files of few bits next to the accuracy that they shall reach: `python -m benchmarks.algorithms`.
 
-512 calibration samples, disjoint from the test samples; all weights at the bits of the setting (`prefer="size"`), every
-file on the default kernels.
+512 calibration samples, disjoint from the test samples; every file runs on the default kernels.
 """
 
 from __future__ import annotations
@@ -12,27 +11,41 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tfq_fine as tfq
+from benchmarks.algorithm_bars import bar_of
 from benchmarks.arguments import names_of, parser, work_folder
 from benchmarks.evaluation import Evaluation, evaluate, outputs
 from benchmarks.float_files import Files, prepared
 from benchmarks.tables import Table, present, progress
 from benchmarks.zoo import CASES
 from benchmarks.zoo.case import MANY
+from tfq_fine.planning import Prefer
 from tfq_fine.request import WeightedSpec
 
 MEASURED = ("resnet8", "small_mobilenet_v2", "efficientnet_lite0_cifar10")
 CALIBRATION = MANY  # samples, where the case has so many
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """A file to make: its recipe, and whether all weights get its bits, or kernels for speed decide."""
+
+    recipe: str | tfq.Recipe
+    prefer: Prefer = "size"
+
+
 _BLOCKS = tfq.WeightSpec(3, tfq.Blocks(32))
-RECIPES: dict[str, tfq.Recipe] = {
-    "weight_only_int4": tfq.RECIPES["weight_only_int4"],
-    "weight_only_int4_block32": tfq.RECIPES["weight_only_int4_block32"],
-    "weight_only_int3_block32": tfq.Recipe("int3", tfq.OpSpec("weight_only", _BLOCKS), flexible=True),
-    "weight_only_int2_block32": tfq.RECIPES["weight_only_int2_block32"],
-    "dynamic_int4": tfq.RECIPES["dynamic_int4"],
-    "full_w4a8": tfq.RECIPES["full_w4a8"],
-    "full_w2a8": tfq.RECIPES["full_w2a8"],
+FILES: dict[str, FileKind] = {
+    "full_w4a8": FileKind("full_w4a8", "speed"),
+    "full_w4a8, size": FileKind("full_w4a8"),
+    "dynamic_int4": FileKind("dynamic_int4", "speed"),
+    "weight_only_int4": FileKind("weight_only_int4"),
+    "weight_only_int4_block32": FileKind("weight_only_int4_block32"),
+    "weight_only_int3_block32": FileKind(
+        tfq.Recipe("int3", tfq.OpSpec("weight_only", _BLOCKS), flexible=True),
+    ),
+    "weight_only_int2_block32": FileKind("weight_only_int2_block32"),
+    "full_w2a8": FileKind("full_w2a8"),
 }
-SPEED = {"dynamic_int4"}  # recipes of which some kernels are refused or wrong: prefer="speed" avoids them
 
 
 @dataclass(frozen=True)
@@ -56,35 +69,44 @@ EFFORTS: dict[str, Effort] = {
 }
 
 
+DEFAULT = ("balanced", "best")
+
+
 @dataclass(frozen=True)
 class Row:
-    """One effort for one recipe on one case."""
+    """One effort for one file of one case."""
 
     case: str
-    recipe: str
+    file: str
     effort: str
     evaluation: Evaluation
     seconds: float
 
+    @property
+    def least(self) -> float | None:
+        """The top-1 in % that it shall reach; None where there is no bar."""
+        bar = bar_of(self.file, self.effort, self.case)
+        return None if bar is None else bar.figure(100 * self.evaluation.float_top1)
 
-def measure(case: str, recipes: Sequence[str], efforts: Sequence[str], work: Path) -> Iterator[Row]:
-    """Yield one row for every recipe and effort."""
+
+def measure(case: str, names: Sequence[str], efforts: Sequence[str], work: Path) -> Iterator[Row]:
+    """Yield one row for every file and effort."""
     files = prepared(case, work)
     samples, labels = files.test(), files.labels()
     assert labels is not None, f"{case} has no labels"
     expected = outputs(files.tflite, samples)
-    for recipe in recipes:
+    for name in names:
         for effort in efforts:
             start = time.perf_counter()
-            content = _quantized(files, recipe, EFFORTS[effort])
+            content = _quantized(files, FILES[name], EFFORTS[effort])
             seconds = time.perf_counter() - start
             path = work / f"{case}-algorithms.tflite"
             path.write_bytes(content)
-            yield Row(case, recipe, effort, evaluate(path, samples, labels, expected), seconds)
+            yield Row(case, name, effort, evaluate(path, samples, labels, expected), seconds)
 
 
-def _quantized(files: Files, name: str, effort: Effort) -> bytes:
-    recipe = RECIPES[name]
+def _quantized(files: Files, kind: FileKind, effort: Effort) -> bytes:
+    recipe = tfq.RECIPES[kind.recipe] if isinstance(kind.recipe, str) else kind.recipe
     if effort.algorithm is not None:
         recipe = recipe.with_algorithm(effort.algorithm)
     spec = recipe.default
@@ -95,39 +117,55 @@ def _quantized(files: Files, name: str, effort: Effort) -> bytes:
         recipe,
         files.calibration(CALIBRATION),
         quality=effort.quality,  # type: ignore[arg-type]
-        prefer="speed" if name in SPEED else "size",
+        prefer=kind.prefer,
     ).content
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Return one line per case and recipe, one column per effort: top-1 and seconds."""
-    efforts = list(dict.fromkeys(row.effort for row in rows))
-    by_name = {(row.case, row.recipe, row.effort): row for row in rows}
-    lines = []
-    for case, recipe in dict.fromkeys((row.case, row.recipe) for row in rows):
-        cells = [by_name[case, recipe, effort] for effort in efforts if (case, recipe, effort) in by_name]
-        numbers = [f"{100 * row.evaluation.top1:.2f} / {row.seconds:.0f}" for row in cells]
-        last = cells[-1].evaluation
-        lines.append((case, recipe, f"{100 * last.float_top1:.2f}", *numbers, f"{last.bytes:,}"))
-    counts = {row.case: row.evaluation.samples for row in rows}
+    """Return one line per file and effort: top-1, the least that it shall be, and seconds."""
+    lines = [
+        (
+            row.case,
+            row.file,
+            row.effort,
+            f"{100 * row.evaluation.top1:.2f}",
+            _told(row),
+            f"{row.evaluation.sqnr_db:.1f}",
+            f"{row.seconds:.0f}",
+            f"{row.evaluation.bytes:,}",
+        )
+        for row in rows
+    ]
+    floats = {row.case: row.evaluation for row in rows}
+    counts = (f"{case} {one.samples:,} (float {100 * one.float_top1:.2f})" for case, one in floats.items())
     notes = (
-        f"Top-1 in % and seconds of `quantize`; {CALIBRATION} calibration samples, apart from the test samples.",
-        f"Test samples: {', '.join(f'{case} {count:,}' for case, count in counts.items())}. Bytes: the last column's.",
+        f"Top-1 in %, SQNR of the outputs in dB, seconds of `quantize`; {CALIBRATION} calibration samples, apart from "
+        "the test samples. The bar is the least top-1; * where it is missed.",
+        f"Test samples: {', '.join(counts)}.",
     )
-    return Table("Weight algorithms", ("model", "recipe", "float", *efforts, "bytes"), tuple(lines), notes, labels=2)
+    columns = ("model", "file", "quality or algorithm", "top-1", "bar", "SQNR", "s", "bytes")
+    return Table("Weights of few bits", columns, tuple(lines), notes, labels=3)
+
+
+def _told(row: Row) -> str:
+    if row.least is None:
+        return ""
+    missed = round(100 * row.evaluation.top1, 2) < round(row.least, 2)
+    return f"{row.least:.2f}{'*' if missed else ''}"
 
 
 def main() -> None:
     """Measure, print, save."""
     arguments = parser(__doc__, MEASURED, CASES)
-    arguments.add_argument("--recipes", type=names_of(RECIPES), default=list(RECIPES), help="comma-separated")
-    arguments.add_argument("--efforts", type=names_of(EFFORTS), default=list(EFFORTS), help="comma-separated")
+    arguments.add_argument("--files", metavar="FILES", help=f"separated by ; of {'; '.join(FILES)}")
+    arguments.add_argument("--efforts", type=names_of(EFFORTS), default=DEFAULT, help=f"of {', '.join(EFFORTS)}")
     options = arguments.parse_args()
+    names = [name.strip() for name in options.files.split(";")] if options.files else list(FILES)
     rows: list[Row] = []
     with work_folder(options.work) as work:
         for case in options.cases:
-            for row in measure(case, options.recipes, options.efforts, work):
-                progress(f"{case} {row.recipe} {row.effort}: {row.evaluation} {row.seconds:.1f} s")
+            for row in measure(case, names, options.efforts, work):
+                progress(f"{case} {row.file} {row.effort}: {row.evaluation} {row.seconds:.1f} s")
                 rows.append(row)
     present(table(rows), rows, options.output)
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from tfq_converters.brief import brief
 from tfq_converters.graph import Float32Array, FloatArray, Graph, Int64Array, IntArray
 
 OpKey = tuple[int, int]  # (subgraph index, op index)
@@ -23,6 +24,8 @@ class WeightCodes:
 
     The last block along an axis is shorter where `block` does not divide it.
     """
+
+    __repr__ = brief
 
     codes: IntArray  # integers, shape of the constant
     scale: FloatArray  # float32 (float64 for biases), ceil(shape of the constant / block), same rank
@@ -62,6 +65,12 @@ class ActivationEncoding:
     scale: float
     zero_point: int
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest value that it holds."""
+        codes = np.iinfo(self.dtype)
+        return self.scale * (codes.min - self.zero_point), self.scale * (codes.max - self.zero_point)
+
     def widened(self) -> "ActivationEncoding":
         """Return the int16 encoding that holds every value of this one, 256 times finer."""
         limits = np.iinfo(self.dtype)
@@ -93,6 +102,8 @@ class OpEncoding:
     held and computed in the file.
     """
 
+    __repr__ = brief
+
     mode: Mode
     weights: Mapping[int, WeightCodes | FloatArray] = field(default_factory=dict)
     inputs: Mapping[int, ActivationEncoding] = field(default_factory=dict)
@@ -110,6 +121,8 @@ class OpEncoding:
 @dataclass(frozen=True)
 class QuantizedGraph:
     """The float graph, the encodings of its operators (an operator that is missing stays float), the file's borders."""
+
+    __repr__ = brief
 
     graph: Graph
     ops: Mapping[OpKey, OpEncoding]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tfq_fine.activations.borders import integer_borders, left_float
     from tfq_fine.activations.choose_encodings import (
         Encodings,
+        Node,
         data_slots,
         encodings,
         float_outputs,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         tensor_range,
     )
     from tfq_fine.activations.implied_ranges import with_implied, without_range
+    from tfq_fine.activations.learnable_scales import learnable_groups
     from tfq_fine.activations.observed_ranges import activation_needs, requested_specs
     from tfq_fine.activations.plan_encodings import EncodedPlan, encoded_plan
 else:
@@ -26,8 +28,9 @@ else:
         {
             "attention_masks": "bounded has_masks",
             "borders": "integer_borders left_float",
-            "choose_encodings": "Encodings data_slots encodings float_outputs groups keeps_positive tensor_range",
+            "choose_encodings": "Encodings Node data_slots encodings float_outputs groups keeps_positive tensor_range",
             "plan_encodings": "EncodedPlan encoded_plan",
+            "learnable_scales": "learnable_groups",
             "implied_ranges": "with_implied without_range",
             "observed_ranges": "activation_needs requested_specs",
             "search_ranges": "search_ranges",
@@ -37,6 +40,7 @@ else:
 __all__ = [
     "EncodedPlan",
     "Encodings",
+    "Node",
     "activation_needs",
     "bounded",
     "data_slots",
@@ -47,6 +51,7 @@ __all__ = [
     "has_masks",
     "integer_borders",
     "keeps_positive",
+    "learnable_groups",
     "left_float",
     "requested_specs",
     "search_ranges",

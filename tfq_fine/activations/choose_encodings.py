@@ -152,8 +152,17 @@ def fixed_output(op: Op, bits: int) -> ActivationEncoding | None:
     return ActivationEncoding("int8" if bits == 8 else "int16", float(np.float32(scale)), zero_point)
 
 
-def encodings(graph: Graph, plan: Plan, statistics: Statistics) -> Encodings:
-    """Choose the encoding of everything that an integer operator reads or writes."""
+def encodings(
+    graph: Graph, plan: Plan, statistics: Statistics, learned: Mapping[Node, ActivationEncoding] | None = None
+) -> Encodings:
+    """Choose the encoding of everything that an integer operator reads or writes.
+
+    Args:
+        graph: the float graph.
+        plan: the decisions on its operators.
+        statistics: the ranges of its activations.
+        learned: representative of `groups` -> the encoding of its group that takes the place of that from ranges.
+    """
     ops = plan.integer_ops
     members = groups(graph, ops)
     ranges = without_cut_off(graph, ops, {node: tensor_range(graph.main, node[0], statistics) for node in members})
@@ -168,7 +177,7 @@ def encodings(graph: Graph, plan: Plan, statistics: Statistics) -> Encodings:
         fixed = fixed_output(graph.main.ops[o], bits)
         for t in graph.main.ops[o].outputs if fixed else ():
             own[t, bits] = fixed  # type: ignore[assignment]
-    by_root |= _adopted(own, members, ranges, widest)
+    by_root |= _adopted(own, members, ranges, widest) | dict(learned or {})
     tensors = {node: by_root[root] for node, root in members.items()}
     inputs, outputs = {}, {}
     for o, bits in ops.items():

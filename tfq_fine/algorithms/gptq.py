@@ -95,18 +95,16 @@ def _columns(
     """
     if order is not None:
         target, scale, zero_point = (np.take_along_axis(a, order[:, None, :], 2) for a in (target, scale, zero_point))
-    left, codes = target.copy(), np.empty(target.shape)
-    count = target.shape[2]
+    left, scale, zero_point = (np.ascontiguousarray(a.transpose(0, 2, 1)) for a in (target, scale, zero_point))
+    codes, count = np.empty(left.shape), left.shape[1]  # [groups, K, rows]: the rows of a column lie side by side
     for start in range(0, count, LAZY):
         stop = min(start + LAZY, count)
-        errors = np.empty((*target.shape[:2], stop - start))
+        errors = np.empty((len(left), stop - start, left.shape[2]))
         for k in range(start, stop):
-            codes[..., k] = to_codes(left[..., k], scale[..., k], zero_point[..., k])
-            stored = scale[..., k] * (codes[..., k] - zero_point[..., k])
-            error = (left[..., k] - stored) / factor[:, k, k, None]
-            errors[..., k - start] = error
-            left[..., k + 1 : stop] -= error[..., None] * factor[:, None, k, k + 1 : stop]
-        left[..., stop:] -= errors @ factor[:, start:stop, stop:]
-    if order is not None:
-        codes = np.take_along_axis(codes, np.argsort(order, axis=1)[:, None, :], 2)
-    return codes
+            codes[:, k] = to_codes(left[:, k], scale[:, k], zero_point[:, k])
+            stored = scale[:, k] * (codes[:, k] - zero_point[:, k])
+            error = errors[:, k - start] = (left[:, k] - stored) / factor[:, k, k, None]
+            left[:, k + 1 : stop] -= factor[:, k, k + 1 : stop, None] * error[:, None]
+        left[:, stop:] -= factor[:, start:stop, stop:].transpose(0, 2, 1) @ errors
+    codes = codes.transpose(0, 2, 1)
+    return codes if order is None else np.take_along_axis(codes, np.argsort(order, axis=1)[:, None, :], 2)

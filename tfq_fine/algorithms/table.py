@@ -36,7 +36,10 @@ ORDER = {"damping": Option(0.02, 0.0, 1.0), "act_order": Option(0, 0, 1, whole=T
 FLOAT_INPUTS = {"float_inputs": Option(0, 0, 1, whole=True)}
 SWEEPS = Option(3, 1, 100, whole=True)
 FEW_SWEEPS, MANY_SWEEPS = replace(SWEEPS, default=2), replace(SWEEPS, default=8)
-STEPS = {"steps": Option(500, 1, 100_000, whole=True)}  # gradient steps
+LEARNING = {
+    "steps": Option(500, 1, 100_000, whole=True),  # gradient steps
+    "ranges": Option(1, 0, 1, whole=True),  # whether scales of activations are learned along
+}
 DESCENT = ORDER | {"sweeps": SWEEPS}
 CLIP = {"smallest": Option(SMALLEST, 0.01, 1.0), "candidates": Option(CANDIDATES, 1, 10_000, whole=True)}
 
@@ -53,15 +56,15 @@ def _fitting(
 ALGORITHMS: dict[str, Algorithm] = {
     "auto": Algorithm(auto),
     "balanced": _fitting(balanced, {"sweeps": FEW_SWEEPS}),
-    "best": _fitting(best, {"sweeps": MANY_SWEEPS} | STEPS, learns="block"),
+    "best": _fitting(best, {"sweeps": MANY_SWEEPS} | LEARNING, learns="block"),
     "round_to_nearest": Algorithm(round_to_nearest),
     "mse_clip": Algorithm(mse_clip, options=CLIP),
     "mse_clip_weighted": Algorithm(mse_clip_weighted, frozenset({"second_moment"}), CLIP, stand_in="mse_clip"),
     "gptq": _fitting(gptq, ORDER | FLOAT_INPUTS),
     "qronos": _fitting(qronos, ORDER),
     "comq": _fitting(comq, DESCENT),
-    "adaround": _fitting(balanced, {"sweeps": FEW_SWEEPS} | STEPS, learns="operator"),
-    "reconstruct": _fitting(balanced, {"sweeps": FEW_SWEEPS} | STEPS, learns="block"),
+    "adaround": _fitting(balanced, {"sweeps": FEW_SWEEPS} | LEARNING, learns="operator"),
+    "reconstruct": _fitting(balanced, {"sweeps": FEW_SWEEPS} | LEARNING, learns="block"),
     "octav": Algorithm(octav),
     "squant": Algorithm(squant, options=CLIP),
     "hqq": Algorithm(hqq, options={"norm": Option(0.7, 0.1, 2.0)}),

@@ -20,10 +20,11 @@ from tfq_converters.graph_edit import keeps_state, part
 from tfq_converters.operators import data_of
 from tfq_converters.quantized import OpEncoding, OpKey, QuantizedGraph
 from tfq_converters.realize import realize
-from tfq_converters.runtime import Runner, depends_on_unrunnable
+from tfq_converters.runtime import Runner, RunnerPool, depends_on_unrunnable
 from tfq_fine.algorithms import MomentInputs, Moments, OperatorInputs, has_state
 from tfq_fine.calibration.kept_samples import Sample
 from tfq_fine.calibration.loops import loop_moments, loop_operators
+from tfq_fine.calibration.run import runs_side_by_side
 
 MOST_BYTES = 2**30  # the values of all samples at one cut of the graph, in float and quantized
 LEAST, APART = 16, 4  # samples that are used whatever their size; one of so many, at most, is kept apart
@@ -184,14 +185,12 @@ class Layerwise:
         """Return what operators compute of the values before them: the tensors `kept`, for each sample."""
         segment = part(self._graph, ops, kept)
         own = {(0, n): encodings[0, o] for n, o in enumerate(ops) if (0, o) in encodings}
-        with flatbuffer.scratch(realize(QuantizedGraph(segment.graph, own)).graph) as path:
-            runner = Runner(path, threads=self._threads)
-        ends = []
-        for values in starts:
-            runner.reset_variables()
-            results = runner.run([values[t] for t in segment.inputs])
-            ends.append(dict(zip(segment.outputs, results, strict=True)))
-        return ends
+        realized = realize(QuantizedGraph(segment.graph, own)).graph
+        workers = self._threads if not self._whole and runs_side_by_side(realized) else 1
+        with flatbuffer.scratch(realized) as path:
+            pool = RunnerPool(lambda: Runner(path, threads=self._threads if workers == 1 else 1), workers)
+        rows = pool.run_all([values[t] for t in segment.inputs] for values in starts)
+        return [dict(zip(segment.outputs, row, strict=True)) for row in rows]
 
 
 def _a_step_before(values: AnyArray, time: int) -> AnyArray:

@@ -130,7 +130,7 @@ def _readings(
         for batch in batches:
             yield seen(batch), extended.read([])
         return
-    workers = threads if side_by_side and _runs_side_by_side(extended.graph) else 1
+    workers = threads if side_by_side and runs_side_by_side(extended.graph) else 1
     with flatbuffer.scratch(extended.graph) as path:
         pool = RunnerPool(lambda: Runner(path, threads=threads if workers == 1 else 1), workers)
     running: deque[Batch] = deque()
@@ -144,7 +144,7 @@ def _readings(
         yield running.popleft(), extended.read(outputs)
 
 
-def _runs_side_by_side(graph: Graph) -> bool:
+def runs_side_by_side(graph: Graph) -> bool:
     """Return whether samples may run in several interpreters: no state, and small enough to be held several times."""
     tensors = [tensor for subgraph in graph.subgraphs for tensor in subgraph.tensors]
     stateful = any(tensor.is_variable or tensor.dtype == "resource" for tensor in tensors)

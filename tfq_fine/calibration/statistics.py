@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from tfq_converters.brief import brief
 from tfq_converters.errors import TfqError
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import AnyArray, Float32Array, Float64Array, Graph
@@ -97,6 +98,8 @@ class Extremes:
 @dataclass(frozen=True, eq=False)
 class Statistics:
     """The statistics of the tensors of a float graph over `samples` samples."""
+
+    __repr__ = brief
 
     ranges: Mapping[TensorKey, Range] = field(default_factory=dict)
     samples: int = 0

@@ -5,6 +5,7 @@ import argparse
 from tfq_converters.files import write_file
 from tfq_fine.cli.conditions import handed_on
 from tfq_fine.cli.outputs import places
+from tfq_fine.cli.terminal import show
 from tfq_fine.mixed_precision import analyze
 from tfq_fine.report import require_extra
 
@@ -24,5 +25,5 @@ def run(arguments: argparse.Namespace) -> int:
             write_file(targets["report"], [analysis.to_json().encode() + b"\n"])
         if "output" in targets:
             analysis.save_html(targets["output"])
-        print(analysis)
+        show(analysis)
     return 0

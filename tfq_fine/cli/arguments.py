@@ -1,6 +1,7 @@
 """The arguments of each command. Light on purpose: `--help` loads this and nothing heavier."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,10 +58,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         )
     )
     _verify(commands.add_parser("verify", help="compare a quantized .tflite with its float model", allow_abbrev=False))
+    _compare(commands.add_parser("compare", help="show two reports side by side", allow_abbrev=False))
     _inspect(commands.add_parser("inspect", help="show the operators and tensors of a .tflite", allow_abbrev=False))
     commands.add_parser("recipes", help="list the recipes that have a name", allow_abbrev=False)
     _kernels(commands.add_parser("kernels", help="show which quantized kernels each runtime has", allow_abbrev=False))
     arguments = parser.parse_args(list(argv[1:]))
+    arguments.command_line = shlex.join([PROGRAM, *argv[1:]])
     if flags.FLAGS["verbosity"].using_default_value:
         logging.set_verbosity(logging.WARNING)  # absl would raise it to INFO
     return arguments
@@ -136,6 +139,7 @@ def _search(parser: argparse.ArgumentParser) -> None:
     said = "what layers are compared by: sqnr and kl are errors of the outputs, loss reads the labels in the data"
     _option(parser, "measure", choices=MEASURES, default="sqnr", help=said)
     _option(parser, "recipe", metavar="FILE", help="write what each layer got as a recipe for `quantize`; - is stdout")
+    _option(parser, "html", metavar="FILE", help="write what each layer got as an HTML page (needs tfq_fine[report])")
     _option(parser, "report", metavar="FILE", help="write sizes, errors and layers as JSON; - is stdout")
     _conditions(parser, quality="balanced")
 
@@ -239,6 +243,12 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     _common(parser)
 
 
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", metavar="A", help="a report in JSON, as --report writes it")
+    parser.add_argument("second", metavar="B", help="another report of the same command")
+    _option(parser, "html", metavar="FILE", help="write an HTML page (needs tfq_fine[report])")
+
+
 def _inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tflite", metavar="TFLITE", help="the .tflite file")
     _option(parser, "tensors", action="store_true", help="list every tensor")
@@ -266,6 +276,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
     _option(
         parser, "html", metavar="FILE", help="write the report as an HTML page with pictures (needs tfq_fine[report])"
     )
+    _option(parser, "csv", metavar="FILE", help="write the error of every layer as CSV")
+    said = "write the error of every layer for Model Explorer (its --node_data_paths), which shows it over the graph"
+    _option(parser, "node-data", metavar="FILE", help=said)
     _option(
         parser,
         "unsafe",

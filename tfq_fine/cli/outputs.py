@@ -1,5 +1,6 @@
 """Places for results: whether they can be written is checked before the work starts; `-` is stdout."""
 
+import argparse
 import os
 import stat
 import sys
@@ -12,6 +13,16 @@ from tfq_converters.files import Place
 
 STDOUT, STDERR = 1, 2
 DASH = "-"
+
+
+def report_outputs(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """Return option -> path of the forms in which a report is written, None where one is not."""
+    return {
+        "report": arguments.report,
+        "html": arguments.html,
+        "csv": arguments.csv,
+        "node-data": arguments.node_data,
+    }
 
 
 @contextmanager

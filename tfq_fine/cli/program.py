@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from absl import app
 
-from tfq_converters.errors import TfqError
+from tfq_converters.errors import TfqError, extras_named
 from tfq_fine.cli.arguments import PROGRAM, parse
 
 # Loaded by name, because TensorFlow, the interpreter and numpy come with them and `--help` must not wait for those.
@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "analyze": "tfq_fine.cli.analyze",
     "calibrate": "tfq_fine.cli.calibrate",
     "verify": "tfq_fine.cli.verify",
+    "compare": "tfq_fine.cli.compare",
     "inspect": "tfq_fine.cli.inspect",
     "recipes": "tfq_fine.cli.recipes",
     "kernels": "tfq_fine.cli.kernels",
@@ -42,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own news; this process is only the command
     try:
-        code: int = importlib.import_module(COMMANDS[arguments.command]).run(arguments)
+        with extras_named():
+            code: int = importlib.import_module(COMMANDS[arguments.command]).run(arguments)
         sys.stdout.flush()
         return code
     except TfqError as error:

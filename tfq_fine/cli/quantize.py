@@ -11,10 +11,10 @@ from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_fine.api import quantize
 from tfq_fine.calibration import Statistics
 from tfq_fine.cli.arguments import TRANSFORMS
-from tfq_fine.cli.outputs import places
+from tfq_fine.cli.outputs import places, report_outputs
 from tfq_fine.cli.recipe_argument import recipe_of
 from tfq_fine.cli.signature_values import by_signature, each
-from tfq_fine.cli.terminal import show, unlogged
+from tfq_fine.cli.terminal import by_command, save_pages, show, unlogged
 from tfq_fine.report import require_extra
 from tfq_fine.request import Recipe
 
@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         TfqError: bad input, or a file that cannot be written.
     """
-    outputs = {"output": arguments.output, "report": arguments.report, "html": arguments.html}
+    outputs = {"output": arguments.output, **report_outputs(arguments)}
     data = by_signature("data", arguments.data)
     inputs = [arguments.model, *each(data), arguments.recipe, arguments.kernels, arguments.statistics]
     with places(outputs, inputs) as targets, unlogged():
@@ -62,12 +62,11 @@ def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place])
         safe_mode=not arguments.unsafe,
         timeout=arguments.timeout,
         cache_dir=arguments.cache_dir,
+        layers=bool(arguments.html or arguments.csv or arguments.node_data),
     )
-    if "report" in targets:
-        result.report.save(targets["report"])
-    if "html" in targets:
-        result.report.save_html(targets["html"])
+    report = by_command(result.report, arguments)
+    save_pages(report, targets)
     result.save(targets["output"])
     logging.info("wrote %s", arguments.output)
-    show(result.report)
+    show(report)
     return 0

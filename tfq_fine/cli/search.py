@@ -11,6 +11,7 @@ from tfq_fine.cli.conditions import handed_on
 from tfq_fine.cli.outputs import places
 from tfq_fine.cli.terminal import unlogged
 from tfq_fine.mixed_precision import search
+from tfq_fine.report import require_extra
 
 FELL_SHORT = 1
 
@@ -21,13 +22,20 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         TfqError: bad input, a size that no file has, or a file that cannot be written.
     """
-    outputs = {"output": arguments.output, "recipe": arguments.recipe, "report": arguments.report}
+    outputs = {
+        "output": arguments.output,
+        "recipe": arguments.recipe,
+        "report": arguments.report,
+        "html": arguments.html,
+    }
     with places(outputs, [arguments.model, arguments.data]) as targets, unlogged():
         return _run(arguments, targets)
 
 
 def _run(arguments: argparse.Namespace, targets: Mapping[str, Place]) -> int:
     optional: dict[str, Any] = {"candidates": arguments.candidate} if arguments.candidate else {}
+    if arguments.html:
+        require_extra()
     logging.info("searching for %s", arguments.model)
     with handed_on(arguments) as conditions:
         result = search(
@@ -45,6 +53,8 @@ def _run(arguments: argparse.Namespace, targets: Mapping[str, Place]) -> int:
         write_file(targets["report"], [result.to_json().encode() + b"\n"])
     if "recipe" in targets:
         result.save_recipe(targets["recipe"])
+    if "html" in targets:
+        result.save_html(targets["html"])
     result.save(targets["output"])
     print(result)
     return FELL_SHORT if result.problem else 0

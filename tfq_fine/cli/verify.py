@@ -3,15 +3,16 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from absl import logging
 
 from tfq_converters.errors import TfqError
 from tfq_converters.files import Place
-from tfq_fine.cli.outputs import places
+from tfq_fine.cli.outputs import places, report_outputs
 from tfq_fine.cli.signature_values import by_signature, each
-from tfq_fine.cli.terminal import progress, show
+from tfq_fine.cli.terminal import by_command, progress, save_pages, show
 from tfq_fine.report import require_extra
 from tfq_fine.request import SHARES, MaxDrop
 from tfq_fine.verification import verify
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.max_drop is not None:
         MaxDrop.of(arguments.max_drop).limit(any(name in SHARES for name in each(metric)), 1.0)
     inputs = [arguments.model, arguments.tflite, *each(data)]
-    with places({"report": arguments.report, "html": arguments.html}, inputs) as targets:
+    with places(report_outputs(arguments), inputs) as targets:
         return _run(arguments, data, metric, targets)
 
 
@@ -55,10 +56,8 @@ def _run(arguments: argparse.Namespace, data: Any, metric: Any, targets: Mapping
             timeout=arguments.timeout,
             on_batch=lambda samples: update(f"{samples} samples"),
         )
-    if "report" in targets:
-        report.save(targets["report"])
-    if "html" in targets:
-        report.save_html(targets["html"])
+    report = replace(by_command(report, arguments), max_drop=arguments.max_drop or "")
+    save_pages(report, targets)
     show(report)
     fell = {} if arguments.max_drop is None else report.fell(arguments.max_drop)
     for key, task in fell.items():

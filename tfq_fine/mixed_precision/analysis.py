@@ -4,11 +4,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
+from rich.console import Group
 
+from tfq_converters.brief import brief
+from tfq_converters.errors import extras_named
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Float32Array, Float64Array, Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES
@@ -18,7 +21,22 @@ from tfq_fine.mixed_precision.exploration import Explored, explored
 from tfq_fine.mixed_precision.sensitivity import PartialRuns
 from tfq_fine.mixed_precision.units import FLOAT, Candidate, Unit
 from tfq_fine.numerics import ErrorSums
-from tfq_fine.report import Bars, Grid, Paragraph, Section, decibels, page, plain_text
+from tfq_fine.report import (
+    GOOD_DB,
+    SQNR_EXPLAINED,
+    Banner,
+    Figures,
+    Grid,
+    Lines,
+    Paragraph,
+    Provenance,
+    Section,
+    decibels,
+    framed,
+    page,
+    plain_text,
+    rich_group,
+)
 from tfq_fine.request import (
     ActivationSpec,
     Blocks,
@@ -42,6 +60,7 @@ BLAMED_DB = 6.0  # by which activations must lower the error of weights alone, t
 HELPS_DB = 6.0  # which a suggestion must bring
 EXACT_DB = 120.0
 INSIDE = 4  # samples that the layers' own outputs are compared on
+STANDS_OUT_DB = 1.0  # which the outputs gain with a layer in float, for it to stand out
 OWN = ("layer", ">own, dB", ">reached, dB", ">inherited, %", ">all but this layer, dB", ">gain, dB")
 UNLIKE = 8.0  # times the median of the channels, which the largest has
 
@@ -75,6 +94,8 @@ class LayerAnalysis:
         others_db: SQNR of the model's outputs where all layers but this one do.
     """
 
+    __repr__ = brief
+
     layer: str
     sqnr_db: Mapping[str, float]
     bytes: Mapping[str, int]
@@ -95,10 +116,13 @@ class LayerAnalysis:
 class Analysis:
     """All layers, and the whole model at each step."""
 
+    __repr__ = brief
+
     layers: tuple[LayerAnalysis, ...]
     sqnr_db: Mapping[str, float]
     bytes: Mapping[str, int]
     float_bytes: int
+    provenance: Provenance | None = field(default=None, compare=False)
 
     def sections(self) -> list[Section]:
         """Return the tables, and pictures of them."""
@@ -120,22 +144,78 @@ class Analysis:
             )
             for row in self.layers
         ]
-        names = [row.layer for row in self.layers]
-        series = {step: [row.sqnr_db[step] for row in self.layers] for step in (WEIGHTS, STATIC, "4 bits per channel")}
         return [
             Paragraph("SQNR of the model's outputs in dB, on samples that nothing was fitted to; higher is better."),
             Grid("The whole model at each step", ("", *head[1:]), [*whole, *sizes]),
-            Bars("The whole model", "dB", steps, {"SQNR": [self.sqnr_db[step] for step in steps]}),
             Grid("Only this layer", head, grid),
-            Bars("Only this layer", "dB", names, series),
             Paragraph(
                 "With static activations of 8 bits. Own: the layer's output, computed on float inputs. Reached: that "
                 "output in the whole model. Inherited: the part of the noise there that comes from layers before it. "
                 "All but this layer: the model's outputs, and what they gain over the whole model."
             ),
             Grid("Own and inherited error", OWN, own),
-            Grid("What to do, the worst in 8 bits first", ("layer", "to blame", "because", "rule"), said),
+            Grid("What to do, the worst in 8 bits first", ("layer", "to blame", "because", "`rule"), said),
         ]
+
+    def page_sections(self) -> list[Section]:
+        """Return what the page shows: the judgement and what to do first, the figure of the hierarchy, all tables."""
+        _, whole, layers, said, own, advice = self.sections()
+        origin = [] if self.provenance is None else [self.provenance.grid()]
+        return [
+            self._judgement(),
+            self._figures(),
+            advice,
+            Paragraph(SQNR_EXPLAINED),
+            self._hierarchy(),
+            whole,
+            layers,
+            said,
+            own,
+            *origin,
+        ]
+
+    def _judgement(self) -> Banner:
+        static, weights = self.sqnr_db[STATIC], self.sqnr_db[WEIGHTS]
+        worst = sorted(self.layers, key=lambda row: row.sqnr_db[STATIC])
+        hurt = [row for row in worst if row.suggestion and row.others_db >= static + STANDS_OUT_DB]
+        if not hurt:
+            text = f"Full int8 has {decibels(static)} dB at the outputs, and no single layer would gain much from more."
+            return Banner("good" if static >= GOOD_DB else "plain", "No layer stands out.", text)
+        names = ", ".join(row.layer for row in hurt[:3])
+        text = (
+            f"Full int8 has {decibels(static)} dB at the outputs (8-bit weights alone {decibels(weights)} dB). "
+            f"Most is lost in {names}: the rules below keep what they need."
+        )
+        tone: Literal["plain", "poor"] = "plain" if static >= GOOD_DB else "poor"
+        return Banner(tone, f"{len(hurt)} of {len(self.layers)} layers stand out.", text)
+
+    def _figures(self) -> Figures:
+        shown = {"8-bit weights": WEIGHTS, "4-bit weights, blocks of 32": "4 bits blocks of 32", "Full int8": STATIC}
+        return Figures(
+            [
+                (
+                    name,
+                    f"{decibels(self.sqnr_db[step])} dB",
+                    f"{100 * self.bytes[step] / self.float_bytes:.0f} % of the float file",
+                )
+                for name, step in shown.items()
+            ]
+        )
+
+    def _hierarchy(self) -> Lines:
+        """Return error against size on this model: a line for each width, from per-tensor scales to blocks."""
+
+        def point(step: str) -> tuple[float, float]:
+            return 100 * self.bytes[step] / self.float_bytes, self.sqnr_db[step]
+
+        series = {
+            f"{bits} bits, weights alone": [point(f"{bits} bits {name}") for name in GRANULARITIES]
+            for bits in (8, 4, 2)
+        }
+        others = {DYNAMIC: [point(DYNAMIC)], STATIC: [point(STATIC)]}
+        axes = ("size, % of the float file", "SQNR of the outputs, dB")
+        about = "Each line goes from one scale per tensor over groups of channels and channels to blocks of 32 inputs."
+        return Lines("Granularity against size on this model", axes, {**series, **others}, about)
 
     def to_json(self) -> str:
         """Return all figures as JSON text."""
@@ -145,15 +225,41 @@ class Analysis:
     def __str__(self) -> str:
         return plain_text(self.sections(), 200)
 
+    def __rich__(self) -> Group:
+        return rich_group(self.sections())
+
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """Return the layers as plain dicts: `pandas.DataFrame(analysis.layer_rows())`; a column for each step."""
+        return [
+            {"layer": row.layer, "blame": row.blame, "own_db": row.own_db, "reached_db": row.reached_db}
+            | {"inherited": row.inherited, "others_db": row.others_db, "suggestion": row.suggestion}
+            | {f"{step}: dB": value for step, value in row.sqnr_db.items()}
+            | {f"{step}: bytes": value for step, value in row.bytes.items()}
+            for row in self.layers
+        ]
+
+    def to_html(self) -> str:
+        """Return the text of the page that `save_html` writes.
+
+        Raises:
+            TfqError: an extra is not installed.
+        """
+        return page("Analysis of layers", self.page_sections())
+
+    def _repr_html_(self) -> str:
+        """Return the page for a notebook."""
+        return framed(self.to_html, str(self))
+
     def save_html(self, place: Place) -> None:
         """Write the tables and pictures as one page.
 
         Raises:
             TfqError: the place cannot be written, or an extra is not installed.
         """
-        write_file(place, [page("Analysis of layers", self.sections()).encode()])
+        write_file(place, [self.to_html().encode()])
 
 
+@extras_named()
 def analyze(
     model: Any,
     data: Any,
@@ -211,7 +317,7 @@ def analyze(
                 others[unit] = table.plans.decibels({**uniform[static], unit: plain})
                 advance(1)
     layers = tuple(_layer(graph, table, unit, errors[unit], others[unit]) for unit in table.units)
-    return Analysis(layers, whole, sizes, size)
+    return Analysis(layers, whole, sizes, size, Provenance.of(model, data))
 
 
 def layer_errors(graph: Graph, table: Explored, static: Candidate) -> dict[Unit, tuple[float, float]]:

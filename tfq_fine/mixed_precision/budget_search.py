@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.errors import TfqError
+from tfq_converters.errors import TfqError, extras_named
 from tfq_converters.graph import AnyArray
 from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_fine.calibration import CalibrationData, Representative, Sample
@@ -26,6 +26,7 @@ from tfq_fine.mixed_precision.within_latency import best_within_time
 from tfq_fine.request import OpSpec, Quality, Recipe, check_options
 
 
+@extras_named()
 def search(
     model: Any,
     data: Any,

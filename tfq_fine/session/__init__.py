@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         decide,
         gathered,
         judged_file,
+        measured_layers,
         policy_of,
         prepare,
         reported,
@@ -25,8 +26,8 @@ else:
         {
             "signatures": "signatures",
             "opening": "OpenModel open_model",
-            "stages": "Decided PlannedModel QuantizationRequest decide gathered judged_file policy_of prepare reported "
-            "with_observer",
+            "stages": "Decided PlannedModel QuantizationRequest decide gathered judged_file measured_layers policy_of "
+            "prepare reported with_observer",
         },
     )
 
@@ -38,6 +39,7 @@ __all__ = [
     "decide",
     "gathered",
     "judged_file",
+    "measured_layers",
     "open_model",
     "policy_of",
     "prepare",

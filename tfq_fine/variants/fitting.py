@@ -19,6 +19,7 @@ def with_fitted_weights(variant: Variant, trial: Trial) -> tuple[Variant, Transf
 
     What "best" finds may suit new samples less than what "balanced" finds: its file is tried, too.
     """
+    trial = trial.on_all_apart()
     after = replace(variant, fitted=True)
     usual = None if _is_interrupted(after, trial) else _as_usual(variant.requested)
     candidates = [after] if usual is None else [after, replace(after, requested=usual)]

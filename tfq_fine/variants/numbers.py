@@ -11,7 +11,7 @@ from tfq_converters.kernels import Target
 from tfq_converters.quantized import OpKey, QuantizedGraph, TensorKey, WeightCodes
 from tfq_fine.activations import EncodedPlan, encoded_plan, has_masks
 from tfq_fine.activations import search_ranges as automatic
-from tfq_fine.calibration import Layerwise, Sample, Statistics
+from tfq_fine.calibration import Layerwise, Range, Sample, Statistics
 from tfq_fine.placement import place, with_islands
 from tfq_fine.planning import Plan, Policy
 from tfq_fine.variants.sample_count import SplitSamples
@@ -92,7 +92,7 @@ def choose_numbers(
     placed = _placed(graph, plan, statistics, settings, variant, cache)
     if adjusted is not None:
         statistics = adjusted(placed.plan, statistics)
-        placed = encoded_plan(graph, placed.plan, statistics, variant.bounded_masks)
+        placed = replace(encoded_plan(graph, placed.plan, statistics, variant.bounded_masks), held=True)
     placed = replace(placed, plan=with_corrections(placed.plan, variant.corrected))
     if means is not None:
         placed = replace(placed, ranges=replace(placed.ranges, means=means))
@@ -101,7 +101,18 @@ def choose_numbers(
     layers = _layer_inputs(graph, samples) if samples is not None and samples.fitted else None
     types = settings.input_type, settings.output_type
     quantized = quantize(graph, placed, *types, given, cache, layers, settings.fitting)
-    return Numbers(quantized, placed.plan, statistics)
+    return Numbers(quantized, placed.plan, _with_learned(statistics, placed, quantized))
+
+
+def _with_learned(known: Statistics | None, placed: EncodedPlan, quantized: QuantizedGraph) -> Statistics | None:
+    """Return the statistics with the ranges of tensors whose scales were learned together with weights."""
+    ranges: dict[TensorKey, Range] = {}
+    for key, chosen in placed.encodings.outputs.items():
+        encodings = quantized.ops[key].outputs if key in quantized.ops else {}
+        for slot, encoding in encodings.items():
+            if encoding != chosen[slot]:
+                ranges[key[0], quantized.graph.subgraphs[key[0]].ops[key[1]].outputs[slot]] = Range(*encoding.limits)
+    return known.with_ranges(ranges) if known is not None and ranges else known
 
 
 def _placed(
@@ -125,4 +136,4 @@ def _placed(
 
 def _layer_inputs(graph: Graph, samples: SplitSamples) -> LayerInputs:
     """Return what gives the inputs of operators, and is set up for the first algorithm that reads them."""
-    return computed_once(lambda: Layerwise(graph, samples.fitted, samples.judged, os.cpu_count() or 1))
+    return computed_once(lambda: Layerwise(graph, samples.fitted, samples.apart, os.cpu_count() or 1))

@@ -5,6 +5,7 @@ A variant is quantized with the same function and from the same statistics as th
 So kernels, the on-the-fly rounding of dynamic-range inputs, and errors on their way through the model all count.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -60,9 +61,18 @@ class Trial(VariantNumbers):
         self.fresh, self._runs = fresh, runs
         self.reference = FloatReference(model, self.samples, threads)
 
+    def on_all_apart(self) -> "Trial":
+        """Return a trial of these variants on all samples that no weight is fitted to."""
+        other = copy.copy(self)
+        other.samples = self._split.apart
+        other.reference = FloatReference(self.model, other.samples, self._threads)
+        return other
+
     def measured(self, variant: Variant) -> Measured:
         """Run the file of a variant on the samples."""
-        return self._cache.once(lambda: self.measure(partial(self.numbers, variant)), variant, key="measured")
+        return self._cache.once(
+            lambda: self.measure(partial(self.numbers, variant)), variant, self.samples, key="measured"
+        )
 
     def measure(self, numbers: Callable[[], Numbers]) -> Measured:
         """Run the file of any numbers for the model on the samples; errors in choosing them are reported, too."""

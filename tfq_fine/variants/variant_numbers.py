@@ -50,7 +50,7 @@ class VariantNumbers:
         fold: bool = True,
     ):
         self.model, self.settings, self.fold = model, settings, fold
-        self.samples, self._split = samples.judged, samples
+        self.samples, self._split = samples.tried, samples
         self._calibrated, self._threads = calibrated, threads
         self._cache = IdentityCache()
 
@@ -97,7 +97,9 @@ class VariantNumbers:
         if not self._is_static(plan):
             return whole
         ops = tuple(sorted(plan.integer_ops.items()))
-        return self._cache.once(lambda: choose_ranges(graph, plan, whole, self.samples), graph, key=("ranges", ops))
+        return self._cache.once(
+            lambda: choose_ranges(graph, plan, whole, self._split.tried), graph, key=("ranges", ops)
+        )
 
     def numbers(self, variant: Variant, means: Mapping[TensorKey, Float64Array] | None = None) -> Numbers:
         """Return all that would be in the file.

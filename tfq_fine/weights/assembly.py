@@ -46,7 +46,7 @@ def quantize(
     steps = fitting_steps(graph, placed.plan) if layers is not None else {}
     with fitting.steps([*steps.values()]) as begin:
         solver = Solver(placed.ranges, given, cache, layers, fitting.on_disk, steps, begin)
-        ops = _encodings(graph, placed, solver, layers, given)
+        ops, placed = _encodings(graph, placed, solver, layers, given)
     return QuantizedGraph(graph, ops, _borders(graph, placed.encodings, placed.statistics, input_type, output_type))
 
 
@@ -56,8 +56,8 @@ def _encodings(
     solver: Solver,
     layers: LayerInputs | None,
     given: Mapping[tuple[OpKey, int], WeightCodes] | None,
-) -> dict[OpKey, OpEncoding]:
-    """Return the encodings of all operators, each chosen after those before it."""
+) -> tuple[dict[OpKey, OpEncoding], EncodedPlan]:
+    """Return (the encodings of all operators, each chosen after those before it, the plan with learned ranges)."""
     ops: dict[OpKey, OpEncoding] = {}
     encoder = Encoder(graph, placed)
     blocks = () if layers is None else blocks_of(graph, placed.plan, given)
@@ -66,8 +66,9 @@ def _encodings(
         for key in keys:
             ops |= encoder.encoded(key, solver, ops)
         if block is not None and start is not None and layers is not None:
-            ops |= reconstructed(block, keys, start, layers(), encoder, solver, ops)
-    return ops
+            kept = reconstructed(block, keys, start, layers(), encoder, solver, ops)
+            ops, encoder = {**ops, **kept.encodings}, kept.encoder
+    return ops, encoder.placed
 
 
 def _borders(

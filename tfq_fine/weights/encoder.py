@@ -1,11 +1,11 @@
 """The numbers of one operator."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tfq_converters.graph import Graph
-from tfq_converters.quantized import OpEncoding, OpKey
-from tfq_fine.activations import EncodedPlan
+from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey
+from tfq_fine.activations import EncodedPlan, Node
 from tfq_fine.weights.bias import keeps_mean
 from tfq_fine.weights.integer import integer_encoding
 from tfq_fine.weights.solving import Solver
@@ -45,3 +45,7 @@ class Encoder:
         constants = solver.codes(key, op, subgraph, decision, before, keeps_mean=keeps)
         constants |= solver.bias(key, op, subgraph, weights, constants, before)
         return {key: OpEncoding(spec.mode, constants, form=decision.form, algorithm=solver.how(key))}
+
+    def with_learned(self, learned: Mapping[Node, ActivationEncoding]) -> "Encoder":
+        """Return an encoder that gives some groups of tensors other encodings, by representative."""
+        return replace(self, placed=self.placed.with_learned(self.graph, learned))

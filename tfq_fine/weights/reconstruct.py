@@ -6,14 +6,16 @@ nearer to that of the float model than before.
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from tfq_converters.errors import TfqError
-from tfq_converters.graph import Graph, Subgraph
+from tfq_converters.graph import Graph
 from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
+from tfq_fine.activations import learnable_groups
 from tfq_fine.algorithms import algorithm_named, algorithm_of, has_statistics
 from tfq_fine.calibration import Cut, Layerwise
 from tfq_fine.planning import Decision, Plan
@@ -58,10 +60,10 @@ def _learns(decision: Decision) -> str:
     return "" if row is None else row.learns
 
 
-def _steps(decision: Decision) -> int:
-    """Return the number of gradient steps that the algorithm of a decision takes."""
+def _option(decision: Decision, name: str) -> int:
+    """Return an option of the algorithm of a decision, a whole number."""
     spec = decision.weighted.weights
-    return int(algorithm_of(spec).with_defaults(dict(spec.options))["steps"])
+    return int(algorithm_of(spec).with_defaults(dict(spec.options))[name])
 
 
 def _owns_constants(graph: Graph, o: int) -> bool:
@@ -80,6 +82,19 @@ def stretches(plan: Plan, blocks: Sequence[Block]) -> Iterator[tuple[Block | Non
         yield block, list(keys)
 
 
+@dataclass(frozen=True)
+class Reconstructed:
+    """The result of learning a block.
+
+    Attributes:
+        encodings: operator of the block -> its encoding; empty where nothing that was learned is better.
+        encoder: the encoder of the operators after it, which reads what the block writes.
+    """
+
+    encodings: Mapping[OpKey, OpEncoding]
+    encoder: Encoder
+
+
 def reconstructed(
     block: Block,
     keys: Collection[OpKey],
@@ -88,8 +103,11 @@ def reconstructed(
     encoder: Encoder,
     solver: Solver,
     before: Mapping[OpKey, OpEncoding],
-) -> dict[OpKey, OpEncoding]:
-    """Return the encodings of a block's operators with learned roundings; empty where they bring nothing.
+) -> Reconstructed:
+    """Return the encodings of a block's operators with learned roundings, and learned scales of what they write.
+
+    Kept is what the kernels compute best on samples apart: with all that was learned, with the scales that calibration
+    chose, or as it was.
 
     Args:
         block: the block.
@@ -100,49 +118,56 @@ def reconstructed(
         solver: the solver of the graph's weights.
         before: the encodings of its operators and of those before it.
     """
+    unchanged = Reconstructed({}, encoder)
     if solver.is_interrupted:
-        return {}
-    main = encoder.graph.main
+        return unchanged
     end = layers.at(block.stop, before)
     fitted = len(start.exact) - start.apart
     target = [np.asarray(values[block.output]) for values in end.exact[:fitted]]
     observed = Observed(start.exact[:fitted], start.quantized[:fitted], target)
-    steps = max(_steps(encoder.placed.plan[key]) for key in block.fitted)
     try:
-        block_codes = _learned(main, block, solver, before, observed, steps)
+        result = _learned(encoder, block, solver, before, observed)
     except TfqError:
-        return {}
+        return unchanged
     except KeyboardInterrupt:
         solver.interrupt()
-        return {}
-    layers.back_to(start)
-    again = solver.with_learned(block_codes)
-    encodings = dict(before)
-    for key in keys:
-        encodings |= encoder.encoded(key, again, encodings)
-    after = layers.at(block.stop, encodings)
-    if output_error(after, block.output) < output_error(end, block.output):  # NaN is never less
-        return {key: encodings[key] for key in keys if key in encodings}
-    layers.back_to(end)
-    return {}
+        return unchanged
+    again = solver.with_learned(result)
+    kept, cut = unchanged, end
+    for candidate in _candidates(encoder, result):
+        layers.back_to(start)
+        encodings = dict(before)
+        for key in keys:
+            encodings |= candidate.encoded(key, again, encodings)
+        after = layers.at(block.stop, encodings)
+        if output_error(after, block.output) < output_error(cut, block.output):  # NaN is never less
+            kept, cut = Reconstructed({key: encodings[key] for key in keys if key in encodings}, candidate), after
+    layers.back_to(cut)
+    return kept
+
+
+def _candidates(encoder: Encoder, result: Learned) -> list[Encoder]:
+    """Return encoders with the scales that were learned for a block, and with those of calibration."""
+    return [*([encoder.with_learned(result.ranges)] if result.ranges else []), encoder]
 
 
 def _learned(
-    subgraph: Subgraph,
-    block: Block,
-    solver: Solver,
-    encodings: Mapping[OpKey, OpEncoding],
-    observed: Observed,
-    steps: int,
+    encoder: Encoder, block: Block, solver: Solver, encodings: Mapping[OpKey, OpEncoding], observed: Observed
 ) -> Learned:
     """Return what `learned` gives, unless it is on disk."""
+    graph, placed = encoder.graph, encoder.placed
+    decisions = [placed.plan[key] for key in block.fitted]
+    steps = max(_option(decision, "steps") for decision in decisions)
+    learns = all(_option(decision, "ranges") for decision in decisions)
+    learnable = learnable_groups(graph, placed, block.first, block.stop) if learns else {}
     on_disk, problems = solver.on_disk, solver.problems
+    whole = graph.main, block, problems, encodings, observed, steps, learnable
     if on_disk is None:
-        return learned(subgraph, block, problems, encodings, observed, steps)
-    name = block_name(subgraph, block, problems, encodings, observed, steps)
+        return learned(*whole)
+    name = block_name(*whole)
     entry = on_disk.find(name, partial(learned_of, block=block, problems=problems))
     if entry is None:
-        entry = learned(subgraph, block, problems, encodings, observed, steps)
+        entry = learned(*whole)
         on_disk.keep(name, learned_arrays(entry))
     return entry
 

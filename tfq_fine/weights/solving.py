@@ -32,6 +32,7 @@ from tfq_fine.algorithms import (
     solution,
 )
 from tfq_fine.calibration import Layerwise, Statistics
+from tfq_fine.numerics import threads_for
 from tfq_fine.planning import HALF_MINIMUM, Decision
 from tfq_fine.progress import Begin, Step
 from tfq_fine.request import WeightSpec
@@ -216,7 +217,11 @@ class Solver:
         """Solve one weight; on Ctrl-C, this one and all that follow without inputs, so that what is done stays."""
         try:
             whole = replace(problem, inputs=inputs())
-            return self._fitted(key, spec, whole) if whole.inputs.values is not None else solution(spec, whole)
+            if whole.inputs.values is None:
+                return solution(spec, whole)
+            assert problem.axes is not None, "an operator has axes"
+            with threads_for(problem.weight.size // problem.weight.shape[problem.axes.channel]):
+                return self._fitted(key, spec, whole)
         except KeyboardInterrupt:
             if self._resumes or not reads_inputs(spec):
                 raise

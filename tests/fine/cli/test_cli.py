@@ -299,6 +299,7 @@ def test_options_reach_the_library(given, safe_mode, tmp_path, monkeypatch, caps
         "safe_mode": safe_mode,
         "timeout": None,
         "cache_dir": None,
+        "layers": False,
     }
     found.clear()
     with pytest.raises(SystemExit):

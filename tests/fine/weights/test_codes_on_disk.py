@@ -125,7 +125,7 @@ def test_what_was_used_least_recently_makes_room(tmp_path: Path, monkeypatch: py
 
 def test_what_gradients_learn_is_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Codes and biases of blocks, which take the most time."""
-    recipe = tfq.RECIPES["weight_only_int2"].with_algorithm("adaround:steps=100")
+    recipe = tfq.RECIPES["weight_only_int2"].with_algorithm("reconstruct:steps=100")
     blocks, real = list[Any](), reconstruct.learned
 
     def recorded(subgraph: Any, block: Any, *others: Any) -> Any:

@@ -1,7 +1,6 @@
 """AdaRound and block reconstruction: blocks, soft codes, gradients, and that nothing gets worse."""
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from keras import layers
 import tfq_fine as tfq
 from support.linear_operators import OPERATORS, Linear
 from tfq_converters import flatbuffer
-from tfq_converters.quantized import WeightCodes
+from tfq_converters.quantized import ActivationEncoding, WeightCodes
 from tfq_converters.reading import read_model
 from tfq_converters.runtime import Runner
 from tfq_fine.algorithms import WeightProblem
@@ -26,6 +25,7 @@ from tfq_fine.weights.reconstruction import fitting, learning
 from tfq_fine.weights.reconstruction.block_function import BlockFunction, is_differentiable
 from tfq_fine.weights.reconstruction.blocks import Block, blocks, operator_blocks
 from tfq_fine.weights.reconstruction.fitting import Learned
+from tfq_fine.weights.reconstruction.soft_range import SoftRange
 from tfq_fine.weights.reconstruction.soft_rounding import UNDECIDED, SoftWeight
 
 RNG = np.random.default_rng(5)
@@ -244,8 +244,8 @@ def test_an_interrupted_block_keeps_its_codes(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_block_that_tensorflow_computes_otherwise_keeps_its_codes(monkeypatch: pytest.MonkeyPatch, balanced: bytes):
     class Wrong(BlockFunction):
-        def __call__(self, tf: Any, inputs: Mapping[int, Any], constants: Mapping[Any, Any]) -> Any:
-            return 1.01 * super().__call__(tf, inputs, constants)
+        def __call__(self, *arguments: Any) -> Any:
+            return 1.01 * super().__call__(*arguments)
 
     monkeypatch.setattr(fitting, "BlockFunction", Wrong)
     assert quantized("reconstruct").content == balanced
@@ -262,3 +262,105 @@ def test_nan_is_worse_than_any_output():
     good = Cut(1, [{0: np.zeros((1, 2))}], [{0: np.ones((1, 2))}], 0)
     bad = replace(good, quantized=[{0: np.full((1, 2), np.nan)}])
     assert not reconstruct.output_error(bad, 0) < reconstruct.output_error(good, 0)
+
+
+# --- scales of activations ---
+
+
+@pytest.mark.parametrize(("dtype", "zero_point"), [("int8", -128), ("int8", 0), ("int8", 17), ("int16", 0)])
+def test_the_gradient_of_a_scale_is_that_of_the_paper(dtype: str, zero_point: int):
+    """LSQ, equation 3, in numpy: round(x / s) - x / s within the range, the code of the end beyond it."""
+    scale, limits = 2.0**-5, np.iinfo(dtype)  # a power of two: x / s is exact in float32, too
+    x = (RNG.normal(size=301) * 100 * scale * (1 if dtype == "int8" else 300)).astype(np.float32).astype(np.float64)
+    soft = SoftRange.of(tf, ActivationEncoding(dtype, scale, zero_point))
+    with tf.GradientTape() as tape:
+        values = soft.rounded(tf, tf.constant(x, tf.float32))
+        total = tf.reduce_sum(values * np.arange(301, dtype=np.float32))
+    codes = np.rint(x / scale) + zero_point
+    inside = (codes >= limits.min) & (codes <= limits.max)
+    assert 0 < inside.sum() < 301  # both cases are there
+    ends = np.clip(codes, limits.min, limits.max) - zero_point
+    slopes = np.where(inside, np.rint(x / scale) - x / scale, ends)
+    expected = (slopes * np.arange(301)).sum() * scale  # the variable is the logarithm of the scale
+    np.testing.assert_array_equal(values, ends * scale)
+    np.testing.assert_allclose(tape.gradient(total, soft.stretch), expected, rtol=1e-5)  # sums of float32
+    soft.stretch.assign(0.5)
+    assert soft.encoding() == ActivationEncoding(dtype, float(np.float32(scale * np.exp(0.5))), zero_point)
+
+
+def wide_net() -> keras.Model:
+    """Two layers; one of seven hidden values is 50 times as large as the others, and its weights are 0 after that."""
+    keras.utils.set_random_seed(4)
+    model = keras.Sequential([keras.Input((11,)), layers.Dense(7, activation="relu"), layers.Dense(5)])
+    hidden, last = model.layers
+    kernel, bias = hidden.get_weights()
+    hidden.set_weights([kernel * np.where(np.arange(7) == 3, 50, 1), bias])
+    kernel, bias = last.get_weights()
+    last.set_weights([kernel * (np.arange(7) != 3)[:, None], bias])
+    return model
+
+
+def hidden_scale(content: bytes) -> float:
+    """Return the scale of what the first layer writes."""
+    main = flatbuffer.read(content).main
+    first = next(op for op in main.ops if op.code == "FULLY_CONNECTED")
+    return float(main.tensors[first.outputs[0]].quantization.scale[0])
+
+
+def test_a_range_that_is_clearly_too_wide_is_clipped():
+    """Clipping the one large value costs nothing: 500 steps learn less than half of the range."""
+    model, rows = wide_net(), np.random.default_rng(2).normal(size=(64, 11)).astype(np.float32)
+    recipe = tfq.RECIPES["full_int8"].with_observer("min_max")
+    contents = {
+        name: tfq.quantize(model, recipe.with_algorithm(name), rows, transforms=None).content
+        for name in ("balanced", "reconstruct:steps=500", "reconstruct:steps=500,ranges=0")
+    }
+    scales = [hidden_scale(content) for content in contents.values()]
+    assert scales[1] < scales[0] / 2 and scales[2] == scales[0]
+    fresh = np.random.default_rng(3).normal(size=(200, 11)).astype(np.float32)
+    expected = model.predict(fresh, verbose=0)
+    errors = [np.median(np.square(run_all(content, fresh) - expected)) for content in contents.values()]
+    assert errors[1] < errors[0] / 3, errors
+
+
+def run_all(content: bytes, rows: np.ndarray) -> np.ndarray:
+    runner = Runner(content)
+    return np.concatenate([runner.run([row[None]])[0] for row in rows])
+
+
+def tied_net() -> keras.Model:
+    """A pooling and a concatenation, whose kernels want one scale, a sigmoid that fixes its own, and an input."""
+    keras.utils.set_random_seed(6)
+    inputs = keras.Input((9, 7, 3))
+    x = layers.Conv2D(5, 3, activation="relu")(inputs)
+    x = layers.MaxPooling2D(2)(x)
+    y = layers.Conv2D(6, 1, activation="sigmoid")(x)
+    z = layers.Conv2D(4, 1, activation="relu")(x)
+    x = layers.Concatenate()([z, layers.Conv2D(3, 1)(z)])
+    return keras.Model(inputs, [layers.Dense(5)(layers.Flatten()(x)), layers.Flatten()(y)])
+
+
+def test_ties_fixed_scales_and_inputs_are_respected():
+    """The run check refuses a file whose kernels disagree; some scales were learned, that of the input was not."""
+    model = tied_net()
+    plain, learned = (
+        flatbuffer.read(
+            tfq.quantize(
+                model, tfq.RECIPES["full_w4a8"].with_algorithm(name), IMAGES, prefer="size", transforms=None
+            ).content
+        ).main
+        for name in ("balanced", "reconstruct:steps=60")
+    )
+    changed = 0
+    for before, after in zip(plain.ops, learned.ops, strict=True):
+        own, other = (
+            [main.tensors[t].quantization for t in op.outputs] for main, op in ((plain, before), (learned, after))
+        )
+        if after.code in ("MAX_POOL_2D", "CONCATENATION"):
+            source = learned.tensors[after.inputs[0]].quantization
+            assert source.scale == other[0].scale and source.zero_point == other[0].zero_point
+        if after.code in ("LOGISTIC", "QUANTIZE"):
+            assert own[0].scale == other[0].scale
+        changed += own[0] is not None and own[0].scale != other[0].scale
+        assert own[0] is None or own[0].zero_point == other[0].zero_point
+    assert changed >= 1

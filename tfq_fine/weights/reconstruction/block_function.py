@@ -1,7 +1,7 @@
 """A block of a graph as a differentiable function in TensorFlow: of batches of samples, and of its weights."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfq_converters.graph import ABSENT, Op, Subgraph, Tensor
@@ -45,19 +45,27 @@ class BlockFunction:
         """The number of values of its largest tensor for one sample."""
         return max(math.prod(self._subgraph.tensors[t].shape) for op in self.ops for t in op.outputs)
 
-    def __call__(self, tf: Any, inputs: Mapping[int, Any], constants: Mapping[Slot, Any]) -> Any:
+    def __call__(
+        self,
+        tf: Any,
+        inputs: Mapping[int, Any],
+        constants: Mapping[Slot, Any],
+        rounded: Callable[[int, Any], Any] | None = None,
+    ) -> Any:
         """Return the output.
 
         Args:
             tf: TensorFlow.
             inputs: tensor -> its values for a batch of samples.
             constants: values that take the place of constants of the graph.
+            rounded: (tensor, what an operator computed) -> what is held of it; None for all of it.
         """
         values = dict(inputs)
         for o, op in enumerate(self.ops, self._block.first):
             x = [constants.get((o, slot), self._value(tf, t, values)) for slot, t in enumerate(op.inputs)]
             results = self._computed(tf, op, x)
-            values |= dict(zip(op.outputs, results, strict=True))
+            for t, result in zip(op.outputs, results, strict=True):
+                values[t] = result if rounded is None else rounded(t, result)
         return values[self._block.output]
 
     def _value(self, tf: Any, t: int, values: Mapping[int, Any]) -> Any:

@@ -1,6 +1,6 @@
 """Codes and biases of one block, learned from what it reads and shall compute."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,30 +8,34 @@ import numpy as np
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import ABSENT, Float32Array, Subgraph
 from tfq_converters.operators import bias_of, bias_slot, weight_axes
-from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
+from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, WeightCodes
 from tfq_fine.algorithms import WeightProblem
 from tfq_fine.weights.reconstruction.block_function import BlockFunction, Slot
 from tfq_fine.weights.reconstruction.blocks import Block
 from tfq_fine.weights.reconstruction.learning import Observed, Variables, joined, learn
+from tfq_fine.weights.reconstruction.soft_range import SoftRange, SoftRanges
 from tfq_fine.weights.reconstruction.soft_rounding import SoftWeight
 
 CHECKED = 3  # samples that the block as TensorFlow computes it is compared on with the kernels
+Node = tuple[int, int]  # (tensor, activation bits): the representative of a group of tensors with one encoding
 CLOSE = 1e-3  # share of the largest output: float sums in another order differ by far less
 
 
 @dataclass(frozen=True)
 class Learned:
-    """Codes and biases of the operators of a block.
+    """Codes and biases of the operators of a block, and encodings of what they write.
 
     Attributes:
         codes: (operator, slot) -> the codes of a weight.
         biases: operator -> its bias, float32 of its shape.
         how: operator -> how its codes were found, for reports.
+        ranges: group of tensors -> its encoding, where another scale was learned.
     """
 
     codes: Mapping[tuple[OpKey, int], WeightCodes] = field(default_factory=dict)
     biases: Mapping[OpKey, Float32Array] = field(default_factory=dict)
     how: Mapping[OpKey, str] = field(default_factory=dict)
+    ranges: Mapping[Node, ActivationEncoding] = field(default_factory=dict)
 
 
 def learned(
@@ -41,8 +45,9 @@ def learned(
     encodings: Mapping[OpKey, OpEncoding],
     observed: Observed,
     steps: int,
+    learnable: Mapping[Node, Sequence[int]] | None = None,
 ) -> Learned:
-    """Return codes and biases that bring the output of a block nearer to that of the float model.
+    """Return codes, biases and scales of activations that bring the output of a block nearer to the float one.
 
     Args:
         subgraph: the main subgraph.
@@ -51,6 +56,7 @@ def learned(
         encodings: the encodings that its operators begin at.
         observed: what it reads and shall compute.
         steps: the number of gradient steps.
+        learnable: group of tensors with one encoding -> those that the block writes, where its scale may be learned.
 
     Raises:
         TfqError: TensorFlow does not compute the block for several samples at once as the kernels do for each.
@@ -74,13 +80,38 @@ def learned(
         weights,
         {slot: tf.Variable(values) for slot, values in biases.items()},
         {slot: float(values.std()) or float(np.abs(values).max()) for slot, values in biases.items()},
+        _ranges(function, block, encodings, learnable or {}),
     )
     learn(function, variables, observed, steps)
     return Learned(
         {((0, o), slot): weight.codes(tf) for (o, slot), weight in weights.items()},
         {(0, o): bias.numpy() for (o, _), bias in variables.biases.items()},
         {key: f"{encodings[key].algorithm}, reconstructed" for key in block.fitted},
+        {node: limits.encoding() for node, limits in variables.ranges.learned.items()},
     )
+
+
+def _ranges(
+    function: BlockFunction,
+    block: Block,
+    encodings: Mapping[OpKey, OpEncoding],
+    learnable: Mapping[Node, Sequence[int]],
+) -> SoftRanges:
+    """Return the encodings that the operators of a block write, one variable for each group that may be learned."""
+    import tensorflow as tf
+
+    written: dict[int, ActivationEncoding] = {}
+    for o, op in enumerate(function.ops, block.first):
+        outputs = encodings[0, o].outputs if (0, o) in encodings else {}
+        written |= {op.outputs[slot]: encoding for slot, encoding in outputs.items()}
+    of_tensor = {t: SoftRange.of(tf, encoding) for t, encoding in written.items()}
+    learned = {}
+    for node, tensors in learnable.items():
+        inside = [t for t in tensors if t in written]
+        if inside:
+            learned[node] = of_tensor[inside[0]]
+            of_tensor |= dict.fromkeys(inside, learned[node])
+    return SoftRanges(of_tensor, learned)
 
 
 def _bias(encoding: OpEncoding, slot: int, constant: Float32Array) -> Float32Array:

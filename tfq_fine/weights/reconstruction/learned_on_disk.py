@@ -1,7 +1,7 @@
 """Roundings that were learned for a block, on disk by content, as `weights.codes_on_disk` keeps codes of one weight."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from tfq_converters.graph import ABSENT, AnyArray, Subgraph
-from tfq_converters.quantized import OpEncoding, OpKey, WeightCodes
+from tfq_converters.quantized import ActivationEncoding, OpEncoding, OpKey, WeightCodes
 from tfq_fine.algorithms import WeightProblem
 from tfq_fine.weights.codes_on_disk import add_content, arrays_of_codes, codes_of, version
 from tfq_fine.weights.reconstruction.blocks import Block
-from tfq_fine.weights.reconstruction.fitting import Learned
+from tfq_fine.weights.reconstruction.fitting import Learned, Node
 from tfq_fine.weights.reconstruction.learning import Observed
 
 Problems = Mapping[tuple[OpKey, int], WeightProblem]
@@ -27,10 +27,11 @@ def block_name(
     encodings: Mapping[OpKey, OpEncoding],
     observed: Observed,
     steps: int,
+    learnable: Mapping[Node, Sequence[int]],
 ) -> str:
     """Return the digest of all that `fitting.learned` reads; the arguments are those of that function."""
     digest = hashlib.blake2b(digest_size=20)
-    add_content(digest, (version(), _sources(), block, steps))
+    add_content(digest, (version(), _sources(), block, steps, sorted(learnable.items())))
     for o in range(block.first, block.stop):
         op = subgraph.ops[o]
         add_content(digest, (o, op.code, op.custom_code, op.options, op.inputs, op.outputs))
@@ -73,7 +74,12 @@ def learned_arrays(learned: Learned) -> dict[str, Any]:
     for ((_, o), slot), codes in learned.codes.items():
         arrays |= arrays_of_codes(codes, f"{o}/{slot}/")
     arrays |= {f"{o}/bias": bias for (_, o), bias in learned.biases.items()}
+    arrays |= {f"range/{t}/{bits}": _as_array(encoding) for (t, bits), encoding in learned.ranges.items()}
     return arrays | {f"{o}/how": how for (_, o), how in learned.how.items()}
+
+
+def _as_array(encoding: ActivationEncoding) -> AnyArray:
+    return np.array([encoding.scale, encoding.zero_point])
 
 
 def learned_of(content: Mapping[str, AnyArray], block: Block, problems: Problems) -> Learned:
@@ -90,4 +96,9 @@ def learned_of(content: Mapping[str, AnyArray], block: Block, problems: Problems
         if key in block.fitted and f"{key[1]}/{slot}/codes" in names
     }
     biases = {key: np.asarray(content[f"{key[1]}/bias"]) for key in block.fitted if f"{key[1]}/bias" in names}
-    return Learned(codes, biases, {key: str(content[f"{key[1]}/how"]) for key in block.fitted})
+    ranges = {}
+    for name in sorted(name for name in names if name.startswith("range/")):
+        t, bits = (int(part) for part in name.split("/")[1:])
+        scale, zero_point = content[name].tolist()
+        ranges[t, bits] = ActivationEncoding("int8" if bits == 8 else "int16", scale, int(zero_point))
+    return Learned(codes, biases, {key: str(content[f"{key[1]}/how"]) for key in block.fitted}, ranges)

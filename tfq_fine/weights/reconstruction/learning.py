@@ -10,22 +10,25 @@ weights begin at, so that one set of rates suits all blocks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tfq_converters.graph import AnyArray, Float32Array
 from tfq_fine.weights.reconstruction.block_function import BlockFunction, Slot
+from tfq_fine.weights.reconstruction.soft_range import SoftRanges
 from tfq_fine.weights.reconstruction.soft_rounding import SoftWeight
 
 BATCH, LEAST_BATCH = 32, 4  # samples of a step
 AT_ONCE = 2**22  # values of the largest tensor of the block in all samples of a step, as far as LEAST_BATCH allows
-MIXED = 0.5  # share of input values that are the float ones
+MIXED = 0.2  # share of input values that are the float ones; the codes at the start correct what is lost before
 WARM_UP = 0.2  # share of the steps that the regularizer is left out of
 FIRST_POWER, LAST_POWER = 20.0, 2.0  # power of the regularizer, which is weak at first
 REGULARIZER = 100.0  # its weight, in errors of the codes that weights begin at
 ROUNDING_RATE, SCALE_RATE, BIAS_RATE = 0.1, 1e-3, 1e-3  # learning rates; of biases in their standard deviation
+RANGE_RATE = 3e-3  # learning rate of the logarithms of scales of activations
 MEMORY, MEMORY_OF_SQUARES, TINY = 0.9, 0.999, 1e-8  # Adam's
 
 
@@ -52,17 +55,20 @@ class Variables:
         weights: the weights between their codes.
         biases: TensorFlow variables of the shapes of the biases.
         units: the standard deviation of every bias.
+        ranges: the encodings of what the operators of the block write.
     """
 
     weights: Mapping[Slot, SoftWeight]
     biases: Mapping[Slot, Any]
     units: Mapping[Slot, float]
+    ranges: SoftRanges = field(default_factory=SoftRanges)
 
     def rated(self) -> list[tuple[Any, float]]:
         """Return every TensorFlow variable and its learning rate."""
         weights = self.weights.values()
         pairs = [(w.variable, ROUNDING_RATE) for w in weights]
         pairs += [(w.stretch, SCALE_RATE) for w in weights if w.start.scale.shape == w.problem.grid]
+        pairs += [(limits.stretch, RANGE_RATE) for limits in self.ranges.learned.values()]
         return pairs + [(bias, BIAS_RATE * self.units[slot]) for slot, bias in self.biases.items()]
 
     def constants(self, tf: Any) -> dict[Slot, Any]:
@@ -111,7 +117,7 @@ def learn(function: BlockFunction, variables: Variables, observed: Observed, ste
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def stepped(inputs: Mapping[int, Any], target: Any, step: Any, power: Any, strength: Any) -> Any:
         with tf.GradientTape() as tape:
-            outputs = function(tf, inputs, variables.constants(tf))
+            outputs = function(tf, inputs, variables.constants(tf), partial(variables.ranges.rounded, tf))
             error = tf.reduce_mean((outputs - target) ** 2) / variance
             loss = error + strength * variables.undecided(tf, power)
         adam.apply(tape.gradient(loss, [v for v, _ in rated], unconnected_gradients="zero"), step)
