@@ -60,11 +60,15 @@ class Effort:
 EFFORTS: dict[str, Effort] = {
     "nearest": Effort("round_to_nearest", bias_correction=False),
     "clip": Effort("mse_clip", bias_correction=False),
-    "fast (clip, biases)": Effort(None),
+    "squant": Effort("squant", bias_correction=False),
+    "fast": Effort(None),
+    "squant and biases": Effort("squant"),
     "gptq": Effort("gptq"),
     "qronos": Effort("qronos"),
     "comq": Effort("comq"),
     "balanced": Effort(None, "balanced"),
+    "adaround": Effort("adaround"),
+    "reconstruct": Effort("reconstruct"),
     "best": Effort(None, "best"),
 }
 
