@@ -35,7 +35,7 @@ class ImageFolder(Sequence[tuple[AnyArray, ...]]):
         seed: draws the order.
 
     Raises:
-        TfqError: no such folder, one without images, images beside sub-folders of images, or bad options.
+        TfqError: no such folder, one without images, images next to sub-folders of images, or bad options.
     """
 
     def __init__(
@@ -116,8 +116,8 @@ def _preprocessing(preprocess: str | Preprocess | None, scale: float, offset: fl
     module = getattr(keras.applications, name, None)
     function = getattr(module, "preprocess_input", None)
     if function is None:
-        known = sorted(
+        names = sorted(
             n for n in dir(keras.applications) if hasattr(getattr(keras.applications, n), "preprocess_input")
         )
-        raise TfqError(f"preprocess: keras.applications has no module {name!r}; it has {', '.join(known)}")
+        raise TfqError(f"preprocess: keras.applications has no module {name!r}; it has {', '.join(names)}")
     return function  # type: ignore[no-any-return]
