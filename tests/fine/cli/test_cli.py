@@ -760,7 +760,7 @@ def test_calibrate_prints_the_widest_ranges(folder, tmp_path, monkeypatch, capsy
     assert table.table(1).splitlines()[2].split()[0] == f"{widest.low:.4g}"
 
 
-def test_an_interrupted_calibration_says_what_is_kept(folder, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_calibration_says_what_is_kept(folder, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(folder)
     whole = calibrate_command.calibrate
     warned = ("calibration was interrupted: the statistics are those of the first samples",)
@@ -770,7 +770,7 @@ def test_an_interrupted_calibration_says_what_is_kept(folder, tmp_path, monkeypa
     with pytest.raises(SystemExit) as ended:
         main([*CALIBRATE, "--output", str(tmp_path / "s.npz")])
     assert ended.value.code == 130
-    assert "interrupted: 40 samples are kept in" in capsys.readouterr().err
+    assert "interrupted: 40 samples are kept in" in capfd.readouterr().err
     assert tfq.Statistics.load(tmp_path / "s.npz").samples == 40
 
 
