@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 # Extra -> what needs it, and the packages that come with it, by the names that they are imported by.
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -67,3 +68,14 @@ def extras_named(extra: str | None = None) -> Iterator[None]:
         raise TfqError(
             f'{EXTRAS[name][0]} {package}, which is not installed: pip install "tfq-fine[{name}]"'
         ) from error
+
+
+@extras_named()
+def require(package: str) -> None:
+    """Check that a package of an extra is installed, before work that will need it.
+
+    Raises:
+        TfqError: it is not.
+    """
+    if find_spec(package) is None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
