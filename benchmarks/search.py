@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ PEERS = (  # files of litert-quantizer
     *(peer_tools(setting)["gptq"] for setting in ("w4", "w4_block32", "w2_dense")),
     *(peer_tools(setting)[f"octav, {range_of}"] for setting in ("int8", "w4a8") for range_of in ("moving", "extremes")),
 )
+SMALLER = 0.9  # times the size of a file that is bisected by depth
 LADDER = ("weight_only_int8", "weight_only_int4_block32", "weight_only_int2_block32")  # recipes, fine to coarse
 
 
@@ -82,9 +84,7 @@ def measure(case: str, shares: Sequence[float], work: Path, test: int | None) ->
         progress(f"{case} {name}: {uniform[-1][1]}")
     for share in shares:
         start = time.perf_counter()
-        data = files.calibration()[:CALIBRATION]
-        result = tfq.search(files.tflite, data, max_bytes=share, cache_dir=work / "codes")
-        yield Row(case, share, "searched", "", evaluated(result.content), time.perf_counter() - start)
+        yield Row(case, share, "searched", "", evaluated(_searched(files, share, work)), time.perf_counter() - start)
         fitting = [row for row in uniform if row[1].bytes <= share * whole]
         for way, key in (("uniform, best top-1", "top1"), ("uniform, best SQNR", "sqnr_db")):
             if fitting:
@@ -94,6 +94,15 @@ def measure(case: str, shares: Sequence[float], work: Path, test: int | None) ->
         bisected = by_depth(files, int(share * whole), work)
         if bisected is not None:
             yield Row(case, share, "bisected by depth", "", evaluated(bisected), time.perf_counter() - start)
+            start, most = time.perf_counter(), int(SMALLER * len(bisected))
+            with suppress(tfq.TfqError):  # no file is that small
+                smaller = evaluated(_searched(files, most, work))
+                yield Row(case, share, "searched, smaller than by depth", "", smaller, time.perf_counter() - start)
+
+
+def _searched(files: Files, most: float, work: Path) -> bytes:
+    data = files.calibration()[:CALIBRATION]
+    return tfq.search(files.tflite, data, max_bytes=most, cache_dir=work / "codes").content
 
 
 def _quantized(files: Files, recipe: tfq.Recipe, work: Path) -> bytes:

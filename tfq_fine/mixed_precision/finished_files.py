@@ -6,7 +6,7 @@ from typing import Any
 
 from tfq_converters.errors import TfqError
 from tfq_converters.runtime import waiting
-from tfq_fine.api import Result, emitted, quantize
+from tfq_fine.api import LOGGER, Result, emitted, quantize
 from tfq_fine.mixed_precision.conditions import Conditions, Job
 from tfq_fine.mixed_precision.exploration import Explored
 from tfq_fine.mixed_precision.labelled import Drop, Labelled
@@ -181,7 +181,9 @@ class FinishedFiles:
         return self.result(best, f"no file of these candidates keeps to a drop of {limit:g}: {best.point.drop}")
 
     def result(self, best: Finished, problem: str = "") -> SearchResult:
-        """Return the result of a search."""
+        """Return the result of a search, and warn of what its report warns of."""
+        for warning in () if best.point.is_whole else best.result.report.warnings:  # `quantize` says its own
+            LOGGER.warning(warning)
         table, points = self._table, [*(made.point for made in self._made), *self._others()]
         frontier = Frontier(tuple(sorted(points, key=lambda point: point.bytes)), table.float_bytes)
         layers = tuple(self._row(unit, best.choice[unit]) for unit in table.units)

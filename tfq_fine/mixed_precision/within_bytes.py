@@ -1,7 +1,7 @@
 """The best choice within a size: by the sums over layers, then by running assembled files."""
 
 from collections.abc import Iterator, Mapping
-from itertools import combinations
+from itertools import combinations, islice
 
 from tfq_converters.errors import TfqError
 from tfq_fine.mixed_precision.choice import Limit, best_choice
@@ -11,6 +11,7 @@ from tfq_fine.mixed_precision.units import Candidate, Unit
 MOST_CORRECTIONS = 6  # corrections of the sum of bytes over layers by the size of the assembled file
 SLACKS = (0.01, 0.02, 0.04, 0.08, 0.16)  # shares of a size that sums may go beyond it: layers share conversions
 MOST_RUNS = 48  # assembled files that are run to refine one
+PATIENCE = 16  # runs of these in a row that bring nothing: the refinement ends
 FRONTIER = 12  # sizes that the trade of size against error is shown at
 LEAST_GAIN_DB = 0.05  # in the outputs, that a swap must bring: less is noise
 Changes = tuple[tuple[Unit, Candidate], ...]
@@ -94,16 +95,13 @@ def refined(explored: Explored, choice: dict[Unit, Candidate], most: int) -> dic
     improves = True
     while improves and runs < MOST_RUNS:
         improves = False
-        for other in neighbours(explored, choice, most):
-            if tuple(other.values()) in tried:
-                continue
+        new = (other for other in neighbours(explored, choice, most) if tuple(other.values()) not in tried)
+        for other in islice(new, min(PATIENCE, MOST_RUNS - runs)):
             tried.add(tuple(other.values()))
             runs += 1
             db = explored.plans.figure(other)
             if db > best + LEAST_GAIN_DB and explored.plans.size(other) <= most:
                 choice, best, improves = other, db, True
-                break
-            if runs >= MOST_RUNS:
                 break
     return choice
 

@@ -160,6 +160,16 @@ def test_a_file_is_fitted_anew_where_that_is_better():
         assert FinishedFiles._is_better(second, first) is expected
 
 
+def test_warnings_of_a_file_that_is_put_together_are_said(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(FinishedFiles, "_is_better", staticmethod(lambda *_: False))
+    monkeypatch.setattr(FinishedFiles, "_is_enough", lambda *_: True)
+    result = tfq.search(CONTENT, DATA[:9], max_bytes=0.26, quality="fast")
+    assert not result.point.is_whole and result.result.report.warnings
+    assert {record.message for record in caplog.records} >= {*result.result.report.warnings}
+
+
 def test_uniform_files_are_candidates(known: Explored):
     for share in (0.28, 0.35, 0.6):
         most = int(share * len(CONTENT))
@@ -346,3 +356,21 @@ def test_activations_of_16_bits_go_to_the_layers_that_need_them():
     assert min(losses["depthwise"], losses["dense"]) > 1000 > losses["conv"]
     smaller = tfq.search(content, DATA, max_bytes=len(coarse.content), runtimes="ethos-u")
     assert {row.chosen for row in smaller.layers} == {"full_int8"}
+
+
+def test_granularity_mode_and_algorithm_are_candidates():
+    """Of two specs of equal bytes the one that loses less is chosen, and the recipe says which."""
+    specs = [
+        tfq.OpSpec("weight_only", tfq.WeightSpec(4, granularity, algorithm=algorithm))
+        for granularity in (tfq.PerTensor(), tfq.PerChannel())
+        for algorithm in ("round_to_nearest", "mse_clip")
+    ]
+    result = tfq.search(CONTENT, DATA, max_bytes=0.45, candidates=(*specs, "dynamic_int8"))
+    row = next(row for row in result.layers if row.layer.startswith("dense"))
+    names = [name for name in row.loss if name.startswith("spec")]
+    assert len(names) == 4 and len({row.loss[name] for name in names}) == 4
+    assert row.loss[names[0]] > row.loss[names[3]] and row.bytes[names[2]] == row.bytes[names[3]]
+    chosen = {row.layer.split()[0]: row.chosen for row in result.layers}
+    rules = {rule.layer: rule.spec for rule in result.recipe.rules}
+    for layer, name in chosen.items():
+        assert rules[layer] == (specs[names.index(name)] if name in names else tfq.RECIPES["dynamic_int8"].default)
