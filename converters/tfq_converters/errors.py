@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 # Extra -> what needs it, and the packages that come with it, by the names that they are imported by.
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "keras": ("Keras models, SavedModels, layers and learned roundings need", ("keras", "tensorflow", "h5py")),
+    "keras": ("Keras models, SavedModels, layers, images and learned roundings need", ("keras", "tensorflow", "h5py")),
     "keras2": ("models of Keras 2 need", ("tf_keras",)),
     "tfmot": ("tfq_fine.tfmot needs", ("tensorflow_model_optimization",)),
     "report": ("HTML reports need", ("jinja2", "markupsafe", "matplotlib")),

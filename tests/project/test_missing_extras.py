@@ -48,6 +48,8 @@ cases = {{
     "simulate": lambda: tfq.simulate("model.keras", result),
     "a layer": lambda: tfq.layers.FineQuantize,
     "learned roundings": lambda: tfq.quantize("model.tflite", "weight_only_int4", unread, quality="best"),
+    "an image": lambda: tfq.ImageFolder("images", (8, 8))[0],
+    "its preprocessing": lambda: tfq.ImageFolder("images", (8, 8), preprocess="mobilenet_v2"),
     "tfmot": lambda: tfq.tfmot.FineQuantizeConfig,
     "a page": lambda: result.report.save_html("report.html"),
     "a metric": lambda: auc(np.zeros((8, 1)), np.array([0, 1] * 4)),
@@ -68,6 +70,8 @@ PACKAGES = {package for _, packages in EXTRAS.values() for package in packages}
 CASES = {
     **dict.fromkeys(("a Keras file", "a damaged Keras file", "an HDF5 file", "a SavedModel", "verify"), "keras"),
     **dict.fromkeys(("search", "analyze", "load_model", "simulate", "a layer", "learned roundings"), "keras"),
+    "an image": "keras",
+    "its preprocessing": "keras",
     "tfmot": "tfmot",
     "a page": "report",
     "a metric": "metrics",
@@ -87,6 +91,8 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], str,
     (folder / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(200))
     (folder / "saved/variables").mkdir(parents=True)
     (folder / "saved/saved_model.pb").write_bytes(b"\x08\x01")
+    (folder / "images").mkdir()
+    (folder / "images/a.png").write_bytes(b"no image")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     program = PROGRAM.format(blocked=PACKAGES)
     command = [sys.executable, "-P", "-c", program]
