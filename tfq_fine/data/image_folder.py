@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tfq_converters.errors import TfqError, raise_all
+from tfq_converters.errors import TfqError, extras_named, raise_all
 from tfq_converters.graph import AnyArray, Float32Array
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif"})  # those that Keras reads
@@ -75,6 +75,7 @@ class ImageFolder(Sequence[tuple[AnyArray, ...]]):
             return (images,)
         return images, np.array([self.classes.index(path.relative_to(self.folder).parts[0])])
 
+    @extras_named()
     def _image(self, path: Path) -> Float32Array:
         import tensorflow as tf
 
@@ -105,6 +106,7 @@ def _is_size(size: object) -> bool:
     return isinstance(size, tuple) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
 
 
+@extras_named()
 def _preprocessing(preprocess: str | Preprocess | None, scale: float, offset: float) -> Preprocess:
     if preprocess is None:
         return lambda images: images * np.float32(scale) + np.float32(offset)
