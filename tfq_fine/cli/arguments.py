@@ -138,6 +138,8 @@ def _search(parser: argparse.ArgumentParser) -> None:
     _option(parser, "candidate", action="append", help=said)
     said = "what layers are compared by: sqnr and kl are errors of the outputs, loss reads the labels in the data"
     _option(parser, "measure", choices=MEASURES, default="sqnr", help=said)
+    said = "also fit the weights of the chosen layers anew, and keep the better file; without, it is there at once"
+    _option(parser, "refit", action=argparse.BooleanOptionalAction, default=True, help=said)
     _option(parser, "recipe", metavar="FILE", help="write what each layer got as a recipe for `quantize`; - is stdout")
     _option(parser, "html", metavar="FILE", help="write what each layer got as an HTML page (needs tfq_fine[report])")
     _option(parser, "report", metavar="FILE", help="write sizes, errors and layers as JSON; - is stdout")

@@ -46,6 +46,7 @@ def _run(arguments: argparse.Namespace, targets: Mapping[str, Place]) -> int:
             max_latency=arguments.max_latency,
             metric=arguments.metric,
             measure=arguments.measure,
+            refit=arguments.refit,
             **conditions,
             **optional,
         )
