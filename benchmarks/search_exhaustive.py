@@ -40,8 +40,8 @@ class Row:
     fitting: int  # choices whose file has at most that size
     loss: float  # the sum of the search's choice
     least: float  # the least sum of all that fit
-    db: float  # of the file that the search puts together in the end
-    best_db: float  # of the best file of all that fit
+    db: float  # SQNR of the file that the search puts together in the end
+    best_db: float  # SQNR of the best file of all that fit
 
 
 def measure(case: str, work: Path) -> Iterator[Row]:

@@ -201,7 +201,7 @@ class NotebookProgress(Progress):
     def refresh(self) -> None:
         """Draw all tasks."""
         if hasattr(self, "_shown"):
-            page = Console(file=io.StringIO(), width=NOTEBOOK_WIDTH)
+            page = Console(file=io.StringIO(), width=NOTEBOOK_WIDTH, force_jupyter=False)
             page.print(self.get_renderable())
             self._drawn = time.monotonic()
             self._shown.update({"text/plain": page.file.getvalue().rstrip()}, raw=True)  # type: ignore[attr-defined]

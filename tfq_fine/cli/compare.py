@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from tfq_fine.cli.outputs import places
-from tfq_fine.cli.terminal import show
+from tfq_fine.cli.terminal import show, written
 from tfq_fine.report import SideBySide, load_report, require_extra
 
 
@@ -23,4 +23,5 @@ def run(arguments: argparse.Namespace) -> int:
         if "html" in targets:
             both.save_html(targets["html"])
         show(both)
+        written(targets)
     return 0

@@ -127,8 +127,8 @@ def _stdout_reserved() -> Iterator[int]:
         raise TfqError(f"stdout cannot be written: {error.strerror}") from error
     try:
         try:
-            os.dup2(STDERR, STDOUT)
-        except OSError:  # stderr is closed: nobody wants to see it
+            os.dup2(STDERR if sys.stderr is None else sys.stderr.fileno(), STDOUT)
+        except (OSError, ValueError):  # stderr is closed: nobody wants to see it
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, STDOUT)
             os.close(nowhere)

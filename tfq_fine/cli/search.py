@@ -8,8 +8,9 @@ from absl import logging
 
 from tfq_converters.files import Place, write_file
 from tfq_fine.cli.conditions import handed_on
+from tfq_fine.cli.data_argument import data_of
 from tfq_fine.cli.outputs import places
-from tfq_fine.cli.terminal import unlogged
+from tfq_fine.cli.terminal import unlogged, written
 from tfq_fine.mixed_precision import search
 from tfq_fine.report import require_extra
 
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         "report": arguments.report,
         "html": arguments.html,
     }
-    with places(outputs, [arguments.model, arguments.data]) as targets, unlogged():
+    with places(outputs, [arguments.model, *arguments.data]) as targets, unlogged():
         return _run(arguments, targets)
 
 
@@ -40,7 +41,7 @@ def _run(arguments: argparse.Namespace, targets: Mapping[str, Place]) -> int:
     with handed_on(arguments) as conditions:
         result = search(
             arguments.model,
-            arguments.data,
+            data_of(arguments),
             max_bytes=arguments.max_bytes,
             max_drop=arguments.max_drop,
             max_latency=arguments.max_latency,
@@ -58,4 +59,5 @@ def _run(arguments: argparse.Namespace, targets: Mapping[str, Place]) -> int:
         result.save_html(targets["html"])
     result.save(targets["output"])
     print(result)
+    written(targets)
     return FELL_SHORT if result.problem else 0

@@ -50,6 +50,18 @@ def save_pages(report: Report | QuantizationReport, targets: Mapping[str, Place]
             write(targets[option])
 
 
+def written(targets: Mapping[str, Place], following: str = "") -> None:
+    """Say on stdout which files were written, how large they are, and what to do next; nothing of what went to stdout.
+
+    Args:
+        targets: option -> path, or a descriptor.
+        following: the command line that a user would want next; "" for none.
+    """
+    lines = [f"wrote {path} ({os.stat(path).st_size:,} bytes)" for path in targets.values() if isinstance(path, str)]
+    if lines:
+        print("\n" + "\n".join([*lines, *([f"next: {following}"] if following else [])]))
+
+
 @contextmanager
 def unlogged() -> Iterator[None]:
     """Log no warnings: the report, which is printed, has them."""

@@ -31,7 +31,9 @@ def rich_group(sections: Iterable[Section]) -> Group:
 def plain_text(sections: Iterable[Section], width: int = WIDTH) -> str:
     """Return the sections without colours, in lines of at most `width` columns."""
     stream = io.StringIO()
-    console = Console(file=stream, width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    # In a notebook rich would show the text below the cell and write nothing, unless it is told that this is none.
+    plain = {"color_system": None, "force_terminal": False, "force_jupyter": False, "legacy_windows": False}
+    console = Console(file=stream, width=width, **plain)  # type: ignore[arg-type]
     console.print(rich_group(sections))
     return "\n".join(line.rstrip() for line in stream.getvalue().rstrip("\n").split("\n"))
 

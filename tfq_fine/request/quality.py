@@ -11,6 +11,7 @@ MOST_BITS: dict[Quality, int] = {
     "balanced": 7,
     "best": 8,
 }  # bits up to which weights are fitted
+WITHOUT_DATA, FEW = "squant", 7  # the algorithm of weights that are not fitted, and the most bits that it is for
 
 
 def with_quality(spec: OpSpec | None, quality: Quality, has_data: bool) -> OpSpec | None:
@@ -18,13 +19,17 @@ def with_quality(spec: OpSpec | None, quality: Quality, has_data: bool) -> OpSpe
 
     Args:
         spec: the request for one operator; None stays float.
-        quality: "fast" reads no data; "balanced" and "best" name the algorithms that fit weights to it.
+        quality: "fast" reads no data for codes; "balanced" and "best" name the algorithms that fit weights to it.
         has_data: whether there are samples to fit weights to.
     """
     weights = None if spec is None else spec.weights
     if spec is None or weights is None or weights.algorithm != "auto":
         return spec
-    if not has_data or weights.bits > MOST_BITS[quality]:
+    if has_data and weights.bits <= MOST_BITS[quality]:
+        algorithm: str = quality
+    elif weights.bits <= FEW:
+        algorithm = WITHOUT_DATA
+    else:
         return spec
-    fitted: WeightSpec = replace(weights, algorithm=quality)
-    return replace(spec, weights=fitted)
+    named: WeightSpec = replace(weights, algorithm=algorithm)
+    return replace(spec, weights=named)

@@ -30,7 +30,8 @@ def with_fitted_weights(variant: Variant, trial: Trial) -> tuple[Variant, Transf
     if problems[n] or not decibels[n] >= before_db:
         why = problems[n] or f"the file has {decibels[n]:.1f} dB, that without {before_db:.1f} dB"
         return variant, TransformRow(NAME, False, f"off: {why}", before_db, decibels[n], count)
-    text = FITTED if n == 0 else f"{FITTED}; {USUAL!r} has {decibels[n]:.1f} dB, {THOROUGH!r} {decibels[0]:.1f} dB"
+    told = ", ".join(f"{name!r} {db:.1f} dB" for name, db in zip((THOROUGH, USUAL), decibels, strict=False))
+    text = FITTED if usual is None else f"{FITTED}: {told}"
     return candidates[n], TransformRow(NAME, True, text, before_db, decibels[n], count)
 
 

@@ -13,8 +13,9 @@ from tfq_fine.session import effort
 def test_auto_becomes_what_quality_means(bits, quality):
     spec = tfq.OpSpec("weight_only", tfq.WeightSpec(bits))
     fits = quality == "best" or (quality == "balanced" and bits < 8)
-    assert with_quality(spec, quality, has_data=True).weights.algorithm == (quality if fits else "auto")
-    assert with_quality(spec, quality, has_data=False) is spec
+    without = "squant" if bits < 8 else "auto"
+    assert with_quality(spec, quality, has_data=True).weights.algorithm == (quality if fits else without)
+    assert with_quality(spec, quality, has_data=False).weights.algorithm == without
 
 
 def test_a_named_algorithm_stays():
@@ -44,6 +45,6 @@ def test_best_keeps_the_first_and_the_last_layer_at_8_bits_below_4():
 def test_a_large_model_is_fitted_for_the_best_quality_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(effort, "too_large", lambda graph: True)
     recipe, graph = tfq.RECIPES["weight_only_int4"], small_cnn()
-    for quality, algorithm in (("balanced", "auto"), ("best", "best")):
+    for quality, algorithm in (("balanced", "squant"), ("best", "best")):
         specs = effort.requested_specs(recipe, graph, None, quality, True)
         assert {spec.weights.algorithm for spec in specs.values()} == {algorithm}

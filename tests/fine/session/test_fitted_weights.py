@@ -26,8 +26,14 @@ class Trial:
     def __init__(self, plain: float, best: float, balanced: float, how: str = "comq") -> None:
         self.decibels, self.how = {"plain": plain, "best": best, "balanced": balanced}, how
         self.asked: list[str] = []
+        self.is_apart = False
+
+    def on_all_apart(self) -> "Trial":
+        self.is_apart = True
+        return self
 
     def measured(self, variant: Variant) -> Measured:
+        assert self.is_apart  # weights are fitted to some of the samples that other variants are tried on
         name = variant.requested[0, 0].weights.algorithm if variant.fitted else "plain"  # type: ignore[union-attr]
         self.asked.append(name)
         return Measured(self.decibels[name])
@@ -56,6 +62,8 @@ def test_the_best_file_is_taken(decibels: tuple[float, float, float], chosen: st
     algorithm = found.requested[0, 0].weights.algorithm  # type: ignore[union-attr]
     assert (algorithm if found.fitted else "plain") == chosen
     assert row.applied == (chosen != "plain")
+    if chosen != "plain":
+        assert f"'best' {decibels[1]:.1f} dB, 'balanced' {decibels[2]:.1f} dB" in row.text
 
 
 def test_after_an_interruption_nothing_else_is_fitted() -> None:

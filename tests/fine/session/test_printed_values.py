@@ -4,6 +4,7 @@ import html
 import json
 import re
 import sys
+from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import tfq_fine as tfq
 from support.graphs import images, small_cnn
 from support.nets import Net
 from tfq_converters import flatbuffer
-from tfq_converters.brief import LINES, brief
+from tfq_converters.brief import brief, first_lines
 from tfq_fine.progress import NotebookProgress, in_notebook, stages
 
 
@@ -54,9 +55,19 @@ def values() -> dict[str, Any]:
 def test_values_print_in_ten_lines(values: dict[str, Any]):
     for name, value in values.items():
         lines = repr(value).splitlines()
-        assert 1 <= len(lines) <= LINES, f"{name}: {len(lines)} lines"
+        assert 1 <= len(lines) <= 10, f"{name}: {len(lines)} lines"
         assert max(map(len, lines)) <= 300, name  # a spec is one line, and complete: it names what is kept on disk
     assert len(repr(values["result"])) < 300
+
+
+def test_what_is_left_out_is_counted():
+    fields = [(f"field_{n}", str) for n in range(13)]
+    many = make_dataclass("Many", fields, namespace={"__repr__": brief})
+    lines = repr(many(*(f"text {n}" for n in range(13)))).splitlines()
+    assert lines[0] == "Many(" and lines[1] == "  field_0='text 0'," and lines[-1] == ")"
+    assert len(lines) == 10 and lines[-2] == "  ... 6 more fields,"
+    assert first_lines("a\n" * 10).splitlines() == ["a"] * 10
+    assert first_lines("a\n" * 12).splitlines() == [*["a"] * 9, "... 3 more lines"]
 
 
 def test_a_result_says_what_matters(values: dict[str, Any]):
