@@ -133,6 +133,8 @@ def _search(parser: argparse.ArgumentParser) -> None:
     option(layers, "candidate", action="append", help=said)
     said = "what layers are compared by: sqnr and kl are errors of the outputs, loss reads the labels in the data"
     option(layers, "measure", choices=MEASURES, default="sqnr", help=said)
+    said = "also fit the weights of the chosen layers anew, and keep the better file; without, it is there at once"
+    option(layers, "refit", action=argparse.BooleanOptionalAction, default=True, help=said)
     _conditions(layers, quality="balanced")
     results = parser.add_argument_group("results")
     said = "write what each layer got as a recipe for `quantize`; - is stdout"
