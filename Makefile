@@ -1,16 +1,16 @@
-# `make demo`, `make bench` and `make test` each do all set-up: a virtual environment in .venv, made once and brought up to date
+# `make demo`, `make bench`, `make docs` and `make test` each do all set-up: a virtual environment in .venv, made once and brought up to date
 # when pyproject.toml or setup.cfg change.
 
 PYTHON ?= python3
 BIN := .venv/bin
 LAYOUT := pyproject.toml setup.cfg
 
-.PHONY: demo bench test check clean
+.PHONY: demo bench docs test check clean
 
 demo: .venv/.demo
-	$(BIN)/python examples/digits.py
+	$(BIN)/python examples/demo.py
 
-# Where the numbers go: bench_output/*.json, and the README's tables as *.md. Takes about an hour and a half on two cores.
+# Where the numbers go: bench_output/*.json, and the tables of docs/benchmarks.md as *.md. Takes about an hour and a half on two cores.
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks.accuracy --test 1000 --work bench_output/files --output bench_output/accuracy.json
 	$(BIN)/python -m benchmarks.ablation --work bench_output/files --output bench_output/ablation.json
@@ -27,6 +27,11 @@ bench: .venv/.bench
 	$(BIN)/python -m benchmarks.package_models
 	$(BIN)/python -m benchmarks.fine_tuning --output bench_output/fine_tuning.json
 	$(BIN)/python -m benchmarks.parity --output bench_output/parity.json
+
+# The pages and the API reference as a site in site/. A dead link or an unknown name is an error. The theme is looked after
+# until May 2027, and says so at each build unless it is told not to.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # TOSA's reference model needs another NumPy; the tests install it into a folder of its own. TFMOT asks for an older
 # absl-py than it needs, and switches tf.keras: it is installed in a folder of its own, for the processes that test it.
@@ -46,7 +51,7 @@ check: .venv/.test
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist site *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .venv/.made:
 	$(PYTHON) -m venv --clear .venv
@@ -54,7 +59,8 @@ clean:
 
 .venv/.demo: EXTRAS := keras,report,demo
 .venv/.bench: EXTRAS := keras,bench
+.venv/.docs: EXTRAS := docs
 .venv/.test: EXTRAS := test
-.venv/.demo .venv/.bench .venv/.test: $(LAYOUT) | .venv/.made
+.venv/.demo .venv/.bench .venv/.docs .venv/.test: $(LAYOUT) | .venv/.made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"
 	touch $@

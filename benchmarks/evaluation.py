@@ -25,6 +25,7 @@ class Evaluation:
     top1: float
     sqnr_db: float  # over all outputs and samples
     bytes: int
+    others: int = 0  # samples whose class is another one than the float file's
 
 
 def outputs(path: Path, samples: np.ndarray) -> np.ndarray:
@@ -40,7 +41,8 @@ def evaluate(path: Path, samples: np.ndarray, labels: np.ndarray, expected: np.n
     """Run the file on samples (n, *input) whose outputs in float are `expected`."""
     values = outputs(path, samples)
     right = top1(expected, labels), top1(values, labels)
-    return Evaluation(len(samples), *right, ErrorSums.of(expected, values).sqnr_db, path.stat().st_size)
+    others = int(np.sum(expected.argmax(-1) != values.argmax(-1)))
+    return Evaluation(len(samples), *right, ErrorSums.of(expected, values).sqnr_db, path.stat().st_size, others)
 
 
 def has_int16_activations(graph: Graph) -> bool:

@@ -1,9 +1,10 @@
 """Searched files against uniform ones and against bisection by depth, at equal sizes: `python -m benchmarks.search`.
 
 Every file is at most so many percent of the float file. Uniform files are those of all recipes with the same quality
-and `prefer="size"`. Bisection by depth is the method of ONE's circle-mpqsolver, as its documentation describes it: the
-layers on one side of a depth get fewer bits than those on the other, and the depth is bisected; both sides are tried,
-with 8 and 4 and with 4 and 2 bits, and the file of highest SQNR on the calibration samples stands.
+and `prefer="size"`, and those of litert-quantizer with its best algorithms. Bisection by depth is the method of ONE's
+circle-mpqsolver, as its documentation describes it: the layers on one side of a depth get fewer bits than those on the
+other, and the depth is bisected; both sides are tried, with 8 and 4 and with 4 and 2 bits, and the file of highest SQNR
+on the calibration samples stands.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import tfq_fine as tfq
 from benchmarks.arguments import parser, work_folder
+from benchmarks.equal_settings_peer import peer_tools
 from benchmarks.evaluation import Evaluation, evaluate, has_int16_activations, outputs
 from benchmarks.float_files import Files, prepared
 from benchmarks.tables import Table, present, progress
+from benchmarks.tool_run import ToolFailed, run_tool
 from benchmarks.zoo import CASES
 from tfq_converters import flatbuffer
 from tfq_converters.operators import weight_axes
@@ -28,6 +32,11 @@ from tfq_fine.api import Result
 MEASURED = ("resnet8", "efficientnet_lite0_cifar10", "text_transformer")
 SHARES = (0.5, 0.375, 0.25, 0.1875, 0.125)
 CALIBRATION = 512  # samples
+PEERS = (  # files of litert-quantizer
+    *(peer_tools(setting)["gptq"] for setting in ("w4", "w4_block32", "w2_dense")),
+    *(peer_tools(setting)[f"octav, {range_of}"] for setting in ("int8", "w4a8") for range_of in ("moving", "extremes")),
+)
+SMALLER = 0.9  # times the size of a file that is bisected by depth
 LADDER = ("weight_only_int8", "weight_only_int4_block32", "weight_only_int2_block32")  # recipes, fine to coarse
 
 
@@ -65,11 +74,17 @@ def measure(case: str, shares: Sequence[float], work: Path, test: int | None) ->
         if not has_int16_activations(flatbuffer.read(content)):
             uniform.append((name, evaluated(content), time.perf_counter() - start))
             progress(f"{case} {name}: {uniform[-1][1]}")
+    for name in PEERS:
+        try:
+            run = run_tool(name, files, path, CALIBRATION)
+        except ToolFailed as error:
+            progress(f"{case} {name}: {error}")
+            continue
+        uniform.append((name, evaluated(path.read_bytes()), run.seconds))
+        progress(f"{case} {name}: {uniform[-1][1]}")
     for share in shares:
         start = time.perf_counter()
-        data = files.calibration()[:CALIBRATION]
-        result = tfq.search(files.tflite, data, max_bytes=share, cache_dir=work / "codes")
-        yield Row(case, share, "searched", "", evaluated(result.content), time.perf_counter() - start)
+        yield Row(case, share, "searched", "", evaluated(_searched(files, share, work)), time.perf_counter() - start)
         fitting = [row for row in uniform if row[1].bytes <= share * whole]
         for way, key in (("uniform, best top-1", "top1"), ("uniform, best SQNR", "sqnr_db")):
             if fitting:
@@ -79,6 +94,15 @@ def measure(case: str, shares: Sequence[float], work: Path, test: int | None) ->
         bisected = by_depth(files, int(share * whole), work)
         if bisected is not None:
             yield Row(case, share, "bisected by depth", "", evaluated(bisected), time.perf_counter() - start)
+            start, most = time.perf_counter(), int(SMALLER * len(bisected))
+            with suppress(tfq.TfqError):  # no file is that small
+                smaller = evaluated(_searched(files, most, work))
+                yield Row(case, share, "searched, smaller than by depth", "", smaller, time.perf_counter() - start)
+
+
+def _searched(files: Files, most: float, work: Path) -> bytes:
+    data = files.calibration()[:CALIBRATION]
+    return tfq.search(files.tflite, data, max_bytes=most, cache_dir=work / "codes").content
 
 
 def _quantized(files: Files, recipe: tfq.Recipe, work: Path) -> bytes:
@@ -126,15 +150,17 @@ def table(rows: Sequence[Row]) -> Table:
     for row in rows:
         evaluation = row.evaluation
         share = "" if row.way == "float" else f"{100 * row.share:g} %"
-        numbers = f"{evaluation.bytes:,}", f"{100 * evaluation.top1:.2f}", f"{evaluation.sqnr_db:.1f}"
+        top1, others = f"{100 * evaluation.top1:.2f}", str(evaluation.others)
+        numbers = f"{evaluation.bytes:,}", top1, others, f"{evaluation.sqnr_db:.1f}"
         lines.append((row.case, share, row.way, row.name, *numbers, f"{row.seconds:.0f}"))
     counts = {row.case: row.evaluation.samples for row in rows}
     notes = (
-        "Top-1 in %, SQNR of the outputs in dB, seconds of the search, or of `quantize`, with codes kept from files "
+        "Top-1 in %, the number of samples that the float file puts into another class, SQNR of the outputs "
+        "in dB, seconds of the search, or of `quantize`, with codes kept from files "
         "before.",
         f"Test samples: {', '.join(f'{case} {count:,}' for case, count in counts.items())}.",
     )
-    columns = ("model", "at most", "file", "recipe", "bytes", "top-1", "SQNR", "seconds")
+    columns = ("model", "at most", "file", "recipe", "bytes", "top-1", "others", "SQNR", "seconds")
     return Table("Search", columns, tuple(lines), notes, labels=4)
 
 

@@ -17,14 +17,13 @@ from benchmarks.arguments import parser, work_folder
 from benchmarks.float_files import prepared
 from benchmarks.tables import Table, present, progress
 from benchmarks.zoo import CASES
-from tfq_converters.kernels import Target
 from tfq_converters.reading import read_model
 from tfq_converters.runtime import file_runs
 from tfq_fine.calibration import CalibrationData, Representative
+from tfq_fine.mixed_precision.conditions import Conditions
 from tfq_fine.mixed_precision.exploration import explored
 from tfq_fine.mixed_precision.units import DEFAULT, candidates_of
 from tfq_fine.progress import Stages
-from tfq_fine.weights import CodesOnDisk
 
 MEASURED = ("resnet8", "small_mobilenet_v2", "text_transformer")
 PLANS, CALIBRATION = 30, 512
@@ -46,13 +45,13 @@ def measure(case: str, work: Path) -> Iterator[Row]:
     files = prepared(case, work)
     source = read_model(str(files.tflite))
     material = Representative(CalibrationData(files.calibration()[:CALIBRATION]))
-    size, cache, rng = files.tflite.stat().st_size, CodesOnDisk(work / "codes"), np.random.default_rng(0)
+    size, rng, conditions = files.tflite.stat().st_size, np.random.default_rng(0), Conditions(cache_dir=work / "codes")
     candidates = candidates_of(DEFAULT)
     with file_runs() as runs:
-        table = explored(source.graph, material, candidates, "balanced", Target(), size, runs, cache, Stages())
+        table = explored(source.graph, material, candidates, conditions, runs, Stages(), size)
         for _ in range(PLANS):
             choice = {unit: candidates[rng.integers(len(candidates))] for unit in table.units}
-            predicted = -10 * float(np.log10(max(table.predicted_noise(choice), 1e-12)))
+            predicted = -10 * float(np.log10(max(table.predicted_loss(choice), 1e-12)))
             measured = table.plans.decibels(choice)
             yield Row(case, predicted, measured, table.predicted_bytes(choice), table.plans.size(choice))
 

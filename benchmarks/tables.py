@@ -30,7 +30,7 @@ class Table:
     labels: int = 2
 
     def markdown(self) -> str:
-        r"""Return the table as the README shows it.
+        r"""Return the table as docs/benchmarks.md shows it.
 
         >>> print(Table("Sizes", ("file", "bytes"), (("a|b", "12"),), labels=1).markdown())
         **Sizes**

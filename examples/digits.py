@@ -1,6 +1,6 @@
 """Train a small CNN on scikit-learn's 8x8 digits, quantize it with every recipe, print what each one costs.
 
-`python examples/digits.py [FOLDER]` takes half a minute and saves the files in FOLDER (demo_output).
+`python examples/digits.py [FOLDER]` takes a minute or two and saves the files in FOLDER (demo_output).
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ TEST = 500  # of 1,797 images
 
 def main(folder: str | Path = "demo_output", epochs: int = 20) -> list[Row]:
     """Train, quantize, compare; returns the rows of the table."""
-    images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(images))
-    images, labels = (images[order].reshape(-1, 8, 8, 1) / 16).astype(np.float32), labels[order]
+    images, labels = digits()
     print("Training a small CNN on 8x8 digits ...", flush=True)
     with quiet():
         model = train(images[TEST:], labels[TEST:], epochs)
     print("Quantizing it with every recipe ...", flush=True)
     return compare(model, images[TEST : TEST + 100], images[:TEST], labels[:TEST], folder)
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Images (1797, 8, 8, 1) from 0 to 1 and their labels (1797,), in an order of no meaning."""
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(images))
+    return (images[order].reshape(-1, 8, 8, 1) / 16).astype(np.float32), labels[order].astype(np.int64)
 
 
 def train(images: np.ndarray, labels: np.ndarray, epochs: int) -> Any:

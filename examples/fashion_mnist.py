@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.zoo.fashion_mnist import fashion_mnist
+from examples.datasets.fashion_mnist import fashion_mnist
 from examples.shown import Row, compare, quiet
 
 TRAIN, TEST = 20_000, 2_000  # images

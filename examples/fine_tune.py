@@ -15,9 +15,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import tfq_fine as tfq
-from benchmarks.zoo.fashion_mnist import fashion_mnist
+from examples.datasets.fashion_mnist import fashion_mnist
 from examples.shown import quiet
-from tfq_converters.runtime import Runner
 
 TRAIN, TEST = 60_000, 10_000  # images
 RECIPES = ("full_w4a8", "full_w2a8")  # 2 bits in 1x1 convolutions and the head, 4 where no kernel takes 2
@@ -63,9 +62,9 @@ def main(folder: str | Path = "fine_tune_output", epochs: int = 2, train: int = 
         row = Row(
             name,
             keras_accuracy(model, held_out, answers),
-            file_accuracy(plain, held_out, answers),
+            file_accuracy(model, plain, held_out, answers),
             keras_accuracy(wrapped, held_out, answers),
-            file_accuracy(tuned, held_out, answers),
+            file_accuracy(model, tuned, held_out, answers),
             len(tuned.content),
         )
         print(
@@ -118,11 +117,11 @@ def keras_accuracy(model: Any, images: np.ndarray, labels: np.ndarray) -> float:
     return 100 * float(np.mean(model.predict(images, batch_size=256, verbose=0).argmax(-1) == labels))
 
 
-def file_accuracy(result: Any, images: np.ndarray, labels: np.ndarray) -> float:
+def file_accuracy(model: Any, result: Any, images: np.ndarray, labels: np.ndarray) -> float:
     """Top-1 of an emitted file in percent."""
-    runner = Runner(result.content)
-    found = [int(runner.run([image[None]])[0].argmax()) for image in images]
-    return 100 * float(np.mean(np.array(found) == labels))
+    task = tfq.verify(model, result, data=images, labels=labels, metric="top1").task
+    assert task is not None  # since there are labels
+    return 100 * task.quantized_value
 
 
 if __name__ == "__main__":

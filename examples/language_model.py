@@ -14,7 +14,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import tfq_fine as tfq
-from benchmarks.zoo.bbc_news import bbc_news_sequences
+from examples.datasets.bbc_news import bbc_news_sequences
 from examples.shown import quiet
 
 WORDS, TOKENS, WIDTH, HEADS, BLOCKS = 4096, 128, 256, 4, 4

@@ -23,7 +23,8 @@ WIDTH = 92  # of the table
 class Row:
     """What one recipe makes of a model."""
 
-    recipe: str
+    recipe: str  # or another name of the file
+    samples: int  # of the test
     bytes: int
     top1: float  # share of the test samples
     drop: float  # of top-1 against the float model; negative: better
@@ -46,14 +47,17 @@ def compare(model: Any, calibration: Any, test: Any, labels: Any, folder: str | 
     for recipe in tfq.RECIPES:
         with quiet():
             result = tfq.quantize(model, recipe, data=calibration)
-            report = tfq.verify(model, result, data=test, labels=labels, metric="top1")
-            report.save_html(place / f"{recipe}.html")
-        result.save(place / f"{recipe}.tflite")
-        rows.append(_row(recipe, report))
-    numbers = {"samples": len(labels), "recipes": [asdict(row) for row in rows]}
-    (place / "numbers.json").write_text(json.dumps(numbers, indent=1))
-    _show(rows, place)
+            rows.append(measured(model, result, recipe, test, labels, place))
+    show(rows, place)
     return rows
+
+
+def measured(model: Any, result: Any, name: str, test: Any, labels: Any, place: Path) -> Row:
+    """Verify the file of a result on labelled samples; `place` gets NAME.tflite and NAME.html."""
+    report = tfq.verify(model, result, data=test, labels=labels, metric="top1")
+    report.save_html(place / f"{name}.html")
+    result.save(place / f"{name}.tflite")
+    return _row(name, report)
 
 
 @contextmanager
@@ -74,6 +78,7 @@ def _row(recipe: str, report: Any) -> Row:
     task, time, before, after = report.task, report.latency, report.float_size, report.quantized_size
     return Row(
         recipe=recipe,
+        samples=report.samples,
         bytes=after.file_bytes,
         top1=task.quantized_value,
         drop=task.drop,
@@ -86,14 +91,18 @@ def _row(recipe: str, report: Any) -> Row:
     )
 
 
-def _show(rows: list[Row], place: Path) -> None:
+def show(rows: list[Row], place: Path) -> None:
+    """Print the table and write it to `place` as numbers.json."""
+    numbers = {"samples": rows[0].samples, "recipes": [asdict(row) for row in rows]}
+    (place / "numbers.json").write_text(json.dumps(numbers, indent=1))
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("recipe", no_wrap=True)
     for column in ("bytes", "top-1", "drop", "SQNR", "latency / float"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_row("float32", f"{rows[0].float_bytes:,}", f"{rows[0].float_top1:.2%}", "", "", "1.00")
+    slow = {"full_int16x8", "full_w4a16"} & {row.recipe for row in rows}
     for row in rows:
-        note = " *" if row.recipe in ("full_int16x8", "full_w4a16") else ""
+        note = " *" if row.recipe in slow else ""
         cells = (f"{row.bytes:,}", f"{row.top1:.2%}", f"{100 * row.drop:+.2f}", f"{row.sqnr_db:.1f} dB")
         table.add_row(row.recipe + note, *cells, f"{row.latency_ratio:.2f}")
     console = Console()
@@ -102,7 +111,7 @@ def _show(rows: list[Row], place: Path) -> None:
     console.print(table)
     for line in (
         "drop: points of top-1. Latency: one sample, one thread, alternating with float.",
-        "* 16-bit activations are for accuracy: on CPUs their kernels are slow.",
-        f"Saved in {place}: RECIPE.tflite, RECIPE.html (error of every layer), numbers.json",
+        *(["* 16-bit activations are for accuracy: on CPUs their kernels are slow."] if slow else []),
+        f"Saved in {place}: NAME.tflite, NAME.html (error of every layer), numbers.json",
     ):
         console.print(line, soft_wrap=True, highlight=False)

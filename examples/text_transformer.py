@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.zoo.bbc_news import TOKENS, bbc_news
+from examples.datasets.bbc_news import TOKENS, bbc_news
 from examples.shown import Row, compare, quiet
 
 WORDS, WIDTH, HEADS, BLOCKS = 8000, 64, 4, 2

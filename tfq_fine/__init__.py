@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tfq_fine.api import calibrate, quantize
     from tfq_fine.calibration.dataset import CalibrationData
     from tfq_fine.calibration.statistics import Statistics
+    from tfq_fine.data import ImageFolder
     from tfq_fine.layers import annotate, fold_batch_norm, load_model, simulate
     from tfq_fine.mixed_precision import analyze, search
     from tfq_fine.request.granularity import Blocks, ChannelGroups, PerChannel, PerTensor
@@ -28,6 +29,7 @@ __all__ = [
     "Blocks",
     "CalibrationData",
     "ChannelGroups",
+    "ImageFolder",
     "OpSpec",
     "PerChannel",
     "PerTensor",
@@ -54,6 +56,7 @@ _MODULES = {
     "Blocks": "tfq_fine.request.granularity",
     "CalibrationData": "tfq_fine.calibration.dataset",
     "ChannelGroups": "tfq_fine.request.granularity",
+    "ImageFolder": "tfq_fine.data",
     "OpSpec": "tfq_fine.request.specs",
     "PerChannel": "tfq_fine.request.granularity",
     "PerTensor": "tfq_fine.request.granularity",
@@ -89,7 +92,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *_SUBMODULES})
 
 
 def _register_with_keras() -> None:

@@ -9,18 +9,20 @@ from functools import partial
 from typing import Any, get_args
 
 from tfq_converters import flatbuffer
-from tfq_converters.errors import TfqError
+from tfq_converters.brief import brief
+from tfq_converters.errors import TfqError, extras_named
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target, load
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.reading import Source
-from tfq_converters.runtime import check_timeout, file_runs, waiting
+from tfq_converters.runtime import FileRuns, Runs, check_timeout, file_runs, waiting
 from tfq_converters.writer import write
 from tfq_fine.calibration import (
     CalibrationData,
     OnInvalid,
     Representative,
+    Sample,
     Statistics,
     algorithm_needs,
     by_signature,
@@ -36,14 +38,17 @@ from tfq_fine.calibration import (
 from tfq_fine.layers import calibrate_wrappers, converted, wrappers
 from tfq_fine.planning import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
-from tfq_fine.report import QuantizationReport
-from tfq_fine.request import Quality, Recipe, check_options, renamed
+from tfq_fine.report import Provenance, QuantizationReport
+from tfq_fine.request import Quality, Recipe, check_options, renamed, type_name
 from tfq_fine.session import (
+    Decided,
     OpenModel,
+    PlannedModel,
     QuantizationRequest,
     decide,
     gathered,
     judged_file,
+    measured_layers,
     open_model,
     policy_of,
     prepare,
@@ -62,6 +67,8 @@ LOGGER = logging.getLogger("tfq_fine")  # its warnings reach stderr unless the u
 @dataclass(frozen=True)
 class Part:
     """The stages that led to the numbers of one signature."""
+
+    __repr__ = brief
 
     report: QuantizationReport
     quantized: QuantizedGraph  # the numbers of the signature
@@ -83,6 +90,13 @@ class Result:
     graph: Graph  # the graph of the file
     signatures: Mapping[str, Part]  # all with the same part where the model was quantized as one graph
     held: bytes | None = field(default=None, repr=False)  # the content, unless it is large
+
+    def __repr__(self) -> str:
+        return f"Result({self.report.in_brief()})"
+
+    def _repr_html_(self) -> str:
+        """Return the page of the report, for a notebook."""
+        return self.report._repr_html_()
 
     @property
     def quantized(self) -> QuantizedGraph:
@@ -124,13 +138,14 @@ class Result:
 
 
 @renamed(repairs="transforms")
+@extras_named()
 def quantize(
     model: Any,
     recipe: str | Recipe | None = None,
     data: Any = None,
     *,
-    input_type: str = "float32",
-    output_type: str = "float32",
+    input_type: Any = "float32",
+    output_type: Any = "float32",
     prefer: Prefer = "speed",
     runtimes: str | Sequence[str] = DEFAULT_RUNTIMES,
     on_unsupported: OnUnsupported | None = None,
@@ -149,6 +164,7 @@ def quantize(
     safe_mode: bool = True,
     timeout: float | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    layers: bool = False,
 ) -> Result:
     """Quantize a Keras model, a SavedModel folder or a float `.tflite`, and run the resulting file.
 
@@ -166,7 +182,8 @@ def quantize(
             more than once; data that can be read only once is kept on disk during the call. For a model of several
             signatures: a dict of such data by signature, or data of the first one, whose operators alone become
             integers then.
-        input_type: type of the file's float inputs: float32, int8, uint8 or int16.
+        input_type: type of the file's float inputs: "float32", "int8", "uint8" or "int16", or that type of NumPy or
+            TensorFlow, such as `np.int8`.
         output_type: type of its float outputs.
         prefer: "speed" keeps an operator float, or at 8 bits, where its quantized kernel is slower; "size" does not.
         runtimes: where the file must run: "litert", "litert-reference", "tflite", "tflite-reference", "tflite-micro",
@@ -204,6 +221,8 @@ def quantize(
             interrupted, or whose recipe was changed in its last layers, starts where the layers that it shares with an
             earlier one end; made where it is missing. It holds at most 1 GiB: what was used least recently makes room.
             None keeps nothing.
+        layers: whether the report tells each layer's own error from what it inherits, and the error of weights from
+            that of activations; takes a few runs more of both files.
 
     Returns:
         A `Result`: the file's bytes, the report, and every intermediate value.
@@ -212,6 +231,7 @@ def quantize(
         TfqError: bad input, an impossible request, a file that does not compute what its numbers say, or one whose
             outputs are not finite on samples on which the float model's are.
     """
+    input_type, output_type = type_name(input_type), type_name(output_type)
     words = {
         "input_type": (input_type, BORDER_TYPES),
         "output_type": (output_type, BORDER_TYPES),
@@ -233,16 +253,19 @@ def quantize(
     names = chosen_transforms(transforms, chosen.transforms)
     request = QuantizationRequest(chosen, policy, names, input_type, output_type, quality)
     on_disk = None if cache_dir is None else CodesOnDisk(cache_dir)
-    return _quantized(opened, request, samples, statistics, _Way(timeout, progress, on_disk))
+    result = _quantized(opened, request, samples, statistics, _Way(timeout, progress, on_disk, layers))
+    origin = Provenance.of(model, samples.data if statistics is None else statistics)
+    return replace(result, report=replace(result.report, provenance=origin))
 
 
 @dataclass(frozen=True)
 class _Way:
-    """Limits and progress of a job, and codes on disk, which change nothing in the file."""
+    """Limits and progress of a job, codes on disk, and whether layers are measured. None of it changes the file."""
 
     timeout: float | None
     progress: bool | None
     on_disk: CodesOnDisk | None
+    layers: bool
 
 
 def _quantized(
@@ -272,20 +295,54 @@ def _quantized(
             decided = decide(prepared, material, statistics, is_earlier, samples, files, fitting)
         flatbuffer.forget_pages(trim=True)
         with shown.stage("running the file"):
-            quantized, generated = decided.numbers.quantized, not samples
-            run_samples = samples or (generated_inputs(quantized.graph),)
-            written = write(quantized, [run_samples[0]], other_inputs(quantized.graph), runs)
-            threads = material.reading.threads
-            verdict = judged_file(source.graph, quantized, written.graph, run_samples, files, generated, threads)
+            made = emitted(prepared, source, decided, statistics, samples, runs, files, material.reading.threads)
+        part, report = next(iter(made.signatures.values())), made.report
+        if way.layers:
+            with shown.stage("measuring layers"):
+                run_samples = samples or (generated_inputs(part.quantized.graph),)
+                errors = measured_layers(part.quantized, made.graph, run_samples, way.timeout)
+            report = replace(report, layers=errors)
+    if way.on_disk is not None:
+        report = replace(report, notes=(*report.notes, *way.on_disk.taken_notes()))
+    for warning in report.warnings:
+        LOGGER.warning(warning)
+    return replace(made, report=report, signatures=dict.fromkeys(made.signatures, replace(part, report=report)))
+
+
+def emitted(
+    prepared: PlannedModel,
+    source: Source,
+    decided: Decided,
+    statistics: Statistics | None,
+    samples: Sequence[Sample],
+    runs: Runs,
+    files: FileRuns,
+    threads: int,
+) -> Result:
+    """Write the file of the numbers that were chosen, run it, and compare it with the float model.
+
+    Args:
+        prepared: the model and its plan.
+        source: the float model.
+        decided: the numbers of the file.
+        statistics: those of the float model on all the data; None where none were needed.
+        samples: samples that it is run on; inputs are generated where there are none.
+        runs: the process that checks the file.
+        files: the process that runs it on the samples.
+        threads: the number of threads of the interpreter that runs the float model.
+
+    Raises:
+        TfqError: the file does not compute what its numbers say, or its outputs are not finite.
+    """
+    quantized, generated = decided.numbers.quantized, not samples
+    run_samples = samples or (generated_inputs(quantized.graph),)
+    written = write(quantized, [run_samples[0]], other_inputs(quantized.graph), runs)
+    verdict = judged_file(source.graph, quantized, written.graph, run_samples, files, generated, threads)
     flatbuffer.forget_pages(trim=True)
     report = reported(prepared, source, decided, written, verdict, generated)
     warnings = data_warnings(prepared.graph, quantized, statistics, samples)
     unlike = () if generated or prepared.overrides else unlike_training(source, samples)
     report = replace(report, warnings=(*warnings, *unlike, *report.poor_outputs()))
-    if way.on_disk is not None:
-        report = replace(report, notes=(*report.notes, *way.on_disk.taken_notes()))
-    for warning in report.warnings:
-        LOGGER.warning(warning)
     part = Part(report, quantized, decided.numbers.plan, decided.statistics)
     keys = entries(written.graph).values() or ("",)  # a file may have no signatures
     return Result(report, written.graph, dict.fromkeys(keys, part), written.content)
@@ -321,6 +378,7 @@ def _one_file(source: Source, results: Mapping[str, Result]) -> Result:
     return Result(report, graph, {key: result.signatures[key] for key, result in results.items()}, content)
 
 
+@extras_named()
 def calibrate(
     model: Any,
     data: Any,

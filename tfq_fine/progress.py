@@ -1,5 +1,7 @@
 """Progress on a terminal: the stage, how far it is, how fast, and the time left."""
 
+import io
+import math
 import os
 import sys
 import time
@@ -7,12 +9,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 Advance = Callable[[int], None]
+NOTEBOOK_WIDTH, REDRAWN_S = 100, 0.3  # characters of a line, and seconds between drawings, in a notebook
 
 
 @dataclass(frozen=True)
@@ -159,9 +172,53 @@ def columns() -> tuple[ProgressColumn, ...]:
     return TextColumn("{task.description}"), BarColumn(), _Count(), _Rate(), _TimeLeft()
 
 
+class NotebookProgress(Progress):
+    """Progress in a notebook: text below the cell, drawn anew in place; needs no widgets.
+
+    Args:
+        shown: the display below the cell, with a method `update`; a new one when None.
+    """
+
+    def __init__(self, shown: Any = None) -> None:
+        super().__init__(*columns(), disable=True)  # rich draws nothing itself
+        if shown is None:
+            from IPython.display import display
+
+            shown = display({"text/plain": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        self._shown, self._drawn = shown, -math.inf
+
+    def update(self, task_id: TaskID, *args: Any, refresh: bool = False, **fields: Any) -> None:
+        """Note how far a task is; draw it if the last drawing is a while ago."""
+        super().update(task_id, *args, **fields)
+        if refresh or time.monotonic() - self._drawn > REDRAWN_S:
+            self.refresh()
+
+    def remove_task(self, task_id: TaskID) -> None:
+        """Forget a task."""
+        super().remove_task(task_id)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Draw all tasks."""
+        if hasattr(self, "_shown"):
+            page = Console(file=io.StringIO(), width=NOTEBOOK_WIDTH, force_jupyter=False)
+            page.print(self.get_renderable())
+            self._drawn = time.monotonic()
+            self._shown.update({"text/plain": page.file.getvalue().rstrip()}, raw=True)  # type: ignore[attr-defined]
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook. Imports nothing."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
 @contextmanager
 def stages(shown: bool | None = None) -> Iterator[Stages]:
-    """Show stages on stderr if that is a terminal, unless `shown` says so or not."""
+    """Show stages on stderr if that is a terminal, or below the cell of a notebook, unless `shown` says so or not."""
+    if shown is not False and in_notebook():
+        yield Stages(NotebookProgress())
+        return
     if not (sys.stderr.isatty() if shown is None else shown):
         yield Stages()
         return

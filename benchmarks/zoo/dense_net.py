@@ -8,8 +8,8 @@ from keras import layers
 from numpy.typing import NDArray
 
 from benchmarks.zoo.case import Case
-from benchmarks.zoo.fashion_mnist import fashion_mnist
 from benchmarks.zoo.trained import trained
+from examples.datasets.fashion_mnist import fashion_mnist
 
 CALIBRATION, EPOCHS, BATCH, WIDTHS = 512, 3, 64, (256, 128)
 

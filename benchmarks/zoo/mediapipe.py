@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.zoo.fetch import pip_wheel, zip_members
 from benchmarks.zoo.file_case import VALUES, FileCase, Kind
 from benchmarks.zoo.photos import crops
+from examples.datasets.fetch import pip_wheel, zip_members
 
 CALIBRATION, TEST = 48, 24  # crops
 SIGNED = frozenset({"face_detection_short_range", "face_detection_full_range_sparse", "pose_detection"})  # -1 .. 1

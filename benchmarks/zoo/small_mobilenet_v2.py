@@ -10,8 +10,8 @@ from keras import layers
 from numpy.typing import NDArray
 
 from benchmarks.zoo.case import MANY, Case
-from benchmarks.zoo.fashion_mnist import fashion_mnist
 from benchmarks.zoo.trained import trained
+from examples.datasets.fashion_mnist import fashion_mnist
 
 EPOCHS, BATCH, EXPANSION = 1, 64, 4
 BLOCKS = ((16, 1), (24, 2), (24, 1), (32, 2), (32, 1), (64, 1))  # channels, stride

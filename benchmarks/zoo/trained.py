@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras
 
-from benchmarks.zoo.fetch import cache_dir
+from examples.datasets.fetch import cache_dir
 
 
 def trained(name: str, train: Callable[[], keras.Model]) -> keras.Model:

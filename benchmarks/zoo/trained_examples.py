@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.datasets import load_digits
 
-from benchmarks.zoo.bbc_news import bbc_news
 from benchmarks.zoo.case import MANY, Case
-from benchmarks.zoo.fashion_mnist import fashion_mnist as fashion_mnist_data
 from examples import digits as digits_example
 from examples import fashion_mnist as fashion_mnist_example
 from examples import text_transformer as text_example
+from examples.datasets.bbc_news import bbc_news
+from examples.datasets.fashion_mnist import fashion_mnist as fashion_mnist_data
 
 CALIBRATION = 100  # samples of the train set
 
 
 def digits(epochs: int = 5) -> Case:
     """Return a CNN of three convolutions, input (8, 8, 1)."""
-    images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(images))
-    images, labels = (images[order].reshape(-1, 8, 8, 1) / 16).astype(np.float32), labels[order].astype(np.int64)
+    images, labels = digits_example.digits()
     train = images[digits_example.TEST :]
     model = digits_example.train(train, labels[digits_example.TEST :], epochs)
     test = images[: digits_example.TEST]

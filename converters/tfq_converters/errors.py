@@ -1,6 +1,17 @@
-"""The library's own error type, and the habit of reporting every problem at once."""
+"""The error type, the habit of reporting every problem at once, and what to install where a package is missing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+# Extra -> what needs it, and the packages that come with it, by the names that they are imported by.
+EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "keras": ("Keras models, SavedModels, layers and learned roundings need", ("keras", "tensorflow", "h5py")),
+    "keras2": ("models of Keras 2 need", ("tf_keras",)),
+    "tfmot": ("tfq_fine.tfmot needs", ("tensorflow_model_optimization",)),
+    "report": ("HTML reports need", ("jinja2", "markupsafe", "matplotlib")),
+    "metrics": ("metrics of scikit-learn need", ("sklearn",)),
+    "distributed": ("calibration on a Dask cluster needs", ("dask", "distributed")),
+}
 
 
 class TfqError(ValueError):
@@ -27,3 +38,32 @@ def raise_all(problems: Iterable[str], heading: str = "") -> None:
         raise TfqError(listed[0])
     lines = [heading or f"{len(listed)} problems:"] + [f"  - {problem}" for problem in listed]
     raise TfqError("\n".join(lines))
+
+
+@contextmanager
+def extras_named(extra: str | None = None) -> Iterator[None]:
+    """Turn "No module named ..." into a sentence that says which extra of tfq_fine brings the package.
+
+    A context manager, and a decorator of functions. Errors about packages that no extra brings are left alone.
+
+    Args:
+        extra: the extra to name, whichever package is missing; None: the first one in `EXTRAS` that brings it.
+
+    Raises:
+        TfqError: a package of an extra is not installed.
+
+    >>> with extras_named():  # doctest: +ELLIPSIS
+    ...     raise ModuleNotFoundError("No module named 'keras'", name="keras")
+    Traceback (most recent call last):
+    tfq_converters.errors.TfqError: ... need keras, which is not installed: pip install "tfq-fine[keras]"
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        name = extra or next((name for name, (_, packages) in EXTRAS.items() if package in packages), None)
+        if name is None:
+            raise
+        raise TfqError(
+            f'{EXTRAS[name][0]} {package}, which is not installed: pip install "tfq-fine[{name}]"'
+        ) from error

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tfq_converters.brief import brief
+
 T = TypeVar("T")
 
 # Arrays by the type of their elements; docstrings and comments say their shapes.
@@ -52,6 +54,8 @@ BITS = {"int2": 2, "int4": 4, "int8": 8, "int16": 16, "int32": 32, "int64": 64, 
 class Quantization:
     """Real value = scale * (code - zero_point), elementwise along `axis` when there are several scales."""
 
+    __repr__ = brief
+
     scale: FloatArray  # float32 [1] or [shape[axis]]; [shape[axis], blocks] for blockwise
     zero_point: Int64Array  # int64, same length as scale
     axis: int = 0
@@ -61,6 +65,8 @@ class Quantization:
 @dataclass(frozen=True)
 class Tensor:
     """A value of the graph: constant when it has `data`, else computed, fed or (for variables) kept between runs."""
+
+    __repr__ = brief
 
     name: str
     shape: tuple[int, ...]  # with 1 where the file says "unknown"
@@ -142,6 +148,8 @@ class Op:
 class Subgraph:
     """A list of operators in execution order over a list of tensors."""
 
+    __repr__ = brief
+
     name: str
     tensors: tuple[Tensor, ...]
     ops: tuple[Op, ...]
@@ -189,6 +197,8 @@ class Signature:
 @dataclass(frozen=True)
 class Graph:
     """The content of one `.tflite` file."""
+
+    __repr__ = brief
 
     subgraphs: tuple[Subgraph, ...]
     signatures: tuple[Signature, ...] = ()

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from tfq_converters.brief import brief
 from tfq_converters.graph import Float32Array, FloatArray, Graph, Int64Array, IntArray
 
 OpKey = tuple[int, int]  # (subgraph index, op index)
@@ -23,6 +24,8 @@ class WeightCodes:
 
     The last block along an axis is shorter where `block` does not divide it.
     """
+
+    __repr__ = brief
 
     codes: IntArray  # integers, shape of the constant
     scale: FloatArray  # float32 (float64 for biases), ceil(shape of the constant / block), same rank
@@ -99,6 +102,8 @@ class OpEncoding:
     held and computed in the file.
     """
 
+    __repr__ = brief
+
     mode: Mode
     weights: Mapping[int, WeightCodes | FloatArray] = field(default_factory=dict)
     inputs: Mapping[int, ActivationEncoding] = field(default_factory=dict)
@@ -116,6 +121,8 @@ class OpEncoding:
 @dataclass(frozen=True)
 class QuantizedGraph:
     """The float graph, the encodings of its operators (an operator that is missing stays float), the file's borders."""
+
+    __repr__ = brief
 
     graph: Graph
     ops: Mapping[OpKey, OpEncoding]

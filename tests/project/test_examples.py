@@ -1,11 +1,18 @@
-"""The digits example from end to end: every recipe yields a file that classifies about as well as the float model."""
+"""The examples: every recipe gives digits.py a file that classifies as well, and demo.py shows what 4 bits save."""
 
+import ast
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 import tfq_fine as tfq
+from examples import demo as demo_program
 from examples.digits import TEST, main
 from examples.shown import Row
 from tfq_converters.runtime.runner import Runner
@@ -27,7 +34,7 @@ LEARNED = 0.7
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory, conversions_once):
+def example(tmp_path_factory, conversions_once):
     """The rows and the folder of one short run, and what it printed."""
     folder = tmp_path_factory.mktemp("demo") / "output"
     with pytest.MonkeyPatch.context() as patch:
@@ -38,12 +45,12 @@ def demo(tmp_path_factory, conversions_once):
 
 
 @pytest.fixture(scope="module")
-def rows(demo) -> dict[str, Row]:
-    return {row.recipe: row for row in demo[0]}
+def rows(example) -> dict[str, Row]:
+    return {row.recipe: row for row in example[0]}
 
 
-def test_every_recipe_has_a_row(demo):
-    assert [row.recipe for row in demo[0]] == list(tfq.RECIPES)
+def test_every_recipe_has_a_row(example):
+    assert [row.recipe for row in example[0]] == list(tfq.RECIPES)
 
 
 @pytest.mark.parametrize("recipe", POINTS)
@@ -59,26 +66,70 @@ def test_numbers_are_sane(rows, recipe):
 
 
 @pytest.mark.parametrize("recipe", POINTS)
-def test_files_are_written(demo, rows, recipe):
-    _, folder, _ = demo
+def test_files_are_written(example, rows, recipe):
+    _, folder, _ = example
     file = folder / f"{recipe}.tflite"
     assert file.stat().st_size == rows[recipe].bytes
     Runner(str(file))
     page = (folder / f"{recipe}.html").read_text()
-    assert "Activations" in page and "<svg" in page
+    assert "Layers, in graph order" in page and "Bytes of constants" in page
 
 
-def test_numbers_are_saved(demo):
-    saved_rows, folder, _ = demo
+def test_numbers_are_saved(example):
+    saved_rows, folder, _ = example
     saved = json.loads((folder / "numbers.json").read_text())
     assert saved["samples"] == TEST
     assert [Row(**numbers) for numbers in saved["recipes"]] == saved_rows
     assert not any(math.isnan(value) for row in saved["recipes"] for value in row.values() if isinstance(value, float))
 
 
-def test_the_table_is_printed(demo):
-    _, folder, printed = demo
+def test_the_table_is_printed(example):
+    _, folder, printed = example
     (table,) = (part for part in printed if not isinstance(part, str))
     recipes = [cell.rstrip(" *") for cell in table.columns[0].cells]
     assert recipes == ["float32", *tfq.RECIPES]
     assert any(str(folder) in part for part in printed if isinstance(part, str))
+
+
+def test_the_demo_shows_what_4_bits_save(tmp_path, monkeypatch, capsys):
+    """Fewer epochs and steps than `make demo`; the last line is a link to a page that is there."""
+    steps = [step for step in demo_program.STEPS if step.name in ("full_int8", "w4_fitted")]
+    monkeypatch.setattr(demo_program, "STEPS", steps)
+    eight, four = demo_program.main(tmp_path / "output", epochs=3)
+    assert four.bytes < 0.7 * eight.bytes  # 94 of 153 KB: the stem and the depthwise kernels keep 8 bits
+    assert eight.float_top1 > LEARNED and abs(four.drop) < 0.05
+    assert four.sqnr_db > 20 and four.latency_ratio < 1.0
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.endswith((tmp_path / "output/w4_fitted.html").as_uri())
+    assert "Layers, in graph order" in (tmp_path / "output/w4_fitted.html").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(Path(demo_program.__file__).parent.rglob("*.py")), ids=lambda path: path.stem)
+def test_an_example_imports_only_what_users_have(path):
+    """Public names of tfq_fine and other examples: neither the benchmarks nor the converters."""
+    names = {
+        (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert not {name.split(".")[0] for name in names} & {"benchmarks", "tests", "support", "tfq_converters"}
+    assert not {name for name in names if name.startswith("tfq_fine.")}
+
+
+def test_examples_run_where_only_the_packages_are(tmp_path):
+    """All of them load from a copy of their folder, next to copies of the packages, as a wheel unpacks them."""
+    root = Path(demo_program.__file__).parents[1]
+    shutil.copytree(root / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/tfq_fine").symlink_to(root / "tfq_fine")
+    (tmp_path / "site/tfq_converters").symlink_to(root / "converters/tfq_converters")
+    code = f"""
+import runpy, sys
+for name in {sorted(path.name for path in (root / "examples").glob("*.py"))}:
+    runpy.run_path("examples/" + name, run_name="loaded")
+assert "benchmarks" not in sys.modules and sys.modules["examples.shown"].__file__.startswith({str(tmp_path)!r})
+"""
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

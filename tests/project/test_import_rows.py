@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 # Each module imports only from its own row and from earlier ones; a folder stands for all that is in it.
 ROWS = (
-    ("tfq_converters.errors", "tfq_converters.graph"),
+    ("tfq_converters.errors", "tfq_converters.brief", "tfq_converters.graph"),
     ("tfq_converters.quantized", "tfq_converters.files"),
     ("tfq_converters.operators", "tfq_converters.graph_edit"),
     ("tfq_converters.kernels", "tfq_converters.flatbuffer"),
@@ -56,7 +56,7 @@ FACADE = "tfq_fine"  # the package itself: names its modules for type checkers, 
 # The rooms of both packages (modules and folders at the top) have faces: others import the names in the `__init__` of a
 # folder, never its modules. `face` loads those names on demand.
 PACKAGES, FACE = ("tfq_fine", "tfq_converters"), "tfq_converters.face"
-MOST_ROOMS = {"tfq_fine": 22, "tfq_converters": 14}  # side by side
+MOST_ROOMS = {"tfq_fine": 22, "tfq_converters": 15}  # side by side
 
 # Loaded only when a Keras model is read or wrapped: imported inside functions, and only in these modules.
 FRAMEWORKS = ("keras", "tensorflow", "tf_keras", "h5py", "google.protobuf")  # with what comes with them
@@ -82,7 +82,7 @@ KERAS_CLASSES = (
 # Load modules of their own by name when they are needed, so that the import and `--help` stay quick.
 BY_NAME = (*PACKAGES, "tfq_fine.cli.program")
 # Extras that only some users install: imported inside functions, anywhere.
-OPTIONAL = ("jinja2", "sklearn", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
+OPTIONAL = ("IPython", "jinja2", "sklearn", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
 # Start interpreters: the first for all that is run, the second, in child processes, to compare runtimes.
 INTERPRETERS = ("tfq_converters.runtime.runner", "tfq_converters.probe.runtimes")
 # Imported by one module each, at its top.

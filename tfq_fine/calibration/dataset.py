@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from tfq_converters.brief import brief
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_fine.calibration import (
@@ -51,6 +52,8 @@ class CalibrationData:
     Raises:
         TfqError: an option that means nothing; all of them in one error.
     """
+
+    __repr__ = brief
 
     data: Any = None
     num_samples: int | None = None

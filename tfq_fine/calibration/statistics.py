@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from tfq_converters.brief import brief
 from tfq_converters.errors import TfqError
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import AnyArray, Float32Array, Float64Array, Graph
@@ -98,6 +99,8 @@ class Extremes:
 class Statistics:
     """The statistics of the tensors of a float graph over `samples` samples."""
 
+    __repr__ = brief
+
     ranges: Mapping[TensorKey, Range] = field(default_factory=dict)
     samples: int = 0
     means: Mapping[TensorKey, Float64Array] = field(default_factory=dict)  # per channel: float64 [shape[-1]]
@@ -176,20 +179,28 @@ class Statistics:
     def __str__(self) -> str:
         return self.table()
 
-    def table(self) -> str:
-        """Return one line per tensor: its range and, where values were counted, two percentiles, mean and deviation."""
+    def table(self, most: int | None = None) -> str:
+        """Return one line per tensor: its range and, where values were counted, two percentiles, mean and deviation.
+
+        Args:
+            most: the number of tensors, those of the widest range first; None for all in graph order.
+        """
         if self.signatures:
-            return "\n\n".join(f"signature {key!r}: {part.table()}" for key, part in self.signatures.items())
+            return "\n\n".join(f"signature {key!r}: {part.table(most)}" for key, part in self.signatures.items())
         skipped = f", {self.skipped} skipped" if self.skipped else ""
-        lines = [f"{self.samples} samples{skipped}, {len(self.ranges)} tensors"]
+        shown = [*self.ranges.items()]
+        few = "" if most is None or len(shown) <= most else f"; the {most} of the widest range"
+        if few:
+            shown = sorted(shown, key=lambda pair: pair[1].low - pair[1].high)[:most]
+        lines = [f"{self.samples} samples{skipped}, {len(self.ranges)} tensors{few}"]
         lines.append(f"{'min':>10} {'0.01 %':>10} {'99.99 %':>10} {'max':>10} {'mean':>10} {'deviation':>10}  tensor")
-        for key, limits in self.ranges.items():
+        for key, limits in shown:
             cells = [f"{limits.low:.4g}", "", "", f"{limits.high:.4g}", "", ""]
             if key in self.histograms:
                 histogram = self.histograms[key]
                 cells[1:3] = (f"{histogram.quantile(share):.4g}" for share in (1e-4, 1 - 1e-4))
                 cells[4:6] = (f"{moment:.4g}" for moment in histogram.moments())
-            lines.append(" ".join(f"{cell:>10}" for cell in cells) + f"  {self.names.get(key, key)}")
+            lines.append(" ".join(f"{cell:>10}" for cell in cells) + f"  {_brief(str(self.names.get(key, key)))}")
         return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
 
     def with_ranges(self, ranges: Mapping[TensorKey, Range]) -> "Statistics":
@@ -341,3 +352,8 @@ def _statistics(found: Mapping[str, AnyArray]) -> Statistics:
         fitted="fitted" in found,
         **{kind: of(kind) for kind in ARRAYS},  # type: ignore[arg-type]
     )
+
+
+def _brief(name: str) -> str:
+    """Return the last of fused names."""
+    return name.rstrip(";").rsplit(";", 1)[-1]

@@ -1,5 +1,6 @@
 """Places for results: whether they can be written is checked before the work starts; `-` is stdout."""
 
+import argparse
 import os
 import stat
 import sys
@@ -12,6 +13,16 @@ from tfq_converters.files import Place
 
 STDOUT, STDERR = 1, 2
 DASH = "-"
+
+
+def report_outputs(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """Return option -> path of the forms in which a report is written, None where one is not."""
+    return {
+        "report": arguments.report,
+        "html": arguments.html,
+        "csv": arguments.csv,
+        "node-data": arguments.node_data,
+    }
 
 
 @contextmanager
@@ -116,8 +127,8 @@ def _stdout_reserved() -> Iterator[int]:
         raise TfqError(f"stdout cannot be written: {error.strerror}") from error
     try:
         try:
-            os.dup2(STDERR, STDOUT)
-        except OSError:  # stderr is closed: nobody wants to see it
+            os.dup2(STDERR if sys.stderr is None else sys.stderr.fileno(), STDOUT)
+        except (OSError, ValueError):  # stderr is closed: nobody wants to see it
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, STDOUT)
             os.close(nowhere)

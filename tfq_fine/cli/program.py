@@ -3,14 +3,16 @@
 import argparse
 import importlib
 import os
+import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from absl import app
 
-from tfq_converters.errors import TfqError
+from tfq_converters.errors import TfqError, extras_named
 from tfq_fine.cli.arguments import PROGRAM, parse
+from tfq_fine.cli.native_output import hidden_native_output
 
 # Loaded by name, because TensorFlow, the interpreter and numpy come with them and `--help` must not wait for those.
 # Each has a function run(arguments) -> exit code.
@@ -20,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "analyze": "tfq_fine.cli.analyze",
     "calibrate": "tfq_fine.cli.calibrate",
     "verify": "tfq_fine.cli.verify",
+    "compare": "tfq_fine.cli.compare",
     "inspect": "tfq_fine.cli.inspect",
     "recipes": "tfq_fine.cli.recipes",
     "kernels": "tfq_fine.cli.kernels",
@@ -42,11 +45,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own news; this process is only the command
     try:
-        code: int = importlib.import_module(COMMANDS[arguments.command]).run(arguments)
+        with extras_named(), hidden_native_output():
+            code: int = importlib.import_module(COMMANDS[arguments.command]).run(arguments)
         sys.stdout.flush()
         return code
     except TfqError as error:
-        return _say(str(error), BAD_INPUT)
+        return _say(in_flags(str(error), vars(arguments)), BAD_INPUT)
     except KeyboardInterrupt:
         return _say("interrupted; no half-written file remains", INTERRUPTED)
     except BrokenPipeError:  # the reader of stdout went away, as `head` does
@@ -55,6 +59,19 @@ def _run(arguments: argparse.Namespace) -> int:
     except Exception:
         traceback.print_exc()
         return _say("this is a defect of the program; please report it with the lines above", DEFECT)
+
+
+def in_flags(message: str, options: Collection[str]) -> str:
+    """Return a message of the library with options of the command line in place of arguments in Python.
+
+    >>> in_flags("give data=..., or statistics=...; Rule(None, layer=...)", ["data", "statistics"])
+    'give --data ..., or --statistics ...; Rule(None, layer=...)'
+    """
+    return re.sub(
+        r"(?<![\w(])([a-z_]+)=(?=\S)",
+        lambda found: f"--{found[1].replace('_', '-')} " if found[1] in options else found[0],
+        message,
+    )
 
 
 def _say(text: str, code: int) -> int:

@@ -1,6 +1,7 @@
 """`tfq-fine quantize`: quantizes a model by a recipe, and writes a file that has been run."""
 
 import argparse
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +12,11 @@ from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_fine.api import quantize
 from tfq_fine.calibration import Statistics
 from tfq_fine.cli.arguments import TRANSFORMS
-from tfq_fine.cli.outputs import places
+from tfq_fine.cli.data_argument import data_of
+from tfq_fine.cli.outputs import DASH, places, report_outputs
 from tfq_fine.cli.recipe_argument import recipe_of
 from tfq_fine.cli.signature_values import by_signature, each
-from tfq_fine.cli.terminal import show, unlogged
+from tfq_fine.cli.terminal import by_command, save_pages, show, unlogged, written
 from tfq_fine.report import require_extra
 from tfq_fine.request import Recipe
 
@@ -25,9 +27,15 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         TfqError: bad input, or a file that cannot be written.
     """
-    outputs = {"output": arguments.output, "report": arguments.report, "html": arguments.html}
-    data = by_signature("data", arguments.data)
-    inputs = [arguments.model, *each(data), arguments.recipe, arguments.kernels, arguments.statistics]
+    outputs = {"output": arguments.output, **report_outputs(arguments)}
+    data = data_of(arguments)
+    inputs = [
+        arguments.model,
+        *each(by_signature("data", arguments.data)),
+        arguments.recipe,
+        arguments.kernels,
+        arguments.statistics,
+    ]
     with places(outputs, inputs) as targets, unlogged():
         return _run(arguments, data, targets)
 
@@ -62,12 +70,13 @@ def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place])
         safe_mode=not arguments.unsafe,
         timeout=arguments.timeout,
         cache_dir=arguments.cache_dir,
+        layers=bool(arguments.html or arguments.csv or arguments.node_data),
     )
-    if "report" in targets:
-        result.report.save(targets["report"])
-    if "html" in targets:
-        result.report.save_html(targets["html"])
+    report = by_command(result.report, arguments)
+    save_pages(report, targets)
     result.save(targets["output"])
-    logging.info("wrote %s", arguments.output)
-    show(result.report)
+    show(report)
+    data = "" if arguments.data is None else f" -d {shlex.quote(arguments.data[0])}"
+    model, file = map(shlex.quote, (arguments.model, arguments.output))
+    written(targets, f"tfq-fine verify {model} {file}{data or ' -d TEST_DATA'}" if arguments.output != DASH else "")
     return 0

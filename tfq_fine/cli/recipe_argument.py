@@ -1,8 +1,7 @@
 """The `--recipe` argument."""
 
-from pathlib import Path
-
 from tfq_converters.errors import TfqError
+from tfq_converters.files import read_text
 from tfq_fine.request import Recipe, named
 
 
@@ -15,6 +14,6 @@ def recipe_of(text: str) -> Recipe:
     if not text.endswith(".json"):
         return named(text)
     try:
-        return Recipe.from_json(Path(text).read_text())
-    except (OSError, UnicodeDecodeError, TfqError) as error:
+        return Recipe.from_json(read_text(text))
+    except TfqError as error:
         raise TfqError(f"recipe {text} cannot be read: {error}") from error

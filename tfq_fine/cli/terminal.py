@@ -1,23 +1,65 @@
 """Terminal output: reports on stdout; progress on stderr, if that is a terminal."""
 
+import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from logging import ERROR, getLogger
+from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, RichCast
 from rich.progress import Progress
 
+from tfq_converters.files import Place
 from tfq_fine.report import QuantizationReport, Report
 
+ReportType = TypeVar("ReportType", Report, QuantizationReport)
 
-def show(report: Report | QuantizationReport) -> None:
-    """Print a report: in colours on a terminal, as plain text elsewhere."""
+
+def show(report: RichCast) -> None:
+    """Print what has a form for terminals, such as a report: in colours on a terminal, as plain text elsewhere."""
     if sys.stdout.isatty():
         Console().print(report)
     else:
         print(report)
+
+
+def by_command(report: ReportType, arguments: argparse.Namespace) -> ReportType:
+    """Return a report that names the command line that it came from."""
+    if report.provenance is None:
+        return report
+    return replace(report, provenance=report.provenance.by_command(arguments.command_line))
+
+
+def save_pages(report: Report | QuantizationReport, targets: Mapping[str, Place]) -> None:
+    """Write the forms of a report that were asked for.
+
+    Raises:
+        TfqError: a place cannot be written, or layers were not measured.
+    """
+    writers = {
+        "report": report.save,
+        "html": report.save_html,
+        "csv": report.save_csv,
+        "node-data": report.save_node_data,
+    }
+    for option, write in writers.items():
+        if option in targets:
+            write(targets[option])
+
+
+def written(targets: Mapping[str, Place], following: str = "") -> None:
+    """Say on stdout which files were written, how large they are, and what to do next; nothing of what went to stdout.
+
+    Args:
+        targets: option -> path, or a descriptor.
+        following: the command line that a user would want next; "" for none.
+    """
+    lines = [f"wrote {path} ({os.stat(path).st_size:,} bytes)" for path in targets.values() if isinstance(path, str)]
+    if lines:
+        print("\n" + "\n".join([*lines, *([f"next: {following}"] if following else [])]))
 
 
 @contextmanager

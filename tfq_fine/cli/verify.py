@@ -3,15 +3,17 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from absl import logging
 
 from tfq_converters.errors import TfqError
 from tfq_converters.files import Place
-from tfq_fine.cli.outputs import places
+from tfq_fine.cli.data_argument import data_of
+from tfq_fine.cli.outputs import places, report_outputs
 from tfq_fine.cli.signature_values import by_signature, each
-from tfq_fine.cli.terminal import progress, show
+from tfq_fine.cli.terminal import by_command, progress, save_pages, show, written
 from tfq_fine.report import require_extra
 from tfq_fine.request import SHARES, MaxDrop
 from tfq_fine.verification import verify
@@ -25,13 +27,13 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         TfqError: bad input, or a file that cannot be written.
     """
-    data, metric = by_signature("data", arguments.data), by_signature("metric", arguments.metric)
+    data, metric = data_of(arguments), by_signature("metric", arguments.metric)
     if arguments.max_drop is not None and metric is None:
         raise TfqError("--max-drop needs --metric, and labels in the data")
     if arguments.max_drop is not None:
         MaxDrop.of(arguments.max_drop).limit(any(name in SHARES for name in each(metric)), 1.0)
-    inputs = [arguments.model, arguments.tflite, *each(data)]
-    with places({"report": arguments.report, "html": arguments.html}, inputs) as targets:
+    inputs = [arguments.model, arguments.tflite, *each(by_signature("data", arguments.data))]
+    with places(report_outputs(arguments), inputs) as targets:
         return _run(arguments, data, metric, targets)
 
 
@@ -55,13 +57,16 @@ def _run(arguments: argparse.Namespace, data: Any, metric: Any, targets: Mapping
             timeout=arguments.timeout,
             on_batch=lambda samples: update(f"{samples} samples"),
         )
-    if "report" in targets:
-        report.save(targets["report"])
-    if "html" in targets:
-        report.save_html(targets["html"])
+    report = replace(by_command(report, arguments), max_drop=arguments.max_drop or "")
+    save_pages(report, targets)
     show(report)
-    fell = {} if arguments.max_drop is None else report.fell(arguments.max_drop)
-    for key, task in fell.items():
+    written(targets)
+    if arguments.max_drop is None:
+        return 0
+    fell = report.fell(arguments.max_drop)
+    for key, task in report.tasks.items():
         where = f" of signature {key!r}" if key else ""
-        print(f"{task.name}{where} got worse by {task.drop:.6g}, more than {arguments.max_drop}", file=sys.stderr)
+        than = "more than" if key in fell else "at most"
+        said = f"{task.name}{where} got worse by {task.drop:.6g}, {than} {arguments.max_drop}"
+        print(f"{'FAIL' if key in fell else 'PASS'}: {said}", file=sys.stderr if key in fell else sys.stdout)
     return FELL_SHORT if fell else 0

@@ -3,7 +3,7 @@
 Forms: an array with samples along axis 0; a list or tuple of arrays, or a dict of arrays by input name; a
 `tf.data.Dataset`, batched or not; a `keras.utils.PyDataset` or anything else that is indexed by batch or iterated; a
 list of batches; a generator (read once, never held); a function without arguments that returns any of these; the path
-of a `.npz` or `.npy` file.
+of a `.npz`, `.npy` or `.csv` file (a number in each column); an `ImageFolder`.
 
 What one array, one batch of the user or one element of a dataset means:
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tfq_fine.data.batch import Batch, InputSpec, input_specs
     from tfq_fine.data.counting import known_count
     from tfq_fine.data.cutting import batches, singles
+    from tfq_fine.data.image_folder import ImageFolder
     from tfq_fine.data.peeking import Described, Peeked
     from tfq_fine.data.source import require_data
 else:
@@ -41,6 +42,7 @@ else:
             "batch": "Batch InputSpec input_specs",
             "counting": "known_count",
             "cutting": "batches singles",
+            "image_folder": "ImageFolder",
             "peeking": "Described Peeked",
             "source": "require_data",
         },
@@ -49,6 +51,7 @@ else:
 __all__ = [
     "Batch",
     "Described",
+    "ImageFolder",
     "InputSpec",
     "Peeked",
     "batches",

@@ -11,7 +11,7 @@ from tfq_fine.data.files import read_file
 
 FORMS = (
     "an array, a list, tuple or dict of arrays, a tf.data.Dataset, a keras.utils.PyDataset, a list of batches, "
-    "a generator, a function that returns one, or the path of a .npz or .npy file"
+    "a generator, a function that returns one, a tfq.ImageFolder, or the path of a .npz, .npy or .csv file"
 )
 
 

@@ -11,6 +11,7 @@ from tfq_converters import face
 if TYPE_CHECKING:
     from tfq_fine.emulation import affine_tf
     from tfq_fine.emulation.codes import is_quantized
+    from tfq_fine.emulation.gradients import pulled_back
     from tfq_fine.emulation.interpreter import Interpreter, refuse_unknown
     from tfq_fine.emulation.linear import in_float
     from tfq_fine.emulation.operators import OPERATORS
@@ -20,6 +21,7 @@ else:
         {
             "affine_tf": "affine_tf",
             "codes": "is_quantized",
+            "gradients": "pulled_back",
             "interpreter": "Interpreter refuse_unknown",
             "linear": "in_float",
             "operators": "OPERATORS",
@@ -32,5 +34,6 @@ __all__ = [
     "affine_tf",
     "in_float",
     "is_quantized",
+    "pulled_back",
     "refuse_unknown",
 ]

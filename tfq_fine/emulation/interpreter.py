@@ -36,11 +36,16 @@ def _named(graph: Graph) -> list[tuple[str, Op]]:
 
 
 class Interpreter:
-    """Computes a graph; every subgraph is a function of its inputs."""
+    """Computes a graph; every subgraph is a function of its inputs.
 
-    def __init__(self, graph: Graph):
+    Args:
+        graph: the graph.
+        has_gradients: gradients pass through it; TensorFlow's optimizer may then change the order of its sums.
+    """
+
+    def __init__(self, graph: Graph, has_gradients: bool = False):
         refuse_unknown(graph)
-        self.graph = graph
+        self.graph, self._has_gradients = graph, has_gradients
         self._constants = Constants()
         self._ordered = rounds_activations(graph)
 
@@ -54,7 +59,9 @@ class Interpreter:
             tensor = current.tensors[t]
             values[t] = tf.cast(value, tf.float32) if is_quantized(tensor) else value
         for op in current.ops:
-            results = [_as_it_is(tf, value) for value in self._run(tf, op, current, values)]
+            results = self._run(tf, op, current, values)
+            if not self._has_gradients:
+                results = [_as_it_is(tf, value) for value in results]
             values |= dict(zip(op.outputs, results, strict=True))
         outputs = []
         for t in current.outputs:

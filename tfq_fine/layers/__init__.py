@@ -7,6 +7,7 @@ are for the stages of a job.
 from typing import TYPE_CHECKING
 
 from tfq_converters import face
+from tfq_converters.errors import extras_named
 
 if TYPE_CHECKING:
     from tfq_fine.layers.annotation import annotate
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from tfq_fine.layers.simulation import simulate
     from tfq_fine.layers.wrapped import freeze_ranges, wrappers
 else:
-    __getattr__, __dir__ = face(
+    _load, __dir__ = face(
         __name__,
         {
             "annotation": "annotate",
@@ -41,6 +42,7 @@ else:
             "wrapped": "freeze_ranges wrappers",
         },
     )
+    __getattr__ = extras_named()(_load)
 
 __all__ = [
     "FineQuantize",

@@ -1,12 +1,11 @@
 """`annotate`: a copy of a model in which every layer that a recipe quantizes is wrapped."""
 
 import importlib
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from absl import logging
 
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.graph import Op
@@ -182,7 +181,7 @@ def _report_left(result: Any, requested: Mapping[str, _Requested]) -> None:
                 if request.row
                 else "its type is unknown (pass rows=... with a LayerRow for it)"
             )
-            logging.warning(
+            logging.getLogger("tfq_fine").warning(
                 "layer %r (%s) is not wrapped: %s. Training does not simulate its quantization; quantize() follows the "
                 "recipe",
                 *(path, type(request.layer).__name__, why),

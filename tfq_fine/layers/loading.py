@@ -1,17 +1,17 @@
 """`load_model`: a saved Keras model back in memory, wrappers included, whether Keras knows them yet or not."""
 
 import importlib
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from absl import logging
-
-from tfq_converters.errors import TfqError
+from tfq_converters.errors import TfqError, extras_named
 from tfq_converters.reading import load_model as load_with_keras
 
 
+@extras_named()
 def load_model(
     path: str | os.PathLike[str],
     custom_objects: Mapping[str, Any] | None = None,
@@ -35,5 +35,5 @@ def load_model(
     importlib.import_module("tfq_fine.layers.fine_quantize")  # which registers the class with Keras
     model, notes = load_with_keras(Path(path), safe_mode, custom_objects, compile)
     for note in notes:
-        logging.warning("%s", note)
+        logging.getLogger("tfq_fine").warning("%s", note)
     return model

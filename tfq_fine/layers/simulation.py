@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from tfq_converters.errors import TfqError, raise_all
+from tfq_converters.errors import TfqError, extras_named, raise_all
 from tfq_converters.graph import Graph
 from tfq_converters.reading import KerasCall, keras_call, keras_framework
 from tfq_fine.emulation import refuse_unknown
@@ -12,6 +12,7 @@ from tfq_fine.layers.export import unwrapped
 from tfq_fine.layers.wrapped import wrappers
 
 
+@extras_named()
 def simulate(model: Any, result: Any) -> Any:
     """Return a Keras model with the inputs and outputs of `model` that computes what `result` holds, kernel by kernel.
 

@@ -1,25 +1,42 @@
 """`analyze`: which layer hurts at which step of the hierarchy, whether its weights or its activations do, and why."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
+from rich.console import Group
 
+from tfq_converters.brief import brief
+from tfq_converters.errors import extras_named
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Float32Array, Float64Array, Graph
-from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
+from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_converters.operators import weight_axes
-from tfq_converters.runtime import file_runs
-from tfq_fine.calibration import CalibrationData, Representative
+from tfq_fine.mixed_precision.conditions import Conditions, started
 from tfq_fine.mixed_precision.exploration import Explored, explored
 from tfq_fine.mixed_precision.sensitivity import PartialRuns
 from tfq_fine.mixed_precision.units import FLOAT, Candidate, Unit
 from tfq_fine.numerics import ErrorSums
-from tfq_fine.progress import stages
-from tfq_fine.report import Bars, Grid, Paragraph, Section, decibels, page, plain_text
+from tfq_fine.report import (
+    GOOD_DB,
+    SQNR_EXPLAINED,
+    Banner,
+    Figures,
+    Grid,
+    Lines,
+    Paragraph,
+    Provenance,
+    Section,
+    decibels,
+    framed,
+    page,
+    plain_text,
+    rich_group,
+)
 from tfq_fine.request import (
     ActivationSpec,
     Blocks,
@@ -31,9 +48,6 @@ from tfq_fine.request import (
     Quality,
     WeightSpec,
 )
-from tfq_fine.session import open_model
-from tfq_fine.verification import file_size
-from tfq_fine.weights import CodesOnDisk
 
 GRANULARITIES: dict[str, Granularity] = {
     "per tensor": PerTensor(),
@@ -46,6 +60,7 @@ BLAMED_DB = 6.0  # by which activations must lower the error of weights alone, t
 HELPS_DB = 6.0  # which a suggestion must bring
 EXACT_DB = 120.0
 INSIDE = 4  # samples that the layers' own outputs are compared on
+STANDS_OUT_DB = 1.0  # which the outputs gain with a layer in float, for it to stand out
 OWN = ("layer", ">own, dB", ">reached, dB", ">inherited, %", ">all but this layer, dB", ">gain, dB")
 UNLIKE = 8.0  # times the median of the channels, which the largest has
 
@@ -79,6 +94,8 @@ class LayerAnalysis:
         others_db: SQNR of the model's outputs where all layers but this one do.
     """
 
+    __repr__ = brief
+
     layer: str
     sqnr_db: Mapping[str, float]
     bytes: Mapping[str, int]
@@ -99,10 +116,13 @@ class LayerAnalysis:
 class Analysis:
     """All layers, and the whole model at each step."""
 
+    __repr__ = brief
+
     layers: tuple[LayerAnalysis, ...]
     sqnr_db: Mapping[str, float]
     bytes: Mapping[str, int]
     float_bytes: int
+    provenance: Provenance | None = field(default=None, compare=False)
 
     def sections(self) -> list[Section]:
         """Return the tables, and pictures of them."""
@@ -124,25 +144,111 @@ class Analysis:
             )
             for row in self.layers
         ]
-        names = [row.layer for row in self.layers]
-        series = {step: [row.sqnr_db[step] for row in self.layers] for step in (WEIGHTS, STATIC, "4 bits per channel")}
         return [
             Paragraph("SQNR of the model's outputs in dB, on samples that nothing was fitted to; higher is better."),
             Grid("The whole model at each step", ("", *head[1:]), [*whole, *sizes]),
-            Bars("The whole model", "dB", steps, {"SQNR": [self.sqnr_db[step] for step in steps]}),
             Grid("Only this layer", head, grid),
-            Bars("Only this layer", "dB", names, series),
             Paragraph(
                 "With static activations of 8 bits. Own: the layer's output, computed on float inputs. Reached: that "
                 "output in the whole model. Inherited: the part of the noise there that comes from layers before it. "
                 "All but this layer: the model's outputs, and what they gain over the whole model."
             ),
             Grid("Own and inherited error", OWN, own),
-            Grid("What to do, the worst in 8 bits first", ("layer", "to blame", "because", "rule"), said),
+            Grid("What to do, the worst in 8 bits first", ("layer", "to blame", "because", "`rule"), said),
         ]
+
+    def page_sections(self) -> list[Section]:
+        """Return what the page shows: the judgement and what to do first, the figure of the hierarchy, all tables."""
+        _, whole, layers, said, own, advice = self.sections()
+        origin = [] if self.provenance is None else [self.provenance.grid()]
+        return [
+            self._judgement(),
+            self._figures(),
+            advice,
+            Paragraph(SQNR_EXPLAINED),
+            self._hierarchy(),
+            whole,
+            layers,
+            said,
+            own,
+            *origin,
+        ]
+
+    def _judgement(self) -> Banner:
+        static, weights = self.sqnr_db[STATIC], self.sqnr_db[WEIGHTS]
+        worst = sorted(self.layers, key=lambda row: row.sqnr_db[STATIC])
+        hurt = [row for row in worst if row.suggestion and row.others_db >= static + STANDS_OUT_DB]
+        if not hurt:
+            text = f"Full int8 has {decibels(static)} dB at the outputs, and no single layer would gain much from more."
+            return Banner("good" if static >= GOOD_DB else "plain", "No layer stands out.", text)
+        names = ", ".join(row.layer for row in hurt[:3])
+        text = (
+            f"Full int8 has {decibels(static)} dB at the outputs (8-bit weights alone {decibels(weights)} dB). "
+            f"Most is lost in {names}: the rules below keep what they need."
+        )
+        tone: Literal["plain", "poor"] = "plain" if static >= GOOD_DB else "poor"
+        return Banner(tone, f"{len(hurt)} of {len(self.layers)} layers stand out.", text)
+
+    def _figures(self) -> Figures:
+        shown = {"8-bit weights": WEIGHTS, "4-bit weights, blocks of 32": "4 bits blocks of 32", "Full int8": STATIC}
+        return Figures(
+            [
+                (
+                    name,
+                    f"{decibels(self.sqnr_db[step])} dB",
+                    f"{100 * self.bytes[step] / self.float_bytes:.0f} % of the float file",
+                )
+                for name, step in shown.items()
+            ]
+        )
+
+    def _hierarchy(self) -> Lines:
+        """Return error against size on this model: a line for each width, from per-tensor scales to blocks."""
+
+        def point(step: str) -> tuple[float, float]:
+            return 100 * self.bytes[step] / self.float_bytes, self.sqnr_db[step]
+
+        series = {
+            f"{bits} bits, weights alone": [point(f"{bits} bits {name}") for name in GRANULARITIES]
+            for bits in (8, 4, 2)
+        }
+        others = {DYNAMIC: [point(DYNAMIC)], STATIC: [point(STATIC)]}
+        axes = ("size, % of the float file", "SQNR of the outputs, dB")
+        about = "Each line goes from one scale per tensor over groups of channels and channels to blocks of 32 inputs."
+        return Lines("Granularity against size on this model", axes, {**series, **others}, about)
+
+    def to_json(self) -> str:
+        """Return all figures as JSON text."""
+        layers = [{**asdict(row), "inherited": row.inherited} for row in self.layers]
+        return json.dumps({**asdict(self), "layers": layers}, indent=1)
 
     def __str__(self) -> str:
         return plain_text(self.sections(), 200)
+
+    def __rich__(self) -> Group:
+        return rich_group(self.sections())
+
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """Return the layers as plain dicts: `pandas.DataFrame(analysis.layer_rows())`; a column for each step."""
+        return [
+            {"layer": row.layer, "blame": row.blame, "own_db": row.own_db, "reached_db": row.reached_db}
+            | {"inherited": row.inherited, "others_db": row.others_db, "suggestion": row.suggestion}
+            | {f"{step}: dB": value for step, value in row.sqnr_db.items()}
+            | {f"{step}: bytes": value for step, value in row.bytes.items()}
+            for row in self.layers
+        ]
+
+    def to_html(self) -> str:
+        """Return the text of the page that `save_html` writes.
+
+        Raises:
+            TfqError: an extra is not installed.
+        """
+        return page("Analysis of layers", self.page_sections())
+
+    def _repr_html_(self) -> str:
+        """Return the page for a notebook."""
+        return framed(self.to_html, str(self))
 
     def save_html(self, place: Place) -> None:
         """Write the tables and pictures as one page.
@@ -150,9 +256,10 @@ class Analysis:
         Raises:
             TfqError: the place cannot be written, or an extra is not installed.
         """
-        write_file(place, [page("Analysis of layers", self.sections()).encode()])
+        write_file(place, [self.to_html().encode()])
 
 
+@extras_named()
 def analyze(
     model: Any,
     data: Any,
@@ -185,29 +292,32 @@ def analyze(
     """
     steps = tuple(Candidate(name, spec) for name, spec in hierarchy().items())
     plain = Candidate(FLOAT, None)
-    target = Target((runtimes,) if isinstance(runtimes, str) else tuple(runtimes))
-    on_disk = None if cache_dir is None else CodesOnDisk(cache_dir)
-    material = Representative(CalibrationData.of(data, num_samples, 1, "error", None, None, None))
-    with stages(progress) as shown, file_runs(timeout) as files:
-        with shown.stage("reading the model"):
-            source = open_model(model, safe_mode).read_plain(material.shapes, "analyze")
-        size = file_size(source.content)
-        table = explored(
-            source.graph, material, (*steps, plain), quality, target, size, files, on_disk, shown, executor=executor
-        )
+    conditions = Conditions.of(
+        runtimes=runtimes,
+        quality=quality,
+        num_samples=num_samples,
+        executor=executor,
+        cache_dir=cache_dir,
+        progress=progress,
+        safe_mode=safe_mode,
+        timeout=timeout,
+    )
+    with started(model, data, conditions, "analyze") as job:
+        graph, shown, size = job.source.graph, job.shown, job.float_bytes
+        table = explored(graph, job.material, (*steps, plain), conditions, job.files, shown, size, are_named=False)
         with shown.stage("measuring the whole model"):
             uniform = {c: table.plans.uniform(c) for c in steps}
             whole = {c.name: table.plans.decibels(choice) for c, choice in uniform.items()}
             sizes = {c.name: table.plans.size(choice) for c, choice in uniform.items()}
         static = next(c for c in steps if c.name == STATIC)
         with shown.stage("measuring all but one layer", len(table.units)) as advance:
-            errors = layer_errors(source.graph, table, static)
+            errors = layer_errors(graph, table, static)
             others = {}
             for unit in table.units:
                 others[unit] = table.plans.decibels({**uniform[static], unit: plain})
                 advance(1)
-    layers = tuple(_layer(source.graph, table, unit, errors[unit], others[unit]) for unit in table.units)
-    return Analysis(layers, whole, sizes, size)
+    layers = tuple(_layer(graph, table, unit, errors[unit], others[unit]) for unit in table.units)
+    return Analysis(layers, whole, sizes, size, Provenance.of(model, data))
 
 
 def layer_errors(graph: Graph, table: Explored, static: Candidate) -> dict[Unit, tuple[float, float]]:
@@ -232,7 +342,7 @@ def layer_errors(graph: Graph, table: Explored, static: Candidate) -> dict[Unit,
 
 def _layer(graph: Graph, table: Explored, unit: Unit, errors: tuple[float, float], others: float) -> LayerAnalysis:
     steps = [c for c in table.candidates if c.spec is not None]
-    sqnr = {c.name: _decibels(table.noise[unit, c]) for c in steps}
+    sqnr = {c.name: _decibels(table.loss[unit, c]) for c in steps}
     least = min(table.bytes[unit, c] for c in steps)
     sizes = {c.name: round(table.bytes[unit, c] - least) for c in steps}
     blame = "activations" if sqnr[STATIC] < sqnr[WEIGHTS] - BLAMED_DB else "weights"

@@ -1,6 +1,6 @@
 """Labelled samples that decide: the metric of the float model and of files, and how sure a drop is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -113,35 +113,61 @@ def read_once(graph: Graph, data: Any, num_samples: int | None) -> list[dict[str
     """
     specs = input_specs(graph)
     read = singles(batches(data, specs, limit=num_samples, keep_labels=False), specs)
-    return [{spec.name: np.array(a) for spec, a in zip(specs, batch.inputs, strict=True)} for batch in read]
+    return by_name(graph, [tuple(np.array(array) for array in batch.inputs) for batch in read])
 
 
-def split(
-    graph: Graph, data: Any, labels: Any, num_samples: int | None
-) -> tuple[list[dict[str, AnyArray]], list[Sample], AnyArray]:
-    """Read labelled data, and return (what calibrates, by input name; the samples that decide; their labels).
+def by_name(graph: Graph, samples: Sequence[Sample]) -> list[dict[str, AnyArray]]:
+    """Return samples by input name, as they can be read."""
+    names = [spec.name for spec in input_specs(graph)]
+    return [dict(zip(names, sample, strict=True)) for sample in samples]
 
-    Which ones calibrate is drawn at random, the same for the same number of samples.
+
+def read_labelled(
+    graph: Graph, data: Any, labels: Any, num_samples: int | None, reader: str
+) -> tuple[list[Sample], list[AnyArray]]:
+    """Return (samples, their labels).
+
+    Args:
+        graph: the float graph.
+        data: the samples, with labels or without.
+        labels: the labels, unless `data` holds them.
+        num_samples: read at most this many.
+        reader: what reads labels, for the message.
 
     Raises:
-        TfqError: bad data, no labels, or too few samples.
+        TfqError: bad data, or no labels.
     """
     specs = input_specs(graph)
-    read = singles(batches(data, specs, labels=labels, limit=num_samples), specs)
     samples: list[Sample] = []
     kept: list[AnyArray] = []
-    for batch in read:
+    for batch in singles(batches(data, specs, labels=labels, limit=num_samples), specs):
         if batch.labels is None:
-            raise TfqError("max_drop compares metrics, which need labels: pass labels=..., or data that holds them")
+            raise TfqError(f"{reader} needs labels: pass labels=..., or data that holds them")
         samples.append(tuple(np.array(array) for array in batch.inputs))
         kept.append(np.array(batch.labels))
-    if len(samples) < 2 * LEAST:
-        raise TfqError(
-            f"max_drop: expected at least {2 * LEAST} labelled samples, half of which decide; found {len(samples)}"
-        )
-    order = np.random.default_rng(0).permutation(len(samples))
-    count = min(MOST_CALIBRATING, len(samples) // 2)
-    names = [spec.name for spec in specs]
-    calibrating = [dict(zip(names, samples[n], strict=True)) for n in sorted(order[:count])]
-    deciding = sorted(order[count:])
-    return calibrating, [samples[n] for n in deciding], np.concatenate([kept[n] for n in deciding])
+    return samples, kept
+
+
+def drawn(count: int) -> tuple[list[int], list[int]]:
+    """Return (which of `count` samples calibrate, which decide), drawn at random, the same for the same number.
+
+    Raises:
+        TfqError: there are too few samples.
+    """
+    if count < 2 * LEAST:
+        raise TfqError(f"max_drop: expected at least {2 * LEAST} labelled samples, half of which decide; found {count}")
+    order = np.random.default_rng(0).permutation(count).tolist()
+    calibrating = min(MOST_CALIBRATING, count // 2)
+    return sorted(order[:calibrating]), sorted(order[calibrating:])
+
+
+def labels_by_content(samples: Sequence[Sample], labels: Sequence[AnyArray]) -> Callable[[Sample], AnyArray]:
+    """Return a function that gives the label of a sample; of equal samples, that of the first."""
+    label_of: dict[bytes, AnyArray] = {}
+    for sample, label in zip(samples, labels, strict=True):
+        label_of.setdefault(_content(sample), label)
+    return lambda sample: label_of[_content(sample)]
+
+
+def _content(sample: Sample) -> bytes:
+    return b"".join(np.ascontiguousarray(array).tobytes() for array in sample)

@@ -33,7 +33,7 @@ LIBRARIES = ("numpy", "scipy", "ai-edge-litert")
 class KeptLayer:
     """One candidate of one layer: what it does to the outputs, and its codes."""
 
-    noise: float
+    loss: float
     codes: Mapping[tuple[OpKey, int], WeightCodes]
 
 
@@ -69,7 +69,7 @@ class LayersOnDisk:
         def read(content: Mapping[str, AnyArray]) -> KeptLayer:
             places = [(int(o), int(slot)) for o, slot in content["places"]]
             codes = {((0, o), slot): codes_of_arrays(content, f"{o}.{slot}.") for o, slot in places}
-            return KeptLayer(float(content["noise"]), codes)
+            return KeptLayer(float(content["loss"]), codes)
 
         return None if self._on_disk is None else self._on_disk.find(name, read)
 
@@ -77,7 +77,7 @@ class LayersOnDisk:
         """Write the entry of one candidate of one layer."""
         if self._on_disk is None:
             return
-        arrays: dict[str, Any] = {"noise": layer.noise}
+        arrays: dict[str, Any] = {"loss": layer.loss}
         arrays["places"] = np.array([(key[1], slot) for key, slot in layer.codes], np.int64).reshape(-1, 2)
         for (key, slot), codes in layer.codes.items():
             arrays |= arrays_of_codes(codes, f"{key[1]}.{slot}.")

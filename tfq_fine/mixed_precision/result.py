@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tfq_converters.brief import brief, first_lines
 from tfq_converters.files import Place, write_file
 from tfq_fine.api import Result
 from tfq_fine.mixed_precision.labelled import Drop
-from tfq_fine.report import Bars, Grid, Section, decibels, page, plain_text, size
+from tfq_fine.report import GOOD_DB, Banner, Figures, Grid, Lines, Section, decibels, framed, page, plain_text, size
 from tfq_fine.request import Recipe
 
 
@@ -26,6 +27,8 @@ class Point:
 @dataclass(frozen=True)
 class Frontier:
     """Error against size: files that were made and run, by size."""
+
+    __repr__ = brief
 
     points: tuple[Point, ...]
     float_bytes: int
@@ -45,10 +48,21 @@ class Frontier:
             )
             for point in self.points
         ]
-        names = [f"{size(point.bytes)} bytes, {row[4]}" for point, row in zip(self.points, rows, strict=True)]
         columns = (">bytes", ">% of float", ">SQNR of the outputs, dB", ">drop", "made by")
-        series = {"SQNR": [point.sqnr_db for point in self.points]}
-        return [Grid("Error against size", columns, rows), Bars("Error against size", "dB", names, series)]
+        by_size = sorted(self.points, key=lambda point: point.bytes)
+        axes = ("size, % of the float file", "SQNR of the outputs, dB")
+        series = {
+            made: [(100 * p.bytes / self.float_bytes, p.sqnr_db) for p in by_size if p.is_whole == is_whole]
+            for made, is_whole in (("put together from fitted layers", False), ("made by quantize", True))
+        }
+        about = (
+            "Every point is a file that was made and run. Smaller files are to the left, those nearer to float above."
+        )
+        shown: list[Section] = [Lines("Error against size", axes, series, about), Grid("The files", columns, rows)]
+        dropped = [(100 * p.bytes / self.float_bytes, p.drop.value) for p in by_size if p.drop is not None]
+        if dropped:
+            shown.insert(1, Lines("Drop of the metric against size", (axes[0], "drop"), {"drop": dropped}))
+        return shown
 
     def __str__(self) -> str:
         return plain_text(self.sections())
@@ -59,17 +73,31 @@ class Frontier:
         Raises:
             TfqError: the place cannot be written, or an extra is not installed.
         """
-        write_file(place, [page("Error against size", self.sections()).encode()])
+        write_file(place, [self.to_html().encode()])
+
+    def to_html(self) -> str:
+        """Return the text of the page that `save` writes.
+
+        Raises:
+            TfqError: an extra is not installed.
+        """
+        return page("Error against size", self.sections())
+
+    def _repr_html_(self) -> str:
+        """Return the page for a notebook."""
+        return framed(self.to_html, str(self))
 
 
 @dataclass(frozen=True)
 class LayerChoice:
     """The choice for one layer, and what each candidate would cost and lose there alone."""
 
+    __repr__ = brief
+
     layer: str
     chosen: str
     bytes: Mapping[str, int]  # candidate -> bytes more than the smallest one takes
-    noise: Mapping[str, float]  # candidate -> share of noise in the outputs with only this layer quantized
+    loss: Mapping[str, float]  # candidate -> what is lost in the outputs with only this layer quantized
 
 
 @dataclass(frozen=True)
@@ -98,6 +126,20 @@ class SearchResult:
     latency: float | None = None
     predicted_latency: float | None = None
 
+    def __repr__(self) -> str:
+        return first_lines(str(self))
+
+    def _repr_html_(self) -> str:
+        """Return the error against size, for a notebook."""
+        return framed(self.to_html, str(self))
+
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """Return the layers as plain dicts: `pandas.DataFrame(result.layer_rows())`."""
+        return [
+            {"layer": row.layer, "chosen": row.chosen, "bytes": row.bytes[row.chosen], "loss": row.loss[row.chosen]}
+            for row in self.layers
+        ]
+
     @property
     def content(self) -> bytes:
         """The bytes of the file."""
@@ -105,7 +147,7 @@ class SearchResult:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of the file; `quantize` makes it again with the same data and `prefer="size"`."""
+        """The recipe of the file, for `prefer="size"`; `quantize` makes the same file where `point.is_whole`."""
         return self.point.recipe
 
     def to_json(self) -> str:
@@ -126,6 +168,72 @@ class SearchResult:
             "frontier": [figures(point) for point in self.frontier],
         }
         return json.dumps(content, indent=1)
+
+    def sections(self) -> list[Section]:
+        """Return what the page shows: whether the budget is met, what each layer got, and the frontier."""
+        met = Banner(
+            "good" if self.point.sqnr_db >= GOOD_DB else "plain",
+            "Within the budget.",
+            f"{self.point.bytes:,} bytes, {decibels(self.point.sqnr_db)} dB at the outputs"
+            + (
+                "." if self.point.sqnr_db >= GOOD_DB else ": measure the task's metric with `verify` before you use it."
+            ),
+        )
+        entries = [
+            (
+                "Size",
+                f"{self.point.bytes:,} bytes",
+                f"{100 * self.point.bytes / self.float_bytes:.1f} % of float's {self.float_bytes:,}",
+            ),
+            ("SQNR of the outputs", f"{decibels(self.point.sqnr_db)} dB", "on samples that nothing was fitted to"),
+        ]
+        if self.point.drop is not None:
+            drop = self.point.drop
+            entries.append(
+                (
+                    "Metric",
+                    f"{drop.metric:.4g}",
+                    f"worse by {drop.value:.4g}; 95 % between {drop.low:.4g} and {drop.high:.4g}",
+                )
+            )
+        if self.latency is not None:
+            entries.append(("Time of a run", f"{self.latency:.2f} of float's", "measured on this machine"))
+        rows = [
+            (
+                row.layer,
+                row.chosen,
+                f"{row.loss[row.chosen]:.3g}" if row.chosen in row.loss else "",
+                size(row.bytes.get(row.chosen, 0)),
+            )
+            for row in self.layers
+        ]
+        about = "The loss in the outputs with only this layer quantized; bytes more than the smallest candidate takes."
+        banner = Banner("poor", "The budget is not met.", self.problem) if self.problem else met
+        layers = Grid("What each layer got", ("layer", "candidate", "#loss alone", ">bytes more"), rows, about)
+        origin = self.result.report.provenance
+        return [
+            banner,
+            Figures(entries),
+            layers,
+            *self.frontier.sections(),
+            *([] if origin is None else [origin.grid()]),
+        ]
+
+    def to_html(self) -> str:
+        """Return the text of the page that `save_html` writes.
+
+        Raises:
+            TfqError: an extra is not installed.
+        """
+        return page("Search", self.sections())
+
+    def save_html(self, place: Place) -> None:
+        """Write what each layer got and the frontier as an HTML page.
+
+        Raises:
+            TfqError: the place cannot be written, or an extra is not installed.
+        """
+        write_file(place, [self.to_html().encode()])
 
     def save(self, place: Place) -> None:
         """Write the file to a path or open descriptor.

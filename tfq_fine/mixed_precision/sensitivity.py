@@ -19,13 +19,13 @@ from tfq_converters.quantized import OpEncoding, OpKey, QuantizedGraph
 from tfq_converters.realize import realize
 from tfq_converters.runtime import Runner
 from tfq_fine.calibration import Sample, result_of
+from tfq_fine.mixed_precision.measures import Measure, NoiseShare
 from tfq_fine.mixed_precision.units import Unit
 from tfq_fine.numerics import ErrorSums
-from tfq_fine.variants import WORST, FloatOutputs, FloatReference, judged
+from tfq_fine.variants import FloatOutputs, FloatReference, judged
 
 Values = dict[int, AnyArray]  # tensor of the main subgraph -> its value for one sample
 Encodings = Mapping[OpKey, OpEncoding]
-WORST_SHARE = 1e6  # stands for outputs that are not finite
 SENT = 8  # tasks that an executor has at a time: each holds the model's values at a cut
 
 
@@ -38,7 +38,7 @@ class RestOfModel:
         first: the index of the first one in the main subgraph.
         fed: for every sample, the values that these read.
         shown: for every sample, the values before the cut that outputs are judged by.
-        expected: the float model's outputs.
+        measure: what is compared with the float model's outputs, and how.
         threads: the number of threads of the interpreter.
     """
 
@@ -46,24 +46,18 @@ class RestOfModel:
     first: int
     fed: Sequence[Values]
     shown: Sequence[Values]
-    expected: FloatOutputs
+    measure: Measure
     threads: int
 
-    def shares(self, encodings: Encodings) -> list[float]:
-        """Return, for every sample, the share of noise in the outputs with these operators encoded.
-
-        That is 1 / SQNR, as `variants.judging` compares outputs; `WORST_SHARE` where one is not finite.
-        """
-        shares = []
+    def losses(self, encodings: Encodings) -> list[float]:
+        """Return, for every sample, what is lost in the outputs with these operators encoded."""
         results = _run(self.rest, self.first, self.fed, encodings, self.threads)
-        for n, (before, after) in enumerate(zip(self.shown, results, strict=True)):
-            decibels = self.expected.decibels(n, before | after)
-            shares.append(WORST_SHARE if decibels == WORST else 10 ** (-decibels / 10))
-        return shares
+        pairs = zip(self.shown, results, strict=True)
+        return [self.measure.loss(n, before | after) for n, (before, after) in enumerate(pairs)]
 
-    def noise(self, several: Sequence[Encodings]) -> list[float]:
-        """Return the mean share of noise over samples for each of several ways to encode; an executor runs this."""
-        return [float(np.mean(self.shares(encodings))) if encodings else 0.0 for encodings in several]
+    def mean_losses(self, several: Sequence[Encodings]) -> list[float]:
+        """Return the mean loss over samples for each of several ways to encode, from 0; an executor runs this."""
+        return [max(float(np.mean(self.losses(encodings))), 0.0) if encodings else 0.0 for encodings in several]
 
 
 class PartialRuns:
@@ -73,10 +67,17 @@ class PartialRuns:
         graph: the float graph.
         samples: inputs in input order.
         threads: the number of threads of the interpreter.
+        measure: makes what outputs are compared by of the float model's.
     """
 
-    def __init__(self, graph: Graph, samples: Sequence[Sample], threads: int) -> None:
-        self.graph, self._threads = graph, threads
+    def __init__(
+        self,
+        graph: Graph,
+        samples: Sequence[Sample],
+        threads: int,
+        measure: Callable[[FloatOutputs], Measure] = NoiseShare,
+    ) -> None:
+        self.graph, self.samples, self._threads, self._measure = graph, samples, threads, measure
         main = graph.main
         self._last = {t: o for o, op in enumerate(main.ops) for t in op.inputs if t != ABSENT}
         self._shown = {*(judge.tensor for judge in judged(graph)), *main.outputs}
@@ -89,6 +90,11 @@ class PartialRuns:
     def values(self) -> Values:
         """The float model's values at the cut, for the first sample."""
         return self._values[0]
+
+    @property
+    def expected(self) -> FloatOutputs:
+        """The float model's outputs."""
+        return self._reference.outputs
 
     def go_to(self, stop: int) -> None:
         """Run the float model up to the cut before operator `stop`, which is not before that of the last call."""
@@ -107,17 +113,24 @@ class PartialRuns:
         rest = self._part(range(self._position, len(self.graph.main.ops)), self._shown)
         fed = [{t: values[t] for t in rest.inputs} for values in self._values]
         shown = [{t: value for t, value in values.items() if t in self._shown} for values in self._values]
-        return RestOfModel(rest, self._position, fed, shown, self._reference.outputs, threads or self._threads)
+        return RestOfModel(
+            rest, self._position, fed, shown, self._measure(self._reference.outputs), threads or self._threads
+        )
+
+    def own_outputs(self, encodings: Encodings) -> Iterator[tuple[Values, Values]]:
+        """Yield, for every sample, float outputs of the first operator after the cut: (in float, encoded)."""
+        only = self._part(range(self._position, self._position + 1), {*self.graph.main.ops[self._position].outputs})
+        floats = {t for t in only.outputs if self.graph.main.tensors[t].dtype == "float32"}
+        plain, encoded = (_run(only, self._position, self._values, how, self._threads) for how in ({}, encodings))
+        for before, after in zip(plain, encoded, strict=True):
+            yield {t: before[t] for t in floats}, {t: after[t] for t in floats}
 
     def own_errors(self, encodings: Encodings) -> dict[int, ErrorSums]:
         """Return tensor -> the errors of the first operator after the cut on float inputs, over all samples."""
-        only = self._part(range(self._position, self._position + 1), {*self.graph.main.ops[self._position].outputs})
-        plain, encoded = (_run(only, self._position, self._values, how, self._threads) for how in ({}, encodings))
         sums: dict[int, ErrorSums] = {}
-        for expected, rounded in zip(plain, encoded, strict=True):
+        for expected, rounded in self.own_outputs(encodings):
             for t, value in expected.items():
-                if value.dtype == np.float32:
-                    sums[t] = sums.get(t, ErrorSums()) + ErrorSums.of(value, rounded[t])
+                sums[t] = sums.get(t, ErrorSums()) + ErrorSums.of(value, rounded[t])
         return sums
 
     def _part(self, ops: range, shown: set[int]) -> Part:
@@ -146,7 +159,7 @@ def sensitivities(
     begin: Callable[[Unit], None],
     executor: Executor | None = None,
 ) -> Iterator[tuple[Unit, list[float]]]:
-    """Yield, for every layer, the mean share of noise in the outputs for each way to encode it.
+    """Yield, for every layer, the mean loss in the outputs for each way to encode it.
 
     Args:
         runs: the model, at its inputs.
@@ -164,9 +177,9 @@ def sensitivities(
                 begin(unit)
             runs.go_to(unit.keys[0][1])
             if executor is None:
-                yield unit, runs.rest().noise(several)
+                yield unit, runs.rest().mean_losses(several)
                 continue
-            sent.append((unit, executor.submit(RestOfModel.noise, runs.rest(threads=1), several)))
+            sent.append((unit, executor.submit(RestOfModel.mean_losses, runs.rest(threads=1), several)))
             if len(sent) == SENT:
                 yield _received(*sent.popleft(), begin)
         while sent:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
+from tfq_converters.kernels import Target
 from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpKey
 from tfq_fine.request import RECIPES, OpSpec, Recipe, Rule, named
@@ -19,7 +20,8 @@ DEFAULT = (
     "weight_only_int2_block32",
     "weight_only_int2",
 )
-QUICK = (FLOAT, "dynamic_int8", "full_int8")
+QUICK = (FLOAT, "dynamic_int8", "full_int8")  # modes whose kernels are fast
+COMPILED = ("full_int8", "full_int16x8", "full_w4a8")  # for compilers, which take integers alone
 Choice = Mapping["Unit", "Candidate"]
 
 
@@ -56,6 +58,17 @@ def units_of(graph: Graph) -> tuple[Unit, ...]:
         if weight_axes(op, graph.main):
             keys.setdefault((op.layer, op.code), []).append((0, o))
     return tuple(Unit(layer, code, tuple(ops)) for (layer, code), ops in keys.items())
+
+
+def default_candidates(target: Target, is_timed: bool) -> tuple[str, ...]:
+    """Return the candidates where a user names none; those that no layer can get on the target are left out later.
+
+    On CPUs a float layer is both faster and more exact than one with activations of 16 bits, which therefore are
+    candidates for compilers alone.
+    """
+    if target.compiles:
+        return COMPILED
+    return QUICK if is_timed else DEFAULT
 
 
 def candidates_of(given: Iterable[str | OpSpec | Recipe]) -> tuple[Candidate, ...]:

@@ -1,7 +1,7 @@
 """The best choice within a size: by the sums over layers, then by running assembled files."""
 
 from collections.abc import Iterator, Mapping
-from itertools import combinations
+from itertools import combinations, islice
 
 from tfq_converters.errors import TfqError
 from tfq_fine.mixed_precision.choice import Limit, best_choice
@@ -9,7 +9,9 @@ from tfq_fine.mixed_precision.exploration import Explored
 from tfq_fine.mixed_precision.units import Candidate, Unit
 
 MOST_CORRECTIONS = 6  # corrections of the sum of bytes over layers by the size of the assembled file
+SLACKS = (0.01, 0.02, 0.04, 0.08, 0.16)  # shares of a size that sums may go beyond it: layers share conversions
 MOST_RUNS = 48  # assembled files that are run to refine one
+PATIENCE = 16  # runs of these in a row that bring nothing: the refinement ends
 FRONTIER = 12  # sizes that the trade of size against error is shown at
 LEAST_GAIN_DB = 0.05  # in the outputs, that a swap must bring: less is noise
 Changes = tuple[tuple[Unit, Candidate], ...]
@@ -23,21 +25,29 @@ def best_within(explored: Explored, most: int) -> dict[Unit, Candidate]:
     Raises:
         TfqError: no file of these candidates is that small; the smallest is named.
     """
-    best: dict[Unit, Candidate] | None = None
-    limit, tried = most - explored.base_bytes, set()
+    limit, sizes = most - explored.base_bytes, dict[tuple[Candidate, ...], int]()
+    choices: list[dict[Unit, Candidate]] = []
+
+    def solved(limit: float) -> int | None:
+        """Return the size of the file of the best choice within a limit; None where it is not a new one."""
+        choice = best_choice(explored.units, explored.loss, [Limit(explored.bytes, limit)])
+        if choice is None or tuple(choice.values()) in sizes:
+            return None
+        choices.append(choice)
+        sizes[tuple(choice.values())] = explored.plans.size(choice)
+        return sizes[tuple(choice.values())]
+
     for _ in range(MOST_CORRECTIONS):
-        choice = best_choice(explored.units, explored.noise, [Limit(explored.bytes, float(limit))])
-        if choice is None or tuple(choice.values()) in tried:
+        size = solved(float(limit))
+        if size is None:
             break
-        tried.add(tuple(choice.values()))
-        size = explored.plans.size(choice)
-        fits = size <= most
-        if fits and (best is None or explored.predicted_noise(choice) < explored.predicted_noise(best)):
-            best = choice
-        limit = most - size + explored.predicted_bytes(choice) - explored.base_bytes
-    if best is not None:
-        return best
-    smallest = explored.smallest()
+        limit = most - size + explored.predicted_bytes(choices[-1]) - explored.base_bytes
+    for slack in SLACKS:
+        solved(limit + slack * most)
+    fitting = [choice for choice in choices if sizes[tuple(choice.values())] <= most]
+    if fitting:
+        return min(fitting, key=explored.predicted_loss)
+    smallest = min([explored.smallest(), *uniform_choices(explored)], key=explored.plans.size)
     least = explored.plans.size(smallest)
     if least > most:
         share = 100 * least / explored.float_bytes
@@ -55,10 +65,25 @@ def sizes_between(explored: Explored) -> list[dict[Unit, Candidate]]:
     choices = [small]
     for n in range(1, FRONTIER - 1):
         most = low * (high / low) ** (n / (FRONTIER - 1))
-        choice = best_choice(explored.units, explored.noise, [Limit(explored.bytes, most - explored.base_bytes)])
+        choice = best_choice(explored.units, explored.loss, [Limit(explored.bytes, most - explored.base_bytes)])
         if choice is not None and choice not in choices:
             choices.append(choice)
     return [*choices, exact] if exact not in choices else choices
+
+
+def best_start(explored: Explored, most: int) -> dict[Unit, Candidate]:
+    """Return the best of the choice by the sums and of all uniform ones, by their assembled files.
+
+    Raises:
+        TfqError: no file of these candidates is that small; the smallest is named.
+    """
+    plans, best = explored.plans, best_within(explored, most)
+    return max([best, *(one for one in uniform_choices(explored) if plans.size(one) <= most)], key=plans.figure)
+
+
+def uniform_choices(explored: Explored) -> list[dict[Unit, Candidate]]:
+    """Return the choices of one candidate for all layers."""
+    return [explored.plans.uniform(c) for c in explored.candidates]
 
 
 def refined(explored: Explored, choice: dict[Unit, Candidate], most: int) -> dict[Unit, Candidate]:
@@ -66,20 +91,17 @@ def refined(explored: Explored, choice: dict[Unit, Candidate], most: int) -> dic
 
     Noise of several layers does not quite add up: what the sums rank near each other is told apart by running it.
     """
-    best, runs, tried = explored.plans.decibels(choice), 0, {tuple(choice.values())}
+    best, runs, tried = explored.plans.figure(choice), 0, {tuple(choice.values())}
     improves = True
     while improves and runs < MOST_RUNS:
         improves = False
-        for other in neighbours(explored, choice, most):
-            if tuple(other.values()) in tried:
-                continue
+        new = (other for other in neighbours(explored, choice, most) if tuple(other.values()) not in tried)
+        for other in islice(new, min(PATIENCE, MOST_RUNS - runs)):
             tried.add(tuple(other.values()))
             runs += 1
-            db = explored.plans.decibels(other)
+            db = explored.plans.figure(other)
             if db > best + LEAST_GAIN_DB and explored.plans.size(other) <= most:
                 choice, best, improves = other, db, True
-                break
-            if runs >= MOST_RUNS:
                 break
     return choice
 
@@ -99,7 +121,7 @@ def neighbours(explored: Explored, choice: Mapping[Unit, Candidate], most: int) 
     for change in [*((one,) for one in changes), *pairs]:
         more = sum(explored.bytes[unit, c] - explored.bytes[unit, choice[unit]] for unit, c in change)
         if more <= left:
-            noise = sum(explored.noise[unit, c] - explored.noise[unit, choice[unit]] for unit, c in change)
+            noise = sum(explored.loss[unit, c] - explored.loss[unit, choice[unit]] for unit, c in change)
             ranked.append((noise, len(ranked), change))
     for _, _, change in sorted(ranked, key=lambda each: each[:2])[: 2 * MOST_RUNS]:
         yield {**choice, **dict(change)}

@@ -16,11 +16,11 @@ STEP = 1.6  # the factor of noise between two of them
 Made = Callable[[dict[Unit, Candidate]], Drop]  # makes the file of a choice in full, and measures it
 
 
-def smallest_with_noise(explored: Explored, most: float) -> dict[Unit, Candidate]:
+def smallest_with_loss(explored: Explored, most: float) -> dict[Unit, Candidate]:
     """Return the choice of fewest bytes whose noise by the sum over layers is at most `most`, or the most exact one."""
     least = {unit: min(explored.bytes[unit, c] for c in explored.candidates) for unit in explored.units}
     shifted = {(unit, c): size - least[unit] for (unit, c), size in explored.bytes.items()}
-    choice = best_choice(explored.units, shifted, [Limit(explored.noise, most)])
+    choice = best_choice(explored.units, shifted, [Limit(explored.loss, most)])
     return explored.most_exact() if choice is None else choice
 
 
@@ -37,18 +37,18 @@ def within_drop(explored: Explored, judge: Labelled, limit: float, made: Made) -
         made: makes and measures a file; called once for every choice.
     """
     exact, small = explored.most_exact(), explored.smallest()
-    low = math.log(max(explored.predicted_noise(exact), 1e-9))
-    high = math.log(max(explored.predicted_noise(small), 1e-9))
+    low = math.log(max(explored.predicted_loss(exact), 1e-9))
+    high = math.log(max(explored.predicted_loss(small), 1e-9))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        if _assembled(explored, judge, smallest_with_noise(explored, math.exp(middle))) <= limit:
+        if _assembled(explored, judge, smallest_with_loss(explored, math.exp(middle))) <= limit:
             low = middle
         else:
             high = middle
     noise, tried = math.exp(low), list[dict[Unit, Candidate]]()
     direction = 0  # up while files keep to the limit, down while they do not
     while len(tried) < MOST_FILES:
-        choice = smallest_with_noise(explored, noise)
+        choice = smallest_with_loss(explored, noise)
         if choice not in tried:
             tried.append(choice)
             turn = 1 if made(choice).value <= limit else -1
@@ -58,9 +58,9 @@ def within_drop(explored: Explored, judge: Labelled, limit: float, made: Made) -
             if choice == (small if turn > 0 else exact):
                 return tried
         noise *= STEP**direction
-        if not explored.predicted_noise(exact) / STEP <= noise <= explored.predicted_noise(small) * STEP:
-            noise = explored.predicted_noise(exact if direction < 0 else small)
-            if smallest_with_noise(explored, noise) in tried:
+        if not explored.predicted_loss(exact) / STEP <= noise <= explored.predicted_loss(small) * STEP:
+            noise = explored.predicted_loss(exact if direction < 0 else small)
+            if smallest_with_loss(explored, noise) in tried:
                 return tried
     if direction < 0:  # the last resort of a repair
         tried.append(exact)

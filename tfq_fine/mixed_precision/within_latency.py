@@ -32,13 +32,13 @@ def best_within_time(explored: Explored, times: Table, most: float) -> dict[Unit
     tried: list[dict[Unit, Candidate]] = []
     quickest = {unit: min(explored.candidates, key=lambda c: times[unit, c]) for unit in explored.units}
     for _ in range(MOST_FILES):
-        choice = best_choice(explored.units, explored.noise, [Limit(times, limit)]) or quickest
+        choice = best_choice(explored.units, explored.loss, [Limit(times, limit)]) or quickest
         if choice in tried:
             break
         tried.append(choice)
         ratio = ratio_of(explored, choice)
         fastest = min(fastest, ratio)
-        if ratio <= most and (best is None or explored.predicted_noise(choice) < explored.predicted_noise(best)):
+        if ratio <= most and (best is None or explored.predicted_loss(choice) < explored.predicted_loss(best)):
             best = choice
         if CLOSE * most <= ratio <= most:
             break

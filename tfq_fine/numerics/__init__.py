@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tfq_fine.numerics.blas_threads import threads_for
     from tfq_fine.numerics.errors import Agreement, ErrorSums, in_top, is_classes, is_tied
     from tfq_fine.numerics.histogram import Counter, Histogram
+    from tfq_fine.numerics.intervals import paired_interval, share_interval
     from tfq_fine.numerics.sizes import constant_bytes, is_large
 else:
     __getattr__, __dir__ = face(
@@ -19,6 +20,7 @@ else:
             "blas_threads": "threads_for",
             "errors": "Agreement ErrorSums in_top is_classes is_tied",
             "histogram": "Counter Histogram",
+            "intervals": "paired_interval share_interval",
             "sizes": "constant_bytes is_large",
         },
     )
@@ -40,5 +42,7 @@ __all__ = [
     "is_classes",
     "is_large",
     "is_tied",
+    "paired_interval",
+    "share_interval",
     "threads_for",
 ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
+from tfq_converters.brief import brief
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.kernels import Target
 from tfq_converters.operators import facts_of
@@ -61,6 +62,8 @@ class Policy:
 @dataclass(frozen=True, eq=False)
 class Plan(Mapping[OpKey, Decision]):
     """The decision on every operator of a graph; what follows from it is computed once."""
+
+    __repr__ = brief
 
     decisions: Mapping[OpKey, Decision]
 

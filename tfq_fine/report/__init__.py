@@ -7,12 +7,27 @@ from tfq_converters import face
 if TYPE_CHECKING:
     from tfq_fine.report.activations import activation_rows
     from tfq_fine.report.html import page, require_extra
+    from tfq_fine.report.layers import SQNR_EXPLAINED
     from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
+    from tfq_fine.report.notebook import framed
+    from tfq_fine.report.provenance import Provenance
     from tfq_fine.report.quantization import OpRow, QuantizationReport, TransformRow
-    from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, size
+    from tfq_fine.report.sections import (
+        Banner,
+        Bars,
+        Figures,
+        Grid,
+        Lines,
+        Paragraph,
+        Section,
+        brief_name,
+        decibels,
+        size,
+    )
+    from tfq_fine.report.side_by_side import SideBySide, load_report
     from tfq_fine.report.summary import summarize
     from tfq_fine.report.text import plain_text, rich_group
-    from tfq_fine.report.verdict import OutputVerdict, Verdict
+    from tfq_fine.report.verdict import GOOD_DB, OutputVerdict, Verdict
     from tfq_fine.report.verification import Report
 else:
     __getattr__, __dir__ = face(
@@ -20,35 +35,48 @@ else:
         {
             "activations": "activation_rows",
             "html": "page require_extra",
+            "notebook": "framed",
             "measurements": "FileSize Latency LayerError OutputError TaskResult",
+            "provenance": "Provenance",
             "quantization": "OpRow QuantizationReport TransformRow",
-            "sections": "Bars Grid Paragraph Section brief_name decibels size",
+            "layers": "SQNR_EXPLAINED",
+            "sections": "Banner Bars Figures Grid Lines Paragraph Section brief_name decibels size",
+            "side_by_side": "SideBySide load_report",
             "summary": "summarize",
             "text": "plain_text rich_group",
-            "verdict": "OutputVerdict Verdict",
+            "verdict": "GOOD_DB OutputVerdict Verdict",
             "verification": "Report",
         },
     )
 
 __all__ = [
+    "GOOD_DB",
+    "SQNR_EXPLAINED",
+    "Banner",
     "Bars",
+    "Figures",
     "FileSize",
     "Grid",
     "Latency",
     "LayerError",
+    "Lines",
     "OpRow",
     "OutputError",
     "OutputVerdict",
     "Paragraph",
+    "Provenance",
     "QuantizationReport",
     "Report",
     "Section",
+    "SideBySide",
     "TaskResult",
     "TransformRow",
     "Verdict",
     "activation_rows",
     "brief_name",
     "decibels",
+    "framed",
+    "load_report",
     "page",
     "plain_text",
     "require_extra",

@@ -12,7 +12,7 @@ from tfq_fine.planning import Plan
 from tfq_fine.report.sections import Curves, Grid, brief_name
 
 BINS = 64
-SHOWN = 24  # pictures: those that lose most of their range
+SHOWN = 12  # pictures that are shown first: those that lose most of their range
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,33 @@ def grid(rows: tuple[ActivationRow, ...]) -> Grid:
         for r in rows
     ]
     columns = ("activation", "observer", ">smallest", ">largest", ">from", ">to", ">range kept")
-    return Grid("Ranges of activations", columns, cells)
+    return Grid("Ranges of activations", columns, cells, folded=True)
 
 
 def curves(rows: tuple[ActivationRow, ...]) -> list[Curves]:
-    """Return the histograms with the chosen ranges of those that were cut most."""
-    counted = sorted((row for row in rows if row.shares), key=lambda row: row.kept)[:SHOWN]
+    """Return the histograms with the chosen ranges; those that were cut most are shown first."""
+    counted = [row for row in rows if row.shares]
     if not counted:
         return []
-    limits = [(row.seen_low, row.seen_high) for row in counted]
-    marks = [(row.low, row.high) for row in counted]
-    names = [row.name for row in counted]
-    return [Curves("Activations and their ranges", names, [row.shares for row in counted], limits, marks)]
+    return [
+        Curves(
+            "Activations and their ranges",
+            [row.name for row in counted],
+            [row.shares for row in counted],
+            [(row.seen_low, row.seen_high) for row in counted],
+            [(row.low, row.high) for row in counted],
+            [_words(row) for row in counted],
+            sorted(range(len(counted)), key=lambda k: (counted[k].kept, k))[:SHOWN],
+            "The values that calibration saw in each activation, counts on a logarithmic scale. Shaded: the range that "
+            "the codes cover; what lies outside is clipped to its ends. The ones that were cut most come first.",
+        )
+    ]
+
+
+def _words(row: ActivationRow) -> str:
+    """Return the chosen range, what it clips, and why it was chosen."""
+    bins = np.linspace(row.seen_low, row.seen_high, len(row.shares) + 1)
+    centres = (bins[:-1] + bins[1:]) / 2
+    clipped = float(np.sum(np.asarray(row.shares)[(centres < row.low) | (centres > row.high)]))
+    said = "no value clipped" if clipped == 0 else f"about {clipped:.2%} of the values clipped"
+    return f"{row.low:.4g} to {row.high:.4g} by {row.observer}; {said}"

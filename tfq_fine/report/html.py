@@ -2,54 +2,33 @@
 
 import io
 import math
+import re
 from collections.abc import Sequence
+from importlib import resources
 from typing import Any
-
-import numpy as np
 
 from tfq_converters.errors import TfqError
 from tfq_fine.report.sections import (
+    Banner,
     Bars,
     Curves,
+    Figures,
     Grid,
+    Lines,
     Paragraph,
     Section,
     brief_name,
+    column_kind,
+    decibels,
+    size,
 )
 
-COLUMNS = 4  # small pictures side by side
-TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{{ title }}</title>
-<style>
-body { font: 15px/1.4 sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222; }
-table { border-collapse: collapse; margin: 0 0 1.5em; }
-th, td { padding: .2em .8em; text-align: left; border-bottom: 1px solid #ddd; overflow-wrap: anywhere; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-svg { max-width: 100%; height: auto; }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-{% for section in sections %}
-{% if section.kind == "paragraph" %}<p>{{ section.text }}</p>
-{% elif section.kind == "picture" %}<h2>{{ section.title }}</h2>
-{{ section.svg }}
-{% else %}<h2>{{ section.title }}</h2>
-<table>
-<tr>
-{%- for name, number in section.columns %}<th{% if number %} class="number"{% endif %}>{{ name }}</th>{% endfor -%}
-</tr>
-{% for row in section.rows %}<tr>
-{%- for cell in row %}<td{% if section.columns[loop.index0][1] %} class="number"{% endif %}>{{ cell }}</td>{% endfor -%}
-</tr>
-{% endfor %}</table>
-{% endif %}
-{% endfor %}</body>
-</html>
-"""
+SEARCHABLE = 8  # rows, from which on a table can be sorted and filtered
+WIDTH, HEIGHT = 256, 96  # the size of a histogram, in pixels before it is scaled
+FAINTEST = 1e-5  # the share of values whose bar has no height: heights are logarithms
+# Colours that matplotlib writes, and what a page takes for them, so that pictures follow its light or dark scheme.
+INKS = {"#010203": "var(--ink)", "#040506": "var(--line)"}
+SERIES = ("#1d6fd1", "#c8541d", "#2f8f4e", "#9350c8", "#a38200", "#cc3f7b", "#3f8f9e", "#7a6a58")
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
@@ -60,9 +39,22 @@ def page(title: str, sections: Sequence[Section]) -> str:
     """
     require_extra()
     import jinja2
+    import markupsafe
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(TEMPLATE).render(title=title, sections=[_plain(section) for section in sections])
+    folder = resources.files("tfq_fine.report") / "page"
+    style, script, template = ((folder / name).read_text("utf-8") for name in ("style.css", "page.js", "page.html.j2"))
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    plain = [_plain(section) | {"id": f"part-{k}"} for k, section in enumerate(sections)]
+    contents = [section for section in plain if "title" in section]
+    return environment.from_string(template).render(
+        title=title,
+        sections=plain,
+        contents=contents,
+        style=markupsafe.Markup(style),
+        script=markupsafe.Markup(script),
+    )
 
 
 def require_extra() -> None:
@@ -82,68 +74,158 @@ def require_extra() -> None:
 
 
 def _plain(section: Section) -> dict[str, Any]:
+    """Return what the template shows of a section, as plain values."""
     match section:
         case Paragraph(text):
             return {"kind": "paragraph", "text": text}
-        case Grid(title, columns, rows):
-            headings = [(column.removeprefix(">"), column.startswith(">")) for column in columns]
-            return {"kind": "grid", "title": title, "columns": headings, "rows": rows}
+        case Banner(tone, word, text):
+            return {"kind": "banner", "tone": tone, "word": word, "text": text}
+        case Figures(entries):
+            return {"kind": "figures", "entries": entries}
+        case Grid():
+            return _table(section)
         case Bars():
-            return {"kind": "picture", "title": section.title, "svg": _bars(section)}
+            return _table(_as_grid(section))
         case Curves():
-            return {"kind": "picture", "title": section.title, "svg": _curves(section)}
+            return _histograms(section)
+        case Lines():
+            return {"kind": "picture", "title": section.title, "about": section.about, "svg": _drawn(section)}
 
 
-def _bars(bars: Bars) -> Any:
-    """Draw horizontal bars, the first name on top; a value that is not finite gets its name in place of a bar."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    height = 0.8 / len(bars.series)
-    with rc_context({"svg.hashsalt": bars.title, "text.parse_math": False, "axes.formatter.use_mathtext": False}):
-        figure = Figure(figsize=(9, 0.8 + 0.22 * len(bars.names) * (1 + len(bars.series)) / 2), layout="constrained")
-        axes = figure.subplots()
-        for index, (label, values) in enumerate(bars.series.items()):
-            places = [place + (index - (len(bars.series) - 1) / 2) * height for place in range(len(values))]
-            axes.barh(places, [v if math.isfinite(v) else 0.0 for v in values], height, label=label)
-            for place, value in zip(places, values, strict=True):
-                if not math.isfinite(value):
-                    axes.text(0, place, f" {'exact' if value == math.inf else value}", va="center", fontsize=8)
-        axes.set_yticks(range(len(bars.names)), [brief_name(name, 48) for name in bars.names], fontsize=8)
-        axes.set_ylim(len(bars.names) - 0.5, -0.5)
-        axes.set_xlabel(bars.unit)
-        if len(bars.series) > 1:
-            axes.legend()
-        return _svg(figure)
-
-
-def _curves(curves: Curves) -> Any:
-    """Draw histograms side by side, counts on a logarithmic axis, the marked part of each shaded."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    rows = -(-len(curves.names) // COLUMNS)
-    with rc_context({"svg.hashsalt": curves.title, "text.parse_math": False, "axes.formatter.use_mathtext": False}):
-        figure = Figure(figsize=(11, 1.7 * rows), layout="constrained")
-        places = figure.subplots(rows, COLUMNS, squeeze=False).reshape(-1)
-        for axes in places[len(curves.names) :]:
-            axes.set_axis_off()
-        for axes, name, shares, (low, high), mark in zip(
-            places, curves.names, curves.shares, curves.limits, curves.marks, strict=False
-        ):
-            axes.stairs(shares, np.linspace(low, high, len(shares) + 1), fill=True)
-            axes.axvspan(*mark, alpha=0.2, color="tab:green")
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:.2%}")  # the default one writes formulas
-            axes.yaxis.set_minor_formatter("")
-            axes.set_title(brief_name(name, 36), fontsize=7)
-            axes.tick_params(labelsize=6)
-        return _svg(figure)
+def _table(grid: Grid) -> dict[str, Any]:
+    columns = [dict(zip(("name", "kind"), column_kind(column), strict=True)) for column in grid.columns]
+    numbers = [[_number(row[k]) for row in grid.rows] for k in range(len(columns))]
+    most = [max((v for v in values if v is not None and math.isfinite(v)), default=0.0) for values in numbers]
+    rows = []
+    for n, row in enumerate(grid.rows):
+        cells: list[Any] = []
+        for k, text in enumerate(row):
+            kind, value = columns[k]["kind"], numbers[k][n]
+            if kind in ("number", "bar"):
+                share = _share(value, most[k]) if kind == "bar" else None
+                cells.append({"text": text, "sort": None if value is None else _sortable(value), "share": share})
+            else:
+                cells.append({"text": text, "shown": _breakable(text)} if kind == "code" else _breakable(text))
+        rows.append(cells)
+    shown = [{**column, "kind": "number" if column["kind"] == "bar" else column["kind"]} for column in columns]
+    return {
+        "kind": "grid",
+        "title": grid.title,
+        "about": grid.about,
+        "folded": grid.folded,
+        "searchable": len(rows) >= SEARCHABLE,
+        "columns": shown,
+        "rows": rows,
+    }
 
 
-def _svg(figure: Any) -> Any:
+def _as_grid(bars: Bars) -> Grid:
+    def written(value: float) -> str:
+        return size(int(value)) if bars.unit == "bytes" else decibels(value)
+
+    columns = ("", *(f"#{name or bars.unit}" for name in bars.series))
+    rows = [
+        (brief_name(name), *(written(values[k]) for values in bars.series.values()))
+        for k, name in enumerate(bars.names)
+    ]
+    return Grid(bars.title, columns, rows, f"In {bars.unit}.")
+
+
+def _number(text: str) -> float | None:
+    """Return the number that a cell begins with; None where it holds none.
+
+    >>> _number("1,234"), _number("exact"), _number("-"), _number("12 %")
+    (1234.0, inf, None, 12.0)
+    """
+    if text == "exact":
+        return math.inf
+    digits = re.match(r"[-+]?(\d[\d,]*\.?\d*(e[-+]?\d+)?|nan|inf)", text)
+    return float(digits[0].replace(",", "")) if digits else None
+
+
+def _sortable(value: float) -> str:
+    """Return a number that a page sorts by: NaN is worse, that is less, than all others."""
+    return repr(-1e308 if math.isnan(value) else min(max(value, -1e307), 1e307))
+
+
+def _share(value: float | None, most: float) -> str | None:
+    if value is None or most <= 0 or math.isnan(value):
+        return None
+    return f"{min(max(value / most, 0.0), 1.0):.3f}"
+
+
+def _breakable(text: str) -> Any:
+    """Return text whose names may be broken after a sign of punctuation, and nowhere else."""
     import markupsafe
 
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
-    return markupsafe.Markup(stream.getvalue()[stream.getvalue().index("<svg") :])
+    return markupsafe.Markup("<wbr>").join(re.split(r"(?<=[/._;\[])(?=[\w\"])", text))
+
+
+def _histograms(curves: Curves) -> dict[str, Any]:
+    shapes = [_histogram(curves, k) for k in range(len(curves.names))]
+    first = [*curves.first]
+    return {
+        "kind": "histograms",
+        "title": curves.title,
+        "about": curves.about,
+        "shown": [shapes[k] for k in first],
+        "others": [shape for k, shape in enumerate(shapes) if k not in first],
+    }
+
+
+def _histogram(curves: Curves, k: int) -> dict[str, Any]:
+    """Return one histogram as steps from the left to the right, and where its marked part is."""
+    shares, (low, high), mark = curves.shares[k], curves.limits[k], curves.marks[k]
+    step, floor = WIDTH / len(shares), math.log(FAINTEST)
+    heights = [max(0.0, 1 - math.log(share) / floor) if share > 0 else 0.0 for share in shares]
+    path = "".join(f"V{HEIGHT * (1 - height):.0f}h{step:g}" for height in heights)
+    ends = [min(max((end - low) / (high - low), 0.0), 1.0) * WIDTH for end in mark]
+    name = brief_name(curves.names[k], 48)
+    text = f"{name}: values from {low:.4g} to {high:.4g}; the chosen range is {mark[0]:.4g} to {mark[1]:.4g}"
+    return {
+        "id": f"histogram-{k}",
+        "text": text,
+        "name": _breakable(name),
+        "words": curves.words[k],
+        "path": f"M0 {HEIGHT}{path}V{HEIGHT}z",
+        "mark": (f"{ends[0]:.1f}", f"{ends[1] - ends[0]:.1f}"),
+    }
+
+
+def _drawn(lines: Lines) -> Any:
+    """Draw points joined by lines; pages put their own colours in place of `INKS`."""
+    import markupsafe
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    ink, faint = INKS
+    style = {
+        "svg.hashsalt": lines.title,
+        "svg.fonttype": "none",
+        "text.parse_math": False,
+        "axes.formatter.use_mathtext": False,
+        **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink),
+        "grid.color": faint,
+    }
+    with rc_context(style):
+        figure = Figure(figsize=(9, 4.5), layout="constrained")
+        figure.patch.set_alpha(0)
+        axes = figure.subplots()
+        axes.patch.set_alpha(0)
+        for k, (name, points) in enumerate(lines.series.items()):
+            finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+            if finite:
+                xs, ys = zip(*finite, strict=True)
+                axes.plot(xs, ys, marker="osD^vP*X"[k % 8], color=SERIES[k % len(SERIES)], label=name)
+        axes.set_xlabel(lines.axes[0])
+        axes.set_ylabel(lines.axes[1])
+        axes.grid(True)
+        if len(lines.series) > 1:
+            axes.legend(framealpha=0)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    svg = stream.getvalue()[stream.getvalue().index("<svg") :]
+    for written, variable in INKS.items():
+        svg = svg.replace(written, variable)
+    spoken = markupsafe.escape(f"{lines.title}: {lines.axes[1]} against {lines.axes[0]}")
+    return markupsafe.Markup(svg.replace("<svg", f'<svg role="img" aria-label="{spoken}"', 1))

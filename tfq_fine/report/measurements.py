@@ -1,5 +1,6 @@
 """Measurements of a float model and its quantized file that run side by side."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -28,6 +29,9 @@ class TaskResult:
     quantized_value: float
     drop: float  # how much worse the quantized file is, in units of the metric; negative: better
     higher_is_better: bool = True
+    drop_low: float | None = None  # the ends of the 95 % confidence interval of the drop; None: the metric has no
+    drop_high: float | None = None  # values of single samples
+    samples: int = 0  # that it was measured on; 0: not recorded
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,33 @@ class LayerError:
     dtype: str  # the type of the quantized tensor
     sqnr_db: float
     max_error: float
+    own_db: float | None = None  # SQNR where its operator gets the float model's values; None: not measured
+    weights_db: float | None = None  # the same with the operator in float, but for its weights; None: it has none
+
+    @property
+    def inherited(self) -> float | None:
+        """The share of its noise power that comes from the layers before it, 0 to 1; None: not measured."""
+        return None if self.own_db is None else 1 - _power_share(self.own_db, self.sqnr_db)
+
+    @property
+    def of_weights(self) -> float | None:
+        """The share of its own noise power that the rounding of its weights makes, 0 to 1; None: not measured."""
+        if self.own_db is None or self.weights_db is None:
+            return None
+        return _power_share(self.weights_db, self.own_db)
 
     @property
     def label(self) -> str:
         """Its layer, where known, and its own name."""
         return f"{self.layer}: {brief_name(self.name, 48)}" if self.layer else brief_name(self.name)
+
+
+def _power_share(part_db: float, whole_db: float) -> float:
+    """Return the noise power of a part as a share of the whole's, at most 1, from the SQNR of both in dB."""
+    if math.isinf(part_db) and part_db > 0:
+        return 0.0  # no noise at all
+    ratio = 10 ** ((whole_db - part_db) / 10)
+    return 1.0 if math.isnan(ratio) else min(1.0, ratio)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,21 @@
 """The report of what quantization did to every operator."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
+from tfq_converters.brief import brief
 from tfq_converters.check import nan_as_worst
 from tfq_converters.quantized import Mode
 from tfq_fine.report.activations import ActivationRow
+from tfq_fine.report.exports import layer_rows
+from tfq_fine.report.measurements import LayerError
+from tfq_fine.report.provenance import Provenance
 from tfq_fine.report.quantization_sections import SECTIONS
 from tfq_fine.report.saved import SavedReport
-from tfq_fine.report.sections import Section, brief_name, decibels
+from tfq_fine.report.sections import Section, brief_name, decibels, size
 from tfq_fine.report.verdict import Verdict, is_far, is_off
 from tfq_fine.request import warn_of
 
@@ -20,6 +25,8 @@ WORST = 5  # how many of the worst layers the summary shows
 @dataclass(frozen=True)
 class OpRow:
     """One operator of the float graph."""
+
+    __repr__ = brief
 
     name: str  # the name of its output tensor
     layer: str  # the Keras layer it came from, "" when unknown
@@ -56,6 +63,8 @@ class TransformRow:
 class QuantizationReport(SavedReport):
     """The operators that were quantized, those that stayed float and why, and the cost in accuracy and bytes."""
 
+    __repr__ = brief
+
     KIND: ClassVar[str] = "tfq_fine.quantization_report"
 
     rows: tuple[OpRow, ...]  # in execution order
@@ -69,6 +78,8 @@ class QuantizationReport(SavedReport):
     verdict: Verdict | None = None  # on the file as a whole; None where it could not be run so
     generated: bool = False  # errors per layer were measured on generated inputs, for want of data
     warnings: tuple[str, ...] = ()  # about mistakes in the data that calibration cannot refuse
+    layers: tuple[LayerError, ...] = ()  # own and inherited errors, in graph order; empty: not measured
+    provenance: Provenance | None = field(default=None, compare=False)
 
     FORMER: ClassVar[Mapping[str, str]] = {"repairs": "transforms"}
 
@@ -77,6 +88,18 @@ class QuantizationReport(SavedReport):
         """The former name of `transforms`."""
         warn_of("repairs", "transforms")
         return self.transforms
+
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """Return a dict for each layer, as `SavedReport.layer_rows` says; empty unless layers were measured."""
+        return layer_rows(self.layers, {row.layer: row.weights for row in self.rows if row.weights})
+
+    def op_rows(self) -> list[dict[str, Any]]:
+        """Return a dict of plain values for each operator, in execution order, as `pandas.DataFrame` takes.
+
+        Keys: those of `OpRow`, and sqnr_output, the SQNR of the layer's output in dB (None: not measured).
+        """
+        errors = dict(self.layer_error)
+        return [asdict(row) | {"sqnr_output": errors.get(row.layer, errors.get(row.name))} for row in self.rows]
 
     def left_float(self) -> tuple[OpRow, ...]:
         """Return the operators that compute in float although something else was asked: those with a reason."""
@@ -116,11 +139,23 @@ class QuantizationReport(SavedReport):
         finite = [(name, fall) for name, fall in falls if fall > 0 and math.isfinite(fall)]
         return tuple(sorted(finite, key=lambda pair: -pair[1])[:count])
 
+    def in_brief(self) -> str:
+        """Return recipe, sizes, how many operators are in which mode, and the outputs' SQNR: one line."""
+        counts = Counter(row.mode for row in self.rows)
+        modes = ", ".join(f"{count} {mode}" for mode, count in counts.most_common())
+        sizes = f"{size(self.float_bytes)} -> {size(self.file_bytes)} bytes"
+        text = f"{self.recipe}: {sizes}; operators: {modes or 'none'}"
+        if self.verdict is None or not self.verdict.outputs:
+            return text
+        worst = min(self.verdict.outputs, key=lambda row: nan_as_worst(row.sqnr))
+        many = f", the worst of {len(self.verdict.outputs)}" if len(self.verdict.outputs) > 1 else ""
+        return f"{text}; {brief_name(worst.name)} {decibels(worst.sqnr)} dB{many}, on {self.verdict.on}"
+
     def _sections(self, all: bool) -> list[Section]:
-        return self._in("summary", *(["listings"] if all else []))
+        return self._in("heading", "summary", "text", *(["listings"] if all else []))
 
     def _page(self) -> tuple[str, list[Section]]:
-        return f"Quantization: {self.recipe}", self._in("summary", "pictures", "listings")
+        return f"Quantization: {self.recipe}", self._in("top", "summary", "pictures", "listings")
 
     def _in(self, *places: str) -> list[Section]:
         return [

@@ -1,11 +1,14 @@
 """The sections of the report of a quantization, as a table: each makes its paragraphs, grids and pictures, or none."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from tfq_fine.numerics import share_interval
 from tfq_fine.report import activations
-from tfq_fine.report.sections import Bars, Grid, Paragraph, Section, brief_name, decibels, listed, size
+from tfq_fine.report.layers import SQNR_EXPLAINED, layer_sections
+from tfq_fine.report.sections import Banner, Bars, Figures, Grid, Paragraph, Section, brief_name, decibels, listed, size
 
 if TYPE_CHECKING:
     from tfq_fine.report.quantization import OpRow, QuantizationReport
@@ -17,11 +20,12 @@ class ReportSection:
 
     Attributes:
         make: what it shows of a report; nothing where there is nothing to say.
-        place: "summary" is always shown, "pictures" on the HTML page, "listings" there and where all is asked for.
+        place: "summary" is always shown, "heading" and "text" before and after it as text, "top" and "pictures" on the
+            HTML page, "listings" there and where all is asked for.
     """
 
     make: "Callable[[QuantizationReport], Iterable[Section]]"
-    place: Literal["summary", "pictures", "listings"] = "summary"
+    place: Literal["heading", "top", "summary", "text", "pictures", "listings"] = "summary"
 
 
 def heading(report: "QuantizationReport") -> list[Section]:
@@ -70,14 +74,6 @@ def verdict(report: "QuantizationReport") -> list[Section]:
     return [] if report.verdict is None else [report.verdict.grid()]
 
 
-def layer_errors(report: "QuantizationReport") -> list[Section]:
-    """Return a picture of the error of every layer."""
-    if not report.layer_error:
-        return []
-    names, values = zip(*report.layer_error, strict=True)
-    return [Bars(f"Error per layer{_on(report)}", "SQNR (dB)", names, {"": values})]
-
-
 def types(report: "QuantizationReport") -> list[Section]:
     """Return a picture of the bytes of constants before and after."""
     groups = _grouped((row for row in report.rows if row.bytes_before), lambda row: row.weights or "float32")
@@ -118,25 +114,87 @@ def operators(report: "QuantizationReport") -> list[Section]:
         ">bytes",
         "reason",
     )
-    return [Grid("All operators", columns, rows)]
+    return [Grid("All operators", columns, rows, folded=True)]
+
+
+def judgement(report: "QuantizationReport") -> list[Section]:
+    """Return whether the file is good enough, and what to look at."""
+    verdict = report.verdict
+    if verdict is None:
+        return [
+            Banner(
+                "plain", "Not judged.", "The file as a whole could not be run and compared with the float model here."
+            )
+        ]
+    figures = "; ".join(
+        f"{brief_name(row.name, 40)}: {decibels(row.sqnr)} dB"
+        + ("" if row.agreement is None else f", {row.agreement:.1%} of the samples have the same top-1")
+        for row in verdict.outputs
+    )
+    said = f"Compared with the float model on {verdict.on}: {figures}."
+    poor, others = report.poor_outputs(), [w for w in report.warnings if w not in report.poor_outputs()]
+    banner = Banner("poor", "Look closer.", poor[0]) if poor else Banner("good", "Close to the float model.", said)
+    if verdict.generated and not poor:
+        banner = Banner("plain", "Measured on generated inputs.", said)
+    return [banner, *(Banner("poor", "Warning.", warning) for warning in others)]
+
+
+def figures(report: "QuantizationReport") -> list[Section]:
+    """Return the numbers that a reader wants first."""
+    before, after = report.float_bytes, report.file_bytes
+    entries = [("Size", f"{size(after)} bytes", f"{after / before:.1%} of float's {size(before)}" if before else "")]
+    if report.verdict is not None and report.verdict.outputs:
+        worst = min(report.verdict.outputs, key=lambda row: (not math.isnan(row.sqnr), row.sqnr))
+        entries.append(("SQNR of the outputs", f"{decibels(worst.sqnr)} dB", f"on {report.verdict.on}"))
+        agreed = [row.agreement for row in report.verdict.outputs if row.agreement is not None]
+        if agreed:
+            low, high = share_interval(min(agreed), report.verdict.samples)
+            entries.append(("Same top-1 as float", f"{min(agreed):.1%}", f"95 % between {low:.1%} and {high:.1%}"))
+    weighted = [row for row in report.rows if row.weights]
+    left = [row for row in report.rows if row.mode == "float" and row.reason]
+    entries.append(("Operators with weights", str(len(weighted)), f"{len(left)} operators were left in float"))
+    entries.append(("Recipe", report.recipe, ""))
+    return [Figures(entries)]
+
+
+def layers(report: "QuantizationReport") -> list[Section]:
+    """Return the error of every layer, where it comes from, and rules to try."""
+    weights = {row.layer: row.weights for row in report.rows if row.weights}
+    if report.layers:
+        return layer_sections(report.layers, weights, _on(report))
+    rows = [(brief_name(name), decibels(sqnr)) for name, sqnr in report.layer_error]
+    about = "Quantize with layers=True (--html does) to tell each layer's own error from what it inherits."
+    return (
+        [Grid(f"Layers, in graph order{_on(report)}", ("layer", "#SQNR dB"), rows, about), Paragraph(SQNR_EXPLAINED)]
+        if rows
+        else []
+    )
+
+
+def origin(report: "QuantizationReport") -> list[Section]:
+    """Return where the report comes from."""
+    return [] if report.provenance is None else [report.provenance.grid()]
 
 
 SECTIONS: dict[str, ReportSection] = {
-    "heading": ReportSection(heading),
+    "heading": ReportSection(heading, "heading"),
+    "judgement": ReportSection(judgement, "top"),
+    "figures": ReportSection(figures, "top"),
+    "layers": ReportSection(layers, "top"),
     "kinds": ReportSection(kinds),
     "reasons": ReportSection(reasons),
     "transforms": ReportSection(transforms),
-    "worst_layers": ReportSection(worst_layers),
+    "worst_layers": ReportSection(worst_layers, "text"),
     "notes": ReportSection(lambda report: [Paragraph(f"Note: {note}") for note in report.notes]),
-    "verdict": ReportSection(verdict),
-    "warnings": ReportSection(lambda report: [Paragraph(f"Warning: {warning}") for warning in report.warnings]),
+    "verdict": ReportSection(verdict, "text"),
+    "warnings": ReportSection(lambda report: [Paragraph(f"Warning: {warning}") for warning in report.warnings], "text"),
     "ranges": ReportSection(lambda report: activations.curves(report.activations), "pictures"),
-    "layer_errors": ReportSection(layer_errors, "pictures"),
     "types": ReportSection(types, "pictures"),
     "operators": ReportSection(operators, "listings"),
     "activations": ReportSection(
         lambda report: [activations.grid(report.activations)] if report.activations else [], "listings"
     ),
+    "origin": ReportSection(origin, "listings"),
 }
 
 

@@ -3,13 +3,15 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from rich.console import Group
 
 from tfq_converters.errors import TfqError
 from tfq_converters.files import Place, from_plain, parsed, to_plain, write_file
 from tfq_fine.report import html, text
+from tfq_fine.report.exports import csv_text, node_data
+from tfq_fine.report.notebook import framed
 from tfq_fine.report.sections import Section
 
 
@@ -26,6 +28,14 @@ class SavedReport(ABC):
     @abstractmethod
     def _page(self) -> tuple[str, Sequence[Section]]:
         """Return the title and the sections of the HTML page."""
+
+    @abstractmethod
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """Return a dict of plain values for each layer that was measured, in graph order, as `pandas.DataFrame` takes.
+
+        Keys: name, layer, code, dtype, sqnr_db, max_error, own_db, weights_db (dB; None: not measured), inherited and
+        of_weights (shares of noise), weights (how they are stored).
+        """
 
     def __str__(self) -> str:
         return self.table()
@@ -62,10 +72,42 @@ class SavedReport(ABC):
         """
         write_file(place, [self.to_json().encode()])
 
+    def save_csv(self, place: Place) -> None:
+        """Write `layer_rows` as CSV with a line of headings.
+
+        Raises:
+            TfqError: the place cannot be written.
+        """
+        write_file(place, [csv_text(self.layer_rows()).encode()])
+
+    def save_node_data(self, place: Place, measure: str = "sqnr") -> None:
+        """Write a measure of every layer as node data, which Model Explorer shows over the graph of the file.
+
+        Args:
+            place: a path or open descriptor.
+            measure: "sqnr" in dB, "own" for the layer's own SQNR, "bits" of its weights.
+
+        Raises:
+            TfqError: an unknown measure, one that was not measured, or a place that cannot be written.
+        """
+        write_file(place, [node_data(self.layer_rows(), measure).encode()])
+
     def save_html(self, place: Place) -> None:
         """Write a page with tables and pictures; needs the optional extra `report`.
 
         Raises:
             TfqError: jinja2 or matplotlib is missing, or the place cannot be written.
         """
-        write_file(place, [html.page(*self._page()).encode()])
+        write_file(place, [self.to_html().encode()])
+
+    def to_html(self) -> str:
+        """Return the text of the page that `save_html` writes.
+
+        Raises:
+            TfqError: jinja2 or matplotlib is missing.
+        """
+        return html.page(*self._page())
+
+    def _repr_html_(self) -> str:
+        """Return the page for a notebook."""
+        return framed(self.to_html, str(self))

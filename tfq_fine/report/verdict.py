@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from tfq_converters.brief import brief
 from tfq_fine.report.sections import Grid, decibels
 
 WEAK_DB = 15.0  # dB, below which the outputs are a poor likeness
+GOOD_DB = 20.0  # dB, from which on outputs are near float's in most models
 WEAK_POINTS = 0.5  # percent of decisions that differ, or error in percent of the range: more is worth a warning
 WEAK_AGREEMENT, FINE_DB = 0.9, 30.0  # less agreement than that is poor, unless the SQNR is as high as this
 
@@ -23,6 +25,8 @@ class OutputVerdict:
 @dataclass(frozen=True)
 class Verdict:
     """All outputs of the file."""
+
+    __repr__ = brief
 
     outputs: tuple[OutputVerdict, ...]
     samples: int

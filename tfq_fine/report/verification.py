@@ -3,13 +3,19 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from tfq_converters.brief import brief
 from tfq_converters.errors import TfqError
+from tfq_fine.report.exports import layer_rows
+from tfq_fine.report.layers import layer_sections
 from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
+from tfq_fine.report.provenance import Provenance
 from tfq_fine.report.saved import SavedReport
 from tfq_fine.report.sections import (
+    Banner,
     Bars,
+    Figures,
     Grid,
     Paragraph,
     Section,
@@ -28,6 +34,8 @@ ROUNDING = 1e-9  # 0.99 - 0.98 is a drop of 0.01, whatever float64 says
 class Report(SavedReport):
     """A float model and its quantized file, run side by side."""
 
+    __repr__ = brief
+
     KIND: ClassVar[str] = "tfq_fine.verification_report"
 
     samples: int
@@ -43,6 +51,8 @@ class Report(SavedReport):
     notes: tuple[str, ...] = ()
     # where each of several signatures was verified: their reports, and above the sums, with outputs as `encode: code`
     signatures: "Mapping[str, Report]" = field(default_factory=dict)
+    provenance: Provenance | None = field(default=None, compare=False)
+    max_drop: str = ""  # the largest drop of the metric that was asked for, such as "1%"; "": none
 
     @staticmethod
     def of_signatures(parts: "Mapping[str, Report]", float_bytes: int, quantized_bytes: int) -> "Report":
@@ -81,6 +91,11 @@ class Report(SavedReport):
             raise TfqError("the report holds no metric: verify with metric=... and labels")
         return {key: task for key, task in self.tasks.items() if not _within(task, MaxDrop.of(max_drop))}
 
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """Return a dict for each layer, as `SavedReport.layer_rows` says; of several signatures one after the other."""
+        own = layer_rows(self.layers, {error.layer: error.dtype for error in self.weights})
+        return own + [row for part in self.signatures.values() for row in part.layer_rows()]
+
     def worst_layers(self, count: int = WORST) -> tuple[LayerError, ...]:
         """Return the activations with the lowest SQNR, lowest first; NaN is lowest of all."""
         return _worst(self.layers, count)
@@ -90,16 +105,57 @@ class Report(SavedReport):
         return _worst(self.weights, count)
 
     def _page(self) -> tuple[str, list[Section]]:
-        return "Verification", [*self._sections(all=False), *self._details()]
+        origin = [] if self.provenance is None else [self.provenance.grid()]
+        return "Verification", [*self._judgement(), *self._figures(), *self._details(), *origin]
+
+    def _judgement(self) -> list[Section]:
+        """Return whether the file keeps to what was asked."""
+        if not self.max_drop or not self.tasks:
+            what = "no metric was measured" if not self.tasks else "no largest drop was asked for"
+            return [Banner("plain", "Compared.", f"The two files ran on {self.samples} samples; {what}.")]
+        fell = self.fell(self.max_drop)
+        said = "; ".join(
+            f"{key + ': ' if key else ''}{task.name} {task.float_value:.4g} in float, "
+            f"{task.quantized_value:.4g} in the file"
+            for key, task in self.tasks.items()
+        )
+        word = "FAIL." if fell else "PASS."
+        return [Banner("poor" if fell else "good", word, f"{said}; at most {self.max_drop} worse was asked for.")]
+
+    def _figures(self) -> list[Section]:
+        """Return the numbers that a reader wants first."""
+        before, after = self.float_size.file_bytes, self.quantized_size.file_bytes
+        entries = [
+            ("Size", f"{size(after)} bytes", f"{after / before:.1%} of float's {size(before)}" if before else "")
+        ]
+        for key, task in self.tasks.items():
+            where = f"{key}: " if key else ""
+            held = "" if task.drop_low is None else f"; 95 % between {task.drop_low:+.4f} and {task.drop_high:+.4f}"
+            note = f"{task.float_value:.4f} in float, worse by {task.drop:+.4f}{held}"
+            entries.append((f"{where}{task.name}", f"{task.quantized_value:.4f}", note))
+        if self.latency is not None:
+            t = self.latency
+            note = f"{t.ratio:.2f} of float's {t.float_ms:.4g} ms; {t.threads} thread{'s' * (t.threads != 1)}"
+            entries.append(("Latency", f"{t.quantized_ms:.4g} ms", note))
+        for output in self.outputs:
+            agreed = "" if output.top1_agreement is None else f"{output.top1_agreement:.1%} have the same top-1; "
+            note = f"{agreed}{self.samples} samples, {self.kernels} kernels"
+            entries.append((f"SQNR of {brief_name(output.name, 30)}", f"{decibels(output.sqnr_db)} dB", note))
+        return [Figures(entries)]
 
     def _details(self) -> list[Section]:
-        """Return pictures and all layers, of each signature after its name."""
+        """Return layers, outputs and bytes; of several signatures one after the other, each after its name."""
         if not self.signatures:
-            return [*self._pictures(), *self._layers(all=True)]
+            return self._of_one()
         parts = self.signatures.items()
-        return [
-            s for key, part in parts for s in (Paragraph(f"Signature {key}"), *part._pictures(), *part._layers(True))
-        ]
+        return [s for key, part in parts for s in (Paragraph(f"Signature {key}"), *part._of_one())]
+
+    def _of_one(self) -> list[Section]:
+        stored = {error.layer: error.dtype for error in self.weights}
+        layers = layer_sections(self.layers, stored, f", on {self.layer_samples} samples")
+        weights = [replace(s, folded=True) for s in self._layers(all=True) if isinstance(s, Grid)]
+        notes = [Paragraph(f"Note: {note}") for note in self.notes]
+        return [*layers, *self._results(), *self._pictures(), *weights[len(self.layers) > 0 :], *notes]
 
     def _sections(self, all: bool) -> list[Section]:
         what = f"{self.samples} sample{'s' * (self.samples != 1)}, {self.kernels} kernels"
@@ -173,10 +229,6 @@ class Report(SavedReport):
 
     def _pictures(self) -> list[Section]:
         sections: list[Section] = []
-        for what, errors in (("Error of activations", self.layers), ("Error of weights", self.weights)):
-            if errors:
-                names = [error.label for error in errors]
-                sections.append(Bars(what, "SQNR (dB)", names, {"": [error.sqnr_db for error in errors]}))
         types = self._types()
         if types:
             sides = {"float file": self.float_size.by_type, "quantized file": self.quantized_size.by_type}

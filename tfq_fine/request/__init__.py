@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         stored_bits,
         to_json,
     )
-    from tfq_fine.request.validation import check_options
+    from tfq_fine.request.validation import check_options, type_name
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -37,7 +37,7 @@ else:
             "recipe": "Layers Recipe Rule",
             "specs": "ActivationSpec GRANULARITIES IntegerSpec OpSpec WeightSpec WeightedSpec from_json "
             "stored_bits to_json",
-            "validation": "check_options",
+            "validation": "check_options type_name",
         },
     )
 
@@ -69,6 +69,7 @@ __all__ = [
     "renamed",
     "stored_bits",
     "to_json",
+    "type_name",
     "warn_of",
     "with_quality",
 ]

@@ -71,10 +71,19 @@ _TABLE: tuple[tuple[str, OpSpec, str], ...] = (
     ),
 )
 _TRANSFORMS = {"fptq": ("log_equalization",)}  # beyond the default ones
-RECIPES: dict[str, Recipe] = {
-    name: Recipe(name, spec, (), description, spec.weights not in (None, _INT8), _TRANSFORMS.get(name, ()))
+
+
+class Recipes(dict[str, Recipe]):
+    """Recipes by name, which print as a list of their names."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} recipes: {', '.join(self)}>"
+
+
+RECIPES = Recipes(
+    (name, Recipe(name, spec, (), description, spec.weights not in (None, _INT8), _TRANSFORMS.get(name, ())))
     for name, spec, description in _TABLE
-}
+)
 
 
 def named(recipe: str | Recipe) -> Recipe:

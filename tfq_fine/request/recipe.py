@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from tfq_converters.brief import brief
 from tfq_converters.errors import TfqError, raise_all
 from tfq_converters.files import from_plain, parsed, to_plain
 from tfq_converters.graph import Graph, Op
@@ -81,6 +82,8 @@ class Rule:
 @dataclass(frozen=True)
 class Recipe:
     """Ordered rules over a default."""
+
+    __repr__ = brief
 
     name: str
     default: OpSpec | None

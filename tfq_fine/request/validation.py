@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tfq_converters.errors import raise_all
 
 
@@ -17,6 +19,18 @@ def check_options(words: Mapping[str, tuple[Any, Sequence[str]]], counts: Mappin
         TfqError: one error that lists all problems.
     """
     raise_all([*_bad_words(words), *_bad_counts(counts)])
+
+
+def type_name(given: Any) -> Any:
+    """Return the name of a type that is given as text, by NumPy or by TensorFlow; anything else as it is.
+
+    >>> type_name("int8"), type_name(np.int8), type_name(np.dtype("uint8")), type_name(3)
+    ('int8', 'int8', 'uint8', 3)
+    """
+    if isinstance(given, type) and issubclass(given, np.generic):
+        return np.dtype(given).name
+    name = getattr(given, "name", given)  # a dtype of NumPy or of TensorFlow has one
+    return name if isinstance(name, str) else given
 
 
 def _bad_words(words: Mapping[str, tuple[Any, Sequence[str]]]) -> Iterator[str]:

@@ -8,10 +8,13 @@ if TYPE_CHECKING:
     from tfq_fine.session import signatures
     from tfq_fine.session.opening import OpenModel, open_model
     from tfq_fine.session.stages import (
+        Decided,
+        PlannedModel,
         QuantizationRequest,
         decide,
         gathered,
         judged_file,
+        measured_layers,
         policy_of,
         prepare,
         reported,
@@ -23,16 +26,20 @@ else:
         {
             "signatures": "signatures",
             "opening": "OpenModel open_model",
-            "stages": "QuantizationRequest decide gathered judged_file policy_of prepare reported with_observer",
+            "stages": "Decided PlannedModel QuantizationRequest decide gathered judged_file measured_layers policy_of "
+            "prepare reported with_observer",
         },
     )
 
 __all__ = [
+    "Decided",
     "OpenModel",
+    "PlannedModel",
     "QuantizationRequest",
     "decide",
     "gathered",
     "judged_file",
+    "measured_layers",
     "open_model",
     "policy_of",
     "prepare",

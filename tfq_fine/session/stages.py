@@ -7,13 +7,13 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from tfq_converters import kernels
-from tfq_converters.check import Checked
+from tfq_converters.check import Checked, encoded
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target
 from tfq_converters.quantized import OpKey, QuantizedGraph
 from tfq_converters.reading import Source
-from tfq_converters.runtime import FileRuns, unrunnable_names
+from tfq_converters.runtime import FileRuns, apart, float_seconds, unrunnable_names
 from tfq_converters.writer import Written
 from tfq_fine.activations import integer_borders, left_float, with_implied, without_range
 from tfq_fine.calibration import (
@@ -27,7 +27,7 @@ from tfq_fine.calibration import (
 from tfq_fine.layers import Overrides
 from tfq_fine.numerics import is_large
 from tfq_fine.planning import Plan, Policy, Prefer
-from tfq_fine.report import QuantizationReport, TransformRow, Verdict, activation_rows, summarize
+from tfq_fine.report import LayerError, QuantizationReport, TransformRow, Verdict, activation_rows, summarize
 from tfq_fine.request import Quality, Recipe, named
 from tfq_fine.session.effort import requested_specs
 from tfq_fine.session.signatures import not_quantized
@@ -49,6 +49,7 @@ from tfq_fine.variants import (
     untransformed,
     with_fitted_weights,
 )
+from tfq_fine.verification import LAYER_SAMPLES, activation_errors
 from tfq_fine.weights import Fitting, fits_weights, plan_needs
 
 SLOWER = 1.1  # times float, above which users are told: less is noise
@@ -335,6 +336,26 @@ def _ranged(prepared: PlannedModel, statistics: Statistics | None, samples: Sequ
         return Statistics(ranges=own)
     best = choose_ranges(prepared.calibrated, prepared.plan, statistics, samples, prepared.open)
     return best.with_ranges(own)
+
+
+def measured_layers(
+    quantized: QuantizedGraph, emitted: Graph, samples: Sequence[Sample], timeout: float | None
+) -> tuple[LayerError, ...]:
+    """Return the error of every layer on the first samples; nothing where the model cannot be run as a whole.
+
+    Args:
+        quantized: the numbers of the file; the float values are those of its graph, which transforms may have changed.
+        emitted: the graph of the file.
+        samples: inputs of the float model, in input order.
+        timeout: seconds that one run may take; None: as in `quantize`.
+    """
+    model = quantized.graph
+    if unrunnable_names(model) or too_large(model):
+        return ()
+    few = [([*sample], encoded(quantized, sample)) for sample in samples[:LAYER_SAMPLES]]
+    with apart(timeout) as elsewhere:
+        limit = elsewhere.limit(float_seconds(model, 1))
+        return activation_errors(model, emitted, few, elsewhere=elsewhere, limits=(limit, limit))
 
 
 def judged_file(

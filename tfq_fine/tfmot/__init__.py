@@ -3,25 +3,17 @@
 Importing TFMOT makes `tf.keras` tf_keras for the whole process; it is imported only when `FineQuantizeConfig` is used.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfq_converters import face
-from tfq_converters.errors import TfqError
+from tfq_converters.errors import extras_named
 
 if TYPE_CHECKING:
     from tfq_fine.tfmot.config import FineQuantizeConfig
     from tfq_fine.tfmot.qat import qat_model
 else:
     _load, __dir__ = face(__name__, {"config": "FineQuantizeConfig", "qat": "qat_model"})
-
-    def __getattr__(name: str) -> Any:
-        try:
-            return _load(name)
-        except ImportError as error:
-            raise TfqError(
-                f"tfq_fine.tfmot needs TensorFlow Model Optimization ({error}); install it: "
-                "pip install 'tfq-fine[tfmot]'"
-            ) from error
+    __getattr__ = extras_named("tfmot")(_load)
 
 
 __all__ = ["FineQuantizeConfig", "qat_model"]

@@ -6,8 +6,17 @@ from tfq_converters import face
 
 if TYPE_CHECKING:
     from tfq_fine.variants.fitting import with_fitted_weights
-    from tfq_fine.variants.float_reference import FloatOutputs, FloatReference
-    from tfq_fine.variants.judging import CLASSES, WORST, Apart, Measured, decibels_of, judged, uses
+    from tfq_fine.variants.float_reference import FloatOutputs, FloatReference, with_outputs
+    from tfq_fine.variants.judging import (
+        CLASSES,
+        WORST,
+        Apart,
+        Measured,
+        decibels_of,
+        judged,
+        log_softmax,
+        uses,
+    )
     from tfq_fine.variants.numbers import Numbers, Settings, choose_numbers, choose_ranges
     from tfq_fine.variants.sample_count import SplitSamples, number_of_samples, too_large
     from tfq_fine.variants.select_transforms import chosen_transforms, rewriting, transformed, untransformed
@@ -19,8 +28,8 @@ else:
         __name__,
         {
             "fitting": "with_fitted_weights",
-            "float_reference": "FloatOutputs FloatReference",
-            "judging": "Apart CLASSES Measured WORST decibels_of judged uses",
+            "float_reference": "FloatOutputs FloatReference with_outputs",
+            "judging": "Apart CLASSES Measured WORST decibels_of judged log_softmax uses",
             "numbers": "Numbers Settings choose_numbers choose_ranges",
             "sample_count": "SplitSamples number_of_samples too_large",
             "select_transforms": "chosen_transforms transformed rewriting untransformed",
@@ -49,6 +58,7 @@ __all__ = [
     "decibels_of",
     "fold_and_plan",
     "judged",
+    "log_softmax",
     "number_of_samples",
     "rewriting",
     "too_large",
@@ -56,4 +66,5 @@ __all__ = [
     "untransformed",
     "uses",
     "with_fitted_weights",
+    "with_outputs",
 ]

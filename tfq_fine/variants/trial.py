@@ -158,6 +158,14 @@ class Trial(VariantNumbers):
             float_run(graph, [sample], None, 0, see, self._threads)
         return sums
 
+    def values(self, quantized: QuantizedGraph, tensors: Sequence[int]) -> list[dict[int, AnyArray]]:
+        """Return, for every sample, tensor of the quantized graph -> what its file holds there, decoded.
+
+        Raises:
+            TfqError: the file cannot be run.
+        """
+        return [*self._run(quantized, self.samples, tensors, at_a_time=len(self.samples))]
+
     def _measured(self, numbers: Callable[[], Numbers], indices: Sequence[int]) -> Measured:
         try:
             quantized = numbers().quantized

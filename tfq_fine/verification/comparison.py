@@ -1,12 +1,13 @@
 """Running comparison of two models, batch by batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tfq_converters.errors import TfqError
 from tfq_converters.graph import AnyArray
-from tfq_fine.numerics import Agreement, ErrorSums, is_classes
+from tfq_fine.numerics import Agreement, ErrorSums, is_classes, paired_interval
 from tfq_fine.report import OutputError, TaskResult
+from tfq_fine.request import SHARES
 from tfq_fine.verification.borders import same_shapes
 from tfq_fine.verification.task_metrics import Score, TaskMetric
 
@@ -55,6 +56,7 @@ class Comparison:
         self._names, self._metric = tuple(names), metric
         self._sums: list[OutputSums] = []
         self._scores = (Score(metric), Score(metric)) if metric else None
+        self._count = 0
 
     def add(self, ours: Sequence[AnyArray], theirs: Sequence[AnyArray], labels: AnyArray | None) -> None:
         """Take one batch in: outputs [n, ...] of the float model, of the quantized file, and labels [n, ...].
@@ -72,6 +74,7 @@ class Comparison:
                 f"metric {self._metric.name!r} needs labels: pass labels=..., or data that holds them "
                 "(under 'labels' or 'y' in a .npz file)"
             )
+        self._count += len(labels)
         for score, outputs in zip(self._scores, (ours, theirs), strict=True):
             score.add(dict(zip(self._names, outputs, strict=True)), labels)
 
@@ -85,4 +88,10 @@ class Comparison:
             return None
         before, after = (score.result() for score in self._scores)
         drop = self._metric.drop(before, after)
-        return TaskResult(self._metric.name, before, after, drop, self._metric.higher_is_better)
+        result = TaskResult(self._metric.name, before, after, drop, self._metric.higher_is_better, samples=self._count)
+        ours, theirs = (score.each() for score in self._scores)
+        if ours is None or theirs is None:
+            return result
+        differences = ours - theirs if self._metric.higher_is_better else theirs - ours
+        low, high = paired_interval(differences, 1.0 if self._metric.name in SHARES else 0.0)
+        return replace(result, drop_low=low, drop_high=high)

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from tfq_converters import flatbuffer
-from tfq_converters.errors import TfqError
+from tfq_converters.errors import TfqError, extras_named
 from tfq_converters.graph import AnyArray, Graph
 from tfq_converters.graph_edit import with_main
 from tfq_converters.reading import Source, read_model
@@ -16,19 +16,19 @@ from tfq_converters.runtime import RESOLVERS, Apart, Kernels, apart, check_timeo
 from tfq_fine.calibration import by_signature, entries, located, matched
 from tfq_fine.data import Batch, Peeked, batches, require_data
 from tfq_fine.numerics import constant_bytes
-from tfq_fine.report import FileSize, Report
+from tfq_fine.report import FileSize, Provenance, Report
 from tfq_fine.verification.borders import match_borders
 from tfq_fine.verification.comparison import Comparison
 from tfq_fine.verification.keras_agreement import check_keras
 from tfq_fine.verification.latency import compare_latency
-from tfq_fine.verification.layer_errors import activation_errors, constant_errors
+from tfq_fine.verification.layer_errors import LAYER_SAMPLES, activation_errors, constant_errors
 from tfq_fine.verification.side import FLOAT_FILE, QUANTIZED_FILE, Side, file_size
 from tfq_fine.verification.task_metrics import TaskMetric, task_metric
 
-LAYER_SAMPLES = 8  # samples that the error per layer is measured on
 MOST, GROUP_BYTES = 32, 2**22  # batches, and bytes of what goes in and comes out, that are handed over at a time
 
 
+@extras_named()
 def verify(
     model: Any,
     tflite: Any,
@@ -82,15 +82,17 @@ def verify(
     content = _content(tflite)
     for each in metric.values() if isinstance(metric, Mapping) else () if metric is None else (metric,):
         task_metric(each)  # a name that is none is found before anything is run
+    origin = Provenance.of(model, data, tflite)
     with apart(timeout) as elsewhere:  # it starts while the model is read
         peeked = Peeked(data)
         source = model if isinstance(model, Source) else read_model(model, safe_mode=safe_mode, shapes=peeked.shapes)
         every = by_signature(source.graph, peeked.data)
         how = _How(batch_size, limit, kernels, threads, latency, layers, on_batch)
         if every is not None:
-            return _each_verified(source, content, every, labels, metric, how, elsewhere)
+            whole = _each_verified(source, content, every, labels, metric, how, elsewhere)
+            return replace(whole, provenance=origin)
         task = None if metric is None else task_metric(metric)
-        report = _verified(source, content, peeked.data, labels, task, how, elsewhere)
+        report = replace(_verified(source, content, peeked.data, labels, task, how, elsewhere), provenance=origin)
         others = [repr(key) for key in entries(source.graph).values()][1:]
         said = (f"signatures {', '.join(others)} were not compared: the data is that of the first alone",)
         return replace(report, notes=report.notes + said) if others else report

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tfq_converters.errors import TfqError
+from tfq_converters.errors import TfqError, extras_named
 from tfq_converters.graph import AnyArray, Float64Array, Int64Array
 from tfq_fine.numerics import in_top
 
@@ -31,7 +31,9 @@ class TaskMetric:
     name: str
     compute: Compute
     higher_is_better: bool = True
-    averages: bool = False  # a mean over samples: computed batch by batch, so that outputs need not be kept
+    each: Compute | None = (
+        None  # the values [n] of n samples, whose mean the metric is, so that outputs need not be kept
+    )
 
     def drop(self, before: float, after: float) -> float:
         """Return how much worse `after` is than `before`, in units of the metric; negative when it is better."""
@@ -43,11 +45,16 @@ def top1(outputs: AnyArray, labels: AnyArray) -> float:
 
     Outputs are scores [..., C] or probabilities [n] or [..., 1]; labels are as the table of the module says.
     """
+    return float(np.mean(each_top1(outputs, labels)))
+
+
+def each_top1(outputs: AnyArray, labels: AnyArray) -> Float64Array:
+    """Return `top1` of each of the n samples, [n]."""
     if _is_binary(outputs):
         scores = outputs.reshape(-1)
         right = (scores > 0.5) == (_binary_labels(outputs, labels) > 0.5)
-        return float(np.mean(right & ~np.isnan(scores)))
-    return float(np.mean(in_top(outputs, _classes(outputs, labels), 1)))
+        return _by_sample(right & ~np.isnan(scores), outputs)
+    return _by_sample(in_top(outputs, _classes(outputs, labels), 1), outputs)
 
 
 def top5(outputs: AnyArray, labels: AnyArray) -> float:
@@ -55,19 +62,34 @@ def top5(outputs: AnyArray, labels: AnyArray) -> float:
 
     Outputs are scores [..., C]; labels are classes [...] or [..., 1], or one-hot [..., C].
     """
+    return float(np.mean(each_top5(outputs, labels)))
+
+
+def each_top5(outputs: AnyArray, labels: AnyArray) -> Float64Array:
+    """Return `top5` of each of the n samples, [n]."""
     if _is_binary(outputs):
         raise TfqError(f"metric 'top5' needs scores of several classes, found outputs of shape {outputs.shape}")
-    return float(np.mean(in_top(outputs, _classes(outputs, labels), 5)))
+    return _by_sample(in_top(outputs, _classes(outputs, labels), 5), outputs)
 
 
 def mae(outputs: AnyArray, labels: AnyArray) -> float:
     """Return the mean of |output - label|, over arrays of any shape with the same number of values."""
-    return float(np.mean(np.abs(_difference(outputs, labels))))
+    return float(np.mean(each_mae(outputs, labels)))
+
+
+def each_mae(outputs: AnyArray, labels: AnyArray) -> Float64Array:
+    """Return `mae` of each of the n samples, [n]."""
+    return _by_sample(np.abs(_difference(outputs, labels)), outputs)
 
 
 def mse(outputs: AnyArray, labels: AnyArray) -> float:
     """Return the mean of (output - label)², over arrays of any shape with the same number of values."""
-    return float(np.mean(np.square(_difference(outputs, labels))))
+    return float(np.mean(each_mse(outputs, labels)))
+
+
+def each_mse(outputs: AnyArray, labels: AnyArray) -> Float64Array:
+    """Return `mse` of each of the n samples, [n]."""
+    return _by_sample(np.square(_difference(outputs, labels)), outputs)
 
 
 def auc(outputs: AnyArray, labels: AnyArray) -> float:
@@ -78,10 +100,8 @@ def auc(outputs: AnyArray, labels: AnyArray) -> float:
     Raises:
         TfqError: labels of one class only, or scikit-learn is not installed.
     """
-    try:
+    with extras_named():
         from sklearn.metrics import roc_auc_score
-    except ImportError as error:
-        raise TfqError("metric 'auc' needs scikit-learn: pip install scikit-learn") from error
     two = outputs.ndim == 2 and outputs.shape[1] == 2
     scores = np.asarray(outputs[:, 1] if two else outputs, np.float64).reshape(-1)
     positive = (_classes(outputs, labels) if two else _binary_labels(outputs, labels)) > 0.5
@@ -111,11 +131,11 @@ def perplexity(outputs: AnyArray, labels: AnyArray) -> float:
 
 
 METRICS: dict[str, TaskMetric] = {
-    "top1": TaskMetric("top1", top1, averages=True),
-    "top5": TaskMetric("top5", top5, averages=True),
-    "accuracy": TaskMetric("accuracy", top1, averages=True),
-    "mae": TaskMetric("mae", mae, higher_is_better=False, averages=True),
-    "mse": TaskMetric("mse", mse, higher_is_better=False, averages=True),
+    "top1": TaskMetric("top1", top1, each=each_top1),
+    "top5": TaskMetric("top5", top5, each=each_top5),
+    "accuracy": TaskMetric("accuracy", top1, each=each_top1),
+    "mae": TaskMetric("mae", mae, higher_is_better=False, each=each_mae),
+    "mse": TaskMetric("mse", mse, higher_is_better=False, each=each_mse),
     "auc": TaskMetric("auc", auc),
     "perplexity": TaskMetric("perplexity", perplexity, higher_is_better=False),
 }
@@ -202,11 +222,11 @@ def _of_keras(metric: Any) -> Compute:
 
 
 class Score:
-    """One model's value of one metric, batch by batch. Keeps outputs only for metrics that do not average."""
+    """One model's value of one metric, batch by batch. Keeps outputs only for metrics that are no mean over samples."""
 
     def __init__(self, metric: TaskMetric):
         self._metric = metric
-        self._total, self._count = 0.0, 0
+        self._each: list[Float64Array] = []
         self._kept: list[tuple[dict[str, AnyArray], AnyArray]] = []
 
     def add(self, outputs: dict[str, AnyArray], labels: AnyArray) -> None:
@@ -215,17 +235,21 @@ class Score:
         Raises:
             TfqError: labels that do not fit the outputs.
         """
-        if self._metric.averages:
-            count = len(labels)
-            self._total += metric_value(self._metric, outputs, labels) * count
-            self._count += count
+        if self._metric.each is not None:
+            _require_one_output(self._metric, outputs)
+            self._each.append(self._metric.each(next(iter(outputs.values())), labels))
         else:
             self._kept.append((outputs, np.array(labels)))
 
+    def each(self) -> Float64Array | None:
+        """Return the value of every sample, [n]; None for a metric that is no mean over samples."""
+        return None if self._metric.each is None else np.concatenate(self._each)
+
     def result(self) -> float:
         """Return the value over all batches."""
-        if self._metric.averages:
-            return self._total / self._count
+        each = self.each()
+        if each is not None:
+            return float(np.mean(each))
         labels = np.concatenate([kept for _, kept in self._kept])
         names = self._kept[0][0]
         outputs = {name: np.concatenate([kept[name] for kept, _ in self._kept]) for name in names}
@@ -238,12 +262,21 @@ def metric_value(metric: TaskMetric, outputs: dict[str, AnyArray], labels: AnyAr
     Raises:
         TfqError: the metric gives no number, or reads one output and there are several.
     """
-    if len(outputs) > 1 and metric in METRICS.values():
-        raise TfqError(f"metric {metric.name!r}: {_one_output(outputs)}")
+    _require_one_output(metric, outputs)
     value = np.asarray(metric.compute(next(iter(outputs.values())) if len(outputs) == 1 else outputs, labels))
     if value.size != 1 or value.dtype.kind not in "biuf":
         raise TfqError(f"metric {metric.name!r}: expected one number, found {value}")
     return float(value.reshape(()))
+
+
+def _require_one_output(metric: TaskMetric, outputs: dict[str, AnyArray]) -> None:
+    if len(outputs) > 1 and metric in METRICS.values():
+        raise TfqError(f"metric {metric.name!r}: {_one_output(outputs)}")
+
+
+def _by_sample(values: AnyArray, outputs: AnyArray) -> Float64Array:
+    """Return the mean of the values that belong to each of the n samples of `outputs` [n, ...]."""
+    return np.asarray(values.reshape(len(outputs), -1).mean(axis=1), np.float64)
 
 
 def _one_output(outputs: dict[str, AnyArray]) -> str:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tfq_converters.files.codec import AS_OBJECT, from_plain, parsed, to_plain
     from tfq_converters.files.pages import forget_file
     from tfq_converters.files.temporary import temporary_folder
+    from tfq_converters.files.text import read_text
     from tfq_converters.files.writing import Place, write_file
 else:
     __getattr__, __dir__ = face(
@@ -18,6 +19,7 @@ else:
             "codec": "AS_OBJECT from_plain parsed to_plain",
             "pages": "forget_file",
             "temporary": "temporary_folder",
+            "text": "read_text",
             "writing": "Place write_file",
         },
     )
@@ -30,6 +32,7 @@ __all__ = [
     "forget_file",
     "from_plain",
     "parsed",
+    "read_text",
     "temporary_folder",
     "to_plain",
     "write_file",

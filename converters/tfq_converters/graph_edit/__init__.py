@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         cut,
         float_bytes,
         keeps_state,
+        on_given_values,
         part,
         without_unused,
     )
@@ -25,7 +26,7 @@ else:
         {
             "builder": "GraphBuilder",
             "fake_quantize": "dequantize encoded fake_quantized float_like quantize",
-            "parts": "Part UNCHECKED_TYPES chunks cut float_bytes keeps_state part without_unused",
+            "parts": "Part UNCHECKED_TYPES chunks cut float_bytes keeps_state on_given_values part without_unused",
             "steps": "steps",
             "subgraphs": "entry together with_main",
         },
@@ -44,6 +45,7 @@ __all__ = [
     "float_bytes",
     "float_like",
     "keeps_state",
+    "on_given_values",
     "part",
     "quantize",
     "steps",

@@ -44,6 +44,34 @@ def part(graph: Graph, indices: Sequence[int], outputs: Collection[int] | None =
     return Part(Graph((pruned, *graph.subgraphs[1:])), inputs, shown)
 
 
+def on_given_values(graph: Graph, given: Collection[int], wanted: Sequence[int]) -> Part:
+    """Return what computes `wanted` from given values: each operator reads those, not what the one before it computes.
+
+    A part whose operators do not inherit the errors of one another. Tensors may be both given and wanted.
+
+    Args:
+        graph: the whole.
+        given: computed tensors of the main subgraph whose values are fed.
+        wanted: computed tensors of the main subgraph, in the order in which they are returned.
+    """
+    main = graph.main
+    producers = main.producers()
+    reached: set[int] = set()  # operators
+    waiting = [*wanted]
+    while waiting:
+        o = producers.get(waiting.pop())
+        if o is not None and o not in reached:
+            reached.add(o)
+            waiting += [t for t in main.ops[o].inputs if t not in given]
+    read = {t for o in reached for t in main.ops[o].inputs} & {*given, *main.inputs}
+    inputs = tuple(sorted(read))
+    fed = {t: len(main.tensors) + k for k, t in enumerate(inputs)}
+    copies = tuple(replace(main.tensors[t], name=f"{main.tensors[t].name}/given") for t in inputs)
+    ops = tuple(replace(main.ops[o], inputs=tuple(fed.get(t, t) for t in main.ops[o].inputs)) for o in sorted(reached))
+    whole = replace(main, tensors=(*main.tensors, *copies), ops=ops, inputs=tuple(fed.values()), outputs=tuple(wanted))
+    return Part(Graph((without_unused(whole), *graph.subgraphs[1:])), inputs, tuple(wanted))
+
+
 def keeps_state(subgraph: Subgraph) -> bool:
     """Return whether it has values that cannot be handed from one part to another."""
     return any(tensor.is_variable or tensor.dtype in UNCHECKED_TYPES for tensor in subgraph.tensors)

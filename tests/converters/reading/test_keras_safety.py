@@ -1,5 +1,7 @@
 """Opening a file runs no code that the file brings along, and prints nothing."""
 
+import io
+import logging
 import os
 import sys
 import threading
@@ -80,6 +82,20 @@ def test_reading_is_silent(capfd: pytest.CaptureFixture[str], tmp_path: Path):
     read_model(tmp_path / "folder")
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+def test_silence_catches_loggers_of_a_notebook(monkeypatch: pytest.MonkeyPatch):
+    """There, streams send their text elsewhere than to a descriptor, and handlers hold such a stream."""
+    cell = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", cell)
+    logger, handler = logging.getLogger("noisy"), logging.StreamHandler()
+    monkeypatch.setattr(logger, "handlers", [handler])
+    with silenced() as caught:
+        logger.error("inside")
+        said = caught()
+    logger.error("outside")
+    assert "inside" in said and cell.getvalue() == "outside\n"
+    assert handler.stream is cell
 
 
 def test_silence_catches_everything_and_ends(capfd: pytest.CaptureFixture[str]):

@@ -299,6 +299,7 @@ def test_options_reach_the_library(given, safe_mode, tmp_path, monkeypatch, caps
         "safe_mode": safe_mode,
         "timeout": None,
         "cache_dir": None,
+        "layers": False,
     }
     found.clear()
     with pytest.raises(SystemExit):
@@ -376,7 +377,7 @@ def _with(arguments: Sequence[str], **changes: str) -> list[str]:
         (_with(VERIFY, model="no.tflite"), "no.tflite does not exist"),
         (_with(VERIFY, tflite="no.tflite"), "no.tflite cannot be read"),
         (_with(VERIFY, tflite="test.npz"), "test.npz is not a TFLite file"),
-        (_with(VERIFY, data="int8.tflite"), "neither a .npz nor a .npy"),
+        (_with(VERIFY, data="int8.tflite"), "none of .npz, .npy and .csv"),
         (_with(VERIFY, metric="f1"), "unknown metric 'f1'"),
         (_with(VERIFY, metric="top1", data="calib.npz"), "metric 'top1' needs labels"),
         ([*VERIFY, "--max-drop", "0.1"], "--max-drop needs --metric"),

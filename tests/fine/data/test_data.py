@@ -291,8 +291,9 @@ def test_npy_is_mapped(tmp_path):
 
 def test_files_that_cannot_be_read(tmp_path):
     assert "missing.npz cannot be read: No such file" in message(tmp_path / "missing.npz", IMAGE)
-    (tmp_path / "x.csv").write_text("1,2")
-    assert "x.csv is neither a .npz nor a .npy file" in message(tmp_path / "x.csv", IMAGE)
+    (tmp_path / "x.txt").write_text("1,2")
+    assert "x.txt is none of .npz, .npy and .csv" in message(tmp_path / "x.txt", IMAGE)
+    assert "is a folder: images are read with their size" in message(tmp_path, IMAGE)
     for name in ("damaged.npz", "damaged.npy"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 nothing like it")
         assert f"{name} cannot be read" in message(tmp_path / name, IMAGE)

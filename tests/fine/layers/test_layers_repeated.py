@@ -112,7 +112,7 @@ def test_layers_that_nothing_wraps_are_named(caplog: pytest.LogCaptureFixture):
     x = layers.RNN(layers.StackedRNNCells([layers.GRUCell(5)]), name="stacked")(x)
     model = keras.Model(inputs, layers.Dense(3, name="head")(x))
     recipe = tfq.RECIPES["weight_only_int8"].with_rules(tfq.Rule(None, layer="float"))
-    with caplog.at_level(logging.WARNING, logger="absl"):
+    with caplog.at_level(logging.WARNING, logger="tfq_fine"):
         assert len(wrappers(tfq.annotate(model, recipe))) == 1
     named = [text for text in caplog.messages if "is not wrapped" in text]
     assert len(named) == 3

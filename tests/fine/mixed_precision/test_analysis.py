@@ -1,5 +1,6 @@
 """The analysis of layers: planted faults are told."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +10,13 @@ import pytest
 import tfq_fine as tfq
 from support.graphs import images, small_cnn
 from tfq_converters import flatbuffer
-from tfq_converters.kernels import Target
 from tfq_converters.quantized import QuantizedGraph
 from tfq_converters.realize import realize
 from tfq_converters.runtime import file_runs
 from tfq_fine.calibration import CalibrationData, Representative
 from tfq_fine.cli.program import main
 from tfq_fine.mixed_precision.analysis import INSIDE, layer_errors
+from tfq_fine.mixed_precision.conditions import Conditions
 from tfq_fine.mixed_precision.exploration import explored
 from tfq_fine.mixed_precision.units import candidates_of
 from tfq_fine.progress import Stages
@@ -70,7 +71,7 @@ def test_errors_of_layers_are_those_of_files_with_one_and_with_all_of_them_quant
     graph, size = small_cnn(), 10_000
     material, candidates = Representative(CalibrationData(images(23))), candidates_of(("float", "full_int8"))
     with file_runs() as files:
-        table = explored(graph, material, candidates, "fast", Target(), size, files, None, Stages())
+        table = explored(graph, material, candidates, Conditions(quality="fast"), files, Stages(), size)
         static = candidates[1]
         errors = layer_errors(graph, table, static)
     quantized = table.plans.numbers(table.plans.uniform(static)).quantized
@@ -104,9 +105,13 @@ def test_the_command_writes_a_page(tmp_path: Any, capsys: pytest.CaptureFixture[
                 str(tmp_path / "d.npy"),
                 "--output",
                 str(tmp_path / "a.html"),
+                "--report",
+                str(tmp_path / "a.json"),
             )
         )
     assert not ended.value.code
+    figures = json.loads((tmp_path / "a.json").read_text())
+    assert len(figures["layers"]) == 3 and figures["layers"][0]["sqnr_db"].keys() == figures["sqnr_db"].keys()
     assert (
         "outlier channels" in (tmp_path / "a.html").read_text() and "Own and inherited error" in capsys.readouterr().out
     )

@@ -14,16 +14,15 @@ import tfq_fine as tfq
 from support.executors import dask_cluster, processes
 from support.graphs import images, small_cnn, wide_cnn
 from tfq_converters import flatbuffer
-from tfq_converters.kernels import Target
 from tfq_converters.runtime import file_runs
 from tfq_fine.calibration import CalibrationData, Representative
 from tfq_fine.mixed_precision import fitting
+from tfq_fine.mixed_precision.conditions import Conditions
 from tfq_fine.mixed_precision.exploration import Explored, explored
 from tfq_fine.mixed_precision.sensitivity import RestOfModel
 from tfq_fine.mixed_precision.units import Unit, candidates_of
 from tfq_fine.progress import Stages
 from tfq_fine.variants import Trial
-from tfq_fine.weights import CodesOnDisk
 
 GRAPH, DATA = wide_cnn(), images(23)
 CONTENT = flatbuffer.write(GRAPH)
@@ -33,20 +32,17 @@ LAYERS, NAMES = 3, ("float", "full_int8", "weight_only_int4")
 def found(
     executor: Executor | None = None, folder: Path | None = None, names: Sequence[str] = NAMES, data: Any = DATA
 ) -> Explored:
-    material, on_disk = Representative(CalibrationData(data)), None if folder is None else CodesOnDisk(folder)
-    candidates, shown = candidates_of(names), Stages()
+    conditions = Conditions(executor=executor, cache_dir=folder)
     with file_runs() as files:
-        size = len(CONTENT)
-        made = explored(
-            GRAPH, material, candidates, "balanced", Target(), size, files, on_disk, shown, executor=executor
-        )
+        material = Representative(CalibrationData(data))
+        made = explored(GRAPH, material, candidates_of(names), conditions, files, Stages(), len(CONTENT))
         made.plans.decibels(made.most_exact())
         return made
 
 
 def same(mine: Explored, expected: Explored) -> None:
     """Compare noise, bytes and codes bit for bit."""
-    assert mine.noise == expected.noise and mine.bytes == expected.bytes and mine.base_bytes == expected.base_bytes
+    assert mine.loss == expected.loss and mine.bytes == expected.bytes and mine.base_bytes == expected.base_bytes
     for c in expected.candidates:
         codes = expected.plans.fitted[c].codes
         assert mine.plans.fitted[c].codes.keys() == codes.keys()
@@ -82,7 +78,7 @@ def test_an_executor_that_fails_names_the_layer(monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object) -> list[float]:
         raise tfq.TfqError("planted")
 
-    monkeypatch.setattr(RestOfModel, "noise", fail)
+    monkeypatch.setattr(RestOfModel, "mean_losses", fail)
     with threads() as executor, pytest.raises(tfq.TfqError, match=r"layer conv \(CONV_2D\): planted"):
         tfq.analyze(CONTENT, DATA, executor=executor)
 
@@ -103,7 +99,10 @@ def test_nothing_that_is_known_of_layers_is_computed_again(
     alone: Explored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     same(found(folder=tmp_path), alone)
-    runs, inputs = counted(monkeypatch, RestOfModel, "noise"), counted(monkeypatch, fitting._FloatInputs, "inputs_of")
+    runs, inputs = (
+        counted(monkeypatch, RestOfModel, "mean_losses"),
+        counted(monkeypatch, fitting._FloatInputs, "inputs_of"),
+    )
     files = counted(monkeypatch, Trial, "measure")
     same(found(folder=tmp_path), alone)
     assert not runs and not inputs and not files

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tfq_converters.errors import TfqError
 from tfq_fine.report import (
     FileSize,
+    Grid,
     Latency,
     LayerError,
     OpRow,
@@ -21,6 +22,7 @@ from tfq_fine.report import (
     Report,
     TaskResult,
     TransformRow,
+    plain_text,
 )
 
 NASTY = "<script>alert('x')</script>[red]$x^2$"
@@ -210,6 +212,26 @@ def test_text_is_plain_and_fits(report, monkeypatch):
     assert "[red]" in report.table(all=True)  # and is not taken for markup
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("report", [QUANTIZATION, VERIFICATION], ids=["quantization", "verification"])
+def test_no_number_or_word_is_cut(report, width):
+    sections = report._sections(all=True)
+    lines = plain_text(sections, width).splitlines()
+    assert max(map(len, lines)) <= width
+    shown = {word.strip(";:") for line in lines for word in line.split()}
+    cells = [cell for section in sections if isinstance(section, Grid) for row in section.rows for cell in row]
+    words = {word.strip(";:") for cell in cells for word in cell.split() if len(word) <= width - 2}
+    assert len(words) > 20
+    assert words <= shown
+
+
+def test_tables_that_do_not_fit_are_lists():
+    grid = Grid("Sizes", ("what", ">bytes", ">after"), [("a" * 30, "2,568,992", "1"), ("b", "7", "")])
+    assert plain_text([grid], 60).split("\n")[2].split() == ["what", "bytes", "after"]
+    listed = ["", "Sizes", "a" * 30, "  bytes: 2,568,992; after: 1", "b", "  bytes: 7"]
+    assert plain_text([grid], 40).split("\n") == listed
+
+
 def test_quantization_summary():
     lines = _lines(str(QUANTIZATION))
     assert "Recipe full_int8: 20,000 bytes -> 5,000 bytes (0.25)" in str(QUANTIZATION)
@@ -263,7 +285,7 @@ def test_a_report_without_optional_parts_prints():
 class _Page(HTMLParser):
     """Counts tags, and checks that they nest."""
 
-    VOID = ("meta", "link", "use", "path")
+    VOID = ("meta", "link", "use", "path", "input", "wbr", "br", "rect")
 
     def __init__(self, text):
         super().__init__()
@@ -287,20 +309,62 @@ class _Page(HTMLParser):
         self.text += data
 
 
-@pytest.mark.parametrize(("report", "pictures"), [(QUANTIZATION, 2), (VERIFICATION, 3)], ids=["quantization", "verify"])
-def test_pages(report, pictures, tmp_path):
-    pytest.importorskip("matplotlib")
+def _pages(report, tmp_path):
     report.save_html(tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
-    page = _Page(text)
+    return text, _Page(text)
+
+
+@pytest.mark.parametrize("report", [QUANTIZATION, VERIFICATION], ids=["quantization", "verification"])
+def test_pages(report, tmp_path):
+    pytest.importorskip("matplotlib")
+    text, page = _pages(report, tmp_path)
     assert page.open == []
-    assert page.tags.count("svg") == pictures
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1  # the page's own, not the one that is a layer's name
     assert "alert('x')" in page.text
     assert "http-equiv" not in text
     assert 'src="' not in text  # nothing is fetched
+    assert "http:" not in text.replace("http://www.w3.org", "")
+    assert "https:" not in text
     report.save_html(tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == text
+
+
+def test_a_page_says_whether_the_metric_fell_too_far(tmp_path):
+    pytest.importorskip("matplotlib")
+    for limit, word in (("2%", "PASS."), ("1%", "FAIL."), ("", "Compared.")):
+        _, page = _pages(dataclasses.replace(VERIFICATION, max_drop=limit), tmp_path)
+        assert [w for w in ("PASS.", "FAIL.", "Compared.") if w in page.text] == [word]
+
+
+def test_a_page_shows_where_the_error_of_layers_comes_from(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = (
+        LayerError("m/a", "a", "CONV_2D", "int8", 20.0, 0.1, own_db=20.0, weights_db=20.5),
+        LayerError("m/b", "b", "CONV_2D", "int8", 19.0, 0.1, own_db=32.0, weights_db=50.0),
+        LayerError("m/c", "c", "CONV_2D", "int8", 18.0, 0.1, own_db=22.0, weights_db=40.0),
+    )
+    ops = (OpRow("m/a", "a", "CONV_2D", "integer", "int4 per-channel", "int8"),)
+    _, page = _pages(dataclasses.replace(QUANTIZATION, rows=ops, layers=rows), tmp_path)
+    for said in (
+        "Its own: the rounding of its weights (int4 per-channel).",
+        "Most of it comes from the layers before.",
+        "Partly inherited; its own part is the rounding or clipping of its activations.",
+        """tfq.Rule(tfq.RECIPES["full_int8"].default, layer='a')""",
+        """tfq.Rule(tfq.RECIPES["dynamic_int8"].default, layer='c')""",
+    ):
+        assert said in page.text
+    assert "layer='b'" not in page.text  # a rule for it would change nothing: its error is inherited
+
+
+def test_shares_of_noise_are_those_of_power():
+    row = LayerError("m/a", "a", "CONV_2D", "int8", 20.0, 0.1, own_db=23.0103, weights_db=26.0206)
+    assert row.inherited == pytest.approx(0.5, abs=1e-5)  # 3.0103 dB are a factor of two
+    assert row.of_weights == pytest.approx(0.5, abs=1e-5)
+    exact = LayerError("m/a", "a", "CONV_2D", "int8", math.inf, 0, own_db=math.inf, weights_db=math.inf)
+    assert (exact.inherited, exact.of_weights) == (1, 0)
+    lost = LayerError("m/a", "a", "CONV_2D", "int8", math.nan, math.nan, own_db=math.nan)
+    assert (lost.inherited, lost.of_weights) == (0, None)
 
 
 @pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])

@@ -10,7 +10,7 @@ import pytest
 from tfq_converters.graph import Graph, Op, Quantization, Subgraph, Tensor
 from tfq_fine.numerics.sizes import constant_bytes
 from tfq_fine.verification import latency
-from tfq_fine.verification.layer_errors import constant_errors
+from tfq_fine.verification.layer_errors import activation_errors, constant_errors
 
 compare_latency: Any = latency.compare_latency  # it is given a stand-in for a file
 
@@ -124,3 +124,74 @@ def test_slow_files_are_run_three_times():
     calls: list[str] = []
     compare_latency((_Sleeper("f", 0.02, calls), []), (_Sleeper("q", 0.02, calls), []), 1, seconds=0.01)
     assert calls.count("f") == calls.count("q") == 2 + 3
+
+
+def _two_dense(first, second, name):
+    """x -> FULLY_CONNECTED `first` -> FULLY_CONNECTED `second`, both float."""
+    tensors = (
+        Tensor("x", (1, 5), "float32"),
+        Tensor(f"{name}1", first.shape, "float32", data=first),
+        Tensor("a", (1, 3), "float32"),
+        Tensor(f"{name}2", second.shape, "float32", data=second),
+        Tensor("b", (1, 2), "float32"),
+    )
+    ops = (Op("FULLY_CONNECTED", (0, 1, -1), (2,), layer="one"), Op("FULLY_CONNECTED", (2, 3, -1), (4,), layer="two"))
+    return Graph((Subgraph("main", tensors, ops, (0,), (4,)),))
+
+
+def test_own_errors_do_not_hold_those_of_the_layers_before():
+    random = np.random.default_rng(5)
+    one, two = random.normal(size=(3, 5)).astype(np.float32), random.normal(size=(2, 3)).astype(np.float32)
+    other_one, other_two = one + np.float32(0.1) * random.normal(size=one.shape).astype(np.float32), two * 1.25
+    x = random.normal(size=(7, 1, 5)).astype(np.float32)
+    samples = [([sample], [sample]) for sample in x]
+    rows: Any = activation_errors(_two_dense(one, two, "w"), _two_dense(other_one, other_two, "v"), samples)
+
+    def db(expected, found):
+        return 10 * np.log10(np.sum(expected**2) / np.sum((expected - found) ** 2))
+
+    a, other_a = x @ one.T, x @ other_one.T
+    b = a @ two.T
+    assert [row.layer for row in rows] == ["one", "two"]
+    assert rows[0].own_db == rows[0].sqnr_db == pytest.approx(db(a, other_a), abs=1e-3)  # float32 sums of 5 products
+    assert rows[1].sqnr_db == pytest.approx(db(b, other_a @ other_two.T), abs=1e-3)
+    assert rows[1].own_db == pytest.approx(db(b, a @ other_two.T), abs=1e-3)
+    assert rows[0].inherited == 0
+    inherited = 1 - 10 ** ((rows[1].sqnr_db - rows[1].own_db) / 10)
+    assert 0.05 < inherited < 0.95  # so that the two cannot be mistaken
+    assert rows[1].inherited == pytest.approx(inherited)
+
+
+def test_weights_are_told_from_activations():
+    """A dense layer with int8 codes on an int8 input: own error, and that of the codes alone, from numpy."""
+    random = np.random.default_rng(8)
+    weight = random.normal(size=(3, 5)).astype(np.float32)
+    scale, coarse = np.float32(0.05), np.float32(0.25)
+    codes = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
+    per_tensor = Quantization(np.array([scale]), np.array([0], np.int64), 0)
+    steps = Quantization(np.array([coarse]), np.array([0], np.int64), 0)
+    tensors = (
+        Tensor("x", (1, 5), "float32"),
+        Tensor("x_codes", (1, 5), "int8", quantization=steps),
+        Tensor("w", (3, 5), "int8", data=codes, quantization=per_tensor),
+        Tensor("x_back", (1, 5), "float32"),
+        Tensor("w_back", (3, 5), "float32"),
+        Tensor("y", (1, 3), "float32"),
+    )
+    ops = (
+        Op("QUANTIZE", (0,), (1,)),
+        Op("DEQUANTIZE", (1,), (3,)),
+        Op("DEQUANTIZE", (2,), (4,)),
+        Op("FULLY_CONNECTED", (3, 4, -1), (5,)),
+    )
+    quantized = Graph((Subgraph("main", tensors, ops, (0,), (5,)),))
+    x = random.normal(size=(9, 1, 5)).astype(np.float32)
+    rows: Any = activation_errors(_dense(weight), quantized, [([sample], [sample]) for sample in x])
+    (row,) = rows
+    y, rounded = x @ weight.T, np.rint(x / coarse) * coarse
+    noise = np.sum((y - rounded @ (codes * scale).T) ** 2)
+    of_codes = np.sum((y - x @ (codes * scale).T) ** 2)
+    assert row.own_db == pytest.approx(10 * np.log10(np.sum(y**2) / noise), abs=1e-3)
+    assert row.weights_db == pytest.approx(10 * np.log10(np.sum(y**2) / of_codes), abs=1e-3)
+    assert row.of_weights == pytest.approx(of_codes / noise, rel=1e-3)
+    assert row.of_weights < 0.2  # the input's steps are coarse, the weight's are not

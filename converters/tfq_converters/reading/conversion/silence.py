@@ -1,12 +1,14 @@
 """Keeping a noisy library quiet without losing what it said."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from logging import Logger, StreamHandler
 from typing import Any, BinaryIO, TextIO
 
 
@@ -47,6 +49,7 @@ class _Silence:
                     warnings.simplefilter("ignore")
                     target = os.dup(sink.fileno())
                     writer = stack.enter_context(open(target, "w", errors="replace", buffering=1))
+                    stack.enter_context(_handlers_into(writer))
                     stack.enter_context(_streams_into(writer))
                     self._stack, self._sinks = stack.pop_all(), [(sink, writer)]
             self._count += 1
@@ -90,6 +93,26 @@ def silenced() -> Iterator[Callable[[], str]]:
         yield lambda: _SILENCE.caught(start)
     finally:
         _SILENCE.leave()
+
+
+@contextlib.contextmanager
+def _handlers_into(writer: TextIO) -> Iterator[None]:
+    """Point handlers of loggers that write to the terminal to `writer`: a notebook's streams use no descriptor."""
+    terminal = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    loggers = [logging.root, *(each for each in logging.root.manager.loggerDict.values() if isinstance(each, Logger))]
+    handlers = [handler for logger in loggers for handler in logger.handlers if isinstance(handler, StreamHandler)]
+    before = [
+        (handler, handler.stream)
+        for handler in handlers
+        if isinstance(handler.stream, _Switched) or any(handler.stream is each for each in terminal)
+    ]
+    for handler, _ in before:
+        handler.setStream(writer)
+    try:
+        yield
+    finally:
+        for handler, stream in before:
+            handler.setStream(stream)
 
 
 @contextlib.contextmanager

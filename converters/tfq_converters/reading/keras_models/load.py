@@ -65,9 +65,10 @@ def load_model(
     if safe_mode:
         refuse_code(path, saved, any_module=True)
     options = {"custom_objects": custom_objects, "compile": compile, "safe_mode": safe_mode}
+    keras = importlib.import_module("keras")
     try:
         with silenced():
-            return importlib.import_module("keras").saving.load_model(str(path), **options), []
+            return keras.saving.load_model(str(path), **options), []
     except Exception as error:  # Keras raises every kind of error on files that it does not understand
         if not saved.keras_version.startswith("2."):
             raise TfqError(f"Keras does not load {path}: {_first_lines(error)}") from error
@@ -85,7 +86,7 @@ def _load_with_tf_keras(
             tf_keras = importlib.import_module("tf_keras")
             model = tf_keras.models.load_model(str(path), **options)
     except ImportError as error:
-        raise TfqError(f"{said}; install tf_keras to load it") from error
+        raise TfqError(f'{said}; install tf_keras to load it: pip install "tfq-fine[keras2]"') from error
     except Exception as error:  # see above
         raise TfqError(f"{said}, nor does tf_keras: {_first_lines(error)}") from error
     return model, [f"{said}; it was loaded with tf_keras"]

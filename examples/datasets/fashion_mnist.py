@@ -1,21 +1,27 @@
-"""Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28 pixels in ten classes, from apt dataset-fashion-mnist."""
+"""Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28 pixels in ten classes.
+
+From apt's dataset-fashion-mnist; on machines without apt from Keras, which downloads it from the web.
+"""
 
 from __future__ import annotations
 
 import gzip
+import shutil
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.zoo.case import Dataset
-from benchmarks.zoo.fetch import apt_tree
+from examples.datasets.dataset import Dataset
+from examples.datasets.fetch import apt_tree
 
 NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
 def fashion_mnist() -> Dataset:
     """Train (60000, 28, 28) and test (10000, 28, 28), uint8, 0 is background."""
+    if shutil.which("apt-get") is None:
+        return _from_keras()
     folder = apt_tree("dataset-fashion-mnist") / "usr/share/datasets/fashion-mnist"
     return Dataset(
         _idx(folder / "train-images-idx3-ubyte.gz"),
@@ -24,6 +30,13 @@ def fashion_mnist() -> Dataset:
         _idx(folder / "t10k-labels-idx1-ubyte.gz").astype(np.int64),
         NAMES,
     )
+
+
+def _from_keras() -> Dataset:
+    import keras
+
+    (train, train_labels), (test, test_labels) = keras.datasets.fashion_mnist.load_data()
+    return Dataset(train, train_labels.astype(np.int64), test, test_labels.astype(np.int64), NAMES)
 
 
 def _idx(path: Path) -> NDArray[np.uint8]:

