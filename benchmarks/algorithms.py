@@ -102,7 +102,7 @@ def measure(case: str, names: Sequence[str], efforts: Sequence[str], work: Path)
     assert labels is not None, f"{case} has no labels"
     expected = outputs(files.tflite, samples)
     for name, effort in itertools.product(names, efforts):
-        with tempfile.TemporaryDirectory(dir=work) as folder:  # of its own: kernels map the file while they run it
+        with tempfile.TemporaryDirectory(dir=work) as folder:  # kernels map the file while they run it
             start = time.perf_counter()
             content = _quantized(files, FILES[name], EFFORTS[effort])
             seconds = time.perf_counter() - start
