@@ -24,16 +24,31 @@ def hidden_native_output() -> Iterator[None]:
     except OSError:
         yield
         return
-    python, handler = sys.stderr, logging.get_absl_handler().python_handler
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    with os.fdopen(os.dup(kept), "w", buffering=1, errors="backslashreplace") as stream:
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
-        sys.stderr = stream
-        before, handler.stream = handler.stream, stream
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        with _python_to(kept):
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def _python_to(descriptor: int) -> Iterator[None]:
+    """Let Python print and log its errors to a descriptor, unless its stderr goes elsewhere than to descriptor 2."""
+    python, handler = sys.stderr, logging.get_absl_handler().python_handler
+    try:
+        elsewhere = python.fileno() != 2
+    except (OSError, ValueError):
+        elsewhere = True
+    if elsewhere:
+        yield
+        return
+    with os.fdopen(os.dup(descriptor), "w", buffering=1, errors="backslashreplace") as stream:
+        sys.stderr, before, handler.stream = stream, handler.stream, stream
         try:
             yield
         finally:
             sys.stderr, handler.stream = python, before
-            os.dup2(kept, 2)
-            os.close(kept)

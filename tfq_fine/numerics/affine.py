@@ -23,6 +23,9 @@ from tfq_fine.request import stored_bits
 
 SYMMETRIC = 1e-3  # share of the larger end by which the ends of a symmetric range may differ: an eighth of a step
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal scale; kernels divide by scales
+# The least scale of activations: kernels count the bound of a RELU6 in steps of 32 bits, and the reference kernel of
+# SOFTMAX ends the process at scales of 2^-26 and below.
+LEAST_STEP = 2.0**-25
 SMALLEST_HALF, LARGEST_HALF = 2.0**-24, 65504.0  # the limits of float16
 HALF_SCALES = (2.0**-16, 2.0**15)  # range in which float16 holds scales of bfloat16's 8 bits exactly
 SLICE = 2**22  # values that are encoded at a time, which bounds the memory
@@ -257,12 +260,15 @@ def encode_bias(bias: Float32Array, input_scale: float, weight_scale: Float32Arr
 
 
 def activation_encoding(low: float, high: float, bits: int) -> ActivationEncoding:
-    """Return the encoding of an activation whose calibrated range is [low, high]."""
+    """Return the encoding of an activation whose calibrated range is [low, high].
+
+    A range so narrow that kernels could not compute in its steps (`LEAST_STEP`) is widened.
+    """
     if bits == 16:
         scale = symmetric_scale(max(-low, high), 16)
-        return ActivationEncoding("int16", float(scale), 0)
+        return ActivationEncoding("int16", max(float(scale), LEAST_STEP), 0)
     scale, zero_point = activation_scale(low, high, bits)
-    return ActivationEncoding("int8", float(scale), int(zero_point))
+    return ActivationEncoding("int8", max(float(scale), LEAST_STEP), int(zero_point))
 
 
 def round_trip(values: Float32Array, low: FloatArray, high: FloatArray, bits: int) -> Float32Array:
