@@ -35,6 +35,7 @@ from tfq_fine.calibration import (
     other_inputs,
     unlike_training,
 )
+from tfq_fine.devices import device
 from tfq_fine.layers import calibrate_wrappers, converted, wrappers
 from tfq_fine.planning import OnUnsupported, Plan, Policy, Prefer, make_plan
 from tfq_fine.progress import stages
@@ -165,6 +166,7 @@ def quantize(
     timeout: float | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     layers: bool = False,
+    target: str | None = None,
 ) -> Result:
     """Quantize a Keras model, a SavedModel folder or a float `.tflite`, and run the resulting file.
 
@@ -223,6 +225,8 @@ def quantize(
             None keeps nothing.
         layers: whether the report tells each layer's own error from what it inherits, and the error of weights from
             that of activations; takes a few runs more of both files.
+        target: a device of `tfq-fine devices`, such as "cortex-m": its recipe, runtimes, types of inputs and outputs
+            and `prefer` take the place of those that are left at their defaults.
 
     Returns:
         A `Result`: the file's bytes, the report, and every intermediate value.
@@ -232,6 +236,13 @@ def quantize(
             outputs are not finite on samples on which the float model's are.
     """
     input_type, output_type = type_name(input_type), type_name(output_type)
+    if target is not None:
+        row = device(target)
+        recipe = recipe or row.recipe
+        runtimes = row.runtimes if runtimes == DEFAULT_RUNTIMES else runtimes
+        prefer = row.prefer if prefer == "speed" else prefer
+        input_type = row.border if input_type == "float32" else input_type
+        output_type = row.border if output_type == "float32" else output_type
     words = {
         "input_type": (input_type, BORDER_TYPES),
         "output_type": (output_type, BORDER_TYPES),
@@ -244,12 +255,12 @@ def quantize(
     check_timeout(timeout)
     samples = CalibrationData.of(data, num_samples, batch_size, on_invalid, threads, executor, shards)
     opened = open_model(model, safe_mode)
-    target = Target(
+    where = Target(
         (runtimes,) if isinstance(runtimes, str) else tuple(runtimes), None if kernels is None else load(kernels)
     )
     chosen = with_observer(recipe or opened.recipe or DEFAULT, observer)
     fallback = None if on_unsupported is None else on_unsupported == "fallback"
-    policy = policy_of(chosen, prefer, target, fallback)
+    policy = policy_of(chosen, prefer, where, fallback)
     names = chosen_transforms(transforms, chosen.transforms)
     request = QuantizationRequest(chosen, policy, names, input_type, output_type, quality)
     on_disk = None if cache_dir is None else CodesOnDisk(cache_dir)

@@ -20,6 +20,7 @@ from rich.progress import (
     Task,
     TaskID,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
@@ -72,9 +73,12 @@ class _TimeLeft(TimeRemainingColumn):
     def render(self, task: Task) -> Text:
         pace: Pace | None = task.fields.get("pace")
         if pace is None:
-            return super().render(task)
+            seconds = task.time_remaining
+            said = "" if seconds is None or task.finished else f"{timedelta(seconds=int(seconds))} left"
+            return Text(said, style="progress.remaining")
         left = pace.time_left
-        return Text("-:--:--" if left is None else str(timedelta(seconds=round(left))), style="progress.remaining")
+        said = "" if left is None else f"{timedelta(seconds=round(left))} left"
+        return Text(said, style="progress.remaining")
 
 
 class Pace:
@@ -168,8 +172,8 @@ class Stages:
 
 
 def columns() -> tuple[ProgressColumn, ...]:
-    """Return what is shown of a stage or of steps: name, bar, how many are done, how fast, and the time left."""
-    return TextColumn("{task.description}"), BarColumn(), _Count(), _Rate(), _TimeLeft()
+    """Return what is shown of a stage or of steps: name, bar, how many are done, how fast, the time so far and left."""
+    return TextColumn("{task.description}"), BarColumn(), _Count(), _Rate(), TimeElapsedColumn(), _TimeLeft()
 
 
 class NotebookProgress(Progress):

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 # Extra -> what needs it, and the packages that come with it, by the names that they are imported by.
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "keras": ("Keras models, SavedModels, layers and learned roundings need", ("keras", "tensorflow", "h5py")),
+    "keras": ("Keras models, SavedModels, layers, images and learned roundings need", ("keras", "tensorflow", "h5py")),
     "keras2": ("models of Keras 2 need", ("tf_keras",)),
     "tfmot": ("tfq_fine.tfmot needs", ("tensorflow_model_optimization",)),
     "report": ("HTML reports need", ("jinja2", "markupsafe", "matplotlib")),
@@ -67,3 +68,14 @@ def extras_named(extra: str | None = None) -> Iterator[None]:
         raise TfqError(
             f'{EXTRAS[name][0]} {package}, which is not installed: pip install "tfq-fine[{name}]"'
         ) from error
+
+
+@extras_named()
+def require(package: str) -> None:
+    """Check that a package of an extra is installed, before work that will need it.
+
+    Raises:
+        TfqError: it is not.
+    """
+    if find_spec(package) is None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)

@@ -25,6 +25,7 @@ ROWS = (
     (
         "tfq_fine.request",
         "tfq_fine.data",
+        "tfq_fine.devices",
         "tfq_fine.progress",
     ),
     ("tfq_fine.numerics", "tfq_fine.emulation"),
@@ -56,7 +57,7 @@ FACADE = "tfq_fine"  # the package itself: names its modules for type checkers, 
 # The rooms of both packages (modules and folders at the top) have faces: others import the names in the `__init__` of a
 # folder, never its modules. `face` loads those names on demand.
 PACKAGES, FACE = ("tfq_fine", "tfq_converters"), "tfq_converters.face"
-MOST_ROOMS = {"tfq_fine": 22, "tfq_converters": 15}  # side by side
+MOST_ROOMS = {"tfq_fine": 23, "tfq_converters": 15}  # side by side
 
 # Loaded only when a Keras model is read or wrapped: imported inside functions, and only in these modules.
 FRAMEWORKS = ("keras", "tensorflow", "tf_keras", "h5py", "google.protobuf")  # with what comes with them
@@ -84,7 +85,7 @@ BY_NAME = (*PACKAGES, "tfq_fine.cli.program")
 # Extras that only some users install: imported inside functions, anywhere.
 OPTIONAL = ("IPython", "jinja2", "sklearn", "markupsafe", "matplotlib", "tensorflow_model_optimization", "tflite_micro")
 # Start interpreters: the first for all that is run, the second, in child processes, to compare runtimes.
-INTERPRETERS = ("tfq_converters.runtime.runner", "tfq_converters.probe.runtimes")
+INTERPRETERS = ("tfq_converters.runtime.runner", "tfq_converters.probe.runtimes", "tfq_fine.devices.arena")
 # Imported by one module each, at its top.
 SOLE_OWNERS = {
     "ai_edge_litert.schema_py_generated": "tfq_converters.flatbuffer",

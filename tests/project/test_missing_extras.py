@@ -29,6 +29,10 @@ import tfq_fine as tfq
 from tfq_fine.cli.program import main
 from tfq_fine.verification.task_metrics import auc
 
+def unread():
+    raise AssertionError("the data is read before the request is checked")
+
+
 data, said = np.load("data.npy"), {{}}
 result = tfq.quantize("model.tflite", "dynamic_int8", progress=False)
 assert tfq.verify("model.tflite", result, data).samples == len(data)
@@ -43,7 +47,9 @@ cases = {{
     "load_model": lambda: tfq.load_model("model.keras"),
     "simulate": lambda: tfq.simulate("model.keras", result),
     "a layer": lambda: tfq.layers.FineQuantize,
-    "learned roundings": lambda: tfq.quantize("model.tflite", "weight_only_int4", data, quality="best", progress=False),
+    "learned roundings": lambda: tfq.quantize("model.tflite", "weight_only_int4", unread, quality="best"),
+    "an image": lambda: tfq.ImageFolder("images", (8, 8))[0],
+    "its preprocessing": lambda: tfq.ImageFolder("images", (8, 8), preprocess="mobilenet_v2"),
     "tfmot": lambda: tfq.tfmot.FineQuantizeConfig,
     "a page": lambda: result.report.save_html("report.html"),
     "a metric": lambda: auc(np.zeros((8, 1)), np.array([0, 1] * 4)),
@@ -64,6 +70,8 @@ PACKAGES = {package for _, packages in EXTRAS.values() for package in packages}
 CASES = {
     **dict.fromkeys(("a Keras file", "a damaged Keras file", "an HDF5 file", "a SavedModel", "verify"), "keras"),
     **dict.fromkeys(("search", "analyze", "load_model", "simulate", "a layer", "learned roundings"), "keras"),
+    "an image": "keras",
+    "its preprocessing": "keras",
     "tfmot": "tfmot",
     "a page": "report",
     "a metric": "metrics",
@@ -83,6 +91,8 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], str,
     (folder / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(200))
     (folder / "saved/variables").mkdir(parents=True)
     (folder / "saved/saved_model.pb").write_bytes(b"\x08\x01")
+    (folder / "images").mkdir()
+    (folder / "images/a.png").write_bytes(b"no image")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     program = PROGRAM.format(blocked=PACKAGES)
     command = [sys.executable, "-P", "-c", program]

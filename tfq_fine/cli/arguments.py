@@ -52,7 +52,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for add, said, examples in COMMANDS:
         lines = "".join(f"\n  {PROGRAM} {example}" for example in examples)
         command = commands.add_parser(
-            add.__name__.removeprefix("_"),
+            add.__name__.removeprefix("_").replace("_", "-"),
             help=said,
             description=f"{said[0].upper()}{said[1:]}.",
             epilog=f"examples:{lines}",
@@ -68,8 +68,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
-    said = "name of a recipe (see `recipes`), or a .json file with one"
-    option(parser, "recipe", "r", required=True, help=said)
+    said = "name of a recipe (see `recipes`), or a .json file with one; with --target, that of the device by default"
+    option(parser, "recipe", "r", help=said)
     option(parser, "output", "o", required=True, metavar="FILE", help="the .tflite to write; - is stdout")
     _data(parser, "representative data, for recipes that need it", is_required=False, several=True)
     numbers = parser.add_argument_group("numbers")
@@ -83,6 +83,10 @@ def _quantize(parser: argparse.ArgumentParser) -> None:
     )
     option(numbers, "cache-dir", metavar="FOLDER", help=said)
     target = parser.add_argument_group("where the file runs")
+    said = (
+        "device that the file is for (see `devices`): sets recipe, runtimes, types and --prefer if they are not given"
+    )
+    option(target, "target", metavar="DEVICE", help=said)
     said = "type of the file's inputs"
     option(target, "input-type", choices=TYPES, default="float32", help=said)
     option(target, "output-type", choices=TYPES, default="float32", help="type of the file's outputs")
@@ -129,6 +133,8 @@ def _search(parser: argparse.ArgumentParser) -> None:
     option(layers, "candidate", action="append", help=said)
     said = "what layers are compared by: sqnr and kl are errors of the outputs, loss reads the labels in the data"
     option(layers, "measure", choices=MEASURES, default="sqnr", help=said)
+    said = "also fit the weights of the chosen layers anew, and keep the better file; without, it is there at once"
+    option(layers, "refit", action=argparse.BooleanOptionalAction, default=True, help=said)
     _conditions(layers, quality="balanced")
     results = parser.add_argument_group("results")
     said = "write what each layer got as a recipe for `quantize`; - is stdout"
@@ -201,6 +207,15 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 def _inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tflite", metavar="TFLITE", help="the .tflite file")
     option(parser, "tensors", action="store_true", help="list every tensor")
+
+
+def _devices(parser: argparse.ArgumentParser) -> None:
+    option(parser, "verbose", action="store_true", help="say where the facts come from, too")
+
+
+def _export_micro(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tflite", metavar="TFLITE", help="the .tflite file")
+    option(parser, "output", "o", required=True, metavar="FOLDER", help="where the C++ sources go")
 
 
 def _recipes(parser: argparse.ArgumentParser) -> None:
@@ -308,6 +323,12 @@ COMMANDS: tuple[tuple[Callable[[argparse.ArgumentParser], None], str, tuple[str,
     ),
     (_compare, "show two reports side by side", ("compare before.json after.json --html both.html",)),
     (_inspect, "show the operators and tensors of a .tflite", ("inspect model.tflite --tensors",)),
+    (_devices, "list the devices that `quantize --target` takes", ("devices --verbose",)),
+    (
+        _export_micro,
+        "write the C++ sources that run a .tflite on TFLite Micro",
+        ("export-micro model.tflite -o firmware",),
+    ),
     (_recipes, "list the recipes that have a name", ("recipes",)),
     (
         _kernels,

@@ -19,16 +19,16 @@ def data_of(arguments: argparse.Namespace) -> Any:
     """
     data = by_signature("data", arguments.data)
     several = data if isinstance(data, dict) else {"": data}
-    given = {name: getattr(arguments, name) for name in OF_IMAGES if getattr(arguments, name) is not None}
+    of_images = {name: getattr(arguments, name) for name in OF_IMAGES if getattr(arguments, name) is not None}
     folders = [path for path in several.values() if path is not None and Path(path).is_dir()]
-    if given and not folders:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    if of_images and not folders:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in of_images)
         raise TfqError(f"{options}: --data is no folder of images")
-    if folders and "image_size" not in given:
+    if folders and "image_size" not in of_images:
         raise TfqError(f"--data: {folders[0]} is a folder of images, which needs their size: --image-size 224x224")
-    settings = {name: value for name, value in given.items() if name != "image_size"}
-    found = {
-        key: ImageFolder(path, given["image_size"], **settings) if path in folders else path
+    settings = {name: value for name, value in of_images.items() if name != "image_size"}
+    read = {
+        key: ImageFolder(path, of_images["image_size"], **settings) if path in folders else path
         for key, path in several.items()
     }
-    return found if isinstance(data, dict) else found[""]
+    return read if isinstance(data, dict) else read[""]

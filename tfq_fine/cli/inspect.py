@@ -5,8 +5,10 @@ import os
 
 from tfq_converters import flatbuffer
 from tfq_converters.graph import ABSENT, Graph, Op, Subgraph, Tensor
+from tfq_fine.cli.terminal import show
+from tfq_fine.devices import DEVICES, not_running
 from tfq_fine.numerics import constant_bytes
-from tfq_fine.report import Grid, Paragraph, Section, brief_name, plain_text, size
+from tfq_fine.report import Grid, Paragraph, Section, SectionsText, brief_name, size
 
 RUNTIME_VERSION = "min_runtime_version"
 
@@ -19,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     graph = flatbuffer.read(arguments.tflite)
     sections = describe(graph, os.path.getsize(arguments.tflite), arguments.tensors)
-    print(plain_text(sections))
+    show(SectionsText(sections))
     return 0
 
 
@@ -45,9 +47,18 @@ def describe(graph: Graph, file_bytes: int, tensors: bool = False) -> list[Secti
     other = [(name, size(len(content))) for name, content in graph.metadata.items() if name != RUNTIME_VERSION]
     if other:
         sections.append(Grid("Metadata", ("name", ">bytes"), other))
+    sections.append(_devices(graph))
     if tensors:
         sections += [_tensors(subgraph, index) for index, subgraph in enumerate(graph.subgraphs)]
     return sections
+
+
+def _devices(graph: Graph) -> Grid:
+    rows = [
+        (row.name, "; ".join(not_running(graph, row)) or "nothing known against it", row.not_measured)
+        for row in DEVICES.values()
+    ]
+    return Grid("Devices", ("device", "does it run there", "not measured here"), rows)
 
 
 def _borders(graph: Graph) -> Grid:

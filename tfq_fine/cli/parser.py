@@ -53,7 +53,7 @@ def suggestion(message: str, options: Sequence[str]) -> str:
         pairs = [(word, [*options]) for word in re.findall(rf"--{WORD}", message)]
     else:
         return ""
-    meant = [near for word, known in pairs for near in difflib.get_close_matches(word, known, 1)]
+    meant = [near for word, words in pairs for near in difflib.get_close_matches(word, words, 1)]
     return f" (did you mean {', '.join(meant)}?)" if meant else ""
 
 

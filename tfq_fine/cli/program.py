@@ -23,6 +23,8 @@ COMMANDS: dict[str, str] = {
     "calibrate": "tfq_fine.cli.calibrate",
     "verify": "tfq_fine.cli.verify",
     "compare": "tfq_fine.cli.compare",
+    "devices": "tfq_fine.cli.devices",
+    "export-micro": "tfq_fine.cli.export_micro",
     "inspect": "tfq_fine.cli.inspect",
     "recipes": "tfq_fine.cli.recipes",
     "kernels": "tfq_fine.cli.kernels",

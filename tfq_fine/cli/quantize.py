@@ -7,6 +7,7 @@ from typing import Any
 
 from absl import logging
 
+from tfq_converters.errors import TfqError
 from tfq_converters.files import Place
 from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_fine.api import quantize
@@ -17,6 +18,7 @@ from tfq_fine.cli.outputs import DASH, places, report_outputs
 from tfq_fine.cli.recipe_argument import recipe_of
 from tfq_fine.cli.signature_values import by_signature, each
 from tfq_fine.cli.terminal import by_command, save_pages, show, unlogged, written
+from tfq_fine.devices import device
 from tfq_fine.report import require_extra
 from tfq_fine.request import Recipe
 
@@ -49,7 +51,9 @@ def _transforms(arguments: argparse.Namespace, recipe: Recipe) -> tuple[str, ...
 def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place]) -> int:
     if arguments.html:
         require_extra()
-    recipe = recipe_of(arguments.recipe)
+    if arguments.recipe is None and arguments.target is None:
+        raise TfqError("quantize needs --recipe, or --target for the recipe of a device")
+    recipe = recipe_of(arguments.recipe or device(arguments.target).recipe)
     logging.info("quantizing %s with %s", arguments.model, recipe.name)
     result = quantize(
         arguments.model,
@@ -70,6 +74,7 @@ def _run(arguments: argparse.Namespace, data: Any, targets: Mapping[str, Place])
         safe_mode=not arguments.unsafe,
         timeout=arguments.timeout,
         cache_dir=arguments.cache_dir,
+        target=arguments.target,
         layers=bool(arguments.html or arguments.csv or arguments.node_data),
     )
     report = by_command(result.report, arguments)

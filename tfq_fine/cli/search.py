@@ -47,6 +47,7 @@ def _run(arguments: argparse.Namespace, targets: Mapping[str, Place]) -> int:
             max_latency=arguments.max_latency,
             metric=arguments.metric,
             measure=arguments.measure,
+            refit=arguments.refit,
             **conditions,
             **optional,
         )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tfq_converters.errors import TfqError, raise_all
+from tfq_converters.errors import TfqError, extras_named, raise_all
 from tfq_converters.graph import AnyArray, Float32Array
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif"})  # those that Keras reads
@@ -35,7 +35,7 @@ class ImageFolder(Sequence[tuple[AnyArray, ...]]):
         seed: draws the order.
 
     Raises:
-        TfqError: no such folder, one without images, images beside sub-folders of images, or bad options.
+        TfqError: no such folder, one without images, images next to sub-folders of images, or bad options.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class ImageFolder(Sequence[tuple[AnyArray, ...]]):
             return (images,)
         return images, np.array([self.classes.index(path.relative_to(self.folder).parts[0])])
 
+    @extras_named()
     def _image(self, path: Path) -> Float32Array:
         import tensorflow as tf
 
@@ -105,6 +106,7 @@ def _is_size(size: object) -> bool:
     return isinstance(size, tuple) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
 
 
+@extras_named()
 def _preprocessing(preprocess: str | Preprocess | None, scale: float, offset: float) -> Preprocess:
     if preprocess is None:
         return lambda images: images * np.float32(scale) + np.float32(offset)
@@ -116,8 +118,8 @@ def _preprocessing(preprocess: str | Preprocess | None, scale: float, offset: fl
     module = getattr(keras.applications, name, None)
     function = getattr(module, "preprocess_input", None)
     if function is None:
-        known = sorted(
+        names = sorted(
             n for n in dir(keras.applications) if hasattr(getattr(keras.applications, n), "preprocess_input")
         )
-        raise TfqError(f"preprocess: keras.applications has no module {name!r}; it has {', '.join(known)}")
+        raise TfqError(f"preprocess: keras.applications has no module {name!r}; it has {', '.join(names)}")
     return function  # type: ignore[no-any-return]

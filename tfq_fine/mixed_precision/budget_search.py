@@ -38,6 +38,7 @@ def search(
     metric: Any = None,
     candidates: Sequence[str | OpSpec | Recipe] | None = None,
     measure: str = "sqnr",
+    refit: bool = True,
     quality: Quality = "balanced",
     runtimes: str | Sequence[str] = DEFAULT_RUNTIMES,
     num_samples: int | None = None,
@@ -67,6 +68,8 @@ def search(
             probabilities from the float model's; "loss", the rise of the task's loss on labelled samples;
             "second_order", the share of noise as gradients of the float model estimate it, which takes time in
             proportion to the layers, where the others run the rest of the model after each layer.
+        refit: the file of a choice is also made by `quantize`, which fits its weights anew, and the better one is
+            handed over; False for the one alone that is put together from what was fitted already, at once.
         quality: see `quantize`.
         runtimes: see `quantize`.
         num_samples: read at most this many samples.
@@ -113,7 +116,7 @@ def search(
             measuring=Measuring(measure, label_of),
             are_named=candidates is not None,
         )
-        made = FinishedFiles(model, job, table, conditions, judge)
+        made = FinishedFiles(model, job, table, conditions, judge, refit)
         with job.shown.stage("choosing and making files"):
             if judge is not None and budget.max_drop is not None:
                 limit = judge.limit(budget.max_drop)

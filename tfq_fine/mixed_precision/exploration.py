@@ -1,7 +1,7 @@
 """The losses and the bytes of each candidate of each layer of a model, before there is a budget."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from tfq_converters.graph import AnyArray, Graph
@@ -141,7 +141,7 @@ def explored(
         graph,
         Settings(ground.policy, no_islands=True),
         lambda *_: ground.known,
-        ground.samples,
+        replace(ground.samples, tried=ground.samples.judged),  # codes were fitted to some of the others
         files,
         ground.threads,
         fold=False,

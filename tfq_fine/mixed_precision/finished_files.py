@@ -43,10 +43,20 @@ class FinishedFiles:
         table: the layers and their candidates.
         conditions: how files are made.
         judge: labelled samples that decide; None where there are none.
+        refits: files are fitted anew, too, unless that takes long and brings nothing.
     """
 
-    def __init__(self, model: Any, job: Job, table: Explored, conditions: Conditions, judge: Labelled | None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        job: Job,
+        table: Explored,
+        conditions: Conditions,
+        judge: Labelled | None = None,
+        refits: bool = True,
+    ) -> None:
         self._model, self._job, self._table, self._conditions, self._judge = model, job, table, conditions, judge
+        self._refits = refits
         self._made: list[Finished] = []
 
     def make(
@@ -69,7 +79,7 @@ class FinishedFiles:
         """
         recipe = recipe_of(choice, self._table.plans.default(choice), "search", f"found by search: {said}")
         first = self._finished(choice, recipe, self._put_together(choice, recipe), is_whole=False)
-        if (is_enough or self._is_enough)(first):
+        if not self._refits or (is_enough or self._is_enough)(first):
             return first
         second = self._finished(choice, recipe, self._quantized(recipe), is_whole=True)
         fits = most is None or second.point.bytes <= most

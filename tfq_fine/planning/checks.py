@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from tfq_converters.errors import require
 from tfq_converters.graph import Op, Subgraph
 from tfq_converters.operators import weight_axes
 from tfq_converters.quantized import OpKey
@@ -12,11 +13,17 @@ from tfq_fine.request import IntegerSpec, OpSpec, WeightedSpec
 
 
 def spec_problems(specs: Iterable[OpSpec | None]) -> list[str]:
-    """List what is wrong with the algorithms and observers of specs, and with their options."""
+    """List what is wrong with the algorithms and observers of specs, and with their options.
+
+    Raises:
+        TfqError: an algorithm learns roundings, and TensorFlow is not installed.
+    """
     problems: dict[str, None] = {}
     for spec in dict.fromkeys(specs):
         if isinstance(spec, WeightedSpec):
             problems |= dict.fromkeys(algorithm_problems(spec.weights))
+            if not problems and algorithm_of(spec.weights).learns:
+                require("tensorflow")
         if isinstance(spec, IntegerSpec):
             problems |= dict.fromkeys(observer_problems(spec.activations))
     return list(problems)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from tfq_fine.report.side_by_side import SideBySide, load_report
     from tfq_fine.report.summary import summarize
-    from tfq_fine.report.text import plain_text, rich_group
+    from tfq_fine.report.text import SectionsText, plain_text, rich_group
     from tfq_fine.report.verdict import GOOD_DB, OutputVerdict, Verdict
     from tfq_fine.report.verification import Report
 else:
@@ -43,7 +43,7 @@ else:
             "sections": "Banner Bars Figures Grid Lines Paragraph Section brief_name decibels size",
             "side_by_side": "SideBySide load_report",
             "summary": "summarize",
-            "text": "plain_text rich_group",
+            "text": "SectionsText plain_text rich_group",
             "verdict": "GOOD_DB OutputVerdict Verdict",
             "verification": "Report",
         },
@@ -68,6 +68,7 @@ __all__ = [
     "QuantizationReport",
     "Report",
     "Section",
+    "SectionsText",
     "SideBySide",
     "TaskResult",
     "TransformRow",

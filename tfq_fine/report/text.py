@@ -38,6 +38,23 @@ def plain_text(sections: Iterable[Section], width: int = WIDTH) -> str:
     return "\n".join(line.rstrip() for line in stream.getvalue().rstrip("\n").split("\n"))
 
 
+class SectionsText:
+    """Sections that print as tables that fit, with nothing else to them.
+
+    Args:
+        sections: what is printed.
+    """
+
+    def __init__(self, sections: Iterable[Section]) -> None:
+        self._sections = list(sections)
+
+    def __str__(self) -> str:
+        return plain_text(self._sections)
+
+    def __rich__(self) -> Group:
+        return rich_group(self._sections)
+
+
 class FittedTable:
     """A grid as a table where the console is wide enough for whole words and numbers, else as a list.
 

@@ -1,5 +1,6 @@
 """The command line as a user runs it: what it prints, what it writes, and its exit codes."""
 
+import dataclasses
 import json
 import os
 import pty
@@ -13,14 +14,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from absl import logging
 
 import tfq_fine as tfq
 from support.graphs import images, small_cnn
 from tfq_converters import flatbuffer
 from tfq_converters.graph import Graph, Op, Options, Quantization, Signature, Subgraph, Tensor
+from tfq_fine.cli import calibrate as calibrate_command
 from tfq_fine.cli import main, program
 from tfq_fine.cli import quantize as quantize_command
 from tfq_fine.cli import verify as verify_command
+from tfq_fine.cli.arguments import parse
+from tfq_fine.cli.data_argument import data_of
+from tfq_fine.cli.native_output import hidden_native_output
 from tfq_fine.report import FileSize, QuantizationReport, Report
 
 ROOT = Path(__file__).parents[3]
@@ -111,7 +117,7 @@ def test_help_loads_nothing_heavy(command):
     [
         ([], "COMMAND"),
         (["quantise"], "invalid choice: 'quantise'"),
-        (["quantize", "m.keras"], "--recipe, --output"),
+        (["quantize", "m.keras"], "-r/--recipe, -o/--output"),
         (["quantize", "m.keras", "--recipe", "float16"], "--output"),
         (["quantize", "m", "--recipe", "float16", "--output", "o", "--input-type", "int4"], "invalid choice: 'int4'"),
         (["quantize", "m", "--recipe", "float16", "--output", "o", "--samples", "0"], "at least 1, found 0"),
@@ -191,7 +197,9 @@ def test_verify_prints_and_writes_the_report(folder, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     report = Report.from_json((tmp_path / "report.json").read_text())
-    assert done.stdout.rstrip("\n") == str(report)
+    printed, _, ending = done.stdout.partition("\n\nwrote ")
+    assert printed == str(report)
+    assert ending.splitlines()[-1].startswith("PASS: top1 got worse by ")
     assert report.samples == 40
     assert report.task is not None
     assert report.task.float_value == 1.0
@@ -212,7 +220,7 @@ def test_verify_says_whether_it_passed(folder, tmp_path, allowed, code, option):
     assert task is not None
     assert 0.01 < task.drop < 0.9
     assert done.returncode == code
-    assert ("top1 got worse by" in done.stderr) == (code == 1)
+    assert ("FAIL: top1 got worse by" in done.stderr) == (code == 1)
     assert "top1" in done.stdout  # the table is printed either way
 
 
@@ -255,7 +263,13 @@ def test_quantize_then_verify(folder, tmp_path, recipe_and_run):
     assert done.returncode == 0, done.stderr
     assert _files(tmp_path) == {"model.tflite", "report.json", "report.html"}
     found = QuantizationReport.from_json(report.read_text())
-    assert done.stdout.rstrip("\n") == str(found)
+    printed, _, ending = done.stdout.partition("\n\nwrote ")
+    assert printed == str(found)
+    assert ending.splitlines() == [
+        f"{out} ({found.file_bytes:,} bytes)",
+        *(f"wrote {path} ({path.stat().st_size:,} bytes)" for path in (report, tmp_path / "report.html")),
+        f"next: tfq-fine verify float.tflite {out} -d calib.npz",
+    ]
     assert (found.recipe, found.file_bytes) == (recipe, out.stat().st_size)
     assert found.float_bytes == (folder / "float.tflite").stat().st_size
     checked = run("verify", "float.tflite", out, "--data", "test.npz", "--no-latency", cwd=folder)
@@ -392,9 +406,8 @@ def test_bad_input_gets_one_clear_message(folder, arguments, message):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     done = run(*arguments, cwd=folder)
     assert done.returncode == 2
-    said = done.stderr.removeprefix("INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n")  # by the runtime
-    assert said.startswith("tfq-fine: ")
-    assert message in said
+    assert done.stderr.startswith("tfq-fine: ")  # no line of a runtime comes before it
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -659,3 +672,119 @@ def test_the_progress_of_a_calibration_has_rate_and_time_left(folder, tmp_path):
     os.close(leader)
     assert done.returncode == 0
     assert "calibrating" in shown and "/40" in shown
+
+
+# ------------------------------------------------------------------------------------- what helps on a terminal
+
+
+@pytest.mark.parametrize(
+    "command", ["quantize", "search", "analyze", "calibrate", "verify", "compare", "inspect", "kernels"]
+)
+def test_help_has_examples_that_parse(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    examples = [line.split()[1:] for line in printed.partition("examples:")[2].splitlines() if line]
+    assert examples
+    for example in examples:
+        assert parse(["tfq-fine", *example]).command == command
+
+
+def test_short_options_and_sizes_of_images():
+    words = ["-r", "full_int8", "-d", "photos", "-o", "m.tflite", "--image-size", "32x48"]
+    arguments = parse(["tfq-fine", "quantize", "m.keras", *words])
+    assert (arguments.recipe, arguments.data, arguments.output) == ("full_int8", ["photos"], "m.tflite")
+    assert arguments.image_size == (32, 48)
+    assert arguments.command_line.startswith("tfq-fine quantize m.keras -r full_int8")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("quantise m.keras", "quantize"),
+        ("quantize m.keras -r float16 -o m.tflite --ouput x", "--output"),
+        ("verify m.keras m.tflite -d x.npz --max_dorp 1%", "--max-drop"),
+        ("quantize m.keras -r float16 -o m.tflite --quality bst", "best"),
+    ],
+)
+def test_mistyped_words_get_a_suggestion(words, meant, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(["tfq-fine", *words.split()])
+    assert ended.value.code == 2
+    assert f"(did you mean {meant}?)" in capsys.readouterr().err
+
+
+def test_a_metric_within_its_limit_passes_aloud(folder):
+    done = run(*VERIFY, "--no-latency", "--no-layers", "--metric", "top1", "--max-drop", "50%", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "\nPASS: top1 got worse by" in done.stdout
+
+
+def test_errors_name_options_of_the_command(folder, tmp_path):
+    done = run(*QUANTIZE[:4], "--output", tmp_path / "m.tflite", cwd=folder)
+    assert done.returncode == 2
+    assert "give --data ..., or --statistics ..." in done.stderr
+
+
+def test_data_may_be_a_folder_of_images(tmp_path, monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        png = tf.io.encode_png(RNG.integers(0, 256, (9, 7, 3), np.uint8)).numpy()
+        (tmp_path / "photos" / name / "1.png").write_bytes(png)
+    monkeypatch.chdir(tmp_path)
+    words = "tfq-fine verify m.keras m.tflite -d photos --image-size 8x4 --color grayscale --scale 0.5"
+    folder = data_of(parse(words.split()))
+    assert folder.classes == ["a", "b"]
+    assert folder[0][0].shape == (1, 8, 4, 1)
+    assert folder[0][0].max() <= 127.5
+    with pytest.raises(tfq.TfqError, match="--image-size 224x224"):
+        data_of(parse(["tfq-fine", "verify", "m.keras", "m.tflite", "-d", "photos"]))
+    with pytest.raises(tfq.TfqError, match="--color, --offset: --data is no folder"):
+        data_of(parse(["tfq-fine", "verify", "m.keras", "m.tflite", "-d", "x.npz", "--color", "rgb", "--offset", "1"]))
+
+
+def test_calibrate_prints_the_widest_ranges(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(calibrate_command, "WIDEST", 1)
+    for more, lines in ((), 1), (("--verbose",), 3):
+        with pytest.raises(SystemExit) as ended:
+            main([*CALIBRATE, *more, "--output", str(tmp_path / "s.npz")])
+        assert ended.value.code == 0
+        printed = capsys.readouterr().out.partition("\n\nwrote ")[0].splitlines()
+        assert len(printed) == 2 + lines
+        assert ("the 1 of the widest range" in printed[0]) == (lines == 1)
+    table = tfq.Statistics.load(tmp_path / "s.npz")
+    widest = max(table.ranges.values(), key=lambda limits: limits.high - limits.low)
+    assert table.table(1).splitlines()[2].split()[0] == f"{widest.low:.4g}"
+
+
+def test_an_interrupted_calibration_says_what_is_kept(folder, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(folder)
+    whole = calibrate_command.calibrate
+    warned = ("calibration was interrupted: the statistics are those of the first samples",)
+    monkeypatch.setattr(
+        calibrate_command, "calibrate", lambda *a, **k: dataclasses.replace(whole(*a, **k), warnings=warned)
+    )
+    with pytest.raises(SystemExit) as ended:
+        main([*CALIBRATE, "--output", str(tmp_path / "s.npz")])
+    assert ended.value.code == 130
+    assert "interrupted: 40 samples are kept in" in capfd.readouterr().err
+    assert tfq.Statistics.load(tmp_path / "s.npz").samples == 40
+
+
+def test_lines_of_native_code_are_hidden_unless_asked_for(capfd):
+    def printed(verbosity):
+        before = logging.get_verbosity()
+        logging.set_verbosity(verbosity)
+        try:
+            with hidden_native_output():
+                os.write(2, b"INFO: native\n")
+                print("a line of Python", file=sys.stderr)
+        finally:
+            logging.set_verbosity(before)
+        return capfd.readouterr().err
+
+    assert printed(logging.WARNING) == "a line of Python\n"
+    assert sorted(printed(logging.DEBUG).splitlines()) == ["INFO: native", "a line of Python"]

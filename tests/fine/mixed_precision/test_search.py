@@ -151,6 +151,12 @@ def test_exact_files_of_large_models_are_not_fitted_anew(monkeypatch: pytest.Mon
         assert sum(point.recipe == result.recipe for point in result.frontier) == files
 
 
+def test_without_refit_the_file_is_put_together_alone(known: Explored):
+    result = tfq.search(CONTENT, DATA, max_bytes=0.28, refit=False)
+    assert not any(point.is_whole for point in result.frontier) and not result.point.is_whole
+    assert result.point.sqnr_db == pytest.approx(sqnr_db(result.content, known.plans.trial.samples), abs=0.01)
+
+
 def test_a_file_is_fitted_anew_where_that_is_better():
     point = Point(10, 20.0, None, tfq.RECIPES["float16"], False)
     for whole_db, drops, expected in ((19.6, None, True), (19.4, None, False), (9.0, (0.02, 0.01), True)):
@@ -324,7 +330,7 @@ def test_the_command_writes_the_file_and_its_recipe(tmp_path: Any, capsys: pytes
     given = ("search", names["m.tflite"], "--data", names["d.npz"], "--max-bytes", "30%", "--quality", "fast")
     shown = ("--measure", "kl", "--processes", "1", "--report", names["p.json"])
     with pytest.raises(SystemExit) as ended:
-        main((*given, *shown, "--output", names["o.tflite"], "--recipe", names["r.json"]))
+        main((*given, *shown, "--no-refit", "--output", names["o.tflite"], "--recipe", names["r.json"]))
     assert not ended.value.code
     assert json.loads((tmp_path / "p.json").read_text())["bytes"] == (tmp_path / "o.tflite").stat().st_size
     assert (tmp_path / "o.tflite").stat().st_size <= 0.3 * len(CONTENT)
