@@ -132,7 +132,7 @@ class Analysis:
         grid = [(row.layer, *(decibels(row.sqnr_db[step]) for step in steps)) for row in self.layers]
         whole = [("SQNR of the outputs, dB", *(decibels(self.sqnr_db[step]) for step in steps))]
         sizes = [("% of the float file", *(f"{100 * self.bytes[step] / self.float_bytes:.1f}" for step in steps))]
-        said = [(row.layer, row.blame, "; ".join(row.reasons), row.suggestion) for row in worst]
+        said = [(row.layer, row.blame, "; ".join(row.reasons), *self._advice(row)) for row in worst]
         own = [
             (
                 row.layer,
@@ -154,8 +154,17 @@ class Analysis:
                 "All but this layer: the model's outputs, and what they gain over the whole model."
             ),
             Grid("Own and inherited error", OWN, own),
-            Grid("What to do, the worst in 8 bits first", ("layer", "to blame", "because", "`rule"), said),
+            Grid(
+                "What to do, the worst in 8 bits first",
+                ("layer", "to blame", "because", ">outputs gain, dB", "`rule"),
+                said,
+            ),
         ]
+
+    def _advice(self, row: LayerAnalysis) -> tuple[str, str]:
+        """Return what the outputs gain with that layer in float, and the rule where that is anything."""
+        gain = row.others_db - self.sqnr_db[STATIC]
+        return f"{gain:+.1f}", row.suggestion if gain > 0 else ""
 
     def page_sections(self) -> list[Section]:
         """Return what the page shows: the judgement and what to do first, the figure of the hierarchy, all tables."""

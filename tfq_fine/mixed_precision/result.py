@@ -9,7 +9,20 @@ from tfq_converters.brief import brief, first_lines
 from tfq_converters.files import Place, write_file
 from tfq_fine.api import Result
 from tfq_fine.mixed_precision.labelled import Drop
-from tfq_fine.report import GOOD_DB, Banner, Figures, Grid, Lines, Section, decibels, framed, page, plain_text, size
+from tfq_fine.report import (
+    GOOD_DB,
+    WEAK_DB,
+    Banner,
+    Figures,
+    Grid,
+    Lines,
+    Section,
+    decibels,
+    framed,
+    page,
+    plain_text,
+    size,
+)
 from tfq_fine.request import Recipe
 
 
@@ -38,17 +51,18 @@ class Frontier:
 
     def sections(self) -> list[Section]:
         """Return the points as a table and a picture."""
+        with_drop = any(point.drop is not None for point in self.points)
         rows = [
             (
                 size(point.bytes),
                 f"{100 * point.bytes / self.float_bytes:.1f}",
                 decibels(point.sqnr_db),
-                "" if point.drop is None else f"{point.drop.value:.4f}",
+                *(["" if point.drop is None else f"{point.drop.value:.4f}"] if with_drop else []),
                 "quantize" if point.is_whole else "put together",
             )
             for point in self.points
         ]
-        columns = (">bytes", ">% of float", ">SQNR of the outputs, dB", ">drop", "made by")
+        columns = (">bytes", ">% of float", ">SQNR of the outputs, dB", *([">drop"] if with_drop else []), "made by")
         by_size = sorted(self.points, key=lambda point: point.bytes)
         axes = ("size, % of the float file", "SQNR of the outputs, dB")
         series = {
@@ -172,7 +186,7 @@ class SearchResult:
     def sections(self) -> list[Section]:
         """Return what the page shows: whether the budget is met, what each layer got, and the frontier."""
         met = Banner(
-            "good" if self.point.sqnr_db >= GOOD_DB else "plain",
+            "good" if self.point.sqnr_db >= GOOD_DB else "plain" if self.point.sqnr_db >= WEAK_DB else "poor",
             "Within the budget.",
             f"{self.point.bytes:,} bytes, {decibels(self.point.sqnr_db)} dB at the outputs"
             + (

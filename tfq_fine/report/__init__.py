@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tfq_fine.report.side_by_side import SideBySide, load_report
     from tfq_fine.report.summary import summarize
     from tfq_fine.report.text import SectionsText, plain_text, rich_group
-    from tfq_fine.report.verdict import GOOD_DB, OutputVerdict, Verdict
+    from tfq_fine.report.verdict import GOOD_DB, WEAK_DB, OutputVerdict, Verdict
     from tfq_fine.report.verification import Report
 else:
     __getattr__, __dir__ = face(
@@ -44,7 +44,7 @@ else:
             "side_by_side": "SideBySide load_report",
             "summary": "summarize",
             "text": "SectionsText plain_text rich_group",
-            "verdict": "GOOD_DB OutputVerdict Verdict",
+            "verdict": "GOOD_DB WEAK_DB OutputVerdict Verdict",
             "verification": "Report",
         },
     )
@@ -52,6 +52,7 @@ else:
 __all__ = [
     "GOOD_DB",
     "SQNR_EXPLAINED",
+    "WEAK_DB",
     "Banner",
     "Bars",
     "Figures",

@@ -12,6 +12,7 @@ from tfq_fine.planning import Plan
 from tfq_fine.report.sections import Curves, Grid, brief_name
 
 BINS = 64
+WHOLE = 0.999  # a share of the range that was seen, which is all of it but for rounding
 SHOWN = 12  # pictures that are shown first: those that lose most of their range
 
 
@@ -88,9 +89,11 @@ def curves(rows: tuple[ActivationRow, ...]) -> list[Curves]:
             [(row.seen_low, row.seen_high) for row in counted],
             [(row.low, row.high) for row in counted],
             [_words(row) for row in counted],
-            sorted(range(len(counted)), key=lambda k: (counted[k].kept, k))[:SHOWN],
+            sorted((k for k, row in enumerate(counted) if row.kept < WHOLE), key=lambda k: (counted[k].kept, k))[
+                :SHOWN
+            ],
             "The values that calibration saw in each activation, counts on a logarithmic scale. Shaded: the range that "
-            "the codes cover; what lies outside is clipped to its ends. The ones that were cut most come first.",
+            "the codes cover; what lies outside is clipped to its ends. Those that were cut most come first.",
         )
     ]
 

@@ -95,14 +95,15 @@ def _plain(section: Section) -> dict[str, Any]:
 def _table(grid: Grid) -> dict[str, Any]:
     columns = [dict(zip(("name", "kind"), column_kind(column), strict=True)) for column in grid.columns]
     numbers = [[_number(row[k]) for row in grid.rows] for k in range(len(columns))]
-    most = [max((v for v in values if v is not None and math.isfinite(v)), default=0.0) for values in numbers]
+    drawn = [values for values, column in zip(numbers, columns, strict=True) if column["kind"] == "bar"]
+    most = max((v for values in drawn for v in values if v is not None and math.isfinite(v)), default=0.0)
     rows = []
     for n, row in enumerate(grid.rows):
         cells: list[Any] = []
         for k, text in enumerate(row):
             kind, value = columns[k]["kind"], numbers[k][n]
             if kind in ("number", "bar"):
-                share = _share(value, most[k]) if kind == "bar" else None
+                share = _share(value, most) if kind == "bar" else None
                 cells.append({"text": text, "sort": None if value is None else _sortable(value), "share": share})
             else:
                 cells.append({"text": text, "shown": _breakable(text)} if kind == "code" else _breakable(text))

@@ -8,32 +8,27 @@ from tfq_fine.report.sections import Grid, Paragraph, Section, brief_name, decib
 
 SQNR_EXPLAINED = (
     "SQNR is the power of a layer's float values divided by the power of the error, in decibels: 10 dB more is an "
-    "error of a tenth of the power. Above 40 dB a layer is as good as float; 20 to 40 dB is usual for 8 bits; below "
-    "15 dB decisions begin to change."
+    "error of a tenth of the power. Above 40 dB a layer is as good as float; 20 to 40 dB is usual for 8 bits; "
+    "between 15 and 20 dB some decisions change, below 15 dB many do."
 )
-COLUMNS = (
-    "layer",
-    "operator",
-    "type",
-    "#SQNR dB",
-    "#own dB",
-    ">weights alone dB",
-    ">inherited %",
-    "why",
-    "`rule to try",
-)
+COLUMNS = ("layer", "#SQNR dB", "#own dB", ">weights alone dB", ">inherited %", "why", "operator", "type")
+FIRST = ("layer", ">own dB", "why", "`rule to try")
 ABOUT = (
     "SQNR: the layer's output in the quantized file. Own: the same, where its operator is given the float model's "
-    "values. Weights alone: the float operator with the rounded weights. Inherited: the part of the noise that "
-    "comes from layers before it."
+    "values. Weights alone: the float operator with the rounded weights and the float model's biases; it may be worse "
+    "than own, where corrected biases make up for it. Inherited: the part of the noise that comes from earlier layers."
+)
+SPREAD = (
+    "No layer stands out: the error adds up over many layers. What helps then is more bits or a finer granularity for "
+    "all of them, another recipe, or more calibration samples."
 )
 MOST, LEAST = 0.75, 0.25  # shares of noise that are most of it, and little
 ADVISED = 5  # layers that get a rule to try: those with the lowest own SQNR
-ENOUGH_DB = 40.0  # own SQNR above which a rule brings nothing
+ENOUGH_DB = 32.0  # own SQNR above which a rule brings little
 
 
 def layer_sections(errors: Sequence[LayerError], weights: Mapping[str, str], samples: str) -> list[Section]:
-    """Return the table of layers with its explanation; nothing where nothing was measured.
+    """Return the layers to look at first and the table of all; nothing where nothing was measured.
 
     Args:
         errors: one for each activation, in graph order.
@@ -46,18 +41,25 @@ def layer_sections(errors: Sequence[LayerError], weights: Mapping[str, str], sam
     rows = [
         (
             e.layer or brief_name(e.name, 48),
-            e.code,
-            e.dtype,
             decibels(e.sqnr_db),
             decibels(e.own_db),
             decibels(e.weights_db),
             "-" if e.inherited is None else f"{100 * e.inherited:.0f}",
             why(e, weights.get(e.layer, "")),
-            rule(e, weights.get(e.layer, "")) if e in advised else "",
+            e.code,
+            e.dtype,
         )
         for e in errors
     ]
-    return [Grid(f"Layers, in graph order{samples}", COLUMNS, rows, ABOUT), Paragraph(SQNR_EXPLAINED)]
+    first = [
+        (e.layer, decibels(e.own_db), why(e, weights.get(e.layer, "")), rule(e, weights.get(e.layer, "")))
+        for e in advised
+    ]
+    measured = any(e.own_db is not None for e in errors)
+    about = "The layers that add most themselves; a rule goes into recipe.with_rules(...)."
+    head: list[Section] = [Grid("Look at these first", FIRST, first, about)] if first else []
+    spread: list[Section] = [Paragraph(SPREAD)] if measured and not first else []
+    return [Paragraph(SQNR_EXPLAINED), *head, *spread, Grid(f"Layers, in graph order{samples}", COLUMNS, rows, ABOUT)]
 
 
 def why(error: LayerError, weights: str = "") -> str:
@@ -95,13 +97,11 @@ def rule(error: LayerError, weights: str = "") -> str:
 
 
 def _can_improve(error: LayerError) -> bool:
-    own, inherited = error.own_db, error.inherited
+    own = error.own_db
     has_weights = (
         error.weights_db is not None
     )  # a rule for other layers changes nothing: their values are moved or scaled
-    return (
-        bool(error.layer) and has_weights and own is not None and not own >= ENOUGH_DB and not (inherited or 0) >= MOST
-    )
+    return bool(error.layer) and has_weights and own is not None and not own >= ENOUGH_DB
 
 
 def _worst_first(decibels: float | None) -> tuple[bool, float]:

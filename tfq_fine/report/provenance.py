@@ -56,6 +56,15 @@ class Provenance:
         return Grid("Where this report comes from", ("", ""), [row for row in rows if row[1]])
 
 
+def titled(title: str, provenance: Provenance | None) -> str:
+    """Return a title with the name of the model after it, where it is known.
+
+    >>> titled("Verification", Provenance("models/birds.keras", "photos", ""))
+    'Verification of birds.keras'
+    """
+    return title if provenance is None else f"{title} of {os.path.basename(provenance.model.rstrip('/'))}"
+
+
 def described(value: object) -> str:
     """Return what a model or data is in a few words: its path, its shape, or its name and type.
 

@@ -12,7 +12,7 @@ from tfq_converters.quantized import Mode
 from tfq_fine.report.activations import ActivationRow
 from tfq_fine.report.exports import layer_rows
 from tfq_fine.report.measurements import LayerError
-from tfq_fine.report.provenance import Provenance
+from tfq_fine.report.provenance import Provenance, titled
 from tfq_fine.report.quantization_sections import SECTIONS
 from tfq_fine.report.saved import SavedReport
 from tfq_fine.report.sections import Section, brief_name, decibels, size
@@ -155,7 +155,9 @@ class QuantizationReport(SavedReport):
         return self._in("heading", "summary", "text", *(["listings"] if all else []))
 
     def _page(self) -> tuple[str, list[Section]]:
-        return f"Quantization: {self.recipe}", self._in("top", "summary", "pictures", "listings")
+        return titled(f"Quantization: {self.recipe}", self.provenance), self._in(
+            "top", "summary", "pictures", "listings"
+        )
 
     def _in(self, *places: str) -> list[Section]:
         return [

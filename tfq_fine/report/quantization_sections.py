@@ -9,6 +9,7 @@ from tfq_fine.numerics import share_interval
 from tfq_fine.report import activations
 from tfq_fine.report.layers import SQNR_EXPLAINED, layer_sections
 from tfq_fine.report.sections import Banner, Bars, Figures, Grid, Paragraph, Section, brief_name, decibels, listed, size
+from tfq_fine.report.verdict import GOOD_DB
 
 if TYPE_CHECKING:
     from tfq_fine.report.quantization import OpRow, QuantizationReport
@@ -134,6 +135,8 @@ def judgement(report: "QuantizationReport") -> list[Section]:
     said = f"Compared with the float model on {verdict.on}: {figures}."
     poor, others = report.poor_outputs(), [w for w in report.warnings if w not in report.poor_outputs()]
     banner = Banner("poor", "Look closer.", poor[0]) if poor else Banner("good", "Close to the float model.", said)
+    if not poor and any(row.sqnr < GOOD_DB for row in verdict.outputs):
+        banner = Banner("plain", "Not far from the float model.", f"{said} Measure the task's metric with `verify`.")
     if verdict.generated and not poor:
         banner = Banner("plain", "Measured on generated inputs.", said)
     return [banner, *(Banner("poor", "Warning.", warning) for warning in others)]
@@ -151,8 +154,8 @@ def figures(report: "QuantizationReport") -> list[Section]:
             low, high = share_interval(min(agreed), report.verdict.samples)
             entries.append(("Same top-1 as float", f"{min(agreed):.1%}", f"95 % between {low:.1%} and {high:.1%}"))
     weighted = [row for row in report.rows if row.weights]
-    left = [row for row in report.rows if row.mode == "float" and row.reason]
-    entries.append(("Operators with weights", str(len(weighted)), f"{len(left)} operators were left in float"))
+    less = [row for row in report.rows if row.reason]
+    entries.append(("Operators with weights", str(len(weighted)), f"{len(less)} operators got less than was asked"))
     entries.append(("Recipe", report.recipe, ""))
     return [Figures(entries)]
 

@@ -10,7 +10,7 @@ from tfq_converters.errors import TfqError
 from tfq_fine.report.exports import layer_rows
 from tfq_fine.report.layers import layer_sections
 from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
-from tfq_fine.report.provenance import Provenance
+from tfq_fine.report.provenance import Provenance, titled
 from tfq_fine.report.saved import SavedReport
 from tfq_fine.report.sections import (
     Banner,
@@ -106,7 +106,12 @@ class Report(SavedReport):
 
     def _page(self) -> tuple[str, list[Section]]:
         origin = [] if self.provenance is None else [self.provenance.grid()]
-        return "Verification", [*self._judgement(), *self._figures(), *self._details(), *origin]
+        return titled("Verification", self.provenance), [
+            *self._judgement(),
+            *self._figures(),
+            *self._details(),
+            *origin,
+        ]
 
     def _judgement(self) -> list[Section]:
         """Return whether the file keeps to what was asked."""
@@ -131,7 +136,8 @@ class Report(SavedReport):
         for key, task in self.tasks.items():
             where = f"{key}: " if key else ""
             held = "" if task.drop_low is None else f"; 95 % between {task.drop_low:+.4f} and {task.drop_high:+.4f}"
-            note = f"{task.float_value:.4f} in float, worse by {task.drop:+.4f}{held}"
+            change = f"{abs(task.drop):.4f} {'worse' if task.drop > 0 else 'better'}" if task.drop else "no change"
+            note = f"{task.float_value:.4f} in float: {change}{held}"
             entries.append((f"{where}{task.name}", f"{task.quantized_value:.4f}", note))
         if self.latency is not None:
             t = self.latency
