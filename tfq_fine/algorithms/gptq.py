@@ -95,7 +95,8 @@ def _columns(
     """
     if order is not None:
         target, scale, zero_point = (np.take_along_axis(a, order[:, None, :], 2) for a in (target, scale, zero_point))
-    left, scale, zero_point = (np.ascontiguousarray(a.transpose(0, 2, 1)) for a in (target, scale, zero_point))
+    # Copies, for `left` is written into: a contiguous view of one row would be the caller's own target.
+    left, scale, zero_point = (a.transpose(0, 2, 1).copy() for a in (target, scale, zero_point))
     codes, count = np.empty(left.shape), left.shape[1]  # [groups, K, rows]: the rows of a column lie side by side
     for start in range(0, count, LAZY):
         stop = min(start + LAZY, count)

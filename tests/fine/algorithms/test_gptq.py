@@ -21,6 +21,7 @@ from support.linear_operators import (
     solved,
 )
 from tfq_fine.algorithms import WeightProblem, solution
+from tfq_fine.algorithms.gptq import _columns
 from tfq_fine.algorithms.least_squares import factored
 from tfq_fine.numerics import CodeFormat
 from tfq_fine.request import WeightSpec
@@ -249,3 +250,13 @@ def test_inputs_that_are_always_zero_are_rounded():
     expected = np.clip(np.rint(problem.weight / codes.scale), -7, 7)
     np.testing.assert_array_equal(codes.codes[:, dead], expected[:, dead])
     assert not np.array_equal(codes.codes, expected)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_target_stays_as_it_is(rows):
+    """A matrix of one row, as of a depthwise channel: its transposed view is contiguous, and would be no copy."""
+    target, size = RNG.normal(size=(5, rows, 7)), (5, rows, 7)
+    factor = np.triu(RNG.uniform(0.5, 1, size=(5, 7, 7)))
+    before = target.copy()
+    _columns(target, factor, np.full(size, 0.3), np.zeros(size), lambda w, s, z: np.rint(w / s) + z, None)
+    np.testing.assert_array_equal(target, before)
