@@ -26,7 +26,6 @@ from tfq_converters.reading.keras_models.layers import layer_tree, nodes
 from tfq_converters.reading.keras_models.load import keras_framework, load_model
 from tfq_converters.reading.keras_models.model import convert_model
 from tfq_converters.reading.keras_models.order import in_models_order
-from tfq_converters.reading.keras_models.safety import refuse_unsafe_nodes
 from tfq_converters.reading.layer_names.names import Resolver
 from tfq_converters.reading.layer_names.provenance import (
     LayerInfo,
@@ -35,6 +34,7 @@ from tfq_converters.reading.layer_names.provenance import (
     named_layers,
     trace_layers,
 )
+from tfq_converters.reading.safety.saved_model_graphs import refuse_unsafe_nodes
 from tfq_converters.reading.saved_model import convert_folder, load_signatures, without_training_state
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
