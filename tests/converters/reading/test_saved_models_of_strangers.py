@@ -59,7 +59,7 @@ def change(folder: Path, by: Callable[[Any], None]) -> None:
 
 def test_a_model_that_computes_is_read(tmp_path: Path):
     found = read_model(saved(Scaled(), tmp_path / "model"))
-    x = np.float32([[5, 7, 11]])
+    x = np.array([[5, 7, 11]], np.float32)
     (output,) = run(found.graph, found.content, {"x": x}).values()
     np.testing.assert_array_equal(output, np.float32([[5, 14, 33]]))
 

@@ -40,9 +40,12 @@ def refuse_unsafe_nodes(path: Path) -> None:
         TfqError: lists every such operation and asset, or says that the protocol buffer is damaged.
     """
     reasons = [f"it holds a {name} next to saved_model.pb" for name in OTHER_FORMS if (path / name).exists()]
-    for meta_graph in parsed(path).meta_graphs:
-        reasons += _outside_assets(meta_graph)
-        reasons += _MetaGraph(meta_graph).unsafe()
+    try:
+        for meta_graph in parsed(path).meta_graphs:
+            reasons += _outside_assets(meta_graph)
+            reasons += _MetaGraph(meta_graph).unsafe()
+    except (LookupError, UnicodeDecodeError) as error:  # nodes that name none
+        raise TfqError(f"{path}/saved_model.pb is damaged: {error}") from error
     raise_all(sorted(set(reasons)), f"{path} reads files or runs code outside of its graph ({ADVICE}):")
 
 
@@ -129,9 +132,26 @@ class _MetaGraph:
         assets = {first + k for k, kind in enumerate(kinds) if kind == "asset"}
         for node in self._nodes.values():
             if name in self._named(node):
-                given = {k for k, tensor in enumerate(node.input) if _node_name(tensor) in self._assets}
-                assets &= given if node.name not in self._signed else set()
+                passed = {k for k, tensor in enumerate(node.input) if self._is_asset(_node_name(tensor))}
+                assets &= passed if node.name not in self._signed else set()
         return {argument for k, argument in enumerate(arguments) if k in assets}
+
+    def _is_asset(self, name: str) -> bool:
+        """Return whether a node is an asset, or reads a variable that no node sets to anything else."""
+        node = self._nodes.get(name)
+        if name in self._assets or node is None or node.op != "ReadVariableOp":
+            return name in self._assets
+        assigned = {
+            _node_name(one.input[1])
+            for one in self._nodes.values()
+            if one.op == "AssignVariableOp" and self._variable(one) == self._variable(node)
+        }
+        return bool(assigned) and assigned <= self._assets
+
+    def _variable(self, node: Any) -> str:
+        """Return the name of the variable that a node reads or sets."""
+        handle = self._nodes[_node_name(node.input[0])]
+        return handle.attr["shared_name"].s.decode() or handle.name
 
     @cached_property
     def _called_inside(self) -> set[str]:
