@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from tfq_converters import flatbuffer
 from tfq_converters.brief import brief
-from tfq_converters.errors import TfqError, extras_named
+from tfq_converters.errors import TfqError, extras_named, printable
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target, load
@@ -305,7 +305,7 @@ def _quantized(
     if way.on_disk is not None:
         report = replace(report, notes=(*report.notes, *way.on_disk.taken_notes()))
     for warning in report.warnings:
-        LOGGER.warning(warning)
+        LOGGER.warning(printable(warning))
     return replace(made, report=report, signatures=dict.fromkeys(made.signatures, replace(part, report=report)))
 
 

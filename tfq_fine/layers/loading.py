@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfq_converters.errors import TfqError, extras_named
+from tfq_converters.errors import TfqError, extras_named, printable
 from tfq_converters.reading import load_model as load_with_keras
 
 
@@ -35,5 +35,5 @@ def load_model(
     importlib.import_module("tfq_fine.layers.fine_quantize")  # which registers the class with Keras
     model, notes = load_with_keras(Path(path), safe_mode, custom_objects, compile)
     for note in notes:
-        logging.getLogger("tfq_fine").warning("%s", note)
+        logging.getLogger("tfq_fine").warning("%s", printable(note))
     return model
