@@ -214,7 +214,7 @@ def quantize(
         shards: the number of shards, where `data` is a function.
         threads: threads of the interpreter during calibration; all cores when None, and one with an executor.
         progress: show what is being done on stderr; when None, if that is a terminal.
-        safe_mode: refuse Keras files that would run code by being opened.
+        safe_mode: refuse Keras files and SavedModels that do more than compute (SECURITY.md).
         timeout: seconds that a run of the finished file may take, in a process of its own, before it is stopped; None:
             60 seconds plus 1000 times the float model's time.
         cache_dir: a folder where the fitted codes of every layer are kept by content, so that a job which was

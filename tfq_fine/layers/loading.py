@@ -25,7 +25,7 @@ def load_model(
         path: the file; one of Keras 2 that Keras 3 does not understand is loaded with tf_keras, and a warning says so.
         custom_objects: your own classes by name, where they are not registered.
         compile: compile the model as it was.
-        safe_mode: refuse files that would run code by being opened.
+        safe_mode: refuse files that do more than compute (SECURITY.md).
 
     Raises:
         TfqError: the file is missing, damaged or unsafe, or no installed Keras loads it.

@@ -59,7 +59,7 @@ def read_model(model: Any, *, safe_mode: bool = True, check: bool = True, shapes
     Args:
         model: a built Keras 3 or tf_keras model; the path of a `.keras`, `.h5` or `.tflite` file or of a SavedModel
             folder; the bytes of a `.tflite`.
-        safe_mode: refuse files that would run code by being opened.
+        safe_mode: refuse files that do more than compute (SECURITY.md).
         check: compare what the stock converter makes of the model with the model, on random inputs.
         shapes: tells the shapes and types of the inputs of a subclassed model that does not know them.
 
