@@ -178,6 +178,17 @@ def test_a_registered_name_does_not_cover_another_class():
     with pytest.raises(TfqError, match="module 'somewhere'"):
         refuse_code(Path("m"), SavedConfig(entry, "3.0"), ("tf_keras",))
     refuse_code(Path("m"), SavedConfig(entry, "3.0"), (), {"Mine": Mine})
+    held = entry | {"class_name": "Held"}  # a model with wrappers is saved like this
+    refuse_code(Path("m"), SavedConfig(held, "3.0", archive=True), ("keras",))
+    del held["module"]
+    with pytest.raises(TfqError, match="is a Held"):  # Keras would go by `class_name`
+        refuse_code(Path("m"), SavedConfig(held, "3.0", archive=True), ("keras",))
+    with pytest.raises(TfqError, match="holds Python bytecode"):
+        refuse_code(
+            Path("m"),
+            SavedConfig(entry | {"class_name": "__lambda__", "module": "builtins"}, "3.0", archive=True),
+            ("keras",),
+        )
 
 
 @pytest.mark.parametrize("framework", ["keras", "tf_keras"])

@@ -45,10 +45,22 @@ def refuse_code(
 
     problems = [f"the values of {name!r} are read from another file" for name in saved.outside]
     for entry in _objects([saved.config, saved.training]):
-        own = str(entry.get("registered_name", "")).rpartition(">")[2] == entry["class_name"]
-        if not (known(entry["class_name"]) or (own and known(entry.get("registered_name")))):
+        by_name = _goes_by_registered_name(entry, saved.archive) and known(entry.get("registered_name"))
+        if not (by_name or known(entry["class_name"])):
             problems += _problems(entry, known)
     raise_all(dict.fromkeys(problems), f"{path} runs code when it is opened ({ADVICE}):")
+
+
+def _goes_by_registered_name(entry: dict[str, Any], archive: bool) -> bool:
+    """Return whether Keras builds what `registered_name` says, whatever `class_name` is, or both say the same.
+
+    The formats before `.keras`, also where they are nested in one, go by `class_name`; they have no `module`.
+    """
+    kind = str(entry["class_name"])
+    if kind == "function" or kind.startswith("__"):
+        return False
+    same = str(entry.get("registered_name", "")).rpartition(">")[2] == kind
+    return same or (archive and "module" in entry)
 
 
 def _registered(name: Any, framework: str) -> bool:

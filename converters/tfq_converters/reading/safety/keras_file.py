@@ -22,6 +22,7 @@ class SavedConfig:
     config: Any
     keras_version: str
     training: Any = None  # the optimizer, losses and metrics of an `.h5` file; a `.keras` file has them in `config`
+    archive: bool = False  # a `.keras` file
     outside: tuple[str, ...] = ()  # datasets whose values are in other files
 
 
@@ -57,7 +58,7 @@ def _read_archive(path: Path) -> SavedConfig:
         if WEIGHTS in archive.namelist():
             with archive.open(WEIGHTS) as stream, h5py.File(stream, "r") as file:
                 outside = _outside(file)
-    return SavedConfig(config, str(version), outside=outside)
+    return SavedConfig(config, str(version), archive=True, outside=outside)
 
 
 def _read_hdf5(path: Path) -> SavedConfig:
@@ -68,7 +69,7 @@ def _read_hdf5(path: Path) -> SavedConfig:
             raise TfqError(f"{path} holds weights only; build the model, call load_weights, and pass the model")
         names = ("model_config", "keras_version", "training_config")
         config, version, training = (_text(file.attrs.get(name, "")) for name in names)
-        return SavedConfig(json.loads(config), version, json.loads(training or "null"), _outside(file))
+        return SavedConfig(json.loads(config), version, json.loads(training or "null"), outside=_outside(file))
 
 
 def _text(value: Any) -> str:

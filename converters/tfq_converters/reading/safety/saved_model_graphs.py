@@ -151,7 +151,7 @@ class _MetaGraph:
     def _variable(self, node: Any) -> str:
         """Return the name of the variable that a node reads or sets."""
         handle = self._nodes[_node_name(node.input[0])]
-        return handle.attr["shared_name"].s.decode() or handle.name
+        return str(handle.attr["shared_name"].s.decode() or handle.name)
 
     @cached_property
     def _called_inside(self) -> set[str]:
