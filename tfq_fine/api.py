@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from tfq_converters import flatbuffer
 from tfq_converters.brief import brief
-from tfq_converters.errors import TfqError, extras_named
+from tfq_converters.errors import TfqError, extras_named, printable
 from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES, Target, load
@@ -216,7 +216,7 @@ def quantize(
         shards: the number of shards, where `data` is a function.
         threads: threads of the interpreter during calibration; all cores when None, and one with an executor.
         progress: show what is being done on stderr; when None, if that is a terminal.
-        safe_mode: refuse Keras files that would run code by being opened.
+        safe_mode: refuse Keras files and SavedModels that do more than compute (SECURITY.md).
         timeout: seconds that a run of the finished file may take, in a process of its own, before it is stopped; None:
             60 seconds plus 1000 times the float model's time.
         cache_dir: a folder where the fitted codes of every layer are kept by content, so that a job which was
@@ -316,7 +316,7 @@ def _quantized(
     if way.on_disk is not None:
         report = replace(report, notes=(*report.notes, *way.on_disk.taken_notes()))
     for warning in report.warnings:
-        LOGGER.warning(warning)
+        LOGGER.warning(printable(warning))
     return replace(made, report=report, signatures=dict.fromkeys(made.signatures, replace(part, report=report)))
 
 

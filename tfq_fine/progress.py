@@ -25,6 +25,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from tfq_converters.errors import printable
+
 Advance = Callable[[int], None]
 NOTEBOOK_WIDTH, REDRAWN_S = 100, 0.3  # characters of a line, and seconds between drawings, in a notebook
 
@@ -163,7 +165,7 @@ class Stages:
 
         def begin(step: Step) -> None:
             pace.begin(step)
-            bar.update(task, completed=pace.done, description=f"{name}: {step.name}", refresh=True)
+            bar.update(task, completed=pace.done, description=f"{name}: {printable(step.name)}", refresh=True)
 
         try:
             yield begin

@@ -1,5 +1,6 @@
 """The error type, the habit of reporting every problem at once, and what to install where a package is missing."""
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,11 +16,29 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+# Characters that a terminal obeys instead of showing them: control characters of both sets but tabs and ends of lines,
+# and those that turn the direction of text.
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    r"""Return a text whose control characters are written as escapes: names in strangers' files may hold any.
+
+    >>> print(printable("dense\x1b]0;title\x07\n\x9b2J"))
+    dense\x1b]0;title\x07
+    \x9b2J
+    """
+    return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 class TfqError(ValueError):
     """Something that the caller can mend: bad input, an impossible request, a file that must not be handed over.
 
-    The message names the layer or tensor, says what was found, and what would work.
+    The message names the layer or tensor, says what was found, and what would work. It can be printed to a terminal.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 def raise_all(problems: Iterable[str], heading: str = "") -> None:

@@ -283,7 +283,7 @@ def _running(parser: argparse.ArgumentParser) -> None:
 
 
 def _trusting(parser: argparse.ArgumentParser) -> None:
-    said = "allow a Keras file to run the code in it; use only for files that you trust"
+    said = "allow a Keras file or SavedModel to do more than compute; use only for files that you trust"
     option(parser, "unsafe", action="store_true", help=said)
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 from rich.console import Console, RichCast
 from rich.progress import Progress
 
+from tfq_converters.errors import printable
 from tfq_converters.files import Place
 from tfq_fine.report import QuantizationReport, Report
 
@@ -101,4 +102,4 @@ def counted(total: int, text: str) -> Iterator[Callable[[str], None]]:
         return
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(text, total=total)
-        yield lambda what: bar.update(task, advance=1, description=f"{text} {what}")
+        yield lambda what: bar.update(task, advance=1, description=f"{text} {printable(what)}")

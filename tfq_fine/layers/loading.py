@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfq_converters.errors import TfqError, extras_named
+from tfq_converters.errors import TfqError, extras_named, printable
 from tfq_converters.reading import load_model as load_with_keras
 
 
@@ -25,7 +25,7 @@ def load_model(
         path: the file; one of Keras 2 that Keras 3 does not understand is loaded with tf_keras, and a warning says so.
         custom_objects: your own classes by name, where they are not registered.
         compile: compile the model as it was.
-        safe_mode: refuse files that would run code by being opened.
+        safe_mode: refuse files that do more than compute (SECURITY.md).
 
     Raises:
         TfqError: the file is missing, damaged or unsafe, or no installed Keras loads it.
@@ -35,5 +35,5 @@ def load_model(
     importlib.import_module("tfq_fine.layers.fine_quantize")  # which registers the class with Keras
     model, notes = load_with_keras(Path(path), safe_mode, custom_objects, compile)
     for note in notes:
-        logging.getLogger("tfq_fine").warning("%s", note)
+        logging.getLogger("tfq_fine").warning("%s", printable(note))
     return model

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from rich import box
 from rich.cells import cell_len
@@ -10,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tfq_converters.errors import printable
 from tfq_fine.report.sections import Grid, Paragraph, Section, column_kind
 
 WIDTH = 120  # columns of plain text
@@ -21,10 +23,11 @@ def rich_group(sections: Iterable[Section]) -> Group:
     parts: list[FittedTable | Text] = []
     for section in sections:
         if isinstance(section, Grid):
-            parts += [Text(f"\n{section.title}", style="bold"), FittedTable(section)]
+            section = replace(section, rows=[[printable(cell) for cell in row] for row in section.rows])
+            parts += [Text(printable(f"\n{section.title}"), style="bold"), FittedTable(section)]
         elif isinstance(section, Paragraph):
             gap = "\n" if parts and isinstance(parts[-1], FittedTable) else ""
-            parts.append(Text(gap + section.text))
+            parts.append(Text(gap + printable(section.text)))
     return Group(*parts)
 
 

@@ -21,7 +21,7 @@ class OpenModel:
     Attributes:
         model: any model that `tfq_converters.reading.read_model` takes.
         wrapped: the wrappers that were taken off it; None where there were none.
-        safe_mode: refuse Keras files that would run code by being opened.
+        safe_mode: refuse Keras files and SavedModels that do more than compute (SECURITY.md).
     """
 
     model: Any

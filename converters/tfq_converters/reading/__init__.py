@@ -1,7 +1,8 @@
 """Reading: a Keras model, a SavedModel or a float `.tflite`, in -> a `Source`, out.
 
 `reader` has the way through; `keras_models` loads and prepares Keras models, `conversion` calls the stock converter,
-`comparison` compares its file with the model, `layer_names` finds the layer of each operator.
+`comparison` compares its file with the model, `layer_names` finds the layer of each operator, `safety` refuses files
+that do more than compute.
 """
 
 from typing import TYPE_CHECKING
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
         own_weights,
     )
     from tfq_converters.reading.keras_models.load import framework_of, keras_framework, load_model
-    from tfq_converters.reading.keras_models.safety import read_config
     from tfq_converters.reading.layer_names.names import parts
     from tfq_converters.reading.reader import Source, read_model
+    from tfq_converters.reading.safety.keras_file import read_config
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -33,7 +34,7 @@ else:
             "keras_models.load": "framework_of keras_framework load_model",
             "layer_names.names": "parts",
             "reader": "Source read_model",
-            "keras_models.safety": "read_config",
+            "safety.keras_file": "read_config",
         },
     )
 

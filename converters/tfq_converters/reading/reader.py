@@ -26,7 +26,6 @@ from tfq_converters.reading.keras_models.layers import layer_tree, nodes
 from tfq_converters.reading.keras_models.load import keras_framework, load_model
 from tfq_converters.reading.keras_models.model import convert_model
 from tfq_converters.reading.keras_models.order import in_models_order
-from tfq_converters.reading.keras_models.safety import refuse_unsafe_nodes
 from tfq_converters.reading.layer_names.names import Resolver
 from tfq_converters.reading.layer_names.provenance import (
     LayerInfo,
@@ -35,6 +34,7 @@ from tfq_converters.reading.layer_names.provenance import (
     named_layers,
     trace_layers,
 )
+from tfq_converters.reading.safety.saved_model_graphs import refuse_unsafe_nodes
 from tfq_converters.reading.saved_model import convert_folder, load_signatures, without_training_state
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -59,7 +59,7 @@ def read_model(model: Any, *, safe_mode: bool = True, check: bool = True, shapes
     Args:
         model: a built Keras 3 or tf_keras model; the path of a `.keras`, `.h5` or `.tflite` file or of a SavedModel
             folder; the bytes of a `.tflite`.
-        safe_mode: refuse files that would run code by being opened.
+        safe_mode: refuse files that do more than compute (SECURITY.md).
         check: compare what the stock converter makes of the model with the model, on random inputs.
         shapes: tells the shapes and types of the inputs of a subclassed model that does not know them.
 

@@ -14,7 +14,7 @@ from tfq_converters.graph_edit import with_main
 from tfq_converters.reading.conversion.convert import LOOP_LENGTH, Conversion, ConversionRefused, convert, failure
 from tfq_converters.reading.conversion.silence import silenced
 from tfq_converters.reading.conversion.stock import saved_model_converter
-from tfq_converters.reading.keras_models.safety import parsed
+from tfq_converters.reading.safety.saved_model_graphs import parsed
 
 DEFAULT_KEY = "serving_default"
 SINGLE_BATCH = (

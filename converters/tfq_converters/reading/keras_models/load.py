@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from tfq_converters.errors import TfqError
 from tfq_converters.reading.conversion.silence import silenced
-from tfq_converters.reading.keras_models.safety import SavedConfig, read_config, refuse_code
+from tfq_converters.reading.safety.keras_code import refuse_code
+from tfq_converters.reading.safety.keras_file import SavedConfig, read_config
 
 Framework = Literal["keras", "tf_keras"]
 KEPT_TEXT = 300  # characters of an error of Keras, which may hold the whole configuration of the model
@@ -51,7 +52,7 @@ def load_model(
 
     Args:
         path: the file.
-        safe_mode: refuse files whose loading would run code.
+        safe_mode: refuse files that are made of more than layers and functions that compute.
         custom_objects: classes by name, next to those that are registered.
         compile: compile the model as it was.
 
@@ -63,7 +64,7 @@ def load_model(
     """
     saved = read_config(path)
     if safe_mode:
-        refuse_code(path, saved, any_module=True)
+        refuse_code(path, saved, ("keras", "tf_keras"), custom_objects)
     options = {"custom_objects": custom_objects, "compile": compile, "safe_mode": safe_mode}
     keras = importlib.import_module("keras")
     try:
@@ -80,7 +81,7 @@ def _load_with_tf_keras(
 ) -> tuple[Any, list[str]]:
     said = f"{path} was written by Keras {saved.keras_version} and Keras 3 does not load it ({_first_lines(reason, 1)})"
     if options["safe_mode"]:
-        refuse_code(path, saved, any_module=False)
+        refuse_code(path, saved, ("tf_keras",), options["custom_objects"])
     try:
         with silenced():
             tf_keras = importlib.import_module("tf_keras")
