@@ -131,5 +131,7 @@ for name in {sorted(path.name for path in (root / "examples").glob("*.py"))}:
 assert "benchmarks" not in sys.modules and sys.modules["examples.shown"].__file__.startswith({str(tmp_path)!r})
 """
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

@@ -275,7 +275,7 @@ def _makes_a_file(call: ast.Call) -> bool:
 def test_every_file_is_written_here():
     writers = {path.stem for path in _sources() if any(map(_makes_a_file, _calls(path)))}
     fill_buffers = {"statistics", "codes_on_disk"}
-    write_to_copies_of_descriptors = {"progress", "terminal", "silence", "apart_child"}
+    write_to_copies_of_descriptors = {"progress", "terminal", "native_output", "silence", "apart_child"}
     assert writers - IN_TEMPORARY_FOLDERS == {"writing"} | fill_buffers | write_to_copies_of_descriptors
 
 
