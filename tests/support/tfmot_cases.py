@@ -314,8 +314,8 @@ def clipped() -> None:
 
 
 def turned_round() -> None:
-    """Scales of weight-only blocks may be negative, as `quantize` chooses them."""
-    spec = tfq.WeightSpec(2, tfq.Blocks(5))
+    """Scales of weight-only blocks may be negative, as `quantize` chooses them by the same algorithm."""
+    spec = tfq.WeightSpec(2, tfq.Blocks(5), algorithm="mse_clip")
     model = trained(cnn())
     recipe = tfq.Recipe("blocks", tfq.OpSpec("weight_only", spec), flexible=True)
     expected = codes_of(tfq.quantize(model, recipe, quality="fast", transforms=None), "head")

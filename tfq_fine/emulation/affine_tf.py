@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tfq_fine.numerics import (
     HALF_SCALES,
     LARGEST_HALF,
+    LEAST_STEP,
     SMALLEST_HALF,
     SYMMETRIC,
     TINY,
@@ -92,7 +93,8 @@ def activation_scale(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
     least, most = tf.cast(low, tf.float64), tf.cast(high, tf.float64)
     absmax = tf.maximum(-least, most)
     symmetric = tf.abs(least + most) < SYMMETRIC * absmax
-    return tf.where(symmetric, symmetric_scale(absmax, bits), scale), tf.where(symmetric, tf.zeros_like(zero), zero)
+    steps = tf.maximum(tf.where(symmetric, symmetric_scale(absmax, bits), scale), LEAST_STEP)
+    return steps, tf.where(symmetric, tf.zeros_like(zero), zero)
 
 
 def _at_least_tiny(scale: Any) -> Any:

@@ -6,7 +6,15 @@ from tfq_converters import face
 
 if TYPE_CHECKING:
     from tfq_fine.numerics import affine
-    from tfq_fine.numerics.affine import HALF_SCALES, LARGEST_HALF, SMALLEST_HALF, SYMMETRIC, TINY, CodeFormat
+    from tfq_fine.numerics.affine import (
+        HALF_SCALES,
+        LARGEST_HALF,
+        LEAST_STEP,
+        SMALLEST_HALF,
+        SYMMETRIC,
+        TINY,
+        CodeFormat,
+    )
     from tfq_fine.numerics.blas_threads import threads_for
     from tfq_fine.numerics.errors import Agreement, ErrorSums, in_top, is_classes, is_tied
     from tfq_fine.numerics.histogram import Counter, Histogram
@@ -16,7 +24,7 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
-            "affine": "CodeFormat HALF_SCALES LARGEST_HALF SMALLEST_HALF SYMMETRIC TINY affine",
+            "affine": "CodeFormat HALF_SCALES LARGEST_HALF LEAST_STEP SMALLEST_HALF SYMMETRIC TINY affine",
             "blas_threads": "threads_for",
             "errors": "Agreement ErrorSums in_top is_classes is_tied",
             "histogram": "Counter Histogram",
@@ -28,6 +36,7 @@ else:
 __all__ = [
     "HALF_SCALES",
     "LARGEST_HALF",
+    "LEAST_STEP",
     "SMALLEST_HALF",
     "SYMMETRIC",
     "TINY",

@@ -85,12 +85,13 @@ def activation_scale(low: FloatArray | float, high: FloatArray | float, bits: in
     """Do `asymmetric_scale`, but a range symmetric about 0 gets zero point 0 and no end is clipped.
 
     The other's zero point would lie between two codes there, so that one end loses half a step and, what is worse,
-    each of the 256 pixels of images in [-1, 1] lies half a step from its code.
+    each of the 256 pixels of images in [-1, 1] lies half a step from its code. Scales are at least `LEAST_STEP`.
     """
     scale, zero_point = asymmetric_scale(low, high, bits)
     absmax = np.maximum(-np.asarray(low, np.float64), np.asarray(high, np.float64))
     symmetric = np.abs(np.add(low, high, dtype=np.float64)) < SYMMETRIC * absmax
-    return np.where(symmetric, symmetric_scale(absmax, bits), scale), np.where(symmetric, 0, zero_point)
+    steps = np.where(symmetric, symmetric_scale(absmax, bits), scale)
+    return np.maximum(steps, np.float32(LEAST_STEP)), np.where(symmetric, 0, zero_point)
 
 
 def bfloat16(scale: Float32Array) -> Float32Array:
@@ -268,7 +269,7 @@ def activation_encoding(low: float, high: float, bits: int) -> ActivationEncodin
         scale = symmetric_scale(max(-low, high), 16)
         return ActivationEncoding("int16", max(float(scale), LEAST_STEP), 0)
     scale, zero_point = activation_scale(low, high, bits)
-    return ActivationEncoding("int8", max(float(scale), LEAST_STEP), int(zero_point))
+    return ActivationEncoding("int8", float(scale), int(zero_point))
 
 
 def round_trip(values: Float32Array, low: FloatArray, high: FloatArray, bits: int) -> Float32Array:

@@ -117,7 +117,7 @@ def test_help_loads_nothing_heavy(command):
     [
         ([], "COMMAND"),
         (["quantise"], "invalid choice: 'quantise'"),
-        (["quantize", "m.keras"], "-r/--recipe, -o/--output"),
+        (["quantize", "m.keras"], "-o/--output"),
         (["quantize", "m.keras", "--recipe", "float16"], "--output"),
         (["quantize", "m", "--recipe", "float16", "--output", "o", "--input-type", "int4"], "invalid choice: 'int4'"),
         (["quantize", "m", "--recipe", "float16", "--output", "o", "--samples", "0"], "at least 1, found 0"),
@@ -314,6 +314,7 @@ def test_options_reach_the_library(given, safe_mode, tmp_path, monkeypatch, caps
         "timeout": None,
         "cache_dir": None,
         "layers": False,
+        "target": None,
     }
     found.clear()
     with pytest.raises(SystemExit):

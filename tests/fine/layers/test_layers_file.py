@@ -194,7 +194,12 @@ def test_a_small_cnn(recipe: str, least: float):
 
 @pytest.mark.parametrize("learned", [False, True], ids=["followed", "learned"])
 @pytest.mark.parametrize(
-    "spec", [tfq.WeightSpec(4), tfq.WeightSpec(2, tfq.Blocks(5)), tfq.WeightSpec(2, tfq.Blocks(5), algorithm="hqq")]
+    "spec",
+    [
+        tfq.WeightSpec(4, algorithm="mse_clip"),  # "auto" is that for wrappers, which are trained; not for `quantize`
+        tfq.WeightSpec(2, tfq.Blocks(5), algorithm="mse_clip"),
+        tfq.WeightSpec(2, tfq.Blocks(5), algorithm="hqq"),
+    ],
 )
 def test_the_codes_of_wrappers_are_those_of_quantize(spec: tfq.WeightSpec, learned: bool):
     """Also where scales are negative, so that the one code more is at the other end: of blocks, weight-only."""

@@ -67,7 +67,7 @@ def test_case(case: str, child: Child):
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "tensorflow_model_optimization", None)
     monkeypatch.delitem(sys.modules, "tfq_fine.tfmot.config", raising=False)
-    with pytest.raises(tfq.TfqError, match=r"pip install 'tfq-fine\[tfmot\]'"):
+    with pytest.raises(tfq.TfqError, match=r'pip install "tfq-fine\[tfmot\]"'):
         _ = tfq.tfmot.FineQuantizeConfig
 
 
