@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tfq_fine as tfq
-from benchmarks.arguments import parser, work_folder
+from benchmarks.arguments import measured, parser
 from benchmarks.evaluation import Evaluation, evaluate, outputs
 from benchmarks.float_files import Files, prepared
-from benchmarks.tables import Table, present, progress
+from benchmarks.tables import Table, present
 from benchmarks.tool_run import run_tool
 from benchmarks.zoo import CASES
 from tfq_fine.variants.transform_table import TRANSFORMS
@@ -90,12 +90,9 @@ def _cell(found: Evaluation) -> str:
 def main() -> None:
     """Measure, print, save."""
     arguments = parser(__doc__, MEASURED, CASES).parse_args()
-    rows: list[Row] = []
-    with work_folder(arguments.work) as work:
-        for case in arguments.cases:
-            for row in measure(case, work):
-                progress(f"{case} {row.setting}: {row.evaluation} {', '.join(row.applied)}")
-                rows.append(row)
+    rows = measured(
+        arguments, measure, lambda case, row: f"{case} {row.setting}: {row.evaluation} {', '.join(row.applied)}"
+    )
     present(table(rows), rows, arguments.output)
 
 

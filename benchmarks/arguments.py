@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Collection, Iterator, Sequence
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.tables import progress
+
+R = TypeVar("R")  # a row of numbers
 
 
 def parser(description: str | None, cases: Sequence[str], known: Collection[str]) -> ArgumentParser:
@@ -32,6 +37,25 @@ def names_of(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
 
     read.__name__ = "names"  # what argparse calls the type in its errors
     return read
+
+
+def measured(
+    arguments: Namespace, measure: Callable[[str, Path], Iterable[R]], said: Callable[[str, R], str]
+) -> list[R]:
+    """Return the rows of all cases; each is told of as soon as it is there.
+
+    Args:
+        arguments: what `parser` read: the cases, and the folder of the float models.
+        measure: measures a case, with that folder.
+        said: what is told of a row, and of which case it is.
+    """
+    rows: list[R] = []
+    with work_folder(arguments.work) as work:
+        for case in arguments.cases:
+            for row in measure(case, work):
+                progress(said(case, row))
+                rows.append(row)
+    return rows
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.arguments import parser, work_folder
+from benchmarks.arguments import measured, parser
 from benchmarks.float_files import prepared
-from benchmarks.tables import Table, present, progress
+from benchmarks.tables import Table, present
 from benchmarks.zoo import CASES
 from tfq_converters.reading import read_model
 from tfq_converters.runtime import file_runs
@@ -83,12 +83,7 @@ def table(rows: Sequence[Row]) -> Table:
 def main() -> None:
     """Measure, print, save."""
     arguments = parser(__doc__, MEASURED, CASES).parse_args()
-    rows: list[Row] = []
-    with work_folder(arguments.work) as work:
-        for case in arguments.cases:
-            for row in measure(case, work):
-                progress(f"{case}: {row}")
-                rows.append(row)
+    rows = measured(arguments, measure, lambda case, row: f"{case}: {row}")
     present(table(rows), rows, arguments.output)
 
 

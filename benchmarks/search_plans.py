@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.arguments import parser, work_folder
+from benchmarks.arguments import measured, parser
 from benchmarks.float_files import prepared
-from benchmarks.tables import Table, present, progress
+from benchmarks.tables import Table, present
 from benchmarks.zoo import CASES
 from tfq_converters.reading import read_model
 from tfq_converters.runtime import file_runs
@@ -75,12 +75,11 @@ def table(rows: Sequence[Row]) -> Table:
 def main() -> None:
     """Measure, print, save."""
     arguments = parser(__doc__, MEASURED, CASES).parse_args()
-    rows: list[Row] = []
-    with work_folder(arguments.work) as work:
-        for case in arguments.cases:
-            for row in measure(case, work):
-                progress(f"{case}: {row.predicted_db:.1f} {row.db:.1f} dB, {row.predicted_bytes} {row.bytes} bytes")
-                rows.append(row)
+    rows = measured(
+        arguments,
+        measure,
+        lambda case, row: f"{case}: {row.predicted_db:.1f} {row.db:.1f} dB, {row.predicted_bytes} {row.bytes} bytes",
+    )
     present(table(rows), rows, arguments.output)
 
 

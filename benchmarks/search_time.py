@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tfq_fine as tfq
-from benchmarks.arguments import parser, work_folder
+from benchmarks.arguments import measured, parser, work_folder
 from benchmarks.float_files import prepared
-from benchmarks.tables import Table, present, progress
+from benchmarks.tables import Table, present
 from benchmarks.zoo import CASES
 
 MEASURED = ("resnet8", "efficientnet_lite0_cifar10")
@@ -77,12 +77,7 @@ def table(rows: Sequence[Row]) -> Table:
 def main() -> None:
     """Measure, print, save."""
     arguments = parser(__doc__, MEASURED, CASES).parse_args()
-    rows: list[Row] = []
-    with work_folder(arguments.work) as work:
-        for case in arguments.cases:
-            for row in measure(case, work):
-                progress(f"{case}: {row}")
-                rows.append(row)
+    rows = measured(arguments, measure, lambda case, row: f"{case}: {row}")
     present(table(rows), rows, arguments.output)
 
 
