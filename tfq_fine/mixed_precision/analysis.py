@@ -12,7 +12,6 @@ from rich.console import Group
 
 from tfq_converters.brief import brief
 from tfq_converters.errors import extras_named
-from tfq_converters.files import Place, write_file
 from tfq_converters.graph import Float32Array, Float64Array, Graph
 from tfq_converters.kernels import DEFAULT_RUNTIMES
 from tfq_converters.operators import weight_axes
@@ -27,13 +26,12 @@ from tfq_fine.report import (
     Banner,
     Figures,
     Grid,
+    HtmlPage,
     Lines,
     Paragraph,
     Provenance,
     Section,
     decibels,
-    framed,
-    page,
     plain_text,
     rich_group,
 )
@@ -113,7 +111,7 @@ class LayerAnalysis:
 
 
 @dataclass(frozen=True)
-class Analysis:
+class Analysis(HtmlPage):
     """All layers, and the whole model at each step."""
 
     __repr__ = brief
@@ -247,25 +245,8 @@ class Analysis:
             for row in self.layers
         ]
 
-    def to_html(self) -> str:
-        """Return the text of the page that `save_html` writes.
-
-        Raises:
-            TfqError: an extra is not installed.
-        """
-        return page("Analysis of layers", self.page_sections())
-
-    def _repr_html_(self) -> str:
-        """Return the page for a notebook."""
-        return framed(self.to_html, str(self))
-
-    def save_html(self, place: Place) -> None:
-        """Write the tables and pictures as one page.
-
-        Raises:
-            TfqError: the place cannot be written, or an extra is not installed.
-        """
-        write_file(place, [self.to_html().encode()])
+    def _page(self) -> tuple[str, list[Section]]:
+        return "Analysis of layers", self.page_sections()
 
 
 @extras_named()

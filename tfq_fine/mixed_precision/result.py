@@ -15,11 +15,10 @@ from tfq_fine.report import (
     Banner,
     Figures,
     Grid,
+    HtmlPage,
     Lines,
     Section,
     decibels,
-    framed,
-    page,
     plain_text,
     size,
 )
@@ -38,7 +37,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Frontier:
+class Frontier(HtmlPage):
     """Error against size: files that were made and run, by size."""
 
     __repr__ = brief
@@ -87,19 +86,10 @@ class Frontier:
         Raises:
             TfqError: the place cannot be written, or an extra is not installed.
         """
-        write_file(place, [self.to_html().encode()])
+        self.save_html(place)
 
-    def to_html(self) -> str:
-        """Return the text of the page that `save` writes.
-
-        Raises:
-            TfqError: an extra is not installed.
-        """
-        return page("Error against size", self.sections())
-
-    def _repr_html_(self) -> str:
-        """Return the page for a notebook."""
-        return framed(self.to_html, str(self))
+    def _page(self) -> tuple[str, list[Section]]:
+        return "Error against size", self.sections()
 
 
 @dataclass(frozen=True)
@@ -115,7 +105,7 @@ class LayerChoice:
 
 
 @dataclass(frozen=True)
-class SearchResult:
+class SearchResult(HtmlPage):
     """The best file that was found.
 
     Attributes:
@@ -142,10 +132,6 @@ class SearchResult:
 
     def __repr__(self) -> str:
         return first_lines(str(self))
-
-    def _repr_html_(self) -> str:
-        """Return the error against size, for a notebook."""
-        return framed(self.to_html, str(self))
 
     def layer_rows(self) -> list[dict[str, Any]]:
         """Return the layers as plain dicts: `pandas.DataFrame(result.layer_rows())`."""
@@ -233,21 +219,8 @@ class SearchResult:
             *([] if origin is None else [origin.grid()]),
         ]
 
-    def to_html(self) -> str:
-        """Return the text of the page that `save_html` writes.
-
-        Raises:
-            TfqError: an extra is not installed.
-        """
-        return page("Search", self.sections())
-
-    def save_html(self, place: Place) -> None:
-        """Write what each layer got and the frontier as an HTML page.
-
-        Raises:
-            TfqError: the place cannot be written, or an extra is not installed.
-        """
-        write_file(place, [self.to_html().encode()])
+    def _page(self) -> tuple[str, list[Section]]:
+        return "Search", self.sections()
 
     def save(self, place: Place) -> None:
         """Write the file to a path or open descriptor.

@@ -7,6 +7,7 @@ from tfq_converters import face
 if TYPE_CHECKING:
     from tfq_fine.report.activations import activation_rows
     from tfq_fine.report.html import page, require_extra
+    from tfq_fine.report.html_page import HtmlPage
     from tfq_fine.report.layers import SQNR_EXPLAINED
     from tfq_fine.report.measurements import FileSize, Latency, LayerError, OutputError, TaskResult
     from tfq_fine.report.notebook import framed
@@ -34,6 +35,7 @@ else:
         __name__,
         {
             "activations": "activation_rows",
+            "html_page": "HtmlPage",
             "html": "page require_extra",
             "notebook": "framed",
             "measurements": "FileSize Latency LayerError OutputError TaskResult",
@@ -58,6 +60,7 @@ __all__ = [
     "Figures",
     "FileSize",
     "Grid",
+    "HtmlPage",
     "Latency",
     "LayerError",
     "Lines",

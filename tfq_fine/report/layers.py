@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
+from tfq_converters.check import nan_as_worst
 from tfq_fine.report.measurements import LayerError
 from tfq_fine.report.sections import Grid, Paragraph, Section, brief_name, decibels
 
@@ -37,7 +39,8 @@ def layer_sections(errors: Sequence[LayerError], weights: Mapping[str, str], sam
     """
     if not errors:
         return []
-    advised = sorted((e for e in errors if _can_improve(e)), key=lambda e: _worst_first(e.own_db))[:ADVISED]
+    improvable = [(nan_as_worst(e.own_db), e) for e in errors if e.own_db is not None and _can_improve(e)]
+    advised = [e for _, e in sorted(improvable, key=itemgetter(0))[:ADVISED]]
     rows = [
         (
             e.layer or brief_name(e.name, 48),
@@ -97,13 +100,6 @@ def rule(error: LayerError, weights: str = "") -> str:
 
 
 def _can_improve(error: LayerError) -> bool:
-    own = error.own_db
-    has_weights = (
-        error.weights_db is not None
-    )  # a rule for other layers changes nothing: their values are moved or scaled
-    return bool(error.layer) and has_weights and own is not None and not own >= ENOUGH_DB
-
-
-def _worst_first(decibels: float | None) -> tuple[bool, float]:
-    value = math.nan if decibels is None else decibels
-    return (not math.isnan(value), value)
+    """Return whether a rule could help: one for layers without weights changes nothing, their values are only moved."""
+    has_weights = error.weights_db is not None
+    return bool(error.layer) and has_weights and error.own_db is not None and not error.own_db >= ENOUGH_DB

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from tfq_fine.report.sections import Grid
@@ -85,7 +86,8 @@ def described(value: object) -> str:
     return f"{name} ({kind})" if isinstance(name, str) else kind
 
 
-def _versions() -> dict[str, str]:
+@cache
+def _versions() -> Mapping[str, str]:
     versions = {}
     for package in PACKAGES:
         try:

@@ -1,10 +1,10 @@
 """The sections of the report of a quantization, as a table: each makes its paragraphs, grids and pictures, or none."""
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from tfq_converters.check import nan_as_worst
 from tfq_fine.numerics import share_interval
 from tfq_fine.report import activations
 from tfq_fine.report.layers import SQNR_EXPLAINED, layer_sections
@@ -147,7 +147,7 @@ def figures(report: "QuantizationReport") -> list[Section]:
     before, after = report.float_bytes, report.file_bytes
     entries = [("Size", f"{size(after)} bytes", f"{after / before:.1%} of float's {size(before)}" if before else "")]
     if report.verdict is not None and report.verdict.outputs:
-        worst = min(report.verdict.outputs, key=lambda row: (not math.isnan(row.sqnr), row.sqnr))
+        worst = min(report.verdict.outputs, key=lambda row: nan_as_worst(row.sqnr))
         entries.append(("SQNR of the outputs", f"{decibels(worst.sqnr)} dB", f"on {report.verdict.on}"))
         agreed = [row.agreement for row in report.verdict.outputs if row.agreement is not None]
         if agreed:

@@ -1,21 +1,21 @@
 """The common base of all reports: JSON both ways, files, an HTML page, text."""
 
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from rich.console import Group
 
 from tfq_converters.errors import TfqError
 from tfq_converters.files import Place, from_plain, parsed, to_plain, write_file
-from tfq_fine.report import html, text
+from tfq_fine.report import text
 from tfq_fine.report.exports import csv_text, node_data
-from tfq_fine.report.notebook import framed
+from tfq_fine.report.html_page import HtmlPage
 from tfq_fine.report.sections import Section
 
 
-class SavedReport(ABC):
+class SavedReport(HtmlPage):
     """The base of frozen dataclasses that are reports; a subclass says its `KIND`, which its JSON begins with."""
 
     KIND: ClassVar[str]
@@ -24,10 +24,6 @@ class SavedReport(ABC):
     @abstractmethod
     def _sections(self, all: bool) -> list[Section]:
         """Return the sections of the text: the worst layers, or with `all` everything."""
-
-    @abstractmethod
-    def _page(self) -> tuple[str, Sequence[Section]]:
-        """Return the title and the sections of the HTML page."""
 
     @abstractmethod
     def layer_rows(self) -> list[dict[str, Any]]:
@@ -91,23 +87,3 @@ class SavedReport(ABC):
             TfqError: an unknown measure, one that was not measured, or a place that cannot be written.
         """
         write_file(place, [node_data(self.layer_rows(), measure).encode()])
-
-    def save_html(self, place: Place) -> None:
-        """Write a page with tables and pictures; needs the optional extra `report`.
-
-        Raises:
-            TfqError: jinja2 or matplotlib is missing, or the place cannot be written.
-        """
-        write_file(place, [self.to_html().encode()])
-
-    def to_html(self) -> str:
-        """Return the text of the page that `save_html` writes.
-
-        Raises:
-            TfqError: jinja2 or matplotlib is missing.
-        """
-        return html.page(*self._page())
-
-    def _repr_html_(self) -> str:
-        """Return the page for a notebook."""
-        return framed(self.to_html, str(self))

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from rich.console import Group
 
 from tfq_converters.errors import TfqError
-from tfq_converters.files import Place, parsed, read_text, write_file
-from tfq_fine.report.html import page
+from tfq_converters.files import parsed, read_text
+from tfq_fine.report.html_page import HtmlPage
 from tfq_fine.report.measurements import LayerError
-from tfq_fine.report.notebook import framed
 from tfq_fine.report.quantization import QuantizationReport
 from tfq_fine.report.sections import Grid, Section, decibels, size
 from tfq_fine.report.text import plain_text, rich_group
@@ -36,7 +35,7 @@ def load_report(path: str) -> QuantizationReport | Report:
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class SideBySide(HtmlPage):
     """Two reports, and how they are called."""
 
     first: QuantizationReport | Report
@@ -96,25 +95,8 @@ class SideBySide:
     def __rich__(self) -> Group:
         return rich_group(self.sections(all=False))
 
-    def save_html(self, place: Place) -> None:
-        """Write the tables as one page.
-
-        Raises:
-            TfqError: the place cannot be written, or an extra is not installed.
-        """
-        write_file(place, [self.to_html().encode()])
-
-    def to_html(self) -> str:
-        """Return the text of the page that `save_html` writes.
-
-        Raises:
-            TfqError: an extra is not installed.
-        """
-        return page(f"{self.names[0]} and {self.names[1]}", self.sections())
-
-    def _repr_html_(self) -> str:
-        """Return the page for a notebook."""
-        return framed(self.to_html, str(self))
+    def _page(self) -> tuple[str, list[Section]]:
+        return f"{self.names[0]} and {self.names[1]}", self.sections()
 
 
 def _figures(report: QuantizationReport | Report) -> list[tuple[str, str]]:
